@@ -1,0 +1,26 @@
+//! The decisions of nodetrust, as pure functions over plain values.
+//!
+//! Bytes, facts and the time come in as arguments; decisions go out as data. Nothing here opens a file, reads a clock or
+//! starts a process: the list of dependencies and `clippy.toml` see to it. The way through:
+//!
+//! ```text
+//! bytes ─pem, anchor→ Part ─source (policy)→ Resolved ┐
+//! host ─────────────────────────────────→ Observed ───┼─ plan ─→ Plan ─(the agent does it)→ Observed' ─ verify ─→ Report
+//! ledger ─────────────────────────────────────────────┘
+//! ```
+
+pub mod anchor;
+pub mod fingerprint;
+mod name;
+pub mod os;
+pub mod pem;
+pub mod plan;
+pub mod policy;
+pub mod report;
+mod signature;
+pub mod source;
+pub mod state;
+pub mod store;
+pub mod verify;
+
+pub use signature::SelfSignature;

@@ -1,0 +1,109 @@
+//! Distinguished names: for people, and as OpenSSL's directory links hash them (facts E.6).
+
+use sha1::{Digest, Sha1};
+use x509_parser::{
+    der_parser::asn1_rs::{Any, Tag, ToDer},
+    objects::{oid_registry, oid2abbrev},
+    x509::X509Name,
+};
+
+/// `CN=…, O=…`, in the order of the certificate. Control characters are escaped, so a name cannot draw on a terminal.
+pub(crate) fn display(name: &X509Name<'_>) -> String {
+    let mut out = String::new();
+    for attribute in name.iter_attributes() {
+        if !out.is_empty() {
+            out.push_str(", ");
+        }
+        match oid2abbrev(attribute.attr_type(), oid_registry()) {
+            Ok(short) => out.push_str(short),
+            Err(_) => out.push_str(&attribute.attr_type().to_id_string()),
+        }
+        out.push('=');
+        out.push_str(&text(attribute.attr_value()).unwrap_or_else(|| "?".into()));
+    }
+    out
+}
+
+/// An attribute's value as text, None where its type is no text or its bytes do not fit its type.
+pub(crate) fn text(value: &Any<'_>) -> Option<String> {
+    let raw = utf8(value).flatten()?;
+    Some(raw.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect())
+}
+
+/// OpenSSL's `X509_NAME_hash`: the first four bytes of SHA-1 over the canonical form, read as little-endian.
+///
+/// # Errors
+/// If a text does not fit its type: OpenSSL refuses to load such a certificate, and with it the whole file.
+pub(crate) fn openssl_hash(name: &X509Name<'_>) -> Result<u32, String> {
+    let mut hash = Sha1::new();
+    for rdn in name.iter_rdn() {
+        let mut attributes: Vec<Vec<u8>> = Vec::new();
+        for attribute in rdn.iter() {
+            let value = attribute.attr_value();
+            let canonical = match utf8(value) {
+                Some(Some(text)) => tlv(0x0c, canonical(&text).as_bytes()),
+                Some(None) => return Err("a text in one of its names does not fit its type; OpenSSL would refuse it".into()),
+                None => value.to_der_vec().map_err(|_| "a value in one of its names cannot be encoded".to_owned())?,
+            };
+            let oid = attribute.attr_type().to_der_vec().map_err(|_| "a type in one of its names cannot be encoded".to_owned())?;
+            attributes.push(tlv(0x30, &[oid, canonical].concat()));
+        }
+        attributes.sort();
+        hash.update(tlv(0x31, &attributes.concat()));
+    }
+    let digest = hash.finalize();
+    Ok(u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]]))
+}
+
+/// None: not one of the string types that OpenSSL converts. Some(None): one of them, with bytes that do not fit.
+fn utf8(value: &Any<'_>) -> Option<Option<String>> {
+    let data = value.data;
+    Some(match value.tag() {
+        Tag::Utf8String => std::str::from_utf8(data).ok().map(str::to_owned),
+        // OpenSSL takes every single-byte type as Latin-1
+        Tag::PrintableString | Tag::Ia5String | Tag::T61String | Tag::VisibleString => {
+            Some(data.iter().map(|byte| char::from(*byte)).collect())
+        }
+        Tag::BmpString => (data.len() % 2 == 0)
+            .then(|| data.chunks_exact(2).map(|pair| char::from_u32(u32::from(u16::from_be_bytes([pair[0], pair[1]])))).collect())
+            .flatten(),
+        Tag::UniversalString => (data.len() % 4 == 0)
+            .then(|| data.chunks_exact(4).map(|four| char::from_u32(u32::from_be_bytes([four[0], four[1], four[2], four[3]]))).collect())
+            .flatten(),
+        _ => return None,
+    })
+}
+
+/// Blanks trimmed and runs of them made one space, ASCII letters in lower case.
+fn canonical(text: &str) -> String {
+    let blank = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c');
+    let mut out = String::with_capacity(text.len());
+    let mut gap = false;
+    for c in text.trim_matches(blank).chars() {
+        if blank(c) {
+            gap = true;
+            continue;
+        }
+        if std::mem::take(&mut gap) {
+            out.push(' ');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
+}
+
+/// A DER element.
+fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+    let mut out = vec![tag];
+    match content.len() {
+        short @ 0..0x80 => out.push(short as u8),
+        long => {
+            let bytes = long.to_be_bytes();
+            let significant = bytes.iter().position(|byte| *byte != 0).map_or(&[][..], |at| &bytes[at..]);
+            out.push(0x80 | significant.len() as u8);
+            out.extend_from_slice(significant);
+        }
+    }
+    out.extend_from_slice(content);
+    out
+}

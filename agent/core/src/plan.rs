@@ -1,0 +1,575 @@
+//! What to do: a pure function of what is wanted, what is there and what was written down.
+//!
+//! In: [`Resolved`], [`Observed`], [`Ledger`], policy, time. Out: a [`Plan`]: actions in the order in which they are done, each
+//! with its reason; the ledger that records them; and what is held back, and why.
+//!
+//! Invariants (tests hold them for all inputs): only files with our kind of name are touched; additions come before
+//! removals; an anchor in the target set is never removed; a source that says nothing removes nothing; planning again after
+//! the actions were done gives no action.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
+
+use serde::Serialize;
+
+use crate::{
+    anchor::Anchor,
+    fingerprint::Fingerprint,
+    policy::Policy,
+    source::{self, Resolved},
+    state::{AnchorState, Hazard, Ledger, LedgerAnchor, Moment, Observed, file_name},
+    store::{ExtractMode, Tool},
+};
+
+/// One thing to do on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "action", rename_all = "kebab-case")]
+pub enum Action {
+    /// Write down what is about to be done, so that a crash is noticed.
+    RecordLedger,
+    /// Make the anchor directory.
+    CreateDirectory {
+        /// Absolute path.
+        path: String,
+    },
+    /// Remove a temporary file that a killed run left behind.
+    RemoveTemporary {
+        /// Absolute path.
+        path: String,
+        /// Whose it was.
+        why: &'static str,
+    },
+    /// Write an anchor file.
+    WriteAnchor {
+        /// Whose certificate.
+        sha256: Fingerprint,
+        /// Name in the anchor directory.
+        file: String,
+        /// Why.
+        why: WriteReason,
+    },
+    /// Remove an anchor file.
+    RemoveAnchor {
+        /// Name in the anchor directory.
+        file: String,
+        /// Why.
+        why: RemoveReason,
+    },
+    /// Run the distribution's tool.
+    Extract {
+        /// How thoroughly.
+        mode: ExtractMode,
+        /// Every reason.
+        why: BTreeSet<ExtractReason>,
+    },
+    /// Tell the store's hooks, e.g. Java's key store, what came and went.
+    RunHooks {
+        /// Changes that they have not been told.
+        changes: usize,
+    },
+}
+
+/// Why an anchor file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WriteReason {
+    /// It is new.
+    New,
+    /// We had written it, and it is gone.
+    Missing,
+    /// It is there with another content, mode, owner or kind.
+    Altered,
+}
+
+/// Why an anchor file is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RemoveReason {
+    /// It left the sources and its grace is over.
+    GraceOver,
+    /// Policy denies it.
+    Denied,
+    /// Its name is ours, and it does not hold the certificate of that name.
+    Damaged,
+    /// Everything of ours is being removed.
+    Uninstall,
+}
+
+/// Why the tool is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExtractReason {
+    /// Anchor files change in this plan.
+    AnchorsChange,
+    /// An earlier change was not seen to be complete.
+    Unfinished,
+    /// The bundle does not exist or cannot be read.
+    BundleMissing,
+    /// The bundle lacks an anchor whose file is there.
+    AnchorNotInBundle,
+    /// The bundle still has an anchor whose file is gone.
+    RemovedStillInBundle,
+    /// OpenSSL's directory has no link to an anchor.
+    LinkMissing,
+    /// OpenSSL cannot load the bundle.
+    BundleBroken,
+    /// The bundle holds certificates more than once.
+    BundleRepeats,
+    /// The bundle holds a private key whose file is gone.
+    KeyInBundle,
+}
+
+/// What is not done although it would be due.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Held {
+    /// What.
+    pub what: &'static str,
+    /// Why.
+    pub why: String,
+    /// What a person should do.
+    pub next: String,
+}
+
+/// An anchor that is to be trusted after the plan.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The certificate.
+    pub anchor: Arc<Anchor>,
+    /// Desired or in grace.
+    pub state: AnchorState,
+}
+
+/// What to do, and what is then expected.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// In order.
+    pub actions: Vec<Action>,
+    /// What is held back.
+    pub held: Vec<Held>,
+    /// What must be in the bundle afterwards.
+    pub targets: BTreeMap<Fingerprint, Target>,
+    /// What must not be in it afterwards.
+    pub retired: BTreeSet<Fingerprint>,
+    /// The ledger to write before anything else is done.
+    pub ledger: Ledger,
+}
+
+/// A kind of drift: what somebody else changed and this plan repairs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Drift {
+    /// An anchor file of ours was deleted.
+    AnchorDeleted,
+    /// An anchor file of ours was changed.
+    AnchorAltered,
+    /// The extracted bundle was changed.
+    Bundle,
+    /// A link in OpenSSL's directory was removed.
+    Link,
+}
+
+impl Drift {
+    /// Every kind, for metrics.
+    pub const ALL: [Self; 4] = [Self::AnchorDeleted, Self::AnchorAltered, Self::Bundle, Self::Link];
+
+    /// The public name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AnchorDeleted => "anchor-deleted",
+            Self::AnchorAltered => "anchor-altered",
+            Self::Bundle => "bundle",
+            Self::Link => "link",
+        }
+    }
+}
+
+impl Plan {
+    /// What the plan repairs that somebody else changed. Nothing is drift while a change of ours is unfinished.
+    pub fn drift(&self, before: &Ledger) -> BTreeSet<Drift> {
+        let mut kinds = BTreeSet::new();
+        if before.pending {
+            return kinds;
+        }
+        for action in &self.actions {
+            match action {
+                Action::WriteAnchor { why: WriteReason::Missing, .. } => kinds.extend([Drift::AnchorDeleted]),
+                Action::WriteAnchor { why: WriteReason::Altered, .. } => kinds.extend([Drift::AnchorAltered]),
+                Action::Extract { why, .. } => kinds.extend(why.iter().filter_map(|why| match why {
+                    ExtractReason::BundleMissing
+                    | ExtractReason::AnchorNotInBundle
+                    | ExtractReason::RemovedStillInBundle
+                    | ExtractReason::BundleBroken
+                    | ExtractReason::BundleRepeats
+                    | ExtractReason::KeyInBundle => Some(Drift::Bundle),
+                    ExtractReason::LinkMissing => Some(Drift::Link),
+                    ExtractReason::AnchorsChange | ExtractReason::Unfinished => None,
+                })),
+                _ => {}
+            }
+        }
+        kinds
+    }
+
+    /// Whether the host's trust is touched, not only the ledger.
+    pub fn changes_host(&self) -> bool {
+        self.actions.iter().any(|action| !matches!(action, Action::RecordLedger))
+    }
+}
+
+/// Decides. See the module's description.
+pub fn plan(resolved: &Resolved, observed: &Observed, ledger: &Ledger, policy: &Policy, now: &Moment) -> Plan {
+    let mut next = ledger.clone();
+    next.version = crate::state::LEDGER_VERSION;
+    next.family = Some(observed.store.family);
+    next.sources = source::remember(resolved, ledger, now.wall);
+    let targets = decide_states(resolved, observed, policy, now, &mut next);
+    act(observed, ledger, next, targets, RemoveReason::GraceOver)
+}
+
+/// The plan that removes all that is ours. The ledger that remains is blank.
+pub fn plan_uninstall(observed: &Observed, ledger: &Ledger) -> Plan {
+    let mut next = ledger.clone();
+    next.version = crate::state::LEDGER_VERSION;
+    next.sources.clear();
+    adopt_own_files(observed, &mut next, |_| AnchorState::Retired, None);
+    for entry in next.anchors.values_mut() {
+        entry.state = AnchorState::Retired;
+    }
+    act(observed, ledger, next, BTreeMap::new(), RemoveReason::Uninstall)
+}
+
+/// The ledger after a cycle whose result was read back: what is settled, what is gone for good, what others keep alive.
+pub fn settle(plan: &Plan, after: &Observed, complete: bool, now: i64) -> Ledger {
+    let mut ledger = plan.ledger.clone();
+    let had_extract = plan.actions.iter().any(|action| matches!(action, Action::Extract { .. }));
+    let mut changed = false;
+    for (fingerprint, entry) in &mut ledger.anchors {
+        if plan.targets.contains_key(fingerprint) && after.effective.set.contains(fingerprint) && !entry.settled {
+            entry.settled = true;
+            changed = true;
+        }
+        // our file is gone, the tool has run, and it is still trusted: somebody else's copy
+        if plan.retired.contains(fingerprint) && had_extract && complete && after.effective.set.contains(fingerprint) {
+            entry.shared = true;
+        }
+    }
+    let own: BTreeSet<Fingerprint> =
+        after.ours.values().filter_map(|file| file.anchor.as_ref().map(|anchor| anchor.fingerprint)).collect();
+    ledger.anchors.retain(|fingerprint, _| {
+        let gone = plan.retired.contains(fingerprint)
+            && !own.contains(fingerprint)
+            && after.effective.present
+            && !after.effective.set.contains(fingerprint);
+        changed |= gone;
+        !gone
+    });
+    if complete {
+        ledger.pending = false;
+        if changed {
+            ledger.changed = Some(now);
+        }
+    }
+    ledger
+}
+
+/// Brings the ledger's anchors to their new states and returns those that are to be trusted.
+fn decide_states(
+    resolved: &Resolved,
+    observed: &Observed,
+    policy: &Policy,
+    now: &Moment,
+    next: &mut Ledger,
+) -> BTreeMap<Fingerprint, Target> {
+    let latest = next.updated;
+    let denied = |fingerprint: &Fingerprint| policy.denied.contains(fingerprint);
+    let state = |fingerprint: &Fingerprint| if denied(fingerprint) { AnchorState::Denied } else { AnchorState::Grace };
+    adopt_own_files(observed, next, state, Some(now));
+    let mut targets = BTreeMap::new();
+    for (fingerprint, wanted) in &resolved.desired {
+        let entry = next.anchors.entry(*fingerprint).or_insert_with(|| LedgerAnchor {
+            shared: observed.effective.set.contains(fingerprint),
+            ..LedgerAnchor::new(&wanted.anchor, AnchorState::Desired)
+        });
+        if matches!(entry.state, AnchorState::Retired | AnchorState::Denied) {
+            entry.settled = false; // it comes back: from now on it is new
+        }
+        entry.state = AnchorState::Desired;
+        entry.left = None;
+        targets.insert(*fingerprint, Target { anchor: wanted.anchor.clone(), state: AnchorState::Desired });
+    }
+    let mut lost = Vec::new();
+    for (fingerprint, entry) in &mut next.anchors {
+        if targets.contains_key(fingerprint) {
+            continue;
+        }
+        entry.state = match entry.state {
+            _ if denied(fingerprint) => AnchorState::Denied,
+            AnchorState::Retired => AnchorState::Retired,
+            // no longer denied, and nobody wants it
+            AnchorState::Denied => AnchorState::Retired,
+            AnchorState::Desired | AnchorState::Grace => {
+                let left = entry.left.get_or_insert_with(|| now.clone());
+                if now.elapsed_since(left, latest) >= policy.removal_grace { AnchorState::Retired } else { AnchorState::Grace }
+            }
+        };
+        if entry.state == AnchorState::Grace {
+            let own = observed.ours.get(&file_name(observed.store, fingerprint)).and_then(|file| file.anchor.clone());
+            match own.filter(|own| own.fingerprint == *fingerprint).or_else(|| entry.anchor().map(Arc::new)) {
+                Some(anchor) => {
+                    targets.insert(*fingerprint, Target { anchor, state: AnchorState::Grace });
+                }
+                // neither the host nor the ledger has its certificate: nothing is left to keep
+                None => lost.push(*fingerprint),
+            }
+        }
+    }
+    for fingerprint in lost {
+        next.anchors.remove(&fingerprint);
+    }
+    targets
+}
+
+/// Own files that the ledger does not know (it was lost, or another installation left them) enter it.
+fn adopt_own_files(
+    observed: &Observed,
+    next: &mut Ledger,
+    state: impl Fn(&Fingerprint) -> AnchorState,
+    now: Option<&Moment>,
+) {
+    for anchor in observed.ours.values().filter_map(|file| file.anchor.as_ref()) {
+        next.anchors.entry(anchor.fingerprint).or_insert_with(|| LedgerAnchor {
+            left: now.cloned(),
+            settled: true,
+            ..LedgerAnchor::new(anchor, state(&anchor.fingerprint))
+        });
+    }
+}
+
+/// The actions that bring the host from what is observed to the targets.
+fn act(
+    observed: &Observed,
+    ledger: &Ledger,
+    mut next: Ledger,
+    targets: BTreeMap<Fingerprint, Target>,
+    over: RemoveReason,
+) -> Plan {
+    let store = observed.store;
+    let mut actions = Vec::new();
+    let retired: BTreeSet<Fingerprint> = next.anchors.keys().filter(|key| !targets.contains_key(key)).copied().collect();
+
+    if !observed.anchors_dir_exists && !targets.is_empty() {
+        actions.push(Action::CreateDirectory { path: store.anchors_dir.to_owned() });
+        next.created.insert(store.anchors_dir.to_owned());
+    }
+    for path in &observed.leftovers {
+        actions.push(Action::RemoveTemporary { path: path.clone(), why: "left by a run of ours that was killed" });
+    }
+    if let Some(path) = &observed.stale_temp {
+        let why = "left by a run of the tool that was killed; the next run would append to it";
+        actions.push(Action::RemoveTemporary { path: path.clone(), why });
+    }
+
+    let mut changes = false;
+    let mut by_file: BTreeMap<String, Fingerprint> = BTreeMap::new();
+    for (fingerprint, _) in &targets {
+        let file = file_name(store, fingerprint);
+        let settled = next.anchors.get(fingerprint).is_some_and(|entry| entry.settled);
+        let why = match observed.ours.get(&file) {
+            Some(own) if own.intact && own.anchor.as_ref().is_some_and(|a| a.fingerprint == *fingerprint) => None,
+            Some(_) => Some(WriteReason::Altered),
+            None if settled => Some(WriteReason::Missing),
+            None => Some(WriteReason::New),
+        };
+        if let Some(why) = why {
+            actions.push(Action::WriteAnchor { sha256: *fingerprint, file: file.clone(), why });
+            next.hooks.insert(*fingerprint, true);
+            changes = true;
+        }
+        by_file.insert(file, *fingerprint);
+    }
+    for (file, own) in &observed.ours {
+        if by_file.contains_key(file) {
+            continue;
+        }
+        let fingerprint = own.anchor.as_ref().map(|anchor| anchor.fingerprint);
+        let state = fingerprint.and_then(|fingerprint| next.anchors.get(&fingerprint)).map(|entry| entry.state);
+        let why = match (state, own.intact) {
+            (Some(AnchorState::Denied), _) => RemoveReason::Denied,
+            (Some(_), true) => over,
+            _ => RemoveReason::Damaged,
+        };
+        actions.push(Action::RemoveAnchor { file: file.clone(), why });
+        if let Some(fingerprint) = fingerprint.filter(|fingerprint| !targets.contains_key(fingerprint)) {
+            next.hooks.insert(fingerprint, false);
+        }
+        changes = true;
+    }
+
+    let concerned = !targets.is_empty() || !ledger.is_blank() || changes;
+    let why = if concerned { extract_reasons(observed, ledger, &next, &targets, &retired, changes) } else { BTreeSet::new() };
+    let mut held = Vec::new();
+    if !why.is_empty() {
+        held = hazards(observed);
+        next.pending = true;
+        if held.is_empty() {
+            let only_additions = why.iter().all(|why| match why {
+                ExtractReason::AnchorsChange => !actions.iter().any(|a| matches!(a, Action::RemoveAnchor { .. })),
+                ExtractReason::AnchorNotInBundle | ExtractReason::BundleMissing => true,
+                _ => false,
+            });
+            let mode = if only_additions { ExtractMode::Plain } else { ExtractMode::Fresh };
+            actions.push(Action::Extract { mode, why });
+        }
+    }
+    if !matches!(store.tool, Tool::Staged { .. }) {
+        next.hooks.clear(); // the tool of this store runs its hooks itself
+    } else if !next.hooks.is_empty() && held.is_empty() {
+        actions.push(Action::RunHooks { changes: next.hooks.len() });
+    }
+    if !next.same_as(ledger) && !(next.is_blank() && ledger.is_blank()) {
+        actions.insert(0, Action::RecordLedger);
+    }
+    Plan { actions, held, targets, retired, ledger: next }
+}
+
+fn extract_reasons(
+    observed: &Observed,
+    ledger: &Ledger,
+    next: &Ledger,
+    targets: &BTreeMap<Fingerprint, Target>,
+    retired: &BTreeSet<Fingerprint>,
+    changes: bool,
+) -> BTreeSet<ExtractReason> {
+    let mut why = BTreeSet::new();
+    let mut add = |holds: bool, reason| {
+        if holds {
+            why.insert(reason);
+        }
+    };
+    let effective = &observed.effective;
+    if matches!(observed.store.tool, Tool::None) {
+        return why; // nothing to run: the files are what consumers read
+    }
+    add(changes, ExtractReason::AnchorsChange);
+    add(ledger.pending, ExtractReason::Unfinished);
+    add(!effective.present, ExtractReason::BundleMissing);
+    if effective.present {
+        let files: BTreeSet<Fingerprint> =
+            observed.ours.values().filter_map(|own| own.anchor.as_ref().map(|a| a.fingerprint)).collect();
+        let lacks = |fingerprint: &&Fingerprint| !effective.set.contains(fingerprint) && files.contains(fingerprint);
+        add(targets.keys().any(|fingerprint| lacks(&fingerprint)), ExtractReason::AnchorNotInBundle);
+        let lingers = |fingerprint: &Fingerprint| {
+            effective.set.contains(fingerprint)
+                && !next.anchors.get(fingerprint).is_some_and(|entry| entry.shared)
+                && !foreign_copy(observed, fingerprint)
+        };
+        add(retired.iter().any(lingers), ExtractReason::RemovedStillInBundle);
+        add(observed.unlinked.iter().any(|fingerprint| targets.contains_key(fingerprint)), ExtractReason::LinkMissing);
+        let broken_by_others = observed.foreign.iter().any(|file| matches!(file.hazard, Some(Hazard::Broken(_))));
+        add(!effective.faults.is_empty() && !broken_by_others, ExtractReason::BundleBroken);
+        let doubled = effective.repeated() > foreign_repeats(observed);
+        add(doubled, ExtractReason::BundleRepeats);
+        let key_by_others = observed.foreign.iter().any(|file| matches!(file.hazard, Some(Hazard::PrivateKey(_))));
+        add(effective.private_key && !key_by_others, ExtractReason::KeyInBundle);
+    }
+    why
+}
+
+/// Somebody else's file in the anchor directory holds it too.
+pub(crate) fn foreign_copy(observed: &Observed, fingerprint: &Fingerprint) -> bool {
+    observed.foreign.iter().any(|file| file.taken && file.anchors.iter().any(|anchor| anchor.fingerprint == *fingerprint))
+}
+
+/// How many repetitions in the bundle come from several files that hold one certificate, ours included (facts A.3).
+fn foreign_repeats(observed: &Observed) -> usize {
+    observed.foreign.iter().filter(|file| file.taken).map(|file| file.anchors.len()).sum::<usize>() + observed.ours.len()
+}
+
+/// Foreign files that a run of the tool would turn into damage that is not there yet. Damage that is already done is no
+/// reason to hold back.
+fn hazards(observed: &Observed) -> Vec<Held> {
+    if !observed.store.pastes_files {
+        return Vec::new();
+    }
+    let effective = &observed.effective;
+    let tool = observed.store.tool.programs().first().copied().unwrap_or("the tool");
+    observed
+        .foreign
+        .iter()
+        .filter_map(|file| match &file.hazard {
+            Some(Hazard::PrivateKey(line)) if !effective.private_key => Some(Held {
+                what: "extract",
+                why: format!(
+                    "{}:{line} holds a private key, which {tool} would copy into the world-readable {}",
+                    file.path, observed.store.bundle
+                ),
+                next: format!("take the key out of {}, or move the file away", file.path),
+            }),
+            Some(Hazard::Broken(fault)) if effective.present && effective.faults.is_empty() => Some(Held {
+                what: "extract",
+                why: format!(
+                    "{}:{} is broken ({}), and {tool} would copy it into {}, which OpenSSL could then not load at all",
+                    file.path, fault.line, fault.detail, observed.store.bundle
+                ),
+                next: format!("mend {}, or move it away", file.path),
+            }),
+            _ => None,
+        })
+        .collect()
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RecordLedger => write!(f, "record   the ledger"),
+            Self::CreateDirectory { path } => write!(f, "create   {path}/"),
+            Self::RemoveTemporary { path, why } => write!(f, "remove   {path} ({why})"),
+            Self::WriteAnchor { file, why, .. } => {
+                let why = match why {
+                    WriteReason::New => "new",
+                    WriteReason::Missing => "it was deleted",
+                    WriteReason::Altered => "it was altered",
+                };
+                write!(f, "write    {file} ({why})")
+            }
+            Self::RemoveAnchor { file, why } => {
+                let why = match why {
+                    RemoveReason::GraceOver => "its grace is over",
+                    RemoveReason::Denied => "denied by policy",
+                    RemoveReason::Damaged => "it does not hold the certificate that its name says",
+                    RemoveReason::Uninstall => "uninstall",
+                };
+                write!(f, "remove   {file} ({why})")
+            }
+            Self::Extract { mode, why } => {
+                let why: Vec<String> = why.iter().map(ToString::to_string).collect();
+                let mode = if *mode == ExtractMode::Fresh { ", thoroughly" } else { "" };
+                write!(f, "extract  ({}{mode})", why.join("; "))
+            }
+            Self::RunHooks { changes } => write!(f, "hooks    tell the store's hooks of {changes} change(s)"),
+        }
+    }
+}
+
+impl fmt::Display for ExtractReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AnchorsChange => "anchor files change",
+            Self::Unfinished => "an earlier change was not seen to be complete",
+            Self::BundleMissing => "there is no bundle",
+            Self::AnchorNotInBundle => "the bundle lacks an anchor",
+            Self::RemovedStillInBundle => "the bundle still has a removed anchor",
+            Self::LinkMissing => "a hash link is missing",
+            Self::BundleBroken => "OpenSSL cannot load the bundle",
+            Self::BundleRepeats => "the bundle repeats certificates",
+            Self::KeyInBundle => "the bundle holds a private key",
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,555 @@
+//! The one value that everybody sees: metrics, `/status`, the commands and the Node are views of a [`Report`].
+//!
+//! In: everything that a cycle decided and saw. Out: plain data, ordered, with absolute times.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::{
+    anchor::{Anchor, Authority},
+    fingerprint::{Fingerprint, SetDigest},
+    os::OsRelease,
+    pem::Reason,
+    plan::{Action, Plan, foreign_copy},
+    policy::Policy,
+    source::{Rejection, Resolved, SourceStatus},
+    state::{AnchorState, Hazard, Ledger, Moment, Observed},
+    store::{Detection, Family},
+    verify::{Problem, ProblemKind},
+};
+
+/// A time: seconds since the epoch, printed as RFC 3339 in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub i64);
+
+impl Serialize for Time {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl std::fmt::Display for Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match jiff::Timestamp::from_second(self.0) {
+            Ok(time) => write!(f, "{time}"),
+            Err(_) => write!(f, "@{}", self.0), // beyond the year 9999
+        }
+    }
+}
+
+/// The whole state of a node's trust, as of one moment.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Version of this format.
+    pub version: u32,
+    /// The node's name.
+    pub node: String,
+    /// When the host was looked at.
+    pub time: Time,
+    /// The answer.
+    pub verdict: Verdict,
+    /// The answer in a sentence.
+    pub headline: String,
+    /// Every anchor that should be trusted is in the extracted bundle, nothing else of ours is, and nothing is left to do.
+    pub converged: bool,
+    /// Digest of the set that should be trusted: desired and in grace.
+    pub desired_digest: SetDigest,
+    /// Digest of our anchors that are trusted; equal to the other one when converged.
+    pub effective_digest: SetDigest,
+    /// The sources.
+    pub sources: Vec<SourceRow>,
+    /// The anchors.
+    pub anchors: Vec<AnchorRow>,
+    /// The trust store.
+    pub store: StoreView,
+    /// Somebody else's files that people should know of.
+    pub foreign: Vec<ForeignRow>,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// What is still to be done, as text, in order.
+    pub pending: Vec<Action>,
+    /// What a person should do next, most important first.
+    pub next: Vec<String>,
+    /// The last cycle, if one is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cycle: Option<Cycle>,
+    /// When the set in force last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Time>,
+}
+
+/// The answer to "does this node trust what it should?".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Yes.
+    Trusted,
+    /// Yes, and something was rejected or held, or needs a look.
+    TrustedWithFindings,
+    /// No.
+    NotTrusted,
+    /// There is nothing that it should trust.
+    NothingDesired,
+    /// It has no store that can be written.
+    UnsupportedStore,
+}
+
+/// A source, for people and metrics.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceRow {
+    /// Its name.
+    pub name: String,
+    /// Where it comes from.
+    pub origin: String,
+    /// Its state.
+    pub status: SourceStatus,
+    /// Anchors that it puts in force.
+    pub anchors: usize,
+    /// When what it says last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Time>,
+    /// Why it is not `ok`.
+    pub detail: String,
+    /// What was not accepted.
+    pub rejections: Vec<Rejection>,
+    /// Harmless oddities.
+    pub notes: Vec<String>,
+}
+
+/// An anchor, for people and metrics.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AnchorRow {
+    /// Its identity.
+    pub sha256: Fingerprint,
+    /// Its common name.
+    pub common_name: String,
+    /// Its subject.
+    pub subject: String,
+    /// Its issuer's common name.
+    pub issuer_common_name: String,
+    /// Its serial number.
+    pub serial: String,
+    /// Its key.
+    pub key: String,
+    /// Whether it is a CA.
+    pub authority: Authority,
+    /// Where it stands.
+    pub state: AnchorState,
+    /// It is in the extracted bundle.
+    pub trusted: bool,
+    /// Start of validity.
+    pub not_before: Time,
+    /// End of validity.
+    pub not_after: Time,
+    /// When its grace ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace_end: Option<Time>,
+    /// The sources that want it.
+    pub sources: Vec<String>,
+    /// What is odd about it.
+    pub warnings: Vec<String>,
+}
+
+/// The trust store, for people and metrics.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreView {
+    /// Its family; None if it is unsupported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<Family>,
+    /// The fact that decided.
+    pub because: String,
+    /// `ID` of os-release.
+    pub os_id: String,
+    /// `VERSION_ID`.
+    pub os_version: String,
+    /// `PRETTY_NAME`.
+    pub os_name: String,
+    /// The anchor directory.
+    pub anchors_dir: String,
+    /// The extracted bundle.
+    pub bundle: String,
+    /// Certificates in it.
+    pub certificates: usize,
+    /// How many of them are ours.
+    pub ours: usize,
+    /// Files in the anchor directory that are not ours.
+    pub foreign_files: usize,
+}
+
+/// Somebody else's file that is called out.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForeignRow {
+    /// Its path.
+    pub path: String,
+    /// Why.
+    pub text: String,
+}
+
+/// One run of the agent's loop.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cycle {
+    /// Why it ran.
+    pub trigger: String,
+    /// How it ended: `unchanged`, `changed`, `failed`.
+    pub outcome: String,
+    /// When it ended.
+    pub time: Time,
+    /// How long it took.
+    pub milliseconds: u64,
+    /// How long the distribution's tool took of that.
+    pub extract_milliseconds: u64,
+    /// What it did.
+    pub actions: Vec<Action>,
+}
+
+/// What a report is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The node's name.
+    pub node: &'a str,
+    /// When the host was looked at.
+    pub now: &'a Moment,
+    /// os-release of the host.
+    pub os: &'a OsRelease,
+    /// How the store was found.
+    pub detection: &'a Detection,
+    /// What the sources want.
+    pub resolved: &'a Resolved,
+    /// What is there; None if the store is unsupported or could not be looked at.
+    pub observed: Option<&'a Observed>,
+    /// The plan made from that very observation: what is still to be done.
+    pub plan: Option<&'a Plan>,
+    /// The ledger in force.
+    pub ledger: &'a Ledger,
+    /// The policy.
+    pub policy: &'a Policy,
+    /// What is wrong.
+    pub problems: &'a [Problem],
+}
+
+/// Makes a report.
+pub fn build(inputs: Inputs<'_>) -> Report {
+    let Inputs { node, now, os, detection, resolved, observed, plan, ledger, policy, problems } = inputs;
+    let mut problems = problems.to_vec();
+    if let Err(unsupported) = &detection.family {
+        problems.insert(0, Problem::new(ProblemKind::UnsupportedStore, unsupported.reason.clone(), unsupported.advice.clone()));
+    }
+    let pending: Vec<Action> = plan.map(|plan| plan.actions.clone()).unwrap_or_default();
+    let failing = problems.iter().any(|problem| problem.kind.is_failure());
+    let left = plan.is_none_or(Plan::changes_host);
+    let anchors = plan.map_or_else(|| desired_rows(resolved, inputs), |plan| anchor_rows(plan, inputs));
+    let (desired_digest, effective_digest) = digests(plan, observed, resolved);
+    let converged = !failing && !left && desired_digest == effective_digest;
+    let foreign = observed.map(|observed| foreign_rows(observed, plan, now)).unwrap_or_default();
+    let mut report = Report {
+        version: 1,
+        node: node.to_owned(),
+        time: Time(now.wall),
+        verdict: Verdict::NotTrusted,
+        headline: String::new(),
+        converged,
+        desired_digest,
+        effective_digest,
+        sources: source_rows(resolved, ledger),
+        anchors,
+        store: store_view(os, detection, observed, policy),
+        foreign,
+        problems,
+        pending,
+        next: Vec::new(),
+        cycle: None,
+        changed: ledger.changed.map(Time),
+    };
+    report.conclude();
+    report
+}
+
+impl Report {
+    /// Whether everything is as it should be and nothing was rejected or held.
+    pub fn is_healthy(&self) -> bool {
+        matches!(self.verdict, Verdict::Trusted | Verdict::NothingDesired)
+    }
+
+    /// Anything that was rejected or held.
+    pub fn has_findings(&self) -> bool {
+        self.sources.iter().any(|source| {
+            !source.rejections.is_empty() || matches!(source.status, SourceStatus::Held | SourceStatus::Failed)
+        })
+    }
+
+    /// Rejections by source and reason.
+    pub fn rejections(&self) -> BTreeMap<(&str, Reason), usize> {
+        let mut counts = BTreeMap::new();
+        for source in &self.sources {
+            for rejection in &source.rejections {
+                *counts.entry((source.name.as_str(), rejection.reason)).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// Adds a problem and draws the conclusions anew.
+    pub fn add_problem(&mut self, problem: Problem) {
+        if problem.kind.is_failure() {
+            self.converged = false;
+        }
+        self.problems.push(problem);
+        self.conclude();
+    }
+
+    /// Verdict, headline and advice from the rest.
+    fn conclude(&mut self) {
+        let failed = self.sources.iter().any(|source| source.status == SourceStatus::Failed);
+        let wanted = self.anchors.iter().filter(|row| matches!(row.state, AnchorState::Desired | AnchorState::Grace)).count();
+        let missing = self
+            .anchors
+            .iter()
+            .filter(|row| matches!(row.state, AnchorState::Desired | AnchorState::Grace) && !row.trusted)
+            .count();
+        let lingering = self.anchors.iter().filter(|row| matches!(row.state, AnchorState::Retired | AnchorState::Denied)).count();
+        let first = self.problems.iter().find(|problem| problem.kind.is_failure()).or(self.problems.first());
+        let first = first.map(|problem| problem.text.clone());
+        let anchors = |n: usize| format!("{n} anchor{}", if n == 1 { "" } else { "s" });
+        let findings = self.has_findings() || !self.problems.is_empty() || lingering > 0;
+        (self.verdict, self.headline) = match () {
+            () if self.store.family.is_none() => (Verdict::UnsupportedStore, first.unwrap_or_default()),
+            () if !self.converged => {
+                let why = first.unwrap_or_else(|| match missing {
+                    0 => format!("{} still to be done", plural(self.pending.len(), "action")),
+                    n => format!("{} of {wanted} not in the extracted bundle", anchors(n)),
+                });
+                (Verdict::NotTrusted, why)
+            }
+            () if wanted == 0 && failed => (Verdict::NotTrusted, "no source gives a usable certificate".into()),
+            () if wanted == 0 && !findings => (Verdict::NothingDesired, "no source asks for an anchor".into()),
+            () if findings => {
+                let text = format!("{} in the extracted bundle; {}", anchors(wanted), self.finding());
+                (Verdict::TrustedWithFindings, text)
+            }
+            () => (Verdict::Trusted, format!("{} in the extracted bundle, proven by fingerprint", anchors(wanted))),
+        };
+        self.next = self.advice();
+    }
+
+    /// The most important finding in a few words.
+    fn finding(&self) -> String {
+        let of = |status| self.sources.iter().filter(move |source| source.status == status).map(|source| source.name.as_str());
+        if let Some(problem) = self.problems.first() {
+            return problem.text.clone();
+        }
+        if let Some(name) = of(SourceStatus::Failed).next() {
+            return format!("source {name} gives nothing usable");
+        }
+        if let Some(name) = of(SourceStatus::Held).next() {
+            return format!("source {name} is held at its last good set");
+        }
+        match self.rejections().values().sum::<usize>() {
+            0 => "a removed anchor is kept trusted by a file that is not ours".into(),
+            n => format!("{} not accepted", plural(n, "certificate or block")),
+        }
+    }
+
+    fn advice(&self) -> Vec<String> {
+        let mut next: Vec<String> =
+            self.problems.iter().map(|problem| problem.next.clone()).filter(|next| !next.is_empty()).collect();
+        for source in &self.sources {
+            match source.status {
+                SourceStatus::Held | SourceStatus::Failed => {
+                    next.push(format!("source {}: {} ({})", source.name, source.detail, source.origin));
+                }
+                SourceStatus::Ok | SourceStatus::Absent => {}
+            }
+            if let Some(rejection) = source.rejections.first() {
+                let line = if rejection.line > 0 { format!(":{}", rejection.line) } else { String::new() };
+                next.push(format!("source {}: {}{line}: {}", source.name, rejection.file, rejection.detail));
+            }
+        }
+        for row in &self.foreign {
+            next.push(format!("{}: {}", row.path, row.text));
+        }
+        if self.store.family.is_some() && self.pending.iter().any(|action| *action != Action::RecordLedger) {
+            next.push(format!(
+                "{} to be done: the agent does it by itself, or run `nodetrust apply`",
+                plural(self.pending.len(), "action")
+            ));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        next.retain(|text| seen.insert(text.clone()));
+        next
+    }
+}
+
+/// `1 thing`, `2 things`.
+pub fn plural(n: usize, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
+fn digests(plan: Option<&Plan>, observed: Option<&Observed>, resolved: &Resolved) -> (SetDigest, SetDigest) {
+    let desired = match plan {
+        Some(plan) => plan.targets.keys().copied().collect(),
+        None => resolved.desired.keys().copied().collect(),
+    };
+    let effective = match (plan, observed) {
+        (Some(plan), Some(observed)) => plan
+            .targets
+            .keys()
+            .chain(plan.retired.iter().filter(|fingerprint| lingers(plan, observed, fingerprint)))
+            .filter(|fingerprint| observed.effective.set.contains(fingerprint))
+            .copied()
+            .collect(),
+        _ => Default::default(),
+    };
+    (SetDigest::of(&desired), SetDigest::of(&effective))
+}
+
+/// A removed anchor that is in the bundle because of us, not because of somebody else's copy.
+fn lingers(plan: &Plan, observed: &Observed, fingerprint: &Fingerprint) -> bool {
+    !plan.ledger.anchors.get(fingerprint).is_some_and(|entry| entry.shared) && !foreign_copy(observed, fingerprint)
+}
+
+fn source_rows(resolved: &Resolved, ledger: &Ledger) -> Vec<SourceRow> {
+    let row = |source: &crate::source::SourceState| SourceRow {
+        name: source.name.clone(),
+        origin: source.origin.clone(),
+        status: source.status,
+        anchors: source.anchors.len(),
+        changed: ledger.sources.get(&source.name).map(|source| Time(source.changed)),
+        detail: source.detail.clone(),
+        rejections: source.rejections.clone(),
+        notes: source.notes.clone(),
+    };
+    resolved.sources.iter().map(row).collect()
+}
+
+fn anchor_rows(plan: &Plan, inputs: Inputs<'_>) -> Vec<AnchorRow> {
+    let trusted = |fingerprint: &Fingerprint| {
+        inputs.observed.is_some_and(|observed| observed.effective.set.contains(fingerprint))
+    };
+    let mut rows = Vec::new();
+    for (fingerprint, target) in &plan.targets {
+        let mut row = anchor_row(&target.anchor, target.state, trusted(fingerprint));
+        if let Some(wanted) = inputs.resolved.desired.get(fingerprint) {
+            row.sources = wanted.sources.iter().cloned().collect();
+            row.warnings.clone_from(&wanted.warnings);
+        }
+        let left = plan.ledger.anchors.get(fingerprint).and_then(|entry| entry.left.as_ref());
+        row.grace_end = left.map(|left| {
+            let passed = inputs.now.elapsed_since(left, inputs.ledger.updated);
+            let remains = inputs.policy.removal_grace.saturating_sub(passed);
+            Time(inputs.now.wall.saturating_add(i64::try_from(remains).unwrap_or(i64::MAX)))
+        });
+        rows.push(row);
+    }
+    for fingerprint in plan.retired.iter().filter(|fingerprint| trusted(fingerprint)) {
+        let Some(entry) = plan.ledger.anchors.get(fingerprint) else { continue };
+        let Some(anchor) = entry.anchor() else { continue };
+        let mut row = anchor_row(&anchor, entry.state, true);
+        if entry.shared {
+            row.warnings.push("still trusted: the distribution or somebody else's file has it too".into());
+        }
+        rows.push(row);
+    }
+    sort(&mut rows);
+    rows
+}
+
+/// Without a store there is no plan: what the sources want is all there is to show.
+fn desired_rows(resolved: &Resolved, _: Inputs<'_>) -> Vec<AnchorRow> {
+    let mut rows: Vec<AnchorRow> = resolved
+        .desired
+        .values()
+        .map(|wanted| AnchorRow {
+            sources: wanted.sources.iter().cloned().collect(),
+            warnings: wanted.warnings.clone(),
+            ..anchor_row(&wanted.anchor, AnchorState::Desired, false)
+        })
+        .collect();
+    sort(&mut rows);
+    rows
+}
+
+fn sort(rows: &mut [AnchorRow]) {
+    rows.sort_by(|a, b| (a.state, &a.common_name, b.not_after, a.sha256).cmp(&(b.state, &b.common_name, a.not_after, b.sha256)));
+}
+
+/// The row of a certificate.
+pub fn anchor_row(anchor: &Anchor, state: AnchorState, trusted: bool) -> AnchorRow {
+    AnchorRow {
+        sha256: anchor.fingerprint,
+        common_name: anchor.subject.common.clone(),
+        subject: anchor.subject.text.clone(),
+        issuer_common_name: anchor.issuer.common.clone(),
+        serial: anchor.serial.clone(),
+        key: anchor.key.to_string(),
+        authority: anchor.authority,
+        state,
+        trusted,
+        not_before: Time(anchor.not_before),
+        not_after: Time(anchor.not_after),
+        grace_end: None,
+        sources: Vec::new(),
+        warnings: Vec::new(),
+    }
+}
+
+fn store_view(os: &OsRelease, detection: &Detection, observed: Option<&Observed>, _: &Policy) -> StoreView {
+    let mut view = StoreView {
+        because: detection.because.clone(),
+        os_id: os.id.clone(),
+        os_version: os.version_id.clone(),
+        os_name: os.pretty_name.clone(),
+        ..StoreView::default()
+    };
+    if let Ok(family) = detection.family {
+        let store = family.store();
+        view.family = Some(family);
+        view.anchors_dir = store.anchors_dir.to_owned();
+        view.bundle = store.bundle.to_owned();
+    }
+    if let Some(observed) = observed {
+        view.certificates = observed.effective.count;
+        view.foreign_files = observed.foreign.len();
+        let own = observed.ours.values().filter_map(|own| own.anchor.as_ref());
+        view.ours = own.filter(|anchor| observed.effective.set.contains(&anchor.fingerprint)).count();
+    }
+    view
+}
+
+fn foreign_rows(observed: &Observed, plan: Option<&Plan>, now: &Moment) -> Vec<ForeignRow> {
+    let mut rows = Vec::new();
+    let mut add = |path: &str, text: String| rows.push(ForeignRow { path: path.to_owned(), text });
+    for file in &observed.foreign {
+        match &file.hazard {
+            Some(Hazard::PrivateKey(line)) => add(&file.path, format!("line {line}: a private key lies in the anchor directory")),
+            Some(Hazard::Broken(fault)) => add(&file.path, format!("line {}: {}", fault.line, fault.detail)),
+            None => {}
+        }
+        for anchor in &file.anchors {
+            let Some(plan) = plan else { continue };
+            let same_name = plan.targets.values().find(|target| {
+                target.anchor.subject.raw == anchor.subject.raw && target.anchor.fingerprint != anchor.fingerprint
+            });
+            let name = &anchor.subject.common;
+            let expired = anchor.not_after < now.wall;
+            if plan.retired.contains(&anchor.fingerprint) {
+                add(&file.path, format!("a copy of {name} ({}), which is retired or denied, keeps it trusted; not ours, so it stays: remove it by hand", anchor.fingerprint.fp16()));
+            } else if let Some(same) = same_name {
+                let expiry = if expired { format!("expired {}, ", Time(anchor.not_after)) } else { String::new() };
+                add(&file.path, format!("{expiry}same subject as {} ({}) and another key or certificate: left by a node template?", name, same.anchor.fingerprint.fp16()));
+            } else if expired {
+                add(&file.path, format!("{name} expired {}", Time(anchor.not_after)));
+            }
+        }
+        if file.taken && file.anchors.len() > 1 && observed.store.pastes_files {
+            add(&file.path, format!("{} certificates in one file: OpenSSL's directory gets a link to none of them", file.anchors.len()));
+        }
+    }
+    rows
+}

@@ -1,0 +1,105 @@
+//! Signatures: does a self-issued certificate verify under its own key, and which algorithms are broken.
+//!
+//! The check catches files that were cut, edited or mixed up. An algorithm or key size that the library does not know is
+//! reported as such and never taken for a wrong signature.
+
+use aws_lc_rs::signature::{self as algorithms, UnparsedPublicKey, VerificationAlgorithm};
+use serde::Serialize;
+use x509_parser::{
+    certificate::X509Certificate, der_parser::Oid, oid_registry as oids, public_key::PublicKey, signature_algorithm::SignatureAlgorithm,
+    x509::SubjectPublicKeyInfo,
+};
+
+/// What became of the check of a certificate's own signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SelfSignature {
+    /// Subject and issuer differ: nothing to check.
+    NotSelfIssued,
+    /// It verifies.
+    Verified,
+    /// The algorithm or key size is not supported here.
+    Unchecked,
+    /// It does not verify.
+    Wrong,
+}
+
+/// Verifies a self-issued certificate under its own key.
+pub(crate) fn verify_own(cert: &X509Certificate<'_>) -> SelfSignature {
+    let info = cert.public_key();
+    let Some(algorithm) = algorithm(cert, info) else { return SelfSignature::Unchecked };
+    if cert.signature_value.unused_bits != 0 {
+        return SelfSignature::Wrong;
+    }
+    let key = UnparsedPublicKey::new(algorithm, &info.subject_public_key.data);
+    match key.verify(cert.tbs_certificate.as_ref(), &cert.signature_value.data) {
+        Ok(()) => SelfSignature::Verified,
+        Err(_) => SelfSignature::Wrong,
+    }
+}
+
+/// The name of a signature algorithm that verifiers refuse, for certificates that are not self-signed.
+pub(crate) fn weakness(algorithm: &Oid<'_>) -> Option<&'static str> {
+    const SHA1: [&str; 5] = [
+        "1.2.840.113549.1.1.5", // sha1WithRSAEncryption
+        "1.3.14.3.2.29",        // sha1WithRSA
+        "1.2.840.10045.4.1",    // ecdsa-with-SHA1
+        "1.2.840.10040.4.3",    // dsa-with-sha1
+        "1.3.14.3.2.27",        // dsaWithSHA1
+    ];
+    const MD: [&str; 3] = ["1.2.840.113549.1.1.4", "1.2.840.113549.1.1.3", "1.2.840.113549.1.1.2"];
+    let id = algorithm.to_id_string();
+    if SHA1.contains(&id.as_str()) {
+        return Some("SHA-1");
+    }
+    MD.contains(&id.as_str()).then_some("MD5 or older")
+}
+
+/// The size of a named curve in bits, 0 for others.
+pub(crate) fn curve_bits(info: &SubjectPublicKeyInfo<'_>) -> usize {
+    match curve(info).as_deref() {
+        Some("1.2.840.10045.3.1.7" | "1.3.132.0.10") => 256,
+        Some("1.3.132.0.34") => 384,
+        Some("1.3.132.0.35") => 521,
+        Some("1.3.132.0.33") => 224,
+        _ => 0,
+    }
+}
+
+fn curve(info: &SubjectPublicKeyInfo<'_>) -> Option<String> {
+    Some(info.algorithm.parameters.as_ref()?.as_oid().ok()?.to_id_string())
+}
+
+fn algorithm(cert: &X509Certificate<'_>, info: &SubjectPublicKeyInfo<'_>) -> Option<&'static dyn VerificationAlgorithm> {
+    let oid = &cert.signature_algorithm.algorithm;
+    let bits = match info.parsed() {
+        Ok(PublicKey::RSA(key)) => key.key_size(),
+        _ => 0,
+    };
+    // the library takes RSA keys of 1024 to 8192 bits; what it refuses for its size is not a wrong signature
+    let rsa = (1024..=8192).contains(&bits);
+    if let Ok(SignatureAlgorithm::RSASSA_PSS(pss)) = SignatureAlgorithm::try_from(&cert.signature_algorithm) {
+        let hash = pss.hash_algorithm_oid();
+        return match () {
+            () if !(2048..=8192).contains(&bits) || info.algorithm.algorithm != oids::OID_PKCS1_RSAENCRYPTION => None,
+            () if *hash == oids::OID_NIST_HASH_SHA256 && pss.salt_length() == 32 => Some(&algorithms::RSA_PSS_2048_8192_SHA256),
+            () if *hash == oids::OID_NIST_HASH_SHA384 && pss.salt_length() == 48 => Some(&algorithms::RSA_PSS_2048_8192_SHA384),
+            () if *hash == oids::OID_NIST_HASH_SHA512 && pss.salt_length() == 64 => Some(&algorithms::RSA_PSS_2048_8192_SHA512),
+            () => None,
+        };
+    }
+    let id = oid.to_id_string();
+    match (id.as_str(), curve(info).as_deref()) {
+        ("1.2.840.113549.1.1.5", _) if rsa => Some(&algorithms::RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY),
+        ("1.2.840.113549.1.1.11", _) if rsa => Some(&algorithms::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY),
+        ("1.2.840.113549.1.1.12", _) if rsa && bits >= 2048 => Some(&algorithms::RSA_PKCS1_2048_8192_SHA384),
+        ("1.2.840.113549.1.1.13", _) if rsa => Some(&algorithms::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY),
+        ("1.2.840.10045.4.3.2", Some("1.2.840.10045.3.1.7")) => Some(&algorithms::ECDSA_P256_SHA256_ASN1),
+        ("1.2.840.10045.4.3.3", Some("1.2.840.10045.3.1.7")) => Some(&algorithms::ECDSA_P256_SHA384_ASN1),
+        ("1.2.840.10045.4.3.2", Some("1.3.132.0.34")) => Some(&algorithms::ECDSA_P384_SHA256_ASN1),
+        ("1.2.840.10045.4.3.3", Some("1.3.132.0.34")) => Some(&algorithms::ECDSA_P384_SHA384_ASN1),
+        ("1.2.840.10045.4.3.4", Some("1.3.132.0.35")) => Some(&algorithms::ECDSA_P521_SHA512_ASN1),
+        ("1.3.101.112", _) => Some(&algorithms::ED25519),
+        _ => None,
+    }
+}

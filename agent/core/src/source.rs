@@ -1,0 +1,370 @@
+//! From what the sources hold to what is desired.
+//!
+//! In: one [`Snapshot`] a source, the ledger, the policy. Out: [`Resolved`], the desired anchors and a state for each source.
+//! A source that says nothing (missing, empty, unreadable, wholly rejected) never removes: its last good set is held.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use serde::Serialize;
+
+use crate::{
+    anchor::Anchor,
+    fingerprint::Fingerprint,
+    pem::{self, Fault, MAX_CERTIFICATES, Reason},
+    policy::{Circumstances, EmptySource, OnRejection, Policy, judge},
+    state::{Ledger, LedgerSource},
+};
+
+/// One file of a source, decoded. It depends on the bytes only, so that it can be kept while they are the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its path, for reports.
+    pub file: String,
+    /// Certificates with the line that each begins on.
+    pub anchors: Vec<(usize, Arc<Anchor>)>,
+    /// What is none.
+    pub faults: Vec<Fault>,
+    /// Harmless oddities.
+    pub notes: Vec<String>,
+}
+
+impl Part {
+    /// Decodes a file.
+    pub fn parse(file: &str, bytes: &[u8]) -> Self {
+        let scan = pem::scan(bytes);
+        let mut part =
+            Self { file: file.to_owned(), anchors: Vec::new(), faults: scan.faults, notes: scan.notes };
+        for block in scan.blocks {
+            match Anchor::from_block(block.label, &block.der) {
+                Ok(anchor) => part.anchors.push((block.line, Arc::new(anchor))),
+                Err(error) => part.faults.push(Fault { line: block.line, reason: error.reason, detail: error.detail }),
+            }
+        }
+        part.faults.sort_by_key(|fault| fault.line);
+        part
+    }
+}
+
+/// What a source was found to hold.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// Its files, none for an empty directory.
+    Files(Vec<Arc<Part>>),
+    /// Its path does not exist.
+    Missing,
+    /// Something is there and cannot be read.
+    Unreadable(String),
+}
+
+/// A source at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where it comes from, for people: a path, or `inline`.
+    pub origin: String,
+    /// A missing path is expected.
+    pub optional: bool,
+    /// What was found.
+    pub content: Content,
+    /// What people should know about how it is mounted.
+    pub notes: Vec<String>,
+}
+
+/// The state of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceStatus {
+    /// It speaks, and is followed.
+    Ok,
+    /// It says nothing usable; its last good set stays in force.
+    Held,
+    /// Optional, missing, and never seen: it says nothing.
+    Absent,
+    /// It says nothing usable, and there is no earlier set to hold.
+    Failed,
+}
+
+impl SourceStatus {
+    /// The public name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Held => "held",
+            Self::Absent => "absent",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A source after its resolution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceState {
+    /// Its name.
+    pub name: String,
+    /// Where it comes from.
+    pub origin: String,
+    /// Its state.
+    pub status: SourceStatus,
+    /// The anchors that it puts in force.
+    pub anchors: BTreeSet<Fingerprint>,
+    /// Why it is not `ok`, or what is odd.
+    pub detail: String,
+    /// What was not accepted.
+    pub rejections: Vec<Rejection>,
+    /// Harmless oddities.
+    pub notes: Vec<String>,
+}
+
+/// A block, file or certificate that was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rejection {
+    /// The file.
+    pub file: String,
+    /// The line, 0 for the file as a whole.
+    pub line: usize,
+    /// Why.
+    pub reason: Reason,
+    /// What exactly.
+    pub detail: String,
+    /// Whom it names, if it could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Its fingerprint, if it could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Fingerprint>,
+}
+
+/// An anchor that is desired.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The certificate.
+    pub anchor: Arc<Anchor>,
+    /// The sources that want it.
+    pub sources: BTreeSet<String>,
+    /// What is odd about it.
+    pub warnings: Vec<String>,
+}
+
+/// What the sources want, taken together.
+#[derive(Debug, Clone, Default)]
+pub struct Resolved {
+    /// The desired anchors.
+    pub desired: BTreeMap<Fingerprint, Wanted>,
+    /// The sources, in the order of the configuration.
+    pub sources: Vec<SourceState>,
+}
+
+impl Resolved {
+    /// Whether anything was rejected or held, which `apply` and `status` report.
+    pub fn has_findings(&self) -> bool {
+        self.sources.iter().any(|source| {
+            !source.rejections.is_empty() || matches!(source.status, SourceStatus::Held | SourceStatus::Failed)
+        })
+    }
+}
+
+/// Resolves all sources.
+pub fn resolve(snapshots: &[Snapshot], ledger: &Ledger, policy: &Policy, at: Circumstances<'_>) -> Resolved {
+    let mut resolved = Resolved::default();
+    for snapshot in snapshots {
+        let (state, accepted) = resolve_one(snapshot, ledger, policy, at);
+        for (fingerprint, (anchor, warnings)) in accepted {
+            let wanted = resolved.desired.entry(fingerprint).or_insert_with(|| Wanted {
+                anchor,
+                sources: BTreeSet::new(),
+                warnings,
+            });
+            wanted.sources.insert(snapshot.name.clone());
+        }
+        resolved.sources.push(state);
+    }
+    warn_about_shared_names(&mut resolved.desired);
+    resolved
+}
+
+/// Writes what the sources say into the ledger's memory. A source that is held keeps its entry; one that is no longer
+/// configured loses it.
+pub fn remember(resolved: &Resolved, ledger: &Ledger, now: i64) -> BTreeMap<String, LedgerSource> {
+    let mut memory = BTreeMap::new();
+    for source in &resolved.sources {
+        let before = ledger.sources.get(&source.name);
+        match (source.status, before) {
+            (SourceStatus::Held, Some(before)) => {
+                memory.insert(source.name.clone(), before.clone());
+            }
+            (SourceStatus::Ok, Some(before)) if before.anchors == source.anchors => {
+                memory.insert(source.name.clone(), before.clone());
+            }
+            (SourceStatus::Ok, _) => {
+                memory.insert(source.name.clone(), LedgerSource { anchors: source.anchors.clone(), changed: now });
+            }
+            (SourceStatus::Held | SourceStatus::Absent | SourceStatus::Failed, _) => {}
+        }
+    }
+    memory
+}
+
+type Accepted = BTreeMap<Fingerprint, (Arc<Anchor>, Vec<String>)>;
+
+fn resolve_one(
+    snapshot: &Snapshot,
+    ledger: &Ledger,
+    policy: &Policy,
+    at: Circumstances<'_>,
+) -> (SourceState, Accepted) {
+    let mut state = SourceState {
+        name: snapshot.name.clone(),
+        origin: snapshot.origin.clone(),
+        status: SourceStatus::Ok,
+        anchors: BTreeSet::new(),
+        detail: String::new(),
+        rejections: Vec::new(),
+        notes: snapshot.notes.clone(),
+    };
+    let mut accepted = Accepted::new();
+    let silent = match &snapshot.content {
+        Content::Missing => Some("missing".to_owned()),
+        Content::Unreadable(why) => Some(format!("unreadable: {why}")),
+        Content::Files(parts) => judge_parts(parts, policy, at, &mut state, &mut accepted),
+    };
+    let held = ledger.sources.get(&snapshot.name).map(|source| &source.anchors).filter(|anchors| !anchors.is_empty());
+    let missing_is_fine = snapshot.optional && matches!(snapshot.content, Content::Missing);
+    match (silent, held) {
+        (None, _) => {}
+        (Some(why), None) if missing_is_fine => {
+            state.status = SourceStatus::Absent;
+            state.detail = format!("{why}, which is allowed (optional)");
+        }
+        (Some(why), Some(_)) if policy.empty_source == EmptySource::Remove && !missing_is_fine && why_is_silence(&state) => {
+            accepted.clear();
+            state.detail = format!("{why}: its anchors leave (policy.emptySource: remove)");
+        }
+        (Some(why), Some(held)) => {
+            state.status = SourceStatus::Held;
+            state.detail = format!("{why}; its last good set stays in force");
+            accepted = hold(held, ledger, policy, at, &mut state.notes);
+        }
+        (Some(why), None) => {
+            accepted.clear();
+            state.status = SourceStatus::Failed;
+            state.detail = format!("{why}, and there is no earlier set to hold");
+        }
+    }
+    state.anchors = accepted.keys().copied().collect();
+    (state, accepted)
+}
+
+/// Rejections are no statement that a set is empty: `emptySource: remove` is about sources with nothing in them.
+fn why_is_silence(state: &SourceState) -> bool {
+    state.rejections.is_empty()
+}
+
+/// Fills in rejections and accepted anchors; Some(why) if the source as a whole says nothing usable.
+fn judge_parts(
+    parts: &[Arc<Part>],
+    policy: &Policy,
+    at: Circumstances<'_>,
+    state: &mut SourceState,
+    accepted: &mut Accepted,
+) -> Option<String> {
+    let total: usize = parts.iter().map(|part| part.anchors.len()).sum();
+    if total > MAX_CERTIFICATES {
+        let detail = format!("{total} certificates are more than the limit of {MAX_CERTIFICATES}");
+        state.rejections.push(Rejection {
+            file: state.origin.clone(),
+            line: 0,
+            reason: Reason::TooMany,
+            detail: detail.clone(),
+            subject: None,
+            sha256: None,
+        });
+        return Some(detail);
+    }
+    for part in parts {
+        state.rejections.extend(part.faults.iter().map(|fault| Rejection {
+            file: part.file.clone(),
+            line: fault.line,
+            reason: fault.reason,
+            detail: fault.detail.clone(),
+            subject: None,
+            sha256: None,
+        }));
+        for (line, anchor) in &part.anchors {
+            match judge(anchor, policy, at) {
+                Ok(warnings) => {
+                    accepted.entry(anchor.fingerprint).or_insert_with(|| (anchor.clone(), warnings));
+                }
+                Err((reason, detail)) => state.rejections.push(Rejection {
+                    file: part.file.clone(),
+                    line: *line,
+                    reason,
+                    detail,
+                    subject: Some(anchor.subject.text.clone()),
+                    sha256: Some(anchor.fingerprint),
+                }),
+            }
+        }
+        state.notes.extend(part.notes.iter().map(|note| format!("{}: {note}", part.file)));
+    }
+    match (accepted.is_empty(), state.rejections.len()) {
+        (true, 0) => Some("empty".into()),
+        (true, n) => Some(format!("nothing in it was accepted ({n} rejected)")),
+        (false, 0) => None,
+        (false, n) if policy.on_rejection == OnRejection::Hold => {
+            Some(format!("{n} rejected (policy.onRejection: hold)"))
+        }
+        (false, _) => None,
+    }
+}
+
+/// The anchors of a held set, as the ledger kept them. Denials apply to them all the same.
+fn hold(
+    held: &BTreeSet<Fingerprint>,
+    ledger: &Ledger,
+    policy: &Policy,
+    at: Circumstances<'_>,
+    notes: &mut Vec<String>,
+) -> Accepted {
+    let mut accepted = Accepted::new();
+    for fingerprint in held {
+        let Some(anchor) = ledger.anchors.get(fingerprint).and_then(|entry| entry.anchor()) else {
+            notes.push(format!("{}: in the last good set, but the ledger has lost its certificate", fingerprint.fp16()));
+            continue;
+        };
+        let installed = BTreeSet::from([*fingerprint]);
+        match judge(&anchor, policy, Circumstances { installed: &installed, ..at }) {
+            Ok(warnings) => {
+                accepted.insert(*fingerprint, (Arc::new(anchor), warnings));
+            }
+            Err((reason, _)) => notes.push(format!("{}: in the last good set, now refused ({reason})", fingerprint.fp16())),
+        }
+    }
+    accepted
+}
+
+/// Facts E.4 and E.5: several anchors of one name are a rotation and fine, but OpenSSL picks by name alone where a
+/// certificate does not say which key signed it.
+fn warn_about_shared_names(desired: &mut BTreeMap<Fingerprint, Wanted>) {
+    let mut by_name: BTreeMap<Box<[u8]>, Vec<Fingerprint>> = BTreeMap::new();
+    for (fingerprint, wanted) in desired.iter() {
+        by_name.entry(wanted.anchor.subject.raw.clone()).or_default().push(*fingerprint);
+    }
+    for same in by_name.into_values().filter(|same| same.len() > 1) {
+        let keyless = same.iter().any(|fingerprint| desired.get(fingerprint).is_some_and(|w| !w.anchor.has_key_id));
+        for fingerprint in &same {
+            let others: Vec<String> = same.iter().filter(|other| *other != fingerprint).map(Fingerprint::fp16).collect();
+            let Some(wanted) = desired.get_mut(fingerprint) else { continue };
+            let mut text = format!("same subject as {}: taken for a rotation", others.join(", "));
+            if keyless {
+                text.push_str(
+                    "; one of them has no subjectKeyIdentifier, so certificates may not say which key signed them, and OpenSSL would try only the first",
+                );
+            }
+            wanted.warnings.push(text);
+        }
+    }
+}

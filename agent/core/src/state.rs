@@ -1,0 +1,291 @@
+//! What was, what is: the ledger and the observation of a host.
+//!
+//! Both are plain values. The ledger is what the agent wrote down on the host; the observation is what is there now. Truth is
+//! the observation; the ledger only remembers what cannot be seen: since when an anchor is in grace, what each source said
+//! last, and that a change was begun.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    anchor::Anchor,
+    fingerprint::Fingerprint,
+    pem::Fault,
+    store::{Family, TrustStore},
+};
+
+/// The beginning of the names of all our files on a host.
+pub const PREFIX: &str = "nodetrust-";
+
+/// A moment, in the two clocks of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// Wall clock, seconds since the epoch; it may jump.
+    pub wall: i64,
+    /// CLOCK_BOOTTIME, seconds since boot; it never jumps.
+    pub boottime: u64,
+    /// `/proc/sys/kernel/random/boot_id`: which boot the second clock belongs to.
+    pub boot_id: String,
+}
+
+impl Moment {
+    /// Seconds from `since` until this moment, never more than have surely passed.
+    ///
+    /// Within one boot the clock that never jumps tells. After a reboot the wall clock does, but not when it is behind
+    /// `latest`, the last time that was written down: then only the seconds since this boot are sure.
+    pub fn elapsed_since(&self, since: &Moment, latest: i64) -> u64 {
+        if self.boot_id == since.boot_id {
+            return self.boottime.saturating_sub(since.boottime);
+        }
+        if self.wall < latest {
+            return self.boottime;
+        }
+        u64::try_from(self.wall.saturating_sub(since.wall)).unwrap_or(0).max(self.boottime)
+    }
+}
+
+/// The state of an anchor that is or was ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AnchorState {
+    /// A source wants it.
+    Desired,
+    /// It left the sources and stays trusted for a while.
+    Grace,
+    /// Its grace has ended; it should be gone.
+    Retired,
+    /// Denied by policy; it should be gone.
+    Denied,
+}
+
+impl AnchorState {
+    /// The public name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Desired => "desired",
+            Self::Grace => "grace",
+            Self::Retired => "retired",
+            Self::Denied => "denied",
+        }
+    }
+}
+
+/// `/var/lib/nodetrust/ledger.json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ledger {
+    /// Format version, 1.
+    pub version: u32,
+    /// Wall clock of the last change of this file.
+    #[serde(default)]
+    pub updated: i64,
+    /// The store that the anchors were put into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<Family>,
+    /// Anchors that are or were ours.
+    #[serde(default)]
+    pub anchors: BTreeMap<Fingerprint, LedgerAnchor>,
+    /// What each source said last.
+    #[serde(default)]
+    pub sources: BTreeMap<String, LedgerSource>,
+    /// A change was begun and not yet seen to be complete.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pending: bool,
+    /// Directories that we made, to be removed by `uninstall`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub created: BTreeSet<String>,
+    /// Changes that the store's hooks have not been told of: true for an addition.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hooks: BTreeMap<Fingerprint, bool>,
+    /// Wall clock of the last verified change of the set that is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<i64>,
+}
+
+/// The format version that this program writes.
+pub const LEDGER_VERSION: u32 = 1;
+
+/// One anchor in the ledger. Its certificate is kept, so that it can be healed when its source is silent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LedgerAnchor {
+    /// Where it stands.
+    pub state: AnchorState,
+    /// DER in base64.
+    pub der: String,
+    /// When it left the sources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Moment>,
+    /// It has been seen in the extracted bundle since we installed it.
+    #[serde(default)]
+    pub settled: bool,
+    /// Somebody else's copy keeps it in the bundle: it was there before us, or stayed after our file was removed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
+}
+
+/// What a source said last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LedgerSource {
+    /// Its last good set.
+    pub anchors: BTreeSet<Fingerprint>,
+    /// Wall clock of its last change.
+    pub changed: i64,
+}
+
+impl Ledger {
+    /// An empty ledger.
+    pub fn new() -> Self {
+        Self { version: LEDGER_VERSION, ..Self::default() }
+    }
+
+    /// Reads the file's bytes.
+    ///
+    /// # Errors
+    /// A sentence, if it is damaged or of a newer version.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let ledger: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if ledger.version != LEDGER_VERSION {
+            return Err(format!("version {} is not {LEDGER_VERSION}", ledger.version));
+        }
+        Ok(ledger)
+    }
+
+    /// The file's bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // maps with string-like keys and plain values cannot fail to serialise; an empty file would be set aside as damaged
+        let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Whether there is nothing worth writing down.
+    pub fn is_blank(&self) -> bool {
+        let Self { anchors, sources, pending, created, hooks, .. } = self;
+        anchors.is_empty() && sources.is_empty() && !pending && created.is_empty() && hooks.is_empty()
+    }
+
+    /// Whether two ledgers say the same, whenever they were written.
+    pub fn same_as(&self, other: &Self) -> bool {
+        Self { updated: 0, ..self.clone() } == Self { updated: 0, ..other.clone() }
+    }
+}
+
+impl LedgerAnchor {
+    /// A new entry for an anchor.
+    pub fn new(anchor: &Anchor, state: AnchorState) -> Self {
+        Self {
+            state,
+            der: data_encoding::BASE64.encode(anchor.der()),
+            left: None,
+            settled: false,
+            shared: false,
+        }
+    }
+
+    /// The certificate; None if the entry was damaged by hand.
+    pub fn anchor(&self) -> Option<Anchor> {
+        Anchor::from_der(&data_encoding::BASE64.decode(self.der.as_bytes()).ok()?).ok()
+    }
+}
+
+/// What is on a host now.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// The host's trust store.
+    pub store: &'static TrustStore,
+    /// The anchor directory exists.
+    pub anchors_dir_exists: bool,
+    /// Files in the anchor directory with our kind of name, by file name.
+    pub ours: BTreeMap<String, OwnFile>,
+    /// Other people's files in the anchor directory that the tool takes or that hold certificates.
+    pub foreign: Vec<ForeignFile>,
+    /// Left-overs of ours: temporary files and staged bundles, absolute.
+    pub leftovers: BTreeSet<String>,
+    /// The tool's own temporary file, left by a run that was killed, absolute.
+    pub stale_temp: Option<String>,
+    /// What consumers read.
+    pub effective: Effective,
+    /// Anchors of ours in the bundle for which OpenSSL's directory has no link.
+    pub unlinked: BTreeSet<Fingerprint>,
+    /// The container runtime. Nothing looks at it yet.
+    pub runtime: Option<Runtime>,
+}
+
+/// A container runtime on the host: its place in the observation; its facts come with the code that reads them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runtime {
+    /// `containerd`, `crio`, …
+    pub kind: String,
+    /// The systemd unit.
+    pub unit: String,
+}
+
+/// A file with our kind of name.
+#[derive(Debug, Clone)]
+pub struct OwnFile {
+    /// The certificate in it, if it holds exactly one.
+    pub anchor: Option<Arc<Anchor>>,
+    /// Content, name, mode, owner and kind are as we write them.
+    pub intact: bool,
+}
+
+/// Somebody else's file in the anchor directory.
+#[derive(Debug, Clone)]
+pub struct ForeignFile {
+    /// Absolute path on the host.
+    pub path: String,
+    /// Certificates in it.
+    pub anchors: Vec<Arc<Anchor>>,
+    /// The tool takes a file of this name.
+    pub taken: bool,
+    /// What a run of the tool would do with it.
+    pub hazard: Option<Hazard>,
+}
+
+/// What is wrong with a foreign file, if the tool would copy it into the bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hazard {
+    /// A private key, at this line, would become readable for everyone.
+    PrivateKey(usize),
+    /// A broken block makes OpenSSL refuse the whole bundle.
+    Broken(Fault),
+}
+
+/// The extracted bundle, read back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effective {
+    /// It exists and can be read.
+    pub present: bool,
+    /// Fingerprint of every certificate that both Go and OpenSSL read.
+    pub set: BTreeSet<Fingerprint>,
+    /// Number of certificates, repetitions counted.
+    pub count: usize,
+    /// What keeps OpenSSL from loading the file.
+    pub faults: Vec<Fault>,
+    /// It holds a private key.
+    pub private_key: bool,
+}
+
+impl Effective {
+    /// Certificates that stand in it more than once.
+    pub fn repeated(&self) -> usize {
+        self.count - self.set.len().min(self.count)
+    }
+}
+
+/// The name of an anchor's file.
+pub fn file_name(store: &TrustStore, fingerprint: &Fingerprint) -> String {
+    format!("{PREFIX}{}.{}", fingerprint.fp16(), store.extension)
+}
+
+/// Whether a name in the anchor directory is one that we give: anything else is not ours, whatever it begins with.
+pub fn is_own_name(store: &TrustStore, name: &str) -> bool {
+    let digits = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(store.extension)?.strip_suffix('.'));
+    digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
+}

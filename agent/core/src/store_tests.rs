@@ -1,0 +1,119 @@
+//! Which row of the table fits which host: os-release values of facts A.1.
+
+use super::*;
+
+const DEBIAN_HOST: &[(&str, Found)] = &[
+    ("/usr/sbin/update-ca-certificates", Found::Script),
+    ("/usr/bin/openssl", Found::File),
+    ("/usr/local/share/ca-certificates", Found::Directory),
+    ("/usr/share/ca-certificates", Found::Directory),
+    ("/etc/ca-certificates.conf", Found::File),
+    ("/etc/ssl/certs", Found::Directory),
+];
+const RHEL_HOST: &[(&str, Found)] = &[
+    ("/usr/bin/update-ca-trust", Found::Script),
+    ("/etc/pki/ca-trust/source", Found::Directory),
+    ("/etc/ssl/certs", Found::Directory),
+];
+const SUSE_HOST: &[(&str, Found)] = &[
+    ("/usr/sbin/update-ca-certificates", Found::Script),
+    ("/etc/pki/trust", Found::Directory),
+    ("/etc/ssl/certs", Found::Directory),
+];
+const ALPINE_HOST: &[(&str, Found)] = &[
+    ("/usr/sbin/update-ca-certificates", Found::File),
+    ("/etc/ca-certificates.conf", Found::File),
+    ("/usr/share/ca-certificates", Found::Directory),
+];
+const ARCH_HOST: &[(&str, Found)] = &[
+    ("/usr/bin/update-ca-trust", Found::Script),
+    ("/etc/ca-certificates/trust-source", Found::Directory),
+];
+
+fn on(release: &str, host: &[(&'static str, Found)], wanted: Option<Family>) -> Detection {
+    detect(&OsRelease::parse(&release.replace(' ', "\n")), &host.iter().copied().collect(), wanted)
+}
+
+#[test]
+fn every_distribution_of_the_list_finds_its_family() {
+    for (release, host, family) in [
+        ("ID=debian VERSION_ID=12", DEBIAN_HOST, Family::Debian),
+        ("ID=ubuntu ID_LIKE=debian", DEBIAN_HOST, Family::Debian),
+        ("ID=gentoo", DEBIAN_HOST, Family::Debian),
+        ("ID=rhel ID_LIKE=fedora", RHEL_HOST, Family::Redhat),
+        ("ID=amzn VERSION_ID=2", RHEL_HOST, Family::Redhat),
+        ("ID=azurelinux", RHEL_HOST, Family::Redhat),
+        ("ID=fedora VARIANT_ID=coreos", RHEL_HOST, Family::Redhat),
+        ("ID=sles", SUSE_HOST, Family::Suse),
+        ("ID=opensuse-leap", SUSE_HOST, Family::Suse),
+        ("ID=alpine", ALPINE_HOST, Family::Alpine),
+        ("ID=wolfi", ALPINE_HOST, Family::Alpine),
+        ("ID=arch", ARCH_HOST, Family::Arch),
+        ("ID=flatcar ID_LIKE=coreos", ALPINE_HOST, Family::Flatcar),
+        ("ID=photon", &[("/usr/bin/openssl", Found::File)], Family::Photon),
+        ("ID=something-new", DEBIAN_HOST, Family::Debian),
+    ] {
+        let found = on(release, host, None);
+        assert_eq!(found.family, Ok(family), "{release}: {}", found.because);
+    }
+}
+
+#[test]
+fn a_tool_without_its_directory_does_not_count() {
+    let mut host = DEBIAN_HOST.to_vec();
+    host.push(("/usr/bin/update-ca-trust", Found::Script)); // p11-kit's tools on Debian
+    assert_eq!(on("ID=debian", &host, None).family, Ok(Family::Debian));
+    let found = on("ID=rhel", &[("/usr/bin/update-ca-trust", Found::Script)], None);
+    assert!(found.family.unwrap_err().advice.contains("dnf install ca-certificates"));
+}
+
+#[test]
+fn of_two_stores_the_id_decides() {
+    let host = [DEBIAN_HOST, RHEL_HOST].concat();
+    assert_eq!(on("ID=rocky ID_LIKE=rhel", &host, None).family, Ok(Family::Redhat));
+    assert_eq!(on("ID=debian", &host, None).family, Ok(Family::Debian));
+    assert!(on("ID=other", &host, None).family.unwrap_err().advice.contains("store.family"));
+}
+
+#[test]
+fn systems_with_their_own_way_are_named() {
+    for (id, advice) in [
+        ("bottlerocket", "settings.pki"),
+        ("talos", "TrustedRootsConfig"),
+        ("nixos", "security.pki.certificateFiles"),
+        ("cos", "certificateAuthorityDomainConfig"),
+    ] {
+        let unsupported = on(&format!("ID={id}"), DEBIAN_HOST, None).family.unwrap_err();
+        assert!(unsupported.advice.contains(advice), "{id}: {unsupported}");
+    }
+    assert_eq!(on("ID=cos", &[("/etc/ssl/certs", Found::Directory)], Some(Family::Directory)).family, Ok(Family::Directory));
+}
+
+#[test]
+fn the_configured_family_wins_if_its_tool_is_there() {
+    assert_eq!(on("ID=talos", DEBIAN_HOST, Some(Family::Debian)).family, Ok(Family::Debian));
+    assert!(on("ID=debian", DEBIAN_HOST, Some(Family::Redhat)).family.is_err());
+}
+
+#[test]
+fn nothing_installed_says_what_to_install() {
+    let unsupported = on("ID=ubuntu ID_LIKE=debian", &[], None).family.unwrap_err();
+    assert!(unsupported.advice.contains("apt-get install ca-certificates"), "{unsupported}");
+}
+
+/// A row that contradicts itself would be found only on that distribution.
+#[test]
+fn the_table_is_consistent() {
+    use Family::*;
+    for family in [Debian, Redhat, Suse, Arch, Alpine, Flatcar, Photon, Directory] {
+        let store = family.store();
+        assert_eq!(store.family, family);
+        assert!(store.takes.matches(&format!("nodetrust-0123456789abcdef.{}", store.extension)), "{family}");
+        // the temporary name must not be taken where it is written
+        let scanned = store.temp_dir == store.anchors_dir;
+        assert!(!scanned || !store.takes.matches(".nodetrust-0123456789abcdef.tmp"), "{family}");
+        for path in store.tool.programs() {
+            assert!(PROBES.contains(path), "{family}: {path} is not probed");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Is it true? The second look at a host, compared with what was to be.
+//!
+//! In: the plan's targets and a fresh observation. Out: problems, each with what to do next. No problem, and no action in a
+//! new plan, is what `converged` means. Exit codes of tools are not looked at here: they prove nothing (facts 0.4).
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use crate::{
+    fingerprint::Fingerprint,
+    plan::{Plan, foreign_copy},
+    state::{Effective, Hazard, Observed},
+    store::Tool,
+};
+
+/// Something that is not as it should be, and is not the sources' matter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// Its kind: an enumerated, documented name.
+    pub kind: ProblemKind,
+    /// The anchor that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Fingerprint>,
+    /// What is wrong.
+    pub text: String,
+    /// What a person should do; empty where the agent does it by itself.
+    pub next: String,
+}
+
+/// The kinds of problems; also the label `reason` of `nodetrust_errors_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProblemKind {
+    /// The host has no store that can be written.
+    UnsupportedStore,
+    /// The configuration is invalid; the last good one is in force.
+    Config,
+    /// A file or directory of the host could not be read.
+    Observe,
+    /// A file of the host could not be written or removed.
+    Write,
+    /// Another process kept the lock.
+    Lock,
+    /// The tool could not be run, failed, or ran too long.
+    Extract,
+    /// A hook of the store failed.
+    Hook,
+    /// An anchor is not in the bundle.
+    NotTrusted,
+    /// A removed anchor is still in the bundle.
+    StillTrusted,
+    /// OpenSSL's directory has no link to an anchor.
+    NotLinked,
+    /// The bundle does not exist, or OpenSSL cannot load it.
+    BundleBroken,
+    /// The bundle holds a private key.
+    BundlePrivateKey,
+    /// A run of the tool lost certificates that are not ours; the bundle was put back.
+    ForeignLost,
+    /// What is due is held back because of a foreign file.
+    Held,
+    /// Somebody else keeps undoing what the agent does.
+    DriftFight,
+    /// The ledger was damaged and has been made anew.
+    Ledger,
+}
+
+impl ProblemKind {
+    /// Every kind, for metrics.
+    pub const ALL: [Self; 16] = [
+        Self::UnsupportedStore,
+        Self::Config,
+        Self::Observe,
+        Self::Write,
+        Self::Lock,
+        Self::Extract,
+        Self::Hook,
+        Self::NotTrusted,
+        Self::StillTrusted,
+        Self::NotLinked,
+        Self::BundleBroken,
+        Self::BundlePrivateKey,
+        Self::ForeignLost,
+        Self::Held,
+        Self::DriftFight,
+        Self::Ledger,
+    ];
+
+    /// The public name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnsupportedStore => "unsupported-store",
+            Self::Config => "config",
+            Self::Observe => "observe",
+            Self::Write => "write",
+            Self::Lock => "lock",
+            Self::Extract => "extract",
+            Self::Hook => "hook",
+            Self::NotTrusted => "not-trusted",
+            Self::StillTrusted => "still-trusted",
+            Self::NotLinked => "not-linked",
+            Self::BundleBroken => "bundle-broken",
+            Self::BundlePrivateKey => "bundle-private-key",
+            Self::ForeignLost => "foreign-lost",
+            Self::Held => "held",
+            Self::DriftFight => "drift-fight",
+            Self::Ledger => "ledger",
+        }
+    }
+
+    /// Whether the store is not as it should be while this holds. The others are told, and change nothing about trust.
+    pub fn is_failure(self) -> bool {
+        !matches!(self, Self::Config | Self::Hook | Self::Ledger | Self::DriftFight)
+    }
+}
+
+impl Problem {
+    /// A problem that is about no single anchor.
+    pub fn new(kind: ProblemKind, text: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { kind, sha256: None, text: text.into(), next: next.into() }
+    }
+}
+
+/// Compares a host with what a plan wants.
+pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
+    let store = observed.store;
+    let effective = &observed.effective;
+    let mut problems: Vec<Problem> =
+        plan.held.iter().map(|held| Problem::new(ProblemKind::Held, held.why.clone(), held.next.clone())).collect();
+    if plan.targets.is_empty() && plan.retired.is_empty() {
+        return problems;
+    }
+    let about = |kind, fingerprint: &Fingerprint, text: String, next: &str| Problem {
+        kind,
+        sha256: Some(*fingerprint),
+        text,
+        next: next.to_owned(),
+    };
+    if !effective.present && !matches!(store.tool, Tool::None) {
+        let next = format!("look at {} on the host", store.bundle);
+        problems.push(Problem::new(ProblemKind::BundleBroken, format!("{} is missing or unreadable", store.bundle), next));
+    }
+    for (fingerprint, target) in &plan.targets {
+        let name = &target.anchor.subject.common;
+        if !effective.set.contains(fingerprint) {
+            let text = format!("{name} ({}) is not in {}", fingerprint.fp16(), store.bundle);
+            problems.push(about(ProblemKind::NotTrusted, fingerprint, text, ""));
+        } else if observed.unlinked.contains(fingerprint) {
+            let dir = store.hash_dir.unwrap_or_default();
+            let text = format!("{name} ({}) has no link in {dir}: clients that use the directory do not trust it", fingerprint.fp16());
+            problems.push(about(ProblemKind::NotLinked, fingerprint, text, ""));
+        }
+    }
+    for fingerprint in plan.retired.iter().filter(|fingerprint| effective.set.contains(fingerprint)) {
+        let shared = plan.ledger.anchors.get(fingerprint).is_some_and(|entry| entry.shared);
+        if !shared && !foreign_copy(observed, fingerprint) {
+            let text = format!("{} is removed and still in {}", fingerprint.fp16(), store.bundle);
+            problems.push(about(ProblemKind::StillTrusted, fingerprint, text, ""));
+        }
+    }
+    if let Some(fault) = effective.faults.first() {
+        let culprit = observed.foreign.iter().find(|file| matches!(file.hazard, Some(Hazard::Broken(_))));
+        let next = culprit.map_or_else(String::new, |file| format!("mend {}, or move it away", file.path));
+        let text = format!("OpenSSL cannot load {}: line {}: {}; Go still reads it", store.bundle, fault.line, fault.detail);
+        problems.push(Problem::new(ProblemKind::BundleBroken, text, next));
+    }
+    if effective.private_key {
+        let culprit = observed.foreign.iter().find(|file| matches!(file.hazard, Some(Hazard::PrivateKey(_))));
+        let next = match culprit {
+            Some(file) => format!("take the key out of {}, run the tool, and replace the key: everyone could read it", file.path),
+            None => "replace the key: everyone could read it".into(),
+        };
+        let text = format!("{} holds a private key and is readable for everyone", store.bundle);
+        problems.push(Problem::new(ProblemKind::BundlePrivateKey, text, next));
+    }
+    problems
+}
+
+/// Foreign certificates that a run of the tool lost: in the bundle before, not ours, and not in it any more.
+pub fn lost_foreign(before: &Effective, after: &Effective, ours: &BTreeSet<Fingerprint>) -> BTreeSet<Fingerprint> {
+    before.set.difference(&after.set).filter(|fingerprint| !ours.contains(fingerprint)).copied().collect()
+}

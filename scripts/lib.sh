@@ -1,0 +1,60 @@
+# shellcheck shell=bash disable=SC2034  # the variables are for the scripts that source this file
+# Paths and the few functions that more than one script needs. Sourced, never run.
+set -euo pipefail
+umask 022
+export LC_ALL=C.UTF-8                     # messages and sort order do not depend on who runs this
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+REPO=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
+CACHE=$(realpath -m "${NODETRUST_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/nodetrust}")
+ROOTS=$CACHE/root                         # node roots made by scripts/node-roots, one folder per kind
+
+die() { echo "${0##*/}: $*" >&2; exit 1; }
+say() { printf '%s\n' "-- $*"; }
+
+# need_root WHY: says who must run this, and how
+need_root() {
+  [ "$(id -u)" = 0 ] || die "must run as root: $1. Try: sudo env \"PATH=\$PATH\" $0"
+}
+
+# install_packages PKG…: installs what is missing of them, and asks the package mirror only then
+install_packages() {
+  local package missing=()
+  command -v apt-get >/dev/null || die "no apt-get here: this needs Debian or Ubuntu"
+  for package; do
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  [ "$(id -u)" = 0 ] || die "missing packages: ${missing[*]}. Install them: apt-get install ${missing[*]}"
+  say "installing ${missing[*]}"
+  ( # a subshell, for its own trap: the packages' services must not start on this machine
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+      trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+      printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+      chmod 755 /usr/sbin/policy-rc.d
+    fi
+    export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+    # an unreachable third-party source is no reason to stop: the install below tells if something is really missing
+    apt-get -qq update || say "apt-get update failed in part; going on with what is known"
+    apt-get -qq -y -o DPkg::Lock::Timeout=120 --no-install-recommends install "${missing[@]}" >/dev/null
+  ) || die "could not install ${missing[*]}: see apt's message above"
+}
+
+# mirror: the Debian mirror that apt is configured with, or the one that NODETRUST_DEBIAN_MIRROR names (on Ubuntu)
+mirror() {
+  local try
+  [ -z "${NODETRUST_DEBIAN_MIRROR:-}" ] || { echo "$NODETRUST_DEBIAN_MIRROR"; return; }
+  for try in 1 2; do # a machine that never ran `apt-get update` has no index targets yet
+    # shellcheck disable=SC2016  # $(…) is apt's own syntax here
+    apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
+      awk '$1 == "Debian" && $2 ~ /^[a-z]+$/ && !found { print $3; found = 1 } END { exit !found }' && return
+    [ "$try" = 2 ] || apt-get -qq update >&2
+  done
+  die "apt's configuration names no Debian mirror: set NODETRUST_DEBIAN_MIRROR to the address of one"
+}
+
+# debian_source SUITE: what follows `deb` in a sources.list
+debian_source() {
+  local url; url=$(mirror)
+  echo "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $url $1 main"
+}
