@@ -16,6 +16,7 @@ use x509_parser::{
 };
 
 use crate::{
+    der,
     fingerprint::{Fingerprint, hex},
     name,
     pem::{Label, Reason},
@@ -119,6 +120,9 @@ impl Anchor {
         if !rest.is_empty() {
             let detail = format!("{} bytes follow the certificate", rest.len());
             return Err(AnchorError { reason: Reason::TrailingData, detail });
+        }
+        if !der::is_certificate_frame(der) {
+            return Err(malformed("its encoding is not strict DER; OpenSSL or Go would refuse it".into()));
         }
         let subject = Name::new(cert.subject()).map_err(malformed)?;
         let issuer = Name::new(cert.issuer()).map_err(malformed)?;
@@ -242,7 +246,7 @@ impl Key {
     fn new(cert: &X509Certificate<'_>) -> Self {
         let info = cert.public_key();
         let (kind, bits) = match info.parsed() {
-            Ok(PublicKey::RSA(key)) => ("RSA".into(), modulus_bits(key.modulus)),
+            Ok(PublicKey::RSA(key)) => ("RSA".into(), signature::significant_bits(key.modulus)),
             Ok(PublicKey::EC(_)) => ("EC".into(), signature::curve_bits(info)),
             Ok(PublicKey::DSA(_)) => ("DSA".into(), 0),
             _ if info.algorithm.algorithm == oids::OID_SIG_ED25519 => ("Ed25519".into(), 256),
@@ -276,20 +280,12 @@ impl fmt::Debug for Anchor {
 /// The length of the first DER element, header included; longer than the input if that is cut off.
 fn element_length(der: &[u8]) -> usize {
     match (der.get(1), der.get(2..)) {
-        (Some(length @ 0..0x80), _) => 2 + usize::from(*length),
+        (Some(length @ 0..=0x7f), _) => 2 + usize::from(*length),
         (Some(length @ 0x81..=0x84), Some(rest)) => {
             let count = usize::from(length & 0x7f);
             rest.iter().take(count).fold(0usize, |sum, byte| sum << 8 | usize::from(*byte)) + 2 + count
         }
         _ => usize::MAX,
-    }
-}
-
-fn modulus_bits(modulus: &[u8]) -> usize {
-    let significant = modulus.iter().position(|byte| *byte != 0).map_or(&[][..], |at| &modulus[at..]);
-    match significant.first() {
-        Some(first) => significant.len() * 8 - first.leading_zeros() as usize,
-        None => 0,
     }
 }
 
@@ -300,3 +296,7 @@ fn describe(error: &x509_parser::nom::Err<x509_parser::error::X509Error>) -> Str
         x509_parser::nom::Err::Error(error) | x509_parser::nom::Err::Failure(error) => error.to_string(),
     }
 }
+
+#[cfg(test)]
+#[path = "anchor_tests.rs"]
+mod tests;

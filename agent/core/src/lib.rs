@@ -10,6 +10,8 @@
 //! ```
 
 pub mod anchor;
+pub mod bundle;
+mod der;
 pub mod fingerprint;
 mod name;
 pub mod os;
@@ -21,6 +23,8 @@ mod signature;
 pub mod source;
 pub mod state;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod verify;
 
 pub use signature::SelfSignature;

@@ -107,3 +107,7 @@ fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     out.extend_from_slice(content);
     out
 }
+
+#[cfg(test)]
+#[path = "name_tests.rs"]
+mod tests;

@@ -344,16 +344,19 @@ fn close(block: Open<'_>, end: Option<&[u8]>, line: usize, scan: &mut Scan) {
         let detail = "a PEM block of another kind, not a certificate; only CERTIFICATE blocks are used";
         return scan.fault(begun, Reason::NoCertificate, detail);
     };
-    match BASE64.decode(&block.base64) {
-        Ok(der) if der.is_empty() => scan.fault(begun, Reason::MalformedCertificate, "the block is empty"),
-        Ok(der) => {
+    // padding ends the text for other readers; the library would go on behind it
+    let padded = block.base64.iter().skip_while(|byte| **byte != b'=').any(|byte| *byte != b'=');
+    let decoded = if padded { None } else { BASE64.decode(&block.base64).ok() };
+    match decoded {
+        Some(der) if der.is_empty() => scan.fault(begun, Reason::MalformedCertificate, "the block is empty"),
+        Some(der) => {
             if label != Label::Certificate {
                 let name = String::from_utf8_lossy(block.label).into_owned();
                 scan.notes.push(format!("line {begun}: label `{name}` was converted; Go and p11-kit would ignore it"));
             }
             scan.blocks.push(Block { line: begun, label, der });
         }
-        Err(_) => scan.fault(begun, Reason::NotPemOrDer, "broken base64: cut off, or characters are missing"),
+        None => scan.fault(begun, Reason::NotPemOrDer, "broken base64: cut off, or characters are missing"),
     }
 }
 
@@ -392,7 +395,7 @@ fn odd_label(line: &[u8]) -> &[u8] {
 }
 
 /// Lines with their 1-based numbers, without line ends (LF, CRLF or CR) and trailing blanks.
-fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let mut rest = Some(bytes);
     let mut number = 0;
     std::iter::from_fn(move || {

@@ -90,6 +90,7 @@ fn a_broken_block_costs_only_itself() {
         ("headers", format!("-----BEGIN CERTIFICATE-----\nFoo: bar\n\n{BODY}\n-----END CERTIFICATE-----\n{one}"), 1),
         ("bad base64", format!("-----BEGIN CERTIFICATE-----\nMAMw*QU=\n-----END CERTIFICATE-----\n{one}"), 1),
         ("cut base64", format!("-----BEGIN CERTIFICATE-----\nMAMwA\n-----END CERTIFICATE-----\n{one}"), 1),
+        ("padding inside", format!("-----BEGIN CERTIFICATE-----\n{BODY}{BODY}\n-----END CERTIFICATE-----\n{one}"), 1),
         ("indented", format!("  -----BEGIN CERTIFICATE-----\n  {BODY}\n  -----END CERTIFICATE-----\n{one}"), 1),
     ];
     for (what, text, line) in broken {

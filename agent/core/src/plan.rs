@@ -19,7 +19,7 @@ use crate::{
     anchor::Anchor,
     fingerprint::Fingerprint,
     policy::Policy,
-    source::{self, Resolved},
+    source::{self, Resolved, SourceStatus},
     state::{AnchorState, Hazard, Ledger, LedgerAnchor, Moment, Observed, file_name},
     store::{ExtractMode, Tool},
 };
@@ -213,7 +213,12 @@ impl Plan {
         kinds
     }
 
-    /// Whether the host's trust is touched, not only the ledger.
+    /// Whether the trust store is touched: neither the ledger nor the hooks are part of it.
+    pub fn changes_store(&self) -> bool {
+        self.actions.iter().any(|action| !matches!(action, Action::RecordLedger | Action::RunHooks { .. }))
+    }
+
+    /// Whether the host is touched, not only the ledger.
     pub fn changes_host(&self) -> bool {
         self.actions.iter().any(|action| !matches!(action, Action::RecordLedger))
     }
@@ -234,7 +239,7 @@ pub fn plan_uninstall(observed: &Observed, ledger: &Ledger) -> Plan {
     let mut next = ledger.clone();
     next.version = crate::state::LEDGER_VERSION;
     next.sources.clear();
-    adopt_own_files(observed, &mut next, |_| AnchorState::Retired, None);
+    adopt_own_files(observed, &mut next, |_| AnchorState::Retired);
     for entry in next.anchors.values_mut() {
         entry.state = AnchorState::Retired;
     }
@@ -242,35 +247,44 @@ pub fn plan_uninstall(observed: &Observed, ledger: &Ledger) -> Plan {
 }
 
 /// The ledger after a cycle whose result was read back: what is settled, what is gone for good, what others keep alive.
-pub fn settle(plan: &Plan, after: &Observed, complete: bool, now: i64) -> Ledger {
+/// `carried_out`: every action was done without an error. Whether it had its effect is judged here.
+pub fn settle(plan: &Plan, after: &Observed, carried_out: bool, now: i64) -> Ledger {
     let mut ledger = plan.ledger.clone();
+    let trusted = &after.effective.set;
     let had_extract = plan.actions.iter().any(|action| matches!(action, Action::Extract { .. }));
+    let removed = |file: &str| plan.actions.iter().any(|action| matches!(action, Action::RemoveAnchor { file: gone, .. } if gone == file));
     let mut changed = false;
-    for (fingerprint, entry) in &mut ledger.anchors {
-        if plan.targets.contains_key(fingerprint) && after.effective.set.contains(fingerprint) && !entry.settled {
+    let mut unfinished = !carried_out || !plan.held.is_empty();
+    for fingerprint in plan.targets.keys() {
+        unfinished |= !trusted.contains(fingerprint) || after.unlinked.contains(fingerprint);
+        let entry = ledger.anchors.get_mut(fingerprint).filter(|entry| !entry.settled && trusted.contains(fingerprint));
+        if let Some(entry) = entry {
             entry.settled = true;
             changed = true;
-        }
-        // our file is gone, the tool has run, and it is still trusted: somebody else's copy
-        if plan.retired.contains(fingerprint) && had_extract && complete && after.effective.set.contains(fingerprint) {
-            entry.shared = true;
         }
     }
     let own: BTreeSet<Fingerprint> =
         after.ours.values().filter_map(|file| file.anchor.as_ref().map(|anchor| anchor.fingerprint)).collect();
+    for fingerprint in plan.retired.iter().filter(|fingerprint| trusted.contains(fingerprint) && !foreign_copy(after, fingerprint)) {
+        let Some(entry) = ledger.anchors.get_mut(fingerprint) else { continue };
+        // Our file was gone before the tool ran, and it is still trusted: the distribution ships it, or somebody's copy lies
+        // where we do not look. That takes a second run to believe, and no third one.
+        let second_run = had_extract && carried_out && !removed(&file_name(after.store, fingerprint));
+        entry.shared |= second_run && !own.contains(fingerprint);
+        unfinished |= !entry.shared;
+    }
     ledger.anchors.retain(|fingerprint, _| {
         let gone = plan.retired.contains(fingerprint)
             && !own.contains(fingerprint)
             && after.effective.present
-            && !after.effective.set.contains(fingerprint);
+            && !trusted.contains(fingerprint);
         changed |= gone;
         !gone
     });
-    if complete {
-        ledger.pending = false;
-        if changed {
-            ledger.changed = Some(now);
-        }
+    ledger.pending &= unfinished;
+    if changed {
+        // what was read back counts, also when something else is still wrong: it is not seen as a change a second time
+        ledger.changed = Some(now);
     }
     ledger
 }
@@ -286,7 +300,9 @@ fn decide_states(
     let latest = next.updated;
     let denied = |fingerprint: &Fingerprint| policy.denied.contains(fingerprint);
     let state = |fingerprint: &Fingerprint| if denied(fingerprint) { AnchorState::Denied } else { AnchorState::Grace };
-    adopt_own_files(observed, next, state, Some(now));
+    adopt_own_files(observed, next, state);
+    // a source that cannot be read, and whose last set is not known, may want any of them: no grace begins
+    let unknown = resolved.sources.iter().any(|source| source.status == SourceStatus::Failed);
     let mut targets = BTreeMap::new();
     for (fingerprint, wanted) in &resolved.desired {
         let entry = next.anchors.entry(*fingerprint).or_insert_with(|| LedgerAnchor {
@@ -311,8 +327,11 @@ fn decide_states(
             // no longer denied, and nobody wants it
             AnchorState::Denied => AnchorState::Retired,
             AnchorState::Desired | AnchorState::Grace => {
-                let left = entry.left.get_or_insert_with(|| now.clone());
-                if now.elapsed_since(left, latest) >= policy.removal_grace { AnchorState::Retired } else { AnchorState::Grace }
+                if !unknown {
+                    entry.left.get_or_insert_with(|| now.clone());
+                }
+                let passed = entry.left.as_ref().map(|left| now.elapsed_since(left, latest));
+                if passed.is_some_and(|passed| passed >= policy.removal_grace) { AnchorState::Retired } else { AnchorState::Grace }
             }
         };
         if entry.state == AnchorState::Grace {
@@ -332,16 +351,14 @@ fn decide_states(
     targets
 }
 
-/// Own files that the ledger does not know (it was lost, or another installation left them) enter it.
-fn adopt_own_files(
-    observed: &Observed,
-    next: &mut Ledger,
-    state: impl Fn(&Fingerprint) -> AnchorState,
-    now: Option<&Moment>,
-) {
-    for anchor in observed.ours.values().filter_map(|file| file.anchor.as_ref()) {
+/// Own files that the ledger does not know (it was lost, or another installation left them) enter it. A file that holds
+/// another certificate than its name says was never written by us, and gets no grace.
+fn adopt_own_files(observed: &Observed, next: &mut Ledger, state: impl Fn(&Fingerprint) -> AnchorState) {
+    for (file, own) in &observed.ours {
+        let Some(anchor) = own.anchor.as_ref().filter(|anchor| *file == file_name(observed.store, &anchor.fingerprint)) else {
+            continue;
+        };
         next.anchors.entry(anchor.fingerprint).or_insert_with(|| LedgerAnchor {
-            left: now.cloned(),
             settled: true,
             ..LedgerAnchor::new(anchor, state(&anchor.fingerprint))
         });
@@ -395,11 +412,11 @@ fn act(
             continue;
         }
         let fingerprint = own.anchor.as_ref().map(|anchor| anchor.fingerprint);
-        let state = fingerprint.and_then(|fingerprint| next.anchors.get(&fingerprint)).map(|entry| entry.state);
-        let why = match (state, own.intact) {
-            (Some(AnchorState::Denied), _) => RemoveReason::Denied,
-            (Some(_), true) => over,
-            _ => RemoveReason::Damaged,
+        let named = fingerprint.filter(|fingerprint| *file == file_name(store, fingerprint));
+        let why = match named.and_then(|fingerprint| next.anchors.get(&fingerprint)).map(|entry| entry.state) {
+            Some(AnchorState::Denied) => RemoveReason::Denied,
+            Some(_) => over,
+            None => RemoveReason::Damaged,
         };
         actions.push(Action::RemoveAnchor { file: file.clone(), why });
         if let Some(fingerprint) = fingerprint.filter(|fingerprint| !targets.contains_key(fingerprint)) {
@@ -416,7 +433,10 @@ fn act(
         next.pending = true;
         if held.is_empty() {
             let only_additions = why.iter().all(|why| match why {
-                ExtractReason::AnchorsChange => !actions.iter().any(|a| matches!(a, Action::RemoveAnchor { .. })),
+                // another content under the same name keeps its old link in a plain run (facts 0.3)
+                ExtractReason::AnchorsChange => !actions
+                    .iter()
+                    .any(|a| matches!(a, Action::RemoveAnchor { .. } | Action::WriteAnchor { why: WriteReason::Altered, .. })),
                 ExtractReason::AnchorNotInBundle | ExtractReason::BundleMissing => true,
                 _ => false,
             });

@@ -177,3 +177,7 @@ fn oddities(anchor: &Anchor) -> impl Iterator<Item = String> {
         format!("it has critical extensions that verifiers may not know ({}): Go refuses such chains", anchor.unknown_critical.join(", "))
     }))
 }
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

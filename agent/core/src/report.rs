@@ -243,7 +243,7 @@ pub fn build(inputs: Inputs<'_>) -> Report {
     }
     let pending: Vec<Action> = plan.map(|plan| plan.actions.clone()).unwrap_or_default();
     let failing = problems.iter().any(|problem| problem.kind.is_failure());
-    let left = plan.is_none_or(Plan::changes_host);
+    let left = plan.is_none_or(Plan::changes_store);
     let anchors = plan.map_or_else(|| desired_rows(resolved, inputs), |plan| anchor_rows(plan, inputs));
     let (desired_digest, effective_digest) = digests(plan, observed, resolved);
     let converged = !failing && !left && desired_digest == effective_digest;
@@ -553,3 +553,7 @@ fn foreign_rows(observed: &Observed, plan: Option<&Plan>, now: &Moment) -> Vec<F
     }
     rows
 }
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

@@ -24,6 +24,12 @@ pub enum SelfSignature {
     Wrong,
 }
 
+/// The size of a big-endian number.
+pub(crate) fn significant_bits(number: &[u8]) -> usize {
+    let significant = number.iter().position(|byte| *byte != 0).map_or(&[][..], |at| &number[at..]);
+    significant.first().map_or(0, |first| significant.len() * 8 - first.leading_zeros() as usize)
+}
+
 /// Verifies a self-issued certificate under its own key.
 pub(crate) fn verify_own(cert: &X509Certificate<'_>) -> SelfSignature {
     let info = cert.public_key();
@@ -72,16 +78,19 @@ fn curve(info: &SubjectPublicKeyInfo<'_>) -> Option<String> {
 
 fn algorithm(cert: &X509Certificate<'_>, info: &SubjectPublicKeyInfo<'_>) -> Option<&'static dyn VerificationAlgorithm> {
     let oid = &cert.signature_algorithm.algorithm;
+    // the library takes RSA keys of 1024 to 8192 bits with exponents of up to 33; what it refuses is not a wrong signature
     let bits = match info.parsed() {
-        Ok(PublicKey::RSA(key)) => key.key_size(),
+        Ok(PublicKey::RSA(key)) if significant_bits(key.exponent) <= 33 => significant_bits(key.modulus),
         _ => 0,
     };
-    // the library takes RSA keys of 1024 to 8192 bits; what it refuses for its size is not a wrong signature
     let rsa = (1024..=8192).contains(&bits);
-    if let Ok(SignatureAlgorithm::RSASSA_PSS(pss)) = SignatureAlgorithm::try_from(&cert.signature_algorithm) {
+    // asked first: the parser prints a line for each algorithm that it does not know
+    if *oid == oids::OID_PKCS1_RSASSAPSS {
+        let Ok(SignatureAlgorithm::RSASSA_PSS(pss)) = SignatureAlgorithm::try_from(&cert.signature_algorithm) else { return None };
         let hash = pss.hash_algorithm_oid();
+        let one_hash = pss.mask_gen_algorithm().is_ok_and(|mask| mask.hash == *hash);
         return match () {
-            () if !(2048..=8192).contains(&bits) || info.algorithm.algorithm != oids::OID_PKCS1_RSAENCRYPTION => None,
+            () if !(2048..=8192).contains(&bits) || info.algorithm.algorithm != oids::OID_PKCS1_RSAENCRYPTION || !one_hash => None,
             () if *hash == oids::OID_NIST_HASH_SHA256 && pss.salt_length() == 32 => Some(&algorithms::RSA_PSS_2048_8192_SHA256),
             () if *hash == oids::OID_NIST_HASH_SHA384 && pss.salt_length() == 48 => Some(&algorithms::RSA_PSS_2048_8192_SHA384),
             () if *hash == oids::OID_NIST_HASH_SHA512 && pss.salt_length() == 64 => Some(&algorithms::RSA_PSS_2048_8192_SHA512),

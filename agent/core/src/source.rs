@@ -32,6 +32,13 @@ pub struct Part {
 }
 
 impl Part {
+    /// A file that was not read because of its size.
+    pub fn too_large(file: &str) -> Self {
+        let detail = format!("more than the limit of {} bytes; split the file", pem::MAX_FILE_BYTES);
+        let fault = Fault { line: 0, reason: Reason::TooLarge, detail };
+        Self { file: file.to_owned(), anchors: Vec::new(), faults: vec![fault], notes: Vec::new() }
+    }
+
     /// Decodes a file.
     pub fn parse(file: &str, bytes: &[u8]) -> Self {
         let scan = pem::scan(bytes);
@@ -72,6 +79,21 @@ pub struct Snapshot {
     pub content: Content,
     /// What people should know about how it is mounted.
     pub notes: Vec<String>,
+}
+
+impl Snapshot {
+    /// What the ledger remembers of a source, for looking at a host without its configuration.
+    pub fn remembered(name: &str, source: &LedgerSource, ledger: &Ledger) -> Self {
+        let anchors = source.anchors.iter().filter_map(|fingerprint| ledger.anchors.get(fingerprint)?.anchor());
+        let part = Part {
+            file: "ledger".to_owned(),
+            anchors: anchors.map(|anchor| (0, Arc::new(anchor))).collect(),
+            faults: Vec::new(),
+            notes: Vec::new(),
+        };
+        let content = Content::Files(vec![Arc::new(part)]);
+        Self { name: name.to_owned(), origin: "as the ledger remembers it".to_owned(), optional: false, content, notes: Vec::new() }
+    }
 }
 
 /// The state of a source.
@@ -231,7 +253,8 @@ fn resolve_one(
         Content::Unreadable(why) => Some(format!("unreadable: {why}")),
         Content::Files(parts) => judge_parts(parts, policy, at, &mut state, &mut accepted),
     };
-    let held = ledger.sources.get(&snapshot.name).map(|source| &source.anchors).filter(|anchors| !anchors.is_empty());
+    let last = ledger.sources.get(&snapshot.name).map(|source| &source.anchors);
+    let held = last.filter(|anchors| !anchors.is_empty());
     let missing_is_fine = snapshot.optional && matches!(snapshot.content, Content::Missing);
     match (silent, held) {
         (None, _) => {}
@@ -239,9 +262,12 @@ fn resolve_one(
             state.status = SourceStatus::Absent;
             state.detail = format!("{why}, which is allowed (optional)");
         }
-        (Some(why), Some(_)) if policy.empty_source == EmptySource::Remove && !missing_is_fine && why_is_silence(&state) => {
+        // it has spoken before, so that this is no typing error; it goes on being empty in later cycles
+        (Some(why), _)
+            if policy.empty_source == EmptySource::Remove && last.is_some() && !missing_is_fine && why_is_silence(&state) =>
+        {
             accepted.clear();
-            state.detail = format!("{why}: its anchors leave (policy.emptySource: remove)");
+            state.detail = format!("{why}: it has no anchors any more (policy.emptySource: remove)");
         }
         (Some(why), Some(held)) => {
             state.status = SourceStatus::Held;
@@ -368,3 +394,7 @@ fn warn_about_shared_names(desired: &mut BTreeMap<Fingerprint, Wanted>) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "source_tests.rs"]
+mod tests;

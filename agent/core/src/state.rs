@@ -289,3 +289,7 @@ pub fn is_own_name(store: &TrustStore, name: &str) -> bool {
     let digits = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(store.extension)?.strip_suffix('.'));
     digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -182,3 +182,7 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
 pub fn lost_foreign(before: &Effective, after: &Effective, ours: &BTreeSet<Fingerprint>) -> BTreeSet<Fingerprint> {
     before.set.difference(&after.set).filter(|fingerprint| !ours.contains(fingerprint)).copied().collect()
 }
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;

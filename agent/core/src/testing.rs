@@ -1,0 +1,93 @@
+//! What several test files build on: certificates, fixed and fresh, and golden files. Nothing of it is in a release.
+
+use std::{path::PathBuf, sync::Arc};
+
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd};
+
+use crate::{
+    anchor::Anchor,
+    pem,
+    source::{Content, Part, Snapshot},
+    state::Moment,
+};
+
+/// 2026-12-01T00:00:00Z: all certificates of `tests/data/pem` are valid.
+pub(crate) const NOW: i64 = 1_796_083_200;
+
+/// A moment in a boot that began when `boot` says so.
+pub(crate) fn at(wall: i64, boottime: u64, boot: &str) -> Moment {
+    Moment { wall, boottime, boot_id: boot.to_owned() }
+}
+
+/// A certificate of `tests/data/pem`.
+pub(crate) fn fixed(name: &str) -> Arc<Anchor> {
+    let text = data(&format!("pem/{name}.pem"));
+    let block = pem::scan(text.as_bytes()).blocks.remove(0);
+    Arc::new(Anchor::from_block(block.label, &block.der).unwrap_or_else(|error| panic!("{name}: {error}")))
+}
+
+/// The DER of a self-signed CA, after the edit of its parameters.
+pub(crate) fn self_signed(edit: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+    params(edit).self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+}
+
+/// A fresh self-signed CA.
+pub(crate) fn ca(common_name: &str) -> Arc<Anchor> {
+    anchor(&self_signed(|params| params.distinguished_name.push(DnType::CommonName, common_name)))
+}
+
+/// An anchor, from DER that is known to be one.
+pub(crate) fn anchor(der: &[u8]) -> Arc<Anchor> {
+    Arc::new(Anchor::from_der(der).unwrap())
+}
+
+/// Parameters of a CA without a fault, then edited.
+pub(crate) fn params(edit: impl FnOnce(&mut CertificateParams)) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2040, 1, 1);
+    edit(&mut params);
+    params
+}
+
+/// A source that holds these certificates in one file.
+pub(crate) fn source(name: &str, anchors: &[&Arc<Anchor>]) -> Snapshot {
+    let text: String = anchors.iter().map(|anchor| anchor.pem()).collect();
+    source_of(name, files(&[&text]))
+}
+
+/// A source with this content.
+pub(crate) fn source_of(name: &str, content: Content) -> Snapshot {
+    Snapshot { name: name.to_owned(), origin: format!("/sources/{name}"), optional: false, content, notes: Vec::new() }
+}
+
+/// A directory of files with these texts.
+pub(crate) fn files(texts: &[&str]) -> Content {
+    let part = |(n, text): (usize, &&str)| Arc::new(Part::parse(&format!("ca-{n}.crt"), text.as_bytes()));
+    Content::Files(texts.iter().enumerate().map(part).collect())
+}
+
+/// The text of a file in `tests/data`.
+#[expect(clippy::disallowed_methods, reason = "tests read their data where the decisions must not")]
+pub(crate) fn data(path: &str) -> String {
+    let path = data_path(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Compares with a file in `tests/data`, which is written anew with `UPDATE_GOLDEN=1`. Read it in review.
+#[expect(clippy::disallowed_methods, reason = "tests write their golden files when told to")]
+pub(crate) fn assert_golden(path: &str, actual: &str) {
+    if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
+        let path = data_path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        return std::fs::write(&path, actual).unwrap();
+    }
+    assert!(data(path) == actual, "tests/data/{path} differs (UPDATE_GOLDEN=1 writes it anew); actual:\n{actual}");
+}
+
+fn data_path(path: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "../../tests/data", path].iter().collect()
+}

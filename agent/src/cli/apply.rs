@@ -1,0 +1,20 @@
+//! `nodetrust apply`: one full cycle, for boot, cloud-init, kubeadm or a systemd oneshot.
+
+use std::sync::Arc;
+
+use super::{Context, FAILURE, FINDINGS, OK, complain, table};
+use crate::reconcile::{Reconciler, Trigger};
+
+pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
+    let settings = Arc::new(context.settings()?);
+    for field in &settings.without_effect {
+        complain(&format!("{}: `{field}` has no effect in this version", context.config_path().display()));
+    }
+    let result = Reconciler::new(&context.host_root)?.cycle(&settings, Trigger::Command);
+    context.print(&result.report, |style| table::applied(&result.report, style))?;
+    Ok(match (result.report.converged, result.report.has_findings()) {
+        (false, _) => FAILURE,
+        (true, true) => FINDINGS,
+        (true, false) => OK,
+    })
+}

@@ -1,0 +1,118 @@
+//! `nodetrust inspect`: what would be made of these files.
+
+use std::{
+    collections::BTreeSet,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use nodetrust_core::{
+    pem::MAX_FILE_BYTES,
+    policy::{Circumstances, Policy, judge},
+    report::{AnchorRow, anchor_row},
+    source::{Part, Rejection},
+    state::AnchorState,
+};
+use serde::Serialize;
+
+use super::{Context, FINDINGS, OK, table};
+use crate::{host::root::HostRoot, observe};
+
+#[derive(Serialize)]
+pub(super) struct Inspection {
+    pub(super) files: Vec<File>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct File {
+    pub(super) file: String,
+    pub(super) certificates: Vec<Certificate>,
+    pub(super) rejections: Vec<Rejection>,
+    pub(super) notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Certificate {
+    pub(super) line: usize,
+    #[serde(flatten)]
+    pub(super) row: AnchorRow,
+}
+
+pub(super) fn main(context: &Context, files: &[PathBuf]) -> anyhow::Result<u8> {
+    let settings = context.settings_if_any()?;
+    let policy = settings.as_ref().map_or_else(Policy::default, |settings| settings.policy.clone());
+    // on a machine that is no node the store is unknown; what some stores drop is then a warning
+    let drops_not_ca = HostRoot::open(&context.host_root).ok().and_then(|root| {
+        let os = observe::os_release(&root);
+        let wanted = settings.as_ref().and_then(|settings| settings.family);
+        observe::detect(&root, &os, wanted).family.ok().map(|family| family.store().drops_not_ca)
+    });
+    let now = crate::host::wall(std::time::SystemTime::now());
+    let at = Circumstances { drops_not_ca, installed: &BTreeSet::new(), now };
+    let mut inspection = Inspection { files: Vec::with_capacity(files.len()) };
+    for path in files {
+        inspection.files.push(inspect(path, &policy, at)?);
+    }
+    context.print(&inspection, |style| table::inspection(&inspection, now, style))?;
+    let clean = inspection.files.iter().all(|file| file.rejections.is_empty());
+    Ok(if clean { OK } else { FINDINGS })
+}
+
+fn inspect(path: &Path, policy: &Policy, at: Circumstances<'_>) -> anyhow::Result<File> {
+    let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+    let part = match read(path)? {
+        Some(bytes) => Part::parse(&name, &bytes),
+        None => Part::too_large(&name),
+    };
+    let mut file = File { file: name.clone(), certificates: Vec::new(), rejections: Vec::new(), notes: part.notes };
+    let mut seen = BTreeSet::new();
+    for fault in part.faults {
+        file.rejections.push(Rejection {
+            file: name.clone(),
+            line: fault.line,
+            reason: fault.reason,
+            detail: fault.detail,
+            subject: None,
+            sha256: None,
+        });
+    }
+    for (line, anchor) in part.anchors {
+        match judge(&anchor, policy, at) {
+            Ok(mut warnings) => {
+                if !seen.insert(anchor.fingerprint) {
+                    warnings.push("the same certificate stands above; it is installed once".into());
+                }
+                let row = AnchorRow { warnings, ..anchor_row(&anchor, AnchorState::Desired, false) };
+                file.certificates.push(Certificate { line, row });
+            }
+            Err((reason, detail)) => file.rejections.push(Rejection {
+                file: name.clone(),
+                line,
+                reason,
+                detail,
+                subject: Some(anchor.subject.text.clone()),
+                sha256: Some(anchor.fingerprint),
+            }),
+        }
+    }
+    file.rejections.sort_by_key(|rejection| rejection.line);
+    Ok(file)
+}
+
+/// A file's bytes, None if there are more than may be.
+fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+    use anyhow::Context as _;
+    let reader: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin().lock())
+    } else {
+        let file = std::fs::File::open(path).with_context(|| format!("failed to read `{}`", path.display()))?;
+        Box::new(file)
+    };
+    let mut bytes = Vec::new();
+    reader
+        .take(MAX_FILE_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("failed to read `{}`", path.display()))?;
+    Ok((bytes.len() <= MAX_FILE_BYTES).then_some(bytes))
+}

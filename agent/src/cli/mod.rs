@@ -1,0 +1,193 @@
+//! The commands: arguments in, text and an exit code out. One file a command; results to stdout, logs to stderr.
+
+mod apply;
+mod inspect;
+mod plan;
+mod run;
+mod status;
+mod stores;
+pub mod table;
+mod uninstall;
+mod version;
+
+use std::{
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+
+use crate::config::{DEFAULT_PATH, Settings};
+
+/// Everything is as it should be.
+pub const OK: u8 = 0;
+/// It failed.
+pub const FAILURE: u8 = 1;
+/// It works, and there is something to see: actions pending, rejections, not healthy.
+pub const FINDINGS: u8 = 2;
+/// Wrong usage or configuration (EX_USAGE of sysexits.h).
+pub const USAGE: u8 = 64;
+
+/// Keeps private CAs trusted by a node's operating system and container runtime.
+#[derive(Debug, Parser)]
+#[command(name = "nodetrust", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// Configuration file
+    #[arg(long, global = true, env = "NODETRUST_CONFIG", value_name = "FILE", help = format!("Configuration file [default: {DEFAULT_PATH}]"))]
+    config: Option<PathBuf>,
+    /// The node's `/` [default: /host if a host root is mounted there, else /]
+    #[arg(long, global = true, env = "NODETRUST_HOST_ROOT", value_name = "DIR")]
+    host_root: Option<PathBuf>,
+    /// Form of what is printed
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// More log lines on stderr
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Forms of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+    /// For both.
+    Yaml,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The agent: watch, reconcile, serve HTTP
+    Run,
+    /// Print what `apply` would do; change nothing
+    Plan,
+    /// One full cycle, then exit
+    Apply,
+    /// Whether this node trusts what it should, why not, and what to do next
+    Status,
+    /// What would be made of these files: each certificate, each rejection
+    Inspect {
+        /// PEM or DER files, - for standard input
+        #[arg(value_name = "FILE", default_value = "-")]
+        files: Vec<PathBuf>,
+    },
+    /// Which trust store was found, and every fact that decided it
+    Stores,
+    /// Remove all that is ours, and prove it
+    Uninstall,
+    /// Version, revision, target and compiler
+    Version,
+}
+
+/// What every command gets.
+#[derive(Debug)]
+struct Context {
+    config: Option<PathBuf>,
+    host_root: PathBuf,
+    output: Output,
+}
+
+/// Runs a command line and returns the exit code.
+pub fn main() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print(); // a closed pipe is all that can go wrong here
+            return if error.use_stderr() { USAGE } else { OK };
+        }
+    };
+    init_log(&cli);
+    let context = Context {
+        config: cli.config,
+        host_root: cli.host_root.unwrap_or_else(default_host_root),
+        output: cli.output,
+    };
+    let result = match cli.command {
+        Command::Run => run::main(&context),
+        Command::Plan => plan::main(&context),
+        Command::Apply => apply::main(&context),
+        Command::Status => status::main(&context),
+        Command::Inspect { files } => inspect::main(&context, &files),
+        Command::Stores => stores::main(&context),
+        Command::Uninstall => uninstall::main(&context),
+        Command::Version => version::main(&context),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            let code = if error.downcast_ref::<crate::config::ConfigError>().is_some() { USAGE } else { FAILURE };
+            complain(&format!("{error:#}"));
+            code
+        }
+    }
+}
+
+impl Context {
+    /// The configuration, which must be there.
+    fn settings(&self) -> anyhow::Result<Settings> {
+        Ok(Settings::read(&self.config_path())?)
+    }
+
+    /// The configuration, None if none was named and there is none in the usual place.
+    fn settings_if_any(&self) -> anyhow::Result<Option<Settings>> {
+        match Settings::read(&self.config_path()) {
+            Ok(settings) => Ok(Some(settings)),
+            Err(error) if error.missing && self.config.is_none() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn config_path(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| DEFAULT_PATH.into())
+    }
+
+    /// Prints a value in the wanted form.
+    fn print(&self, value: &impl Serialize, table: impl FnOnce(table::Style) -> String) -> anyhow::Result<()> {
+        let text = match self.output {
+            Output::Json => serde_json::to_string_pretty(value)? + "\n",
+            Output::Yaml => serde_saphyr::to_string(value)?,
+            Output::Table => table(table::Style::of_stdout()),
+        };
+        write_out(&text);
+        Ok(())
+    }
+}
+
+/// A host root that was mounted into a pod shows by its os-release.
+fn default_host_root() -> PathBuf {
+    let mounted = ["/host/etc/os-release", "/host/usr/lib/os-release"].iter().any(|path| Path::new(path).symlink_metadata().is_ok());
+    if mounted { "/host".into() } else { "/".into() }
+}
+
+fn write_out(text: &str) {
+    // a reader that has gone, such as `head`, is no failure of ours
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "nodetrust: {text}");
+}
+
+fn init_log(cli: &Cli) {
+    let agent = matches!(cli.command, Command::Run);
+    let level = match (agent, cli.verbose) {
+        (false, 0) => "error",
+        (true, 0) | (false, 1) => "info",
+        (true, 1) | (false, 2) => "debug",
+        _ => "trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(std::env::var("RUST_LOG").unwrap_or_else(|_| level.to_owned()));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // a log collector gets JSON, a person text
+    if agent && !std::io::stderr().is_terminal() {
+        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+    } else {
+        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        builder.without_time().with_target(false).with_ansi(colour).init();
+    }
+}

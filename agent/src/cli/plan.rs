@@ -1,0 +1,16 @@
+//! `nodetrust plan`: what `apply` would do.
+
+use super::{Context, FAILURE, FINDINGS, OK, table};
+use crate::reconcile::Reconciler;
+
+pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
+    let settings = context.settings()?;
+    let report = Reconciler::new(&context.host_root)?.inspect(&settings);
+    context.print(&report.pending, |style| table::plan(&report, style))?;
+    let blocked = report.pending.is_empty() && report.problems.iter().any(|problem| problem.kind.is_failure());
+    Ok(match (report.pending.is_empty(), blocked) {
+        (_, true) => FAILURE,
+        (true, false) => OK,
+        (false, false) => FINDINGS,
+    })
+}

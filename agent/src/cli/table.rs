@@ -1,0 +1,364 @@
+//! Text for people: the first line is the answer, everything fits 100 columns or wraps by itself.
+
+use std::{fmt::Write as _, io::IsTerminal};
+
+use nodetrust_core::{
+    plan::Action,
+    report::{Report, Time, Verdict, plural},
+    source::{Rejection, SourceStatus},
+    state::AnchorState,
+};
+
+use super::inspect::Inspection;
+
+/// Columns that text is wrapped at.
+const WIDTH: usize = 100;
+/// Rejections shown for a source; the rest is counted.
+const SHOWN: usize = 10;
+
+/// How text may look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    colour: bool,
+}
+
+impl Style {
+    /// No colour.
+    pub fn plain() -> Self {
+        Self { colour: false }
+    }
+
+    /// Colour on a terminal, unless NO_COLOR says otherwise (no-color.org).
+    pub fn of_stdout() -> Self {
+        Self { colour: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// `nodetrust status`.
+pub fn status(report: &Report, style: Style) -> String {
+    let mut out = headline(report, style);
+    let now = report.time;
+    if !report.sources.is_empty() {
+        let mut rows = vec![row(["SOURCE", "STATE", "ANCHORS", "CHANGED", "DETAIL"])];
+        for source in &report.sources {
+            let detail = if source.detail.is_empty() { source.origin.clone() } else { format!("{}: {}", source.origin, source.detail) };
+            let changed = source.changed.map_or_else(|| "-".into(), |time| ago(now, time));
+            rows.push(vec![source.name.clone(), source.status.as_str().into(), source.anchors.to_string(), changed, detail]);
+        }
+        section(&mut out, &columns(&rows, style));
+        let mut findings = String::new();
+        for source in &report.sources {
+            for rejection in source.rejections.iter().take(SHOWN) {
+                findings.push_str(&labelled("REJECTED", &rejection_text(rejection), style));
+            }
+            if source.rejections.len() > SHOWN {
+                let rest = format!("and {} more in source {} (-o json shows all)", source.rejections.len() - SHOWN, source.name);
+                findings.push_str(&labelled("REJECTED", &rest, style));
+            }
+            for note in &source.notes {
+                findings.push_str(&labelled("NOTE", &format!("source {}: {note}", source.name), style));
+            }
+        }
+        section(&mut out, &findings);
+    }
+    if !report.anchors.is_empty() {
+        let mut rows = vec![row(["ANCHOR", "SHA-256", "STATE", "TRUSTED", "NOT AFTER", ""])];
+        for anchor in &report.anchors {
+            let remark = anchor.grace_end.map_or(String::new(), |end| format!("leaves in {}", span(end.0 - now.0)));
+            let trusted = if anchor.trusted { "yes" } else { "no" };
+            rows.push(vec![
+                shorten(&anchor.common_name, 38),
+                anchor.sha256.fp16(),
+                anchor.state.as_str().into(),
+                trusted.into(),
+                day(anchor.not_after),
+                remark,
+            ]);
+        }
+        section(&mut out, &columns(&rows, style));
+        let mut warnings = String::new();
+        for anchor in &report.anchors {
+            for warning in &anchor.warnings {
+                warnings.push_str(&labelled("NOTE", &format!("{} ({}): {warning}", anchor.common_name, anchor.sha256.fp16()), style));
+            }
+        }
+        section(&mut out, &warnings);
+    }
+    let mut tail = labelled("STORE", &store_text(report), style);
+    for problem in &report.problems {
+        tail.push_str(&labelled("PROBLEM", &problem.text, style));
+    }
+    for foreign in &report.foreign {
+        tail.push_str(&labelled("FOREIGN", &format!("{}: {}", foreign.path, foreign.text), style));
+    }
+    if let Some(cycle) = &report.cycle {
+        let text = format!("{} ({}), {}, took {} ms", cycle.outcome, cycle.trigger, ago(now, cycle.time), cycle.milliseconds);
+        tail.push_str(&labelled("CYCLE", &text, style));
+    }
+    if report.next.is_empty() {
+        tail.push_str(&labelled("NEXT", "nothing to do", style));
+    }
+    for next in &report.next {
+        tail.push_str(&labelled("NEXT", next, style));
+    }
+    section(&mut out, &tail);
+    out
+}
+
+/// `nodetrust plan`.
+pub fn plan(report: &Report, style: Style) -> String {
+    let mut out = match report.pending.len() {
+        0 if report.problems.is_empty() => "nothing to do\n".to_owned(),
+        0 => "nothing can be done\n".to_owned(),
+        n => format!("{} to be done\n", plural(n, "action")),
+    };
+    section(&mut out, &actions(&report.pending));
+    section(&mut out, &findings(report, style));
+    out
+}
+
+/// `nodetrust apply`.
+pub fn applied(report: &Report, style: Style) -> String {
+    let mut out = headline(report, style);
+    if let Some(cycle) = &report.cycle {
+        section(&mut out, &actions(&cycle.actions));
+    }
+    section(&mut out, &findings(report, style));
+    out
+}
+
+/// `nodetrust uninstall`.
+pub fn uninstalled(report: &Report, style: Style) -> String {
+    let mut out = match (report.anchors.len(), report.problems.is_empty()) {
+        (0, true) => "nothing of nodetrust is left on this node\n".to_owned(),
+        (0, false) => "no anchor of nodetrust is left, but:\n".to_owned(),
+        (n, _) => format!("{} of nodetrust still there\n", plural(n, "anchor")),
+    };
+    section(&mut out, &findings(report, style));
+    out
+}
+
+/// `nodetrust inspect`.
+pub(super) fn inspection(inspection: &Inspection, now: i64, style: Style) -> String {
+    let accepted: usize = inspection.files.iter().map(|file| file.certificates.len()).sum();
+    let rejected: usize = inspection.files.iter().map(|file| file.rejections.len()).sum();
+    let mut out = format!("{accepted} accepted, {rejected} rejected\n");
+    for file in &inspection.files {
+        let mut rows = vec![row(["LINE", "CERTIFICATE", "SHA-256", "KEY", "NOT AFTER"])];
+        for certificate in &file.certificates {
+            let anchor = &certificate.row;
+            let expiry = match anchor.not_after.0 < now {
+                true => format!("{} (expired)", day(anchor.not_after)),
+                false => day(anchor.not_after),
+            };
+            rows.push(vec![
+                certificate.line.to_string(),
+                shorten(&anchor.common_name, 44),
+                anchor.sha256.fp16(),
+                anchor.key.clone(),
+                expiry,
+            ]);
+        }
+        let _ = write!(out, "\n{}\n", style.paint("1", &file.file)); // a String takes everything
+        if rows.len() > 1 {
+            out.push_str(&columns(&rows, style));
+        }
+        for certificate in &file.certificates {
+            for warning in &certificate.row.warnings {
+                out.push_str(&labelled("NOTE", &format!("line {}: {}: {warning}", certificate.line, certificate.row.common_name), style));
+            }
+        }
+        for note in &file.notes {
+            out.push_str(&labelled("NOTE", note, style));
+        }
+        for rejection in &file.rejections {
+            out.push_str(&labelled("REJECTED", &rejection_text(rejection), style));
+        }
+        if file.certificates.is_empty() && file.rejections.is_empty() {
+            out.push_str("empty: it says nothing\n");
+        }
+    }
+    out
+}
+
+/// Aligned columns; the first row is the header, the last column wraps.
+pub fn columns(rows: &[Vec<String>], style: Style) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let mut out = String::new();
+    for (index, row) in rows.iter().enumerate() {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            if column + 1 == count {
+                let indent = line.chars().count();
+                let text = wrap(cell, WIDTH.saturating_sub(indent).max(30), indent);
+                line.push_str(&text);
+            } else {
+                let _ = write!(line, "{cell:<0$}  ", widths[column]);
+            }
+        }
+        let line = line.trim_end();
+        out.push_str(&if index == 0 { style.paint("1", line) } else { line.to_owned() });
+        out.push('\n');
+    }
+    out
+}
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_owned).to_vec()
+}
+
+fn section(out: &mut String, text: &str) {
+    if !text.is_empty() {
+        out.push('\n');
+        out.push_str(text);
+    }
+}
+
+fn headline(report: &Report, style: Style) -> String {
+    let (verdict, colour) = match report.verdict {
+        Verdict::Trusted => ("TRUSTED", "1;32"),
+        Verdict::TrustedWithFindings => ("TRUSTED, WITH FINDINGS", "1;33"),
+        Verdict::NotTrusted => ("NOT TRUSTED", "1;31"),
+        Verdict::NothingDesired => ("NOTHING TO TRUST", "1"),
+        Verdict::UnsupportedStore => ("UNSUPPORTED", "1;31"),
+    };
+    let start = format!("{}   {verdict}   ", report.node);
+    let indent = start.chars().count().min(WIDTH / 2);
+    let text = wrap(&report.headline, WIDTH - indent, indent);
+    format!("{}   {}   {text}\n", report.node, style.paint(colour, verdict))
+}
+
+fn findings(report: &Report, style: Style) -> String {
+    let mut out = String::new();
+    for source in &report.sources {
+        if matches!(source.status, SourceStatus::Held | SourceStatus::Failed) {
+            out.push_str(&labelled("SOURCE", &format!("{} is {}: {}", source.name, source.status.as_str(), source.detail), style));
+        }
+        for rejection in source.rejections.iter().take(SHOWN) {
+            out.push_str(&labelled("REJECTED", &rejection_text(rejection), style));
+        }
+    }
+    for problem in &report.problems {
+        out.push_str(&labelled("PROBLEM", &problem.text, style));
+    }
+    for next in &report.next {
+        out.push_str(&labelled("NEXT", next, style));
+    }
+    out
+}
+
+fn actions(actions: &[Action]) -> String {
+    let mut out = String::new();
+    for action in actions {
+        let _ = writeln!(out, "  {action}"); // a String takes everything
+    }
+    out
+}
+
+fn rejection_text(rejection: &Rejection) -> String {
+    let place = match rejection.line {
+        0 => rejection.file.clone(),
+        line => format!("{}:{line}", rejection.file),
+    };
+    let who = rejection.subject.as_ref().map(|subject| format!("{subject}: ")).unwrap_or_default();
+    format!("{place}: {}: {who}{}", rejection.reason, rejection.detail)
+}
+
+fn store_text(report: &Report) -> String {
+    let store = &report.store;
+    let Some(family) = store.family else { return format!("{}: unsupported", store.os_name) };
+    let lasting = report.anchors.iter().filter(|anchor| matches!(anchor.state, AnchorState::Retired | AnchorState::Denied)).count();
+    let mut text = format!(
+        "{family} ({})  {} → {}  {}, {} ours",
+        store.os_name,
+        store.anchors_dir,
+        store.bundle,
+        plural(store.certificates, "certificate"),
+        store.ours
+    );
+    if store.foreign_files > 0 {
+        let _ = write!(text, ", {} of others in the anchor directory", plural(store.foreign_files, "file"));
+    }
+    if lasting > 0 {
+        let _ = write!(text, ", {lasting} that should be gone");
+    }
+    text
+}
+
+fn labelled(label: &str, text: &str, style: Style) -> String {
+    let indent = 10;
+    let padded = format!("{label:<9} ");
+    format!("{}{}\n", style.paint("1", &padded), wrap(text, WIDTH - indent, indent))
+}
+
+/// Breaks a text at blanks; what follows the first line is indented.
+fn wrap(text: &str, width: usize, indent: usize) -> String {
+    let mut out = String::new();
+    let mut used = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > width {
+            let _ = write!(out, "\n{:indent$}", "");
+            used = 0;
+        } else if used > 0 {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        used += length;
+    }
+    out
+}
+
+fn shorten(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width - 1).chain(['…']).collect()
+}
+
+fn day(time: Time) -> String {
+    time.to_string().chars().take(10).collect()
+}
+
+fn ago(now: Time, then: Time) -> String {
+    match now.0 - then.0 {
+        ..0 => "in the future".into(),
+        0..5 => "now".into(),
+        seconds => format!("{} ago", span(seconds)),
+    }
+}
+
+/// A span of time in its biggest unit.
+fn span(seconds: i64) -> String {
+    match seconds {
+        ..120 => format!("{} s", seconds.max(0)),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_wraps_at_blanks_and_keeps_its_indent() {
+        assert_eq!(wrap("one two three", 8, 2), "one two\n  three");
+        assert_eq!(wrap("a-word-that-is-too-long x", 4, 0), "a-word-that-is-too-long\nx");
+    }
+
+    #[test]
+    fn spans_use_one_unit() {
+        let texts: Vec<String> = [0, 119, 120, 7199, 7200, 172_799, 172_800].map(span).to_vec();
+        assert_eq!(texts, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d"]);
+        assert_eq!(ago(Time(10), Time(20)), "in the future");
+    }
+}

@@ -1,0 +1,558 @@
+//! The configuration: a YAML file becomes [`Settings`], or an error that names file, line, field and the expected form.
+//!
+//! Two layers: [`Raw`] is the file as it is written (contract: unknown fields are errors); [`Settings`] is what the rest of the
+//! program sees, with nothing left to check.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use nodetrust_core::{
+    fingerprint::Fingerprint,
+    policy::{EmptySource, NotCa, OnRejection, Policy, Verdict},
+    store::Family,
+};
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+/// Where the configuration is looked for.
+pub const DEFAULT_PATH: &str = "/etc/nodetrust/config.yaml";
+
+/// Largest configuration file, in bytes.
+const LIMIT: u64 = 4 << 20;
+
+/// A configuration that can be followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where CAs come from.
+    pub sources: Vec<Source>,
+    /// What may become an anchor, and how long one stays.
+    pub policy: Policy,
+    /// The trust store, None to detect it.
+    pub family: Option<Family>,
+    /// How long the store's tool may run.
+    pub extract_timeout: Duration,
+    /// Time between two full cycles when nothing happens.
+    pub resync: Duration,
+    /// How long a source must be unchanged before it counts.
+    pub settle: Duration,
+    /// Where HTTP is served.
+    pub http: Http,
+    /// Fields that are set and have no effect in this version.
+    pub without_effect: Vec<&'static str>,
+}
+
+/// One source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Its name.
+    pub name: String,
+    /// Where its certificates are.
+    pub from: From,
+    /// A missing path is expected.
+    pub optional: bool,
+}
+
+/// Where a source's certificates are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum From {
+    /// A file or directory in our own view, such as a mounted volume.
+    Path(PathBuf),
+    /// In the configuration itself.
+    Inline(String),
+}
+
+/// The HTTP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Address and port.
+    pub address: std::net::SocketAddr,
+    /// Certificate and key files, for HTTPS.
+    pub tls: Option<(PathBuf, PathBuf)>,
+}
+
+/// A configuration that cannot be followed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{path}: {text}")]
+pub struct ConfigError {
+    path: String,
+    text: String,
+    /// The file does not exist.
+    pub missing: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            sources: Vec::new(),
+            policy: Policy::default(),
+            family: None,
+            extract_timeout: Duration::from_secs(60),
+            resync: Duration::from_secs(300),
+            settle: Duration::from_secs(2),
+            http: Http { address: std::net::SocketAddr::from(([0, 0, 0, 0], 9643)), tls: None },
+            without_effect: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// If it cannot be read, is no YAML, has an unknown field or a value out of form.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let error = |text: String, missing| ConfigError { path: path.display().to_string(), text, missing };
+        let file = nix::fcntl::open(
+            path,
+            nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_CLOEXEC,
+            nix::sys::stat::Mode::empty(),
+        );
+        let bytes = file.map_err(std::io::Error::from).and_then(|file| crate::host::root::read_regular(file, LIMIT));
+        let bytes = bytes.map_err(|e| error(format!("cannot be read: {e}"), e.kind() == std::io::ErrorKind::NotFound))?;
+        let text = String::from_utf8(bytes).map_err(|_| error("is no UTF-8 text".into(), false))?;
+        Self::parse(&text).map_err(|text| error(text, false))
+    }
+
+    /// Checks a configuration's text.
+    ///
+    /// # Errors
+    /// A sentence with line, field and the expected form.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        // an empty file is an empty configuration, not a null
+        let text = if text.trim().is_empty() { "{}" } else { text };
+        let mut options = serde_saphyr::Options::default();
+        options.with_snippet = false; // a configuration may hold what should not be quoted
+        let raw: Raw = serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())?;
+        raw.check()
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct Raw {
+    sources: Vec<RawSource>,
+    policy: RawPolicy,
+    rotation: RawRotation,
+    store: RawStore,
+    runtime: RawRuntime,
+    fleet: RawFleet,
+    probes: Vec<RawProbe>,
+    resync: Option<Span>,
+    settle: Option<Span>,
+    http: RawHttp,
+    kubernetes: RawKubernetes,
+    export: RawExport,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RawSource {
+    name: SourceName,
+    path: Option<PathBuf>,
+    inline: Option<String>,
+    #[serde(default)]
+    optional: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct RawPolicy {
+    on_rejection: Option<OnRejectionWord>,
+    not_ca: Option<NotCaWord>,
+    expired: Option<VerdictWord>,
+    weak: Option<VerdictWord>,
+    allowed_fingerprints: BTreeSet<Fingerprint>,
+    denied_fingerprints: BTreeSet<Fingerprint>,
+    empty_source: Option<EmptySourceWord>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct RawRotation {
+    removal_grace: Option<Span>,
+    removal_gate: Option<RemovalGate>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct RawStore {
+    family: FamilyWord,
+    extract_timeout: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct RawRuntime {
+    kind: Option<RuntimeKind>,
+    unit: String,
+    on_change: Option<OnChange>,
+    also_restart: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct RawFleet {
+    max_concurrent_restarts: Option<Share>,
+    window: Option<RawWindow>,
+    halt_on_failure: Option<bool>,
+    when_api_unavailable: Option<WhenUnavailable>,
+    api_timeout: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct RawWindow {
+    days: Vec<String>,
+    start: String,
+    end: String,
+    time_zone: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[expect(dead_code, reason = "checked for form; followed when probes are")]
+struct RawProbe {
+    target: String,
+    interval: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct RawHttp {
+    address: Option<Address>,
+    tls: RawTls,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct RawTls {
+    cert_file: PathBuf,
+    key_file: PathBuf,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct RawKubernetes {
+    enabled: Option<Switch>,
+    condition: Option<bool>,
+    annotations: Option<bool>,
+    events: Option<bool>,
+    startup_taint: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct RawExport {
+    bundle: String,
+}
+
+impl Raw {
+    fn check(self) -> Result<Settings, String> {
+        let without_effect = self.without_effect();
+        let mut names = BTreeSet::new();
+        let mut sources = Vec::with_capacity(self.sources.len());
+        for (index, source) in self.sources.into_iter().enumerate() {
+            let SourceName(name) = source.name;
+            let field = format!("sources[{index}] (`{name}`)");
+            if !names.insert(name.clone()) {
+                return Err(format!("{field}: the name is taken; names must be unique"));
+            }
+            let from = match (source.path, source.inline) {
+                (Some(path), None) if path.is_absolute() => From::Path(path),
+                (Some(path), None) => {
+                    return Err(format!("{field}.path: `{}` is not an absolute path", path.display()));
+                }
+                (None, Some(text)) => From::Inline(text),
+                _ => return Err(format!("{field}: want exactly one of `path` and `inline`")),
+            };
+            sources.push(Source { name, from, optional: source.optional });
+        }
+        let defaults = Policy::default();
+        let span = |span: Option<Span>, default| span.map_or(default, |Span(span)| span);
+        let grace = span(self.rotation.removal_grace, Duration::from_secs(defaults.removal_grace));
+        let policy = Policy {
+            on_rejection: self.policy.on_rejection.map_or(defaults.on_rejection, |word| match word {
+                OnRejectionWord::Skip => OnRejection::Skip,
+                OnRejectionWord::Hold => OnRejection::Hold,
+            }),
+            not_ca: self.policy.not_ca.map_or(defaults.not_ca, |word| match word {
+                NotCaWord::Auto => NotCa::Auto,
+                NotCaWord::Accept => NotCa::Accept,
+                NotCaWord::Reject => NotCa::Reject,
+            }),
+            expired: self.policy.expired.map_or(defaults.expired, VerdictWord::verdict),
+            weak: self.policy.weak.map_or(defaults.weak, VerdictWord::verdict),
+            allowed: self.policy.allowed_fingerprints,
+            denied: self.policy.denied_fingerprints,
+            empty_source: self.policy.empty_source.map_or(defaults.empty_source, |word| match word {
+                EmptySourceWord::Hold => EmptySource::Hold,
+                EmptySourceWord::Remove => EmptySource::Remove,
+            }),
+            // the ledger counts whole seconds; rounding up keeps an anchor rather longer than shorter
+            removal_grace: grace.as_secs() + u64::from(grace.subsec_nanos() > 0),
+        };
+        let usual = Settings::default();
+        let timeout = span(self.store.extract_timeout, usual.extract_timeout);
+        if timeout < Duration::from_secs(1) {
+            return Err("store.extractTimeout: want at least 1s".into());
+        }
+        let resync = span(self.resync, usual.resync);
+        if resync < Duration::from_secs(1) {
+            return Err("resync: want at least 1s".into());
+        }
+        let tls = match (self.http.tls.cert_file, self.http.tls.key_file) {
+            (cert, key) if cert.as_os_str().is_empty() && key.as_os_str().is_empty() => None,
+            (cert, key) if !cert.as_os_str().is_empty() && !key.as_os_str().is_empty() => Some((cert, key)),
+            _ => return Err("http.tls: want both `certFile` and `keyFile`, or neither".into()),
+        };
+        Ok(Settings {
+            sources,
+            policy,
+            family: self.store.family.family()?,
+            extract_timeout: timeout,
+            resync,
+            settle: span(self.settle, usual.settle),
+            http: Http { address: self.http.address.map_or(usual.http.address, |Address(address)| address), tls },
+            without_effect,
+        })
+    }
+
+    /// Fields that a later version follows. Accepting them silently would be a lie.
+    fn without_effect(&self) -> Vec<&'static str> {
+        let runtime = &self.runtime;
+        let runtime_set = matches!(runtime.kind, Some(kind) if kind != RuntimeKind::None)
+            || !runtime.unit.is_empty()
+            || matches!(runtime.on_change, Some(OnChange::Restart | OnChange::Auto))
+            || !runtime.also_restart.is_empty();
+        let fleet = &self.fleet;
+        let fleet_set = fleet.max_concurrent_restarts.is_some()
+            || fleet.window.is_some()
+            || fleet.halt_on_failure.is_some()
+            || fleet.when_api_unavailable.is_some()
+            || fleet.api_timeout.is_some();
+        let kubernetes = &self.kubernetes;
+        let kubernetes_set = matches!(kubernetes.enabled, Some(Switch(Some(true)))) || !kubernetes.startup_taint.is_empty();
+        [
+            (runtime_set, "runtime"),
+            (fleet_set, "fleet"),
+            (!self.probes.is_empty(), "probes"),
+            (kubernetes_set, "kubernetes"),
+            (!self.export.bundle.is_empty(), "export.bundle"),
+            (self.rotation.removal_gate == Some(RemovalGate::Fleet), "rotation.removalGate"),
+        ]
+        .into_iter()
+        .filter_map(|(set, name)| set.then_some(name))
+        .collect()
+    }
+}
+
+/// `[a-z0-9-]{1,63}`.
+#[derive(Debug)]
+struct SourceName(String);
+
+/// `300ms`, `5m`, `24h`.
+#[derive(Debug, Clone, Copy)]
+struct Span(Duration);
+
+/// `host:port` with a numeric host.
+#[derive(Debug)]
+struct Address(std::net::SocketAddr);
+
+/// `1` or `10%`.
+#[derive(Debug)]
+struct Share;
+
+/// `auto`, or a truth value.
+#[derive(Debug)]
+struct Switch(Option<bool>);
+
+#[derive(Debug, Default)]
+struct FamilyWord(Option<String>);
+
+impl FamilyWord {
+    fn family(&self) -> Result<Option<Family>, String> {
+        match self.0.as_deref() {
+            None => Ok(None),
+            Some("bottlerocket") => {
+                Err("store.family: bottlerocket has no files to write; use its API (settings.pki) until it is supported here".into())
+            }
+            Some(word) => Family::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(word))
+                .map(Some)
+                .map_err(|error| format!("store.family: {error}")),
+        }
+    }
+}
+
+/// Deserialises from a scalar's text by a function that explains what it expects.
+fn from_text<'de, D: Deserializer<'de>, T>(deserializer: D, read: fn(&str) -> Result<T, String>) -> Result<T, D::Error> {
+    read(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+impl<'de> Deserialize<'de> for SourceName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| {
+            let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            if (1..=63).contains(&text.len()) && text.bytes().all(fits) {
+                return Ok(Self(text.to_owned()));
+            }
+            Err(format!("`{text}` is not a source name: want 1 to 63 of a-z, 0-9 and -"))
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| text.parse())
+    }
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is not a duration: want a whole number with a unit, such as 300ms, 2s, 5m or 24h");
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| bad())?;
+        let milliseconds = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60 * 1000,
+            "h" => 3600 * 1000,
+            "d" => 24 * 3600 * 1000,
+            "" if number == 0 => 1,
+            _ => return Err(bad()),
+        };
+        // a century is enough for everybody and keeps all sums of times in range
+        let total = number.checked_mul(milliseconds).filter(|total| *total <= 100 * 366 * 24 * 3600 * 1000);
+        total.map(|total| Self(Duration::from_millis(total))).ok_or_else(|| format!("`{text}` is longer than a century"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| {
+            let read = text.parse().map(Self);
+            read.map_err(|_| format!("`{text}` is not an address: want an IP address and a port, such as 0.0.0.0:9643 or [::]:9643"))
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| {
+            let (number, top) = text.strip_suffix('%').map_or((text, 100_000), |number| (number, 100));
+            match number.parse::<u32>() {
+                Ok(number) if (1..=top).contains(&number) => Ok(Self),
+                _ => Err(format!("`{text}` is not a number of nodes: want a whole number from 1, or 1% to 100%")),
+            }
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Switch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| match text {
+            "auto" => Ok(Self(None)),
+            "true" => Ok(Self(Some(true))),
+            "false" => Ok(Self(Some(false))),
+            _ => Err(format!("`{text}`: want auto, true or false")),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for FamilyWord {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| match text {
+            "auto" => Ok(Self(None)),
+            "debian" | "redhat" | "suse" | "arch" | "alpine" | "flatcar" | "photon" | "bottlerocket" | "directory" => {
+                Ok(Self(Some(text.to_owned())))
+            }
+            _ => Err(format!(
+                "`{text}` is not a store family: want auto, debian, redhat, suse, arch, alpine, flatcar, photon, bottlerocket or directory"
+            )),
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum OnRejectionWord {
+    Skip,
+    Hold,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum NotCaWord {
+    Auto,
+    Accept,
+    Reject,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum VerdictWord {
+    Accept,
+    Reject,
+}
+
+impl VerdictWord {
+    fn verdict(self) -> Verdict {
+        match self {
+            Self::Accept => Verdict::Accept,
+            Self::Reject => Verdict::Reject,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum EmptySourceWord {
+    Hold,
+    Remove,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RemovalGate {
+    None,
+    Fleet,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RuntimeKind {
+    Auto,
+    None,
+    Containerd,
+    Crio,
+    Docker,
+    K3s,
+    Rke2,
+    K0s,
+    Microk8s,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum OnChange {
+    Auto,
+    Restart,
+    Report,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WhenUnavailable {
+    Wait,
+    Proceed,
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,73 @@
+//! The ledger's file.
+
+use std::io;
+
+use nodetrust_core::state::Ledger;
+
+use super::root::{HostRoot, is_missing};
+
+/// Its directory on the host.
+pub const DIR: &str = "/var/lib/nodetrust";
+/// The file.
+pub const PATH: &str = "/var/lib/nodetrust/ledger.json";
+/// Where a damaged one is set aside; one is kept.
+pub const DAMAGED: &str = "ledger.json.damaged";
+/// Temporary files of the store's tool, under the lock.
+pub const TEMP: &str = "/var/lib/nodetrust/tmp";
+const TEMP_NAME: &str = ".ledger.json.tmp";
+/// 10,000 anchors are about 20 MB.
+const LIMIT: u64 = 64 << 20;
+
+/// What reading the ledger gave.
+#[derive(Debug)]
+pub enum Read {
+    /// It is there, or there is none yet.
+    Good(Ledger),
+    /// It is damaged; the sentence says how.
+    Damaged(String),
+}
+
+/// Reads the ledger.
+///
+/// # Errors
+/// If it is there and cannot be read.
+pub fn read(root: &HostRoot) -> io::Result<Read> {
+    match root.read(PATH, LIMIT) {
+        Ok(bytes) => Ok(Ledger::parse(&bytes).map_or_else(Read::Damaged, Read::Good)),
+        Err(error) if is_missing(&error) => Ok(Read::Good(Ledger::new())),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Read::Damaged(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+/// Moves a damaged ledger out of the way.
+///
+/// # Errors
+/// As `rename(2)`.
+pub fn set_aside(root: &HostRoot) -> io::Result<()> {
+    root.rename(PATH, DAMAGED)
+}
+
+/// Writes the ledger.
+///
+/// # Errors
+/// As [`HostRoot::write_atomic`].
+pub fn write(root: &HostRoot, ledger: &Ledger) -> io::Result<()> {
+    root.create_dir_all(DIR)?;
+    root.write_atomic(PATH, DIR, TEMP_NAME, 0o600, &ledger.to_bytes())
+}
+
+/// Removes the ledger and its directory.
+///
+/// # Errors
+/// As `unlink(2)`; a directory with somebody else's files in it stays.
+pub fn remove(root: &HostRoot) -> io::Result<()> {
+    root.remove_file(PATH)?;
+    root.remove_file(format!("{DIR}/{DAMAGED}"))?;
+    root.remove_file(format!("{DIR}/{TEMP_NAME}"))?;
+    root.remove_flat_dir(TEMP)?;
+    match root.remove_dir(DIR) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,76 @@
+//! The lock that serialises cycles on a host, whoever runs them: the agent, `apply`, a second agent by mistake.
+//!
+//! It is an open file description lock, so it can be handed to a child process: while a tool that outlived a killed agent
+//! still runs, its helper keeps the lock, and the next agent waits. The file also holds a line about the last cycle, for
+//! `status`; it lies in `/run` and is gone at a reboot.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, Write},
+    os::unix::fs::FileExt,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+
+use super::root::HostRoot;
+
+/// Where it lies on the host.
+pub const PATH: &str = "/run/nodetrust.lock";
+
+/// Time between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The held lock.
+#[derive(Debug)]
+pub struct HostLock(Flock<File>);
+
+impl HostLock {
+    /// Takes the lock, waiting no longer than `patience`.
+    ///
+    /// # Errors
+    /// `TimedOut` if somebody else keeps it; else as `open(2)`.
+    pub fn take(root: &HostRoot, patience: Duration) -> io::Result<Self> {
+        let end = Instant::now() + patience;
+        let mut file = root.open_lock(PATH)?;
+        loop {
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Self(lock)),
+                Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < end => file,
+                Err((_, Errno::EWOULDBLOCK)) => return Err(io::ErrorKind::TimedOut.into()),
+                Err((_, error)) => return Err(error.into()),
+            };
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// A second handle on the same lock, for a child process.
+    ///
+    /// # Errors
+    /// As `dup(2)`.
+    pub fn share(&self) -> io::Result<File> {
+        self.0.try_clone()
+    }
+
+    /// Notes the last cycle.
+    ///
+    /// # Errors
+    /// As `write(2)`.
+    pub fn note(&mut self, text: &str) -> io::Result<()> {
+        self.0.set_len(0)?;
+        self.0.rewind()?;
+        self.0.write_all_at(text.as_bytes(), 0)?;
+        self.0.flush()
+    }
+}
+
+/// What the last cycle noted, if there was one since boot.
+pub fn last_note(root: &HostRoot) -> Option<String> {
+    let mut text = String::new();
+    root.read(PATH, 1 << 20).ok()?.as_slice().read_to_string(&mut text).ok()?;
+    Some(text).filter(|text| !text.is_empty())
+}

@@ -1,0 +1,51 @@
+//! The host: its files, its programs, its lock. Everything that is done to a node goes through here.
+
+pub mod exec;
+pub mod ledger;
+pub mod lock;
+pub mod root;
+
+use std::{io, time::SystemTime};
+
+use nix::time::{ClockId, clock_gettime};
+use nodetrust_core::state::Moment;
+
+use root::HostRoot;
+
+/// The present moment in the host's clocks.
+///
+/// # Errors
+/// If the kernel does not tell its boot id, without which times cannot be compared over a reboot.
+pub fn moment(root: &HostRoot) -> io::Result<Moment> {
+    const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+    // the host's own view first: nodes that are containers have a boot id of their own
+    let boot_id = match root.read(BOOT_ID, 256) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(_) => std::fs::read_to_string(BOOT_ID)?,
+    };
+    let boottime = clock_gettime(ClockId::CLOCK_BOOTTIME)?;
+    Ok(Moment {
+        wall: wall(SystemTime::now()),
+        boottime: u64::try_from(boottime.tv_sec()).unwrap_or(0),
+        boot_id: boot_id.trim().to_owned(),
+    })
+}
+
+/// Seconds since the epoch.
+pub fn wall(time: SystemTime) -> i64 {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        Err(before) => -i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX),
+    }
+}
+
+/// The node's name: `NODE_NAME`, which a pod gets from the downward API, else the host's name.
+pub fn node_name(root: &HostRoot) -> String {
+    let name = std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
+    name.or_else(|| {
+        let bytes = root.read("/etc/hostname", 256).ok()?;
+        Some(String::from_utf8_lossy(&bytes).trim().to_owned()).filter(|name| !name.is_empty())
+    })
+    .or_else(|| nix::unistd::gethostname().ok().map(|name| name.to_string_lossy().into_owned()))
+    .unwrap_or_else(|| "node".to_owned())
+}

@@ -1,0 +1,19 @@
+//! The shell around `nodetrust-core`: it observes a host, does what the core has decided, and shows the report.
+//!
+//! One direction, once round: `sources` and `observe` give facts to the core, `apply` and `extract` do its plan, `reconcile` is the
+//! cycle, `run` decides when, and `metrics`, `http` and `cli` show the result. Everything that touches the node's files or starts
+//! a program is in `host`.
+
+pub mod apply;
+pub mod cli;
+pub mod config;
+pub mod extract;
+pub mod host;
+pub mod http;
+pub mod metrics;
+pub mod mounts;
+pub mod observe;
+pub mod reconcile;
+pub mod run;
+pub mod sources;
+pub mod watch;

@@ -1,0 +1,286 @@
+//! Metrics: the [`Report`] as gauges, and counters of what happened since the agent started.
+//!
+//! Names and labels are the contract's, section 7. Gauges are made from the last report at each scrape, so that a series
+//! disappears with the thing that it is about; series whose labels are an enumeration are always all there.
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use nodetrust_core::{
+    pem::Reason,
+    plan::Drift,
+    report::{AnchorRow, Report},
+    source::SourceStatus,
+    verify::ProblemKind,
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text},
+    metrics::{
+        MetricType,
+        counter::Counter,
+        family::Family,
+        gauge::ConstGauge,
+        histogram::Histogram,
+        info::Info,
+    },
+    registry::Registry,
+};
+
+use crate::reconcile::{CycleResult, Outcome, Trigger};
+
+type Labels = Vec<(&'static str, String)>;
+
+/// Everything that `/metrics` shows.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    reconciles: Family<Labels, Counter>,
+    drift: Family<Labels, Counter>,
+    errors: Family<Labels, Counter>,
+    durations: Histogram,
+    extracts: Histogram,
+    last: Arc<Last>,
+}
+
+/// The last report and the times that a report does not have.
+#[derive(Debug, Default)]
+struct Last(Mutex<Option<LastCycle>>);
+
+#[derive(Debug)]
+struct LastCycle {
+    report: Report,
+    success: Option<i64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Metrics of an agent that has done nothing yet.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("nodetrust");
+        let build = Info::new(vec![
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("revision", env!("NODETRUST_REVISION")),
+            ("rustc", env!("NODETRUST_RUSTC")),
+        ]);
+        registry.register("build", "The running program", build);
+        let (reconciles, drift, errors) = <(Family<Labels, Counter>, Family<Labels, Counter>, Family<Labels, Counter>)>::default();
+        for trigger in Trigger::ALL {
+            for outcome in Outcome::ALL {
+                touch(&reconciles, &[("trigger", trigger.as_str()), ("outcome", outcome.as_str())]);
+            }
+        }
+        for kind in Drift::ALL {
+            touch(&drift, &[("kind", kind.as_str())]);
+        }
+        for kind in ProblemKind::ALL {
+            touch(&errors, &[("reason", kind.as_str())]);
+        }
+        let buckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+        let (durations, extracts) = (Histogram::new(buckets), Histogram::new(buckets));
+        registry.register("reconciles", "Cycles since the agent started", reconciles.clone());
+        registry.register("drift_repaired", "Repairs of what somebody else had changed", drift.clone());
+        registry.register("errors", "Cycles that met this kind of problem", errors.clone());
+        registry.register("reconcile_duration_seconds", "Duration of a cycle", durations.clone());
+        registry.register("extract_duration_seconds", "Time that the store's tool ran in a cycle", extracts.clone());
+        let last = Arc::new(Last::default());
+        registry.register_collector(Box::new(ReportCollector(last.clone())));
+        Self { registry, reconciles, drift, errors, durations, extracts, last }
+    }
+
+    /// Counts a cycle and shows its report from now on.
+    pub fn record(&self, result: &CycleResult) {
+        let labels = vec![("trigger", result.trigger.as_str().to_owned()), ("outcome", result.outcome.as_str().to_owned())];
+        self.reconciles.get_or_create(&labels).inc();
+        for kind in &result.drift {
+            self.drift.get_or_create(&vec![("kind", kind.as_str().to_owned())]).inc();
+        }
+        let kinds: std::collections::BTreeSet<ProblemKind> = result.report.problems.iter().map(|problem| problem.kind).collect();
+        for kind in kinds {
+            self.errors.get_or_create(&vec![("reason", kind.as_str().to_owned())]).inc();
+        }
+        self.durations.observe(result.duration.as_secs_f64());
+        if let Some(extract) = result.extract {
+            self.extracts.observe(extract.as_secs_f64());
+        }
+        let mut last = self.last.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let success = match result.outcome {
+            Outcome::Failed => last.as_ref().and_then(|last| last.success),
+            Outcome::Changed | Outcome::Unchanged => Some(result.report.time.0),
+        };
+        *last = Some(LastCycle { report: result.report.clone(), success });
+    }
+
+    /// The metrics as OpenMetrics text.
+    pub fn open_metrics(&self) -> String {
+        let mut out = String::new();
+        if text::encode(&mut out, &self.registry).is_err() {
+            // writing to a String cannot fail; an empty answer would be taken for a target without metrics
+            out.push_str("# the metrics could not be encoded\n# EOF\n");
+        }
+        out
+    }
+
+    /// The metrics as Prometheus text, version 0.0.4.
+    pub fn prometheus(&self) -> String {
+        to_prometheus(&self.open_metrics())
+    }
+}
+
+fn touch(family: &Family<Labels, Counter>, labels: &[(&'static str, &str)]) {
+    let labels: Labels = labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    drop(family.get_or_create(&labels));
+}
+
+/// OpenMetrics differs where types are declared: there a counter's family has no `_total`, an info's no `_info`, and there are
+/// units and an end mark.
+fn to_prometheus(open_metrics: &str) -> String {
+    let mut out = String::with_capacity(open_metrics.len());
+    let mut pending: Option<(String, String)> = None; // name and HELP line, which stands before TYPE
+    for line in open_metrics.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap_or((rest, ""));
+            pending = Some((name.to_owned(), help.to_owned()));
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap_or((rest, "untyped"));
+            let (name, kind) = match kind {
+                "counter" => (format!("{name}_total"), "counter"),
+                "info" => (format!("{name}_info"), "gauge"),
+                "unknown" => (name.to_owned(), "untyped"),
+                kind => (name.to_owned(), kind),
+            };
+            if let Some((_, help)) = pending.take() {
+                let _ = writeln!(out, "# HELP {name} {help}"); // a String takes everything
+            }
+            let _ = writeln!(out, "# TYPE {name} {kind}");
+        } else if !line.starts_with('#') {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+#[derive(Debug)]
+struct ReportCollector(Arc<Last>);
+
+impl Collector for ReportCollector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let last = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(last) = &*last else { return Ok(()) };
+        Exposition(encoder).report(&last.report, last.success)
+    }
+}
+
+/// Writes families made of a report.
+struct Exposition<'a>(DescriptorEncoder<'a>);
+
+impl Exposition<'_> {
+    fn report(&mut self, report: &Report, success: Option<i64>) -> Result<(), std::fmt::Error> {
+        let store = &report.store;
+        if let Some(family) = store.family {
+            self.info(
+                "nodetrust_store",
+                "The trust store of the host",
+                [vec![
+                    ("family", family.to_string()),
+                    ("os_id", store.os_id.clone()),
+                    ("os_version", store.os_version.clone()),
+                    ("anchors_dir", store.anchors_dir.clone()),
+                    ("extracted_bundle", store.bundle.clone()),
+                ]],
+            )?;
+        }
+        let none = Labels::new;
+        self.gauge("nodetrust_store_certificates", "Certificates in the extracted bundle", [(none(), count(store.certificates))])?;
+        let sources = |value: fn(&nodetrust_core::report::SourceRow) -> f64| -> Vec<(Labels, f64)> {
+            report.sources.iter().map(|row| (vec![("source", row.name.clone())], value(row))).collect()
+        };
+        self.gauge(
+            "nodetrust_source_up",
+            "1 if the source is read and followed, 0 if it is held or gives nothing usable",
+            sources(|row| flag(matches!(row.status, SourceStatus::Ok | SourceStatus::Absent))),
+        )?;
+        self.gauge("nodetrust_source_anchors", "Anchors that the source puts in force", sources(|row| count(row.anchors)))?;
+        let rejections = report.rejections();
+        let by_reason = report.sources.iter().flat_map(|row| {
+            Reason::ALL.map(|reason| {
+                let number = rejections.get(&(row.name.as_str(), reason)).copied().unwrap_or(0);
+                (vec![("source", row.name.clone()), ("reason", reason.to_string())], count(number))
+            })
+        });
+        self.gauge("nodetrust_rejections", "Files, blocks and certificates that were not accepted", by_reason)?;
+        self.anchors(&report.anchors)?;
+        self.info("nodetrust_desired_set", "Digest of the set that should be trusted", [vec![("digest", report.desired_digest.to_string())]])?;
+        self.info("nodetrust_effective_set", "Digest of our anchors that are trusted", [vec![("digest", report.effective_digest.to_string())]])?;
+        self.gauge("nodetrust_converged", "1 if the node trusts what it should and nothing is left to do", [(none(), flag(report.converged))])?;
+        let at = |time: Option<i64>| time.map(|time| (none(), seconds(time)));
+        self.gauge("nodetrust_last_success_timestamp_seconds", "When the last verified cycle ended", at(success))?;
+        self.gauge("nodetrust_last_change_timestamp_seconds", "When the set in force last changed", at(report.changed.map(|time| time.0)))
+    }
+
+    fn anchors(&mut self, anchors: &[AnchorRow]) -> Result<(), std::fmt::Error> {
+        let labels = |row: &AnchorRow| vec![("fingerprint_sha256", row.sha256.to_string())];
+        let info = anchors.iter().map(|row| {
+            vec![
+                ("fingerprint_sha256", row.sha256.to_string()),
+                ("subject_cn", row.common_name.clone()),
+                ("issuer_cn", row.issuer_common_name.clone()),
+                ("serial", row.serial.clone()),
+                ("state", row.state.as_str().to_owned()),
+            ]
+        });
+        self.info("nodetrust_anchor", "An anchor that is or was ours", info)?;
+        let each = |value: fn(&AnchorRow) -> f64| -> Vec<(Labels, f64)> { anchors.iter().map(|row| (labels(row), value(row))).collect() };
+        self.gauge("nodetrust_anchor_trusted", "1 if the anchor is in the extracted bundle", each(|row| flag(row.trusted)))?;
+        self.gauge("nodetrust_anchor_not_before_timestamp_seconds", "Start of validity", each(|row| seconds(row.not_before.0)))?;
+        self.gauge("nodetrust_anchor_not_after_timestamp_seconds", "End of validity", each(|row| seconds(row.not_after.0)))?;
+        let grace = anchors.iter().filter_map(|row| Some((labels(row), seconds(row.grace_end?.0))));
+        self.gauge("nodetrust_anchor_grace_end_timestamp_seconds", "When the anchor's grace ends", grace)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, series: impl IntoIterator<Item = (Labels, f64)>) -> Result<(), std::fmt::Error> {
+        let mut series = series.into_iter().peekable();
+        if series.peek().is_none() {
+            return Ok(());
+        }
+        let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in series {
+            ConstGauge::new(value).encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn info(&mut self, name: &str, help: &str, series: impl IntoIterator<Item = Labels>) -> Result<(), std::fmt::Error> {
+        let mut series = series.into_iter().peekable();
+        if series.peek().is_none() {
+            return Ok(());
+        }
+        let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Info)?;
+        for labels in series {
+            encoder.encode_info(&labels)?;
+        }
+        Ok(())
+    }
+}
+
+fn flag(holds: bool) -> f64 {
+    if holds { 1.0 } else { 0.0 }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts and seconds are far below 2^52")]
+fn count(number: usize) -> f64 {
+    number as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts and seconds are far below 2^52")]
+fn seconds(time: i64) -> f64 {
+    time as f64
+}

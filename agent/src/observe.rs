@@ -1,0 +1,305 @@
+//! Looking at a host: what is there now, as a value for the core.
+//!
+//! Nothing is changed here, and nothing is believed that was not read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nodetrust_core::{
+    anchor::Anchor,
+    bundle,
+    fingerprint::{Fingerprint, content_digest},
+    os::OsRelease,
+    pem,
+    source::Part,
+    state::{Effective, ForeignFile, Hazard, Observed, OwnFile, file_name, is_own_name},
+    store::{self, Detection, Family, Found, Tool, TrustStore},
+};
+
+use crate::host::{
+    ledger,
+    root::{HostRoot, Kind, Meta},
+};
+
+/// Largest bundle that is read, in bytes: 30,000 certificates or more.
+pub const MAX_BUNDLE_BYTES: u64 = 64 << 20;
+/// How deep other people's anchors are looked for below a directory that the tool searches.
+const MAX_DEPTH: usize = 8;
+/// A temporary file of the tool that nobody has written to for this long was left by a run that was killed.
+pub const STALE_AFTER: Duration = Duration::from_secs(10);
+/// Same-hash links that are looked through.
+const MAX_LINKS: usize = 64;
+
+/// Something on the host that could not be looked at.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to read `{path}` on the host")]
+pub struct ObserveError {
+    path: String,
+    source: io::Error,
+}
+
+/// Remembers what big files held, by their content.
+#[derive(Debug, Default)]
+pub struct Cache {
+    effective: Option<([u8; 32], Effective)>,
+    own: BTreeMap<[u8; 32], Arc<Anchor>>,
+}
+
+/// Reads os-release.
+pub fn os_release(root: &HostRoot) -> OsRelease {
+    // os-release(5): the first that exists
+    let bytes = ["/etc/os-release", "/usr/lib/os-release"].iter().find_map(|path| root.read(path, 1 << 20).ok());
+    OsRelease::parse(&String::from_utf8_lossy(&bytes.unwrap_or_default()))
+}
+
+/// Finds the host's trust store.
+pub fn detect(root: &HostRoot, os: &OsRelease, wanted: Option<Family>) -> Detection {
+    let found = store::PROBES.iter().filter_map(|path| {
+        let found = match root.stat(path).ok()??.kind {
+            Kind::Directory => Found::Directory,
+            Kind::File if is_script(root, path) => Found::Script,
+            Kind::File => Found::File,
+            Kind::Link | Kind::Other => return None,
+        };
+        Some((*path, found))
+    });
+    store::detect(os, &found.collect(), wanted)
+}
+
+/// Looks at a host's trust store.
+///
+/// # Errors
+/// If a file or directory that matters is there and cannot be read.
+pub fn observe(root: &HostRoot, store: &'static TrustStore, cache: &mut Cache) -> Result<Observed, ObserveError> {
+    let fail = |path: &str| {
+        let path = path.to_owned();
+        move |source| ObserveError { path, source }
+    };
+    let listing = root.list(store.anchors_dir).map_err(fail(store.anchors_dir))?;
+    let mut observed = Observed {
+        store,
+        anchors_dir_exists: listing.is_some(),
+        ours: BTreeMap::new(),
+        foreign: Vec::new(),
+        leftovers: leftovers(root, store).map_err(fail(store.temp_dir))?,
+        stale_temp: None,
+        effective: Effective::default(),
+        unlinked: BTreeSet::new(),
+        runtime: None,
+    };
+    let mut own = BTreeMap::new();
+    for (name, meta) in listing.unwrap_or_default() {
+        if is_own_name(store, &name) {
+            let file = own_file(root, store, &name, &meta, cache, &mut own);
+            observed.ours.insert(name, file);
+        }
+    }
+    cache.own = own;
+    // in a directory that holds the extracted links and bundle too, other people's files are the distribution's
+    if store.anchors_dir != "/etc/ssl/certs" {
+        foreign_files(root, store, store.anchors_dir, 0, &mut observed.foreign).map_err(fail(store.anchors_dir))?;
+    }
+    observed.effective = effective(root, store, cache).map_err(fail(store.bundle))?;
+    if let Tool::Staged { foreign_temp, .. } = store.tool {
+        let age = age(root, foreign_temp);
+        observed.stale_temp = age.filter(|age| *age >= STALE_AFTER).map(|_| foreign_temp.to_owned());
+    }
+    observed.unlinked = unlinked(root, &observed);
+    Ok(observed)
+}
+
+/// Waits until no other run of the tool is in flight, so that what is read next is not about to be replaced by what that run
+/// saw earlier. Bounded: a temporary file that nobody writes to counts as left behind.
+pub fn await_other_runs(root: &HostRoot, store: &TrustStore) {
+    let Tool::Staged { foreign_temp, .. } = store.tool else { return };
+    let end = Instant::now() + STALE_AFTER;
+    while Instant::now() < end && age(root, foreign_temp).is_some_and(|age| age < STALE_AFTER) {
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Certificates in the files below some directories of the host, for telling whether one that was lost still has a source.
+pub fn certificates_below(root: &HostRoot, dir: &str, depth: usize, found: &mut BTreeSet<Fingerprint>) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    for (name, meta) in root.list(dir).ok().flatten().unwrap_or_default() {
+        let path = format!("{dir}/{name}");
+        match meta.kind {
+            Kind::Directory => certificates_below(root, &path, depth + 1, found),
+            Kind::File | Kind::Link => {
+                if let Ok(bytes) = root.read(&path, MAX_BUNDLE_BYTES) {
+                    found.extend(bundle::read(&bytes).set);
+                }
+            }
+            Kind::Other => {}
+        }
+    }
+}
+
+/// The bundle as it is now.
+///
+/// # Errors
+/// If it is there and cannot be read.
+pub fn effective(root: &HostRoot, store: &TrustStore, cache: &mut Cache) -> io::Result<Effective> {
+    let bytes = match store.tool {
+        Tool::None => directory_bytes(root, store.bundle)?,
+        _ => match root.read(store.bundle, MAX_BUNDLE_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) if crate::host::root::is_missing(&error) => return Ok(Effective::default()),
+            Err(error) => return Err(error),
+        },
+    };
+    let digest = content_digest(&bytes);
+    match &cache.effective {
+        Some((known, effective)) if *known == digest => Ok(effective.clone()),
+        _ => {
+            let effective = bundle::read(&bytes);
+            cache.effective = Some((digest, effective.clone()));
+            Ok(effective)
+        }
+    }
+}
+
+/// Where a directory itself is what consumers read: all its files, one after the other.
+fn directory_bytes(root: &HostRoot, dir: &str) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    for (name, _) in root.list(dir)?.unwrap_or_default() {
+        if let Ok(bytes) = root.read(format!("{dir}/{name}"), MAX_BUNDLE_BYTES) {
+            // each file stands for itself: what breaks one does not break the next
+            if bundle::read(&bytes).faults.is_empty() {
+                all.extend_from_slice(&bytes);
+                all.push(b'\n');
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn own_file(root: &HostRoot, store: &TrustStore, name: &str, meta: &Meta, cache: &Cache, own: &mut BTreeMap<[u8; 32], Arc<Anchor>>) -> OwnFile {
+    let bytes = (meta.kind == Kind::File).then(|| root.read(format!("{}/{name}", store.anchors_dir), pem::MAX_FILE_BYTES as u64));
+    let Some(Ok(bytes)) = bytes else { return OwnFile { anchor: None, intact: false } };
+    let digest = content_digest(&bytes);
+    let anchor = cache.own.get(&digest).cloned().or_else(|| match Part::parse(name, &bytes).anchors.as_slice() {
+        [(_, anchor)] => Some(anchor.clone()),
+        _ => None,
+    });
+    let Some(anchor) = anchor else { return OwnFile { anchor: None, intact: false } };
+    let right_name = file_name(store, &anchor.fingerprint) == name;
+    let right_owner = meta.owner == (0, 0) || !nix::unistd::geteuid().is_root();
+    let intact = right_name && right_owner && meta.mode == 0o644 && meta.links == 1 && anchor.pem().as_bytes() == bytes;
+    own.insert(digest, anchor.clone());
+    OwnFile { anchor: right_name.then_some(anchor), intact }
+}
+
+fn foreign_files(root: &HostRoot, store: &TrustStore, dir: &str, depth: usize, found: &mut Vec<ForeignFile>) -> io::Result<()> {
+    for (name, meta) in root.list(dir)?.unwrap_or_default() {
+        let path = format!("{dir}/{name}");
+        if meta.kind == Kind::Directory {
+            if store.recursive && depth < MAX_DEPTH {
+                foreign_files(root, store, &path, depth + 1, found)?;
+            }
+            continue;
+        }
+        let own = depth == 0 && is_own_name(store, &name);
+        let taken = store.takes.matches(&name);
+        if own || name.starts_with(".nodetrust-") {
+            continue;
+        }
+        // a dangling link, a socket, a huge file: nothing that a tool could use
+        let Ok(bytes) = root.read(&path, MAX_BUNDLE_BYTES) else { continue };
+        let anchors: Vec<Arc<Anchor>> = Part::parse(&path, &bytes).anchors.into_iter().map(|(_, anchor)| anchor).collect();
+        let hazard = (taken && store.pastes_files).then(|| hazard(&bytes)).flatten();
+        if taken || !anchors.is_empty() {
+            found.push(ForeignFile { path, anchors, taken, hazard });
+        }
+    }
+    Ok(())
+}
+
+/// What pasting these bytes into the bundle would do.
+fn hazard(bytes: &[u8]) -> Option<Hazard> {
+    let as_bundle = bundle::read(bytes);
+    if as_bundle.private_key {
+        let line = pem::scan(bytes).faults.first().map_or(0, |fault| fault.line);
+        return Some(Hazard::PrivateKey(line));
+    }
+    as_bundle.faults.into_iter().next().map(Hazard::Broken)
+}
+
+/// Temporary files of ours that a killed run left behind.
+fn leftovers(root: &HostRoot, store: &TrustStore) -> io::Result<BTreeSet<String>> {
+    let mut left = BTreeSet::new();
+    for (name, _) in root.list(store.temp_dir)?.unwrap_or_default() {
+        if name.starts_with(".nodetrust-") && name.ends_with(".tmp") {
+            left.insert(format!("{}/{name}", store.temp_dir));
+        }
+    }
+    let bundle = Path::new(store.bundle);
+    if let (Tool::Staged { .. } | Tool::Direct { .. } | Tool::Concatenate { .. }, Some(dir)) = (&store.tool, bundle.parent()) {
+        for (name, _) in root.list(dir)?.unwrap_or_default() {
+            if name.starts_with(".nodetrust-") {
+                left.insert(format!("{}/{name}", dir.display()));
+            }
+        }
+    }
+    if root.stat(ledger::TEMP)?.is_some() {
+        left.insert(ledger::TEMP.to_owned());
+    }
+    Ok(left)
+}
+
+/// Our anchors in the bundle to which OpenSSL's directory has no link, where that directory is in use at all.
+fn unlinked(root: &HostRoot, observed: &Observed) -> BTreeSet<Fingerprint> {
+    let Some(dir) = observed.store.hash_dir else { return BTreeSet::new() };
+    let names: BTreeSet<String> = match root.list(dir) {
+        Ok(Some(listing)) => listing.into_iter().map(|(name, _)| name).filter(|name| is_hash_link(name)).collect(),
+        _ => return BTreeSet::new(),
+    };
+    if names.is_empty() {
+        return BTreeSet::new(); // e.g. EL 8, whose script makes none
+    }
+    let own = observed.ours.values().filter_map(|file| file.anchor.as_ref());
+    own.filter(|anchor| observed.effective.set.contains(&anchor.fingerprint))
+        .filter(|anchor| {
+            let linked = (0..MAX_LINKS)
+                .map(|n| format!("{:08x}.{n}", anchor.subject.hash))
+                // OpenSSL counts up and stops at the first number that is missing
+                .take_while(|link| names.contains(link))
+                .any(|link| {
+                    let bytes = root.read(format!("{dir}/{link}"), pem::MAX_FILE_BYTES as u64).unwrap_or_default();
+                    bundle::read(&bytes).set.contains(&anchor.fingerprint)
+                });
+            !linked
+        })
+        .map(|anchor| anchor.fingerprint)
+        .collect()
+}
+
+fn is_hash_link(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(hash, number)| {
+        hash.len() == 8
+            && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+fn is_script(root: &HostRoot, path: &str) -> bool {
+    // tools are small; a program of more than this is none of the scripts
+    root.read(path, 1 << 20).is_ok_and(|bytes| bytes.starts_with(b"#!"))
+}
+
+/// How long ago a file was written, None if it does not exist. A time in the future counts as a distance too: a clock that was
+/// set back must not make a dead file look alive for ever.
+fn age(root: &HostRoot, path: &str) -> Option<Duration> {
+    let modified = root.stat(path).ok()??.modified;
+    let now = crate::host::wall(std::time::SystemTime::now());
+    Some(Duration::from_secs(now.abs_diff(modified)))
+}

@@ -1,0 +1,538 @@
+//! One cycle: look, decide, do, look again, report.
+//!
+//! A cycle cannot fail: what went wrong is in the [`Report`]. Every trigger runs the same full cycle. One task owns the host, and
+//! the lock keeps it the only one on the node.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nodetrust_core::{
+    os::OsRelease,
+    plan::{Drift, Plan, plan, plan_uninstall, settle},
+    policy::Circumstances,
+    report::{self, Cycle, Inputs, Report, Time},
+    source::{Resolved, Snapshot, resolve},
+    state::{Ledger, Moment, Observed},
+    store::Detection,
+    verify::{Problem, ProblemKind, verify},
+};
+use serde::Serialize;
+
+use crate::{
+    apply::apply,
+    config::Settings,
+    extract::{chain, write_problem},
+    host::{
+        self,
+        exec::HostExec,
+        ledger,
+        lock::{self, HostLock},
+        root::HostRoot,
+    },
+    observe::{self, Cache, await_other_runs, observe},
+    sources::{SourceReader, state_of},
+};
+
+/// Rounds in a cycle: a second one when the first did not lead to what was wanted.
+const ROUNDS: usize = 2;
+/// How often a source may change while it is being waited for.
+const SETTLE_TRIES: usize = 10;
+
+/// Why a cycle runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trigger {
+    /// The agent has started.
+    Start,
+    /// A source changed.
+    Source,
+    /// The configuration changed.
+    Config,
+    /// Something changed in the store.
+    Drift,
+    /// A grace time ends.
+    Grace,
+    /// The last cycle did not get there.
+    Retry,
+    /// Nothing happened for `resync`.
+    Resync,
+    /// A person or a script ran a command.
+    Command,
+}
+
+impl Trigger {
+    /// Every trigger, for metrics.
+    pub const ALL: [Self; 8] =
+        [Self::Start, Self::Source, Self::Config, Self::Drift, Self::Grace, Self::Retry, Self::Resync, Self::Command];
+
+    /// The public name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Source => "source",
+            Self::Config => "config",
+            Self::Drift => "drift",
+            Self::Grace => "grace",
+            Self::Retry => "retry",
+            Self::Resync => "resync",
+            Self::Command => "command",
+        }
+    }
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How a cycle ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Nothing was to be done.
+    Unchanged,
+    /// Something was done, and the second look agrees.
+    Changed,
+    /// The node does not trust what it should, or still trusts what it should not.
+    Failed,
+}
+
+impl Outcome {
+    /// Every outcome, for metrics.
+    pub const ALL: [Self; 3] = [Self::Unchanged, Self::Changed, Self::Failed];
+
+    /// The public name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unchanged => "unchanged",
+            Self::Changed => "changed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Everything that a cycle tells the rest of the agent.
+#[derive(Debug, Clone)]
+pub struct CycleResult {
+    /// What everybody sees.
+    pub report: Report,
+    /// Why it ran.
+    pub trigger: Trigger,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub duration: Duration,
+    /// How long the store's tool ran, None if it did not run.
+    pub extract: Option<Duration>,
+    /// What others had changed and this cycle repaired.
+    pub drift: BTreeSet<Drift>,
+    /// Seconds until the next grace time ends.
+    pub next_grace: Option<u64>,
+    /// Directories on the host to watch, in our own view.
+    pub watch: Vec<PathBuf>,
+}
+
+/// Owns a host.
+#[derive(Debug)]
+pub struct Reconciler {
+    root: HostRoot,
+    node: String,
+    reader: SourceReader,
+    cache: Cache,
+    /// what the sources said in the last cycle
+    said: Option<std::collections::BTreeMap<String, Vec<String>>>,
+}
+
+/// A look at a host, and what follows from it.
+struct Look {
+    now: Moment,
+    os: OsRelease,
+    detection: Detection,
+    ledger: Ledger,
+    resolved: Resolved,
+    observed: Option<Observed>,
+    plan: Option<Plan>,
+    problems: Vec<Problem>,
+    /// the ledger's file is there and damaged
+    damaged: Option<String>,
+}
+
+impl Reconciler {
+    /// Takes a host.
+    ///
+    /// # Errors
+    /// If the host root cannot be opened.
+    pub fn new(host_root: &Path) -> std::io::Result<Self> {
+        let root = HostRoot::open(host_root)?;
+        let node = host::node_name(&root);
+        Ok(Self { root, node, reader: SourceReader::default(), cache: Cache::default(), said: None })
+    }
+
+    /// The host.
+    pub fn root(&self) -> &HostRoot {
+        &self.root
+    }
+
+    /// Looks and reports; changes nothing, takes no lock.
+    pub fn inspect(&mut self, settings: &Settings) -> Report {
+        let snapshots = self.reader.read(settings);
+        self.inspect_snapshots(settings, &snapshots)
+    }
+
+    /// Looks and reports without a configuration, as in a debug session: what the ledger says of the sources stands for them.
+    pub fn inspect_by_ledger(&mut self) -> Report {
+        let settings = Settings::default();
+        let ledger = match ledger::read(&self.root) {
+            Ok(ledger::Read::Good(ledger)) => ledger,
+            _ => Ledger::new(), // `look` reports it
+        };
+        let snapshots: Vec<Snapshot> = ledger.sources.iter().map(|(name, source)| Snapshot::remembered(name, source, &ledger)).collect();
+        self.inspect_snapshots(&settings, &snapshots)
+    }
+
+    fn inspect_snapshots(&mut self, settings: &Settings, snapshots: &[Snapshot]) -> Report {
+        let mut look = self.look(settings, snapshots);
+        if let (Some(plan), Some(observed)) = (&look.plan, &look.observed) {
+            look.problems.extend(verify(plan, observed));
+        }
+        let mut report = self.report(&look, settings);
+        report.cycle = last_cycle(&self.root);
+        report
+    }
+
+    /// One full cycle.
+    pub fn cycle(&mut self, settings: &Arc<Settings>, trigger: Trigger) -> CycleResult {
+        let started = Instant::now();
+        let snapshots = self.read_sources(settings, trigger);
+        let mut lock = match HostLock::take(&self.root, settings.extract_timeout + Duration::from_secs(10)) {
+            Ok(lock) => lock,
+            Err(error) => return self.without_lock(settings, &snapshots, trigger, started, &error),
+        };
+        let mut look = self.look(settings, &snapshots);
+        let mut drift = BTreeSet::new();
+        let mut extract = None;
+        let mut done = Vec::new();
+        let mut problems = std::mem::take(&mut look.problems);
+        if let Some(why) = look.damaged.take() {
+            problems.push(self.set_ledger_aside(&why));
+        }
+        let exec_limit = settings.extract_timeout;
+        for round in 0..ROUNDS {
+            let (Some(plan), Some(observed)) = (&look.plan, &look.observed) else { break };
+            if plan.actions.is_empty() || (round > 0 && !plan.changes_store()) {
+                break;
+            }
+            if round == 0 {
+                drift = plan.drift(&look.ledger);
+            }
+            let applied = {
+                let exec = HostExec { root: &self.root, lock: &lock, limit: exec_limit };
+                apply(plan, observed, &exec, look.now.wall)
+            };
+            if applied.extract > Duration::ZERO {
+                *extract.get_or_insert(Duration::ZERO) += applied.extract;
+            }
+            if round > 0 {
+                // the second round's word counts
+                problems.retain(|problem| matches!(problem.kind, ProblemKind::Ledger | ProblemKind::Observe));
+            }
+            let failed = applied.problems.iter().any(|problem| problem.kind.is_failure());
+            problems.extend(applied.problems);
+            done.extend(applied.done);
+            let before = plan.clone();
+            let hooks_done = applied.hooks_done;
+            await_other_runs(&self.root, observed.store);
+            match observe(&self.root, observed.store, &mut self.cache) {
+                Ok(after) => {
+                    let complete = !failed && verify(&before, &after).is_empty();
+                    let mut ledger = settle(&before, &after, complete, look.now.wall);
+                    if hooks_done {
+                        ledger.hooks.clear();
+                    }
+                    if !ledger.same_as(&before.ledger)
+                        && let Err(error) = self.write_ledger(&ledger, look.now.wall) {
+                            problems.push(write_problem(ledger::PATH, &error));
+                        }
+                }
+                Err(error) => problems.push(Problem::new(ProblemKind::Observe, chain(&error), "look at the path on the host")),
+            }
+            let mut next = self.look(settings, &snapshots);
+            problems.append(&mut next.problems);
+            look = next;
+            if failed && done.is_empty() {
+                break; // nothing could be done; a second round would fail the same
+            }
+        }
+        if let (Some(plan), Some(observed)) = (&look.plan, &look.observed) {
+            problems.extend(verify(plan, observed));
+        }
+        let mut seen = BTreeSet::new();
+        problems.retain(|problem| seen.insert((problem.kind, problem.text.clone())));
+        look.problems = problems;
+        let mut report = self.report(&look, settings);
+        let outcome = match (report.converged, done.iter().any(|action| !matches!(action, nodetrust_core::plan::Action::RecordLedger))) {
+            (false, _) => Outcome::Failed,
+            (true, true) => Outcome::Changed,
+            (true, false) => Outcome::Unchanged,
+        };
+        let duration = started.elapsed();
+        report.cycle = Some(Cycle {
+            trigger: trigger.to_string(),
+            outcome: outcome.as_str().to_owned(),
+            time: Time(look.now.wall),
+            milliseconds: millis(duration),
+            extract_milliseconds: extract.map_or(0, millis),
+            actions: done,
+        });
+        note_cycle(&mut lock, &report);
+        self.result(report, &look, settings, trigger, outcome, duration, extract, drift)
+    }
+
+    /// Removes all that is ours, and proves it.
+    pub fn uninstall(&mut self, settings: &Settings) -> Report {
+        let empty = Settings { sources: Vec::new(), ..settings.clone() };
+        let lock = match HostLock::take(&self.root, settings.extract_timeout + Duration::from_secs(10)) {
+            Ok(lock) => lock,
+            Err(error) => {
+                let mut report = self.inspect(&empty);
+                report.add_problem(lock_problem(&error));
+                return report;
+            }
+        };
+        let mut problems = Vec::new();
+        for _ in 0..ROUNDS {
+            let mut look = self.look(&empty, &[]);
+            problems.append(&mut look.problems);
+            let Some(observed) = &look.observed else { break };
+            let plan = plan_uninstall(observed, &look.ledger);
+            if !plan.changes_host() {
+                break;
+            }
+            problems.clear();
+            let exec = HostExec { root: &self.root, lock: &lock, limit: settings.extract_timeout };
+            let applied = apply(&plan, observed, &exec, look.now.wall);
+            let failed = applied.problems.iter().any(|problem| problem.kind.is_failure());
+            problems.extend(applied.problems);
+            await_other_runs(&self.root, observed.store);
+            if let Ok(after) = observe(&self.root, observed.store, &mut self.cache) {
+                let wrong = verify(&plan, &after);
+                let mut ledger = settle(&plan, &after, !failed && wrong.is_empty(), look.now.wall);
+                if applied.hooks_done {
+                    ledger.hooks.clear();
+                }
+                problems.extend(wrong);
+                if let Err(error) = self.write_ledger(&ledger, look.now.wall) {
+                    problems.push(write_problem(ledger::PATH, &error));
+                }
+            }
+        }
+        if !problems.iter().any(|problem| problem.kind.is_failure())
+            && let Err(error) = self.remove_own_directories() {
+                problems.push(write_problem(ledger::DIR, &error));
+            }
+        let mut report = self.inspect(&empty);
+        for problem in problems {
+            report.add_problem(problem);
+        }
+        drop(lock);
+        report
+    }
+
+    fn remove_own_directories(&self) -> std::io::Result<()> {
+        if let ledger::Read::Good(ledger) = ledger::read(&self.root)? {
+            for dir in &ledger.created {
+                match self.root.remove_dir(dir) {
+                    Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+                    result => result?,
+                }
+            }
+        }
+        ledger::remove(&self.root)?;
+        self.root.remove_file(lock::PATH)
+    }
+
+    /// Sources that have changed since the last cycle must hold still for `settle` before they count. At the start and for
+    /// commands they count as they are.
+    fn read_sources(&mut self, settings: &Settings, trigger: Trigger) -> Vec<Snapshot> {
+        let mut snapshots = self.reader.read(settings);
+        let mut said = state_of(&snapshots);
+        let first = self.said.is_none() || matches!(trigger, Trigger::Start | Trigger::Command | Trigger::Config);
+        // after a source's event the agent has waited for `settle` already
+        if !first && trigger != Trigger::Source && self.said.as_ref() != Some(&said) {
+            for _ in 0..SETTLE_TRIES {
+                thread::sleep(settings.settle);
+                snapshots = self.reader.read(settings);
+                let again = state_of(&snapshots);
+                if again == said {
+                    break;
+                }
+                said = again;
+            }
+        }
+        self.said = Some(said);
+        snapshots
+    }
+
+    /// Looks at the host, and thinks.
+    fn look(&mut self, settings: &Settings, snapshots: &[Snapshot]) -> Look {
+        let mut problems = Vec::new();
+        let os = observe::os_release(&self.root);
+        let detection = observe::detect(&self.root, &os, settings.family);
+        let now = host::moment(&self.root).unwrap_or_else(|error| {
+            problems.push(Problem::new(ProblemKind::Observe, format!("failed to read the host's boot id: {error}"), "is /proc mounted?"));
+            Moment { wall: host::wall(std::time::SystemTime::now()), boottime: 0, boot_id: String::new() }
+        });
+        let mut damaged = None;
+        let ledger = match ledger::read(&self.root) {
+            Ok(ledger::Read::Good(ledger)) => ledger,
+            Ok(ledger::Read::Damaged(why)) => {
+                damaged = Some(why);
+                Ledger::new()
+            }
+            Err(error) => {
+                let text = format!("failed to read {}: {error}", ledger::PATH);
+                problems.push(Problem::new(ProblemKind::Observe, text, "run as root on the host"));
+                Ledger::new()
+            }
+        };
+        let observed = match detection.family {
+            Ok(family) => observe(&self.root, family.store(), &mut self.cache)
+                .map_err(|error| problems.push(Problem::new(ProblemKind::Observe, chain(&error), "run as root; look at the path on the host")))
+                .ok(),
+            Err(_) => None,
+        };
+        let mut installed: BTreeSet<_> = ledger.anchors.iter().filter(|(_, entry)| entry.settled).map(|(key, _)| *key).collect();
+        if let Some(observed) = &observed {
+            installed.extend(observed.ours.values().filter_map(|own| own.anchor.as_ref().map(|anchor| anchor.fingerprint)));
+        }
+        let drops_not_ca = detection.family.as_ref().ok().map(|family| family.store().drops_not_ca);
+        let at = Circumstances { drops_not_ca, installed: &installed, now: now.wall };
+        let resolved = resolve(snapshots, &ledger, &settings.policy, at);
+        // an unreadable ledger must not be taken for an empty one
+        let blind = problems.iter().any(|problem| problem.kind == ProblemKind::Observe);
+        let plan = match &observed {
+            Some(observed) if !blind => Some(plan(&resolved, observed, &ledger, &settings.policy, &now)),
+            _ => None,
+        };
+        Look { now, os, detection, ledger, resolved, observed, plan, problems, damaged }
+    }
+
+    fn report(&self, look: &Look, settings: &Settings) -> Report {
+        let mut report = report::build(Inputs {
+            node: &self.node,
+            now: &look.now,
+            os: &look.os,
+            detection: &look.detection,
+            resolved: &look.resolved,
+            observed: look.observed.as_ref(),
+            plan: look.plan.as_ref(),
+            ledger: &look.ledger,
+            policy: &settings.policy,
+            problems: &look.problems,
+        });
+        if let Some(why) = &look.damaged {
+            report.add_problem(damaged_problem(why));
+        }
+        report
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one value, at the one place where it is made")]
+    fn result(
+        &self,
+        report: Report,
+        look: &Look,
+        settings: &Settings,
+        trigger: Trigger,
+        outcome: Outcome,
+        duration: Duration,
+        extract: Option<Duration>,
+        drift: BTreeSet<Drift>,
+    ) -> CycleResult {
+        let next_grace = look.plan.as_ref().and_then(|plan| {
+            let left = plan.ledger.anchors.values().filter(|entry| entry.state == nodetrust_core::state::AnchorState::Grace);
+            left.filter_map(|entry| entry.left.as_ref())
+                .map(|left| settings.policy.removal_grace.saturating_sub(look.now.elapsed_since(left, look.ledger.updated)))
+                .min()
+        });
+        let watch = look.observed.as_ref().map(|observed| self.watch_list(observed)).unwrap_or_default();
+        CycleResult { report, trigger, outcome, duration, extract, drift, next_grace, watch }
+    }
+
+    /// Where drift would show.
+    fn watch_list(&self, observed: &Observed) -> Vec<PathBuf> {
+        let store = observed.store;
+        let bundle_dir = Path::new(store.bundle).parent().unwrap_or(Path::new("/"));
+        let dirs = [Path::new(store.anchors_dir), bundle_dir, Path::new(store.hash_dir.unwrap_or(store.anchors_dir))];
+        let places: BTreeSet<PathBuf> = dirs.iter().filter_map(|dir| self.root.location(dir).ok()).collect();
+        places.into_iter().collect()
+    }
+
+    fn without_lock(&mut self, settings: &Settings, snapshots: &[Snapshot], trigger: Trigger, started: Instant, error: &std::io::Error) -> CycleResult {
+        let look = self.look(settings, snapshots);
+        let mut report = self.report(&look, settings);
+        report.add_problem(lock_problem(error));
+        self.result(report, &look, settings, trigger, Outcome::Failed, started.elapsed(), None, BTreeSet::new())
+    }
+
+    fn write_ledger(&self, ledger: &Ledger, wall: i64) -> std::io::Result<()> {
+        ledger::write(&self.root, &Ledger { updated: wall, ..ledger.clone() })
+    }
+
+    fn set_ledger_aside(&self, why: &str) -> Problem {
+        let mut problem = damaged_problem(why);
+        if let Err(error) = ledger::set_aside(&self.root) {
+            problem.text = format!("{}; it could not be set aside: {error}", problem.text);
+        }
+        problem
+    }
+}
+
+fn damaged_problem(why: &str) -> Problem {
+    let text = format!("{} is damaged ({why}); it is set aside and made anew from what is on the host", ledger::PATH);
+    Problem::new(ProblemKind::Ledger, text, "anchors that no source has any more begin their grace time again")
+}
+
+fn lock_problem(error: &std::io::Error) -> Problem {
+    let (text, next) = match error.kind() {
+        std::io::ErrorKind::TimedOut => {
+            (format!("another nodetrust, or a tool that it started, keeps {}", lock::PATH), "look for its process on the host")
+        }
+        _ => (format!("failed to take {}: {error}", lock::PATH), "run as root; is /run of the host mounted and writable?"),
+    };
+    Problem::new(ProblemKind::Lock, text, next)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Notes the cycle for `status`; without the note it only says less.
+fn note_cycle(lock: &mut HostLock, report: &Report) {
+    let Some(cycle) = &report.cycle else { return };
+    let note = serde_json::json!({
+        "trigger": cycle.trigger, "outcome": cycle.outcome, "time": report.time.0, "milliseconds": cycle.milliseconds,
+        "extractMilliseconds": cycle.extract_milliseconds,
+    });
+    if let Err(error) = lock.note(&note.to_string()) {
+        tracing::debug!(%error, "the last cycle could not be noted in the lock file");
+    }
+}
+
+fn last_cycle(root: &HostRoot) -> Option<Cycle> {
+    let note: serde_json::Value = serde_json::from_str(&lock::last_note(root)?).ok()?;
+    Some(Cycle {
+        trigger: note.get("trigger")?.as_str()?.to_owned(),
+        outcome: note.get("outcome")?.as_str()?.to_owned(),
+        time: Time(note.get("time")?.as_i64()?),
+        milliseconds: note.get("milliseconds")?.as_u64()?,
+        extract_milliseconds: note.get("extractMilliseconds")?.as_u64()?,
+        actions: Vec::new(),
+    })
+}

@@ -1,0 +1,323 @@
+//! The agent: waits for reasons, runs cycles, serves what they found.
+//!
+//! The host belongs to one thread that runs cycles one after the other; this module's loop decides when. It sleeps on inotify,
+//! signals and one timer: nothing polls while nothing happens.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc as async_mpsc, watch as broadcast},
+    time::{Instant, sleep_until},
+};
+
+use nodetrust_core::verify::{Problem, ProblemKind};
+
+use crate::{
+    config::{From, Settings},
+    http,
+    metrics::Metrics,
+    reconcile::{CycleResult, Outcome, Reconciler, Trigger},
+    watch::Watcher,
+};
+
+/// A stream of hints is waited out for no longer than this many times `settle`.
+const MAX_SETTLES: u32 = 10;
+/// Drift repairs within this time that count as a fight.
+const FIGHT_WINDOW: Duration = Duration::from_secs(600);
+/// How many of them.
+const FIGHT_REPAIRS: usize = 5;
+/// First pause after a failed cycle; it doubles up to `resync`.
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+/// How long a running cycle may go on after SIGTERM. The tool itself is then left to end on its own, under the lock.
+const SHUTDOWN: Duration = Duration::from_secs(20);
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If the host root cannot be opened or the address cannot be bound.
+pub fn run(settings: Settings, config: PathBuf, host_root: &Path) -> anyhow::Result<()> {
+    let reconciler = Reconciler::new(host_root).with_context(|| format!("failed to open the host root `{}`", host_root.display()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the runtime")?;
+    let result = runtime.block_on(agent(Arc::new(settings), config, reconciler));
+    runtime.shutdown_background();
+    result
+}
+
+/// Work for the thread that owns the host.
+struct Job {
+    settings: Arc<Settings>,
+    trigger: Trigger,
+}
+
+async fn agent(mut settings: Arc<Settings>, config: PathBuf, reconciler: Reconciler) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::new());
+    let (publish, report) = broadcast::channel(None);
+    let server = http::bind(&settings.http).await?;
+    let server = tokio::spawn(http::serve(server, report, metrics.clone()));
+    let mut watcher = Watcher::new().context("failed to start inotify: raise fs.inotify.max_user_instances on the host")?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (jobs, mut results) = owner(reconciler);
+    warn_without_effect(&settings);
+
+    let mut pace = Pace::new(&settings);
+    let mut config_error: Option<Problem> = None;
+    watcher.watch(&watch_list(&settings, &config, &[]));
+    pace.now(Trigger::Start);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), http = %settings.http.address, config = %config.display(), "agent started");
+    loop {
+        if let Some(trigger) = pace.due() {
+            if matches!(trigger, Trigger::Config) {
+                reload(&mut settings, &config, &mut config_error, &mut pace);
+            }
+            if jobs.send(Job { settings: settings.clone(), trigger }).is_err() {
+                anyhow::bail!("the thread that owns the host has ended; see the log above");
+            }
+        }
+        tokio::select! {
+            Some(hints) = watcher.next() => pace.hint(&hints),
+            result = results.recv() => {
+                let Some(mut result) = result else {
+                    anyhow::bail!("the thread that owns the host has ended; see the log above");
+                };
+                if let Some(fight) = pace.done(&result) {
+                    result.report.add_problem(fight);
+                }
+                if let Some(problem) = &config_error {
+                    result.report.add_problem(problem.clone());
+                }
+                watcher.watch(&watch_list(&settings, &config, &result.watch));
+                log(&result);
+                metrics.record(&result);
+                publish.send_replace(Some(Arc::new(result.report)));
+            },
+            () = sleep_until(pace.wake()), if !pace.running => {}
+            _ = hangup.recv() => pace.now(Trigger::Config),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tracing::info!("agent stops");
+    server.abort();
+    drop(jobs);
+    // a cycle that is under way is let finish: stopping between a write and its extract only makes work for the next start
+    let _ = tokio::time::timeout(SHUTDOWN, async { while results.recv().await.is_some() {} }).await;
+    Ok(())
+}
+
+/// The thread that owns the host.
+fn owner(mut reconciler: Reconciler) -> (mpsc::Sender<Job>, async_mpsc::UnboundedReceiver<CycleResult>) {
+    let (jobs, todo) = mpsc::channel::<Job>();
+    let (done, results) = async_mpsc::unbounded_channel();
+    thread::spawn(move || {
+        for job in todo {
+            if done.send(reconciler.cycle(&job.settings, job.trigger)).is_err() {
+                return;
+            }
+        }
+    });
+    (jobs, results)
+}
+
+fn reload(settings: &mut Arc<Settings>, config: &Path, error: &mut Option<Problem>, pace: &mut Pace) {
+    match Settings::read(config) {
+        Ok(new) if new == **settings => *error = None,
+        Ok(new) => {
+            if new.http != settings.http {
+                tracing::warn!("a changed http section is followed after a restart of the agent");
+            }
+            tracing::info!("configuration reloaded");
+            *settings = Arc::new(new);
+            *error = None;
+            pace.follow(settings);
+            warn_without_effect(settings);
+        }
+        Err(bad) => {
+            tracing::error!(error = %bad, "the configuration is invalid; the old one stays in force");
+            let next = "correct the configuration; until then the last good one is followed";
+            *error = Some(Problem::new(ProblemKind::Config, bad.to_string(), next));
+        }
+    }
+}
+
+fn warn_without_effect(settings: &Settings) {
+    for field in &settings.without_effect {
+        tracing::warn!(field, "this part of the configuration has no effect in this version");
+    }
+}
+
+/// Which directories to watch and why.
+fn watch_list(settings: &Settings, config: &Path, host: &[PathBuf]) -> Vec<(PathBuf, Trigger)> {
+    let mut list = Vec::new();
+    if let Some(dir) = config.parent() {
+        list.push((dir.to_owned(), Trigger::Config));
+    }
+    for source in &settings.sources {
+        if let From::Path(path) = &source.from {
+            // a file is watched through its directory
+            let dir = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
+            list.extend(dir.map(|dir| (dir.to_owned(), Trigger::Source)));
+        }
+    }
+    list.extend(host.iter().map(|dir| (dir.clone(), Trigger::Drift)));
+    list
+}
+
+fn log(result: &CycleResult) {
+    let report = &result.report;
+    let milliseconds = result.duration.as_millis();
+    match result.outcome {
+        Outcome::Unchanged => tracing::debug!(trigger = %result.trigger, milliseconds, "cycle without changes"),
+        Outcome::Changed => {
+            let actions: Vec<String> = report.cycle.iter().flat_map(|cycle| &cycle.actions).map(ToString::to_string).collect();
+            tracing::info!(trigger = %result.trigger, milliseconds, actions = actions.join("; "), "trust changed and verified");
+        }
+        Outcome::Failed => tracing::error!(trigger = %result.trigger, milliseconds, reason = report.headline, "the node is not as it should be"),
+    }
+    for drift in &result.drift {
+        tracing::warn!(kind = drift.as_str(), "drift: somebody else changed the store");
+    }
+    for problem in &report.problems {
+        tracing::warn!(kind = problem.kind.as_str(), next = problem.next, "{}", problem.text);
+    }
+}
+
+/// When the next cycle runs, and why.
+#[derive(Debug)]
+struct Pace {
+    settle: Duration,
+    resync: Duration,
+    /// hints that wait for things to settle
+    hints: BTreeSet<Trigger>,
+    first_hint: Option<Instant>,
+    last_hint: Option<Instant>,
+    /// the next cycle without any hint
+    next: (Instant, Trigger),
+    failures: u32,
+    repairs: VecDeque<Instant>,
+    running: bool,
+}
+
+impl Pace {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            settle: settings.settle,
+            resync: settings.resync,
+            hints: BTreeSet::new(),
+            first_hint: None,
+            last_hint: None,
+            next: (Instant::now() + settings.resync, Trigger::Resync),
+            failures: 0,
+            repairs: VecDeque::new(),
+            running: false,
+        }
+    }
+
+    fn follow(&mut self, settings: &Settings) {
+        (self.settle, self.resync) = (settings.settle, settings.resync);
+    }
+
+    /// A cycle is due at once.
+    fn now(&mut self, trigger: Trigger) {
+        self.next = (Instant::now(), trigger);
+    }
+
+    fn hint(&mut self, hints: &BTreeSet<Trigger>) {
+        let now = Instant::now();
+        self.hints.extend(hints);
+        self.first_hint.get_or_insert(now);
+        self.last_hint = Some(now);
+    }
+
+    /// When hints have settled.
+    fn settled(&self) -> Option<Instant> {
+        let (first, last) = (self.first_hint?, self.last_hint?);
+        let settle = if self.is_fight() && !self.hints.contains(&Trigger::Source) { self.fight_pause() } else { self.settle };
+        Some((last + settle).min(first + settle.saturating_mul(MAX_SETTLES)))
+    }
+
+    /// When to look again whether a cycle is due.
+    fn wake(&self) -> Instant {
+        self.settled().map_or(self.next.0, |settled| settled.min(self.next.0))
+    }
+
+    /// The trigger of a cycle that is due now, if no cycle is running.
+    fn due(&mut self) -> Option<Trigger> {
+        if self.running || self.wake() > Instant::now() {
+            return None;
+        }
+        let by_hint = self.settled().is_some_and(|settled| settled <= Instant::now());
+        let trigger = if by_hint {
+            let hints = std::mem::take(&mut self.hints);
+            (self.first_hint, self.last_hint) = (None, None);
+            // the configuration first: it says where the sources are
+            [Trigger::Config, Trigger::Source].into_iter().find(|trigger| hints.contains(trigger)).unwrap_or(Trigger::Drift)
+        } else {
+            self.next.1
+        };
+        self.running = true;
+        self.next = (Instant::now() + self.resync, Trigger::Resync);
+        Some(trigger)
+    }
+
+    /// A cycle has ended. Returns a problem if somebody keeps undoing what the agent does.
+    fn done(&mut self, result: &CycleResult) -> Option<Problem> {
+        let now = Instant::now();
+        self.running = false;
+        self.next = (now + self.resync, Trigger::Resync);
+        if let Some(seconds) = result.next_grace {
+            // one second more: the clock that counts is a whole number of seconds
+            let ends = now + Duration::from_secs(seconds.saturating_add(1).min(self.resync.as_secs() + 1));
+            if ends < self.next.0 {
+                self.next = (ends, Trigger::Grace);
+            }
+        }
+        if result.outcome == Outcome::Failed {
+            let pause = FIRST_RETRY.saturating_mul(2u32.saturating_pow(self.failures.min(16))).min(self.resync);
+            self.failures += 1;
+            if now + pause < self.next.0 {
+                self.next = (now + pause, Trigger::Retry);
+            }
+        } else {
+            self.failures = 0;
+        }
+        if !result.drift.is_empty() {
+            self.repairs.push_back(now);
+        }
+        while self.repairs.front().is_some_and(|first| now.duration_since(*first) > FIGHT_WINDOW) {
+            self.repairs.pop_front();
+        }
+        self.is_fight().then(|| {
+            let text = format!(
+                "the store was repaired {} times in {} minutes: somebody keeps undoing it",
+                self.repairs.len(),
+                FIGHT_WINDOW.as_secs() / 60
+            );
+            let next = "find the other owner of the anchor directory or bundle (configuration management, an image's own service) and let one of the two do it";
+            Problem::new(ProblemKind::DriftFight, text, next)
+        })
+    }
+
+    fn is_fight(&self) -> bool {
+        self.repairs.len() >= FIGHT_REPAIRS
+    }
+
+    /// While two owners fight, repairs come more and more rarely.
+    fn fight_pause(&self) -> Duration {
+        let excess = u32::try_from(self.repairs.len() - FIGHT_REPAIRS.min(self.repairs.len())).unwrap_or(16);
+        self.settle.max(Duration::from_secs(1)).saturating_mul(2u32.saturating_pow(excess.min(16) + 1)).min(self.resync)
+    }
+}
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;
