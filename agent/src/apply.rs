@@ -43,8 +43,13 @@ pub fn apply(plan: &Plan, observed: &Observed, exec: &HostExec<'_>, wall: i64) -
             Action::Extract { mode, .. } => {
                 let ours: BTreeSet<Fingerprint> = plan.ledger.anchors.keys().copied().collect();
                 let expected: BTreeSet<Fingerprint> = plan.targets.keys().copied().collect();
-                let extraction =
-                    Extraction { exec, store: observed.store, before: &observed.effective, ours: &ours, expected: &expected };
+                let extraction = Extraction {
+                    exec,
+                    store: observed.store,
+                    before: &observed.effective,
+                    ours: &ours,
+                    expected: &expected,
+                };
                 let extracted = extraction.run(*mode);
                 applied.extract += extracted.duration;
                 extracted.problem.map_or(Ok(()), Err)
@@ -87,7 +92,8 @@ fn write(action: &Action, plan: &Plan, observed: &Observed, root: &HostRoot, wal
             // the plan makes this action for targets only
             let Some(target) = plan.targets.get(sha256) else { return Ok(()) };
             let temp = format!(".{PREFIX}{}.tmp", sha256.fp16());
-            root.write_atomic(&path, store.temp_dir, &temp, 0o644, target.anchor.pem().as_bytes()).map_err(failed(&path))
+            root.write_atomic(&path, store.temp_dir, &temp, 0o644, target.anchor.pem().as_bytes())
+                .map_err(failed(&path))
         }
         Action::RemoveAnchor { file, .. } => {
             let path = format!("{}/{file}", store.anchors_dir);
@@ -120,12 +126,15 @@ fn run_hooks(plan: &Plan, observed: &Observed, exec: &HostExec<'_>) -> Result<()
         .ledger
         .hooks
         .iter()
-        .map(|(fingerprint, added)| format!("{}{links}/{PREFIX}{}.pem\n", if *added { '+' } else { '-' }, fingerprint.fp16()))
+        .map(|(fingerprint, added)| {
+            format!("{}{links}/{PREFIX}{}.pem\n", if *added { '+' } else { '-' }, fingerprint.fp16())
+        })
         .collect();
     let input = format!("{}/hook-input", ledger::TEMP);
-    let prepared = exec.root.create_dir_all(ledger::TEMP).and_then(|()| {
-        exec.root.write_atomic(&input, ledger::TEMP, "hook-input.tmp", 0o600, lines.as_bytes())
-    });
+    let prepared = exec
+        .root
+        .create_dir_all(ledger::TEMP)
+        .and_then(|()| exec.root.write_atomic(&input, ledger::TEMP, "hook-input.tmp", 0o600, lines.as_bytes()));
     prepared.map_err(|error| problem(format!("failed to write {input}: {error}")))?;
     let mut failure = None;
     for name in names {

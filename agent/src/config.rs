@@ -111,7 +111,8 @@ impl Settings {
             nix::sys::stat::Mode::empty(),
         );
         let bytes = file.map_err(std::io::Error::from).and_then(|file| crate::host::root::read_regular(file, LIMIT));
-        let bytes = bytes.map_err(|e| error(format!("cannot be read: {e}"), e.kind() == std::io::ErrorKind::NotFound))?;
+        let bytes =
+            bytes.map_err(|e| error(format!("cannot be read: {e}"), e.kind() == std::io::ErrorKind::NotFound))?;
         let text = String::from_utf8(bytes).map_err(|_| error("is no UTF-8 text".into(), false))?;
         Self::parse(&text).map_err(|text| error(text, false))
     }
@@ -334,7 +335,8 @@ impl Raw {
             || fleet.when_api_unavailable.is_some()
             || fleet.api_timeout.is_some();
         let kubernetes = &self.kubernetes;
-        let kubernetes_set = matches!(kubernetes.enabled, Some(Switch(Some(true)))) || !kubernetes.startup_taint.is_empty();
+        let kubernetes_set =
+            matches!(kubernetes.enabled, Some(Switch(Some(true)))) || !kubernetes.startup_taint.is_empty();
         [
             (runtime_set, "runtime"),
             (fleet_set, "fleet"),
@@ -387,7 +389,10 @@ impl FamilyWord {
 }
 
 /// Deserialises from a scalar's text by a function that explains what it expects.
-fn from_text<'de, D: Deserializer<'de>, T>(deserializer: D, read: fn(&str) -> Result<T, String>) -> Result<T, D::Error> {
+fn from_text<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    read: fn(&str) -> Result<T, String>,
+) -> Result<T, D::Error> {
     read(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
@@ -413,7 +418,8 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is not a duration: want a whole number with a unit, such as 300ms, 2s, 5m or 24h");
+        let bad =
+            || format!("`{text}` is not a duration: want a whole number with a unit, such as 300ms, 2s, 5m or 24h");
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
         let number: u64 = number.parse().map_err(|_| bad())?;
@@ -428,7 +434,9 @@ impl FromStr for Span {
         };
         // a century is enough for everybody and keeps all sums of times in range
         let total = number.checked_mul(milliseconds).filter(|total| *total <= 100 * 366 * 24 * 3600 * 1000);
-        total.map(|total| Self(Duration::from_millis(total))).ok_or_else(|| format!("`{text}` is longer than a century"))
+        total
+            .map(|total| Self(Duration::from_millis(total)))
+            .ok_or_else(|| format!("`{text}` is longer than a century"))
     }
 }
 
@@ -436,7 +444,9 @@ impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         from_text(deserializer, |text| {
             let read = text.parse().map(Self);
-            read.map_err(|_| format!("`{text}` is not an address: want an IP address and a port, such as 0.0.0.0:9643 or [::]:9643"))
+            read.map_err(|_| {
+                format!("`{text}` is not an address: want an IP address and a port, such as 0.0.0.0:9643 or [::]:9643")
+            })
         })
     }
 }

@@ -64,7 +64,8 @@ impl Extraction<'_> {
         let Some(program) = self.program() else {
             let names = self.store.tool.programs().join(" nor ");
             let next = "install the distribution's package ca-certificates on the host";
-            result.problem = Some(Problem::new(ProblemKind::Extract, format!("neither {names} exists on the host"), next));
+            result.problem =
+                Some(Problem::new(ProblemKind::Extract, format!("neither {names} exists on the host"), next));
             return result;
         };
         for attempt in 0..TRIES {
@@ -197,7 +198,9 @@ impl Extraction<'_> {
                 self.before.set.len()
             );
             let next = match self.store.family {
-                Family::Debian => "on the host: is /etc/ca-certificates.conf there and complete? dpkg-reconfigure ca-certificates writes it anew",
+                Family::Debian => {
+                    "on the host: is /etc/ca-certificates.conf there and complete? dpkg-reconfigure ca-certificates writes it anew"
+                }
                 Family::Redhat | Family::Suse | Family::Arch => {
                     "on the host: is p11-kit's trust module installed (package p11-kit-trust)? `trust list` should print the distribution's CAs"
                 }
@@ -206,13 +209,18 @@ impl Extraction<'_> {
             return Err(Failure::Final(Problem::new(ProblemKind::ForeignLost, text, next)));
         }
         if let (true, Some(fault)) = (self.before.present && self.before.faults.is_empty(), after.faults.first()) {
-            let text = format!("{program} made a bundle that OpenSSL cannot load (line {}: {}); the old one stays", fault.line, fault.detail);
-            let problem = Problem::new(ProblemKind::BundleBroken, text, "look for a broken file in the anchor directories");
+            let text = format!(
+                "{program} made a bundle that OpenSSL cannot load (line {}: {}); the old one stays",
+                fault.line, fault.detail
+            );
+            let problem =
+                Problem::new(ProblemKind::BundleBroken, text, "look for a broken file in the anchor directories");
             return Err(Failure::Final(problem));
         }
         if after.private_key && !self.before.private_key {
             let text = format!("{program} copied a private key into its bundle; the old one stays");
-            let problem = Problem::new(ProblemKind::BundlePrivateKey, text, "look for a private key in the anchor directories");
+            let problem =
+                Problem::new(ProblemKind::BundlePrivateKey, text, "look for a private key in the anchor directories");
             return Err(Failure::Final(problem));
         }
         let missing = self.expected.difference(&after.set).count();
@@ -233,7 +241,8 @@ impl Extraction<'_> {
                 certificates_below(root, self.store.anchors_dir, 0, &mut sources);
                 let selected = root.read("/etc/ca-certificates.conf", 1 << 20).unwrap_or_default();
                 let selected = String::from_utf8_lossy(&selected);
-                let mut names = selected.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '!'])).peekable();
+                let mut names =
+                    selected.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '!'])).peekable();
                 if names.peek().is_none() {
                     // nobody deselects everything: the list is gone or was cut
                     certificates_below(root, "/usr/share/ca-certificates", 0, &mut sources);
@@ -280,7 +289,9 @@ impl Extraction<'_> {
         result.map_err(|error| {
             let next = match &error {
                 ExecError::Start { .. } => "does the agent have CAP_SYS_CHROOT, and is the host's root mounted?",
-                ExecError::TimedOut { .. } => "see what the tool waits for on the host; store.extractTimeout sets the limit",
+                ExecError::TimedOut { .. } => {
+                    "see what the tool waits for on the host; store.extractTimeout sets the limit"
+                }
             };
             Failure::Again(Problem::new(ProblemKind::Extract, chain(&error), next))
         })
@@ -320,7 +331,11 @@ fn exit_problem(program: &str, finished: &Finished) -> Problem {
         None => "ended by a signal".to_owned(),
     };
     let said = finished.output.trim().lines().next_back().unwrap_or("it printed nothing").to_owned();
-    Problem::new(ProblemKind::Extract, format!("{program}: {how}: {said}"), format!("run {program} on the host and look at its output"))
+    Problem::new(
+        ProblemKind::Extract,
+        format!("{program}: {how}: {said}"),
+        format!("run {program} on the host and look at its output"),
+    )
 }
 
 fn write_failure(path: &str, error: &std::io::Error) -> Failure {
@@ -332,7 +347,9 @@ pub fn write_problem(path: &str, error: &std::io::Error) -> Problem {
     use std::io::ErrorKind;
     let next = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free space on the host's file system",
-        ErrorKind::ReadOnlyFilesystem => "the directory is on a read-only file system: use the system's own way to add a CA",
+        ErrorKind::ReadOnlyFilesystem => {
+            "the directory is on a read-only file system: use the system's own way to add a CA"
+        }
         ErrorKind::PermissionDenied => "run as root; with SELinux the container needs the type spc_t",
         _ => "look at the path on the host",
     };
@@ -342,5 +359,8 @@ pub fn write_problem(path: &str, error: &std::io::Error) -> Problem {
 fn split(path: &'static str) -> (&'static str, &'static str) {
     let path = Path::new(path);
     // every path of the table has a directory and a name
-    (path.parent().and_then(Path::to_str).unwrap_or("/"), path.file_name().and_then(|name| name.to_str()).unwrap_or_default())
+    (
+        path.parent().and_then(Path::to_str).unwrap_or("/"),
+        path.file_name().and_then(|name| name.to_str()).unwrap_or_default(),
+    )
 }

@@ -63,7 +63,10 @@ impl std::fmt::Debug for Tls {
 pub async fn bind(http: &Http) -> anyhow::Result<Server> {
     let tls = http.tls.clone().map(Tls::read).transpose()?;
     let listener = TcpListener::bind(http.address).await.with_context(|| {
-        format!("failed to listen on {}: is another agent running? `http.address` in the configuration changes it", http.address)
+        format!(
+            "failed to listen on {}: is another agent running? `http.address` in the configuration changes it",
+            http.address
+        )
     })?;
     Ok(Server { listener, tls })
 }
@@ -162,7 +165,8 @@ fn page(report: Option<&Report>) -> String {
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><title>nodetrust</title>\
          <style>body{font:14px/1.5 monospace;margin:2em;color-scheme:light dark}pre{white-space:pre-wrap}</style>",
     );
-    let text = report.map_or_else(|| "no cycle has ended yet\n".to_owned(), |report| table::status(report, table::Style::plain()));
+    let text = report
+        .map_or_else(|| "no cycle has ended yet\n".to_owned(), |report| table::status(report, table::Style::plain()));
     let links = "<p><a href=/status>/status</a> <a href=/metrics>/metrics</a> <a href=/readyz>/readyz</a></p>";
     let _ = writeln!(out, "<pre>{}</pre>{links}</html>", escape(&text)); // a String takes everything
     out
@@ -175,7 +179,9 @@ fn escape(text: &str) -> String {
 impl Tls {
     fn read(files: (std::path::PathBuf, std::path::PathBuf)) -> anyhow::Result<Self> {
         use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-        let read = |path: &std::path::Path| std::fs::read(path).with_context(|| format!("failed to read `{}` (http.tls)", path.display()));
+        let read = |path: &std::path::Path| {
+            std::fs::read(path).with_context(|| format!("failed to read `{}` (http.tls)", path.display()))
+        };
         let (cert, key) = (read(&files.0)?, read(&files.1)?);
         let digest = nodetrust_core::fingerprint::content_digest(&[cert.as_slice(), key.as_slice()].concat());
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&cert)
@@ -198,7 +204,9 @@ impl Tls {
         match Self::read(self.files.clone()) {
             Ok(new) if new.digest != self.digest => *self = new,
             Ok(_) => {}
-            Err(error) => tracing::warn!(error = format!("{error:#}"), "the certificate for HTTPS could not be read again"),
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "the certificate for HTTPS could not be read again")
+            }
         }
     }
 }

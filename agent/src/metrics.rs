@@ -18,14 +18,7 @@ use nodetrust_core::{
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text},
-    metrics::{
-        MetricType,
-        counter::Counter,
-        family::Family,
-        gauge::ConstGauge,
-        histogram::Histogram,
-        info::Info,
-    },
+    metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
 
@@ -71,7 +64,8 @@ impl Metrics {
             ("rustc", env!("NODETRUST_RUSTC")),
         ]);
         registry.register("build", "The running program", build);
-        let (reconciles, drift, errors) = <(Family<Labels, Counter>, Family<Labels, Counter>, Family<Labels, Counter>)>::default();
+        let (reconciles, drift, errors) =
+            <(Family<Labels, Counter>, Family<Labels, Counter>, Family<Labels, Counter>)>::default();
         for trigger in Trigger::ALL {
             for outcome in Outcome::ALL {
                 touch(&reconciles, &[("trigger", trigger.as_str()), ("outcome", outcome.as_str())]);
@@ -97,12 +91,14 @@ impl Metrics {
 
     /// Counts a cycle and shows its report from now on.
     pub fn record(&self, result: &CycleResult) {
-        let labels = vec![("trigger", result.trigger.as_str().to_owned()), ("outcome", result.outcome.as_str().to_owned())];
+        let labels =
+            vec![("trigger", result.trigger.as_str().to_owned()), ("outcome", result.outcome.as_str().to_owned())];
         self.reconciles.get_or_create(&labels).inc();
         for kind in &result.drift {
             self.drift.get_or_create(&vec![("kind", kind.as_str().to_owned())]).inc();
         }
-        let kinds: std::collections::BTreeSet<ProblemKind> = result.report.problems.iter().map(|problem| problem.kind).collect();
+        let kinds: std::collections::BTreeSet<ProblemKind> =
+            result.report.problems.iter().map(|problem| problem.kind).collect();
         for kind in kinds {
             self.errors.get_or_create(&vec![("reason", kind.as_str().to_owned())]).inc();
         }
@@ -199,7 +195,11 @@ impl Exposition<'_> {
             )?;
         }
         let none = Labels::new;
-        self.gauge("nodetrust_store_certificates", "Certificates in the extracted bundle", [(none(), count(store.certificates))])?;
+        self.gauge(
+            "nodetrust_store_certificates",
+            "Certificates in the extracted bundle",
+            [(none(), count(store.certificates))],
+        )?;
         let sources = |value: fn(&nodetrust_core::report::SourceRow) -> f64| -> Vec<(Labels, f64)> {
             report.sources.iter().map(|row| (vec![("source", row.name.clone())], value(row))).collect()
         };
@@ -208,7 +208,11 @@ impl Exposition<'_> {
             "1 if the source is read and followed, 0 if it is held or gives nothing usable",
             sources(|row| flag(matches!(row.status, SourceStatus::Ok | SourceStatus::Absent))),
         )?;
-        self.gauge("nodetrust_source_anchors", "Anchors that the source puts in force", sources(|row| count(row.anchors)))?;
+        self.gauge(
+            "nodetrust_source_anchors",
+            "Anchors that the source puts in force",
+            sources(|row| count(row.anchors)),
+        )?;
         let rejections = report.rejections();
         let by_reason = report.sources.iter().flat_map(|row| {
             Reason::ALL.map(|reason| {
@@ -218,12 +222,28 @@ impl Exposition<'_> {
         });
         self.gauge("nodetrust_rejections", "Files, blocks and certificates that were not accepted", by_reason)?;
         self.anchors(&report.anchors)?;
-        self.info("nodetrust_desired_set", "Digest of the set that should be trusted", [vec![("digest", report.desired_digest.to_string())]])?;
-        self.info("nodetrust_effective_set", "Digest of our anchors that are trusted", [vec![("digest", report.effective_digest.to_string())]])?;
-        self.gauge("nodetrust_converged", "1 if the node trusts what it should and nothing is left to do", [(none(), flag(report.converged))])?;
+        self.info(
+            "nodetrust_desired_set",
+            "Digest of the set that should be trusted",
+            [vec![("digest", report.desired_digest.to_string())]],
+        )?;
+        self.info(
+            "nodetrust_effective_set",
+            "Digest of our anchors that are trusted",
+            [vec![("digest", report.effective_digest.to_string())]],
+        )?;
+        self.gauge(
+            "nodetrust_converged",
+            "1 if the node trusts what it should and nothing is left to do",
+            [(none(), flag(report.converged))],
+        )?;
         let at = |time: Option<i64>| time.map(|time| (none(), seconds(time)));
         self.gauge("nodetrust_last_success_timestamp_seconds", "When the last verified cycle ended", at(success))?;
-        self.gauge("nodetrust_last_change_timestamp_seconds", "When the set in force last changed", at(report.changed.map(|time| time.0)))
+        self.gauge(
+            "nodetrust_last_change_timestamp_seconds",
+            "When the set in force last changed",
+            at(report.changed.map(|time| time.0)),
+        )
     }
 
     fn anchors(&mut self, anchors: &[AnchorRow]) -> Result<(), std::fmt::Error> {
@@ -238,15 +258,34 @@ impl Exposition<'_> {
             ]
         });
         self.info("nodetrust_anchor", "An anchor that is or was ours", info)?;
-        let each = |value: fn(&AnchorRow) -> f64| -> Vec<(Labels, f64)> { anchors.iter().map(|row| (labels(row), value(row))).collect() };
-        self.gauge("nodetrust_anchor_trusted", "1 if the anchor is in the extracted bundle", each(|row| flag(row.trusted)))?;
-        self.gauge("nodetrust_anchor_not_before_timestamp_seconds", "Start of validity", each(|row| seconds(row.not_before.0)))?;
-        self.gauge("nodetrust_anchor_not_after_timestamp_seconds", "End of validity", each(|row| seconds(row.not_after.0)))?;
+        let each = |value: fn(&AnchorRow) -> f64| -> Vec<(Labels, f64)> {
+            anchors.iter().map(|row| (labels(row), value(row))).collect()
+        };
+        self.gauge(
+            "nodetrust_anchor_trusted",
+            "1 if the anchor is in the extracted bundle",
+            each(|row| flag(row.trusted)),
+        )?;
+        self.gauge(
+            "nodetrust_anchor_not_before_timestamp_seconds",
+            "Start of validity",
+            each(|row| seconds(row.not_before.0)),
+        )?;
+        self.gauge(
+            "nodetrust_anchor_not_after_timestamp_seconds",
+            "End of validity",
+            each(|row| seconds(row.not_after.0)),
+        )?;
         let grace = anchors.iter().filter_map(|row| Some((labels(row), seconds(row.grace_end?.0))));
         self.gauge("nodetrust_anchor_grace_end_timestamp_seconds", "When the anchor's grace ends", grace)
     }
 
-    fn gauge(&mut self, name: &str, help: &str, series: impl IntoIterator<Item = (Labels, f64)>) -> Result<(), std::fmt::Error> {
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels, f64)>,
+    ) -> Result<(), std::fmt::Error> {
         let mut series = series.into_iter().peekable();
         if series.peek().is_none() {
             return Ok(());
@@ -258,7 +297,12 @@ impl Exposition<'_> {
         Ok(())
     }
 
-    fn info(&mut self, name: &str, help: &str, series: impl IntoIterator<Item = Labels>) -> Result<(), std::fmt::Error> {
+    fn info(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = Labels>,
+    ) -> Result<(), std::fmt::Error> {
         let mut series = series.into_iter().peekable();
         if series.peek().is_none() {
             return Ok(());

@@ -31,7 +31,10 @@ impl Mounts {
             .iter()
             .filter(|(point, root)| (point == path || point.parent() == Some(path)) && is_sub_path(root))
             .map(|(point, _)| {
-                format!("{} is mounted with subPath, so it never follows its object: mount the whole volume instead", point.display())
+                format!(
+                    "{} is mounted with subPath, so it never follows its object: mount the whole volume instead",
+                    point.display()
+                )
             })
             .collect()
     }

@@ -182,8 +182,16 @@ fn directory_bytes(root: &HostRoot, dir: &str) -> io::Result<Vec<u8>> {
     Ok(all)
 }
 
-fn own_file(root: &HostRoot, store: &TrustStore, name: &str, meta: &Meta, cache: &Cache, own: &mut BTreeMap<[u8; 32], Arc<Anchor>>) -> OwnFile {
-    let bytes = (meta.kind == Kind::File).then(|| root.read(format!("{}/{name}", store.anchors_dir), pem::MAX_FILE_BYTES as u64));
+fn own_file(
+    root: &HostRoot,
+    store: &TrustStore,
+    name: &str,
+    meta: &Meta,
+    cache: &Cache,
+    own: &mut BTreeMap<[u8; 32], Arc<Anchor>>,
+) -> OwnFile {
+    let bytes = (meta.kind == Kind::File)
+        .then(|| root.read(format!("{}/{name}", store.anchors_dir), pem::MAX_FILE_BYTES as u64));
     let Some(Ok(bytes)) = bytes else { return OwnFile { anchor: None, intact: false } };
     let digest = content_digest(&bytes);
     let anchor = cache.own.get(&digest).cloned().or_else(|| match Part::parse(name, &bytes).anchors.as_slice() {
@@ -198,7 +206,13 @@ fn own_file(root: &HostRoot, store: &TrustStore, name: &str, meta: &Meta, cache:
     OwnFile { anchor: right_name.then_some(anchor), intact }
 }
 
-fn foreign_files(root: &HostRoot, store: &TrustStore, dir: &str, depth: usize, found: &mut Vec<ForeignFile>) -> io::Result<()> {
+fn foreign_files(
+    root: &HostRoot,
+    store: &TrustStore,
+    dir: &str,
+    depth: usize,
+    found: &mut Vec<ForeignFile>,
+) -> io::Result<()> {
     for (name, meta) in root.list(dir)?.unwrap_or_default() {
         let path = format!("{dir}/{name}");
         if meta.kind == Kind::Directory {
@@ -214,7 +228,8 @@ fn foreign_files(root: &HostRoot, store: &TrustStore, dir: &str, depth: usize, f
         }
         // a dangling link, a socket, a huge file: nothing that a tool could use
         let Ok(bytes) = root.read(&path, MAX_BUNDLE_BYTES) else { continue };
-        let anchors: Vec<Arc<Anchor>> = Part::parse(&path, &bytes).anchors.into_iter().map(|(_, anchor)| anchor).collect();
+        let anchors: Vec<Arc<Anchor>> =
+            Part::parse(&path, &bytes).anchors.into_iter().map(|(_, anchor)| anchor).collect();
         let hazard = (taken && store.pastes_files).then(|| hazard(&bytes)).flatten();
         if taken || !anchors.is_empty() {
             found.push(ForeignFile { path, anchors, taken, hazard });
@@ -242,7 +257,9 @@ fn leftovers(root: &HostRoot, store: &TrustStore) -> io::Result<BTreeSet<String>
         }
     }
     let bundle = Path::new(store.bundle);
-    if let (Tool::Staged { .. } | Tool::Direct { .. } | Tool::Concatenate { .. }, Some(dir)) = (&store.tool, bundle.parent()) {
+    if let (Tool::Staged { .. } | Tool::Direct { .. } | Tool::Concatenate { .. }, Some(dir)) =
+        (&store.tool, bundle.parent())
+    {
         for (name, _) in root.list(dir)?.unwrap_or_default() {
             if name.starts_with(".nodetrust-") {
                 left.insert(format!("{}/{name}", dir.display()));

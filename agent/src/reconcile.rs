@@ -193,7 +193,8 @@ impl Reconciler {
             Ok(ledger::Read::Good(ledger)) => ledger,
             _ => Ledger::new(), // `look` reports it
         };
-        let snapshots: Vec<Snapshot> = ledger.sources.iter().map(|(name, source)| Snapshot::remembered(name, source, &ledger)).collect();
+        let snapshots: Vec<Snapshot> =
+            ledger.sources.iter().map(|(name, source)| Snapshot::remembered(name, source, &ledger)).collect();
         self.inspect_snapshots(&settings, &snapshots)
     }
 
@@ -257,11 +258,14 @@ impl Reconciler {
                         ledger.hooks.clear();
                     }
                     if !ledger.same_as(&before.ledger)
-                        && let Err(error) = self.write_ledger(&ledger, look.now.wall) {
-                            problems.push(write_problem(ledger::PATH, &error));
-                        }
+                        && let Err(error) = self.write_ledger(&ledger, look.now.wall)
+                    {
+                        problems.push(write_problem(ledger::PATH, &error));
+                    }
                 }
-                Err(error) => problems.push(Problem::new(ProblemKind::Observe, chain(&error), "look at the path on the host")),
+                Err(error) => {
+                    problems.push(Problem::new(ProblemKind::Observe, chain(&error), "look at the path on the host"))
+                }
             }
             let mut next = self.look(settings, &snapshots);
             problems.append(&mut next.problems);
@@ -277,7 +281,10 @@ impl Reconciler {
         problems.retain(|problem| seen.insert((problem.kind, problem.text.clone())));
         look.problems = problems;
         let mut report = self.report(&look, settings);
-        let outcome = match (report.converged, done.iter().any(|action| !matches!(action, nodetrust_core::plan::Action::RecordLedger))) {
+        let outcome = match (
+            report.converged,
+            done.iter().any(|action| !matches!(action, nodetrust_core::plan::Action::RecordLedger)),
+        ) {
             (false, _) => Outcome::Failed,
             (true, true) => Outcome::Changed,
             (true, false) => Outcome::Unchanged,
@@ -334,9 +341,10 @@ impl Reconciler {
             }
         }
         if !problems.iter().any(|problem| problem.kind.is_failure())
-            && let Err(error) = self.remove_own_directories() {
-                problems.push(write_problem(ledger::DIR, &error));
-            }
+            && let Err(error) = self.remove_own_directories()
+        {
+            problems.push(write_problem(ledger::DIR, &error));
+        }
         let mut report = self.inspect(&empty);
         for problem in problems {
             report.add_problem(problem);
@@ -386,7 +394,11 @@ impl Reconciler {
         let os = observe::os_release(&self.root);
         let detection = observe::detect(&self.root, &os, settings.family);
         let now = host::moment(&self.root).unwrap_or_else(|error| {
-            problems.push(Problem::new(ProblemKind::Observe, format!("failed to read the host's boot id: {error}"), "is /proc mounted?"));
+            problems.push(Problem::new(
+                ProblemKind::Observe,
+                format!("failed to read the host's boot id: {error}"),
+                "is /proc mounted?",
+            ));
             Moment { wall: host::wall(std::time::SystemTime::now()), boottime: 0, boot_id: String::new() }
         });
         let mut damaged = None;
@@ -404,13 +416,21 @@ impl Reconciler {
         };
         let observed = match detection.family {
             Ok(family) => observe(&self.root, family.store(), &mut self.cache)
-                .map_err(|error| problems.push(Problem::new(ProblemKind::Observe, chain(&error), "run as root; look at the path on the host")))
+                .map_err(|error| {
+                    problems.push(Problem::new(
+                        ProblemKind::Observe,
+                        chain(&error),
+                        "run as root; look at the path on the host",
+                    ))
+                })
                 .ok(),
             Err(_) => None,
         };
-        let mut installed: BTreeSet<_> = ledger.anchors.iter().filter(|(_, entry)| entry.settled).map(|(key, _)| *key).collect();
+        let mut installed: BTreeSet<_> =
+            ledger.anchors.iter().filter(|(_, entry)| entry.settled).map(|(key, _)| *key).collect();
         if let Some(observed) = &observed {
-            installed.extend(observed.ours.values().filter_map(|own| own.anchor.as_ref().map(|anchor| anchor.fingerprint)));
+            installed
+                .extend(observed.ours.values().filter_map(|own| own.anchor.as_ref().map(|anchor| anchor.fingerprint)));
         }
         let drops_not_ca = detection.family.as_ref().ok().map(|family| family.store().drops_not_ca);
         let at = Circumstances { drops_not_ca, installed: &installed, now: now.wall };
@@ -456,9 +476,12 @@ impl Reconciler {
         drift: BTreeSet<Drift>,
     ) -> CycleResult {
         let next_grace = look.plan.as_ref().and_then(|plan| {
-            let left = plan.ledger.anchors.values().filter(|entry| entry.state == nodetrust_core::state::AnchorState::Grace);
+            let left =
+                plan.ledger.anchors.values().filter(|entry| entry.state == nodetrust_core::state::AnchorState::Grace);
             left.filter_map(|entry| entry.left.as_ref())
-                .map(|left| settings.policy.removal_grace.saturating_sub(look.now.elapsed_since(left, look.ledger.updated)))
+                .map(|left| {
+                    settings.policy.removal_grace.saturating_sub(look.now.elapsed_since(left, look.ledger.updated))
+                })
                 .min()
         });
         let watch = look.observed.as_ref().map(|observed| self.watch_list(observed)).unwrap_or_default();
@@ -474,7 +497,14 @@ impl Reconciler {
         places.into_iter().collect()
     }
 
-    fn without_lock(&mut self, settings: &Settings, snapshots: &[Snapshot], trigger: Trigger, started: Instant, error: &std::io::Error) -> CycleResult {
+    fn without_lock(
+        &mut self,
+        settings: &Settings,
+        snapshots: &[Snapshot],
+        trigger: Trigger,
+        started: Instant,
+        error: &std::io::Error,
+    ) -> CycleResult {
         let look = self.look(settings, snapshots);
         let mut report = self.report(&look, settings);
         report.add_problem(lock_problem(error));
@@ -501,10 +531,14 @@ fn damaged_problem(why: &str) -> Problem {
 
 fn lock_problem(error: &std::io::Error) -> Problem {
     let (text, next) = match error.kind() {
-        std::io::ErrorKind::TimedOut => {
-            (format!("another nodetrust, or a tool that it started, keeps {}", lock::PATH), "look for its process on the host")
-        }
-        _ => (format!("failed to take {}: {error}", lock::PATH), "run as root; is /run of the host mounted and writable?"),
+        std::io::ErrorKind::TimedOut => (
+            format!("another nodetrust, or a tool that it started, keeps {}", lock::PATH),
+            "look for its process on the host",
+        ),
+        _ => (
+            format!("failed to take {}: {error}", lock::PATH),
+            "run as root; is /run of the host mounted and writable?",
+        ),
     };
     Problem::new(ProblemKind::Lock, text, next)
 }

@@ -44,8 +44,10 @@ const SHUTDOWN: Duration = Duration::from_secs(20);
 /// # Errors
 /// If the host root cannot be opened or the address cannot be bound.
 pub fn run(settings: Settings, config: PathBuf, host_root: &Path) -> anyhow::Result<()> {
-    let reconciler = Reconciler::new(host_root).with_context(|| format!("failed to open the host root `{}`", host_root.display()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the runtime")?;
+    let reconciler = Reconciler::new(host_root)
+        .with_context(|| format!("failed to open the host root `{}`", host_root.display()))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the runtime")?;
     let result = runtime.block_on(agent(Arc::new(settings), config, reconciler));
     runtime.shutdown_background();
     result
@@ -62,7 +64,8 @@ async fn agent(mut settings: Arc<Settings>, config: PathBuf, reconciler: Reconci
     let (publish, report) = broadcast::channel(None);
     let server = http::bind(&settings.http).await?;
     let server = tokio::spawn(http::serve(server, report, metrics.clone()));
-    let mut watcher = Watcher::new().context("failed to start inotify: raise fs.inotify.max_user_instances on the host")?;
+    let mut watcher =
+        Watcher::new().context("failed to start inotify: raise fs.inotify.max_user_instances on the host")?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -178,10 +181,13 @@ fn log(result: &CycleResult) {
     match result.outcome {
         Outcome::Unchanged => tracing::debug!(trigger = %result.trigger, milliseconds, "cycle without changes"),
         Outcome::Changed => {
-            let actions: Vec<String> = report.cycle.iter().flat_map(|cycle| &cycle.actions).map(ToString::to_string).collect();
+            let actions: Vec<String> =
+                report.cycle.iter().flat_map(|cycle| &cycle.actions).map(ToString::to_string).collect();
             tracing::info!(trigger = %result.trigger, milliseconds, actions = actions.join("; "), "trust changed and verified");
         }
-        Outcome::Failed => tracing::error!(trigger = %result.trigger, milliseconds, reason = report.headline, "the node is not as it should be"),
+        Outcome::Failed => {
+            tracing::error!(trigger = %result.trigger, milliseconds, reason = report.headline, "the node is not as it should be")
+        }
     }
     for drift in &result.drift {
         tracing::warn!(kind = drift.as_str(), "drift: somebody else changed the store");
@@ -241,7 +247,8 @@ impl Pace {
     /// When hints have settled.
     fn settled(&self) -> Option<Instant> {
         let (first, last) = (self.first_hint?, self.last_hint?);
-        let settle = if self.is_fight() && !self.hints.contains(&Trigger::Source) { self.fight_pause() } else { self.settle };
+        let settle =
+            if self.is_fight() && !self.hints.contains(&Trigger::Source) { self.fight_pause() } else { self.settle };
         Some((last + settle).min(first + settle.saturating_mul(MAX_SETTLES)))
     }
 
@@ -260,7 +267,10 @@ impl Pace {
             let hints = std::mem::take(&mut self.hints);
             (self.first_hint, self.last_hint) = (None, None);
             // the configuration first: it says where the sources are
-            [Trigger::Config, Trigger::Source].into_iter().find(|trigger| hints.contains(trigger)).unwrap_or(Trigger::Drift)
+            [Trigger::Config, Trigger::Source]
+                .into_iter()
+                .find(|trigger| hints.contains(trigger))
+                .unwrap_or(Trigger::Drift)
         } else {
             self.next.1
         };

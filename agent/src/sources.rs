@@ -47,7 +47,12 @@ impl SourceReader {
         settings.sources.iter().map(|source| self.read_one(source, &before, &mounts)).collect()
     }
 
-    fn read_one(&mut self, source: &Source, before: &HashMap<(PathBuf, [u8; 32]), Arc<Part>>, mounts: &mounts::Mounts) -> Snapshot {
+    fn read_one(
+        &mut self,
+        source: &Source,
+        before: &HashMap<(PathBuf, [u8; 32]), Arc<Part>>,
+        mounts: &mounts::Mounts,
+    ) -> Snapshot {
         let (origin, content, notes) = match &source.from {
             From::Inline(text) => {
                 let part = self.part(Path::new("inline"), text.as_bytes(), before);
@@ -66,7 +71,11 @@ impl SourceReader {
         Snapshot { name: source.name.clone(), origin, optional: source.optional, content, notes }
     }
 
-    fn read_path(&mut self, path: &Path, before: &HashMap<(PathBuf, [u8; 32]), Arc<Part>>) -> io::Result<Vec<Arc<Part>>> {
+    fn read_path(
+        &mut self,
+        path: &Path,
+        before: &HashMap<(PathBuf, [u8; 32]), Arc<Part>>,
+    ) -> io::Result<Vec<Arc<Part>>> {
         let fd = open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())?;
         let mut parts = Vec::new();
         if kind_of(&fd)? != Kind::Directory {
@@ -98,7 +107,13 @@ impl SourceReader {
         Ok(parts)
     }
 
-    fn add(&mut self, path: &Path, file: OwnedFd, before: &HashMap<(PathBuf, [u8; 32]), Arc<Part>>, parts: &mut Vec<Arc<Part>>) -> io::Result<()> {
+    fn add(
+        &mut self,
+        path: &Path,
+        file: OwnedFd,
+        before: &HashMap<(PathBuf, [u8; 32]), Arc<Part>>,
+        parts: &mut Vec<Arc<Part>>,
+    ) -> io::Result<()> {
         // one byte more than the limit: the scanner then says `too-large`
         let bytes = match read_regular(file, MAX_FILE_BYTES as u64) {
             Ok(bytes) => bytes,
@@ -138,7 +153,9 @@ pub fn state_of(snapshots: &[Snapshot]) -> BTreeMap<String, Vec<String>> {
                     .iter()
                     .flat_map(|part| {
                         let anchors = part.anchors.iter().map(|(_, anchor)| anchor.fingerprint.to_string());
-                        anchors.chain(part.faults.iter().map(|fault| format!("{}:{} {}", part.file, fault.line, fault.detail)))
+                        anchors.chain(
+                            part.faults.iter().map(|fault| format!("{}:{} {}", part.file, fault.line, fault.detail)),
+                        )
                     })
                     .collect(),
             };

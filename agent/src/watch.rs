@@ -106,7 +106,8 @@ fn read(inotify: &Inotify, sender: &UnboundedSender<Event>) {
         match inotify.read_events() {
             Ok(batch) => {
                 let lost = |mask: AddWatchFlags| mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
-                let events: BTreeSet<Event> = batch.iter().map(|event| (!lost(event.mask)).then_some(event.wd)).collect();
+                let events: BTreeSet<Event> =
+                    batch.iter().map(|event| (!lost(event.mask)).then_some(event.wd)).collect();
                 if events.into_iter().any(|event| sender.send(event).is_err()) {
                     return; // the agent stops
                 }

@@ -140,7 +140,11 @@ impl Anchor {
             serial: hex(cert.raw_serial()),
             not_before: cert.validity().not_before.timestamp(),
             not_after: cert.validity().not_after.timestamp(),
-            authority: if self_issued && cert.version() == X509Version::V1 { Authority::Version1 } else { Authority::Unmarked },
+            authority: if self_issued && cert.version() == X509Version::V1 {
+                Authority::Version1
+            } else {
+                Authority::Unmarked
+            },
             // nobody verifies an anchor's own signature, so its algorithm does not matter there (facts E.3)
             weak_signature: if self_issued { None } else { signature::weakness(&cert.signature_algorithm.algorithm) },
             subject,
@@ -210,7 +214,9 @@ impl Anchor {
                 ParsedExtension::ParseError { .. } if extension.oid == oids::OID_X509_EXT_BASIC_CONSTRAINTS => {
                     return Err("its basicConstraints extension cannot be read".into());
                 }
-                ParsedExtension::UnsupportedExtension { .. } | ParsedExtension::ParseError { .. } if extension.critical => {
+                ParsedExtension::UnsupportedExtension { .. } | ParsedExtension::ParseError { .. }
+                    if extension.critical =>
+                {
                     self.unknown_critical.push(extension.oid.to_id_string());
                 }
                 _ => {}
@@ -223,16 +229,13 @@ impl Anchor {
 impl Name {
     fn new(name: &X509Name<'_>) -> Result<Self, String> {
         let text = name::display(name);
-        let common = [
-            name.iter_common_name().next(),
-            name.iter_organizational_unit().next(),
-            name.iter_organization().next(),
-        ]
-        .into_iter()
-        .flatten()
-        .find_map(|attribute| name::text(attribute.attr_value()).filter(|text| !text.trim().is_empty()))
-        .or_else(|| Some(text.clone()).filter(|text| !text.is_empty()))
-        .unwrap_or_else(|| "(no name)".into());
+        let common =
+            [name.iter_common_name().next(), name.iter_organizational_unit().next(), name.iter_organization().next()]
+                .into_iter()
+                .flatten()
+                .find_map(|attribute| name::text(attribute.attr_value()).filter(|text| !text.trim().is_empty()))
+                .or_else(|| Some(text.clone()).filter(|text| !text.is_empty()))
+                .unwrap_or_else(|| "(no name)".into());
         Ok(Self { hash: name::openssl_hash(name)?, common, raw: name.as_raw().into(), text })
     }
 

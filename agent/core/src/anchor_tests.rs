@@ -128,9 +128,12 @@ fn every_common_key_verifies_its_own_signature() {
         let made = anchor(params(|_| {}).self_signed(&pair).unwrap().der());
         assert_eq!((made.key.to_string().as_str(), made.self_signature), (key, SelfSignature::Verified));
     }
-    for (name, key) in
-        [("rsa-1024", "RSA 1024"), ("rsa-2048", "RSA 2048"), ("rsa-sha1", "RSA 2048"), ("rsa-pss-signature", "RSA 2048")]
-    {
+    for (name, key) in [
+        ("rsa-1024", "RSA 1024"),
+        ("rsa-2048", "RSA 2048"),
+        ("rsa-sha1", "RSA 2048"),
+        ("rsa-pss-signature", "RSA 2048"),
+    ] {
         let root = fixed(name);
         assert_eq!((root.key.to_string().as_str(), root.self_signature), (key, SelfSignature::Verified), "{name}");
     }
@@ -141,8 +144,16 @@ fn every_common_key_verifies_its_own_signature() {
 #[test]
 fn a_signature_that_cannot_be_checked_is_not_taken_for_wrong() {
     for name in [
-        "rsa-md5", "rsa-sha224", "rsa-large-exponent", "rsa-pss-mgf", "rsa-pss-key", "ec-p224", "ec-k256", "ec-explicit",
-        "ed448", "dsa",
+        "rsa-md5",
+        "rsa-sha224",
+        "rsa-large-exponent",
+        "rsa-pss-mgf",
+        "rsa-pss-key",
+        "ec-p224",
+        "ec-k256",
+        "ec-explicit",
+        "ed448",
+        "dsa",
     ] {
         let root = fixed(name);
         assert_ne!(root.self_signature, SelfSignature::Wrong, "{name}");
@@ -230,7 +241,9 @@ fn trailing_data_is_refused_but_for_openssl_s_own_label() {
 
 #[test]
 fn a_length_that_lies_is_an_error() {
-    for der in [&b"\x30\x84\xff\xff\xff\xff"[..], b"\x30\x80", b"\x30", b"", b"\x30\x85\x01\x01\x01\x01\x01", b"\x30\x82\x01"] {
+    for der in
+        [&b"\x30\x84\xff\xff\xff\xff"[..], b"\x30\x80", b"\x30", b"", b"\x30\x85\x01\x01\x01\x01\x01", b"\x30\x82\x01"]
+    {
         for label in [Label::Certificate, Label::Trusted] {
             assert_eq!(Anchor::from_block(label, der).unwrap_err().reason, Reason::MalformedCertificate, "{der:x?}");
         }

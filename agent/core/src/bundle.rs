@@ -111,7 +111,11 @@ mod tests {
 
     #[test]
     fn counts_and_names_what_both_readers_read() {
-        let text = format!("# Corp: Root\nsubject -----BEGIN nothing\n{0}{0}{1}", block(), block().replace("CERT", "TRUSTED CERT"));
+        let text = format!(
+            "# Corp: Root\nsubject -----BEGIN nothing\n{0}{0}{1}",
+            block(),
+            block().replace("CERT", "TRUSTED CERT")
+        );
         let effective = read(text.as_bytes());
         assert_eq!((effective.count, effective.set.len(), effective.repeated()), (2, 1, 1));
         assert_eq!(effective.faults, []);

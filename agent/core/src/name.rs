@@ -27,7 +27,11 @@ pub(crate) fn display(name: &X509Name<'_>) -> String {
 /// An attribute's value as text, None where its type is no text or its bytes do not fit its type.
 pub(crate) fn text(value: &Any<'_>) -> Option<String> {
     let raw = utf8(value).flatten()?;
-    Some(raw.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect())
+    Some(
+        raw.chars()
+            .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+            .collect(),
+    )
 }
 
 /// OpenSSL's `X509_NAME_hash`: the first four bytes of SHA-1 over the canonical form, read as little-endian.
@@ -42,10 +46,15 @@ pub(crate) fn openssl_hash(name: &X509Name<'_>) -> Result<u32, String> {
             let value = attribute.attr_value();
             let canonical = match utf8(value) {
                 Some(Some(text)) => tlv(0x0c, canonical(&text).as_bytes()),
-                Some(None) => return Err("a text in one of its names does not fit its type; OpenSSL would refuse it".into()),
+                Some(None) => {
+                    return Err("a text in one of its names does not fit its type; OpenSSL would refuse it".into());
+                }
                 None => value.to_der_vec().map_err(|_| "a value in one of its names cannot be encoded".to_owned())?,
             };
-            let oid = attribute.attr_type().to_der_vec().map_err(|_| "a type in one of its names cannot be encoded".to_owned())?;
+            let oid = attribute
+                .attr_type()
+                .to_der_vec()
+                .map_err(|_| "a type in one of its names cannot be encoded".to_owned())?;
             attributes.push(tlv(0x30, &[oid, canonical].concat()));
         }
         attributes.sort();
@@ -65,10 +74,18 @@ fn utf8(value: &Any<'_>) -> Option<Option<String>> {
             Some(data.iter().map(|byte| char::from(*byte)).collect())
         }
         Tag::BmpString => (data.len() % 2 == 0)
-            .then(|| data.chunks_exact(2).map(|pair| char::from_u32(u32::from(u16::from_be_bytes([pair[0], pair[1]])))).collect())
+            .then(|| {
+                data.chunks_exact(2)
+                    .map(|pair| char::from_u32(u32::from(u16::from_be_bytes([pair[0], pair[1]]))))
+                    .collect()
+            })
             .flatten(),
         Tag::UniversalString => (data.len() % 4 == 0)
-            .then(|| data.chunks_exact(4).map(|four| char::from_u32(u32::from_be_bytes([four[0], four[1], four[2], four[3]]))).collect())
+            .then(|| {
+                data.chunks_exact(4)
+                    .map(|four| char::from_u32(u32::from_be_bytes([four[0], four[1], four[2], four[3]])))
+                    .collect()
+            })
             .flatten(),
         _ => return None,
     })

@@ -15,7 +15,8 @@ fn the_subject_hash_is_openssl_s() {
     for line in table.lines() {
         let [hash, sha256, file] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
         let scan = pem::scan(data(&format!("pem/{file}")).as_bytes());
-        let anchor = Anchor::from_block(scan.blocks[0].label, &scan.blocks[0].der).unwrap_or_else(|e| panic!("{file}: {e}"));
+        let anchor =
+            Anchor::from_block(scan.blocks[0].label, &scan.blocks[0].der).unwrap_or_else(|e| panic!("{file}: {e}"));
         assert_eq!(format!("{:08x}", anchor.subject.hash), hash, "{file}: {}", anchor.subject.text);
         assert_eq!(anchor.fingerprint.to_string(), sha256, "{file}");
     }
@@ -24,7 +25,9 @@ fn the_subject_hash_is_openssl_s() {
 /// OpenSSL hashes the text, not its encoding.
 #[test]
 fn the_encoding_of_a_text_does_not_change_its_hash() {
-    let hash = |value: DnValue| anchor(&self_signed(|params| params.distinguished_name.push(DnType::CommonName, value))).subject.hash;
+    let hash = |value: DnValue| {
+        anchor(&self_signed(|params| params.distinguished_name.push(DnType::CommonName, value))).subject.hash
+    };
     let text = "Corp  Root CA";
     let want = hash(DnValue::Utf8String("corp root ca".into()));
     for value in [
@@ -37,7 +40,11 @@ fn the_encoding_of_a_text_does_not_change_its_hash() {
     ] {
         assert_eq!(hash(value.clone()), want, "{value:?}");
     }
-    assert_ne!(hash(DnValue::Utf8String("CORP ROOT CÄ".into())), hash(DnValue::Utf8String("corp root cä".into())), "only ASCII folds");
+    assert_ne!(
+        hash(DnValue::Utf8String("CORP ROOT CÄ".into())),
+        hash(DnValue::Utf8String("corp root cä".into())),
+        "only ASCII folds"
+    );
 }
 
 #[test]

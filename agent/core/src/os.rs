@@ -69,7 +69,9 @@ mod tests {
 
     #[test]
     fn reads_quotes_and_defaults() {
-        let os = OsRelease::parse("# x\nID=\"sles\"\nID_LIKE='suse opensuse'\nVERSION_ID=15.3\nPRETTY_NAME=\"A \\\"b\\\"\"\nbroken\n");
+        let os = OsRelease::parse(
+            "# x\nID=\"sles\"\nID_LIKE='suse opensuse'\nVERSION_ID=15.3\nPRETTY_NAME=\"A \\\"b\\\"\"\nbroken\n",
+        );
         assert_eq!((os.id.as_str(), os.version_id.as_str(), os.pretty_name.as_str()), ("sles", "15.3", "A \"b\""));
         assert!(os.is_like("suse") && os.is_like("sles") && !os.is_like("debian"));
         let none = OsRelease::parse("");

@@ -333,7 +333,9 @@ fn close(block: Open<'_>, end: Option<&[u8]>, line: usize, scan: &mut Scan) {
         return scan.fault(begun, Reason::NotPemOrDer, format!("{at}{why}"));
     }
     match end {
-        None if line == 0 => return scan.fault(begun, Reason::NotPemOrDer, "the block has no END; is the file cut off?"),
+        None if line == 0 => {
+            return scan.fault(begun, Reason::NotPemOrDer, "the block has no END; is the file cut off?");
+        }
         None => return scan.fault(begun, Reason::NotPemOrDer, format!("the block has no END before line {line}")),
         Some(end) if end != block.label => {
             return scan.fault(begun, Reason::NotPemOrDer, format!("its END, line {line}, has another label"));

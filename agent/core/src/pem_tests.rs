@@ -49,7 +49,10 @@ fn accepts_what_every_reader_accepts() {
     assert_eq!(clean(one.replace("-----\n", "-----  \t\n")), 1, "trailing blanks");
     assert_eq!(clean([b"\xe4\xf6\xfc\n".as_slice(), one.as_bytes()].concat()), 1, "text that is not UTF-8");
     let long = data_encoding::BASE64.encode(&[0x30; 3000]);
-    assert_eq!(scan(format!("-----BEGIN CERTIFICATE-----\n{long}\n-----END CERTIFICATE-----\n").as_bytes()).blocks.len(), 1);
+    assert_eq!(
+        scan(format!("-----BEGIN CERTIFICATE-----\n{long}\n-----END CERTIFICATE-----\n").as_bytes()).blocks.len(),
+        1
+    );
 }
 
 #[test]

@@ -252,7 +252,9 @@ pub fn settle(plan: &Plan, after: &Observed, carried_out: bool, now: i64) -> Led
     let mut ledger = plan.ledger.clone();
     let trusted = &after.effective.set;
     let had_extract = plan.actions.iter().any(|action| matches!(action, Action::Extract { .. }));
-    let removed = |file: &str| plan.actions.iter().any(|action| matches!(action, Action::RemoveAnchor { file: gone, .. } if gone == file));
+    let removed = |file: &str| {
+        plan.actions.iter().any(|action| matches!(action, Action::RemoveAnchor { file: gone, .. } if gone == file))
+    };
     let mut changed = false;
     let mut unfinished = !carried_out || !plan.held.is_empty();
     for fingerprint in plan.targets.keys() {
@@ -265,7 +267,9 @@ pub fn settle(plan: &Plan, after: &Observed, carried_out: bool, now: i64) -> Led
     }
     let own: BTreeSet<Fingerprint> =
         after.ours.values().filter_map(|file| file.anchor.as_ref().map(|anchor| anchor.fingerprint)).collect();
-    for fingerprint in plan.retired.iter().filter(|fingerprint| trusted.contains(fingerprint) && !foreign_copy(after, fingerprint)) {
+    for fingerprint in
+        plan.retired.iter().filter(|fingerprint| trusted.contains(fingerprint) && !foreign_copy(after, fingerprint))
+    {
         let Some(entry) = ledger.anchors.get_mut(fingerprint) else { continue };
         // Our file was gone before the tool ran, and it is still trusted: the distribution ships it, or somebody's copy lies
         // where we do not look. That takes a second run to believe, and no third one.
@@ -331,7 +335,11 @@ fn decide_states(
                     entry.left.get_or_insert_with(|| now.clone());
                 }
                 let passed = entry.left.as_ref().map(|left| now.elapsed_since(left, latest));
-                if passed.is_some_and(|passed| passed >= policy.removal_grace) { AnchorState::Retired } else { AnchorState::Grace }
+                if passed.is_some_and(|passed| passed >= policy.removal_grace) {
+                    AnchorState::Retired
+                } else {
+                    AnchorState::Grace
+                }
             }
         };
         if entry.state == AnchorState::Grace {
@@ -355,13 +363,13 @@ fn decide_states(
 /// another certificate than its name says was never written by us, and gets no grace.
 fn adopt_own_files(observed: &Observed, next: &mut Ledger, state: impl Fn(&Fingerprint) -> AnchorState) {
     for (file, own) in &observed.ours {
-        let Some(anchor) = own.anchor.as_ref().filter(|anchor| *file == file_name(observed.store, &anchor.fingerprint)) else {
+        let Some(anchor) = own.anchor.as_ref().filter(|anchor| *file == file_name(observed.store, &anchor.fingerprint))
+        else {
             continue;
         };
-        next.anchors.entry(anchor.fingerprint).or_insert_with(|| LedgerAnchor {
-            settled: true,
-            ..LedgerAnchor::new(anchor, state(&anchor.fingerprint))
-        });
+        next.anchors
+            .entry(anchor.fingerprint)
+            .or_insert_with(|| LedgerAnchor { settled: true, ..LedgerAnchor::new(anchor, state(&anchor.fingerprint)) });
     }
 }
 
@@ -375,7 +383,8 @@ fn act(
 ) -> Plan {
     let store = observed.store;
     let mut actions = Vec::new();
-    let retired: BTreeSet<Fingerprint> = next.anchors.keys().filter(|key| !targets.contains_key(key)).copied().collect();
+    let retired: BTreeSet<Fingerprint> =
+        next.anchors.keys().filter(|key| !targets.contains_key(key)).copied().collect();
 
     if !observed.anchors_dir_exists && !targets.is_empty() {
         actions.push(Action::CreateDirectory { path: store.anchors_dir.to_owned() });
@@ -426,7 +435,8 @@ fn act(
     }
 
     let concerned = !targets.is_empty() || !ledger.is_blank() || changes;
-    let why = if concerned { extract_reasons(observed, ledger, &next, &targets, &retired, changes) } else { BTreeSet::new() };
+    let why =
+        if concerned { extract_reasons(observed, ledger, &next, &targets, &retired, changes) } else { BTreeSet::new() };
     let mut held = Vec::new();
     if !why.is_empty() {
         held = hazards(observed);
@@ -434,9 +444,9 @@ fn act(
         if held.is_empty() {
             let only_additions = why.iter().all(|why| match why {
                 // another content under the same name keeps its old link in a plain run (facts 0.3)
-                ExtractReason::AnchorsChange => !actions
-                    .iter()
-                    .any(|a| matches!(a, Action::RemoveAnchor { .. } | Action::WriteAnchor { why: WriteReason::Altered, .. })),
+                ExtractReason::AnchorsChange => !actions.iter().any(|a| {
+                    matches!(a, Action::RemoveAnchor { .. } | Action::WriteAnchor { why: WriteReason::Altered, .. })
+                }),
                 ExtractReason::AnchorNotInBundle | ExtractReason::BundleMissing => true,
                 _ => false,
             });
@@ -500,12 +510,16 @@ fn extract_reasons(
 
 /// Somebody else's file in the anchor directory holds it too.
 pub(crate) fn foreign_copy(observed: &Observed, fingerprint: &Fingerprint) -> bool {
-    observed.foreign.iter().any(|file| file.taken && file.anchors.iter().any(|anchor| anchor.fingerprint == *fingerprint))
+    observed
+        .foreign
+        .iter()
+        .any(|file| file.taken && file.anchors.iter().any(|anchor| anchor.fingerprint == *fingerprint))
 }
 
 /// How many repetitions in the bundle come from several files that hold one certificate, ours included (facts A.3).
 fn foreign_repeats(observed: &Observed) -> usize {
-    observed.foreign.iter().filter(|file| file.taken).map(|file| file.anchors.len()).sum::<usize>() + observed.ours.len()
+    observed.foreign.iter().filter(|file| file.taken).map(|file| file.anchors.len()).sum::<usize>()
+        + observed.ours.len()
 }
 
 /// Foreign files that a run of the tool would turn into damage that is not there yet. Damage that is already done is no

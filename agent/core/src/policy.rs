@@ -113,7 +113,10 @@ pub fn judge(anchor: &Anchor, policy: &Policy, at: Circumstances<'_>) -> Result<
     if anchor.not_after < at.now {
         let installed = at.installed.contains(fingerprint);
         if policy.expired == Verdict::Reject && !installed {
-            return Err((Reason::Expired, "it has expired; policy.expired: accept would install it all the same".into()));
+            return Err((
+                Reason::Expired,
+                "it has expired; policy.expired: accept would install it all the same".into(),
+            ));
         }
         warnings.push("it has expired: chains that end in it fail; a reissue with the same key would help".into());
     } else if anchor.not_before > at.now {
@@ -154,7 +157,10 @@ fn check_authority(
             warnings.push(detail);
             Ok(())
         }
-        (_, Some(true)) => Err((Reason::NotCa, format!("{why}, and this store would silently leave it out; give the CA that issued it"))),
+        (_, Some(true)) => Err((
+            Reason::NotCa,
+            format!("{why}, and this store would silently leave it out; give the CA that issued it"),
+        )),
     }
 }
 
@@ -169,12 +175,18 @@ fn oddities(anchor: &Anchor) -> impl Iterator<Item = String> {
             !anchor.is_self_issued(),
             "it is an intermediate, not a root: OpenSSL follows chains to its issuer unless told to stop at any anchor",
         ),
-        (anchor.self_signature == SelfSignature::Unchecked, "its own signature could not be checked: unknown algorithm or key size"),
+        (
+            anchor.self_signature == SelfSignature::Unchecked,
+            "its own signature could not be checked: unknown algorithm or key size",
+        ),
     ]
     .into_iter()
     .filter_map(|(holds, text)| holds.then(|| text.to_owned()))
     .chain((!anchor.unknown_critical.is_empty()).then(|| {
-        format!("it has critical extensions that verifiers may not know ({}): Go refuses such chains", anchor.unknown_critical.join(", "))
+        format!(
+            "it has critical extensions that verifiers may not know ({}): Go refuses such chains",
+            anchor.unknown_critical.join(", ")
+        )
     }))
 }
 

@@ -239,7 +239,10 @@ pub fn build(inputs: Inputs<'_>) -> Report {
     let Inputs { node, now, os, detection, resolved, observed, plan, ledger, policy, problems } = inputs;
     let mut problems = problems.to_vec();
     if let Err(unsupported) = &detection.family {
-        problems.insert(0, Problem::new(ProblemKind::UnsupportedStore, unsupported.reason.clone(), unsupported.advice.clone()));
+        problems.insert(
+            0,
+            Problem::new(ProblemKind::UnsupportedStore, unsupported.reason.clone(), unsupported.advice.clone()),
+        );
     }
     let pending: Vec<Action> = plan.map(|plan| plan.actions.clone()).unwrap_or_default();
     let failing = problems.iter().any(|problem| problem.kind.is_failure());
@@ -307,13 +310,15 @@ impl Report {
     /// Verdict, headline and advice from the rest.
     fn conclude(&mut self) {
         let failed = self.sources.iter().any(|source| source.status == SourceStatus::Failed);
-        let wanted = self.anchors.iter().filter(|row| matches!(row.state, AnchorState::Desired | AnchorState::Grace)).count();
+        let wanted =
+            self.anchors.iter().filter(|row| matches!(row.state, AnchorState::Desired | AnchorState::Grace)).count();
         let missing = self
             .anchors
             .iter()
             .filter(|row| matches!(row.state, AnchorState::Desired | AnchorState::Grace) && !row.trusted)
             .count();
-        let lingering = self.anchors.iter().filter(|row| matches!(row.state, AnchorState::Retired | AnchorState::Denied)).count();
+        let lingering =
+            self.anchors.iter().filter(|row| matches!(row.state, AnchorState::Retired | AnchorState::Denied)).count();
         let first = self.problems.iter().find(|problem| problem.kind.is_failure()).or(self.problems.first());
         let first = first.map(|problem| problem.text.clone());
         let anchors = |n: usize| format!("{n} anchor{}", if n == 1 { "" } else { "s" });
@@ -340,7 +345,9 @@ impl Report {
 
     /// The most important finding in a few words.
     fn finding(&self) -> String {
-        let of = |status| self.sources.iter().filter(move |source| source.status == status).map(|source| source.name.as_str());
+        let of = |status| {
+            self.sources.iter().filter(move |source| source.status == status).map(|source| source.name.as_str())
+        };
         if let Some(problem) = self.problems.first() {
             return problem.text.clone();
         }
@@ -440,6 +447,9 @@ fn anchor_rows(plan: &Plan, inputs: Inputs<'_>) -> Vec<AnchorRow> {
             row.warnings.clone_from(&wanted.warnings);
         }
         let left = plan.ledger.anchors.get(fingerprint).and_then(|entry| entry.left.as_ref());
+        if target.state == AnchorState::Grace && left.is_none() {
+            row.warnings.push("its grace has not begun: a source gives nothing usable and may want it".into());
+        }
         row.grace_end = left.map(|left| {
             let passed = inputs.now.elapsed_since(left, inputs.ledger.updated);
             let remains = inputs.policy.removal_grace.saturating_sub(passed);
@@ -476,7 +486,9 @@ fn desired_rows(resolved: &Resolved, _: Inputs<'_>) -> Vec<AnchorRow> {
 }
 
 fn sort(rows: &mut [AnchorRow]) {
-    rows.sort_by(|a, b| (a.state, &a.common_name, b.not_after, a.sha256).cmp(&(b.state, &b.common_name, a.not_after, b.sha256)));
+    rows.sort_by(|a, b| {
+        (a.state, &a.common_name, b.not_after, a.sha256).cmp(&(b.state, &b.common_name, a.not_after, b.sha256))
+    });
 }
 
 /// The row of a certificate.
@@ -527,7 +539,9 @@ fn foreign_rows(observed: &Observed, plan: Option<&Plan>, now: &Moment) -> Vec<F
     let mut add = |path: &str, text: String| rows.push(ForeignRow { path: path.to_owned(), text });
     for file in &observed.foreign {
         match &file.hazard {
-            Some(Hazard::PrivateKey(line)) => add(&file.path, format!("line {line}: a private key lies in the anchor directory")),
+            Some(Hazard::PrivateKey(line)) => {
+                add(&file.path, format!("line {line}: a private key lies in the anchor directory"))
+            }
             Some(Hazard::Broken(fault)) => add(&file.path, format!("line {}: {}", fault.line, fault.detail)),
             None => {}
         }
@@ -539,16 +553,35 @@ fn foreign_rows(observed: &Observed, plan: Option<&Plan>, now: &Moment) -> Vec<F
             let name = &anchor.subject.common;
             let expired = anchor.not_after < now.wall;
             if plan.retired.contains(&anchor.fingerprint) {
-                add(&file.path, format!("a copy of {name} ({}), which is retired or denied, keeps it trusted; not ours, so it stays: remove it by hand", anchor.fingerprint.fp16()));
+                add(
+                    &file.path,
+                    format!(
+                        "a copy of {name} ({}), which is retired or denied, keeps it trusted; not ours, so it stays: remove it by hand",
+                        anchor.fingerprint.fp16()
+                    ),
+                );
             } else if let Some(same) = same_name {
                 let expiry = if expired { format!("expired {}, ", Time(anchor.not_after)) } else { String::new() };
-                add(&file.path, format!("{expiry}same subject as {} ({}) and another key or certificate: left by a node template?", name, same.anchor.fingerprint.fp16()));
+                add(
+                    &file.path,
+                    format!(
+                        "{expiry}same subject as {} ({}) and another key or certificate: left by a node template?",
+                        name,
+                        same.anchor.fingerprint.fp16()
+                    ),
+                );
             } else if expired {
                 add(&file.path, format!("{name} expired {}", Time(anchor.not_after)));
             }
         }
         if file.taken && file.anchors.len() > 1 && observed.store.pastes_files {
-            add(&file.path, format!("{} certificates in one file: OpenSSL's directory gets a link to none of them", file.anchors.len()));
+            add(
+                &file.path,
+                format!(
+                    "{} certificates in one file: OpenSSL's directory gets a link to none of them",
+                    file.anchors.len()
+                ),
+            );
         }
     }
     rows

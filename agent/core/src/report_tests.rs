@@ -1,0 +1,328 @@
+//! The answer that people and machines get, for each way a node can stand.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::{
+    plan::{plan, settle},
+    policy::Circumstances,
+    source::{Content, Snapshot, resolve},
+    state::{Effective, ForeignFile},
+    store::{Evidence, Unsupported},
+    testing::{NOW, assert_golden, at, files, fixed, host, source, source_of},
+};
+
+/// A node at one moment; what is not set is in order.
+struct Node {
+    sources: Vec<Snapshot>,
+    observed: Option<Observed>,
+    ledger: Ledger,
+    policy: Policy,
+    problems: Vec<Problem>,
+    detection: Detection,
+    now: Moment,
+}
+
+impl Node {
+    fn new(sources: Vec<Snapshot>, observed: Observed) -> Self {
+        let evidence = vec![Evidence { fact: "os-release ID".into(), value: "debian".into() }];
+        let detection = Detection { family: Ok(observed.store.family), because: "a test says so".into(), evidence };
+        let (ledger, policy, now) = (Ledger::new(), Policy::default(), at(NOW, 1000, "one"));
+        Self { sources, observed: Some(observed), ledger, policy, problems: Vec::new(), detection, now }
+    }
+
+    /// What a cycle leaves behind that had nothing to do on the host.
+    fn settled(mut self) -> Self {
+        let (plan, _) = self.decide();
+        if let (Some(plan), Some(observed)) = (plan, &self.observed) {
+            self.ledger = settle(&plan, observed, true, NOW);
+        }
+        self
+    }
+
+    fn decide(&self) -> (Option<Plan>, Resolved) {
+        let installed = self.ledger.anchors.keys().copied().collect();
+        let at = Circumstances { drops_not_ca: Some(false), installed: &installed, now: self.now.wall };
+        let resolved = resolve(&self.sources, &self.ledger, &self.policy, at);
+        let plan =
+            self.observed.as_ref().map(|observed| plan(&resolved, observed, &self.ledger, &self.policy, &self.now));
+        (plan, resolved)
+    }
+
+    fn report(&self) -> Report {
+        let (plan, resolved) = self.decide();
+        let mut problems = self.problems.clone();
+        if let (Some(plan), Some(observed)) = (&plan, &self.observed) {
+            problems.extend(crate::verify::verify(plan, observed));
+        }
+        build(Inputs {
+            node: "node-a17",
+            now: &self.now,
+            os: &OsRelease::parse("ID=debian\nVERSION_ID=12\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"),
+            detection: &self.detection,
+            resolved: &resolved,
+            observed: self.observed.as_ref(),
+            plan: plan.as_ref(),
+            ledger: &self.ledger,
+            policy: &self.policy,
+            problems: &problems,
+        })
+    }
+}
+
+/// A node that has what its one source wants.
+fn good() -> Node {
+    let (root, inspection) = (fixed("corp-2026"), fixed("inspection"));
+    Node::new(vec![source("org", &[&root, &inspection])], host(Family::Debian, &[&root, &inspection])).settled()
+}
+
+fn answer(report: &Report) -> (Verdict, &str) {
+    (report.verdict, report.headline.as_str())
+}
+
+#[test]
+fn trusted() {
+    let report = good().report();
+    assert_eq!(answer(&report), (Verdict::Trusted, "2 anchors in the extracted bundle, proven by fingerprint"));
+    assert!(report.converged && report.is_healthy() && report.next.is_empty() && report.pending.is_empty());
+    assert_eq!(report.desired_digest, report.effective_digest);
+    assert_eq!((report.store.certificates, report.store.ours), (3, 2));
+}
+
+#[test]
+fn trusted_with_something_rejected_or_held() {
+    let (root, inspection) = (fixed("corp-2026"), fixed("inspection"));
+    let mut node = good();
+    node.sources.push(source_of("extra", files(&[&root.pem(), "-----BEGIN CERTIFICATE-----\nAAAA\n"])));
+    let node = node.settled();
+    let report = node.report();
+    assert_eq!(
+        answer(&report),
+        (Verdict::TrustedWithFindings, "2 anchors in the extracted bundle; 1 certificate or block not accepted")
+    );
+    assert!(report.converged && !report.is_healthy());
+    assert_eq!(report.next, ["source extra: ca-1.crt:1: the block has no END; is the file cut off?"]);
+    assert_eq!(report.rejections(), [(("extra", Reason::NotPemOrDer), 1)].into());
+    let mut node = good();
+    node.sources = vec![source_of("org", Content::Missing), source("other", &[&inspection])];
+    let report = node.settled().report();
+    assert_eq!(
+        answer(&report),
+        (Verdict::TrustedWithFindings, "2 anchors in the extracted bundle; source org is held at its last good set")
+    );
+}
+
+#[test]
+fn not_trusted_says_how_many_are_missing_and_what_is_to_be_done() {
+    let mut node = good();
+    let observed = node.observed.as_mut().unwrap();
+    observed.effective.set.remove(&fixed("corp-2026").fingerprint);
+    let report = node.report();
+    assert_eq!(
+        answer(&report),
+        (Verdict::NotTrusted, "Corp Root CA (d5635b0f6e908f2c) is not in /etc/ssl/certs/ca-certificates.crt")
+    );
+    assert!(!report.converged && report.desired_digest != report.effective_digest);
+    assert!(report.next.last().unwrap().contains("nodetrust apply"), "{:?}", report.next);
+    let trusted: Vec<(&str, bool)> = report.anchors.iter().map(|row| (row.common_name.as_str(), row.trusted)).collect();
+    assert_eq!(trusted, [("Corp Root CA", false), ("Inspection CA", true)]);
+}
+
+#[test]
+fn work_that_is_left_is_never_called_converged() {
+    let mut node = good();
+    node.observed.as_mut().unwrap().leftovers.insert("/etc/ssl/certs/.nodetrust-bundle".into());
+    let report = node.report();
+    assert_eq!(answer(&report), (Verdict::NotTrusted, "1 action still to be done"));
+    assert!(!report.converged);
+}
+
+#[test]
+fn a_source_that_never_spoke_is_no_trust() {
+    let node = Node::new(vec![source_of("org", Content::Missing)], host(Family::Debian, &[]));
+    let report = node.report();
+    assert_eq!(answer(&report), (Verdict::NotTrusted, "no source gives a usable certificate"));
+    assert_eq!(report.next, ["source org: missing, and there is no earlier set to hold (/sources/org)"]);
+}
+
+#[test]
+fn nothing_desired_is_healthy() {
+    let report = Node::new(Vec::new(), host(Family::Debian, &[])).report();
+    assert_eq!(answer(&report), (Verdict::NothingDesired, "no source asks for an anchor"));
+    assert!(report.is_healthy() && report.converged);
+}
+
+#[test]
+fn an_unsupported_store_names_the_native_way() {
+    let mut node = good();
+    node.observed = None;
+    let unsupported = Unsupported {
+        reason: "Talos: its trust store is part of …".into(),
+        advice: "apply a TrustedRootsConfig".into(),
+    };
+    node.detection.family = Err(unsupported);
+    let report = node.report();
+    assert_eq!(answer(&report), (Verdict::UnsupportedStore, "Talos: its trust store is part of …"));
+    assert_eq!(report.next, ["apply a TrustedRootsConfig"]);
+    assert_eq!(report.anchors.len(), 2, "what the sources want is shown all the same");
+    assert!(report.anchors.iter().all(|row| !row.trusted) && !report.converged);
+}
+
+#[test]
+fn a_host_that_could_not_be_looked_at_is_not_trusted() {
+    let mut node = good();
+    node.observed = None;
+    node.problems.push(Problem::new(ProblemKind::Observe, "failed to read `/etc/ssl/certs`", "look at the path"));
+    assert_eq!(answer(&node.report()), (Verdict::NotTrusted, "failed to read `/etc/ssl/certs`"));
+}
+
+#[test]
+fn a_problem_that_is_no_failure_is_a_finding() {
+    for kind in ProblemKind::ALL {
+        let mut report = good().report();
+        report.add_problem(Problem::new(kind, "something", "do something"));
+        let verdict = if kind.is_failure() { Verdict::NotTrusted } else { Verdict::TrustedWithFindings };
+        assert_eq!(report.verdict, verdict, "{kind:?}");
+        assert_eq!(report.converged, !kind.is_failure(), "{kind:?}");
+        assert!(report.headline.contains("something") && report.next.contains(&"do something".to_owned()), "{kind:?}");
+    }
+}
+
+#[test]
+fn grace_shows_its_end_in_absolute_time() {
+    let mut node = good();
+    node.sources = vec![source("org", &[&fixed("corp-2026")])];
+    let mut node = node.settled();
+    node.now = at(NOW + 3600, 4600, "one");
+    let report = node.report();
+    assert_eq!(report.verdict, Verdict::Trusted);
+    let row = &report.anchors[1];
+    assert_eq!((row.state, row.grace_end), (AnchorState::Grace, Some(Time(NOW + 24 * 3600))));
+    assert!(row.sources.is_empty());
+    assert_eq!(report.anchors[0].grace_end, None);
+    // while nobody knows what a source wants, no grace begins, and that is said
+    let mut node = good();
+    node.sources = vec![source("org", &[&fixed("corp-2026")]), source_of("new", Content::Missing)];
+    let report = node.settled().report();
+    assert_eq!((report.anchors[1].state, report.anchors[1].grace_end), (AnchorState::Grace, None));
+    assert!(report.anchors[1].warnings[0].contains("grace has not begun"), "{:?}", report.anchors[1]);
+}
+
+#[test]
+fn a_retired_anchor_that_others_keep_is_called_out() {
+    let (root, old) = (fixed("corp-2026"), fixed("corp-2021"));
+    let mut node = good();
+    node.sources = vec![source("org", &[&root])];
+    node.policy.removal_grace = 0;
+    let mut observed = host(Family::Debian, &[&root]);
+    observed.effective.set.insert(old.fingerprint);
+    let path = "/usr/local/share/ca-certificates/domain.crt".to_owned();
+    observed.foreign = vec![ForeignFile { path: path.clone(), anchors: vec![old.clone()], taken: true, hazard: None }];
+    node.observed = Some(observed);
+    let report = node.settled().report();
+    assert_eq!(report.verdict, Verdict::Trusted);
+    assert!(report.foreign[0].text.contains("same subject as Corp Root CA (d5635b0f6e908f2c)"), "{:?}", report.foreign);
+    // the same file once the old root was ours and is retired
+    let mut node = good();
+    node.sources = vec![source("org", &[&old, &root])];
+    node.observed = Some(host(Family::Debian, &[&old, &root]));
+    let mut node = node.settled();
+    node.sources = vec![source("org", &[&root])];
+    node.policy.removal_grace = 0;
+    let mut observed = host(Family::Debian, &[&root]);
+    observed.effective.set.insert(old.fingerprint);
+    observed.foreign = vec![ForeignFile { path, anchors: vec![old.clone()], taken: true, hazard: None }];
+    node.observed = Some(observed);
+    let report = node.settled().report();
+    assert_eq!(report.verdict, Verdict::TrustedWithFindings);
+    assert!(report.headline.contains("kept trusted by a file that is not ours"), "{}", report.headline);
+    assert!(report.foreign[0].text.contains("remove it by hand"), "{:?}", report.foreign);
+    assert_eq!(report.anchors.last().map(|row| (row.state, row.trusted)), Some((AnchorState::Retired, true)));
+    assert_eq!(report.desired_digest, report.effective_digest, "what others keep is not ours");
+}
+
+#[test]
+fn foreign_files_that_do_harm_are_called_out() {
+    let mut node = good();
+    let root = fixed("foreign");
+    let file = |name: &str, anchors, hazard| ForeignFile { path: format!("/x/{name}"), anchors, taken: true, hazard };
+    let fault = crate::pem::Fault { line: 7, reason: Reason::NotPemOrDer, detail: "broken base64".into() };
+    node.observed.as_mut().unwrap().foreign = vec![
+        file("key.crt", vec![], Some(Hazard::PrivateKey(3))),
+        file("broken.crt", vec![], Some(Hazard::Broken(fault))),
+        file("two.crt", vec![root.clone(), root.clone()], None),
+        file("fine.crt", vec![root], None),
+    ];
+    let rows: Vec<(String, String)> = node.report().foreign.into_iter().map(|row| (row.path, row.text)).collect();
+    let find = |path: &str| rows.iter().find(|row| row.0 == path).map(|row| row.1.as_str());
+    assert_eq!(find("/x/key.crt"), Some("line 3: a private key lies in the anchor directory"));
+    assert_eq!(find("/x/broken.crt"), Some("line 7: broken base64"));
+    assert!(find("/x/two.crt").unwrap().contains("2 certificates in one file"));
+    assert_eq!(find("/x/fine.crt"), None);
+}
+
+/// The digests tell the same as `converged` as long as nothing else is wrong.
+#[test]
+fn digests_are_equal_exactly_when_the_bundle_is_right() {
+    let all = [fixed("corp-2021"), fixed("corp-2026"), fixed("inspection")];
+    for wanted in 0..8u8 {
+        for trusted in 0..8u8 {
+            let pick =
+                |mask: u8| (0..3).filter(move |n| mask & (1 << n) != 0).map(|n: usize| &all[n]).collect::<Vec<_>>();
+            let mut node = Node::new(vec![source("org", &pick(wanted))], host(Family::Debian, &pick(wanted)));
+            if wanted == 0 {
+                node.sources.clear();
+            }
+            let mut node = node.settled();
+            let observed = node.observed.as_mut().unwrap();
+            observed.effective = Effective {
+                set: pick(trusted).iter().map(|a| a.fingerprint).collect(),
+                present: true,
+                ..Effective::default()
+            };
+            let report = node.report();
+            let right = wanted & !trusted == 0;
+            assert_eq!(report.desired_digest == report.effective_digest, right, "{wanted:03b} {trusted:03b}");
+            assert_eq!(report.converged, right, "{wanted:03b} {trusted:03b}: {:?}", report.problems);
+        }
+    }
+}
+
+#[test]
+fn a_report_s_json_is_stable() {
+    let mut node = good();
+    node.sources = vec![
+        source("org", &[&fixed("corp-2026"), &fixed("rsa-1024")]),
+        Snapshot { notes: vec!["a subPath mount never changes".into()], ..source_of("legacy", files(&["words"])) },
+    ];
+    let mut node = node.settled();
+    node.observed.as_mut().unwrap().foreign = vec![ForeignFile {
+        path: "/usr/local/share/ca-certificates/domain.crt".into(),
+        anchors: vec![fixed("corp-2021")],
+        taken: true,
+        hazard: None,
+    }];
+    let mut report = node.report();
+    report.cycle = Some(Cycle {
+        trigger: "source".into(),
+        outcome: "changed".into(),
+        time: Time(NOW),
+        milliseconds: 812,
+        extract_milliseconds: 790,
+        actions: report.pending.clone(),
+    });
+    let json = serde_json::to_string_pretty(&report).unwrap() + "\n";
+    assert_golden("report.json", &json);
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["version"], 1);
+    assert_eq!(value["time"], "2026-12-01T00:00:00Z");
+}
+
+#[test]
+fn times_beyond_all_calendars_are_printed_as_seconds() {
+    assert_eq!(Time(0).to_string(), "1970-01-01T00:00:00Z");
+    assert_eq!(Time(i64::MAX).to_string(), format!("@{}", i64::MAX));
+    assert_eq!((plural(1, "thing"), plural(0, "thing")), ("1 thing".into(), "0 things".into()));
+    let counts: BTreeSet<String> = (0..3).map(|n| plural(n, "x")).collect();
+    assert_eq!(counts.len(), 3);
+}

@@ -6,8 +6,8 @@
 use aws_lc_rs::signature::{self as algorithms, UnparsedPublicKey, VerificationAlgorithm};
 use serde::Serialize;
 use x509_parser::{
-    certificate::X509Certificate, der_parser::Oid, oid_registry as oids, public_key::PublicKey, signature_algorithm::SignatureAlgorithm,
-    x509::SubjectPublicKeyInfo,
+    certificate::X509Certificate, der_parser::Oid, oid_registry as oids, public_key::PublicKey,
+    signature_algorithm::SignatureAlgorithm, x509::SubjectPublicKeyInfo,
 };
 
 /// What became of the check of a certificate's own signature.
@@ -76,7 +76,10 @@ fn curve(info: &SubjectPublicKeyInfo<'_>) -> Option<String> {
     Some(info.algorithm.parameters.as_ref()?.as_oid().ok()?.to_id_string())
 }
 
-fn algorithm(cert: &X509Certificate<'_>, info: &SubjectPublicKeyInfo<'_>) -> Option<&'static dyn VerificationAlgorithm> {
+fn algorithm(
+    cert: &X509Certificate<'_>,
+    info: &SubjectPublicKeyInfo<'_>,
+) -> Option<&'static dyn VerificationAlgorithm> {
     let oid = &cert.signature_algorithm.algorithm;
     // the library takes RSA keys of 1024 to 8192 bits with exponents of up to 33; what it refuses is not a wrong signature
     let bits = match info.parsed() {
@@ -86,14 +89,27 @@ fn algorithm(cert: &X509Certificate<'_>, info: &SubjectPublicKeyInfo<'_>) -> Opt
     let rsa = (1024..=8192).contains(&bits);
     // asked first: the parser prints a line for each algorithm that it does not know
     if *oid == oids::OID_PKCS1_RSASSAPSS {
-        let Ok(SignatureAlgorithm::RSASSA_PSS(pss)) = SignatureAlgorithm::try_from(&cert.signature_algorithm) else { return None };
+        let Ok(SignatureAlgorithm::RSASSA_PSS(pss)) = SignatureAlgorithm::try_from(&cert.signature_algorithm) else {
+            return None;
+        };
         let hash = pss.hash_algorithm_oid();
         let one_hash = pss.mask_gen_algorithm().is_ok_and(|mask| mask.hash == *hash);
         return match () {
-            () if !(2048..=8192).contains(&bits) || info.algorithm.algorithm != oids::OID_PKCS1_RSAENCRYPTION || !one_hash => None,
-            () if *hash == oids::OID_NIST_HASH_SHA256 && pss.salt_length() == 32 => Some(&algorithms::RSA_PSS_2048_8192_SHA256),
-            () if *hash == oids::OID_NIST_HASH_SHA384 && pss.salt_length() == 48 => Some(&algorithms::RSA_PSS_2048_8192_SHA384),
-            () if *hash == oids::OID_NIST_HASH_SHA512 && pss.salt_length() == 64 => Some(&algorithms::RSA_PSS_2048_8192_SHA512),
+            () if !(2048..=8192).contains(&bits)
+                || info.algorithm.algorithm != oids::OID_PKCS1_RSAENCRYPTION
+                || !one_hash =>
+            {
+                None
+            }
+            () if *hash == oids::OID_NIST_HASH_SHA256 && pss.salt_length() == 32 => {
+                Some(&algorithms::RSA_PSS_2048_8192_SHA256)
+            }
+            () if *hash == oids::OID_NIST_HASH_SHA384 && pss.salt_length() == 48 => {
+                Some(&algorithms::RSA_PSS_2048_8192_SHA384)
+            }
+            () if *hash == oids::OID_NIST_HASH_SHA512 && pss.salt_length() == 64 => {
+                Some(&algorithms::RSA_PSS_2048_8192_SHA512)
+            }
             () => None,
         };
     }

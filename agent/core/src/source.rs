@@ -42,8 +42,7 @@ impl Part {
     /// Decodes a file.
     pub fn parse(file: &str, bytes: &[u8]) -> Self {
         let scan = pem::scan(bytes);
-        let mut part =
-            Self { file: file.to_owned(), anchors: Vec::new(), faults: scan.faults, notes: scan.notes };
+        let mut part = Self { file: file.to_owned(), anchors: Vec::new(), faults: scan.faults, notes: scan.notes };
         for block in scan.blocks {
             match Anchor::from_block(block.label, &block.der) {
                 Ok(anchor) => part.anchors.push((block.line, Arc::new(anchor))),
@@ -92,7 +91,13 @@ impl Snapshot {
             notes: Vec::new(),
         };
         let content = Content::Files(vec![Arc::new(part)]);
-        Self { name: name.to_owned(), origin: "as the ledger remembers it".to_owned(), optional: false, content, notes: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            origin: "as the ledger remembers it".to_owned(),
+            optional: false,
+            content,
+            notes: Vec::new(),
+        }
     }
 }
 
@@ -264,7 +269,10 @@ fn resolve_one(
         }
         // it has spoken before, so that this is no typing error; it goes on being empty in later cycles
         (Some(why), _)
-            if policy.empty_source == EmptySource::Remove && last.is_some() && !missing_is_fine && why_is_silence(&state) =>
+            if policy.empty_source == EmptySource::Remove
+                && last.is_some()
+                && !missing_is_fine
+                && why_is_silence(&state) =>
         {
             accepted.clear();
             state.detail = format!("{why}: it has no anchors any more (policy.emptySource: remove)");
@@ -358,7 +366,8 @@ fn hold(
     let mut accepted = Accepted::new();
     for fingerprint in held {
         let Some(anchor) = ledger.anchors.get(fingerprint).and_then(|entry| entry.anchor()) else {
-            notes.push(format!("{}: in the last good set, but the ledger has lost its certificate", fingerprint.fp16()));
+            notes
+                .push(format!("{}: in the last good set, but the ledger has lost its certificate", fingerprint.fp16()));
             continue;
         };
         let installed = BTreeSet::from([*fingerprint]);
@@ -366,7 +375,9 @@ fn hold(
             Ok(warnings) => {
                 accepted.insert(*fingerprint, (Arc::new(anchor), warnings));
             }
-            Err((reason, _)) => notes.push(format!("{}: in the last good set, now refused ({reason})", fingerprint.fp16())),
+            Err((reason, _)) => {
+                notes.push(format!("{}: in the last good set, now refused ({reason})", fingerprint.fp16()))
+            }
         }
     }
     accepted
@@ -382,7 +393,8 @@ fn warn_about_shared_names(desired: &mut BTreeMap<Fingerprint, Wanted>) {
     for same in by_name.into_values().filter(|same| same.len() > 1) {
         let keyless = same.iter().any(|fingerprint| desired.get(fingerprint).is_some_and(|w| !w.anchor.has_key_id));
         for fingerprint in &same {
-            let others: Vec<String> = same.iter().filter(|other| *other != fingerprint).map(Fingerprint::fp16).collect();
+            let others: Vec<String> =
+                same.iter().filter(|other| *other != fingerprint).map(Fingerprint::fp16).collect();
             let Some(wanted) = desired.get_mut(fingerprint) else { continue };
             let mut text = format!("same subject as {}: taken for a rotation", others.join(", "));
             if keyless {

@@ -179,13 +179,7 @@ impl Ledger {
 impl LedgerAnchor {
     /// A new entry for an anchor.
     pub fn new(anchor: &Anchor, state: AnchorState) -> Self {
-        Self {
-            state,
-            der: data_encoding::BASE64.encode(anchor.der()),
-            left: None,
-            settled: false,
-            shared: false,
-        }
+        Self { state, der: data_encoding::BASE64.encode(anchor.der()), left: None, settled: false, shared: false }
     }
 
     /// The certificate; None if the entry was damaged by hand.
@@ -287,7 +281,9 @@ pub fn file_name(store: &TrustStore, fingerprint: &Fingerprint) -> String {
 /// Whether a name in the anchor directory is one that we give: anything else is not ours, whatever it begins with.
 pub fn is_own_name(store: &TrustStore, name: &str) -> bool {
     let digits = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(store.extension)?.strip_suffix('.'));
-    digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
+    digits.is_some_and(|digits| {
+        digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    })
 }
 
 #[cfg(test)]

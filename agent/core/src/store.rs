@@ -163,7 +163,9 @@ impl Tool {
     /// The places of the program, empty where there is none.
     pub fn programs(&self) -> &'static [&'static str] {
         match self {
-            Self::Direct { programs, .. } | Self::Staged { programs, .. } | Self::Concatenate { programs, .. } => programs,
+            Self::Direct { programs, .. } | Self::Staged { programs, .. } | Self::Concatenate { programs, .. } => {
+                programs
+            }
             Self::None => &[],
         }
     }
@@ -411,7 +413,11 @@ pub fn detect(os: &OsRelease, found: &BTreeMap<&str, Found>, wanted: Option<Fami
     Detection { family, because, evidence }
 }
 
-fn decide(os: &OsRelease, found: &BTreeMap<&str, Found>, wanted: Option<Family>) -> (Result<Family, Unsupported>, String) {
+fn decide(
+    os: &OsRelease,
+    found: &BTreeMap<&str, Found>,
+    wanted: Option<Family>,
+) -> (Result<Family, Unsupported>, String) {
     let has = |path: &str| found.contains_key(path);
     let tool = |programs: &[&'static str]| programs.iter().copied().find(|program| found.contains_key(program));
     if let Some(family) = wanted {
@@ -448,7 +454,9 @@ fn decide(os: &OsRelease, found: &BTreeMap<&str, Found>, wanted: Option<Family>)
     if let Some(program) = certificates {
         match (has("/etc/pki/trust"), found.get(program)) {
             (true, _) => candidates.push((Family::Suse, format!("{program} and /etc/pki/trust exist"))),
-            (false, Some(Found::Script)) => candidates.push((Family::Debian, format!("{program} is a script, and there is no /etc/pki/trust"))),
+            (false, Some(Found::Script)) => {
+                candidates.push((Family::Debian, format!("{program} is a script, and there is no /etc/pki/trust")))
+            }
             (false, _) => candidates.push((Family::Alpine, format!("{program} is a program, not a script"))),
         }
     }
@@ -469,7 +477,11 @@ fn decide(os: &OsRelease, found: &BTreeMap<&str, Found>, wanted: Option<Family>)
     if !candidates.is_empty() {
         let names: Vec<&str> = candidates.iter().map(|(family, _)| family.as_str()).collect();
         let several = Unsupported {
-            reason: format!("the host has the tools of several stores ({}) and ID={} fits none", names.join(", "), os.id),
+            reason: format!(
+                "the host has the tools of several stores ({}) and ID={} fits none",
+                names.join(", "),
+                os.id
+            ),
             advice: "set store.family to the one that is in use".into(),
         };
         return (Err(several), "several stores".into());

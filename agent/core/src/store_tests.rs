@@ -25,10 +25,8 @@ const ALPINE_HOST: &[(&str, Found)] = &[
     ("/etc/ca-certificates.conf", Found::File),
     ("/usr/share/ca-certificates", Found::Directory),
 ];
-const ARCH_HOST: &[(&str, Found)] = &[
-    ("/usr/bin/update-ca-trust", Found::Script),
-    ("/etc/ca-certificates/trust-source", Found::Directory),
-];
+const ARCH_HOST: &[(&str, Found)] =
+    &[("/usr/bin/update-ca-trust", Found::Script), ("/etc/ca-certificates/trust-source", Found::Directory)];
 
 fn on(release: &str, host: &[(&'static str, Found)], wanted: Option<Family>) -> Detection {
     detect(&OsRelease::parse(&release.replace(' ', "\n")), &host.iter().copied().collect(), wanted)
@@ -86,7 +84,10 @@ fn systems_with_their_own_way_are_named() {
         let unsupported = on(&format!("ID={id}"), DEBIAN_HOST, None).family.unwrap_err();
         assert!(unsupported.advice.contains(advice), "{id}: {unsupported}");
     }
-    assert_eq!(on("ID=cos", &[("/etc/ssl/certs", Found::Directory)], Some(Family::Directory)).family, Ok(Family::Directory));
+    assert_eq!(
+        on("ID=cos", &[("/etc/ssl/certs", Found::Directory)], Some(Family::Directory)).family,
+        Ok(Family::Directory)
+    );
 }
 
 #[test]

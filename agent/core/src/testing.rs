@@ -1,14 +1,18 @@
 //! What several test files build on: certificates, fixed and fresh, and golden files. Nothing of it is in a release.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
+};
 
 use crate::{
     anchor::Anchor,
+    fingerprint::Fingerprint,
     pem,
     source::{Content, Part, Snapshot},
-    state::Moment,
+    state::{Effective, Moment, Observed, OwnFile, file_name},
+    store::Family,
 };
 
 /// 2026-12-01T00:00:00Z: all certificates of `tests/data/pem` are valid.
@@ -68,6 +72,27 @@ pub(crate) fn source_of(name: &str, content: Content) -> Snapshot {
 pub(crate) fn files(texts: &[&str]) -> Content {
     let part = |(n, text): (usize, &&str)| Arc::new(Part::parse(&format!("ca-{n}.crt"), text.as_bytes()));
     Content::Files(texts.iter().enumerate().map(part).collect())
+}
+
+/// A host with one root of the distribution's, these files of ours, and a bundle that has all of them.
+pub(crate) fn host(family: Family, ours: &[&Arc<Anchor>]) -> Observed {
+    let store = family.store();
+    let file = |anchor: &&Arc<Anchor>| {
+        (file_name(store, &anchor.fingerprint), OwnFile { anchor: Some((*anchor).clone()), intact: true })
+    };
+    let shipped = fixed("rsa-2048").fingerprint;
+    let set: BTreeSet<Fingerprint> = ours.iter().map(|anchor| anchor.fingerprint).chain([shipped]).collect();
+    Observed {
+        store,
+        anchors_dir_exists: true,
+        ours: ours.iter().map(file).collect(),
+        foreign: Vec::new(),
+        leftovers: BTreeSet::new(),
+        stale_temp: None,
+        effective: Effective { present: true, count: set.len(), set, ..Effective::default() },
+        unlinked: BTreeSet::new(),
+        runtime: None,
+    }
 }
 
 /// The text of a file in `tests/data`.

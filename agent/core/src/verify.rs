@@ -140,7 +140,11 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
     };
     if !effective.present && !matches!(store.tool, Tool::None) {
         let next = format!("look at {} on the host", store.bundle);
-        problems.push(Problem::new(ProblemKind::BundleBroken, format!("{} is missing or unreadable", store.bundle), next));
+        problems.push(Problem::new(
+            ProblemKind::BundleBroken,
+            format!("{} is missing or unreadable", store.bundle),
+            next,
+        ));
     }
     for (fingerprint, target) in &plan.targets {
         let name = &target.anchor.subject.common;
@@ -149,7 +153,10 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
             problems.push(about(ProblemKind::NotTrusted, fingerprint, text, ""));
         } else if observed.unlinked.contains(fingerprint) {
             let dir = store.hash_dir.unwrap_or_default();
-            let text = format!("{name} ({}) has no link in {dir}: clients that use the directory do not trust it", fingerprint.fp16());
+            let text = format!(
+                "{name} ({}) has no link in {dir}: clients that use the directory do not trust it",
+                fingerprint.fp16()
+            );
             problems.push(about(ProblemKind::NotLinked, fingerprint, text, ""));
         }
     }
@@ -163,13 +170,16 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
     if let Some(fault) = effective.faults.first() {
         let culprit = observed.foreign.iter().find(|file| matches!(file.hazard, Some(Hazard::Broken(_))));
         let next = culprit.map_or_else(String::new, |file| format!("mend {}, or move it away", file.path));
-        let text = format!("OpenSSL cannot load {}: line {}: {}; Go still reads it", store.bundle, fault.line, fault.detail);
+        let text =
+            format!("OpenSSL cannot load {}: line {}: {}; Go still reads it", store.bundle, fault.line, fault.detail);
         problems.push(Problem::new(ProblemKind::BundleBroken, text, next));
     }
     if effective.private_key {
         let culprit = observed.foreign.iter().find(|file| matches!(file.hazard, Some(Hazard::PrivateKey(_))));
         let next = match culprit {
-            Some(file) => format!("take the key out of {}, run the tool, and replace the key: everyone could read it", file.path),
+            Some(file) => {
+                format!("take the key out of {}, run the tool, and replace the key: everyone could read it", file.path)
+            }
             None => "replace the key: everyone could read it".into(),
         };
         let text = format!("{} holds a private key and is readable for everyone", store.bundle);

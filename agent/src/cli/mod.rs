@@ -102,11 +102,8 @@ pub fn main() -> u8 {
         }
     };
     init_log(&cli);
-    let context = Context {
-        config: cli.config,
-        host_root: cli.host_root.unwrap_or_else(default_host_root),
-        output: cli.output,
-    };
+    let context =
+        Context { config: cli.config, host_root: cli.host_root.unwrap_or_else(default_host_root), output: cli.output };
     let result = match cli.command {
         Command::Run => run::main(&context),
         Command::Plan => plan::main(&context),
@@ -160,7 +157,9 @@ impl Context {
 
 /// A host root that was mounted into a pod shows by its os-release.
 fn default_host_root() -> PathBuf {
-    let mounted = ["/host/etc/os-release", "/host/usr/lib/os-release"].iter().any(|path| Path::new(path).symlink_metadata().is_ok());
+    let mounted = ["/host/etc/os-release", "/host/usr/lib/os-release"]
+        .iter()
+        .any(|path| Path::new(path).symlink_metadata().is_ok());
     if mounted { "/host".into() } else { "/".into() }
 }
 
@@ -181,13 +180,15 @@ fn init_log(cli: &Cli) {
         (true, 1) | (false, 2) => "debug",
         _ => "trace",
     };
-    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(std::env::var("RUST_LOG").unwrap_or_else(|_| level.to_owned()));
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .parse_lossy(std::env::var("RUST_LOG").unwrap_or_else(|_| level.to_owned()));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // a log collector gets JSON, a person text
     if agent && !std::io::stderr().is_terminal() {
         builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
     } else {
-        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let colour =
+            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         builder.without_time().with_target(false).with_ansi(colour).init();
     }
 }

@@ -30,7 +30,10 @@ impl Style {
 
     /// Colour on a terminal, unless NO_COLOR says otherwise (no-color.org).
     pub fn of_stdout() -> Self {
-        Self { colour: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
+        Self {
+            colour: std::io::stdout().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        }
     }
 
     fn paint(self, code: &str, text: &str) -> String {
@@ -45,9 +48,19 @@ pub fn status(report: &Report, style: Style) -> String {
     if !report.sources.is_empty() {
         let mut rows = vec![row(["SOURCE", "STATE", "ANCHORS", "CHANGED", "DETAIL"])];
         for source in &report.sources {
-            let detail = if source.detail.is_empty() { source.origin.clone() } else { format!("{}: {}", source.origin, source.detail) };
+            let detail = if source.detail.is_empty() {
+                source.origin.clone()
+            } else {
+                format!("{}: {}", source.origin, source.detail)
+            };
             let changed = source.changed.map_or_else(|| "-".into(), |time| ago(now, time));
-            rows.push(vec![source.name.clone(), source.status.as_str().into(), source.anchors.to_string(), changed, detail]);
+            rows.push(vec![
+                source.name.clone(),
+                source.status.as_str().into(),
+                source.anchors.to_string(),
+                changed,
+                detail,
+            ]);
         }
         section(&mut out, &columns(&rows, style));
         let mut findings = String::new();
@@ -56,7 +69,11 @@ pub fn status(report: &Report, style: Style) -> String {
                 findings.push_str(&labelled("REJECTED", &rejection_text(rejection), style));
             }
             if source.rejections.len() > SHOWN {
-                let rest = format!("and {} more in source {} (-o json shows all)", source.rejections.len() - SHOWN, source.name);
+                let rest = format!(
+                    "and {} more in source {} (-o json shows all)",
+                    source.rejections.len() - SHOWN,
+                    source.name
+                );
                 findings.push_str(&labelled("REJECTED", &rest, style));
             }
             for note in &source.notes {
@@ -83,7 +100,11 @@ pub fn status(report: &Report, style: Style) -> String {
         let mut warnings = String::new();
         for anchor in &report.anchors {
             for warning in &anchor.warnings {
-                warnings.push_str(&labelled("NOTE", &format!("{} ({}): {warning}", anchor.common_name, anchor.sha256.fp16()), style));
+                warnings.push_str(&labelled(
+                    "NOTE",
+                    &format!("{} ({}): {warning}", anchor.common_name, anchor.sha256.fp16()),
+                    style,
+                ));
             }
         }
         section(&mut out, &warnings);
@@ -96,7 +117,8 @@ pub fn status(report: &Report, style: Style) -> String {
         tail.push_str(&labelled("FOREIGN", &format!("{}: {}", foreign.path, foreign.text), style));
     }
     if let Some(cycle) = &report.cycle {
-        let text = format!("{} ({}), {}, took {} ms", cycle.outcome, cycle.trigger, ago(now, cycle.time), cycle.milliseconds);
+        let text =
+            format!("{} ({}), {}, took {} ms", cycle.outcome, cycle.trigger, ago(now, cycle.time), cycle.milliseconds);
         tail.push_str(&labelled("CYCLE", &text, style));
     }
     if report.next.is_empty() {
@@ -169,7 +191,11 @@ pub(super) fn inspection(inspection: &Inspection, now: i64, style: Style) -> Str
         }
         for certificate in &file.certificates {
             for warning in &certificate.row.warnings {
-                out.push_str(&labelled("NOTE", &format!("line {}: {}: {warning}", certificate.line, certificate.row.common_name), style));
+                out.push_str(&labelled(
+                    "NOTE",
+                    &format!("line {}: {}: {warning}", certificate.line, certificate.row.common_name),
+                    style,
+                ));
             }
         }
         for note in &file.notes {
@@ -188,7 +214,9 @@ pub(super) fn inspection(inspection: &Inspection, now: i64, style: Style) -> Str
 /// Aligned columns; the first row is the header, the last column wraps.
 pub fn columns(rows: &[Vec<String>], style: Style) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..count).map(width).collect();
     let mut out = String::new();
     for (index, row) in rows.iter().enumerate() {
@@ -238,7 +266,11 @@ fn findings(report: &Report, style: Style) -> String {
     let mut out = String::new();
     for source in &report.sources {
         if matches!(source.status, SourceStatus::Held | SourceStatus::Failed) {
-            out.push_str(&labelled("SOURCE", &format!("{} is {}: {}", source.name, source.status.as_str(), source.detail), style));
+            out.push_str(&labelled(
+                "SOURCE",
+                &format!("{} is {}: {}", source.name, source.status.as_str(), source.detail),
+                style,
+            ));
         }
         for rejection in source.rejections.iter().take(SHOWN) {
             out.push_str(&labelled("REJECTED", &rejection_text(rejection), style));
@@ -273,7 +305,11 @@ fn rejection_text(rejection: &Rejection) -> String {
 fn store_text(report: &Report) -> String {
     let store = &report.store;
     let Some(family) = store.family else { return format!("{}: unsupported", store.os_name) };
-    let lasting = report.anchors.iter().filter(|anchor| matches!(anchor.state, AnchorState::Retired | AnchorState::Denied)).count();
+    let lasting = report
+        .anchors
+        .iter()
+        .filter(|anchor| matches!(anchor.state, AnchorState::Retired | AnchorState::Denied))
+        .count();
     let mut text = format!(
         "{family} ({})  {} → {}  {}, {} ours",
         store.os_name,

@@ -20,7 +20,10 @@ pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
         rustc: env!("NODETRUST_RUSTC"),
     };
     context.print(&version, |_| {
-        format!("nodetrust {}\nrevision  {}\ntarget    {}\nrustc     {}\n", version.version, version.revision, version.target, version.rustc)
+        format!(
+            "nodetrust {}\nrevision  {}\ntarget    {}\nrustc     {}\n",
+            version.version, version.revision, version.target, version.rustc
+        )
     })?;
     Ok(OK)
 }

@@ -111,9 +111,7 @@ impl HostExec<'_> {
         let mut child = command.spawn().map_err(start_error)?;
         let output = collect(&mut child);
         match wait(&mut child, &output, started + self.limit).map_err(start_error)? {
-            Some((status, output)) => {
-                Ok(Finished { code: status.code(), output, duration: started.elapsed() })
-            }
+            Some((status, output)) => Ok(Finished { code: status.code(), output, duration: started.elapsed() }),
             None => Err(ExecError::TimedOut { program: program.to_owned(), limit: self.limit }),
         }
     }
@@ -140,7 +138,12 @@ pub fn helper(mut args: impl Iterator<Item = OsString>) -> i32 {
     }
 }
 
-fn run_in_root(root: &Path, input: &Path, program: &Path, args: impl Iterator<Item = OsString>) -> io::Result<ExitStatus> {
+fn run_in_root(
+    root: &Path,
+    input: &Path,
+    program: &Path,
+    args: impl Iterator<Item = OsString>,
+) -> io::Result<ExitStatus> {
     if root != Path::new("/") {
         nix::unistd::chroot(root)?;
     }

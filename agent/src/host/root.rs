@@ -74,7 +74,8 @@ impl HostRoot {
         let dir = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
         let mut root = Self { dir, path: path.to_owned(), kernel_resolves: true };
         // ENOSYS: an old kernel; EPERM: an old container runtime's seccomp filter
-        if let Err(Errno::ENOSYS | Errno::EPERM) = root.open_in_kernel(Path::new("."), OFlag::O_PATH | OFlag::O_CLOEXEC) {
+        if let Err(Errno::ENOSYS | Errno::EPERM) = root.open_in_kernel(Path::new("."), OFlag::O_PATH | OFlag::O_CLOEXEC)
+        {
             root.kernel_resolves = false;
         }
         Ok(root)
@@ -169,7 +170,8 @@ impl HostRoot {
             Err(Errno::EEXIST) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
-        let made = openat(&parent, name.as_os_str(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+        let made =
+            openat(&parent, name.as_os_str(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
         fchmod(&made, Mode::from_bits_truncate(0o755))?;
         sync(parent)
     }
@@ -179,7 +181,14 @@ impl HostRoot {
     ///
     /// # Errors
     /// As `open(2)`, `write(2)`, `rename(2)`; the temporary file is gone then. `EXDEV` if `temp_dir` is on another file system.
-    pub fn write_atomic(&self, path: impl AsRef<Path>, temp_dir: impl AsRef<Path>, temp_name: &str, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    pub fn write_atomic(
+        &self,
+        path: impl AsRef<Path>,
+        temp_dir: impl AsRef<Path>,
+        temp_name: &str,
+        mode: u32,
+        bytes: &[u8],
+    ) -> io::Result<()> {
         let (parent, name) = self.parent(path.as_ref())?;
         let temp_dir = self.resolve(temp_dir.as_ref(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)?;
         remove_entry(&temp_dir, OsStr::new(temp_name), UnlinkatFlags::NoRemoveDir)?;
@@ -319,7 +328,9 @@ impl HostRoot {
                         names.push_front(name);
                     }
                 }
-                _ if names.is_empty() => return openat(top, name.as_os_str(), flags | OFlag::O_NOFOLLOW, Mode::empty()),
+                _ if names.is_empty() => {
+                    return openat(top, name.as_os_str(), flags | OFlag::O_NOFOLLOW, Mode::empty());
+                }
                 Kind::Directory => dirs.push(fd),
                 _ => return Err(Errno::ENOTDIR),
             }

@@ -1,0 +1,29 @@
+//! What the tests stand on: throw-away node roots, a private PKI, and waiting for a level with a deadline.
+
+pub mod node;
+pub mod pki;
+
+use std::{
+    fmt::Debug,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Waits until `look` gives something; fails the test after `limit`, saying what was awaited.
+#[track_caller]
+pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "gave up waiting for {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// `Result::unwrap` that says what was tried.
+#[track_caller]
+pub fn must<T, E: Debug>(what: &str, result: Result<T, E>) -> T {
+    result.unwrap_or_else(|error| panic!("{what}: {error:?}"))
+}

@@ -1,0 +1,418 @@
+//! A throw-away node root: an overlay over a real distribution's files, in a mount namespace of the test's own thread.
+//!
+//! `unshare(CLONE_NEWNS)` is per thread: what a test mounts is seen by it and by the processes that it starts, and vanishes with
+//! them, also when the test is killed. The overlay's upper layer shows exactly what has changed.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, unshare},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{must, pki::Ca, wait_for};
+
+/// The kinds of node roots, made by scripts/node-roots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Debian 12 with Java's hook.
+    Bookworm,
+    /// Debian 13.
+    Trixie,
+    /// Debian 13's files with real p11-kit on RHEL's paths; the update-ca-trust script is simulated.
+    Rhelish,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Bookworm, Self::Trixie, Self::Rhelish];
+
+    fn dir(self) -> PathBuf {
+        let name = match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+            Self::Rhelish => "rhelish",
+        };
+        let roots = std::env::var_os("NODETRUST_ROOTS").map(PathBuf::from).unwrap_or_else(|| {
+            let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+            home.join(".cache/nodetrust/root")
+        });
+        let dir = roots.join(name);
+        assert!(dir.is_dir(), "no node root {}: run scripts/node-roots first (scripts/test does)", dir.display());
+        dir
+    }
+
+    /// Where anchors go.
+    pub fn anchors_dir(self) -> &'static str {
+        if self == Self::Rhelish { "/etc/pki/ca-trust/source/anchors" } else { "/usr/local/share/ca-certificates" }
+    }
+
+    /// The extension of anchor files.
+    pub fn extension(self) -> &'static str {
+        if self == Self::Rhelish { "pem" } else { "crt" }
+    }
+
+    /// The extracted bundle.
+    pub fn bundle(self) -> &'static str {
+        if self == Self::Rhelish {
+            "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"
+        } else {
+            "/etc/ssl/certs/ca-certificates.crt"
+        }
+    }
+
+    /// The distribution's tool.
+    pub fn tool(self) -> &'static str {
+        if self == Self::Rhelish { "update-ca-trust" } else { "update-ca-certificates" }
+    }
+}
+
+/// A node root with a source directory and a configuration beside it.
+pub struct Node {
+    /// What it is.
+    pub kind: Kind,
+    /// The node's `/`.
+    pub root: PathBuf,
+    /// The directory of the source `org`.
+    pub source: PathBuf,
+    /// The configuration file.
+    pub config: PathBuf,
+    base: TempDir,
+}
+
+/// How a program of the node ended.
+#[derive(Debug)]
+pub struct Done {
+    /// Its exit code, -1 after a signal.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Done {
+    fn new(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// The output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        must(&format!("JSON of {self:?}"), serde_json::from_str(&self.out))
+    }
+
+    /// Fails the test unless it ended with this code.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
+        self
+    }
+}
+
+impl Node {
+    /// A fresh node whose configuration has one source, the directory `org`, and this more.
+    #[track_caller]
+    pub fn new(kind: Kind, more: &str) -> Self {
+        let lower = kind.dir();
+        must("a mount namespace (tests of node roots need root)", unshare(CloneFlags::CLONE_NEWNS));
+        let none: Option<&str> = None;
+        must("private mounts", mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none));
+        let base = must("a temporary directory", TempDir::with_prefix("nodetrust-test-"));
+        must("a tmpfs", mount(Some("tmpfs"), base.path(), Some("tmpfs"), MsFlags::empty(), Some("mode=0755")));
+        let at = |name: &str| {
+            let path = base.path().join(name);
+            must("a directory", fs::create_dir_all(&path));
+            path
+        };
+        let (upper, work, root, source) = (at("upper"), at("work"), at("root"), at("sources/org"));
+        let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+        must("an overlay", mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str())));
+        must("/proc", mount(Some("proc"), &root.join("proc"), Some("proc"), MsFlags::empty(), none));
+        must("/dev", mount(Some("/dev"), &root.join("dev"), none, MsFlags::MS_BIND | MsFlags::MS_REC, none));
+        let config = base.path().join("config.yaml");
+        let node = Self { kind, root, source, config, base };
+        node.configure(more);
+        node
+    }
+
+    /// Writes the configuration: the source `org` and this more.
+    pub fn configure(&self, more: &str) {
+        let text = format!("sources:\n- {{name: org, path: {}}}\n{more}\n", self.source.display());
+        let temp = self.config.with_extension("new");
+        fs::write(&temp, text).unwrap();
+        fs::rename(temp, &self.config).unwrap();
+    }
+
+    /// A path outside the node root that vanishes with the node.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.base.path().join(name)
+    }
+
+    /// A path of the node as seen from here.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// Makes the source hold exactly these CAs, one file, by rename.
+    pub fn set_source(&self, cas: &[&Ca]) {
+        let text: String = cas.iter().map(|ca| ca.pem()).collect();
+        let temp = self.source.join(".new");
+        fs::write(&temp, text).unwrap();
+        fs::rename(temp, self.source.join("ca.crt")).unwrap();
+    }
+
+    /// Our program, with the node's configuration and root.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nodetrust"));
+        command.arg("--config").arg(&self.config).arg("--host-root").arg(&self.root).args(args);
+        command
+            .stdin(Stdio::null())
+            .env_remove("NODETRUST_CONFIG")
+            .env_remove("NODETRUST_HOST_ROOT")
+            .env("NODE_NAME", "node-under-test");
+        command
+    }
+
+    /// Runs our program to its end.
+    #[track_caller]
+    pub fn nodetrust(&self, args: &[&str]) -> Done {
+        Done::new(must("nodetrust", self.command(args).output()))
+    }
+
+    /// Starts the agent.
+    #[track_caller]
+    pub fn agent(&self, more: &str) -> Agent {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        self.configure(&format!("http: {{address: \"127.0.0.1:{port}\"}}\n{more}"));
+        let log = self.beside("agent.log");
+        let file = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let child = must("the agent", self.command(&["-v", "run"]).stdout(Stdio::null()).stderr(file).spawn());
+        Agent { child, port, log }
+    }
+
+    /// Runs a program of the node in the node, with a clean environment.
+    #[track_caller]
+    pub fn run(&self, program: &[&str]) -> Done {
+        Done::new(must(program[0], self.chroot(program).output()))
+    }
+
+    /// A program of the node, to be started in the node.
+    pub fn chroot(&self, program: &[&str]) -> Command {
+        let mut command = Command::new("/usr/sbin/chroot");
+        command.arg(&self.root).args(program).env_clear();
+        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C.UTF-8");
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Puts a file into the node.
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// The file of an anchor.
+    pub fn anchor_file(&self, ca: &Ca) -> PathBuf {
+        self.path(&format!("{}/nodetrust-{}.{}", self.kind.anchors_dir(), ca.fp16(), self.kind.extension()))
+    }
+
+    /// The certificates in the extracted bundle, repetitions included.
+    pub fn bundle(&self) -> Vec<String> {
+        let text = fs::read(self.path(self.kind.bundle())).unwrap_or_default();
+        let scan = nodetrust_core::pem::scan(&text);
+        scan.blocks
+            .iter()
+            .map(|block| nodetrust_core::fingerprint::Fingerprint::of_der(&block.der).to_string())
+            .collect()
+    }
+
+    /// Whether the bundle has a CA.
+    pub fn trusts(&self, ca: &Ca) -> bool {
+        self.bundle().contains(&ca.sha256())
+    }
+
+    /// Asks the node's own OpenSSL, by file and by directory, and its Python, whether a server of this CA is trusted. The three
+    /// must agree.
+    #[track_caller]
+    pub fn clients_trust(&self, ca: &Ca) -> bool {
+        self.write("/tmp/leaf.pem", ca.leaf("registry.test").0);
+        let verify = |place: &[&str]| {
+            let mut args = vec!["openssl", "verify", "-no-CAstore"];
+            args.extend(place);
+            args.push("/tmp/leaf.pem");
+            self.run(&args).code == 0
+        };
+        let by_file = verify(&["-CAfile", self.kind.bundle(), "-no-CApath"]);
+        // the old update-ca-trust of RHEL makes no links: there the directory is nobody's trust store
+        let by_directory =
+            if self.kind == Kind::Rhelish { by_file } else { verify(&["-CApath", "/etc/ssl/certs", "-no-CAfile"]) };
+        let python = "import ssl,sys; c=ssl.create_default_context(cafile=sys.argv[1]); \
+                      sys.exit(0 if sys.argv[2].encode() in [__import__('hashlib').sha256(d).hexdigest().encode() for d in c.get_ca_certs(True)] else 1)";
+        let by_python = self.run(&["python3", "-c", python, self.kind.bundle(), &ca.sha256()]).code == 0;
+        assert!(
+            by_file == by_directory && by_file == by_python,
+            "file {by_file}, directory {by_directory}, Python {by_python}"
+        );
+        by_file
+    }
+
+    /// Every path that differs from the pristine root, with what it is now: the overlay's upper layer.
+    pub fn footprint(&self) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        walk(&self.base.path().join("upper"), "", &mut found);
+        found
+    }
+
+    /// The whole tree of the node below these directories: path, kind, mode, owner, and content or target.
+    pub fn tree(&self, dirs: &[&str]) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        for dir in dirs {
+            walk(&self.path(dir), dir, &mut found);
+        }
+        found
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // the namespace ends with the thread; this only frees the memory earlier
+        let _ = umount2(&self.root.join("proc"), MntFlags::MNT_DETACH);
+        let _ = umount2(&self.root.join("dev"), MntFlags::MNT_DETACH);
+        let _ = umount2(&self.root, MntFlags::MNT_DETACH);
+        let _ = umount2(self.base.path(), MntFlags::MNT_DETACH);
+    }
+}
+
+fn walk(dir: &Path, name: &str, found: &mut BTreeMap<String, String>) {
+    let mut entries: Vec<_> = fs::read_dir(dir).map(|entries| entries.flatten().collect()).unwrap_or_default();
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        let name = format!("{name}/{}", entry.file_name().to_string_lossy());
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let kind = meta.file_type();
+        let what = if kind.is_dir() {
+            walk(&path, &name, found);
+            "directory".to_owned()
+        } else if kind.is_symlink() {
+            format!("link to {}", fs::read_link(&path).unwrap().display())
+        } else if kind.is_char_device() && meta.rdev() == 0 {
+            "deleted".to_owned()
+        } else if kind.is_file() {
+            let digest = nodetrust_core::fingerprint::content_digest(&fs::read(&path).unwrap());
+            format!("file {}", nodetrust_core::fingerprint::hex(&digest))
+        } else {
+            "other".to_owned()
+        };
+        let mode = if kind.is_symlink() { 0 } else { meta.permissions().mode() & 0o7777 };
+        found.insert(name, format!("{what} {mode:o} {}:{}", meta.uid(), meta.gid()));
+    }
+}
+
+/// A running agent; it is ended with the test.
+pub struct Agent {
+    child: Child,
+    port: u16,
+    log: PathBuf,
+}
+
+impl Agent {
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap())
+    }
+
+    /// GET: status and body; None if nobody answers.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        self.get_with(path, "")
+    }
+
+    /// GET with more header lines, each ending in CRLF.
+    pub fn get_with(&self, path: &str, headers: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// The last report.
+    pub fn status(&self) -> Option<Value> {
+        self.get("/status").filter(|(code, _)| *code == 200).and_then(|(_, body)| serde_json::from_str(&body).ok())
+    }
+
+    /// A value of `/metrics`: the first sample whose line begins with this.
+    pub fn metric(&self, start: &str) -> Option<f64> {
+        let (_, body) = self.get("/metrics")?;
+        body.lines().find(|line| line.starts_with(start))?.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// Waits until a report satisfies a condition.
+    #[track_caller]
+    pub fn wait_status(&self, what: &str, limit: Duration, holds: impl Fn(&Value) -> bool) -> Value {
+        let end = std::time::Instant::now() + limit;
+        loop {
+            let status = self.status();
+            if let Some(status) = status.as_ref().filter(|status| holds(status)) {
+                return status.clone();
+            }
+            let late = std::time::Instant::now() > end;
+            assert!(!late, "gave up waiting for {what}; last report {status:#?}; log:\n{}", self.log_text());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until the agent says that it has converged on a set that has these CAs and only these.
+    #[track_caller]
+    pub fn wait_converged(&self, cas: &[&Ca], limit: Duration) -> Value {
+        let mut wanted: Vec<String> = cas.iter().map(|ca| ca.sha256()).collect();
+        wanted.sort();
+        self.wait_status(&format!("{} anchors", wanted.len()), limit, |status| {
+            let mut has: Vec<&str> =
+                status["anchors"].as_array().into_iter().flatten().filter_map(|row| row["sha256"].as_str()).collect();
+            has.sort_unstable();
+            status["converged"] == true && has == wanted
+        })
+    }
+
+    /// What it has logged.
+    pub fn log_text(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for its end and returns the exit code, -1 after a signal.
+    #[track_caller]
+    pub fn wait(&mut self) -> i32 {
+        wait_for("the agent's end", Duration::from_secs(30), || self.child.try_wait().unwrap()).code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

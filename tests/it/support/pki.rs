@@ -1,0 +1,59 @@
+//! Certificate authorities and what they issue.
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
+};
+
+/// A self-signed CA with its key.
+pub struct Ca(CertifiedIssuer<'static, KeyPair>);
+
+impl Ca {
+    /// A CA of this common name, with a new key.
+    pub fn new(name: &str) -> Self {
+        Self::with(name, |_| {})
+    }
+
+    /// A CA whose parameters are changed before it is signed.
+    pub fn with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
+    /// The certificate.
+    pub fn pem(&self) -> String {
+        self.0.pem().replace("\r\n", "\n")
+    }
+
+    /// Its SHA-256, in hexadecimal digits.
+    pub fn sha256(&self) -> String {
+        nodetrust_core::fingerprint::Fingerprint::of_der(self.0.der()).to_string()
+    }
+
+    /// The first 16 of them.
+    pub fn fp16(&self) -> String {
+        self.sha256()[..16].to_owned()
+    }
+
+    /// A server certificate for a name, and its key, in PEM.
+    pub fn leaf(&self, name: &str) -> (String, String) {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// The private key in PEM, for showing that it goes nowhere.
+    pub fn key_pem(&self) -> String {
+        self.0.key().serialize_pem()
+    }
+}
