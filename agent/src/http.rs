@@ -138,7 +138,8 @@ fn answer(request: &Request<Incoming>, report: &Latest, metrics: &Metrics) -> Re
         }
         "/livez" => response(StatusCode::OK, TEXT, "ok\n".into()),
         "/readyz" => match report {
-            Some(report) if report.converged => response(StatusCode::OK, TEXT, "ok\n".into()),
+            // a node that gets worse later is told by its metrics, which must not vanish from a Service for it
+            Some(_) if metrics.has_succeeded() => response(StatusCode::OK, TEXT, "ok\n".into()),
             Some(report) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{}\n", report.headline)),
             None => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "no cycle has ended yet\n".into()),
         },

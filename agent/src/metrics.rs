@@ -114,6 +114,11 @@ impl Metrics {
         *last = Some(LastCycle { report: result.report.clone(), success });
     }
 
+    /// Whether any cycle has been verified since the agent started.
+    pub fn has_succeeded(&self) -> bool {
+        self.last.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|last| last.success.is_some())
+    }
+
     /// The metrics as OpenMetrics text.
     pub fn open_metrics(&self) -> String {
         let mut out = String::new();

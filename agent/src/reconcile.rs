@@ -41,6 +41,8 @@ use crate::{
 
 /// Rounds in a cycle: a second one when the first did not lead to what was wanted.
 const ROUNDS: usize = 2;
+/// How long looking waits for a cycle that is running.
+const PATIENCE_TO_LOOK: Duration = Duration::from_secs(3);
 /// How often a source may change while it is being waited for.
 const SETTLE_TRIES: usize = 10;
 
@@ -199,12 +201,17 @@ impl Reconciler {
     }
 
     fn inspect_snapshots(&mut self, settings: &Settings, snapshots: &[Snapshot]) -> Report {
+        // in the middle of a cycle the host is neither as it was nor as it will be
+        let busy = lock::is_busy(&self.root, PATIENCE_TO_LOOK);
         let mut look = self.look(settings, snapshots);
         if let (Some(plan), Some(observed)) = (&look.plan, &look.observed) {
             look.problems.extend(verify(plan, observed));
         }
         let mut report = self.report(&look, settings);
         report.cycle = last_cycle(&self.root);
+        if busy {
+            report.next.insert(0, "a cycle is running on this node right now: look again in a moment".to_owned());
+        }
         report
     }
 
@@ -252,8 +259,7 @@ impl Reconciler {
             await_other_runs(&self.root, observed.store);
             match observe(&self.root, observed.store, &mut self.cache) {
                 Ok(after) => {
-                    let complete = !failed && verify(&before, &after).is_empty();
-                    let mut ledger = settle(&before, &after, complete, look.now.wall);
+                    let mut ledger = settle(&before, &after, !failed, look.now.wall);
                     if hooks_done {
                         ledger.hooks.clear();
                     }
@@ -330,7 +336,7 @@ impl Reconciler {
             await_other_runs(&self.root, observed.store);
             if let Ok(after) = observe(&self.root, observed.store, &mut self.cache) {
                 let wrong = verify(&plan, &after);
-                let mut ledger = settle(&plan, &after, !failed && wrong.is_empty(), look.now.wall);
+                let mut ledger = settle(&plan, &after, !failed, look.now.wall);
                 if applied.hooks_done {
                     ledger.hooks.clear();
                 }

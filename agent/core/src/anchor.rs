@@ -165,11 +165,18 @@ impl Anchor {
     /// Decodes the content of a PEM block. What OpenSSL appends under `TRUSTED CERTIFICATE` is cut off.
     ///
     /// # Errors
-    /// As [`Anchor::from_der`].
+    /// As [`Anchor::from_der`]; `not-ca` if such trust settings exclude servers.
     pub fn from_block(label: Label, der: &[u8]) -> Result<Self, AnchorError> {
         match label {
             Label::Certificate | Label::Legacy => Self::from_der(der),
-            Label::Trusted => Self::from_der(der.get(..element_length(der)).unwrap_or(der)),
+            Label::Trusted => {
+                let (certificate, trust) = der.split_at_checked(element_length(der)).unwrap_or((der, &[]));
+                if crate::der::is_distrusted_for_servers(trust) {
+                    let detail = "its trust settings (TRUSTED CERTIFICATE) exclude servers".to_owned();
+                    return Err(AnchorError { reason: Reason::NotCa, detail });
+                }
+                Self::from_der(certificate)
+            }
         }
     }
 

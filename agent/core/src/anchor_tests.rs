@@ -330,3 +330,18 @@ proptest::proptest! {
         }
     }
 }
+
+/// The settings as `openssl x509 -trustout` with -addtrust, -addreject and -setalias writes them.
+#[test]
+fn openssl_s_trust_settings_are_heeded() {
+    let root = fixed("corp-2026");
+    let with = |settings: &[u8]| Anchor::from_block(Label::Trusted, &[root.der(), settings].concat());
+    let (servers, mail) = (b"\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01", b"\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x04");
+    let settings = |list: u8, oid: &[u8]| [&[0x30, 12, list, 10], oid].concat();
+    assert!(with(&settings(0x30, servers)).is_ok(), "trusted for servers");
+    assert!(with(&settings(0xa0, mail)).is_ok(), "rejected for mail only");
+    assert!(with(b"\x30\x03\x0c\x01x").is_ok(), "an alias");
+    for excluded in [settings(0xa0, servers), settings(0x30, mail), vec![0x30, 12, 0xa0]] {
+        assert_eq!(with(&excluded).unwrap_err().reason, Reason::NotCa, "{excluded:02x?}");
+    }
+}

@@ -14,11 +14,14 @@ use crate::{
     state::Effective,
 };
 
+/// A block that has begun: line, label, base64, what is wrong with it.
+type Open<'a> = (usize, &'a [u8], Vec<u8>, Option<&'static str>);
+
 /// Reads a bundle back.
 pub fn read(bytes: &[u8]) -> Effective {
     let mut effective = Effective { present: true, ..Effective::default() };
     let mut set = BTreeSet::new();
-    let mut open: Option<(usize, &[u8], Vec<u8>, Option<&str>)> = None;
+    let mut open: Option<Open<'_>> = None;
     let mut fault = |line: usize, detail: &str| {
         if effective.faults.len() < pem::MAX_FAULTS {
             effective.faults.push(Fault { line, reason: Reason::NotPemOrDer, detail: detail.to_owned() });

@@ -11,6 +11,34 @@ pub(crate) fn is_certificate_frame(der: &[u8]) -> bool {
     is_strict(der, MAX_DEPTH) && has_one_algorithm(der).unwrap_or(false)
 }
 
+/// Whether the settings that OpenSSL appends to a `TRUSTED CERTIFICATE` (x509(1), "trust settings") exclude servers: a list of
+/// rejected uses has them, or there is a list of trusted uses without them. Settings that cannot be read exclude everything.
+pub(crate) fn is_distrusted_for_servers(settings: &[u8]) -> bool {
+    // serverAuth and anyExtendedKeyUsage, as encoded object identifiers
+    const SERVERS: [&[u8]; 2] = [b"\x2b\x06\x01\x05\x05\x07\x03\x01", b"\x55\x1d\x25\x00"];
+    if settings.is_empty() {
+        return false;
+    }
+    let Some((0x30, mut elements, [])) = split(settings) else { return true };
+    while !elements.is_empty() {
+        let Some((tag, mut uses, rest)) = split(elements) else { return true };
+        elements = rest;
+        if !matches!(tag, 0x30 | 0xa0) {
+            continue; // an alias, a key id
+        }
+        let mut has_servers = false;
+        while !uses.is_empty() {
+            let Some((_, oid, rest)) = split(uses) else { return true };
+            has_servers |= SERVERS.contains(&oid);
+            uses = rest;
+        }
+        if has_servers == (tag == 0xa0) {
+            return true;
+        }
+    }
+    false
+}
+
 fn is_strict(mut der: &[u8], depth: usize) -> bool {
     while !der.is_empty() {
         let Some((tag, content, rest)) = split(der) else { return false };

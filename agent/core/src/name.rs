@@ -73,14 +73,18 @@ fn utf8(value: &Any<'_>) -> Option<Option<String>> {
         Tag::PrintableString | Tag::Ia5String | Tag::T61String | Tag::VisibleString => {
             Some(data.iter().map(|byte| char::from(*byte)).collect())
         }
-        Tag::BmpString => (data.len() % 2 == 0)
+        Tag::BmpString => data
+            .len()
+            .is_multiple_of(2)
             .then(|| {
                 data.chunks_exact(2)
                     .map(|pair| char::from_u32(u32::from(u16::from_be_bytes([pair[0], pair[1]]))))
                     .collect()
             })
             .flatten(),
-        Tag::UniversalString => (data.len() % 4 == 0)
+        Tag::UniversalString => data
+            .len()
+            .is_multiple_of(4)
             .then(|| {
                 data.chunks_exact(4)
                     .map(|four| char::from_u32(u32::from_be_bytes([four[0], four[1], four[2], four[3]])))

@@ -332,7 +332,8 @@ fn decide_states(
             AnchorState::Denied => AnchorState::Retired,
             AnchorState::Desired | AnchorState::Grace => {
                 if !unknown {
-                    entry.left.get_or_insert_with(|| now.clone());
+                    // a clock that is behind what was written down would make the grace seem to have begun long ago
+                    entry.left.get_or_insert_with(|| Moment { wall: now.wall.max(latest), ..now.clone() });
                 }
                 let passed = entry.left.as_ref().map(|left| now.elapsed_since(left, latest));
                 if passed.is_some_and(|passed| passed >= policy.removal_grace) {
@@ -393,14 +394,14 @@ fn act(
     for path in &observed.leftovers {
         actions.push(Action::RemoveTemporary { path: path.clone(), why: "left by a run of ours that was killed" });
     }
-    if let Some(path) = &observed.stale_temp {
+    if let Some(path) = observed.stale_temp.as_ref().filter(|_| !targets.is_empty() || !ledger.is_blank()) {
         let why = "left by a run of the tool that was killed; the next run would append to it";
         actions.push(Action::RemoveTemporary { path: path.clone(), why });
     }
 
     let mut changes = false;
     let mut by_file: BTreeMap<String, Fingerprint> = BTreeMap::new();
-    for (fingerprint, _) in &targets {
+    for fingerprint in targets.keys() {
         let file = file_name(store, fingerprint);
         let settled = next.anchors.get(fingerprint).is_some_and(|entry| entry.settled);
         let why = match observed.ours.get(&file) {
@@ -459,7 +460,8 @@ fn act(
     } else if !next.hooks.is_empty() && held.is_empty() {
         actions.push(Action::RunHooks { changes: next.hooks.len() });
     }
-    if !next.same_as(ledger) && !(next.is_blank() && ledger.is_blank()) {
+    let both_blank = next.is_blank() && ledger.is_blank();
+    if !next.same_as(ledger) && !both_blank {
         actions.insert(0, Action::RecordLedger);
     }
     Plan { actions, held, targets, retired, ledger: next }

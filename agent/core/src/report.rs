@@ -90,6 +90,8 @@ pub enum Verdict {
     TrustedWithFindings,
     /// No.
     NotTrusted,
+    /// Yes, but something is still to be done or could not be done.
+    NotConverged,
     /// There is nothing that it should trust.
     NothingDesired,
     /// It has no store that can be written.
@@ -326,11 +328,25 @@ impl Report {
         (self.verdict, self.headline) = match () {
             () if self.store.family.is_none() => (Verdict::UnsupportedStore, first.unwrap_or_default()),
             () if !self.converged => {
-                let why = first.unwrap_or_else(|| match missing {
-                    0 => format!("{} still to be done", plural(self.pending.len(), "action")),
-                    n => format!("{} of {wanted} not in the extracted bundle", anchors(n)),
+                let untrue = missing > 0 || self.problems.iter().any(|problem| problem.kind.is_about_trust());
+                let held = if untrue || wanted == 0 {
+                    String::new()
+                } else {
+                    format!("{} in the extracted bundle, but ", anchors(wanted))
+                };
+                let why = first.unwrap_or_else(|| {
+                    match (missing, self.pending.iter().find(|a| **a != Action::RecordLedger)) {
+                        (0, Some(action)) => {
+                            let action = action.to_string();
+                            let words: Vec<&str> = action.split_whitespace().collect();
+                            format!("{} still to be done: {}", plural(self.pending.len(), "action"), words.join(" "))
+                        }
+                        (0, None) => format!("{} still to be done", plural(self.pending.len(), "action")),
+                        (n, _) => format!("{} of {wanted} not in the extracted bundle", anchors(n)),
+                    }
                 });
-                (Verdict::NotTrusted, why)
+                let verdict = if untrue { Verdict::NotTrusted } else { Verdict::NotConverged };
+                (verdict, format!("{held}{why}"))
             }
             () if wanted == 0 && failed => (Verdict::NotTrusted, "no source gives a usable certificate".into()),
             () if wanted == 0 && !findings => (Verdict::NothingDesired, "no source asks for an anchor".into()),

@@ -110,6 +110,11 @@ impl ProblemKind {
         }
     }
 
+    /// Whether some client does not trust what it should, or trusts what it should not, while this holds.
+    pub fn is_about_trust(self) -> bool {
+        matches!(self, Self::NotTrusted | Self::StillTrusted | Self::NotLinked | Self::BundleBroken)
+    }
+
     /// Whether the store is not as it should be while this holds. The others are told, and change nothing about trust.
     pub fn is_failure(self) -> bool {
         !matches!(self, Self::Config | Self::Hook | Self::Ledger | Self::DriftFight)

@@ -139,7 +139,11 @@ pub fn plan(report: &Report, style: Style) -> String {
         n => format!("{} to be done\n", plural(n, "action")),
     };
     section(&mut out, &actions(&report.pending));
-    section(&mut out, &findings(report, style));
+    // what the actions are about to mend is no finding
+    let mut left = report.clone();
+    left.problems.retain(|problem| !problem.next.is_empty());
+    left.next.retain(|next| left.problems.iter().any(|problem| problem.next == *next));
+    section(&mut out, &findings(&left, style));
     out
 }
 
@@ -253,6 +257,7 @@ fn headline(report: &Report, style: Style) -> String {
         Verdict::Trusted => ("TRUSTED", "1;32"),
         Verdict::TrustedWithFindings => ("TRUSTED, WITH FINDINGS", "1;33"),
         Verdict::NotTrusted => ("NOT TRUSTED", "1;31"),
+        Verdict::NotConverged => ("NOT CONVERGED", "1;33"),
         Verdict::NothingDesired => ("NOTHING TO TRUST", "1"),
         Verdict::UnsupportedStore => ("UNSUPPORTED", "1;31"),
     };

@@ -68,6 +68,19 @@ impl HostLock {
     }
 }
 
+/// Whether a cycle is still running on the host after `patience`. Where there is no lock file, or it cannot be read, none is known.
+pub fn is_busy(root: &HostRoot, patience: Duration) -> bool {
+    let end = Instant::now() + patience;
+    let Ok(mut file) = root.open_existing(PATH) else { return false };
+    loop {
+        file = match Flock::lock(file, FlockArg::LockSharedNonblock) {
+            Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < end => file,
+            result => return matches!(result, Err((_, Errno::EWOULDBLOCK))),
+        };
+        thread::sleep(PAUSE);
+    }
+}
+
 /// What the last cycle noted, if there was one since boot.
 pub fn last_note(root: &HostRoot) -> Option<String> {
     let mut text = String::new();

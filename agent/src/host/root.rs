@@ -152,6 +152,14 @@ impl HostRoot {
         Ok(openat(&parent, name.as_os_str(), flags, Mode::from_bits_truncate(0o600))?.into())
     }
 
+    /// Opens a file that exists, for reading.
+    ///
+    /// # Errors
+    /// As `open(2)`.
+    pub fn open_existing(&self, path: impl AsRef<Path>) -> io::Result<File> {
+        Ok(self.resolve(path.as_ref(), OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?.into())
+    }
+
     /// Makes a directory and what is missing above it, mode 0755 whatever the umask.
     ///
     /// # Errors
