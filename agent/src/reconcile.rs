@@ -351,11 +351,11 @@ impl Reconciler {
         {
             problems.push(write_problem(ledger::DIR, &error));
         }
+        drop(lock); // looking waits for it
         let mut report = self.inspect(&empty);
         for problem in problems {
             report.add_problem(problem);
         }
-        drop(lock);
         report
     }
 
