@@ -6,3 +6,5 @@ mod support;
 
 // the main job on real distribution roots, and the exact footprint there
 mod roots;
+// stores whose distribution is not at hand
+mod families;
