@@ -3,19 +3,25 @@
 //! Two layers: [`Raw`] is the file as it is written (contract: unknown fields are errors); [`Settings`] is what the rest of the
 //! program sees, with nothing left to check.
 
+mod forms;
+
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    str::FromStr,
     time::Duration,
 };
 
 use nodetrust_core::{
     fingerprint::Fingerprint,
-    policy::{EmptySource, NotCa, OnRejection, Policy, Verdict},
+    policy::{EmptySource, NotCa, OnRejection, Policy},
     store::Family,
 };
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::Deserialize;
+
+use forms::{
+    Address, EmptySourceWord, FamilyWord, NotCaWord, OnChange, OnRejectionWord, RemovalGate, RuntimeKind, Share,
+    SourceName, Span, Switch, VerdictWord, WhenUnavailable,
+};
 
 /// Where the configuration is looked for.
 pub const DEFAULT_PATH: &str = "/etc/nodetrust/config.yaml";
@@ -349,218 +355,6 @@ impl Raw {
         .filter_map(|(set, name)| set.then_some(name))
         .collect()
     }
-}
-
-/// `[a-z0-9-]{1,63}`.
-#[derive(Debug)]
-struct SourceName(String);
-
-/// `300ms`, `5m`, `24h`.
-#[derive(Debug, Clone, Copy)]
-struct Span(Duration);
-
-/// `host:port` with a numeric host.
-#[derive(Debug)]
-struct Address(std::net::SocketAddr);
-
-/// `1` or `10%`.
-#[derive(Debug)]
-struct Share;
-
-/// `auto`, or a truth value.
-#[derive(Debug)]
-struct Switch(Option<bool>);
-
-#[derive(Debug, Default)]
-struct FamilyWord(Option<String>);
-
-impl FamilyWord {
-    fn family(&self) -> Result<Option<Family>, String> {
-        match self.0.as_deref() {
-            None => Ok(None),
-            Some("bottlerocket") => {
-                Err("store.family: bottlerocket has no files to write; use its API (settings.pki) until it is supported here".into())
-            }
-            Some(word) => Family::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(word))
-                .map(Some)
-                .map_err(|error| format!("store.family: {error}")),
-        }
-    }
-}
-
-/// Deserialises from a scalar's text by a function that explains what it expects.
-fn from_text<'de, D: Deserializer<'de>, T>(
-    deserializer: D,
-    read: fn(&str) -> Result<T, String>,
-) -> Result<T, D::Error> {
-    read(&String::deserialize(deserializer)?).map_err(D::Error::custom)
-}
-
-impl<'de> Deserialize<'de> for SourceName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| {
-            let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-            if (1..=63).contains(&text.len()) && text.bytes().all(fits) {
-                return Ok(Self(text.to_owned()));
-            }
-            Err(format!("`{text}` is not a source name: want 1 to 63 of a-z, 0-9 and -"))
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| text.parse())
-    }
-}
-
-impl FromStr for Span {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad =
-            || format!("`{text}` is not a duration: want a whole number with a unit, such as 300ms, 2s, 5m or 24h");
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| bad())?;
-        let milliseconds = match unit {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60 * 1000,
-            "h" => 3600 * 1000,
-            "d" => 24 * 3600 * 1000,
-            "" if number == 0 => 1,
-            _ => return Err(bad()),
-        };
-        // a century is enough for everybody and keeps all sums of times in range
-        let total = number.checked_mul(milliseconds).filter(|total| *total <= 100 * 366 * 24 * 3600 * 1000);
-        total
-            .map(|total| Self(Duration::from_millis(total)))
-            .ok_or_else(|| format!("`{text}` is longer than a century"))
-    }
-}
-
-impl<'de> Deserialize<'de> for Address {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| {
-            let read = text.parse().map(Self);
-            read.map_err(|_| {
-                format!("`{text}` is not an address: want an IP address and a port, such as 0.0.0.0:9643 or [::]:9643")
-            })
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Share {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| {
-            let (number, top) = text.strip_suffix('%').map_or((text, 100_000), |number| (number, 100));
-            match number.parse::<u32>() {
-                Ok(number) if (1..=top).contains(&number) => Ok(Self),
-                _ => Err(format!("`{text}` is not a number of nodes: want a whole number from 1, or 1% to 100%")),
-            }
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Switch {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| match text {
-            "auto" => Ok(Self(None)),
-            "true" => Ok(Self(Some(true))),
-            "false" => Ok(Self(Some(false))),
-            _ => Err(format!("`{text}`: want auto, true or false")),
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for FamilyWord {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| match text {
-            "auto" => Ok(Self(None)),
-            "debian" | "redhat" | "suse" | "arch" | "alpine" | "flatcar" | "photon" | "bottlerocket" | "directory" => {
-                Ok(Self(Some(text.to_owned())))
-            }
-            _ => Err(format!(
-                "`{text}` is not a store family: want auto, debian, redhat, suse, arch, alpine, flatcar, photon, bottlerocket or directory"
-            )),
-        })
-    }
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum OnRejectionWord {
-    Skip,
-    Hold,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum NotCaWord {
-    Auto,
-    Accept,
-    Reject,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum VerdictWord {
-    Accept,
-    Reject,
-}
-
-impl VerdictWord {
-    fn verdict(self) -> Verdict {
-        match self {
-            Self::Accept => Verdict::Accept,
-            Self::Reject => Verdict::Reject,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum EmptySourceWord {
-    Hold,
-    Remove,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RemovalGate {
-    None,
-    Fleet,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RuntimeKind {
-    Auto,
-    None,
-    Containerd,
-    Crio,
-    Docker,
-    K3s,
-    Rke2,
-    K0s,
-    Microk8s,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum OnChange {
-    Auto,
-    Restart,
-    Report,
-    Never,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum WhenUnavailable {
-    Wait,
-    Proceed,
 }
 
 #[cfg(test)]

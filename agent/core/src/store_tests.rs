@@ -1,6 +1,7 @@
 //! Which row of the table fits which host: os-release values of facts A.1.
 
 use super::*;
+use crate::os::OsRelease;
 
 const DEBIAN_HOST: &[(&str, Found)] = &[
     ("/usr/sbin/update-ca-certificates", Found::Script),

@@ -1,0 +1,105 @@
+//! The answer: verdict, headline and advice, drawn from the rest of a report.
+
+use super::{Report, Verdict, plural};
+use crate::{plan::Action, source::SourceStatus, state::AnchorState};
+
+impl Report {
+    /// Verdict, headline and advice from the rest.
+    pub(super) fn conclude(&mut self) {
+        let failed = self.sources.iter().any(|source| source.status == SourceStatus::Failed);
+        let wanted =
+            self.anchors.iter().filter(|row| matches!(row.state, AnchorState::Desired | AnchorState::Grace)).count();
+        let missing = self
+            .anchors
+            .iter()
+            .filter(|row| matches!(row.state, AnchorState::Desired | AnchorState::Grace) && !row.trusted)
+            .count();
+        let lingering =
+            self.anchors.iter().filter(|row| matches!(row.state, AnchorState::Retired | AnchorState::Denied)).count();
+        let first = self.problems.iter().find(|problem| problem.kind.is_failure()).or(self.problems.first());
+        let first = first.map(|problem| problem.text.clone());
+        let anchors = |n: usize| format!("{n} anchor{}", if n == 1 { "" } else { "s" });
+        let findings = self.has_findings() || !self.problems.is_empty() || lingering > 0;
+        (self.verdict, self.headline) = match () {
+            () if self.store.family.is_none() => (Verdict::UnsupportedStore, first.unwrap_or_default()),
+            () if !self.converged => {
+                let untrue = missing > 0 || self.problems.iter().any(|problem| problem.kind.is_about_trust());
+                let held = if untrue || wanted == 0 {
+                    String::new()
+                } else {
+                    format!("{} in the extracted bundle, but ", anchors(wanted))
+                };
+                let why = first.unwrap_or_else(|| {
+                    match (missing, self.pending.iter().find(|a| **a != Action::RecordLedger)) {
+                        (0, Some(action)) => {
+                            let action = action.to_string();
+                            let words: Vec<&str> = action.split_whitespace().collect();
+                            format!("{} still to be done: {}", plural(self.pending.len(), "action"), words.join(" "))
+                        }
+                        (0, None) => format!("{} still to be done", plural(self.pending.len(), "action")),
+                        (n, _) => format!("{} of {wanted} not in the extracted bundle", anchors(n)),
+                    }
+                });
+                let verdict = if untrue { Verdict::NotTrusted } else { Verdict::NotConverged };
+                (verdict, format!("{held}{why}"))
+            }
+            () if wanted == 0 && failed => (Verdict::NotTrusted, "no source gives a usable certificate".into()),
+            () if wanted == 0 && !findings => (Verdict::NothingDesired, "no source asks for an anchor".into()),
+            () if findings => {
+                let text = format!("{} in the extracted bundle; {}", anchors(wanted), self.finding());
+                (Verdict::TrustedWithFindings, text)
+            }
+            () => (Verdict::Trusted, format!("{} in the extracted bundle, proven by fingerprint", anchors(wanted))),
+        };
+        self.next = self.advice();
+    }
+
+    /// The most important finding in a few words.
+    fn finding(&self) -> String {
+        let of = |status| {
+            self.sources.iter().filter(move |source| source.status == status).map(|source| source.name.as_str())
+        };
+        if let Some(problem) = self.problems.first() {
+            return problem.text.clone();
+        }
+        if let Some(name) = of(SourceStatus::Failed).next() {
+            return format!("source {name} gives nothing usable");
+        }
+        if let Some(name) = of(SourceStatus::Held).next() {
+            return format!("source {name} is held at its last good set");
+        }
+        match self.rejections().values().sum::<usize>() {
+            0 => "a removed anchor is kept trusted by a file that is not ours".into(),
+            n => format!("{} not accepted", plural(n, "certificate or block")),
+        }
+    }
+
+    fn advice(&self) -> Vec<String> {
+        let mut next: Vec<String> =
+            self.problems.iter().map(|problem| problem.next.clone()).filter(|next| !next.is_empty()).collect();
+        for source in &self.sources {
+            match source.status {
+                SourceStatus::Held | SourceStatus::Failed => {
+                    next.push(format!("source {}: {} ({})", source.name, source.detail, source.origin));
+                }
+                SourceStatus::Ok | SourceStatus::Absent => {}
+            }
+            if let Some(rejection) = source.rejections.first() {
+                let line = if rejection.line > 0 { format!(":{}", rejection.line) } else { String::new() };
+                next.push(format!("source {}: {}{line}: {}", source.name, rejection.file, rejection.detail));
+            }
+        }
+        for row in &self.foreign {
+            next.push(format!("{}: {}", row.path, row.text));
+        }
+        if self.store.family.is_some() && self.pending.iter().any(|action| *action != Action::RecordLedger) {
+            next.push(format!(
+                "{} to be done: the agent does it by itself, or run `nodetrust apply`",
+                plural(self.pending.len(), "action")
+            ));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        next.retain(|text| seen.insert(text.clone()));
+        next
+    }
+}

@@ -1,0 +1,218 @@
+//! The forms of the configuration's values: each says what it expects.
+
+use std::{str::FromStr, time::Duration};
+
+use nodetrust_core::{policy::Verdict, store::Family};
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+/// `[a-z0-9-]{1,63}`.
+#[derive(Debug)]
+pub(super) struct SourceName(pub(super) String);
+
+/// `300ms`, `5m`, `24h`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span(pub(super) Duration);
+
+/// `host:port` with a numeric host.
+#[derive(Debug)]
+pub(super) struct Address(pub(super) std::net::SocketAddr);
+
+/// `1` or `10%`.
+#[derive(Debug)]
+pub(super) struct Share;
+
+/// `auto`, or a truth value.
+#[derive(Debug)]
+pub(super) struct Switch(pub(super) Option<bool>);
+
+#[derive(Debug, Default)]
+pub(super) struct FamilyWord(pub(super) Option<String>);
+
+impl FamilyWord {
+    pub(super) fn family(&self) -> Result<Option<Family>, String> {
+        match self.0.as_deref() {
+            None => Ok(None),
+            Some("bottlerocket") => {
+                Err("store.family: bottlerocket has no files to write; use its API (settings.pki) until it is supported here".into())
+            }
+            Some(word) => Family::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(word))
+                .map(Some)
+                .map_err(|error| format!("store.family: {error}")),
+        }
+    }
+}
+
+/// Deserialises from a scalar's text by a function that explains what it expects.
+fn from_text<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    read: fn(&str) -> Result<T, String>,
+) -> Result<T, D::Error> {
+    read(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+impl<'de> Deserialize<'de> for SourceName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| {
+            let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            if (1..=63).contains(&text.len()) && text.bytes().all(fits) {
+                return Ok(Self(text.to_owned()));
+            }
+            Err(format!("`{text}` is not a source name: want 1 to 63 of a-z, 0-9 and -"))
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| text.parse())
+    }
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad =
+            || format!("`{text}` is not a duration: want a whole number with a unit, such as 300ms, 2s, 5m or 24h");
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| bad())?;
+        let milliseconds = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60 * 1000,
+            "h" => 3600 * 1000,
+            "d" => 24 * 3600 * 1000,
+            "" if number == 0 => 1,
+            _ => return Err(bad()),
+        };
+        // a century is enough for everybody and keeps all sums of times in range
+        let total = number.checked_mul(milliseconds).filter(|total| *total <= 100 * 366 * 24 * 3600 * 1000);
+        total
+            .map(|total| Self(Duration::from_millis(total)))
+            .ok_or_else(|| format!("`{text}` is longer than a century"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| {
+            let read = text.parse().map(Self);
+            read.map_err(|_| {
+                format!("`{text}` is not an address: want an IP address and a port, such as 0.0.0.0:9643 or [::]:9643")
+            })
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| {
+            let (number, top) = text.strip_suffix('%').map_or((text, 100_000), |number| (number, 100));
+            match number.parse::<u32>() {
+                Ok(number) if (1..=top).contains(&number) => Ok(Self),
+                _ => Err(format!("`{text}` is not a number of nodes: want a whole number from 1, or 1% to 100%")),
+            }
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Switch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| match text {
+            "auto" => Ok(Self(None)),
+            "true" => Ok(Self(Some(true))),
+            "false" => Ok(Self(Some(false))),
+            _ => Err(format!("`{text}`: want auto, true or false")),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for FamilyWord {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| match text {
+            "auto" => Ok(Self(None)),
+            "debian" | "redhat" | "suse" | "arch" | "alpine" | "flatcar" | "photon" | "bottlerocket" | "directory" => {
+                Ok(Self(Some(text.to_owned())))
+            }
+            _ => Err(format!(
+                "`{text}` is not a store family: want auto, debian, redhat, suse, arch, alpine, flatcar, photon, bottlerocket or directory"
+            )),
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnRejectionWord {
+    Skip,
+    Hold,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum NotCaWord {
+    Auto,
+    Accept,
+    Reject,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum VerdictWord {
+    Accept,
+    Reject,
+}
+
+impl VerdictWord {
+    pub(super) fn verdict(self) -> Verdict {
+        match self {
+            Self::Accept => Verdict::Accept,
+            Self::Reject => Verdict::Reject,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum EmptySourceWord {
+    Hold,
+    Remove,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RemovalGate {
+    None,
+    Fleet,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RuntimeKind {
+    Auto,
+    None,
+    Containerd,
+    Crio,
+    Docker,
+    K3s,
+    Rke2,
+    K0s,
+    Microk8s,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnChange {
+    Auto,
+    Restart,
+    Report,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum WhenUnavailable {
+    Wait,
+    Proceed,
+}
