@@ -58,3 +58,11 @@ debian_source() {
   local url; url=$(mirror)
   echo "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $url $1 main"
 }
+
+# built NAME: the path of a program that `cargo build --release` has made (Cargo's configuration names a target)
+built() {
+  local dir host
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  dir=$(cd "$REPO" && cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+  echo "$dir/$host/release/$1"
+}
