@@ -8,3 +8,5 @@ mod support;
 mod roots;
 // stores whose distribution is not at hand
 mod families;
+// certificates from elsewhere, with OpenSSL as the judge
+mod corpus;

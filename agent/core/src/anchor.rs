@@ -127,7 +127,11 @@ impl Anchor {
         let subject = Name::new(cert.subject()).map_err(malformed)?;
         let issuer = Name::new(cert.issuer()).map_err(malformed)?;
         let self_issued = subject.raw == issuer.raw;
-        let self_signature = if self_issued { signature::verify_own(&cert) } else { SelfSignature::NotSelfIssued };
+        let self_signature = match self_issued {
+            false => SelfSignature::NotSelfIssued,
+            true if names_another_key(&cert) => SelfSignature::OtherKey,
+            true => signature::verify_own(&cert),
+        };
         if self_signature == SelfSignature::Wrong {
             return Err(malformed(
                 "it names itself as issuer, but its signature does not match its key; damaged or mixed up?".into(),
@@ -146,7 +150,11 @@ impl Anchor {
                 Authority::Unmarked
             },
             // nobody verifies an anchor's own signature, so its algorithm does not matter there (facts E.3)
-            weak_signature: if self_issued { None } else { signature::weakness(&cert.signature_algorithm.algorithm) },
+            weak_signature: if self_signature.is_own() {
+                None
+            } else {
+                signature::weakness(&cert.signature_algorithm.algorithm)
+            },
             subject,
             issuer,
             self_signature,
@@ -190,9 +198,9 @@ impl Anchor {
         crate::pem::encode(&self.der)
     }
 
-    /// Whether subject and issuer are one name.
-    pub fn is_self_issued(&self) -> bool {
-        self.self_signature != SelfSignature::NotSelfIssued
+    /// Whether it is a root: the end of a chain.
+    pub fn is_root(&self) -> bool {
+        self.self_signature.is_own()
     }
 
     /// Whether p11-kit would silently leave it out of the bundle for servers (facts A.4).
@@ -285,6 +293,20 @@ impl fmt::Debug for Anchor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Anchor({} {})", self.fingerprint.fp16(), self.subject.text)
     }
+}
+
+/// Whether a certificate says that another key than its own has signed it: the link between two generations of a CA that
+/// kept its name (RFC 4210, 4.4).
+fn names_another_key(cert: &X509Certificate<'_>) -> bool {
+    let (mut own, mut signer) = (None, None);
+    for extension in cert.extensions() {
+        match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(id) => own = Some(id.0),
+            ParsedExtension::AuthorityKeyIdentifier(id) => signer = id.key_identifier.as_ref().map(|id| id.0),
+            _ => {}
+        }
+    }
+    own.is_some() && signer.is_some() && own != signer
 }
 
 /// The length of the first DER element, header included; longer than the input if that is cut off.

@@ -52,7 +52,7 @@ fn a_good_root_has_all_its_facts() {
     assert_eq!(root.serial, "2026");
     assert_eq!(root.key.to_string(), "EC 256");
     assert_eq!((root.authority, root.self_signature), (Authority::Ca, SelfSignature::Verified));
-    assert!(root.has_key_id && root.is_self_issued() && root.dropped_by_p11_kit().is_none());
+    assert!(root.has_key_id && root.is_root() && root.dropped_by_p11_kit().is_none());
     assert!(!(root.cannot_sign || root.not_for_servers || root.constraints_not_critical || root.name_constraints));
     assert_eq!((root.weak_signature, root.unknown_critical.as_slice()), (None, &[][..]));
     assert_eq!(root.not_after - root.not_before, 3650 * 86_400);

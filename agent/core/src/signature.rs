@@ -16,6 +16,8 @@ use x509_parser::{
 pub enum SelfSignature {
     /// Subject and issuer differ: nothing to check.
     NotSelfIssued,
+    /// Subject and issuer are one name, but it says that another key has signed it.
+    OtherKey,
     /// It verifies.
     Verified,
     /// The algorithm or key size is not supported here.
@@ -28,6 +30,13 @@ pub enum SelfSignature {
 pub(crate) fn significant_bits(number: &[u8]) -> usize {
     let significant = number.iter().position(|byte| *byte != 0).map_or(&[][..], |at| &number[at..]);
     significant.first().map_or(0, |first| significant.len() * 8 - first.leading_zeros() as usize)
+}
+
+impl SelfSignature {
+    /// Whether its own key has signed it, as far as anyone can tell.
+    pub fn is_own(self) -> bool {
+        matches!(self, Self::Verified | Self::Unchecked | Self::Wrong)
+    }
 }
 
 /// Verifies a self-issued certificate under its own key.
