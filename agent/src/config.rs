@@ -126,7 +126,18 @@ impl Settings {
         let text = if text.trim().is_empty() { "{}" } else { text };
         let mut options = serde_saphyr::Options::default();
         options.with_snippet = false; // a configuration may hold what should not be quoted
-        let raw: Raw = serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())?;
+        let mut field = String::new();
+        let raw: Raw = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+            serde_path_to_error::deserialize(deserializer).map_err(|error| {
+                field = error.path().to_string();
+                error.into_inner()
+            })
+        })
+        .map_err(|error| match field.as_str() {
+            // "." is the document itself; what cannot be parsed at all has no field
+            "" | "." => error.to_string(),
+            field => format!("{field}: {error}"),
+        })?;
         raw.check()
     }
 }
