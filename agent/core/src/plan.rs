@@ -193,11 +193,14 @@ impl Plan {
         if before.pending {
             return kinds;
         }
+        // what this plan itself takes out is still in the bundle, and nobody has put it there
+        let removes = self.actions.iter().any(|action| matches!(action, Action::RemoveAnchor { .. }));
         for action in &self.actions {
             match action {
                 Action::WriteAnchor { why: WriteReason::Missing, .. } => kinds.extend([Drift::AnchorDeleted]),
                 Action::WriteAnchor { why: WriteReason::Altered, .. } => kinds.extend([Drift::AnchorAltered]),
                 Action::Extract { why, .. } => kinds.extend(why.iter().filter_map(|why| match why {
+                    ExtractReason::RemovedStillInBundle if removes => None,
                     ExtractReason::BundleMissing
                     | ExtractReason::AnchorNotInBundle
                     | ExtractReason::RemovedStillInBundle
