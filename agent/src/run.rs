@@ -247,8 +247,12 @@ impl Pace {
     /// When hints have settled.
     fn settled(&self) -> Option<Instant> {
         let (first, last) = (self.first_hint?, self.last_hint?);
-        let settle =
-            if self.is_fight() && !self.hints.contains(&Trigger::Source) { self.fight_pause() } else { self.settle };
+        let only_drift = self.hints.iter().all(|hint| *hint == Trigger::Drift);
+        if only_drift && self.failures > 0 {
+            // a cycle that fails leaves traces of its own in the store: they must not shorten the pause before the next try
+            return Some((last + self.settle).max(self.next.0));
+        }
+        let settle = if only_drift && self.is_fight() { self.fight_pause() } else { self.settle };
         Some((last + settle).min(first + settle.saturating_mul(MAX_SETTLES)))
     }
 
