@@ -14,7 +14,7 @@ use std::{
 
 use nodetrust_core::{
     os::OsRelease,
-    plan::{Drift, Plan, plan, plan_uninstall, settle},
+    plan::{Action, Drift, Plan, WriteReason, plan, plan_uninstall, settle},
     policy::Circumstances,
     report::{self, Cycle, Inputs, Report, Time},
     source::{Resolved, Snapshot, resolve},
@@ -268,6 +268,9 @@ impl Reconciler {
                 }
             }
             let mut next = self.look(settings, &snapshots);
+            if let Some(undone) = next.plan.as_ref().filter(|_| round == 0) {
+                drift.extend(undone_since(&done, undone));
+            }
             problems.append(&mut next.problems);
             look = next;
             if failed && done.is_empty() {
@@ -281,10 +284,7 @@ impl Reconciler {
         problems.retain(|problem| seen.insert((problem.kind, problem.text.clone())));
         look.problems = problems;
         let mut report = self.report(&look, settings);
-        let outcome = match (
-            report.converged,
-            done.iter().any(|action| !matches!(action, nodetrust_core::plan::Action::RecordLedger)),
-        ) {
+        let outcome = match (report.converged, done.iter().any(|action| !matches!(action, Action::RecordLedger))) {
             (false, _) => Outcome::Failed,
             (true, true) => Outcome::Changed,
             (true, false) => Outcome::Unchanged,
@@ -522,6 +522,22 @@ impl Reconciler {
         }
         problem
     }
+}
+
+/// What somebody has undone while the cycle was running. The ledger cannot tell, since the change is still pending; that the
+/// same file must be written again can.
+fn undone_since(done: &[Action], next: &Plan) -> BTreeSet<Drift> {
+    let was_written = |name: &str| done.iter().any(|a| matches!(a, Action::WriteAnchor { file, .. } if file == name));
+    let again = next.actions.iter().filter_map(|action| match action {
+        Action::WriteAnchor { file, why, .. } if was_written(file) => Some(*why),
+        _ => None,
+    });
+    again
+        .map(|why| match why {
+            WriteReason::Altered => Drift::AnchorAltered,
+            WriteReason::Missing | WriteReason::New => Drift::AnchorDeleted,
+        })
+        .collect()
 }
 
 fn damaged_problem(why: &str) -> Problem {
