@@ -41,6 +41,8 @@ use crate::{
 
 /// Rounds in a cycle: a second one when the first did not lead to what was wanted.
 const ROUNDS: usize = 2;
+/// A wait for the lock that is longer than this may have been somebody else's cycle.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// How often a source may change while it is being waited for.
 const SETTLE_TRIES: usize = 10;
 
@@ -211,10 +213,23 @@ impl Reconciler {
     /// One full cycle.
     pub fn cycle(&mut self, settings: &Arc<Settings>, trigger: Trigger) -> CycleResult {
         let started = Instant::now();
-        let snapshots = self.read_sources(settings, trigger);
-        let mut lock = match HostLock::take(&self.root, settings.extract_timeout + Duration::from_secs(10)) {
-            Ok(lock) => lock,
-            Err(error) => return self.without_lock(settings, &snapshots, trigger, started, &error),
+        let mut snapshots = self.read_sources(settings, trigger);
+        let mut tries = 0;
+        let mut lock = loop {
+            let asked = Instant::now();
+            let lock = match HostLock::take(&self.root, settings.extract_timeout + Duration::from_secs(10)) {
+                Ok(lock) => lock,
+                Err(error) => return self.without_lock(settings, &snapshots, trigger, started, &error),
+            };
+            tries += 1;
+            // What was read before a long wait may be old, and whoever kept the lock may have followed what is new: an old set
+            // must not undo that.
+            let is_old = asked.elapsed() > LOCK_PAUSE && state_of(&self.reader.read(settings)) != state_of(&snapshots);
+            if !is_old || tries == SETTLE_TRIES {
+                break lock;
+            }
+            drop(lock);
+            snapshots = self.read_sources(settings, Trigger::Resync);
         };
         let mut look = self.look(settings, &snapshots);
         let mut drift = BTreeSet::new();
