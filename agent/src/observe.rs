@@ -256,18 +256,21 @@ fn leftovers(root: &HostRoot, store: &TrustStore) -> io::Result<BTreeSet<String>
             left.insert(format!("{}/{name}", store.temp_dir));
         }
     }
-    let bundle = Path::new(store.bundle);
-    if let (Tool::Staged { .. } | Tool::Direct { .. } | Tool::Concatenate { .. }, Some(dir)) =
-        (&store.tool, bundle.parent())
-    {
-        for (name, _) in root.list(dir)?.unwrap_or_default() {
-            if name.starts_with(".nodetrust-") {
-                left.insert(format!("{}/{name}", dir.display()));
+    if !matches!(store.tool, Tool::None) {
+        let outputs = store.outputs.iter().chain([&store.bundle]);
+        let dirs: BTreeSet<&Path> = outputs.filter_map(|path| Path::new(path).parent()).collect();
+        for dir in dirs {
+            for (name, _) in root.list(dir)?.unwrap_or_default() {
+                if name.starts_with(".nodetrust-") {
+                    left.insert(format!("{}/{name}", dir.display()));
+                }
             }
         }
     }
-    if root.stat(ledger::TEMP)?.is_some() {
-        left.insert(ledger::TEMP.to_owned());
+    for path in [ledger::TEMP, ledger::TEMP_FILE] {
+        if root.stat(path)?.is_some() {
+            left.insert(path.to_owned());
+        }
     }
     Ok(left)
 }
