@@ -6,3 +6,12 @@ mod support;
 
 // the main job on real distribution roots, and the exact footprint there
 mod roots;
+
+// the agent: healing, fights, restarts, reload, silent sources, commands beside it
+mod agent;
+
+// kill -9 of the agent and of the tool at any moment
+mod crash;
+
+// somebody else runs the tool all the time
+mod race;
