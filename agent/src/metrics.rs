@@ -264,6 +264,7 @@ impl Exposition<'_> {
         self.gauge("anchor_grace_end_timestamp_seconds", "When the anchor's grace ends", grace)
     }
 
+    /// Help ends in a full stop, as the registry makes it for its own metrics.
     fn gauge(
         &mut self,
         name: &str,
@@ -274,9 +275,13 @@ impl Exposition<'_> {
         if series.peek().is_none() {
             return Ok(());
         }
-        let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let mut encoder = self.0.encode_descriptor(name, &format!("{help}."), None, MetricType::Gauge)?;
         for (labels, value) in series {
-            ConstGauge::new(value).encode(encoder.encode_family(&labels)?)?;
+            let value = ConstGauge::new(value);
+            match labels.as_slice() {
+                [] => return value.encode(encoder), // the only series of its family
+                labels => value.encode(encoder.encode_family(&labels)?)?,
+            }
         }
         Ok(())
     }
@@ -291,7 +296,7 @@ impl Exposition<'_> {
         if series.peek().is_none() {
             return Ok(());
         }
-        let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Info)?;
+        let mut encoder = self.0.encode_descriptor(name, &format!("{help}."), None, MetricType::Info)?;
         for labels in series {
             encoder.encode_info(&labels)?;
         }
