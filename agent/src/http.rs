@@ -195,7 +195,13 @@ impl Tls {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(chain, key)
-            .context("http.tls: certificate and key do not fit")?;
+            .with_context(|| {
+                format!(
+                    "`{}` (http.tls.certFile) and `{}` (http.tls.keyFile) are no certificate and its key",
+                    files.0.display(),
+                    files.1.display()
+                )
+            })?;
         Ok(Self { files, acceptor: TlsAcceptor::from(Arc::new(config)), digest })
     }
 
