@@ -1,6 +1,6 @@
 //! Tests of the whole program. One binary, one module a subject.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod support;
 
@@ -15,3 +15,12 @@ mod crash;
 
 // somebody else runs the tool all the time
 mod race;
+
+// sources as they are in clusters: kubelet volumes, Secrets, shuffled bundles, odd files
+mod sources;
+
+// /metrics in both formats, golden and valid
+mod metrics;
+
+// every path, refusals, slow clients, HTTPS
+mod http;
