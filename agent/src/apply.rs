@@ -32,6 +32,8 @@ pub struct Applied {
     pub extract: Duration,
     /// The hooks have been told everything.
     pub hooks_done: bool,
+    /// Another try at once would end the same.
+    pub is_final: bool,
 }
 
 /// Carries out a plan.
@@ -52,6 +54,7 @@ pub fn apply(plan: &Plan, observed: &Observed, exec: &HostExec<'_>, wall: i64) -
                 };
                 let extracted = extraction.run(*mode);
                 applied.extract += extracted.duration;
+                applied.is_final |= extracted.is_final;
                 extracted.problem.map_or(Ok(()), Err)
             }
             action => write(action, plan, observed, exec.root, wall),
@@ -59,7 +62,8 @@ pub fn apply(plan: &Plan, observed: &Observed, exec: &HostExec<'_>, wall: i64) -
         match result {
             Ok(()) => applied.done.push(action.clone()),
             Err(problem) => {
-                let go_on = problem.kind == ProblemKind::Hook;
+                // hooks come last, and nothing rests on a temporary file's absence
+                let go_on = problem.kind == ProblemKind::Hook || matches!(action, Action::RemoveTemporary { .. });
                 applied.problems.push(problem);
                 if !go_on {
                     break; // what follows rests on it: nothing is removed when nothing could be added
@@ -84,7 +88,7 @@ fn write(action: &Action, plan: &Plan, observed: &Observed, root: &HostRoot, wal
         }
         Action::CreateDirectory { path } => root.create_dir_all(path).map_err(failed(path)),
         Action::RemoveTemporary { path, .. } => {
-            let removed = if path == ledger::TEMP { root.remove_flat_dir(path) } else { root.remove_file(path) };
+            let removed = if path == ledger::TEMP { root.remove_tree(path) } else { root.remove_file(path) };
             removed.map_err(failed(path))
         }
         Action::WriteAnchor { sha256, file, .. } => {
@@ -150,7 +154,7 @@ fn run_hooks(plan: &Plan, observed: &Observed, exec: &HostExec<'_>) -> Result<()
         }
     }
     // what cannot be removed now is removed in the next cycle
-    let _ = exec.root.remove_flat_dir(ledger::TEMP);
+    let _ = exec.root.remove_tree(ledger::TEMP);
     failure.map_or(Ok(()), Err)
 }
 

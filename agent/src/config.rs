@@ -132,8 +132,49 @@ impl Settings {
         let text = if text.trim().is_empty() { "{}" } else { text };
         let mut options = serde_saphyr::Options::default();
         options.with_snippet = false; // a configuration may hold what should not be quoted
-        let raw: Raw = serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())?;
-        raw.check()
+        let mut field = String::new();
+        let raw: Raw = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+            serde_path_to_error::deserialize(deserializer).map_err(|error| {
+                field = error.path().to_string();
+                error.into_inner()
+            })
+        })
+        .map_err(|error| match field.as_str() {
+            // "." is the document itself; what cannot be parsed at all has no field
+            "" | "." => without_values(&error.to_string()),
+            field => format!("{}: {}", without_values(field), without_values(&error.to_string())),
+        })?;
+        raw.check().map_err(|error| without_values(&error))
+    }
+}
+
+/// Values in an error's text that are longer than this are not shown.
+const SHOWN: usize = 48;
+
+/// An error's text without long or many-line values: somebody may have put a key where it does not belong.
+fn without_values(text: &str) -> String {
+    let mut out = String::new();
+    for (number, part) in text.split('`').enumerate() {
+        match (number, number % 2) {
+            (0, _) => out.push_str(&without_quoted(part)),
+            (_, 1) if part.chars().count() > SHOWN || part.contains(['\n', '\r']) || part.contains("-----") => {
+                out.push_str("`(a long value, not shown)");
+            }
+            (_, 1) => out.extend(["`", part]),
+            _ => out.extend(["`", &without_quoted(part)]),
+        }
+    }
+    out
+}
+
+/// The same for values in double quotes, which reach to the last quote of the text.
+fn without_quoted(text: &str) -> String {
+    match (text.find('"'), text.rfind('"')) {
+        (Some(first), Some(last)) if last - first > SHOWN => {
+            format!("{}\"(a long value, not shown){}", &text[..first], &text[last..])
+        }
+        _ if text.contains("-----") => "(a long value, not shown)".to_owned(),
+        _ => text.to_owned(),
     }
 }
 
@@ -277,6 +318,9 @@ impl Raw {
             };
             sources.push(Source { name, from, optional: source.optional });
         }
+        if sources.is_empty() {
+            return Err("sources: want at least one source".into());
+        }
         let defaults = Policy::default();
         let span = |span: Option<Span>, default| span.map_or(default, |Span(span)| span);
         let grace = span(self.rotation.removal_grace, Duration::from_secs(defaults.removal_grace));
@@ -310,6 +354,10 @@ impl Raw {
         if resync < Duration::from_secs(1) {
             return Err("resync: want at least 1s".into());
         }
+        let settle = span(self.settle, usual.settle);
+        if settle > Duration::from_secs(60) || settle > resync {
+            return Err("settle: want at most 1m, and no more than `resync`".into());
+        }
         let tls = match (self.http.tls.cert_file, self.http.tls.key_file) {
             (cert, key) if cert.as_os_str().is_empty() && key.as_os_str().is_empty() => None,
             (cert, key) if !cert.as_os_str().is_empty() && !key.as_os_str().is_empty() => Some((cert, key)),
@@ -321,7 +369,7 @@ impl Raw {
             family: self.store.family.family()?,
             extract_timeout: timeout,
             resync,
-            settle: span(self.settle, usual.settle),
+            settle,
             http: Http { address: self.http.address.map_or(usual.http.address, |Address(address)| address), tls },
             without_effect,
         })

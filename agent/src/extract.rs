@@ -25,7 +25,7 @@ use crate::{
         ledger,
         root::{HostRoot, Kind},
     },
-    observe::{MAX_BUNDLE_BYTES, await_other_runs, certificates_below},
+    observe::{self, MAX_BUNDLE_BYTES, await_other_runs, certificates_below, with_a_source},
 };
 
 /// Tries for one extract: a second one after a lost race with another runner (apt, a dpkg trigger, a path unit).
@@ -53,6 +53,8 @@ pub struct Extraction<'a> {
 pub struct Extracted {
     /// What went wrong, if it did.
     pub problem: Option<Problem>,
+    /// Another try at once would end the same.
+    pub is_final: bool,
     /// How long the tool ran.
     pub duration: Duration,
 }
@@ -77,7 +79,7 @@ impl Extraction<'_> {
             let mode = if attempt == 0 { mode } else { ExtractMode::Fresh };
             result.problem = match self.attempt(program, mode, &mut result.duration) {
                 Ok(()) => None,
-                Err(Failure::Final(problem)) => return Extracted { problem: Some(problem), ..result },
+                Err(Failure::Final(problem)) => return Extracted { problem: Some(problem), is_final: true, ..result },
                 Err(Failure::Again(problem)) => Some(problem),
             };
             if result.problem.is_none() {
@@ -88,6 +90,7 @@ impl Extraction<'_> {
     }
 
     fn attempt(&self, program: &str, mode: ExtractMode, spent: &mut Duration) -> Result<(), Failure> {
+        self.precondition(program)?;
         self.root().create_dir_all(ledger::TEMP).map_err(|error| write_failure(ledger::TEMP, &error))?;
         let done = match &self.store.tool {
             Tool::Staged { staged, .. } => self.staged(program, mode, staged, spent),
@@ -96,7 +99,7 @@ impl Extraction<'_> {
             Tool::None => Ok(()),
         };
         // the tool's own temporary files, if it was killed; what stays is removed in the next cycle
-        let _ = self.root().remove_flat_dir(ledger::TEMP);
+        let _ = self.root().remove_tree(ledger::TEMP);
         done
     }
 
@@ -139,11 +142,13 @@ impl Extraction<'_> {
                 Some((*path, bytes, self.root().stat(path).ok()??.mode))
             })
             .collect();
-        let finished = self.execute(program, args, spent)?;
+        let executed = self.execute(program, args, spent);
         let bytes = self.root().read(self.store.bundle, MAX_BUNDLE_BYTES);
         let after = bytes.map(|bytes| bundle::read(&bytes)).unwrap_or_default();
-        match self.judge(&after, program) {
-            Err(Failure::Final(mut problem)) => {
+        // a tool that was stopped may have done half of its work
+        match (self.judge(&after, program), executed) {
+            (Ok(()) | Err(Failure::Again(_)), Err(failure)) => Err(failure),
+            (Err(Failure::Final(mut problem)), _) => {
                 for (path, bytes, mode) in &outputs {
                     if self.root().read(path, MAX_BUNDLE_BYTES).is_ok_and(|now| now == *bytes) {
                         continue;
@@ -155,12 +160,12 @@ impl Extraction<'_> {
                 }
                 Err(Failure::Final(problem))
             }
-            Err(again) => Err(again),
-            // a hook that failed, a lost race: the bundle is what counts, and it is right
-            Ok(()) if finished.code != Some(0) && self.store.family != Family::Alpine => {
+            (Err(again), Ok(_)) => Err(again),
+            // Alpine's code is that of its hooks: the bundle is what counts, and it is right
+            (Ok(()), Ok(finished)) if finished.code != Some(0) && self.store.family != Family::Alpine => {
                 Err(Failure::Again(exit_problem(program, &finished)))
             }
-            Ok(()) => Ok(()),
+            (Ok(()), Ok(_)) => Ok(()),
         }
     }
 
@@ -191,7 +196,8 @@ impl Extraction<'_> {
     /// Is this bundle one that may stand?
     fn judge(&self, after: &Effective, program: &str) -> Result<(), Failure> {
         let lost = lost_foreign(self.before, after, self.ours);
-        let without_reason = if lost.is_empty() { 0 } else { self.still_have_a_source(&lost) };
+        let dropped = lost.len();
+        let without_reason = with_a_source(self.root(), self.store, lost).len();
         if without_reason > 0 {
             let text = format!(
                 "{program} left out {without_reason} of {} certificates that are not ours, though their sources are still there; the bundle stays as it was",
@@ -223,6 +229,10 @@ impl Extraction<'_> {
                 Problem::new(ProblemKind::BundlePrivateKey, text, "look for a private key in the anchor directories");
             return Err(Failure::Final(problem));
         }
+        if dropped > 0 {
+            // somebody had put them into the bundle itself, or has removed their files: the tool knows nothing of them
+            tracing::warn!(count = dropped, "certificates without a source have left the bundle");
+        }
         let missing = self.expected.difference(&after.set).count();
         if missing > 0 {
             let text = format!("{program} left out {missing} of our anchors");
@@ -231,55 +241,35 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    /// How many of these certificates are still in files that the tool should have read. Others have left by somebody's will.
-    fn still_have_a_source(&self, lost: &BTreeSet<Fingerprint>) -> usize {
+    /// What would make a run of the tool harmful from its beginning: it takes links away before it writes anything.
+    fn precondition(&self, program: &str) -> Result<(), Failure> {
         let root = self.root();
-        let mut sources = BTreeSet::new();
-        let mut blocked = BTreeSet::new();
+        let refuse = |why: &str, next: &str| {
+            let text = format!("{program} was not run: {why}, and it would take the distribution's certificates out");
+            Err(Failure::Final(Problem::new(ProblemKind::ForeignLost, text, next)))
+        };
         match self.store.family {
-            Family::Debian | Family::Alpine => {
-                certificates_below(root, self.store.anchors_dir, 0, &mut sources);
-                let selected = root.read("/etc/ca-certificates.conf", 1 << 20).unwrap_or_default();
-                let selected = String::from_utf8_lossy(&selected);
-                let mut names =
-                    selected.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '!'])).peekable();
-                if names.peek().is_none() {
-                    // nobody deselects everything: the list is gone or was cut
-                    certificates_below(root, "/usr/share/ca-certificates", 0, &mut sources);
+            Family::Debian | Family::Alpine if observe::selected(root).is_none() => {
+                let mut shipped = BTreeSet::new();
+                certificates_below(root, "/usr/share/ca-certificates", 0, &mut shipped);
+                if shipped.is_disjoint(&self.before.set) {
+                    return Ok(()); // none of them is trusted anyway
                 }
-                for name in names {
-                    if let Ok(bytes) = root.read(format!("/usr/share/ca-certificates/{name}"), MAX_BUNDLE_BYTES) {
-                        sources.extend(bundle::read(&bytes).set);
-                    }
+                refuse(
+                    "/etc/ca-certificates.conf is missing or selects nothing",
+                    "on the host: dpkg-reconfigure ca-certificates, or reinstall the package, writes it anew",
+                )
+            }
+            Family::Redhat | Family::Suse | Family::Arch => {
+                let modules = root.list("/usr/share/p11-kit/modules").ok().flatten();
+                // a layout that is not known is given the benefit of the doubt
+                if modules.is_none_or(|names| names.iter().any(|(name, _)| name.contains("trust"))) {
+                    return Ok(());
                 }
+                refuse("p11-kit has no trust module", "on the host: install the package p11-kit-trust")
             }
-            Family::Redhat => {
-                for dir in ["/usr/share/pki/ca-trust-source", "/etc/pki/ca-trust/source"] {
-                    certificates_below(root, dir, 0, &mut sources);
-                    for name in ["blocklist", "blacklist"] {
-                        certificates_below(root, &format!("{dir}/{name}"), 0, &mut blocked);
-                    }
-                }
-            }
-            Family::Suse => {
-                for dir in ["/usr/share/pki/trust", "/etc/pki/trust"] {
-                    certificates_below(root, dir, 0, &mut sources);
-                    for name in ["blocklist", "blacklist"] {
-                        certificates_below(root, &format!("{dir}/{name}"), 0, &mut blocked);
-                    }
-                }
-            }
-            Family::Arch => {
-                for dir in ["/usr/share/ca-certificates/trust-source", "/etc/ca-certificates/trust-source"] {
-                    certificates_below(root, dir, 0, &mut sources);
-                    certificates_below(root, &format!("{dir}/blocklist"), 0, &mut blocked);
-                }
-            }
-            Family::Flatcar | Family::Photon | Family::Directory => {
-                certificates_below(root, "/usr/share/ca-certificates", 0, &mut sources);
-            }
+            _ => Ok(()),
         }
-        lost.iter().filter(|fingerprint| sources.contains(fingerprint) && !blocked.contains(fingerprint)).count()
     }
 
     fn execute(&self, program: &str, args: &[&str], spent: &mut Duration) -> Result<Finished, Failure> {

@@ -26,9 +26,9 @@ use tokio_rustls::TlsAcceptor;
 use crate::{cli::table, config::Http, metrics::Metrics};
 
 /// Connections at a time.
-const MAX_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 256;
 /// How long a client may take for its request's head, and for the TLS handshake.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a connection may live: scrapers reconnect.
 const LIFETIME: Duration = Duration::from_secs(300);
 
@@ -196,7 +196,13 @@ impl Tls {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(chain, key)
-            .context("http.tls: certificate and key do not fit")?;
+            .with_context(|| {
+                format!(
+                    "`{}` (http.tls.certFile) and `{}` (http.tls.keyFile) are no certificate and its key",
+                    files.0.display(),
+                    files.1.display()
+                )
+            })?;
         Ok(Self { files, acceptor: TlsAcceptor::from(Arc::new(config)), digest })
     }
 

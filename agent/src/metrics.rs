@@ -180,7 +180,7 @@ impl Collector for ReportCollector {
     }
 }
 
-/// Writes families made of a report.
+/// Writes families made of a report; the registry puts its prefix before the names.
 struct Exposition<'a>(DescriptorEncoder<'a>);
 
 impl Exposition<'_> {
@@ -188,7 +188,7 @@ impl Exposition<'_> {
         let store = &report.store;
         if let Some(family) = store.family {
             self.info(
-                "nodetrust_store",
+                "store",
                 "The trust store of the host",
                 [vec![
                     ("family", family.to_string()),
@@ -201,7 +201,7 @@ impl Exposition<'_> {
         }
         let none = Labels::new;
         self.gauge(
-            "nodetrust_store_certificates",
+            "store_certificates",
             "Certificates in the extracted bundle",
             [(none(), count(store.certificates))],
         )?;
@@ -209,15 +209,11 @@ impl Exposition<'_> {
             report.sources.iter().map(|row| (vec![("source", row.name.clone())], value(row))).collect()
         };
         self.gauge(
-            "nodetrust_source_up",
+            "source_up",
             "1 if the source is read and followed, 0 if it is held or gives nothing usable",
             sources(|row| flag(matches!(row.status, SourceStatus::Ok | SourceStatus::Absent))),
         )?;
-        self.gauge(
-            "nodetrust_source_anchors",
-            "Anchors that the source puts in force",
-            sources(|row| count(row.anchors)),
-        )?;
+        self.gauge("source_anchors", "Anchors that the source puts in force", sources(|row| count(row.anchors)))?;
         let rejections = report.rejections();
         let by_reason = report.sources.iter().flat_map(|row| {
             Reason::ALL.map(|reason| {
@@ -225,27 +221,27 @@ impl Exposition<'_> {
                 (vec![("source", row.name.clone()), ("reason", reason.to_string())], count(number))
             })
         });
-        self.gauge("nodetrust_rejections", "Files, blocks and certificates that were not accepted", by_reason)?;
+        self.gauge("rejections", "Files, blocks and certificates that were not accepted", by_reason)?;
         self.anchors(&report.anchors)?;
         self.info(
-            "nodetrust_desired_set",
+            "desired_set",
             "Digest of the set that should be trusted",
             [vec![("digest", report.desired_digest.to_string())]],
         )?;
         self.info(
-            "nodetrust_effective_set",
+            "effective_set",
             "Digest of our anchors that are trusted",
             [vec![("digest", report.effective_digest.to_string())]],
         )?;
         self.gauge(
-            "nodetrust_converged",
+            "converged",
             "1 if the node trusts what it should and nothing is left to do",
             [(none(), flag(report.converged))],
         )?;
         let at = |time: Option<i64>| time.map(|time| (none(), seconds(time)));
-        self.gauge("nodetrust_last_success_timestamp_seconds", "When the last verified cycle ended", at(success))?;
+        self.gauge("last_success_timestamp_seconds", "When the last verified cycle ended", at(success))?;
         self.gauge(
-            "nodetrust_last_change_timestamp_seconds",
+            "last_change_timestamp_seconds",
             "When the set in force last changed",
             at(report.changed.map(|time| time.0)),
         )
@@ -262,29 +258,18 @@ impl Exposition<'_> {
                 ("state", row.state.as_str().to_owned()),
             ]
         });
-        self.info("nodetrust_anchor", "An anchor that is or was ours", info)?;
+        self.info("anchor", "An anchor that is or was ours", info)?;
         let each = |value: fn(&AnchorRow) -> f64| -> Vec<(Labels, f64)> {
             anchors.iter().map(|row| (labels(row), value(row))).collect()
         };
-        self.gauge(
-            "nodetrust_anchor_trusted",
-            "1 if the anchor is in the extracted bundle",
-            each(|row| flag(row.trusted)),
-        )?;
-        self.gauge(
-            "nodetrust_anchor_not_before_timestamp_seconds",
-            "Start of validity",
-            each(|row| seconds(row.not_before.0)),
-        )?;
-        self.gauge(
-            "nodetrust_anchor_not_after_timestamp_seconds",
-            "End of validity",
-            each(|row| seconds(row.not_after.0)),
-        )?;
+        self.gauge("anchor_trusted", "1 if the anchor is in the extracted bundle", each(|row| flag(row.trusted)))?;
+        self.gauge("anchor_not_before_timestamp_seconds", "Start of validity", each(|row| seconds(row.not_before.0)))?;
+        self.gauge("anchor_not_after_timestamp_seconds", "End of validity", each(|row| seconds(row.not_after.0)))?;
         let grace = anchors.iter().filter_map(|row| Some((labels(row), seconds(row.grace_end?.0))));
-        self.gauge("nodetrust_anchor_grace_end_timestamp_seconds", "When the anchor's grace ends", grace)
+        self.gauge("anchor_grace_end_timestamp_seconds", "When the anchor's grace ends", grace)
     }
 
+    /// Help ends in a full stop, as the registry makes it for its own metrics.
     fn gauge(
         &mut self,
         name: &str,
@@ -295,9 +280,13 @@ impl Exposition<'_> {
         if series.peek().is_none() {
             return Ok(());
         }
-        let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let mut encoder = self.0.encode_descriptor(name, &format!("{help}."), None, MetricType::Gauge)?;
         for (labels, value) in series {
-            ConstGauge::new(value).encode(encoder.encode_family(&labels)?)?;
+            let value = ConstGauge::new(value);
+            match labels.as_slice() {
+                [] => return value.encode(encoder), // the only series of its family
+                labels => value.encode(encoder.encode_family(&labels)?)?,
+            }
         }
         Ok(())
     }
@@ -312,7 +301,7 @@ impl Exposition<'_> {
         if series.peek().is_none() {
             return Ok(());
         }
-        let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Info)?;
+        let mut encoder = self.0.encode_descriptor(name, &format!("{help}."), None, MetricType::Info)?;
         for labels in series {
             encoder.encode_info(&labels)?;
         }

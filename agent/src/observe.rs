@@ -31,8 +31,11 @@ use crate::host::{
 pub const MAX_BUNDLE_BYTES: u64 = 64 << 20;
 /// How deep other people's anchors are looked for below a directory that the tool searches.
 const MAX_DEPTH: usize = 8;
-/// A temporary file of the tool that nobody has written to for this long was left by a run that was killed.
-pub const STALE_AFTER: Duration = Duration::from_secs(10);
+/// A temporary file of the tool that nobody has written to for this long was left by a run that was killed: far longer than
+/// any step of the tool, since taking the file from under a live run would make that run install a short bundle.
+pub const STALE_AFTER: Duration = Duration::from_secs(600);
+/// How long another run of the tool is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Same-hash links that are looked through.
 const MAX_LINKS: usize = 64;
 
@@ -76,7 +79,12 @@ pub fn detect(root: &HostRoot, os: &OsRelease, wanted: Option<Family>) -> Detect
 ///
 /// # Errors
 /// If a file or directory that matters is there and cannot be read.
-pub fn observe(root: &HostRoot, store: &'static TrustStore, cache: &mut Cache) -> Result<Observed, ObserveError> {
+pub fn observe(
+    root: &HostRoot,
+    store: &'static TrustStore,
+    known_foreign: &BTreeSet<Fingerprint>,
+    cache: &mut Cache,
+) -> Result<Observed, ObserveError> {
     let fail = |path: &str| {
         let path = path.to_owned();
         move |source| ObserveError { path, source }
@@ -91,6 +99,7 @@ pub fn observe(root: &HostRoot, store: &'static TrustStore, cache: &mut Cache) -
         stale_temp: None,
         effective: Effective::default(),
         unlinked: BTreeSet::new(),
+        lost: BTreeSet::new(),
         runtime: None,
     };
     let mut own = BTreeMap::new();
@@ -111,6 +120,8 @@ pub fn observe(root: &HostRoot, store: &'static TrustStore, cache: &mut Cache) -
         observed.stale_temp = age.filter(|age| *age >= STALE_AFTER).map(|_| foreign_temp.to_owned());
     }
     observed.unlinked = unlinked(root, &observed);
+    let missing: BTreeSet<Fingerprint> = known_foreign.difference(&observed.effective.set).copied().collect();
+    observed.lost = with_a_source(root, store, missing);
     Ok(observed)
 }
 
@@ -118,10 +129,58 @@ pub fn observe(root: &HostRoot, store: &'static TrustStore, cache: &mut Cache) -
 /// saw earlier. Bounded: a temporary file that nobody writes to counts as left behind.
 pub fn await_other_runs(root: &HostRoot, store: &TrustStore) {
     let Tool::Staged { foreign_temp, .. } = store.tool else { return };
-    let end = Instant::now() + STALE_AFTER;
-    while Instant::now() < end && age(root, foreign_temp).is_some_and(|age| age < STALE_AFTER) {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end && age(root, foreign_temp).is_some_and(|age| age < PATIENCE) {
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Which of these certificates are still in files that the tool should read. The others have left by somebody's will.
+pub fn with_a_source(root: &HostRoot, store: &TrustStore, missing: BTreeSet<Fingerprint>) -> BTreeSet<Fingerprint> {
+    if missing.is_empty() {
+        return missing;
+    }
+    let (mut sources, mut blocked) = (BTreeSet::new(), BTreeSet::new());
+    let mut p11_kit = |dirs: &[&str]| {
+        for dir in dirs {
+            certificates_below(root, dir, 0, &mut sources);
+            for name in ["blocklist", "blacklist"] {
+                certificates_below(root, &format!("{dir}/{name}"), 0, &mut blocked);
+            }
+        }
+    };
+    match store.family {
+        Family::Redhat => p11_kit(&["/usr/share/pki/ca-trust-source", "/etc/pki/ca-trust/source"]),
+        Family::Suse => p11_kit(&["/usr/share/pki/trust", "/etc/pki/trust"]),
+        Family::Arch => p11_kit(&["/usr/share/ca-certificates/trust-source", "/etc/ca-certificates/trust-source"]),
+        Family::Debian | Family::Alpine => {
+            certificates_below(root, store.anchors_dir, 0, &mut sources);
+            match selected(root) {
+                Some(names) => {
+                    for name in names {
+                        if let Ok(bytes) = root.read(format!("/usr/share/ca-certificates/{name}"), MAX_BUNDLE_BYTES) {
+                            sources.extend(bundle::read(&bytes).set);
+                        }
+                    }
+                }
+                None => certificates_below(root, "/usr/share/ca-certificates", 0, &mut sources),
+            }
+        }
+        Family::Flatcar | Family::Photon | Family::Directory => {
+            certificates_below(root, "/usr/share/ca-certificates", 0, &mut sources);
+        }
+    }
+    missing.into_iter().filter(|fingerprint| sources.contains(fingerprint) && !blocked.contains(fingerprint)).collect()
+}
+
+/// The shipped certificates that `/etc/ca-certificates.conf` selects. None if it selects nothing: nobody deselects everything,
+/// so the list is gone or was cut.
+pub fn selected(root: &HostRoot) -> Option<Vec<String>> {
+    let text = root.read("/etc/ca-certificates.conf", 1 << 20).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let names = text.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '!']));
+    let names: Vec<String> = names.map(str::to_owned).collect();
+    (!names.is_empty()).then_some(names)
 }
 
 /// Certificates in the files below some directories of the host, for telling whether one that was lost still has a source.
@@ -172,8 +231,9 @@ fn directory_bytes(root: &HostRoot, dir: &str) -> io::Result<Vec<u8>> {
     let mut all = Vec::new();
     for (name, _) in root.list(dir)?.unwrap_or_default() {
         if let Ok(bytes) = root.read(format!("{dir}/{name}"), MAX_BUNDLE_BYTES) {
-            // each file stands for itself: what breaks one does not break the next
-            if bundle::read(&bytes).faults.is_empty() {
+            // each file stands for itself: what breaks one does not break the next, and a key in one is not in a bundle
+            let read = bundle::read(&bytes);
+            if read.faults.is_empty() && !read.private_key {
                 all.extend_from_slice(&bytes);
                 all.push(b'\n');
             }
@@ -241,9 +301,10 @@ fn foreign_files(
 /// What pasting these bytes into the bundle would do.
 fn hazard(bytes: &[u8]) -> Option<Hazard> {
     let as_bundle = bundle::read(bytes);
-    if as_bundle.private_key {
-        let line = pem::scan(bytes).faults.first().map_or(0, |fault| fault.line);
-        return Some(Hazard::PrivateKey(line));
+    // also a key that is indented, or in DER: whoever can read the bundle can read that
+    let key = pem::scan(bytes).faults.into_iter().find(|fault| fault.reason == pem::Reason::PrivateKey);
+    if as_bundle.private_key || key.is_some() {
+        return Some(Hazard::PrivateKey(key.map_or(0, |fault| fault.line)));
     }
     as_bundle.faults.into_iter().next().map(Hazard::Broken)
 }
@@ -256,18 +317,21 @@ fn leftovers(root: &HostRoot, store: &TrustStore) -> io::Result<BTreeSet<String>
             left.insert(format!("{}/{name}", store.temp_dir));
         }
     }
-    let bundle = Path::new(store.bundle);
-    if let (Tool::Staged { .. } | Tool::Direct { .. } | Tool::Concatenate { .. }, Some(dir)) =
-        (&store.tool, bundle.parent())
-    {
-        for (name, _) in root.list(dir)?.unwrap_or_default() {
-            if name.starts_with(".nodetrust-") {
-                left.insert(format!("{}/{name}", dir.display()));
+    if !matches!(store.tool, Tool::None) {
+        let outputs = store.outputs.iter().chain([&store.bundle]);
+        let dirs: BTreeSet<&Path> = outputs.filter_map(|path| Path::new(path).parent()).collect();
+        for dir in dirs {
+            for (name, _) in root.list(dir)?.unwrap_or_default() {
+                if name.starts_with(".nodetrust-") {
+                    left.insert(format!("{}/{name}", dir.display()));
+                }
             }
         }
     }
-    if root.stat(ledger::TEMP)?.is_some() {
-        left.insert(ledger::TEMP.to_owned());
+    for path in [ledger::TEMP, ledger::TEMP_FILE] {
+        if root.stat(path)?.is_some() {
+            left.insert(path.to_owned());
+        }
     }
     Ok(left)
 }
@@ -279,8 +343,8 @@ fn unlinked(root: &HostRoot, observed: &Observed) -> BTreeSet<Fingerprint> {
         Ok(Some(listing)) => listing.into_iter().map(|(name, _)| name).filter(|name| is_hash_link(name)).collect(),
         _ => return BTreeSet::new(),
     };
-    if names.is_empty() {
-        return BTreeSet::new(); // e.g. EL 8, whose script makes none
+    if names.is_empty() && observed.store.drops_not_ca {
+        return BTreeSet::new(); // stores over p11-kit: the older scripts make none
     }
     let own = observed.ours.values().filter_map(|file| file.anchor.as_ref());
     own.filter(|anchor| observed.effective.set.contains(&anchor.fingerprint))

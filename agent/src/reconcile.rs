@@ -8,13 +8,12 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
 use nodetrust_core::{
     os::OsRelease,
-    plan::{Drift, Plan, plan, plan_uninstall, settle},
+    plan::{Action, Drift, Plan, WriteReason, plan, plan_uninstall, settle},
     policy::Circumstances,
     report::{self, Cycle, Inputs, Report, Time},
     source::{Resolved, Snapshot, resolve},
@@ -36,15 +35,13 @@ use crate::{
         root::HostRoot,
     },
     observe::{self, Cache, await_other_runs, observe},
-    sources::{SourceReader, state_of},
+    sources::{Said, SourceReader, state_of},
 };
 
 /// Rounds in a cycle: a second one when the first did not lead to what was wanted.
 const ROUNDS: usize = 2;
 /// How long looking waits for a cycle that is running.
 const PATIENCE_TO_LOOK: Duration = Duration::from_secs(3);
-/// How often a source may change while it is being waited for.
-const SETTLE_TRIES: usize = 10;
 
 /// Why a cycle runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -137,6 +134,8 @@ pub struct CycleResult {
     pub drift: BTreeSet<Drift>,
     /// Seconds until the next grace time ends.
     pub next_grace: Option<u64>,
+    /// A source has changed and must be looked at again before it counts.
+    pub unsettled: bool,
     /// Directories on the host to watch, in our own view.
     pub watch: Vec<PathBuf>,
 }
@@ -148,8 +147,10 @@ pub struct Reconciler {
     node: String,
     reader: SourceReader,
     cache: Cache,
-    /// what the sources said in the last cycle
-    said: Option<std::collections::BTreeMap<String, Vec<String>>>,
+    /// the sources as they are followed, and what they say
+    followed: Option<(Vec<Snapshot>, Said)>,
+    /// a change that was seen once
+    candidate: Option<Said>,
 }
 
 /// A look at a host, and what follows from it.
@@ -174,7 +175,14 @@ impl Reconciler {
     pub fn new(host_root: &Path) -> std::io::Result<Self> {
         let root = HostRoot::open(host_root)?;
         let node = host::node_name(&root);
-        Ok(Self { root, node, reader: SourceReader::default(), cache: Cache::default(), said: None })
+        Ok(Self {
+            root,
+            node,
+            reader: SourceReader::default(),
+            cache: Cache::default(),
+            followed: None,
+            candidate: None,
+        })
     }
 
     /// The host.
@@ -190,11 +198,12 @@ impl Reconciler {
 
     /// Looks and reports without a configuration, as in a debug session: what the ledger says of the sources stands for them.
     pub fn inspect_by_ledger(&mut self) -> Report {
-        let settings = Settings::default();
         let ledger = match ledger::read(&self.root) {
             Ok(ledger::Read::Good(ledger)) => ledger,
             _ => Ledger::new(), // `look` reports it
         };
+        let mut settings = Settings { family: ledger.family, ..Settings::default() };
+        settings.policy.removal_grace = ledger.removal_grace.unwrap_or(settings.policy.removal_grace);
         let snapshots: Vec<Snapshot> =
             ledger.sources.iter().map(|(name, source)| Snapshot::remembered(name, source, &ledger)).collect();
         self.inspect_snapshots(&settings, &snapshots)
@@ -218,11 +227,12 @@ impl Reconciler {
     /// One full cycle.
     pub fn cycle(&mut self, settings: &Arc<Settings>, trigger: Trigger) -> CycleResult {
         let started = Instant::now();
-        let snapshots = self.read_sources(settings, trigger);
         let mut lock = match HostLock::take(&self.root, settings.extract_timeout + Duration::from_secs(10)) {
             Ok(lock) => lock,
-            Err(error) => return self.without_lock(settings, &snapshots, trigger, started, &error),
+            Err(error) => return self.without_lock(settings, trigger, started, &error),
         };
+        // under the lock: what was read before a long wait may be old, and whoever kept it may have followed what is new
+        let (snapshots, settled) = self.read_sources(settings, trigger);
         let mut look = self.look(settings, &snapshots);
         let mut drift = BTreeSet::new();
         let mut extract = None;
@@ -252,12 +262,12 @@ impl Reconciler {
                 problems.retain(|problem| matches!(problem.kind, ProblemKind::Ledger | ProblemKind::Observe));
             }
             let failed = applied.problems.iter().any(|problem| problem.kind.is_failure());
-            problems.extend(applied.problems);
-            done.extend(applied.done);
+            problems.extend(applied.problems.iter().cloned());
+            done.extend(applied.done.iter().cloned());
             let before = plan.clone();
             let hooks_done = applied.hooks_done;
             await_other_runs(&self.root, observed.store);
-            match observe(&self.root, observed.store, &mut self.cache) {
+            match observe(&self.root, observed.store, &look.ledger.foreign, &mut self.cache) {
                 Ok(after) => {
                     let mut ledger = settle(&before, &after, !failed, look.now.wall);
                     if hooks_done {
@@ -274,10 +284,13 @@ impl Reconciler {
                 }
             }
             let mut next = self.look(settings, &snapshots);
+            if let Some(undone) = next.plan.as_ref().filter(|_| round == 0) {
+                drift.extend(undone_since(&done, undone));
+            }
             problems.append(&mut next.problems);
             look = next;
-            if failed && done.is_empty() {
-                break; // nothing could be done; a second round would fail the same
+            if applied.is_final || (failed && done.is_empty()) {
+                break; // a second round would end the same
             }
         }
         if let (Some(plan), Some(observed)) = (&look.plan, &look.observed) {
@@ -287,10 +300,7 @@ impl Reconciler {
         problems.retain(|problem| seen.insert((problem.kind, problem.text.clone())));
         look.problems = problems;
         let mut report = self.report(&look, settings);
-        let outcome = match (
-            report.converged,
-            done.iter().any(|action| !matches!(action, nodetrust_core::plan::Action::RecordLedger)),
-        ) {
+        let outcome = match (report.converged, done.iter().any(|action| !matches!(action, Action::RecordLedger))) {
             (false, _) => Outcome::Failed,
             (true, true) => Outcome::Changed,
             (true, false) => Outcome::Unchanged,
@@ -305,7 +315,11 @@ impl Reconciler {
             actions: done,
         });
         note_cycle(&mut lock, &report);
-        self.result(report, &look, settings, trigger, outcome, duration, extract, drift)
+        if outcome == Outcome::Failed {
+            drift.clear(); // nothing was repaired
+        }
+        let result = self.result(report, &look, settings, trigger, outcome, duration, extract, drift);
+        CycleResult { unsettled: !settled, ..result }
     }
 
     /// Removes all that is ours, and proves it.
@@ -323,7 +337,13 @@ impl Reconciler {
         for _ in 0..ROUNDS {
             let mut look = self.look(&empty, &[]);
             problems.append(&mut look.problems);
-            let Some(observed) = &look.observed else { break };
+            let Some(observed) = &look.observed else {
+                if let Err(unsupported) = &look.detection.family {
+                    let text = format!("what is ours cannot be found without the trust store: {}", unsupported.reason);
+                    problems.push(Problem::new(ProblemKind::UnsupportedStore, text, unsupported.advice.clone()));
+                }
+                break;
+            };
             let plan = plan_uninstall(observed, &look.ledger);
             if !plan.changes_host() {
                 break;
@@ -334,7 +354,7 @@ impl Reconciler {
             let failed = applied.problems.iter().any(|problem| problem.kind.is_failure());
             problems.extend(applied.problems);
             await_other_runs(&self.root, observed.store);
-            if let Ok(after) = observe(&self.root, observed.store, &mut self.cache) {
+            if let Ok(after) = observe(&self.root, observed.store, &look.ledger.foreign, &mut self.cache) {
                 let wrong = verify(&plan, &after);
                 let mut ledger = settle(&plan, &after, !failed, look.now.wall);
                 if applied.hooks_done {
@@ -372,26 +392,24 @@ impl Reconciler {
         self.root.remove_file(lock::PATH)
     }
 
-    /// Sources that have changed since the last cycle must hold still for `settle` before they count. At the start and for
-    /// commands they count as they are.
-    fn read_sources(&mut self, settings: &Settings, trigger: Trigger) -> Vec<Snapshot> {
-        let mut snapshots = self.reader.read(settings);
-        let mut said = state_of(&snapshots);
-        let first = self.said.is_none() || matches!(trigger, Trigger::Start | Trigger::Command | Trigger::Config);
-        // after a source's event the agent has waited for `settle` already
-        if !first && trigger != Trigger::Source && self.said.as_ref() != Some(&said) {
-            for _ in 0..SETTLE_TRIES {
-                thread::sleep(settings.settle);
-                snapshots = self.reader.read(settings);
-                let again = state_of(&snapshots);
-                if again == said {
-                    break;
-                }
-                said = again;
+    /// Reads the sources. One that has changed since the last cycle must be seen unchanged a second time, `settle` later, before
+    /// it counts; until then what was read before does, and the answer is false. After a source's event the agent has waited
+    /// already, and at the start and for commands sources count as they are.
+    fn read_sources(&mut self, settings: &Settings, trigger: Trigger) -> (Vec<Snapshot>, bool) {
+        let snapshots = self.reader.read(settings);
+        let said = state_of(&snapshots);
+        let at_once = matches!(trigger, Trigger::Start | Trigger::Command | Trigger::Config | Trigger::Source);
+        let seen_twice = self.candidate.take().is_some_and(|candidate| candidate == said);
+        match &self.followed {
+            Some((followed, known)) if !at_once && !seen_twice && *known != said => {
+                self.candidate = Some(said);
+                (followed.clone(), false)
+            }
+            _ => {
+                self.followed = Some((snapshots.clone(), said));
+                (snapshots, true)
             }
         }
-        self.said = Some(said);
-        snapshots
     }
 
     /// Looks at the host, and thinks.
@@ -421,7 +439,7 @@ impl Reconciler {
             }
         };
         let observed = match detection.family {
-            Ok(family) => observe(&self.root, family.store(), &mut self.cache)
+            Ok(family) => observe(&self.root, family.store(), &ledger.foreign, &mut self.cache)
                 .map_err(|error| {
                     problems.push(Problem::new(
                         ProblemKind::Observe,
@@ -491,7 +509,7 @@ impl Reconciler {
                 .min()
         });
         let watch = look.observed.as_ref().map(|observed| self.watch_list(observed)).unwrap_or_default();
-        CycleResult { report, trigger, outcome, duration, extract, drift, next_grace, watch }
+        CycleResult { report, trigger, outcome, duration, extract, drift, next_grace, unsettled: false, watch }
     }
 
     /// Where drift would show.
@@ -506,12 +524,12 @@ impl Reconciler {
     fn without_lock(
         &mut self,
         settings: &Settings,
-        snapshots: &[Snapshot],
         trigger: Trigger,
         started: Instant,
         error: &std::io::Error,
     ) -> CycleResult {
-        let look = self.look(settings, snapshots);
+        let snapshots = self.reader.read(settings);
+        let look = self.look(settings, &snapshots);
         let mut report = self.report(&look, settings);
         report.add_problem(lock_problem(error));
         self.result(report, &look, settings, trigger, Outcome::Failed, started.elapsed(), None, BTreeSet::new())
@@ -528,6 +546,22 @@ impl Reconciler {
         }
         problem
     }
+}
+
+/// What somebody has undone while the cycle was running. The ledger cannot tell, since the change is still pending; that the
+/// same file must be written again can.
+fn undone_since(done: &[Action], next: &Plan) -> BTreeSet<Drift> {
+    let was_written = |name: &str| done.iter().any(|a| matches!(a, Action::WriteAnchor { file, .. } if file == name));
+    let again = next.actions.iter().filter_map(|action| match action {
+        Action::WriteAnchor { file, why, .. } if was_written(file) => Some(*why),
+        _ => None,
+    });
+    again
+        .map(|why| match why {
+            WriteReason::Altered => Drift::AnchorAltered,
+            WriteReason::Missing | WriteReason::New => Drift::AnchorDeleted,
+        })
+        .collect()
 }
 
 fn damaged_problem(why: &str) -> Problem {

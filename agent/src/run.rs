@@ -44,6 +44,8 @@ const SHUTDOWN: Duration = Duration::from_secs(20);
 /// # Errors
 /// If the host root cannot be opened or the address cannot be bound.
 pub fn run(settings: Settings, config: PathBuf, host_root: &Path) -> anyhow::Result<()> {
+    // a relative path has no directory that could be watched
+    let config = std::path::absolute(&config).unwrap_or(config);
     let reconciler = Reconciler::new(host_root)
         .with_context(|| format!("failed to open the host root `{}`", host_root.display()))?;
     let runtime =
@@ -79,7 +81,8 @@ async fn agent(mut settings: Arc<Settings>, config: PathBuf, reconciler: Reconci
     tracing::info!(version = env!("CARGO_PKG_VERSION"), http = %settings.http.address, config = %config.display(), "agent started");
     loop {
         if let Some(trigger) = pace.due() {
-            if matches!(trigger, Trigger::Config) {
+            // also at each slow look, should an event have been missed
+            if matches!(trigger, Trigger::Config | Trigger::Resync | Trigger::Retry) {
                 reload(&mut settings, &config, &mut config_error, &mut pace);
             }
             if jobs.send(Job { settings: settings.clone(), trigger }).is_err() {
@@ -104,7 +107,7 @@ async fn agent(mut settings: Arc<Settings>, config: PathBuf, reconciler: Reconci
                 publish.send_replace(Some(Arc::new(result.report)));
             },
             () = sleep_until(pace.wake()), if !pace.running => {}
-            _ = hangup.recv() => pace.now(Trigger::Config),
+            _ = hangup.recv() => pace.hint(&BTreeSet::from([Trigger::Config])),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -145,9 +148,12 @@ fn reload(settings: &mut Arc<Settings>, config: &Path, error: &mut Option<Proble
             warn_without_effect(settings);
         }
         Err(bad) => {
-            tracing::error!(error = %bad, "the configuration is invalid; the old one stays in force");
             let next = "correct the configuration; until then the last good one is followed";
-            *error = Some(Problem::new(ProblemKind::Config, bad.to_string(), next));
+            let problem = Problem::new(ProblemKind::Config, bad.to_string(), next);
+            if error.as_ref() != Some(&problem) {
+                tracing::error!(error = %bad, "the configuration is invalid; the old one stays in force");
+            }
+            *error = Some(problem);
         }
     }
 }
@@ -247,8 +253,12 @@ impl Pace {
     /// When hints have settled.
     fn settled(&self) -> Option<Instant> {
         let (first, last) = (self.first_hint?, self.last_hint?);
-        let settle =
-            if self.is_fight() && !self.hints.contains(&Trigger::Source) { self.fight_pause() } else { self.settle };
+        let only_drift = self.hints.iter().all(|hint| *hint == Trigger::Drift);
+        if only_drift && self.failures > 0 {
+            // a cycle that fails leaves traces of its own in the store: they must not shorten the pause before the next try
+            return Some((last + self.settle).max(self.next.0));
+        }
+        let settle = if only_drift && self.is_fight() { self.fight_pause() } else { self.settle };
         Some((last + settle).min(first + settle.saturating_mul(MAX_SETTLES)))
     }
 
@@ -290,6 +300,9 @@ impl Pace {
             if ends < self.next.0 {
                 self.next = (ends, Trigger::Grace);
             }
+        }
+        if result.unsettled && now + self.settle < self.next.0 {
+            self.next = (now + self.settle, Trigger::Resync);
         }
         if result.outcome == Outcome::Failed {
             let pause = FIRST_RETRY.saturating_mul(2u32.saturating_pow(self.failures.min(16))).min(self.resync);

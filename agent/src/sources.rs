@@ -14,7 +14,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{OFlag, open, openat},
+    fcntl::{OFlag, open, openat, readlinkat},
     sys::stat::Mode,
 };
 use nodetrust_core::{
@@ -31,6 +31,8 @@ use crate::{
 
 /// Files that are read in one directory.
 const MAX_FILES: usize = 10_000;
+/// How often a volume is read anew because it was swapped meanwhile.
+const MAX_SWAPS: usize = 100;
 
 /// Reads sources, and remembers what their files held.
 #[derive(Debug, Default)]
@@ -77,17 +79,35 @@ impl SourceReader {
         before: &HashMap<(PathBuf, [u8; 32]), Arc<Part>>,
     ) -> io::Result<Vec<Arc<Part>>> {
         let fd = open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())?;
-        let mut parts = Vec::new();
         if kind_of(&fd)? != Kind::Directory {
+            let mut parts = Vec::new();
             self.add(path, fd, before, &mut parts)?;
             return Ok(parts);
         }
-        // one generation of a kubelet volume; a plain directory has no such link
-        let dir = match openat(&fd, "..data", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()) {
-            Ok(data) => data,
-            Err(Errno::ENOENT | Errno::ENOTDIR) => fd,
-            Err(error) => return Err(error.into()),
-        };
+        // One generation of a kubelet volume; a plain directory has no such link. The old generation is removed after the swap, so
+        // what was read while the link changed may be a part only.
+        for _ in 0..MAX_SWAPS {
+            let generation = readlinkat(&fd, "..data").ok();
+            let data = openat(&fd, "..data", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+            let read = match data {
+                Ok(dir) => self.read_directory(path, dir, before),
+                Err(Errno::ENOENT | Errno::ENOTDIR) => self.read_directory(path, fd.try_clone()?, before),
+                Err(error) => Err(error.into()),
+            };
+            if readlinkat(&fd, "..data").ok() == generation {
+                return read;
+            }
+        }
+        Err(io::Error::other("it changes faster than it can be read"))
+    }
+
+    fn read_directory(
+        &mut self,
+        path: &Path,
+        dir: OwnedFd,
+        before: &HashMap<(PathBuf, [u8; 32]), Arc<Part>>,
+    ) -> io::Result<Vec<Arc<Part>>> {
+        let mut parts = Vec::new();
         let names = list_directory(dir.as_fd().try_clone_to_owned()?)?;
         if names.len() > MAX_FILES {
             return Err(io::Error::other(format!("{} files are more than the limit of {MAX_FILES}", names.len())));
@@ -141,8 +161,11 @@ impl SourceReader {
     }
 }
 
+/// What each source says, in a form that compares.
+pub type Said = BTreeMap<String, Vec<String>>;
+
 /// What a set of snapshots says, for telling whether a source is still changing. Order of files does not matter.
-pub fn state_of(snapshots: &[Snapshot]) -> BTreeMap<String, Vec<String>> {
+pub fn state_of(snapshots: &[Snapshot]) -> Said {
     snapshots
         .iter()
         .map(|snapshot| {

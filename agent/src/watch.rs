@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -24,11 +25,12 @@ use crate::reconcile::Trigger;
 pub struct Watcher {
     inotify: Arc<Inotify>,
     events: UnboundedReceiver<Event>,
-    watched: BTreeMap<PathBuf, (WatchDescriptor, Trigger)>,
+    /// what to conclude from an event in a directory: with a name, only if the event is about that name
+    watched: BTreeMap<WatchDescriptor, BTreeSet<(Option<OsString>, Trigger)>>,
 }
 
-/// Something happened in a directory; None if the kernel lost count of what.
-type Event = Option<WatchDescriptor>;
+/// Something happened to a name in a directory; None if the kernel lost count of what.
+type Event = Option<(WatchDescriptor, Option<OsString>)>;
 
 impl Watcher {
     /// A watcher of nothing. A thread of its own waits for the kernel.
@@ -43,17 +45,38 @@ impl Watcher {
         Ok(Self { inotify, events, watched: BTreeMap::new() })
     }
 
-    /// Watches exactly these directories from now on. One that does not exist is stood in for by the nearest one above it, so
-    /// that its appearance is noticed. A directory that was replaced under its name is watched anew.
+    /// Watches exactly these directories from now on. One that does not exist is stood in for by the nearest one above it, where
+    /// only the appearance of what is missing counts. A directory that was replaced under its name is watched anew.
     pub fn watch(&mut self, wanted: &[(PathBuf, Trigger)]) {
-        let mut now = BTreeMap::new();
+        let mut dirs: BTreeMap<&Path, BTreeSet<(Option<OsString>, Trigger)>> = BTreeMap::new();
         for (path, trigger) in wanted {
-            if let Some((path, descriptor)) = self.add(path) {
-                now.insert(path, (descriptor, *trigger));
+            let Some(dir) = path.ancestors().find(|dir| dir.is_dir()) else { continue };
+            let missing = path.strip_prefix(dir).ok().and_then(|rest| rest.components().next());
+            let name = missing.map(|name| name.as_os_str().to_owned());
+            dirs.entry(dir).or_default().insert((name, *trigger));
+        }
+        let mut now: BTreeMap<WatchDescriptor, BTreeSet<(Option<OsString>, Trigger)>> = BTreeMap::new();
+        for (dir, reasons) in dirs {
+            let appears = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+            let changes = appears
+                | AddWatchFlags::IN_DELETE
+                | AddWatchFlags::IN_MODIFY
+                | AddWatchFlags::IN_ATTRIB
+                | AddWatchFlags::IN_CLOSE_WRITE
+                | AddWatchFlags::IN_MOVED_FROM
+                | AddWatchFlags::IN_DELETE_SELF
+                | AddWatchFlags::IN_MOVE_SELF;
+            let stands_in = reasons.iter().all(|(name, _)| name.is_some());
+            let mask = if stands_in { appears } else { changes };
+            match self.inotify.add_watch(dir, mask | AddWatchFlags::IN_ONLYDIR) {
+                Ok(descriptor) => now.entry(descriptor).or_default().extend(reasons),
+                Err(Errno::ENOENT | Errno::ENOTDIR) => {} // gone again
+                Err(error) => {
+                    tracing::warn!(path = %dir.display(), %error, "cannot watch; changes are noticed at the next resync");
+                }
             }
         }
-        let kept: BTreeSet<WatchDescriptor> = now.values().map(|(descriptor, _)| *descriptor).collect();
-        for (descriptor, _) in self.watched.values().filter(|(descriptor, _)| !kept.contains(descriptor)) {
+        for descriptor in self.watched.keys().filter(|descriptor| !now.contains_key(descriptor)) {
             // a watch whose directory is gone has ended by itself
             let _ = self.inotify.rm_watch(*descriptor);
         }
@@ -67,47 +90,33 @@ impl Watcher {
             while let Ok(event) = self.events.try_recv() {
                 events.insert(event);
             }
-            let concerns = |wd: &WatchDescriptor| events.contains(&None) || events.contains(&Some(*wd));
-            let triggers: BTreeSet<Trigger> =
-                self.watched.values().filter(|(wd, _)| concerns(wd)).map(|(_, trigger)| *trigger).collect();
+            let triggers: BTreeSet<Trigger> = events.iter().flat_map(|event| self.conclude(event)).collect();
             if !triggers.is_empty() {
                 return Some(triggers);
             }
         }
     }
 
-    fn add(&self, path: &Path) -> Option<(PathBuf, WatchDescriptor)> {
-        let mask = AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_DELETE
-            | AddWatchFlags::IN_MODIFY
-            | AddWatchFlags::IN_ATTRIB
-            | AddWatchFlags::IN_CLOSE_WRITE
-            | AddWatchFlags::IN_MOVED_FROM
-            | AddWatchFlags::IN_MOVED_TO
-            | AddWatchFlags::IN_DELETE_SELF
-            | AddWatchFlags::IN_MOVE_SELF;
-        for dir in path.ancestors() {
-            match self.inotify.add_watch(dir, mask | AddWatchFlags::IN_ONLYDIR) {
-                Ok(descriptor) => return Some((dir.to_owned(), descriptor)),
-                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
-                Err(error) => {
-                    tracing::warn!(path = %dir.display(), %error, "cannot watch; changes are noticed at the next resync");
-                    return None;
-                }
+    fn conclude(&self, event: &Event) -> BTreeSet<Trigger> {
+        match event {
+            None => self.watched.values().flatten().map(|(_, trigger)| *trigger).collect(),
+            Some((descriptor, name)) => {
+                let reasons = self.watched.get(descriptor).into_iter().flatten();
+                let fits = |wanted: &Option<OsString>| wanted.is_none() || wanted == name;
+                reasons.filter(|(wanted, _)| fits(wanted)).map(|(_, trigger)| *trigger).collect()
             }
         }
-        None
     }
 }
 
-/// Passes the kernel's events on, one for each directory that a batch is about.
+/// Passes the kernel's events on, one for each name that a batch is about.
 fn read(inotify: &Inotify, sender: &UnboundedSender<Event>) {
     loop {
         match inotify.read_events() {
             Ok(batch) => {
                 let lost = |mask: AddWatchFlags| mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
                 let events: BTreeSet<Event> =
-                    batch.iter().map(|event| (!lost(event.mask)).then_some(event.wd)).collect();
+                    batch.into_iter().map(|event| (!lost(event.mask)).then_some((event.wd, event.name))).collect();
                 if events.into_iter().any(|event| sender.send(event).is_err()) {
                     return; // the agent stops
                 }

@@ -1,6 +1,6 @@
 //! Tests of the whole program. One binary, one module a subject.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod support;
 
@@ -10,3 +10,21 @@ mod roots;
 mod families;
 // certificates from elsewhere, with OpenSSL as the judge
 mod corpus;
+
+// the agent: healing, fights, restarts, reload, silent sources, commands beside it
+mod agent;
+
+// kill -9 of the agent and of the tool at any moment
+mod crash;
+
+// somebody else runs the tool all the time
+mod race;
+
+// sources as they are in clusters: kubelet volumes, Secrets, shuffled bundles, odd files
+mod sources;
+
+// /metrics in both formats, golden and valid
+mod metrics;
+
+// every path, refusals, slow clients, HTTPS
+mod http;

@@ -161,7 +161,8 @@ pub fn scan(bytes: &[u8]) -> Scan {
         scan.fault(1, Reason::NotPemOrDer, "the text is UTF-16; save it as ASCII or UTF-8");
         return scan;
     }
-    if bytes[0] == 0x30 {
+    // a DER SEQUENCE; the text of a PEM file may begin with the same byte, the digit 0
+    if bytes[0] == 0x30 && (bytes.get(1).is_some_and(|length| length & 0x80 != 0) || first_integer(bytes).is_some()) {
         scan_der(bytes, &mut scan);
         return scan;
     }

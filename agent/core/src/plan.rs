@@ -24,6 +24,9 @@ use crate::{
     store::{ExtractMode, Tool},
 };
 
+/// Seconds for which a removed anchor is remembered: far longer than any run of a tool.
+pub const REMEMBER_GONE: u64 = 600;
+
 /// One thing to do on a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "action", rename_all = "kebab-case")]
@@ -120,6 +123,8 @@ pub enum ExtractReason {
     BundleRepeats,
     /// The bundle holds a private key whose file is gone.
     KeyInBundle,
+    /// The bundle lacks certificates that are not ours and whose sources are still there.
+    ForeignMissing,
 }
 
 /// What is not done although it would be due.
@@ -193,16 +198,20 @@ impl Plan {
         if before.pending {
             return kinds;
         }
+        // what this plan itself takes out is still in the bundle, and nobody has put it there
+        let removes = self.actions.iter().any(|action| matches!(action, Action::RemoveAnchor { .. }));
         for action in &self.actions {
             match action {
                 Action::WriteAnchor { why: WriteReason::Missing, .. } => kinds.extend([Drift::AnchorDeleted]),
                 Action::WriteAnchor { why: WriteReason::Altered, .. } => kinds.extend([Drift::AnchorAltered]),
                 Action::Extract { why, .. } => kinds.extend(why.iter().filter_map(|why| match why {
+                    ExtractReason::RemovedStillInBundle if removes => None,
                     ExtractReason::BundleMissing
                     | ExtractReason::AnchorNotInBundle
                     | ExtractReason::RemovedStillInBundle
                     | ExtractReason::BundleBroken
                     | ExtractReason::BundleRepeats
+                    | ExtractReason::ForeignMissing
                     | ExtractReason::KeyInBundle => Some(Drift::Bundle),
                     ExtractReason::LinkMissing => Some(Drift::Link),
                     ExtractReason::AnchorsChange | ExtractReason::Unfinished => None,
@@ -229,12 +238,14 @@ pub fn plan(resolved: &Resolved, observed: &Observed, ledger: &Ledger, policy: &
     let mut next = ledger.clone();
     next.version = crate::state::LEDGER_VERSION;
     next.family = Some(observed.store.family);
+    next.removal_grace = Some(policy.removal_grace);
+    forget_gone(&mut next, observed, now.wall);
     next.sources = source::remember(resolved, ledger, now.wall);
     let targets = decide_states(resolved, observed, policy, now, &mut next);
     act(observed, ledger, next, targets, RemoveReason::GraceOver)
 }
 
-/// The plan that removes all that is ours. The ledger that remains is blank.
+/// The plan that removes all that is ours. What remains in the ledger is gone from the host; the file itself may go then.
 pub fn plan_uninstall(observed: &Observed, ledger: &Ledger) -> Plan {
     let mut next = ledger.clone();
     next.version = crate::state::LEDGER_VERSION;
@@ -277,20 +288,46 @@ pub fn settle(plan: &Plan, after: &Observed, carried_out: bool, now: i64) -> Led
         entry.shared |= second_run && !own.contains(fingerprint);
         unfinished |= !entry.shared;
     }
-    ledger.anchors.retain(|fingerprint, _| {
+    for (fingerprint, entry) in &mut ledger.anchors {
         let gone = plan.retired.contains(fingerprint)
             && !own.contains(fingerprint)
             && after.effective.present
             && !trusted.contains(fingerprint);
-        changed |= gone;
-        !gone
-    });
+        if gone && entry.gone.is_none() {
+            entry.gone = Some(now);
+            entry.settled = false;
+            changed = true;
+        }
+    }
+    if after.effective.present && carried_out && after.lost.is_empty() && !ledger.is_blank() {
+        ledger.foreign = foreign_in_bundle(after, &ledger);
+        ledger.repeated = if had_extract { Some(after.effective.repeated()) } else { ledger.repeated };
+    }
     ledger.pending &= unfinished;
     if changed {
         // what was read back counts, also when something else is still wrong: it is not seen as a change a second time
         ledger.changed = Some(now);
     }
     ledger
+}
+
+/// Certificates in the bundle that are not ours.
+fn foreign_in_bundle(observed: &Observed, ledger: &Ledger) -> BTreeSet<Fingerprint> {
+    let ours = |fingerprint: &&Fingerprint| ledger.anchors.get(fingerprint).is_some_and(|entry| !entry.shared);
+    observed.effective.set.iter().filter(|fingerprint| !ours(fingerprint)).copied().collect()
+}
+
+/// Removed anchors are forgotten when they have stayed away long enough, and found again when they are back. What others
+/// add to the bundle and take from it, with its source, is followed.
+fn forget_gone(ledger: &mut Ledger, observed: &Observed, now: i64) {
+    ledger.anchors.retain(|fingerprint, entry| {
+        let back = observed.effective.set.contains(fingerprint);
+        let long_ago = entry.gone.is_some_and(|gone| now.abs_diff(gone) >= REMEMBER_GONE);
+        back || !long_ago
+    });
+    if observed.effective.present && observed.lost.is_empty() && !ledger.is_blank() {
+        ledger.foreign = foreign_in_bundle(observed, ledger);
+    }
 }
 
 /// Brings the ledger's anchors to their new states and returns those that are to be trusted.
@@ -318,6 +355,7 @@ fn decide_states(
         }
         entry.state = AnchorState::Desired;
         entry.left = None;
+        entry.gone = None;
         targets.insert(*fingerprint, Target { anchor: wanted.anchor.clone(), state: AnchorState::Desired });
     }
     let mut lost = Vec::new();
@@ -502,7 +540,8 @@ fn extract_reasons(
         add(observed.unlinked.iter().any(|fingerprint| targets.contains_key(fingerprint)), ExtractReason::LinkMissing);
         let broken_by_others = observed.foreign.iter().any(|file| matches!(file.hazard, Some(Hazard::Broken(_))));
         add(!effective.faults.is_empty() && !broken_by_others, ExtractReason::BundleBroken);
-        let doubled = effective.repeated() > foreign_repeats(observed);
+        let doubled = effective.repeated() > ledger.repeated.unwrap_or(0).max(foreign_repeats(observed));
+        add(!observed.lost.is_empty(), ExtractReason::ForeignMissing);
         add(doubled, ExtractReason::BundleRepeats);
         let key_by_others = observed.foreign.iter().any(|file| matches!(file.hazard, Some(Hazard::PrivateKey(_))));
         add(effective.private_key && !key_by_others, ExtractReason::KeyInBundle);
@@ -602,6 +641,7 @@ impl fmt::Display for ExtractReason {
             Self::BundleBroken => "OpenSSL cannot load the bundle",
             Self::BundleRepeats => "the bundle repeats certificates",
             Self::KeyInBundle => "the bundle holds a private key",
+            Self::ForeignMissing => "the bundle has lost certificates that are not ours",
         })
     }
 }

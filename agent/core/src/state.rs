@@ -41,10 +41,12 @@ impl Moment {
         if self.boot_id == since.boot_id {
             return self.boottime.saturating_sub(since.boottime);
         }
+        // a node that is a container has a boot id of its own over the kernel's clock: then that clock has not begun anew
+        let sure = if self.boottime < since.boottime { self.boottime } else { 0 };
         if self.wall < latest {
-            return self.boottime;
+            return sure;
         }
-        u64::try_from(self.wall.saturating_sub(since.wall)).unwrap_or(0).max(self.boottime)
+        u64::try_from(self.wall.saturating_sub(since.wall)).unwrap_or(0).max(sure)
     }
 }
 
@@ -101,6 +103,15 @@ pub struct Ledger {
     /// Changes that the store's hooks have not been told of: true for an addition.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hooks: BTreeMap<Fingerprint, bool>,
+    /// The bundle's certificates that are not ours, as the last good look found them: what must not get lost.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub foreign: BTreeSet<Fingerprint>,
+    /// Repetitions in the bundle after our last run of the tool: they come from the distribution's own sources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeated: Option<usize>,
+    /// The grace time in force, in seconds, for whoever looks without the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removal_grace: Option<u64>,
     /// Wall clock of the last verified change of the set that is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<i64>,
@@ -123,6 +134,10 @@ pub struct LedgerAnchor {
     /// It has been seen in the extracted bundle since we installed it.
     #[serde(default)]
     pub settled: bool,
+    /// Since when it is gone from host and bundle. It is remembered for a while: a run of the tool that began before our
+    /// removal may bring it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<i64>,
     /// Somebody else's copy keeps it in the bundle: it was there before us, or stayed after our file was removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
@@ -179,7 +194,14 @@ impl Ledger {
 impl LedgerAnchor {
     /// A new entry for an anchor.
     pub fn new(anchor: &Anchor, state: AnchorState) -> Self {
-        Self { state, der: data_encoding::BASE64.encode(anchor.der()), left: None, settled: false, shared: false }
+        Self {
+            state,
+            der: data_encoding::BASE64.encode(anchor.der()),
+            left: None,
+            settled: false,
+            gone: None,
+            shared: false,
+        }
     }
 
     /// The certificate; None if the entry was damaged by hand.
@@ -207,6 +229,8 @@ pub struct Observed {
     pub effective: Effective,
     /// Anchors of ours in the bundle for which OpenSSL's directory has no link.
     pub unlinked: BTreeSet<Fingerprint>,
+    /// Certificates that are not ours, were in the bundle at the last good look, and are not now, though their sources are.
+    pub lost: BTreeSet<Fingerprint>,
     /// The container runtime. Nothing looks at it yet.
     pub runtime: Option<Runtime>,
 }

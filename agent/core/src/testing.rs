@@ -91,6 +91,7 @@ pub(crate) fn host(family: Family, ours: &[&Arc<Anchor>]) -> Observed {
         stale_temp: None,
         effective: Effective { present: true, count: set.len(), set, ..Effective::default() },
         unlinked: BTreeSet::new(),
+        lost: BTreeSet::new(),
         runtime: None,
     }
 }

@@ -179,6 +179,14 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
             format!("OpenSSL cannot load {}: line {}: {}; Go still reads it", store.bundle, fault.line, fault.detail);
         problems.push(Problem::new(ProblemKind::BundleBroken, text, next));
     }
+    if !observed.lost.is_empty() {
+        let text = format!(
+            "{} lacks {} certificates that are not ours and whose sources are still there",
+            store.bundle,
+            observed.lost.len()
+        );
+        problems.push(Problem::new(ProblemKind::ForeignLost, text, ""));
+    }
     if effective.private_key {
         let culprit = observed.foreign.iter().find(|file| matches!(file.hazard, Some(Hazard::PrivateKey(_))));
         let next = match culprit {

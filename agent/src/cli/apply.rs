@@ -12,7 +12,7 @@ pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
     }
     let result = Reconciler::new(&context.host_root)?.cycle(&settings, Trigger::Command);
     context.print(&result.report, |style| table::applied(&result.report, style))?;
-    Ok(match (result.report.converged, result.report.has_findings()) {
+    Ok(match (result.report.converged, result.report.has_findings() || !result.report.problems.is_empty()) {
         (false, _) => FAILURE,
         (true, true) => FINDINGS,
         (true, false) => OK,

@@ -16,6 +16,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
+use nodetrust_core::verify::{Problem, ProblemKind};
 use serde::Serialize;
 
 use crate::config::{DEFAULT_PATH, Settings};
@@ -136,6 +137,17 @@ impl Context {
             Ok(settings) => Ok(Some(settings)),
             Err(error) if error.missing && self.config.is_none() => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The configuration for commands that must work on a broken one too; what is wrong with it is a problem for the report.
+    fn settings_or_problem(&self) -> (Option<Settings>, Option<Problem>) {
+        match self.settings_if_any() {
+            Ok(settings) => (settings, None),
+            Err(error) => {
+                let next = "correct the configuration; a running agent follows the last good one";
+                (None, Some(Problem::new(ProblemKind::Config, format!("{error:#}"), next)))
+            }
         }
     }
 

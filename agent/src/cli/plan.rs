@@ -1,12 +1,15 @@
 //! `nodetrust plan`: what `apply` would do.
 
-use super::{Context, FAILURE, FINDINGS, OK, table};
+use super::{Context, FAILURE, FINDINGS, OK, complain, table};
 use crate::reconcile::Reconciler;
 
 pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
     let settings = context.settings()?;
     let report = Reconciler::new(&context.host_root)?.inspect(&settings);
     context.print(&report.pending, |style| table::plan(&report, style))?;
+    for problem in report.problems.iter().filter(|_| report.pending.is_empty()) {
+        complain(&problem.text); // the list of actions alone would say that all is well
+    }
     let blocked = report.pending.is_empty() && report.problems.iter().any(|problem| problem.kind.is_failure());
     Ok(match (report.pending.is_empty(), blocked) {
         (_, true) => FAILURE,

@@ -5,10 +5,14 @@ use crate::reconcile::Reconciler;
 
 pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
     let mut reconciler = Reconciler::new(&context.host_root)?;
-    let report = match context.settings_if_any()? {
+    let (settings, problem) = context.settings_or_problem();
+    let mut report = match settings {
         Some(settings) => reconciler.inspect(&settings),
         None => reconciler.inspect_by_ledger(),
     };
+    if let Some(problem) = problem {
+        report.add_problem(problem);
+    }
     context.print(&report, |style| table::status(&report, style))?;
     Ok(if report.is_healthy() { OK } else { FINDINGS })
 }

@@ -14,6 +14,8 @@ pub const PATH: &str = "/var/lib/nodetrust/ledger.json";
 pub const DAMAGED: &str = "ledger.json.damaged";
 /// Temporary files of the store's tool, under the lock.
 pub const TEMP: &str = "/var/lib/nodetrust/tmp";
+/// The ledger's own temporary file.
+pub const TEMP_FILE: &str = "/var/lib/nodetrust/.ledger.json.tmp";
 const TEMP_NAME: &str = ".ledger.json.tmp";
 /// 10,000 anchors are about 20 MB.
 const LIMIT: u64 = 64 << 20;
@@ -64,8 +66,8 @@ pub fn write(root: &HostRoot, ledger: &Ledger) -> io::Result<()> {
 pub fn remove(root: &HostRoot) -> io::Result<()> {
     root.remove_file(PATH)?;
     root.remove_file(format!("{DIR}/{DAMAGED}"))?;
-    root.remove_file(format!("{DIR}/{TEMP_NAME}"))?;
-    root.remove_flat_dir(TEMP)?;
+    root.remove_file(TEMP_FILE)?;
+    root.remove_tree(TEMP)?;
     match root.remove_dir(DIR) {
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
         result => result,

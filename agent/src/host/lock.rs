@@ -39,7 +39,8 @@ impl HostLock {
         let mut file = root.open_lock(PATH)?;
         loop {
             file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Self(lock)),
+                Ok(lock) if root.is_same_file(PATH, &lock) => return Ok(Self(lock)),
+                Ok(_) => root.open_lock(PATH)?, // `uninstall` has removed it meanwhile: a lock without a name locks nobody out
                 Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < end => file,
                 Err((_, Errno::EWOULDBLOCK)) => return Err(io::ErrorKind::TimedOut.into()),
                 Err((_, error)) => return Err(error.into()),

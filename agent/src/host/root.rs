@@ -27,6 +27,9 @@ use nix::{
 /// Links that are followed on one path before it counts as a loop, as in the kernel.
 const MAX_LINKS: usize = 40;
 
+/// Levels of a tree that is removed.
+const MAX_DEPTH: usize = 16;
+
 /// A handle on the host's `/`.
 #[derive(Debug)]
 pub struct HostRoot {
@@ -152,6 +155,13 @@ impl HostRoot {
         Ok(openat(&parent, name.as_os_str(), flags, Mode::from_bits_truncate(0o600))?.into())
     }
 
+    /// Whether a path still is this open file.
+    pub fn is_same_file(&self, path: impl AsRef<Path>, file: &File) -> bool {
+        let there = self.resolve(path.as_ref(), OFlag::O_PATH | OFlag::O_CLOEXEC).ok().and_then(|fd| fstat(&fd).ok());
+        let here = fstat(file).ok();
+        there.zip(here).is_some_and(|(there, here)| (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino))
+    }
+
     /// Opens a file that exists, for reading.
     ///
     /// # Errors
@@ -259,14 +269,21 @@ impl HostRoot {
         sync(parent)
     }
 
-    /// Removes a directory of files, one level deep.
+    /// Removes a directory of ours with all that tools have left in it. Links are removed, not followed.
     ///
     /// # Errors
-    /// As `unlink(2)` and `rmdir(2)`.
-    pub fn remove_flat_dir(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        let path = path.as_ref();
-        for (name, _) in self.list(path)?.unwrap_or_default() {
-            self.remove_file(path.join(name))?;
+    /// As `unlink(2)` and `rmdir(2)`; `ELOOP` if it is deeper than anything that a tool makes.
+    pub fn remove_tree(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        self.remove_below(path.as_ref(), MAX_DEPTH)
+    }
+
+    fn remove_below(&self, path: &Path, depth: usize) -> io::Result<()> {
+        let depth = depth.checked_sub(1).ok_or(Errno::ELOOP)?;
+        for (name, meta) in self.list(path)?.unwrap_or_default() {
+            match meta.kind {
+                Kind::Directory => self.remove_below(&path.join(name), depth)?,
+                Kind::File | Kind::Link | Kind::Other => self.remove_file(path.join(name))?,
+            }
         }
         self.remove_dir(path)
     }

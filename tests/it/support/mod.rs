@@ -2,6 +2,8 @@
 
 pub mod node;
 pub mod pki;
+pub mod process;
+pub mod watchman;
 
 use std::{
     fmt::Debug,

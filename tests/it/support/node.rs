@@ -144,7 +144,8 @@ impl Node {
         must("an overlay", mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str())));
         must("/proc", mount(Some("proc"), &root.join("proc"), Some("proc"), MsFlags::empty(), none));
         must("/dev", mount(Some("/dev"), &root.join("dev"), none, MsFlags::MS_BIND | MsFlags::MS_REC, none));
-        let config = base.path().join("config.yaml");
+        // its own directory, since the agent watches it: the log beside it would be a reason for a cycle
+        let config = at("config").join("config.yaml");
         let node = Self { kind, root, source, config, base };
         node.configure(more);
         node
@@ -336,6 +337,11 @@ impl Agent {
     /// Its process id.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
+    }
+
+    /// The port that it serves HTTP on.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// GET: status and body; None if nobody answers.

@@ -1,0 +1,273 @@
+//! HTTP: what is served, what is refused, and that no client can hold the agent up.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::{
+    agent::fast,
+    support::{
+        node::{Agent, Kind, Node},
+        pki::Ca,
+        wait_for,
+    },
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Status, head and body of one exchange.
+struct Answer {
+    code: u16,
+    head: String,
+    body: String,
+}
+
+fn connect(agent: &Agent) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", agent.port())).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream
+}
+
+/// Sends bytes as they are and reads to the end of the connection; None if there was no answer.
+fn exchange(agent: &Agent, request: &[u8]) -> Option<Answer> {
+    let mut stream = connect(agent);
+    let _ = stream.write_all(request); // it may be refused before all of it is sent
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let code = head.split(' ').nth(1)?.parse().ok()?;
+    Some(Answer { code, head: head.to_ascii_lowercase(), body: body.to_owned() })
+}
+
+#[track_caller]
+fn ask(agent: &Agent, method: &str, path: &str) -> Answer {
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    exchange(agent, request.as_bytes()).expect("an answer")
+}
+
+fn converged(kind: Kind, name: &str) -> (Node, Agent, Ca) {
+    let node = Node::new(kind, "");
+    let ca = Ca::new(name);
+    node.set_source(&[&ca]);
+    let agent = node.agent(&fast("1h"));
+    agent.wait_converged(&[&ca], LIMIT);
+    (node, agent, ca)
+}
+
+#[test]
+fn every_path_answers_as_promised() {
+    let (_node, agent, ca) = converged(Kind::Trixie, "Corp <script>alert(1)</script> & Sons");
+    let paths = [
+        ("/livez", "text/plain", "ok\n"),
+        ("/readyz", "text/plain", "ok\n"),
+        ("/metrics", "text/plain; version=0.0.4", "\nnodetrust_converged 1"),
+        ("/status", "application/json", "\"converged\": true"),
+        ("/", "text/html", "TRUSTED"),
+    ];
+    for (path, kind, content) in paths {
+        let get = ask(&agent, "GET", path);
+        assert_eq!(get.code, 200, "{path}");
+        assert!(
+            get.head.contains(&format!("content-type: {kind}")) && get.body.contains(content),
+            "{path}: {}",
+            get.head
+        );
+        // a query is no other path
+        assert_eq!(ask(&agent, "GET", &format!("{path}?x=1")).code, 200);
+        let head = ask(&agent, "HEAD", path);
+        assert_eq!((head.code, head.body.as_str()), (200, ""), "{path}");
+        assert!(head.head.contains(&format!("content-type: {kind}")), "{path}");
+        for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
+            let refused = ask(&agent, method, path);
+            assert_eq!(refused.code, 405, "{method} {path}");
+            assert!(refused.head.contains("allow: get, head"), "{}", refused.head);
+        }
+    }
+    for path in ["/nothing", "/status/", "/metrics/x", "/../etc/passwd", "//"] {
+        let missing = ask(&agent, "GET", path);
+        assert_eq!(missing.code, 404, "{path}");
+        assert!(missing.body.contains("/metrics"), "it says what there is: {}", missing.body);
+    }
+    // a CA's name is its owner's to choose: the page must show it, and not run it
+    let page = ask(&agent, "GET", "/").body;
+    assert!(!page.contains("<script>") && page.contains("&lt;script&gt;alert(1)"), "{page}");
+    assert!(page.contains(&ca.fp16()) && page.starts_with("<!doctype html>"));
+    // the report is what the command prints
+    let status: serde_json::Value = serde_json::from_str(&ask(&agent, "GET", "/status").body).unwrap();
+    assert_eq!(status["anchors"][0]["sha256"], ca.sha256());
+    assert_eq!(status["version"], 1);
+}
+
+#[test]
+fn metrics_are_in_the_format_that_was_asked_for() {
+    let (_node, agent, _ca) = converged(Kind::Trixie, "Corp Root");
+    let with = |accept: &str| {
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{accept}\r\n");
+        exchange(&agent, request.as_bytes()).unwrap().head
+    };
+    let open = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert!(with("Accept: application/openmetrics-text; version=1.0.0\r\n").contains(open));
+    assert!(with("Accept: text/plain;q=0.2\r\nAccept: application/openmetrics-text\r\n").contains(open));
+    for accept in ["", "Accept: */*\r\n", "Accept: text/plain\r\n"] {
+        assert!(with(accept).contains("content-type: text/plain; version=0.0.4"), "{accept}");
+    }
+}
+
+#[test]
+fn readiness_waits_for_the_first_verified_cycle_and_ends_with_a_failure() {
+    let node = Node::new(Kind::Trixie, "");
+    let (one, two) = (Ca::new("Corp Root"), Ca::new("Inspection CA"));
+    node.set_source(&[&one]);
+    // somebody else's cycle is under way for as long as the test likes
+    fs::create_dir_all(node.path("/run")).unwrap();
+    let file = fs::File::create(node.path("/run/nodetrust.lock")).unwrap();
+    let lock = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+    let agent = node.agent(&fast("1h"));
+    wait_for("the server", LIMIT, || agent.get("/livez").filter(|(code, _)| *code == 200));
+    for path in ["/readyz", "/status"] {
+        let answer = ask(&agent, "GET", path);
+        assert_eq!((answer.code, answer.body.as_str()), (503, "no cycle has ended yet\n"), "{path}");
+    }
+    assert!(ask(&agent, "GET", "/").body.contains("no cycle has ended yet"));
+    assert!(ask(&agent, "GET", "/metrics").body.contains("nodetrust_build_info"));
+    assert!(!node.trusts(&one));
+    drop(lock);
+    agent.wait_converged(&[&one], LIMIT);
+    assert_eq!(ask(&agent, "GET", "/readyz").code, 200);
+
+    let tool = node.path("/usr/sbin/update-ca-certificates");
+    let real = fs::read(&tool).unwrap();
+    fs::write(&tool, "#!/bin/sh\necho simulated failure; exit 1\n").unwrap();
+    node.set_source(&[&two]);
+    wait_for("not ready", LIMIT, || (ask(&agent, "GET", "/readyz").code == 503).then_some(()));
+    let answer = ask(&agent, "GET", "/readyz");
+    assert!(answer.body.contains("simulated failure"), "it says why: {}", answer.body);
+    assert_eq!(ask(&agent, "GET", "/livez").code, 200, "a restart of the agent would not help");
+    assert_eq!(ask(&agent, "GET", "/status").code, 200);
+    fs::write(&tool, real).unwrap();
+    wait_for("ready", LIMIT, || (ask(&agent, "GET", "/readyz").code == 200).then_some(()));
+}
+
+#[test]
+fn no_client_holds_the_server_up() {
+    let (_node, agent, _ca) = converged(Kind::Trixie, "Corp Root");
+    // a hundred at a time
+    thread::scope(|scope| {
+        let asked: Vec<_> = (0..100).map(|_| scope.spawn(|| ask(&agent, "GET", "/status").code)).collect();
+        for answer in asked {
+            assert_eq!(answer.join().unwrap(), 200);
+        }
+    });
+    // more head than anybody needs
+    let huge = format!("GET /livez HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "y".repeat(64 << 10));
+    let refused = exchange(&agent, huge.as_bytes());
+    assert!(refused.as_ref().is_none_or(|answer| (400..500).contains(&answer.code)), "a huge head was taken");
+    // no HTTP at all
+    let garbage = exchange(&agent, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n");
+    assert!(garbage.is_none_or(|answer| answer.code == 400));
+    // a body that nobody reads
+    let body = exchange(
+        &agent,
+        b"POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\n0123456789",
+    );
+    assert_eq!(body.unwrap().code, 405);
+
+    // silent ones, and one that has had its answer and stays: all are closed, and then others are served again
+    let started = Instant::now();
+    let mut idle = connect(&agent);
+    idle.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut silent: Vec<TcpStream> = (0..80).map(|_| connect(&agent)).collect();
+    silent[0].write_all(b"GET /livez HT").unwrap();
+    let answer = ask(&agent, "GET", "/livez");
+    assert_eq!(answer.code, 200, "served although 80 others say nothing, after {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
+    for stream in &mut silent[..60] {
+        let mut rest = Vec::new();
+        let closed = stream.read_to_end(&mut rest);
+        assert!(closed.is_ok() || rest.is_empty(), "a silent connection is closed: {closed:?}");
+    }
+    let mut rest = String::new();
+    idle.read_to_string(&mut rest).expect("an idle connection is closed");
+    assert!(rest.starts_with("HTTP/1.1 200"), "{rest}");
+    assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
+}
+
+/// An agent that the harness cannot speak to; it is ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The certificate that the agent shows, by the machine's own OpenSSL, and whether it verifies against this CA.
+fn shown(node: &Node, port: u16, ca: &Ca) -> (String, bool) {
+    let file = node.beside("trusted.pem");
+    fs::write(&file, ca.pem()).unwrap();
+    let output = Command::new("openssl")
+        .args(["s_client", "-connect", &format!("127.0.0.1:{port}"), "-servername", "agent.test"])
+        .args(["-verify_hostname", "agent.test", "-verify_return_error", "-CAfile"])
+        .arg(&file)
+        .stdin(Stdio::null())
+        .output()
+        .expect("openssl");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let begin = text.find("-----BEGIN CERTIFICATE-----").unwrap_or(0);
+    let end = text.find("-----END CERTIFICATE-----").unwrap_or(0);
+    (text[begin..end].trim().to_owned(), output.status.success() && text.contains("Verify return code: 0"))
+}
+
+#[test]
+fn https_follows_a_renewed_certificate() {
+    let node = Node::new(Kind::Trixie, "");
+    let (ca, issuer, next) = (Ca::new("Corp Root"), Ca::new("Issuer 1"), Ca::new("Issuer 2"));
+    node.set_source(&[&ca]);
+    let (cert, key) = (node.beside("config/tls.crt"), node.beside("config/tls.key"));
+    let install = |(new_cert, new_key): (String, String)| {
+        for (path, text) in [(&cert, new_cert), (&key, new_key)] {
+            let temp = path.with_extension("new");
+            fs::write(&temp, text).unwrap();
+            fs::rename(temp, path).unwrap();
+        }
+    };
+    install(issuer.leaf("agent.test"));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tls = format!("{{certFile: {}, keyFile: {}}}", cert.display(), key.display());
+    node.configure(&format!("http: {{address: \"127.0.0.1:{port}\", tls: {tls}}}\n{}", fast("1h")));
+    let running = Running(node.command(&["run"]).stderr(Stdio::null()).spawn().unwrap());
+    {
+        let first = wait_for("HTTPS", LIMIT, || Some(shown(&node, port, &issuer)).filter(|(_, verified)| *verified)).0;
+        assert!(!shown(&node, port, &next).1);
+        // half of a renewal: the certificate is new, the key is not yet
+        let (new_cert, new_key) = next.leaf("agent.test");
+        fs::write(&cert, &new_cert).unwrap();
+        assert_eq!(shown(&node, port, &issuer), (first.clone(), true), "the old pair serves until the new one fits");
+        install((new_cert, new_key));
+        let (second, verified) = shown(&node, port, &next);
+        assert!(verified && second != first, "the renewed certificate is shown to the next client");
+        // a client that does not speak TLS gets nothing in clear
+        let mut plain = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        plain.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+        plain.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut bytes = Vec::new();
+        let _ = plain.read_to_end(&mut bytes);
+        assert!(!bytes.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&bytes));
+    }
+    drop(running);
+
+    // files that are no pair are refused at the start, and the key is not quoted
+    fs::write(&key, "-----BEGIN PRIVATE KEY-----\nSECRETSECRET\n-----END PRIVATE KEY-----\n").unwrap();
+    let done = node.nodetrust(&["run"]).expect(1);
+    assert!(done.err.contains("tls.key") && done.err.contains("http.tls.keyFile"), "{}", done.err);
+    assert!(!done.err.contains("SECRET"), "{}", done.err);
+}
