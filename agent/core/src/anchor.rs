@@ -267,6 +267,7 @@ impl Key {
             Ok(PublicKey::RSA(key)) => ("RSA".into(), signature::significant_bits(key.modulus)),
             Ok(PublicKey::EC(_)) => ("EC".into(), signature::curve_bits(info)),
             Ok(PublicKey::DSA(_)) => ("DSA".into(), 0),
+            _ if info.algorithm.algorithm == oids::OID_PKCS1_RSASSAPSS => ("RSA-PSS".into(), 0),
             _ if info.algorithm.algorithm == oids::OID_SIG_ED25519 => ("Ed25519".into(), 256),
             _ if info.algorithm.algorithm == oids::OID_SIG_ED448 => ("Ed448".into(), 456),
             _ => (info.algorithm.algorithm.to_id_string(), 0),
