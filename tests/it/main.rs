@@ -10,3 +10,5 @@ mod roots;
 mod families;
 // certificates from elsewhere, with OpenSSL as the judge
 mod corpus;
+// what people and scripts read of `inspect`
+mod inspect;
