@@ -121,8 +121,8 @@ impl Anchor {
             let detail = format!("{} bytes follow the certificate", rest.len());
             return Err(AnchorError { reason: Reason::TrailingData, detail });
         }
-        if !der::is_certificate_frame(der) {
-            return Err(malformed("its encoding is not strict DER; OpenSSL or Go would refuse it".into()));
+        if let Some(fault) = der::frame_fault(der) {
+            return Err(malformed(fault.into()));
         }
         let subject = Name::new(cert.subject()).map_err(malformed)?;
         let issuer = Name::new(cert.issuer()).map_err(malformed)?;
@@ -322,10 +322,15 @@ fn element_length(der: &[u8]) -> usize {
     }
 }
 
-/// The parser's error without the bytes that it may carry.
+/// The parser's error for people, without the bytes that it may carry.
 fn describe(error: &x509_parser::nom::Err<x509_parser::error::X509Error>) -> String {
+    use x509_parser::error::X509Error;
     match error {
         x509_parser::nom::Err::Incomplete(_) => "cut off".into(),
+        x509_parser::nom::Err::Error(X509Error::Der(_) | X509Error::NomError(_))
+        | x509_parser::nom::Err::Failure(X509Error::Der(_) | X509Error::NomError(_)) => {
+            "damaged, or something else such as a CRL, a request or a key".into()
+        }
         x509_parser::nom::Err::Error(error) | x509_parser::nom::Err::Failure(error) => error.to_string(),
     }
 }
