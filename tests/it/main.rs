@@ -28,3 +28,5 @@ mod metrics;
 
 // every path, refusals, slow clients, HTTPS
 mod http;
+// what people and scripts read of `inspect`
+mod inspect;

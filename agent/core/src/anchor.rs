@@ -121,8 +121,8 @@ impl Anchor {
             let detail = format!("{} bytes follow the certificate", rest.len());
             return Err(AnchorError { reason: Reason::TrailingData, detail });
         }
-        if !der::is_certificate_frame(der) {
-            return Err(malformed("its encoding is not strict DER; OpenSSL or Go would refuse it".into()));
+        if let Some(fault) = der::frame_fault(der) {
+            return Err(malformed(fault.into()));
         }
         let subject = Name::new(cert.subject()).map_err(malformed)?;
         let issuer = Name::new(cert.issuer()).map_err(malformed)?;
@@ -267,6 +267,7 @@ impl Key {
             Ok(PublicKey::RSA(key)) => ("RSA".into(), signature::significant_bits(key.modulus)),
             Ok(PublicKey::EC(_)) => ("EC".into(), signature::curve_bits(info)),
             Ok(PublicKey::DSA(_)) => ("DSA".into(), 0),
+            _ if info.algorithm.algorithm == oids::OID_PKCS1_RSASSAPSS => ("RSA-PSS".into(), 0),
             _ if info.algorithm.algorithm == oids::OID_SIG_ED25519 => ("Ed25519".into(), 256),
             _ if info.algorithm.algorithm == oids::OID_SIG_ED448 => ("Ed448".into(), 456),
             _ => (info.algorithm.algorithm.to_id_string(), 0),
@@ -321,10 +322,15 @@ fn element_length(der: &[u8]) -> usize {
     }
 }
 
-/// The parser's error without the bytes that it may carry.
+/// The parser's error for people, without the bytes that it may carry.
 fn describe(error: &x509_parser::nom::Err<x509_parser::error::X509Error>) -> String {
+    use x509_parser::error::X509Error;
     match error {
         x509_parser::nom::Err::Incomplete(_) => "cut off".into(),
+        x509_parser::nom::Err::Error(X509Error::Der(_) | X509Error::NomError(_))
+        | x509_parser::nom::Err::Failure(X509Error::Der(_) | X509Error::NomError(_)) => {
+            "damaged, or something else such as a CRL, a request or a key".into()
+        }
         x509_parser::nom::Err::Error(error) | x509_parser::nom::Err::Failure(error) => error.to_string(),
     }
 }

@@ -5,10 +5,16 @@
 /// Levels of elements in a certificate; real ones have about eight.
 const MAX_DEPTH: usize = 32;
 
-/// Whether these bytes are a certificate's frame in strict DER: definite lengths in their shortest form, types that are
-/// constructed or primitive as they must be, and the signature's algorithm outside as inside (RFC 5280, 4.1.1.2).
-pub(crate) fn is_certificate_frame(der: &[u8]) -> bool {
-    is_strict(der, MAX_DEPTH) && has_one_algorithm(der).unwrap_or(false)
+/// What is wrong with a certificate's frame. It must be strict DER: definite lengths in their shortest form, types that are
+/// constructed or primitive as they must be; and the signature's algorithm outside as inside (RFC 5280, 4.1.1.2).
+pub(crate) fn frame_fault(der: &[u8]) -> Option<&'static str> {
+    if !is_strict(der, MAX_DEPTH) {
+        return Some("its encoding is not strict DER; OpenSSL or Go would refuse it");
+    }
+    match has_one_algorithm(der) {
+        Some(true) => None,
+        _ => Some("it names two different signature algorithms, inside and outside; Go would refuse it"),
+    }
 }
 
 /// Whether the settings that OpenSSL appends to a `TRUSTED CERTIFICATE` (x509(1), "trust settings") exclude servers: a list of

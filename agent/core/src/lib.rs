@@ -13,7 +13,7 @@ pub mod anchor;
 pub mod bundle;
 mod der;
 pub mod fingerprint;
-mod name;
+pub mod name;
 pub mod os;
 pub mod pem;
 pub mod plan;

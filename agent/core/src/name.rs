@@ -7,7 +7,7 @@ use x509_parser::{
     x509::X509Name,
 };
 
-/// `CN=…, O=…`, in the order of the certificate. Control characters are escaped, so a name cannot draw on a terminal.
+/// `CN=…, O=…`, in the order of the certificate, and [`visible`].
 pub(crate) fn display(name: &X509Name<'_>) -> String {
     let mut out = String::new();
     for attribute in name.iter_attributes() {
@@ -26,12 +26,21 @@ pub(crate) fn display(name: &X509Name<'_>) -> String {
 
 /// An attribute's value as text, None where its type is no text or its bytes do not fit its type.
 pub(crate) fn text(value: &Any<'_>) -> Option<String> {
-    let raw = utf8(value).flatten()?;
-    Some(
-        raw.chars()
-            .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
-            .collect(),
-    )
+    Some(visible(&utf8(value).flatten()?))
+}
+
+/// A text that somebody else wrote, such that it cannot draw on a terminal, nor hide or turn around what stands beside it:
+/// control characters, and those that have no width or set the direction of writing, are escaped.
+pub fn visible(text: &str) -> String {
+    let is_hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hidden(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
 }
 
 /// OpenSSL's `X509_NAME_hash`: the first four bytes of SHA-1 over the canonical form, read as little-endian.

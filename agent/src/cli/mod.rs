@@ -181,7 +181,9 @@ fn write_out(text: &str) {
 }
 
 fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "nodetrust: {text}");
+    // what it quotes may be somebody else's text
+    let lines: Vec<String> = text.lines().map(nodetrust_core::name::visible).collect();
+    let _ = writeln!(std::io::stderr().lock(), "nodetrust: {}", lines.join("\n"));
 }
 
 fn init_log(cli: &Cli) {

@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, io::IsTerminal};
 
 use nodetrust_core::{
+    name::visible,
     plan::Action,
     report::{Report, Time, Verdict, plural},
     source::{Rejection, SourceStatus},
@@ -181,16 +182,15 @@ pub(super) fn inspection(inspection: &Inspection, now: i64, style: Style) -> Str
                 true => format!("{} (expired)", day(anchor.not_after)),
                 false => day(anchor.not_after),
             };
-            rows.push(vec![
-                certificate.line.to_string(),
-                shorten(&anchor.common_name, 44),
-                anchor.sha256.fp16(),
-                anchor.key.clone(),
-                expiry,
-            ]);
+            let line = match certificate.line {
+                0 => "DER".to_owned(),
+                line => line.to_string(),
+            };
+            rows.push(vec![line, anchor.common_name.clone(), anchor.sha256.fp16(), anchor.key.clone(), expiry]);
         }
-        let _ = write!(out, "\n{}\n", style.paint("1", &file.file)); // a String takes everything
+        let _ = write!(out, "\n{}\n", style.paint("1", &visible(&file.file))); // a String takes everything
         if rows.len() > 1 {
+            narrow(&mut rows, 1);
             out.push_str(&columns(&rows, style));
         }
         for certificate in &file.certificates {
@@ -217,6 +217,7 @@ pub(super) fn inspection(inspection: &Inspection, now: i64, style: Style) -> Str
 
 /// Aligned columns; the first row is the header, the last column wraps.
 pub fn columns(rows: &[Vec<String>], style: Style) -> String {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| visible(cell)).collect()).collect();
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -239,6 +240,18 @@ pub fn columns(rows: &[Vec<String>], style: Style) -> String {
         out.push('\n');
     }
     out
+}
+
+/// Shortens the cells of one column so far that the table is no wider than it may be.
+fn narrow(rows: &mut [Vec<String>], column: usize) {
+    let length = |cell: &String| visible(cell).chars().count();
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(length).max().unwrap_or(0);
+    let others: usize = (0..count).filter(|other| *other != column).map(|other| width(other) + 2).sum();
+    let room = WIDTH.saturating_sub(others).max(20);
+    for cell in rows.iter_mut().filter_map(|row| row.get_mut(column)) {
+        *cell = shorten(&visible(cell), room);
+    }
 }
 
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
@@ -264,7 +277,7 @@ fn headline(report: &Report, style: Style) -> String {
     let start = format!("{}   {verdict}   ", report.node);
     let indent = start.chars().count().min(WIDTH / 2);
     let text = wrap(&report.headline, WIDTH - indent, indent);
-    format!("{}   {}   {text}\n", report.node, style.paint(colour, verdict))
+    format!("{}   {}   {text}\n", visible(&report.node), style.paint(colour, verdict))
 }
 
 fn findings(report: &Report, style: Style) -> String {
@@ -293,7 +306,7 @@ fn findings(report: &Report, style: Style) -> String {
 fn actions(actions: &[Action]) -> String {
     let mut out = String::new();
     for action in actions {
-        let _ = writeln!(out, "  {action}"); // a String takes everything
+        let _ = writeln!(out, "  {}", visible(&action.to_string())); // a String takes everything
     }
     out
 }
@@ -338,13 +351,14 @@ fn labelled(label: &str, text: &str, style: Style) -> String {
     format!("{}{}\n", style.paint("1", &padded), wrap(text, WIDTH - indent, indent))
 }
 
-/// Breaks a text at blanks; what follows the first line is indented.
+/// Breaks a text at blanks; what follows the first line is indented. What others wrote is made visible.
 fn wrap(text: &str, width: usize, indent: usize) -> String {
     let mut out = String::new();
     let mut used = 0;
-    for word in text.split(' ') {
+    for word in visible(text).split(' ') {
         let length = word.chars().count();
         if used > 0 && used + 1 + length > width {
+            out.truncate(out.trim_end_matches(' ').len());
             let _ = write!(out, "\n{:indent$}", "");
             used = 0;
         } else if used > 0 {

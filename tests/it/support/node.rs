@@ -37,9 +37,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Bookworm, Self::Trixie, Self::Rhelish];
-
     fn dir(self) -> PathBuf {
         let name = match self {
             Self::Bookworm => "bookworm",
@@ -105,7 +102,8 @@ pub struct Done {
 }
 
 impl Done {
-    fn new(output: Output) -> Self {
+    /// What a finished program has left.
+    pub fn new(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Self { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
     }
