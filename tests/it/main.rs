@@ -6,3 +6,5 @@ mod support;
 
 // the main job on real distribution roots, and the exact footprint there
 mod roots;
+// the exact footprint on a host, and that nothing of it stays
+mod footprint;
