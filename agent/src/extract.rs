@@ -6,6 +6,8 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsString,
+    io,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -30,6 +32,11 @@ use crate::{
 
 /// Tries for one extract: a second one after a lost race with another runner (apt, a dpkg trigger, a path unit).
 const TRIES: usize = 2;
+/// Debian's and Alpine's list of the distribution's certificates, below [`SHIPPED`].
+const SELECTED: &str = "/etc/ca-certificates.conf";
+const SHIPPED: &str = "/usr/share/ca-certificates";
+/// Temporary name of what is put back.
+const RESTORE: &str = ".nodetrust-restore.tmp";
 /// Pause before the second try.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -88,6 +95,7 @@ impl Extraction<'_> {
     }
 
     fn attempt(&self, program: &str, mode: ExtractMode, spent: &mut Duration) -> Result<(), Failure> {
+        self.refuse_cut_list(program)?;
         self.root().create_dir_all(ledger::TEMP).map_err(|error| write_failure(ledger::TEMP, &error))?;
         let done = match &self.store.tool {
             Tool::Staged { staged, .. } => self.staged(program, mode, staged, spent),
@@ -132,35 +140,33 @@ impl Extraction<'_> {
 
     /// The tool writes the bundle; if that made things worse, the old files are put back.
     fn direct(&self, program: &str, args: &[&str], spent: &mut Duration) -> Result<(), Failure> {
-        let outputs: Vec<(&str, Vec<u8>, u32)> = std::iter::once(&self.store.bundle)
-            .chain(self.store.outputs)
-            .filter_map(|path| {
-                let bytes = self.root().read(path, MAX_BUNDLE_BYTES).ok()?;
-                Some((*path, bytes, self.root().stat(path).ok()??.mode))
-            })
-            .collect();
-        let finished = self.execute(program, args, spent)?;
+        let outputs = Outputs::save(self.root(), self.store);
+        let run = self.execute(program, args, spent);
         let bytes = self.root().read(self.store.bundle, MAX_BUNDLE_BYTES);
         let after = bytes.map(|bytes| bundle::read(&bytes)).unwrap_or_default();
-        match self.judge(&after, program) {
+        let judged = match self.judge(&after, program) {
             Err(Failure::Final(mut problem)) => {
-                for (path, bytes, mode) in &outputs {
-                    if self.root().read(path, MAX_BUNDLE_BYTES).is_ok_and(|now| now == *bytes) {
-                        continue;
-                    }
-                    let (dir, _) = split(path);
-                    if let Err(error) = self.root().write_atomic(path, dir, ".nodetrust-restore.tmp", *mode, bytes) {
-                        problem.text = format!("{}; putting {path} back failed: {error}", problem.text);
-                    }
+                if let Err((path, error)) = outputs.put_back(self.root(), Extent::All) {
+                    problem.text = format!("{}; putting {path} back failed: {error}", problem.text);
                 }
-                Err(Failure::Final(problem))
+                return Err(Failure::Final(problem));
             }
-            Err(again) => Err(again),
+            other => other,
+        };
+        match (&judged, &run) {
+            (Err(_), Ok(finished)) if finished.code == Some(0) => {}
+            // RHEL's newer script takes all links away first and makes them at its end, which this run has not reached.
+            // What cannot be put back now, the next run makes.
+            (Err(_), _) | (Ok(()), Err(_)) => drop(outputs.put_back(self.root(), Extent::Missing)),
+            (Ok(()), Ok(_)) => {}
+        }
+        match (judged, run?) {
+            (Err(failure), _) => Err(failure),
             // a hook that failed, a lost race: the bundle is what counts, and it is right
-            Ok(()) if finished.code != Some(0) && self.store.family != Family::Alpine => {
+            (Ok(()), finished) if finished.code != Some(0) && self.store.family != Family::Alpine => {
                 Err(Failure::Again(exit_problem(program, &finished)))
             }
-            Ok(()) => Ok(()),
+            (Ok(()), _) => Ok(()),
         }
     }
 
@@ -197,16 +203,7 @@ impl Extraction<'_> {
                 "{program} left out {without_reason} of {} certificates that are not ours, though their sources are still there; the bundle stays as it was",
                 self.before.set.len()
             );
-            let next = match self.store.family {
-                Family::Debian => {
-                    "on the host: is /etc/ca-certificates.conf there and complete? dpkg-reconfigure ca-certificates writes it anew"
-                }
-                Family::Redhat | Family::Suse | Family::Arch => {
-                    "on the host: is p11-kit's trust module installed (package p11-kit-trust)? `trust list` should print the distribution's CAs"
-                }
-                _ => "on the host: run the tool by hand and look at its output",
-            };
-            return Err(Failure::Final(Problem::new(ProblemKind::ForeignLost, text, next)));
+            return Err(self.foreign_lost(text));
         }
         if let (true, Some(fault)) = (self.before.present && self.before.faults.is_empty(), after.faults.first()) {
             let text = format!(
@@ -231,6 +228,43 @@ impl Extraction<'_> {
         Ok(())
     }
 
+    fn foreign_lost(&self, text: String) -> Failure {
+        let next = match self.store.family {
+            Family::Debian => {
+                "on the host: is /etc/ca-certificates.conf there and complete? dpkg-reconfigure ca-certificates writes it anew"
+            }
+            Family::Redhat | Family::Suse | Family::Arch => {
+                "on the host: is p11-kit's trust module installed (package p11-kit-trust)? `trust list` should print the distribution's CAs"
+            }
+            _ => "on the host: run the tool by hand and look at its output",
+        };
+        Failure::Final(Problem::new(ProblemKind::ForeignLost, text, next))
+    }
+
+    /// Without its list of the distribution's certificates the tool takes their links away before its bundle can be judged, so
+    /// it is not run at all.
+    fn refuse_cut_list(&self, program: &str) -> Result<(), Failure> {
+        if !matches!(self.store.family, Family::Debian | Family::Alpine) || !self.selected().is_empty() {
+            return Ok(());
+        }
+        let mut shipped = BTreeSet::new();
+        certificates_below(self.root(), SHIPPED, 0, &mut shipped);
+        match shipped.intersection(&self.before.set).filter(|fingerprint| !self.ours.contains(fingerprint)).count() {
+            0 => Ok(()),
+            n => Err(self.foreign_lost(format!(
+                "{SELECTED} is missing or selects nothing: {program} would leave out {n} of {} certificates that are not ours; it was not run",
+                self.before.set.len()
+            ))),
+        }
+    }
+
+    /// The distribution's certificates that the administrator has selected: files below [`SHIPPED`].
+    fn selected(&self) -> Vec<String> {
+        let list = self.root().read(SELECTED, 1 << 20).unwrap_or_default();
+        let list = String::from_utf8_lossy(&list);
+        list.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '!'])).map(str::to_owned).collect()
+    }
+
     /// How many of these certificates are still in files that the tool should have read. Others have left by somebody's will.
     fn still_have_a_source(&self, lost: &BTreeSet<Fingerprint>) -> usize {
         let root = self.root();
@@ -239,16 +273,8 @@ impl Extraction<'_> {
         match self.store.family {
             Family::Debian | Family::Alpine => {
                 certificates_below(root, self.store.anchors_dir, 0, &mut sources);
-                let selected = root.read("/etc/ca-certificates.conf", 1 << 20).unwrap_or_default();
-                let selected = String::from_utf8_lossy(&selected);
-                let mut names =
-                    selected.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '!'])).peekable();
-                if names.peek().is_none() {
-                    // nobody deselects everything: the list is gone or was cut
-                    certificates_below(root, "/usr/share/ca-certificates", 0, &mut sources);
-                }
-                for name in names {
-                    if let Ok(bytes) = root.read(format!("/usr/share/ca-certificates/{name}"), MAX_BUNDLE_BYTES) {
+                for name in self.selected() {
+                    if let Ok(bytes) = root.read(format!("{SHIPPED}/{name}"), MAX_BUNDLE_BYTES) {
                         sources.extend(bundle::read(&bytes).set);
                     }
                 }
@@ -276,7 +302,7 @@ impl Extraction<'_> {
                 }
             }
             Family::Flatcar | Family::Photon | Family::Directory => {
-                certificates_below(root, "/usr/share/ca-certificates", 0, &mut sources);
+                certificates_below(root, SHIPPED, 0, &mut sources);
             }
         }
         lost.iter().filter(|fingerprint| sources.contains(fingerprint) && !blocked.contains(fingerprint)).count()
@@ -304,6 +330,79 @@ impl Extraction<'_> {
 
     fn root(&self) -> &HostRoot {
         self.exec.root
+    }
+}
+
+/// How much is put back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// What is gone or changed.
+    All,
+    /// What is gone.
+    Missing,
+}
+
+/// What a run of the tool replaces, as it was: the store's files, and the files and links in its directories.
+struct Outputs {
+    /// on the outputs' file system, and looked through for what a killed run left
+    temp_dir: &'static str,
+    saved: Vec<(String, Output)>,
+}
+
+enum Output {
+    File(Vec<u8>, u32),
+    Link(OsString),
+}
+
+impl Outputs {
+    /// What cannot be read is not saved: the tool may still do its work, and mostly does.
+    fn save(root: &HostRoot, store: &'static TrustStore) -> Self {
+        let mut saved = Vec::new();
+        let mut save = |path: String, mode: u32| {
+            if let Ok(bytes) = root.read(&path, MAX_BUNDLE_BYTES) {
+                saved.push((path, Output::File(bytes, mode)));
+            }
+        };
+        let mut links = Vec::new();
+        for path in std::iter::once(&store.bundle).chain(store.outputs) {
+            let Ok(Some(meta)) = root.stat(path) else { continue };
+            if meta.kind == Kind::File {
+                save((*path).to_owned(), meta.mode);
+                continue;
+            }
+            for (name, meta) in root.list(path).ok().flatten().unwrap_or_default() {
+                let path = format!("{path}/{name}");
+                match meta.kind {
+                    // other files in such a directory are not the tool's
+                    Kind::File if name.ends_with(".pem") => save(path, meta.mode),
+                    Kind::Link => links.extend(root.link_target(&path).map(|target| (path, Output::Link(target)))),
+                    _ => {}
+                }
+            }
+        }
+        saved.extend(links); // after the files that they lead to
+        Self { temp_dir: split(store.bundle).0, saved }
+    }
+
+    /// Puts back as much as can be; the first path that could not be, and why.
+    fn put_back(&self, root: &HostRoot, extent: Extent) -> Result<(), (&str, io::Error)> {
+        let mut result = Ok(());
+        for (path, output) in &self.saved {
+            let put = match output {
+                Output::File(bytes, mode) => match root.read(path, MAX_BUNDLE_BYTES) {
+                    Ok(now) if extent == Extent::Missing || now == *bytes => continue,
+                    _ => root.write_atomic(path, self.temp_dir, RESTORE, *mode, bytes),
+                },
+                Output::Link(target) => match root.link_target(path) {
+                    Some(now) if extent == Extent::Missing || now == *target => continue,
+                    _ => root.link_atomic(path, self.temp_dir, RESTORE, target),
+                },
+            };
+            if let (Ok(()), Err(error)) = (&result, put) {
+                result = Err((path.as_str(), error));
+            }
+        }
+        result
     }
 }
 
@@ -356,7 +455,7 @@ pub fn write_problem(path: &str, error: &std::io::Error) -> Problem {
     Problem::new(ProblemKind::Write, format!("failed to write {path}: {error}"), next)
 }
 
-fn split(path: &'static str) -> (&'static str, &'static str) {
+fn split(path: &str) -> (&str, &str) {
     let path = Path::new(path);
     // every path of the table has a directory and a name
     (

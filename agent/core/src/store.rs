@@ -88,7 +88,8 @@ pub struct TrustStore {
     pub bundle: &'static str,
     /// OpenSSL's directory of hash links, checked where it is in use.
     pub hash_dir: Option<&'static str>,
-    /// What a run of the tool replaces, apart from `bundle`; put back together with it if a run loses foreign certificates.
+    /// What a run of the tool replaces, apart from `bundle`: files, and directories of certificates and links. Put back together
+    /// with it if a run loses foreign certificates.
     pub outputs: &'static [&'static str],
     /// The store silently leaves out what is not a CA for servers (facts A.4).
     pub drops_not_ca: bool,
@@ -233,6 +234,8 @@ static REDHAT: TrustStore = TrustStore {
         "/etc/pki/ca-trust/extracted/pem/objsign-ca-bundle.pem",
         "/etc/pki/ca-trust/extracted/java/cacerts",
         "/etc/pki/ca-trust/extracted/edk2/cacerts.bin",
+        "/etc/pki/ca-trust/extracted/pem/directory-hash",
+        "/etc/pki/tls/certs",
     ],
     drops_not_ca: true,
     pastes_files: false,
@@ -249,7 +252,11 @@ static SUSE: TrustStore = TrustStore {
     tool: Tool::Direct { programs: UPDATE_CA_CERTIFICATES, args: &["-f"], fresh: &["-f"] },
     bundle: "/var/lib/ca-certificates/ca-bundle.pem",
     hash_dir: Some("/var/lib/ca-certificates/openssl"),
-    outputs: &["/var/lib/ca-certificates/java-cacerts"],
+    outputs: &[
+        "/var/lib/ca-certificates/java-cacerts",
+        "/var/lib/ca-certificates/openssl",
+        "/var/lib/ca-certificates/pem",
+    ],
     drops_not_ca: true,
     pastes_files: false,
 };
@@ -269,6 +276,8 @@ static ARCH: TrustStore = TrustStore {
         "/etc/ca-certificates/extracted/objsign-ca-bundle.pem",
         "/etc/ca-certificates/extracted/ca-bundle.trust.crt",
         "/etc/ca-certificates/extracted/edk2-cacerts.bin",
+        "/etc/ca-certificates/extracted/cadir",
+        "/etc/ssl/certs",
     ],
     drops_not_ca: true,
     pastes_files: false,
