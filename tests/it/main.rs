@@ -8,3 +8,5 @@ mod support;
 mod roots;
 // the exact footprint on a host, and that nothing of it stays
 mod footprint;
+// where the distributions' tools go wrong, and what stands in the way on real nodes
+mod tools;
