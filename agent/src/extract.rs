@@ -26,6 +26,7 @@ use crate::{
         root::{HostRoot, Kind},
     },
     observe::{self, MAX_BUNDLE_BYTES, await_other_runs, certificates_below, with_a_source},
+    outputs::{Extent, Outputs},
 };
 
 /// Tries for one extract: a second one after a lost race with another runner (apt, a dpkg trigger, a path unit).
@@ -135,37 +136,33 @@ impl Extraction<'_> {
 
     /// The tool writes the bundle; if that made things worse, the old files are put back.
     fn direct(&self, program: &str, args: &[&str], spent: &mut Duration) -> Result<(), Failure> {
-        let outputs: Vec<(&str, Vec<u8>, u32)> = std::iter::once(&self.store.bundle)
-            .chain(self.store.outputs)
-            .filter_map(|path| {
-                let bytes = self.root().read(path, MAX_BUNDLE_BYTES).ok()?;
-                Some((*path, bytes, self.root().stat(path).ok()??.mode))
-            })
-            .collect();
-        let executed = self.execute(program, args, spent);
+        let outputs = Outputs::save(self.root(), self.store);
+        let run = self.execute(program, args, spent);
         let bytes = self.root().read(self.store.bundle, MAX_BUNDLE_BYTES);
         let after = bytes.map(|bytes| bundle::read(&bytes)).unwrap_or_default();
-        // a tool that was stopped may have done half of its work
-        match (self.judge(&after, program), executed) {
-            (Ok(()) | Err(Failure::Again(_)), Err(failure)) => Err(failure),
-            (Err(Failure::Final(mut problem)), _) => {
-                for (path, bytes, mode) in &outputs {
-                    if self.root().read(path, MAX_BUNDLE_BYTES).is_ok_and(|now| now == *bytes) {
-                        continue;
-                    }
-                    let (dir, _) = split(path);
-                    if let Err(error) = self.root().write_atomic(path, dir, ".nodetrust-restore.tmp", *mode, bytes) {
-                        problem.text = format!("{}; putting {path} back failed: {error}", problem.text);
-                    }
+        let judged = match self.judge(&after, program) {
+            Err(Failure::Final(mut problem)) => {
+                if let Err((path, error)) = outputs.put_back(self.root(), Extent::All) {
+                    problem.text = format!("{}; putting {path} back failed: {error}", problem.text);
                 }
-                Err(Failure::Final(problem))
+                return Err(Failure::Final(problem));
             }
-            (Err(again), Ok(_)) => Err(again),
-            // Alpine's code is that of its hooks: the bundle is what counts, and it is right
-            (Ok(()), Ok(finished)) if finished.code != Some(0) && self.store.family != Family::Alpine => {
+            other => other,
+        };
+        match (&judged, &run) {
+            (Err(_), Ok(finished)) if finished.code == Some(0) => {}
+            // RHEL's newer script takes all links away first and makes them at its end, which this run has not reached.
+            // What cannot be put back now, the next run makes.
+            (Err(_), _) | (Ok(()), Err(_)) => drop(outputs.put_back(self.root(), Extent::Missing)),
+            (Ok(()), Ok(_)) => {}
+        }
+        match (judged, run?) {
+            (Err(failure), _) => Err(failure),
+            // a hook that failed, a lost race: the bundle is what counts, and it is right
+            (Ok(()), finished) if finished.code != Some(0) && self.store.family != Family::Alpine => {
                 Err(Failure::Again(exit_problem(program, &finished)))
             }
-            (Ok(()), Ok(_)) => Ok(()),
+            (Ok(()), _) => Ok(()),
         }
     }
 
@@ -245,7 +242,7 @@ impl Extraction<'_> {
     fn precondition(&self, program: &str) -> Result<(), Failure> {
         let root = self.root();
         let refuse = |why: &str, next: &str| {
-            let text = format!("{program} was not run: {why}, and it would take the distribution's certificates out");
+            let text = format!("{why}: {program} would leave out the distribution's certificates; it was not run");
             Err(Failure::Final(Problem::new(ProblemKind::ForeignLost, text, next)))
         };
         match self.store.family {

@@ -13,6 +13,7 @@ pub mod http;
 pub mod metrics;
 pub mod mounts;
 pub mod observe;
+mod outputs;
 pub mod reconcile;
 pub mod run;
 pub mod sources;

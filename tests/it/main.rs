@@ -30,3 +30,7 @@ mod metrics;
 mod http;
 // what people and scripts read of `inspect`
 mod inspect;
+// the exact footprint on a host, and that nothing of it stays
+mod footprint;
+// where the distributions' tools go wrong, and what stands in the way on real nodes
+mod tools;
