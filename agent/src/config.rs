@@ -105,11 +105,25 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads and checks a configuration file.
+    /// Reads and checks a configuration file that a node is to follow: with at least one source, since a file that was cut
+    /// short must not let every anchor go.
     ///
     /// # Errors
-    /// If it cannot be read, is no YAML, has an unknown field or a value out of form.
+    /// If it cannot be read, is no YAML, has an unknown field, a value out of form, or no source.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let settings = Self::read_rules(path)?;
+        if settings.sources.is_empty() {
+            let text = "sources: want at least one source".to_owned();
+            return Err(ConfigError { path: path.display().to_string(), text, missing: false });
+        }
+        Ok(settings)
+    }
+
+    /// Reads and checks a configuration file for its rules only.
+    ///
+    /// # Errors
+    /// As [`Settings::read`], but for the sources.
+    pub fn read_rules(path: &Path) -> Result<Self, ConfigError> {
         let error = |text: String, missing| ConfigError { path: path.display().to_string(), text, missing };
         let file = nix::fcntl::open(
             path,
@@ -317,9 +331,6 @@ impl Raw {
                 _ => return Err(format!("{field}: want exactly one of `path` and `inline`")),
             };
             sources.push(Source { name, from, optional: source.optional });
-        }
-        if sources.is_empty() {
-            return Err("sources: want at least one source".into());
         }
         let defaults = Policy::default();
         let span = |span: Option<Span>, default| span.map_or(default, |Span(span)| span);

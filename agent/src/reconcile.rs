@@ -234,7 +234,7 @@ impl Reconciler {
         // under the lock: what was read before a long wait may be old, and whoever kept it may have followed what is new
         let (snapshots, settled) = self.read_sources(settings, trigger);
         let mut look = self.look(settings, &snapshots);
-        let mut drift = BTreeSet::new();
+        let (mut drift, mut undone_meanwhile) = (BTreeSet::new(), BTreeSet::new());
         let mut extract = None;
         let mut done = Vec::new();
         let mut problems = std::mem::take(&mut look.problems);
@@ -285,7 +285,7 @@ impl Reconciler {
             }
             let mut next = self.look(settings, &snapshots);
             if let Some(undone) = next.plan.as_ref().filter(|_| round == 0) {
-                drift.extend(undone_since(&done, undone));
+                undone_meanwhile.extend(undone_since(&done, undone));
             }
             problems.append(&mut next.problems);
             look = next;
@@ -318,6 +318,7 @@ impl Reconciler {
         if outcome == Outcome::Failed {
             drift.clear(); // nothing was repaired
         }
+        drift.extend(undone_meanwhile);
         let result = self.result(report, &look, settings, trigger, outcome, duration, extract, drift);
         CycleResult { unsettled: !settled, ..result }
     }

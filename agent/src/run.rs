@@ -37,7 +37,7 @@ const FIGHT_REPAIRS: usize = 5;
 /// First pause after a failed cycle; it doubles up to `resync`.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 /// How long a running cycle may go on after SIGTERM. The tool itself is then left to end on its own, under the lock.
-const SHUTDOWN: Duration = Duration::from_secs(20);
+const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// Runs the agent until SIGTERM or SIGINT.
 ///

@@ -67,7 +67,7 @@ fn a_rotation_keeps_both_and_the_grace_ends_by_itself() {
     let node = Node::new(Kind::Bookworm, "");
     let (old, new) = (Ca::new("Corp Root 2021"), Ca::new("Corp Root 2026"));
     node.set_source(&[&old]);
-    let agent = node.agent(&fast("5s"));
+    let agent = node.agent(&fast("20s"));
     agent.wait_converged(&[&old], LIMIT);
     assert!(node.clients_trust(&old));
     assert_eq!(agent.metric("nodetrust_reconciles_total{trigger=\"start\",outcome=\"changed\"}"), Some(1.0));
@@ -609,7 +609,8 @@ fn usage_and_configuration_errors_exit_64_and_say_where() {
         node.configure(text);
         for command in ["run", "plan", "apply", "status", "uninstall"] {
             let done = node.nodetrust(&[command]).expect(64);
-            assert!(done.out.is_empty(), "{command}: {}", done.out);
+            // only `status` has something to show all the same: the host
+            assert_eq!(done.out.is_empty(), command != "status", "{command}: {}", done.out);
             let says = |what: &str| done.err.contains(what);
             assert!(says(&config) && says(field) && says(form), "{command} with {text}: {}", done.err);
         }

@@ -203,7 +203,7 @@ fn a_simulated_stale_new_of_somebody_elses_killed_run_is_not_appended_to() {
     let stale = node.path("/etc/ssl/certs/ca-certificates.crt.new");
     let bytes = fs::read(node.path(node.kind.bundle())).unwrap();
     fs::write(&stale, &bytes[..bytes.len() / 2]).unwrap();
-    let long_ago = SystemTime::now() - Duration::from_secs(60);
+    let long_ago = SystemTime::now() - Duration::from_secs(3600);
     fs::File::options().write(true).open(&stale).unwrap().set_modified(long_ago).unwrap();
     let started = Instant::now();
     node.nodetrust(&["apply"]).expect(0);

@@ -40,7 +40,7 @@ pub(super) struct Certificate {
 }
 
 pub(super) fn main(context: &Context, files: &[PathBuf]) -> anyhow::Result<u8> {
-    let settings = context.settings_if_any()?;
+    let settings = context.rules_if_any()?;
     let policy = settings.as_ref().map_or_else(Policy::default, |settings| settings.policy.clone());
     // on a machine that is no node the store is unknown; what some stores drop is then a warning
     let drops_not_ca = HostRoot::open(&context.host_root).ok().and_then(|root| {

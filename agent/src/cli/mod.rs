@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use nodetrust_core::verify::{Problem, ProblemKind};
 use serde::Serialize;
 
-use crate::config::{DEFAULT_PATH, Settings};
+use crate::config::{ConfigError, DEFAULT_PATH, Settings};
 
 /// Everything is as it should be.
 pub const OK: u8 = 0;
@@ -133,7 +133,16 @@ impl Context {
 
     /// The configuration, None if none was named and there is none in the usual place.
     fn settings_if_any(&self) -> anyhow::Result<Option<Settings>> {
-        match Settings::read(&self.config_path()) {
+        self.if_any(Settings::read(&self.config_path()))
+    }
+
+    /// The same for commands that only want its rules.
+    fn rules_if_any(&self) -> anyhow::Result<Option<Settings>> {
+        self.if_any(Settings::read_rules(&self.config_path()))
+    }
+
+    fn if_any(&self, read: Result<Settings, ConfigError>) -> anyhow::Result<Option<Settings>> {
+        match read {
             Ok(settings) => Ok(Some(settings)),
             Err(error) if error.missing && self.config.is_none() => Ok(None),
             Err(error) => Err(error.into()),

@@ -1,6 +1,6 @@
 //! `nodetrust status`: one screen, from facts read off the host. Works with no agent running and without a configuration.
 
-use super::{Context, FINDINGS, OK, table};
+use super::{Context, FINDINGS, OK, USAGE, complain, table};
 use crate::reconcile::Reconciler;
 
 pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
@@ -10,9 +10,15 @@ pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
         Some(settings) => reconciler.inspect(&settings),
         None => reconciler.inspect_by_ledger(),
     };
+    let broken = problem.is_some();
     if let Some(problem) = problem {
+        complain(&problem.text);
         report.add_problem(problem);
     }
     context.print(&report, |style| table::status(&report, style))?;
-    Ok(if report.is_healthy() { OK } else { FINDINGS })
+    Ok(match (broken, report.is_healthy()) {
+        (true, _) => USAGE, // what is on the host is shown all the same
+        (false, true) => OK,
+        (false, false) => FINDINGS,
+    })
 }

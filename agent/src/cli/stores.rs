@@ -21,7 +21,7 @@ struct Stores {
 }
 
 pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
-    let wanted = context.settings_if_any()?.and_then(|settings| settings.family);
+    let wanted = context.rules_if_any()?.and_then(|settings| settings.family);
     let root = HostRoot::open(&context.host_root)?;
     let os = observe::os_release(&root);
     let detection = observe::detect(&root, &os, wanted);

@@ -1,15 +1,11 @@
 //! `nodetrust uninstall`: removes all that is ours, proves it, and leaves the rest byte for byte.
 
-use super::{Context, FAILURE, OK, complain, table};
+use super::{Context, FAILURE, OK, table};
 use crate::reconcile::Reconciler;
 
 pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
     // only the store's settings matter, and a node must be cleaned also when the configuration is gone
-    let (settings, problem) = context.settings_or_problem();
-    if let Some(problem) = problem {
-        complain(&problem.text);
-    }
-    let settings = settings.unwrap_or_default();
+    let settings = context.rules_if_any()?.unwrap_or_default();
     let report = Reconciler::new(&context.host_root)?.uninstall(&settings);
     context.print(&report, |style| table::uninstalled(&report, style))?;
     let clean = report.anchors.is_empty() && !report.problems.iter().any(|problem| problem.kind.is_failure());
