@@ -30,3 +30,5 @@ mod metrics;
 mod http;
 // what people and scripts read of `inspect`
 mod inspect;
+// the exact footprint on a host, and that nothing of it stays
+mod footprint;
