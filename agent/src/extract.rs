@@ -6,6 +6,8 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsString,
+    io,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -30,6 +32,8 @@ use crate::{
 
 /// Tries for one extract: a second one after a lost race with another runner (apt, a dpkg trigger, a path unit).
 const TRIES: usize = 2;
+/// Temporary name of what is put back.
+const RESTORE: &str = ".nodetrust-restore.tmp";
 /// Pause before the second try.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -135,32 +139,29 @@ impl Extraction<'_> {
 
     /// The tool writes the bundle; if that made things worse, the old files are put back.
     fn direct(&self, program: &str, args: &[&str], spent: &mut Duration) -> Result<(), Failure> {
-        let outputs: Vec<(&str, Vec<u8>, u32)> = std::iter::once(&self.store.bundle)
-            .chain(self.store.outputs)
-            .filter_map(|path| {
-                let bytes = self.root().read(path, MAX_BUNDLE_BYTES).ok()?;
-                Some((*path, bytes, self.root().stat(path).ok()??.mode))
-            })
-            .collect();
+        let outputs = Outputs::save(self.root(), self.store);
         let executed = self.execute(program, args, spent);
         let bytes = self.root().read(self.store.bundle, MAX_BUNDLE_BYTES);
         let after = bytes.map(|bytes| bundle::read(&bytes)).unwrap_or_default();
         // a tool that was stopped may have done half of its work
         match (self.judge(&after, program), executed) {
-            (Ok(()) | Err(Failure::Again(_)), Err(failure)) => Err(failure),
             (Err(Failure::Final(mut problem)), _) => {
-                for (path, bytes, mode) in &outputs {
-                    if self.root().read(path, MAX_BUNDLE_BYTES).is_ok_and(|now| now == *bytes) {
-                        continue;
-                    }
-                    let (dir, _) = split(path);
-                    if let Err(error) = self.root().write_atomic(path, dir, ".nodetrust-restore.tmp", *mode, bytes) {
-                        problem.text = format!("{}; putting {path} back failed: {error}", problem.text);
-                    }
+                if let Err((path, error)) = outputs.put_back(self.root(), Extent::All) {
+                    problem.text = format!("{}; putting {path} back failed: {error}", problem.text);
                 }
                 Err(Failure::Final(problem))
             }
-            (Err(again), Ok(_)) => Err(again),
+            (Ok(()) | Err(Failure::Again(_)), Err(failure)) => {
+                // what cannot be put back now, the next run makes
+                let _ = outputs.put_back(self.root(), Extent::Missing);
+                Err(failure)
+            }
+            (Err(again), Ok(finished)) => {
+                if finished.code != Some(0) {
+                    let _ = outputs.put_back(self.root(), Extent::Missing);
+                }
+                Err(again)
+            }
             // Alpine's code is that of its hooks: the bundle is what counts, and it is right
             (Ok(()), Ok(finished)) if finished.code != Some(0) && self.store.family != Family::Alpine => {
                 Err(Failure::Again(exit_problem(program, &finished)))
@@ -297,6 +298,80 @@ impl Extraction<'_> {
     }
 }
 
+/// How much is put back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// What is gone or changed.
+    All,
+    /// What is gone: RHEL's newer script takes all links away first and makes them at its end, which a run that failed may not
+    /// have reached.
+    Missing,
+}
+
+/// What a run of the tool replaces, as it was: the store's files, and the files and links in its directories.
+struct Outputs {
+    /// on the outputs' file system, and looked through for what a killed run left
+    temp_dir: &'static str,
+    saved: Vec<(String, Output)>,
+}
+
+enum Output {
+    File(Vec<u8>, u32),
+    Link(OsString),
+}
+
+impl Outputs {
+    /// What cannot be read is not saved: the tool may still do its work, and mostly does.
+    fn save(root: &HostRoot, store: &'static TrustStore) -> Self {
+        let mut saved = Vec::new();
+        let mut save = |path: String, mode: u32| {
+            if let Ok(bytes) = root.read(&path, MAX_BUNDLE_BYTES) {
+                saved.push((path, Output::File(bytes, mode)));
+            }
+        };
+        let mut links = Vec::new();
+        for path in std::iter::once(&store.bundle).chain(store.outputs) {
+            let Ok(Some(meta)) = root.stat(path) else { continue };
+            if meta.kind == Kind::File {
+                save((*path).to_owned(), meta.mode);
+                continue;
+            }
+            for (name, meta) in root.list(path).ok().flatten().unwrap_or_default() {
+                let path = format!("{path}/{name}");
+                match meta.kind {
+                    // other files in such a directory are not the tool's
+                    Kind::File if name.ends_with(".pem") => save(path, meta.mode),
+                    Kind::Link => links.extend(root.link_target(&path).map(|target| (path, Output::Link(target)))),
+                    _ => {}
+                }
+            }
+        }
+        saved.extend(links); // after the files that they lead to
+        Self { temp_dir: split(store.bundle).0, saved }
+    }
+
+    /// Puts back as much as can be; the first path that could not be, and why.
+    fn put_back(&self, root: &HostRoot, extent: Extent) -> Result<(), (&str, io::Error)> {
+        let mut result = Ok(());
+        for (path, output) in &self.saved {
+            let put = match output {
+                Output::File(bytes, mode) => match root.read(path, MAX_BUNDLE_BYTES) {
+                    Ok(now) if extent == Extent::Missing || now == *bytes => continue,
+                    _ => root.write_atomic(path, self.temp_dir, RESTORE, *mode, bytes),
+                },
+                Output::Link(target) => match root.link_target(path) {
+                    Some(now) if extent == Extent::Missing || now == *target => continue,
+                    _ => root.link_atomic(path, self.temp_dir, RESTORE, target),
+                },
+            };
+            if let (Ok(()), Err(error)) = (&result, put) {
+                result = Err((path.as_str(), error));
+            }
+        }
+        result
+    }
+}
+
 enum Failure {
     /// A second try may do better.
     Again(Problem),
@@ -346,7 +421,7 @@ pub fn write_problem(path: &str, error: &std::io::Error) -> Problem {
     Problem::new(ProblemKind::Write, format!("failed to write {path}: {error}"), next)
 }
 
-fn split(path: &'static str) -> (&'static str, &'static str) {
+fn split(path: &str) -> (&str, &str) {
     let path = Path::new(path);
     // every path of the table has a directory and a name
     (

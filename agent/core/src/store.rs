@@ -90,7 +90,8 @@ pub struct TrustStore {
     pub bundle: &'static str,
     /// OpenSSL's directory of hash links, checked where it is in use.
     pub hash_dir: Option<&'static str>,
-    /// What a run of the tool replaces, apart from `bundle`; put back together with it if a run loses foreign certificates.
+    /// What a run of the tool replaces, apart from `bundle`: files, and directories of certificates and links. Put back together
+    /// with it if a run loses foreign certificates.
     pub outputs: &'static [&'static str],
     /// The store silently leaves out what is not a CA for servers (facts A.4).
     pub drops_not_ca: bool,

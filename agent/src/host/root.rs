@@ -21,7 +21,7 @@ use nix::{
     errno::Errno,
     fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat, renameat},
     sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat},
-    unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat},
+    unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat},
 };
 
 /// Links that are followed on one path before it counts as a loop, as in the kernel.
@@ -229,6 +229,29 @@ impl HostRoot {
             return written;
         }
         sync(parent)
+    }
+
+    /// Puts a link in place, by way of a temporary one in `temp_dir`; what had the name is replaced, not followed.
+    ///
+    /// # Errors
+    /// As `symlink(2)` and `rename(2)`; the temporary link is gone then.
+    pub fn link_atomic(
+        &self,
+        path: impl AsRef<Path>,
+        temp_dir: impl AsRef<Path>,
+        temp_name: &str,
+        target: &OsStr,
+    ) -> io::Result<()> {
+        let (parent, name) = self.parent(path.as_ref())?;
+        let temp_dir = self.resolve(temp_dir.as_ref(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)?;
+        remove_entry(&temp_dir, OsStr::new(temp_name), UnlinkatFlags::NoRemoveDir)?;
+        symlinkat(target, &temp_dir, temp_name)?;
+        if let Err(error) = renameat(&temp_dir, temp_name, &parent, name.as_os_str()) {
+            // the first error is the one to tell
+            let _ = remove_entry(&temp_dir, OsStr::new(temp_name), UnlinkatFlags::NoRemoveDir);
+            return Err(error.into());
+        }
+        Ok(())
     }
 
     /// Gives a file that is complete another name in its directory, after bringing it to the disk.
