@@ -32,3 +32,5 @@ mod http;
 mod inspect;
 // the exact footprint on a host, and that nothing of it stays
 mod footprint;
+// where the distributions' tools go wrong, and what stands in the way on real nodes
+mod tools;
