@@ -116,9 +116,16 @@ impl Extraction<'_> {
             let _ = self.root().remove_file(format!("{path}.new"));
         };
         remove();
-        let finished = self.execute(program, self.store.tool.args(mode), spent).inspect_err(|_| remove())?;
-        if finished.code != Some(0) {
+        let outputs = Outputs::save(self.root(), self.store);
+        // with `--fresh` the tool takes all links away first; a run that failed has not made them anew
+        let undo = |extent| {
             remove();
+            let _ = outputs.put_back(self.root(), extent);
+        };
+        let args = self.store.tool.args(mode);
+        let finished = self.execute(program, args, spent).inspect_err(|_| undo(Extent::Missing))?;
+        if finished.code != Some(0) {
+            undo(Extent::Missing);
             return Err(Failure::Again(exit_problem(program, &finished)));
         }
         let Ok(bytes) = self.root().read(&path, MAX_BUNDLE_BYTES) else {
@@ -128,7 +135,7 @@ impl Extraction<'_> {
         };
         let after = bundle::read(&bytes);
         if let Err(failure) = self.judge(&after, program) {
-            remove();
+            undo(if matches!(failure, Failure::Final(_)) { Extent::All } else { Extent::Missing });
             return Err(failure);
         }
         self.root().publish(dir, staged, name).map_err(|error| {
@@ -156,11 +163,16 @@ impl Extraction<'_> {
                 let _ = outputs.put_back(self.root(), Extent::Missing);
                 Err(failure)
             }
-            (Err(again), Ok(finished)) => {
-                if finished.code != Some(0) {
-                    let _ = outputs.put_back(self.root(), Extent::Missing);
+            (Err(Failure::Again(_)), Ok(finished)) if finished.code != Some(0) => {
+                let _ = outputs.put_back(self.root(), Extent::Missing);
+                Err(Failure::Again(exit_problem(program, &finished)))
+            }
+            // the old scripts of RHEL exit with the code of their last part
+            (Err(Failure::Again(mut problem)), Ok(finished)) => {
+                if let Some(said) = last_words(&finished) {
+                    problem.text = format!("{}; it said: {said}", problem.text);
                 }
-                Err(again)
+                Err(Failure::Again(problem))
             }
             // Alpine's code is that of its hooks: the bundle is what counts, and it is right
             (Ok(()), Ok(finished)) if finished.code != Some(0) && self.store.family != Family::Alpine => {
@@ -278,13 +290,16 @@ impl Extraction<'_> {
         let result = self.exec.run(program, args, None);
         *spent += started.elapsed();
         result.map_err(|error| {
-            let next = match &error {
-                ExecError::Start { .. } => "does the agent have CAP_SYS_CHROOT, and is the host's root mounted?",
-                ExecError::TimedOut { .. } => {
-                    "see what the tool waits for on the host; store.extractTimeout sets the limit"
+            let problem = |next| Problem::new(ProblemKind::Extract, chain(&error), next);
+            match &error {
+                ExecError::Start { .. } => {
+                    Failure::Again(problem("does the agent have CAP_SYS_CHROOT, and is the host's root mounted?"))
                 }
-            };
-            Failure::Again(Problem::new(ProblemKind::Extract, chain(&error), next))
+                // others wait for the lock no longer than one run may take
+                ExecError::TimedOut { .. } => Failure::Final(problem(
+                    "see what the tool waits for on the host; store.extractTimeout sets the limit",
+                )),
+            }
         })
     }
 
@@ -390,12 +405,22 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The last line of what a tool printed. p11-kit leaves system errors as numbers.
+fn last_words(finished: &Finished) -> Option<String> {
+    let said = finished.output.trim().lines().next_back()?;
+    let number = said.rsplit_once("Unknown error ").and_then(|(_, number)| number.parse().ok());
+    Some(match number {
+        Some(number) => format!("{said} ({})", io::Error::from_raw_os_error(number)),
+        None => said.to_owned(),
+    })
+}
+
 fn exit_problem(program: &str, finished: &Finished) -> Problem {
     let how = match finished.code {
         Some(code) => format!("exit code {code}"),
         None => "ended by a signal".to_owned(),
     };
-    let said = finished.output.trim().lines().next_back().unwrap_or("it printed nothing").to_owned();
+    let said = last_words(finished).unwrap_or_else(|| "it printed nothing".to_owned());
     Problem::new(
         ProblemKind::Extract,
         format!("{program}: {how}: {said}"),
