@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeSet,
+    io,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -113,9 +114,16 @@ impl Extraction<'_> {
             let _ = self.root().remove_file(format!("{path}.new"));
         };
         remove();
-        let finished = self.execute(program, self.store.tool.args(mode), spent).inspect_err(|_| remove())?;
-        if finished.code != Some(0) {
+        let outputs = Outputs::save(self.root(), self.store);
+        // with `--fresh` the tool takes all links away first; a run that failed has not made them anew
+        let undo = |extent| {
             remove();
+            let _ = outputs.put_back(self.root(), extent);
+        };
+        let args = self.store.tool.args(mode);
+        let finished = self.execute(program, args, spent).inspect_err(|_| undo(Extent::Missing))?;
+        if finished.code != Some(0) {
+            undo(Extent::Missing);
             return Err(Failure::Again(exit_problem(program, &finished)));
         }
         let Ok(bytes) = self.root().read(&path, MAX_BUNDLE_BYTES) else {
@@ -125,7 +133,7 @@ impl Extraction<'_> {
         };
         let after = bundle::read(&bytes);
         if let Err(failure) = self.judge(&after, program) {
-            remove();
+            undo(if matches!(failure, Failure::Final(_)) { Extent::All } else { Extent::Missing });
             return Err(failure);
         }
         self.root().publish(dir, staged, name).map_err(|error| {
@@ -137,29 +145,35 @@ impl Extraction<'_> {
     /// The tool writes the bundle; if that made things worse, the old files are put back.
     fn direct(&self, program: &str, args: &[&str], spent: &mut Duration) -> Result<(), Failure> {
         let outputs = Outputs::save(self.root(), self.store);
-        let run = self.execute(program, args, spent);
+        let executed = self.execute(program, args, spent);
         let bytes = self.root().read(self.store.bundle, MAX_BUNDLE_BYTES);
         let after = bytes.map(|bytes| bundle::read(&bytes)).unwrap_or_default();
-        let judged = match self.judge(&after, program) {
-            Err(Failure::Final(mut problem)) => {
+        // a tool that was stopped may have done half of its work
+        match (self.judge(&after, program), executed) {
+            (Err(Failure::Final(mut problem)), _) => {
                 if let Err((path, error)) = outputs.put_back(self.root(), Extent::All) {
                     problem.text = format!("{}; putting {path} back failed: {error}", problem.text);
                 }
-                return Err(Failure::Final(problem));
+                Err(Failure::Final(problem))
             }
-            other => other,
-        };
-        match (&judged, &run) {
-            (Err(_), Ok(finished)) if finished.code == Some(0) => {}
-            // RHEL's newer script takes all links away first and makes them at its end, which this run has not reached.
-            // What cannot be put back now, the next run makes.
-            (Err(_), _) | (Ok(()), Err(_)) => drop(outputs.put_back(self.root(), Extent::Missing)),
-            (Ok(()), Ok(_)) => {}
-        }
-        match (judged, run?) {
-            (Err(failure), _) => Err(failure),
-            // a hook that failed, a lost race: the bundle is what counts, and it is right
-            (Ok(()), finished) if finished.code != Some(0) && self.store.family != Family::Alpine => {
+            (Ok(()) | Err(Failure::Again(_)), Err(failure)) => {
+                // what cannot be put back now, the next run makes
+                let _ = outputs.put_back(self.root(), Extent::Missing);
+                Err(failure)
+            }
+            (Err(Failure::Again(_)), Ok(finished)) if finished.code != Some(0) => {
+                let _ = outputs.put_back(self.root(), Extent::Missing);
+                Err(Failure::Again(exit_problem(program, &finished)))
+            }
+            // the old scripts of RHEL exit with the code of their last part
+            (Err(Failure::Again(mut problem)), Ok(finished)) => {
+                if let Some(said) = last_words(&finished) {
+                    problem.text = format!("{}; it said: {said}", problem.text);
+                }
+                Err(Failure::Again(problem))
+            }
+            // Alpine's code is that of its hooks: the bundle is what counts, and it is right
+            (Ok(()), Ok(finished)) if finished.code != Some(0) && self.store.family != Family::Alpine => {
                 Err(Failure::Again(exit_problem(program, &finished)))
             }
             (Ok(()), _) => Ok(()),
@@ -274,13 +288,16 @@ impl Extraction<'_> {
         let result = self.exec.run(program, args, None);
         *spent += started.elapsed();
         result.map_err(|error| {
-            let next = match &error {
-                ExecError::Start { .. } => "does the agent have CAP_SYS_CHROOT, and is the host's root mounted?",
-                ExecError::TimedOut { .. } => {
-                    "see what the tool waits for on the host; store.extractTimeout sets the limit"
+            let problem = |next| Problem::new(ProblemKind::Extract, chain(&error), next);
+            match &error {
+                ExecError::Start { .. } => {
+                    Failure::Again(problem("does the agent have CAP_SYS_CHROOT, and is the host's root mounted?"))
                 }
-            };
-            Failure::Again(Problem::new(ProblemKind::Extract, chain(&error), next))
+                // others wait for the lock no longer than one run may take
+                ExecError::TimedOut { .. } => Failure::Final(problem(
+                    "see what the tool waits for on the host; store.extractTimeout sets the limit",
+                )),
+            }
         })
     }
 
@@ -312,12 +329,22 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The last line of what a tool printed. p11-kit leaves system errors as numbers.
+fn last_words(finished: &Finished) -> Option<String> {
+    let said = finished.output.trim().lines().next_back()?;
+    let number = said.rsplit_once("Unknown error ").and_then(|(_, number)| number.parse().ok());
+    Some(match number {
+        Some(number) => format!("{said} ({})", io::Error::from_raw_os_error(number)),
+        None => said.to_owned(),
+    })
+}
+
 fn exit_problem(program: &str, finished: &Finished) -> Problem {
     let how = match finished.code {
         Some(code) => format!("exit code {code}"),
         None => "ended by a signal".to_owned(),
     };
-    let said = finished.output.trim().lines().next_back().unwrap_or("it printed nothing").to_owned();
+    let said = last_words(finished).unwrap_or_else(|| "it printed nothing".to_owned());
     Problem::new(
         ProblemKind::Extract,
         format!("{program}: {how}: {said}"),
@@ -343,7 +370,7 @@ pub fn write_problem(path: &str, error: &std::io::Error) -> Problem {
     Problem::new(ProblemKind::Write, format!("failed to write {path}: {error}"), next)
 }
 
-fn split(path: &'static str) -> (&'static str, &'static str) {
+fn split(path: &str) -> (&str, &str) {
     let path = Path::new(path);
     // every path of the table has a directory and a name
     (

@@ -231,7 +231,7 @@ impl HostRoot {
         sync(parent)
     }
 
-    /// Puts a link in place, by way of a temporary one in `temp_dir`; what had the name is replaced, not followed.
+    /// Puts a link in place, by way of a temporary one in `temp_dir` if the name is taken; what had it is replaced, not followed.
     ///
     /// # Errors
     /// As `symlink(2)` and `rename(2)`; the temporary link is gone then.
@@ -243,6 +243,10 @@ impl HostRoot {
         target: &OsStr,
     ) -> io::Result<()> {
         let (parent, name) = self.parent(path.as_ref())?;
+        match symlinkat(target, &parent, name.as_os_str()) {
+            Err(Errno::EEXIST) => {}
+            made => return Ok(made?),
+        }
         let temp_dir = self.resolve(temp_dir.as_ref(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)?;
         remove_entry(&temp_dir, OsStr::new(temp_name), UnlinkatFlags::NoRemoveDir)?;
         symlinkat(target, &temp_dir, temp_name)?;
@@ -354,6 +358,9 @@ impl HostRoot {
         let mut names: VecDeque<OsString> = names(path);
         let mut links = 0;
         while let Some(name) = names.pop_front() {
+            if name == "." {
+                continue;
+            }
             if name == ".." {
                 if dirs.len() > 1 {
                     dirs.pop();
@@ -464,12 +471,15 @@ pub fn list_directory(fd: OwnedFd) -> io::Result<Vec<(String, Meta)>> {
 }
 
 fn names(path: &Path) -> VecDeque<OsString> {
+    // with a slash at its end, a path leads to a directory or nowhere
+    let end = path.as_os_str().as_bytes().ends_with(b"/").then(|| OsString::from("."));
     path.components()
         .filter_map(|component| match component {
             Component::Normal(name) => Some(name.to_owned()),
             Component::ParentDir => Some("..".into()),
             Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
         })
+        .chain(end)
         .collect()
 }
 

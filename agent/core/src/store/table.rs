@@ -23,7 +23,7 @@ pub(super) static DEBIAN: TrustStore = TrustStore {
     },
     bundle: "/etc/ssl/certs/ca-certificates.crt",
     hash_dir: Some("/etc/ssl/certs"),
-    outputs: &[],
+    outputs: &["/etc/ssl/certs"],
     drops_not_ca: false,
     pastes_files: true,
 };
@@ -104,7 +104,7 @@ pub(super) static ALPINE: TrustStore = TrustStore {
     tool: Tool::Direct { programs: UPDATE_CA_CERTIFICATES, args: &[], fresh: &[] },
     bundle: "/etc/ssl/certs/ca-certificates.crt",
     hash_dir: Some("/etc/ssl/certs"),
-    outputs: &[],
+    outputs: &["/etc/ssl/certs"],
     drops_not_ca: false,
     pastes_files: true,
 };
