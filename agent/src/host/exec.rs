@@ -22,7 +22,7 @@ use nix::{
         signal::{SigSet, Signal, killpg},
         wait::{Id, WaitPidFlag, WaitStatus, waitid},
     },
-    unistd::Pid,
+    unistd::{Pid, getpgrp},
 };
 
 use super::{ledger, lock::HostLock, root::HostRoot};
@@ -152,7 +152,13 @@ fn run_in_root(
     // a SIGTERM to the group is for the program; the helper stays until it has ended (std empties the child's mask)
     SigSet::from_iter([Signal::SIGTERM]).thread_block()?;
     // our own standard input, the lock, stays open here and does not reach the program
-    Command::new(program).args(args).stdin(input).status()
+    let status = Command::new(program).args(args).stdin(input).status()?;
+    if !status.success() {
+        // A shell that was killed leaves its current command behind, which could still publish what it saw. The lock goes with us,
+        // so that has to end before; the signal does not reach ourselves, see above.
+        let _ = killpg(getpgrp(), Signal::SIGTERM); // usually nobody is left to hear it
+    }
+    Ok(status)
 }
 
 /// Collects the ends of both outputs; the receiver hears once when both are closed.
@@ -204,6 +210,11 @@ fn wait(child: &mut Child, output: &Receiver<String>, end: Instant) -> io::Resul
             Some(_) => thread::sleep(Duration::from_millis(1)),
         }
         if let Some(status) = child.try_wait()? {
+            if !status.success() {
+                // The helper was killed, or something in the middle was: what is left of the run must not go on beside the next
+                // one, which writes the same files. After a success, a daemon that was left on purpose lives.
+                let _ = killpg(group(child), Signal::SIGKILL); // usually nothing is left
+            }
             let text = text.or_else(|| output.recv_timeout(PAUSE).ok()).unwrap_or_default();
             return Ok(Some((status, text)));
         }
@@ -212,9 +223,14 @@ fn wait(child: &mut Child, output: &Receiver<String>, end: Instant) -> io::Resul
     Ok(None)
 }
 
+/// The process group of a helper and all that it starts. Its number is not given to others while one of them lives.
+fn group(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).unwrap_or(0))
+}
+
 /// Ends the child's whole process group: first kindly, since a tool may clean up after itself.
 fn stop(child: &mut Child) -> io::Result<()> {
-    let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
+    let group = group(child);
     let _ = killpg(group, Signal::SIGTERM); // gone already is fine
     let end = Instant::now() + LAST_CHANCE;
     while Instant::now() < end {
