@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use nodetrust_core::{
     fingerprint::Fingerprint,
-    plan::{Action, Plan},
+    plan::{Action, Plan, foreign_repeats},
     state::{Ledger, Observed, PREFIX},
     store::Tool,
     verify::{Problem, ProblemKind},
@@ -51,6 +51,7 @@ pub fn apply(plan: &Plan, observed: &Observed, exec: &HostExec<'_>, wall: i64) -
                     before: &observed.effective,
                     ours: &ours,
                     expected: &expected,
+                    repeats: foreign_repeats(observed),
                 };
                 let extracted = extraction.run(*mode);
                 applied.extract += extracted.duration;

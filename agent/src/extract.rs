@@ -48,6 +48,8 @@ pub struct Extraction<'a> {
     pub ours: &'a BTreeSet<Fingerprint>,
     /// Anchors whose files are in place.
     pub expected: &'a BTreeSet<Fingerprint>,
+    /// How many repetitions other people's files explain.
+    pub repeats: usize,
 }
 
 /// What became of an extract.
@@ -243,6 +245,10 @@ impl Extraction<'_> {
         if dropped > 0 {
             // somebody had put them into the bundle itself, or has removed their files: the tool knows nothing of them
             tracing::warn!(count = dropped, "certificates without a source have left the bundle");
+        }
+        if after.repeated() > self.repeats.max(self.before.repeated()) {
+            let text = format!("{program} wrote {} certificates twice: did two runs of it overlap?", after.repeated());
+            return Err(Failure::Again(Problem::new(ProblemKind::Extract, text, "")));
         }
         let missing = self.expected.difference(&after.set).count();
         if missing > 0 {

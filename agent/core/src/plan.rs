@@ -558,7 +558,7 @@ pub(crate) fn foreign_copy(observed: &Observed, fingerprint: &Fingerprint) -> bo
 }
 
 /// How many repetitions in the bundle come from several files that hold one certificate, ours included (facts A.3).
-fn foreign_repeats(observed: &Observed) -> usize {
+pub fn foreign_repeats(observed: &Observed) -> usize {
     observed.foreign.iter().filter(|file| file.taken).map(|file| file.anchors.len()).sum::<usize>()
         + observed.ours.len()
 }
