@@ -252,7 +252,7 @@ fn values_tell_what_is_and_series_leave_with_their_anchor() {
     let node = Node::new(Kind::Trixie, "");
     let (one, two) = (Ca::new("Corp Root 2021"), Ca::new("Corp Root 2026"));
     node.set_source(&[&one]);
-    let agent = node.agent(&fast("4s"));
+    let agent = node.agent(&fast("15s"));
     let before = agent.metric("nodetrust_converged");
     assert!(before.is_none_or(|value| value == 1.0), "nothing is claimed before the first cycle has ended");
     let status = agent.wait_converged(&[&one], LIMIT);
