@@ -17,10 +17,11 @@ use nodetrust_core::{
     store::Family,
 };
 use serde::Deserialize;
+use serde_saphyr::Spanned;
 
 use forms::{
-    Address, EmptySourceWord, FamilyWord, NotCaWord, OnChange, OnRejectionWord, RemovalGate, RuntimeKind, Share,
-    SourceName, Span, Switch, VerdictWord, WhenUnavailable,
+    AbsolutePath, Address, EmptySourceWord, FamilyWord, LongSpan, NotCaWord, OnChange, OnRejectionWord, RemovalGate,
+    RuntimeKind, Share, SourceName, Span, Switch, VerdictWord, WhenUnavailable,
 };
 
 /// Where the configuration is looked for.
@@ -156,7 +157,8 @@ impl Settings {
         .map_err(|error| match field.as_str() {
             // "." is the document itself; what cannot be parsed at all has no field
             "" | "." => without_values(&error.to_string()),
-            field => format!("{}: {}", without_values(field), without_values(&error.to_string())),
+            field if field.chars().count() > SHOWN => without_values(&error.to_string()),
+            field => format!("{field}: {}", without_values(&error.to_string())),
         })?;
         raw.check().map_err(|error| without_values(&error))
     }
@@ -202,7 +204,7 @@ struct Raw {
     runtime: RawRuntime,
     fleet: RawFleet,
     probes: Vec<RawProbe>,
-    resync: Option<Span>,
+    resync: Option<LongSpan>,
     settle: Option<Span>,
     http: RawHttp,
     kubernetes: RawKubernetes,
@@ -212,8 +214,8 @@ struct Raw {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RawSource {
-    name: SourceName,
-    path: Option<PathBuf>,
+    name: Spanned<SourceName>,
+    path: Option<AbsolutePath>,
     inline: Option<String>,
     #[serde(default)]
     optional: bool,
@@ -242,7 +244,7 @@ struct RawRotation {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawStore {
     family: FamilyWord,
-    extract_timeout: Option<Span>,
+    extract_timeout: Option<LongSpan>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -285,7 +287,7 @@ struct RawProbe {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawHttp {
     address: Option<Address>,
-    tls: RawTls,
+    tls: Option<Spanned<RawTls>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -317,18 +319,16 @@ impl Raw {
         let mut names = BTreeSet::new();
         let mut sources = Vec::with_capacity(self.sources.len());
         for (index, source) in self.sources.into_iter().enumerate() {
-            let SourceName(name) = source.name;
-            let field = format!("sources[{index}] (`{name}`)");
+            let line = source.name.referenced.line();
+            let SourceName(name) = source.name.value;
+            let field = format!("sources[{index}]");
             if !names.insert(name.clone()) {
-                return Err(format!("{field}: the name is taken; names must be unique"));
+                return Err(format!("{field}.name: `{name}` is taken; names must be unique at line {line}"));
             }
             let from = match (source.path, source.inline) {
-                (Some(path), None) if path.is_absolute() => From::Path(path),
-                (Some(path), None) => {
-                    return Err(format!("{field}.path: `{}` is not an absolute path", path.display()));
-                }
+                (Some(AbsolutePath(path)), None) => From::Path(path),
                 (None, Some(text)) => From::Inline(text),
-                _ => return Err(format!("{field}: want exactly one of `path` and `inline`")),
+                _ => return Err(format!("{field}: `{name}` wants exactly one of `path` and `inline` at line {line}")),
             };
             sources.push(Source { name, from, optional: source.optional });
         }
@@ -357,28 +357,28 @@ impl Raw {
             removal_grace: grace.as_secs() + u64::from(grace.subsec_nanos() > 0),
         };
         let usual = Settings::default();
-        let timeout = span(self.store.extract_timeout, usual.extract_timeout);
-        if timeout < Duration::from_secs(1) {
-            return Err("store.extractTimeout: want at least 1s".into());
-        }
-        let resync = span(self.resync, usual.resync);
-        if resync < Duration::from_secs(1) {
-            return Err("resync: want at least 1s".into());
-        }
+        let long_span = |span: Option<LongSpan>, default| span.map_or(default, |LongSpan(span)| span);
+        let resync = long_span(self.resync, usual.resync);
         let settle = span(self.settle, usual.settle);
         if settle > Duration::from_secs(60) || settle > resync {
             return Err("settle: want at most 1m, and no more than `resync`".into());
         }
-        let tls = match (self.http.tls.cert_file, self.http.tls.key_file) {
-            (cert, key) if cert.as_os_str().is_empty() && key.as_os_str().is_empty() => None,
-            (cert, key) if !cert.as_os_str().is_empty() && !key.as_os_str().is_empty() => Some((cert, key)),
-            _ => return Err("http.tls: want both `certFile` and `keyFile`, or neither".into()),
+        let tls = match self.http.tls {
+            None => None,
+            Some(tls) => match (tls.value.cert_file, tls.value.key_file) {
+                (cert, key) if cert.as_os_str().is_empty() && key.as_os_str().is_empty() => None,
+                (cert, key) if !cert.as_os_str().is_empty() && !key.as_os_str().is_empty() => Some((cert, key)),
+                _ => {
+                    let line = tls.referenced.line();
+                    return Err(format!("http.tls: want both `certFile` and `keyFile`, or neither at line {line}"));
+                }
+            },
         };
         Ok(Settings {
             sources,
             policy,
-            family: self.store.family.family()?,
-            extract_timeout: timeout,
+            family: self.store.family.0,
+            extract_timeout: long_span(self.store.extract_timeout, usual.extract_timeout),
             resync,
             settle,
             http: Http { address: self.http.address.map_or(usual.http.address, |Address(address)| address), tls },

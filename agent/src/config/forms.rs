@@ -1,6 +1,6 @@
 //! The forms of the configuration's values: each says what it expects.
 
-use std::{str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use nodetrust_core::{policy::Verdict, store::Family};
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -25,22 +25,17 @@ pub(super) struct Share;
 #[derive(Debug)]
 pub(super) struct Switch(pub(super) Option<bool>);
 
-#[derive(Debug, Default)]
-pub(super) struct FamilyWord(pub(super) Option<String>);
+/// A duration of a second or more.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LongSpan(pub(super) Duration);
 
-impl FamilyWord {
-    pub(super) fn family(&self) -> Result<Option<Family>, String> {
-        match self.0.as_deref() {
-            None => Ok(None),
-            Some("bottlerocket") => {
-                Err("store.family: bottlerocket has no files to write; use its API (settings.pki) until it is supported here".into())
-            }
-            Some(word) => Family::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(word))
-                .map(Some)
-                .map_err(|error| format!("store.family: {error}")),
-        }
-    }
-}
+/// A path from the root.
+#[derive(Debug)]
+pub(super) struct AbsolutePath(pub(super) PathBuf);
+
+/// `auto`, or a family.
+#[derive(Debug, Default)]
+pub(super) struct FamilyWord(pub(super) Option<Family>);
 
 /// Deserialises from a scalar's text by a function that explains what it expects.
 fn from_text<'de, D: Deserializer<'de>, T>(
@@ -128,16 +123,38 @@ impl<'de> Deserialize<'de> for Switch {
     }
 }
 
+impl<'de> Deserialize<'de> for LongSpan {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| match text.parse()? {
+            Span(span) if span >= Duration::from_secs(1) => Ok(Self(span)),
+            Span(_) => Err(format!("`{text}` is too short: want at least 1s")),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for AbsolutePath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| {
+            let path = PathBuf::from(text);
+            if path.is_absolute() { Ok(Self(path)) } else { Err(format!("`{text}` is not an absolute path")) }
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for FamilyWord {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| match text {
+        from_text(deserializer, |text| {
+            match text {
             "auto" => Ok(Self(None)),
-            "debian" | "redhat" | "suse" | "arch" | "alpine" | "flatcar" | "photon" | "bottlerocket" | "directory" => {
-                Ok(Self(Some(text.to_owned())))
-            }
-            _ => Err(format!(
-                "`{text}` is not a store family: want auto, debian, redhat, suse, arch, alpine, flatcar, photon, bottlerocket or directory"
-            )),
+            "bottlerocket" => Err(
+                "bottlerocket has no files to write; use its API (settings.pki) until it is supported here".to_owned(),
+            ),
+            _ => Family::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text))
+                .map(|family| Self(Some(family)))
+                .map_err(|_| {
+                    format!("`{text}` is not a store family: want auto, debian, redhat, suse, arch, alpine, flatcar, photon, bottlerocket or directory")
+                }),
+        }
         })
     }
 }
