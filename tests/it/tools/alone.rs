@@ -298,10 +298,13 @@ fn never_leaks(content: &str, ours: &Ca, trusted: &[&Ca]) {
 /// Surprise 6: without its trust module p11-kit writes empty bundles, exit code 0. Both generations of the script.
 #[test]
 fn p11_kit_without_its_module_empties_everything() {
-    for generation in [Generation::Old, Generation::New] {
+    let module = "/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-trust.so";
+    let its_configuration = "/usr/share/p11-kit/modules/p11-kit-trust.module";
+    for (generation, module) in
+        [(Generation::Old, module), (Generation::New, module), (Generation::New, its_configuration)]
+    {
         let ours = Ca::new("Ours");
-        let module = "/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-trust.so";
-        let away = |node: &Node| fs::rename(node.path(module), node.path("/tmp/module.so")).unwrap();
+        let away = |node: &Node| fs::rename(node.path(module), node.path("/tmp/module")).unwrap();
 
         let alone = generation.node("");
         assert!(alone.bundle().len() > 100);
@@ -324,7 +327,7 @@ fn p11_kit_without_its_module_empties_everything() {
         assert!(after == before.1, "{generation:?}: what the tool writes is not as it was");
         assert_no_leftovers(&node);
 
-        fs::rename(node.path("/tmp/module.so"), node.path(module)).unwrap();
+        fs::rename(node.path("/tmp/module"), node.path(module)).unwrap();
         apply(&node, 0);
         assert_right(&node, &[&ours]);
     }

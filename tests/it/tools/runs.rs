@@ -137,7 +137,7 @@ fn rotations_beside_a_runner(node: &Node) {
     node.set_source(&[&last]);
     node.nodetrust(&["apply"]);
     let mut converged = 0;
-    for n in 1..=5 {
+    for n in 1..=4 {
         let next = Ca::new(&format!("Corp {n}"));
         node.set_source(&[&next]);
         if node.nodetrust(&["apply"]).code == 0 {
@@ -151,7 +151,7 @@ fn rotations_beside_a_runner(node: &Node) {
         last = next;
     }
     runner.stop();
-    assert!(converged >= 3, "{converged} of 5 rotations converged");
+    assert!(converged >= 2, "{converged} of 4 rotations converged");
     apply(node, 0);
     assert_right(node, &[&last]);
     assert_eq!(sorted(node).len(), foreign.len() + 1);
