@@ -122,7 +122,7 @@ fn metrics_are_in_the_format_that_was_asked_for() {
 }
 
 #[test]
-fn readiness_waits_for_the_first_verified_cycle_and_ends_with_a_failure() {
+fn readiness_waits_for_the_first_verified_cycle_and_stays() {
     let node = Node::new(Kind::Trixie, "");
     let (one, two) = (Ca::new("Corp Root"), Ca::new("Inspection CA"));
     node.set_source(&[&one]);
@@ -147,13 +147,15 @@ fn readiness_waits_for_the_first_verified_cycle_and_ends_with_a_failure() {
     let real = fs::read(&tool).unwrap();
     fs::write(&tool, "#!/bin/sh\necho simulated failure; exit 1\n").unwrap();
     node.set_source(&[&two]);
-    wait_for("not ready", LIMIT, || (ask(&agent, "GET", "/readyz").code == 503).then_some(()));
-    let answer = ask(&agent, "GET", "/readyz");
-    assert!(answer.body.contains("simulated failure"), "it says why: {}", answer.body);
+    let status = agent.wait_status("the failure", LIMIT, |status| status["converged"] == false);
+    assert!(status["headline"].as_str().unwrap().contains("simulated failure"), "it says why: {status:#}");
+    // a Service must not lose the metrics of a node because it got worse
+    assert_eq!(ask(&agent, "GET", "/readyz").code, 200);
+    assert_eq!(agent.metric("nodetrust_converged"), Some(0.0));
     assert_eq!(ask(&agent, "GET", "/livez").code, 200, "a restart of the agent would not help");
     assert_eq!(ask(&agent, "GET", "/status").code, 200);
     fs::write(&tool, real).unwrap();
-    wait_for("ready", LIMIT, || (ask(&agent, "GET", "/readyz").code == 200).then_some(()));
+    agent.wait_converged(&[&one, &two], LIMIT);
 }
 
 #[test]
