@@ -182,7 +182,10 @@ fn the_set_in_force_is_always_a_generation() {
         assert!(wanted.contains(desired) && state == "ok", "a mixture was in force: {desired:?} ({state})");
     }
     assert!(agent.metric("nodetrust_reconciles_total{trigger=\"source\",outcome=\"changed\"}").unwrap() >= 1.0);
-    assert!(!node.trusts(&old[0]) && node.trusts(&new[0]) && node.trusts(&new[1]));
+    // the report that was waited for may have been of the new generation's turn before the last
+    wait_for("the last generation in the bundle", LIMIT, || {
+        (!node.trusts(&old[0]) && node.trusts(&new[0]) && node.trusts(&new[1])).then_some(())
+    });
 }
 
 /// Every text of a directory tree, for looking for what must be nowhere.
