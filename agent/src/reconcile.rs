@@ -3,9 +3,11 @@
 //! A cycle cannot fail: what went wrong is in the [`Report`]. Every trigger runs the same full cycle. One task owns the host, and
 //! the lock keeps it the only one on the node.
 
+mod cycle;
+mod uninstall;
+
 use std::{
     collections::BTreeSet,
-    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -13,7 +15,7 @@ use std::{
 
 use nodetrust_core::{
     os::OsRelease,
-    plan::{Action, Drift, Plan, WriteReason, plan, plan_uninstall, settle},
+    plan::{Action, Drift, Plan, WriteReason, plan, settle},
     policy::Circumstances,
     report::{self, Cycle, Inputs, Report, Time},
     source::{Resolved, Snapshot, resolve},
@@ -21,7 +23,9 @@ use nodetrust_core::{
     store::Detection,
     verify::{Problem, ProblemKind, verify},
 };
-use serde::Serialize;
+
+pub use cycle::{CycleResult, Outcome, Trigger};
+use cycle::{last_cycle, note_cycle};
 
 use crate::{
     apply::apply,
@@ -42,103 +46,6 @@ use crate::{
 const ROUNDS: usize = 2;
 /// How long looking waits for a cycle that is running.
 const PATIENCE_TO_LOOK: Duration = Duration::from_secs(3);
-
-/// Why a cycle runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Trigger {
-    /// The agent has started.
-    Start,
-    /// A source changed.
-    Source,
-    /// The configuration changed.
-    Config,
-    /// Something changed in the store.
-    Drift,
-    /// A grace time ends.
-    Grace,
-    /// The last cycle did not get there.
-    Retry,
-    /// Nothing happened for `resync`.
-    Resync,
-    /// A person or a script ran a command.
-    Command,
-}
-
-impl Trigger {
-    /// Every trigger, for metrics.
-    pub const ALL: [Self; 8] =
-        [Self::Start, Self::Source, Self::Config, Self::Drift, Self::Grace, Self::Retry, Self::Resync, Self::Command];
-
-    /// The public name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Source => "source",
-            Self::Config => "config",
-            Self::Drift => "drift",
-            Self::Grace => "grace",
-            Self::Retry => "retry",
-            Self::Resync => "resync",
-            Self::Command => "command",
-        }
-    }
-}
-
-impl fmt::Display for Trigger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// How a cycle ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// Nothing was to be done.
-    Unchanged,
-    /// Something was done, and the second look agrees.
-    Changed,
-    /// The node does not trust what it should, or still trusts what it should not.
-    Failed,
-}
-
-impl Outcome {
-    /// Every outcome, for metrics.
-    pub const ALL: [Self; 3] = [Self::Unchanged, Self::Changed, Self::Failed];
-
-    /// The public name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unchanged => "unchanged",
-            Self::Changed => "changed",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// Everything that a cycle tells the rest of the agent.
-#[derive(Debug, Clone)]
-pub struct CycleResult {
-    /// What everybody sees.
-    pub report: Report,
-    /// Why it ran.
-    pub trigger: Trigger,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// How long it took.
-    pub duration: Duration,
-    /// How long the store's tool ran, None if it did not run.
-    pub extract: Option<Duration>,
-    /// What others had changed and this cycle repaired.
-    pub drift: BTreeSet<Drift>,
-    /// Seconds until the next grace time ends.
-    pub next_grace: Option<u64>,
-    /// A source has changed and must be looked at again before it counts.
-    pub unsettled: bool,
-    /// Directories on the host to watch, in our own view.
-    pub watch: Vec<PathBuf>,
-}
 
 /// Owns a host.
 #[derive(Debug)]
@@ -321,76 +228,6 @@ impl Reconciler {
         drift.extend(undone_meanwhile);
         let result = self.result(report, &look, settings, trigger, outcome, duration, extract, drift);
         CycleResult { unsettled: !settled, ..result }
-    }
-
-    /// Removes all that is ours, and proves it.
-    pub fn uninstall(&mut self, settings: &Settings) -> Report {
-        let empty = Settings { sources: Vec::new(), ..settings.clone() };
-        let lock = match HostLock::take(&self.root, settings.extract_timeout + Duration::from_secs(10)) {
-            Ok(lock) => lock,
-            Err(error) => {
-                let mut report = self.inspect(&empty);
-                report.add_problem(lock_problem(&error));
-                return report;
-            }
-        };
-        let mut problems = Vec::new();
-        for _ in 0..ROUNDS {
-            let mut look = self.look(&empty, &[]);
-            problems.append(&mut look.problems);
-            let Some(observed) = &look.observed else {
-                if let Err(unsupported) = &look.detection.family {
-                    let text = format!("what is ours cannot be found without the trust store: {}", unsupported.reason);
-                    problems.push(Problem::new(ProblemKind::UnsupportedStore, text, unsupported.advice.clone()));
-                }
-                break;
-            };
-            let plan = plan_uninstall(observed, &look.ledger);
-            if !plan.changes_host() {
-                break;
-            }
-            problems.clear();
-            let exec = HostExec { root: &self.root, lock: &lock, limit: settings.extract_timeout };
-            let applied = apply(&plan, observed, &exec, look.now.wall);
-            let failed = applied.problems.iter().any(|problem| problem.kind.is_failure());
-            problems.extend(applied.problems);
-            await_other_runs(&self.root, observed.store);
-            if let Ok(after) = observe(&self.root, observed.store, &look.ledger.foreign, &mut self.cache) {
-                let wrong = verify(&plan, &after);
-                let mut ledger = settle(&plan, &after, !failed, look.now.wall);
-                if applied.hooks_done {
-                    ledger.hooks.clear();
-                }
-                problems.extend(wrong);
-                if let Err(error) = self.write_ledger(&ledger, look.now.wall) {
-                    problems.push(write_problem(ledger::PATH, &error));
-                }
-            }
-        }
-        if !problems.iter().any(|problem| problem.kind.is_failure())
-            && let Err(error) = self.remove_own_directories()
-        {
-            problems.push(write_problem(ledger::DIR, &error));
-        }
-        drop(lock); // looking waits for it
-        let mut report = self.inspect(&empty);
-        for problem in problems {
-            report.add_problem(problem);
-        }
-        report
-    }
-
-    fn remove_own_directories(&self) -> std::io::Result<()> {
-        if let ledger::Read::Good(ledger) = ledger::read(&self.root)? {
-            for dir in &ledger.created {
-                match self.root.remove_dir(dir) {
-                    Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
-                    result => result?,
-                }
-            }
-        }
-        ledger::remove(&self.root)?;
-        self.root.remove_file(lock::PATH)
     }
 
     /// Reads the sources. One that has changed since the last cycle must be seen unchanged a second time, `settle` later, before
@@ -586,28 +423,4 @@ fn lock_problem(error: &std::io::Error) -> Problem {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Notes the cycle for `status`; without the note it only says less.
-fn note_cycle(lock: &mut HostLock, report: &Report) {
-    let Some(cycle) = &report.cycle else { return };
-    let note = serde_json::json!({
-        "trigger": cycle.trigger, "outcome": cycle.outcome, "time": report.time.0, "milliseconds": cycle.milliseconds,
-        "extractMilliseconds": cycle.extract_milliseconds,
-    });
-    if let Err(error) = lock.note(&note.to_string()) {
-        tracing::debug!(%error, "the last cycle could not be noted in the lock file");
-    }
-}
-
-fn last_cycle(root: &HostRoot) -> Option<Cycle> {
-    let note: serde_json::Value = serde_json::from_str(&lock::last_note(root)?).ok()?;
-    Some(Cycle {
-        trigger: note.get("trigger")?.as_str()?.to_owned(),
-        outcome: note.get("outcome")?.as_str()?.to_owned(),
-        time: Time(note.get("time")?.as_i64()?),
-        milliseconds: note.get("milliseconds")?.as_u64()?,
-        extract_milliseconds: note.get("extractMilliseconds")?.as_u64()?,
-        actions: Vec::new(),
-    })
 }

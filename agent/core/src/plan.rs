@@ -7,125 +7,32 @@
 //! removals; an anchor in the target set is never removed; a source that says nothing removes nothing; planning again after
 //! the actions were done gives no action.
 
+mod action;
+mod extract;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     sync::Arc,
 };
 
 use serde::Serialize;
+
+pub use action::{Action, Drift, ExtractReason, RemoveReason, WriteReason};
+pub(crate) use extract::foreign_copy;
+pub use extract::foreign_repeats;
+use extract::{extract_reasons, hazards};
 
 use crate::{
     anchor::Anchor,
     fingerprint::Fingerprint,
     policy::Policy,
     source::{self, Resolved, SourceStatus},
-    state::{AnchorState, Hazard, Ledger, LedgerAnchor, Moment, Observed, file_name},
+    state::{AnchorState, Ledger, LedgerAnchor, Moment, Observed, file_name},
     store::{ExtractMode, Tool},
 };
 
 /// Seconds for which a removed anchor is remembered: far longer than any run of a tool.
 pub const REMEMBER_GONE: u64 = 600;
-
-/// One thing to do on a host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "action", rename_all = "kebab-case")]
-pub enum Action {
-    /// Write down what is about to be done, so that a crash is noticed.
-    RecordLedger,
-    /// Make the anchor directory.
-    CreateDirectory {
-        /// Absolute path.
-        path: String,
-    },
-    /// Remove a temporary file that a killed run left behind.
-    RemoveTemporary {
-        /// Absolute path.
-        path: String,
-        /// Whose it was.
-        why: &'static str,
-    },
-    /// Write an anchor file.
-    WriteAnchor {
-        /// Whose certificate.
-        sha256: Fingerprint,
-        /// Name in the anchor directory.
-        file: String,
-        /// Why.
-        why: WriteReason,
-    },
-    /// Remove an anchor file.
-    RemoveAnchor {
-        /// Name in the anchor directory.
-        file: String,
-        /// Why.
-        why: RemoveReason,
-    },
-    /// Run the distribution's tool.
-    Extract {
-        /// How thoroughly.
-        mode: ExtractMode,
-        /// Every reason.
-        why: BTreeSet<ExtractReason>,
-    },
-    /// Tell the store's hooks, e.g. Java's key store, what came and went.
-    RunHooks {
-        /// Changes that they have not been told.
-        changes: usize,
-    },
-}
-
-/// Why an anchor file is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WriteReason {
-    /// It is new.
-    New,
-    /// We had written it, and it is gone.
-    Missing,
-    /// It is there with another content, mode, owner or kind.
-    Altered,
-}
-
-/// Why an anchor file is removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RemoveReason {
-    /// It left the sources and its grace is over.
-    GraceOver,
-    /// Policy denies it.
-    Denied,
-    /// Its name is ours, and it does not hold the certificate of that name.
-    Damaged,
-    /// Everything of ours is being removed.
-    Uninstall,
-}
-
-/// Why the tool is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ExtractReason {
-    /// Anchor files change in this plan.
-    AnchorsChange,
-    /// An earlier change was not seen to be complete.
-    Unfinished,
-    /// The bundle does not exist or cannot be read.
-    BundleMissing,
-    /// The bundle lacks an anchor whose file is there.
-    AnchorNotInBundle,
-    /// The bundle still has an anchor whose file is gone.
-    RemovedStillInBundle,
-    /// OpenSSL's directory has no link to an anchor.
-    LinkMissing,
-    /// OpenSSL cannot load the bundle.
-    BundleBroken,
-    /// The bundle holds certificates more than once.
-    BundleRepeats,
-    /// The bundle holds a private key whose file is gone.
-    KeyInBundle,
-    /// The bundle lacks certificates that are not ours and whose sources are still there.
-    ForeignMissing,
-}
 
 /// What is not done although it would be due.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -160,35 +67,6 @@ pub struct Plan {
     pub retired: BTreeSet<Fingerprint>,
     /// The ledger to write before anything else is done.
     pub ledger: Ledger,
-}
-
-/// A kind of drift: what somebody else changed and this plan repairs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Drift {
-    /// An anchor file of ours was deleted.
-    AnchorDeleted,
-    /// An anchor file of ours was changed.
-    AnchorAltered,
-    /// The extracted bundle was changed.
-    Bundle,
-    /// A link in OpenSSL's directory was removed.
-    Link,
-}
-
-impl Drift {
-    /// Every kind, for metrics.
-    pub const ALL: [Self; 4] = [Self::AnchorDeleted, Self::AnchorAltered, Self::Bundle, Self::Link];
-
-    /// The public name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::AnchorDeleted => "anchor-deleted",
-            Self::AnchorAltered => "anchor-altered",
-            Self::Bundle => "bundle",
-            Self::Link => "link",
-        }
-    }
 }
 
 impl Plan {
@@ -503,147 +381,6 @@ fn act(
         actions.insert(0, Action::RecordLedger);
     }
     Plan { actions, held, targets, retired, ledger: next }
-}
-
-fn extract_reasons(
-    observed: &Observed,
-    ledger: &Ledger,
-    next: &Ledger,
-    targets: &BTreeMap<Fingerprint, Target>,
-    retired: &BTreeSet<Fingerprint>,
-    changes: bool,
-) -> BTreeSet<ExtractReason> {
-    let mut why = BTreeSet::new();
-    let mut add = |holds: bool, reason| {
-        if holds {
-            why.insert(reason);
-        }
-    };
-    let effective = &observed.effective;
-    if matches!(observed.store.tool, Tool::None) {
-        return why; // nothing to run: the files are what consumers read
-    }
-    add(changes, ExtractReason::AnchorsChange);
-    add(ledger.pending, ExtractReason::Unfinished);
-    add(!effective.present, ExtractReason::BundleMissing);
-    if effective.present {
-        let files: BTreeSet<Fingerprint> =
-            observed.ours.values().filter_map(|own| own.anchor.as_ref().map(|a| a.fingerprint)).collect();
-        let lacks = |fingerprint: &&Fingerprint| !effective.set.contains(fingerprint) && files.contains(fingerprint);
-        add(targets.keys().any(|fingerprint| lacks(&fingerprint)), ExtractReason::AnchorNotInBundle);
-        let lingers = |fingerprint: &Fingerprint| {
-            effective.set.contains(fingerprint)
-                && !next.anchors.get(fingerprint).is_some_and(|entry| entry.shared)
-                && !foreign_copy(observed, fingerprint)
-        };
-        add(retired.iter().any(lingers), ExtractReason::RemovedStillInBundle);
-        add(observed.unlinked.iter().any(|fingerprint| targets.contains_key(fingerprint)), ExtractReason::LinkMissing);
-        let broken_by_others = observed.foreign.iter().any(|file| matches!(file.hazard, Some(Hazard::Broken(_))));
-        add(!effective.faults.is_empty() && !broken_by_others, ExtractReason::BundleBroken);
-        let doubled = effective.repeated() > ledger.repeated.unwrap_or(0).max(foreign_repeats(observed));
-        add(!observed.lost.is_empty(), ExtractReason::ForeignMissing);
-        add(doubled, ExtractReason::BundleRepeats);
-        let key_by_others = observed.foreign.iter().any(|file| matches!(file.hazard, Some(Hazard::PrivateKey(_))));
-        add(effective.private_key && !key_by_others, ExtractReason::KeyInBundle);
-    }
-    why
-}
-
-/// Somebody else's file in the anchor directory holds it too.
-pub(crate) fn foreign_copy(observed: &Observed, fingerprint: &Fingerprint) -> bool {
-    observed
-        .foreign
-        .iter()
-        .any(|file| file.taken && file.anchors.iter().any(|anchor| anchor.fingerprint == *fingerprint))
-}
-
-/// How many repetitions in the bundle come from several files that hold one certificate, ours included (facts A.3).
-pub fn foreign_repeats(observed: &Observed) -> usize {
-    observed.foreign.iter().filter(|file| file.taken).map(|file| file.anchors.len()).sum::<usize>()
-        + observed.ours.len()
-}
-
-/// Foreign files that a run of the tool would turn into damage that is not there yet. Damage that is already done is no
-/// reason to hold back.
-fn hazards(observed: &Observed) -> Vec<Held> {
-    if !observed.store.pastes_files {
-        return Vec::new();
-    }
-    let effective = &observed.effective;
-    let tool = observed.store.tool.programs().first().copied().unwrap_or("the tool");
-    observed
-        .foreign
-        .iter()
-        .filter_map(|file| match &file.hazard {
-            Some(Hazard::PrivateKey(line)) if !effective.private_key => Some(Held {
-                what: "extract",
-                why: format!(
-                    "{}:{line} holds a private key, which {tool} would copy into the world-readable {}",
-                    file.path, observed.store.bundle
-                ),
-                next: format!("take the key out of {}, or move the file away", file.path),
-            }),
-            Some(Hazard::Broken(fault)) if effective.present && effective.faults.is_empty() => Some(Held {
-                what: "extract",
-                why: format!(
-                    "{}:{} is broken ({}), and {tool} would copy it into {}, which OpenSSL could then not load at all",
-                    file.path, fault.line, fault.detail, observed.store.bundle
-                ),
-                next: format!("mend {}, or move it away", file.path),
-            }),
-            _ => None,
-        })
-        .collect()
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::RecordLedger => write!(f, "record   the ledger"),
-            Self::CreateDirectory { path } => write!(f, "create   {path}/"),
-            Self::RemoveTemporary { path, why } => write!(f, "remove   {path} ({why})"),
-            Self::WriteAnchor { file, why, .. } => {
-                let why = match why {
-                    WriteReason::New => "new",
-                    WriteReason::Missing => "it was deleted",
-                    WriteReason::Altered => "it was altered",
-                };
-                write!(f, "write    {file} ({why})")
-            }
-            Self::RemoveAnchor { file, why } => {
-                let why = match why {
-                    RemoveReason::GraceOver => "its grace is over",
-                    RemoveReason::Denied => "denied by policy",
-                    RemoveReason::Damaged => "it does not hold the certificate that its name says",
-                    RemoveReason::Uninstall => "uninstall",
-                };
-                write!(f, "remove   {file} ({why})")
-            }
-            Self::Extract { mode, why } => {
-                let why: Vec<String> = why.iter().map(ToString::to_string).collect();
-                let mode = if *mode == ExtractMode::Fresh { ", thoroughly" } else { "" };
-                write!(f, "extract  ({}{mode})", why.join("; "))
-            }
-            Self::RunHooks { changes } => write!(f, "hooks    tell the store's hooks of {changes} change(s)"),
-        }
-    }
-}
-
-impl fmt::Display for ExtractReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::AnchorsChange => "anchor files change",
-            Self::Unfinished => "an earlier change was not seen to be complete",
-            Self::BundleMissing => "there is no bundle",
-            Self::AnchorNotInBundle => "the bundle lacks an anchor",
-            Self::RemovedStillInBundle => "the bundle still has a removed anchor",
-            Self::LinkMissing => "a hash link is missing",
-            Self::BundleBroken => "OpenSSL cannot load the bundle",
-            Self::BundleRepeats => "the bundle repeats certificates",
-            Self::KeyInBundle => "the bundle holds a private key",
-            Self::ForeignMissing => "the bundle has lost certificates that are not ours",
-        })
-    }
 }
 
 #[cfg(test)]

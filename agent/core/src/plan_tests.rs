@@ -10,7 +10,7 @@ use crate::{
     pem::{Fault, Reason},
     policy::{Circumstances, EmptySource},
     source::{Content, Snapshot, resolve},
-    state::{AnchorState, Effective, ForeignFile, LedgerSource, OwnFile, is_own_name},
+    state::{AnchorState, Effective, ForeignFile, Hazard, LedgerSource, OwnFile, is_own_name},
     store::Family,
     testing::{NOW, anchor, assert_golden, at, ca, files, fixed, host, self_signed, source, source_of},
     verify::verify,

@@ -1,0 +1,186 @@
+//! What can be done on a host, with the reasons for it, and how each is told.
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::Serialize;
+
+use crate::{fingerprint::Fingerprint, store::ExtractMode};
+
+/// One thing to do on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "action", rename_all = "kebab-case")]
+pub enum Action {
+    /// Write down what is about to be done, so that a crash is noticed.
+    RecordLedger,
+    /// Make the anchor directory.
+    CreateDirectory {
+        /// Absolute path.
+        path: String,
+    },
+    /// Remove a temporary file that a killed run left behind.
+    RemoveTemporary {
+        /// Absolute path.
+        path: String,
+        /// Whose it was.
+        why: &'static str,
+    },
+    /// Write an anchor file.
+    WriteAnchor {
+        /// Whose certificate.
+        sha256: Fingerprint,
+        /// Name in the anchor directory.
+        file: String,
+        /// Why.
+        why: WriteReason,
+    },
+    /// Remove an anchor file.
+    RemoveAnchor {
+        /// Name in the anchor directory.
+        file: String,
+        /// Why.
+        why: RemoveReason,
+    },
+    /// Run the distribution's tool.
+    Extract {
+        /// How thoroughly.
+        mode: ExtractMode,
+        /// Every reason.
+        why: BTreeSet<ExtractReason>,
+    },
+    /// Tell the store's hooks, e.g. Java's key store, what came and went.
+    RunHooks {
+        /// Changes that they have not been told.
+        changes: usize,
+    },
+}
+
+/// Why an anchor file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WriteReason {
+    /// It is new.
+    New,
+    /// We had written it, and it is gone.
+    Missing,
+    /// It is there with another content, mode, owner or kind.
+    Altered,
+}
+
+/// Why an anchor file is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RemoveReason {
+    /// It left the sources and its grace is over.
+    GraceOver,
+    /// Policy denies it.
+    Denied,
+    /// Its name is ours, and it does not hold the certificate of that name.
+    Damaged,
+    /// Everything of ours is being removed.
+    Uninstall,
+}
+
+/// Why the tool is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExtractReason {
+    /// Anchor files change in this plan.
+    AnchorsChange,
+    /// An earlier change was not seen to be complete.
+    Unfinished,
+    /// The bundle does not exist or cannot be read.
+    BundleMissing,
+    /// The bundle lacks an anchor whose file is there.
+    AnchorNotInBundle,
+    /// The bundle still has an anchor whose file is gone.
+    RemovedStillInBundle,
+    /// OpenSSL's directory has no link to an anchor.
+    LinkMissing,
+    /// OpenSSL cannot load the bundle.
+    BundleBroken,
+    /// The bundle holds certificates more than once.
+    BundleRepeats,
+    /// The bundle holds a private key whose file is gone.
+    KeyInBundle,
+    /// The bundle lacks certificates that are not ours and whose sources are still there.
+    ForeignMissing,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RecordLedger => write!(f, "record   the ledger"),
+            Self::CreateDirectory { path } => write!(f, "create   {path}/"),
+            Self::RemoveTemporary { path, why } => write!(f, "remove   {path} ({why})"),
+            Self::WriteAnchor { file, why, .. } => {
+                let why = match why {
+                    WriteReason::New => "new",
+                    WriteReason::Missing => "it was deleted",
+                    WriteReason::Altered => "it was altered",
+                };
+                write!(f, "write    {file} ({why})")
+            }
+            Self::RemoveAnchor { file, why } => {
+                let why = match why {
+                    RemoveReason::GraceOver => "its grace is over",
+                    RemoveReason::Denied => "denied by policy",
+                    RemoveReason::Damaged => "it does not hold the certificate that its name says",
+                    RemoveReason::Uninstall => "uninstall",
+                };
+                write!(f, "remove   {file} ({why})")
+            }
+            Self::Extract { mode, why } => {
+                let why: Vec<String> = why.iter().map(ToString::to_string).collect();
+                let mode = if *mode == ExtractMode::Fresh { ", thoroughly" } else { "" };
+                write!(f, "extract  ({}{mode})", why.join("; "))
+            }
+            Self::RunHooks { changes } => write!(f, "hooks    tell the store's hooks of {changes} change(s)"),
+        }
+    }
+}
+
+impl fmt::Display for ExtractReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AnchorsChange => "anchor files change",
+            Self::Unfinished => "an earlier change was not seen to be complete",
+            Self::BundleMissing => "there is no bundle",
+            Self::AnchorNotInBundle => "the bundle lacks an anchor",
+            Self::RemovedStillInBundle => "the bundle still has a removed anchor",
+            Self::LinkMissing => "a hash link is missing",
+            Self::BundleBroken => "OpenSSL cannot load the bundle",
+            Self::BundleRepeats => "the bundle repeats certificates",
+            Self::KeyInBundle => "the bundle holds a private key",
+            Self::ForeignMissing => "the bundle has lost certificates that are not ours",
+        })
+    }
+}
+
+/// A kind of drift: what somebody else changed and this plan repairs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Drift {
+    /// An anchor file of ours was deleted.
+    AnchorDeleted,
+    /// An anchor file of ours was changed.
+    AnchorAltered,
+    /// The extracted bundle was changed.
+    Bundle,
+    /// A link in OpenSSL's directory was removed.
+    Link,
+}
+
+impl Drift {
+    /// Every kind, for metrics.
+    pub const ALL: [Self; 4] = [Self::AnchorDeleted, Self::AnchorAltered, Self::Bundle, Self::Link];
+
+    /// The public name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AnchorDeleted => "anchor-deleted",
+            Self::AnchorAltered => "anchor-altered",
+            Self::Bundle => "bundle",
+            Self::Link => "link",
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Taking everything of ours off a host.
+
+use std::time::Duration;
+
+use nodetrust_core::{
+    plan::{plan_uninstall, settle},
+    report::Report,
+    verify::{Problem, ProblemKind, verify},
+};
+
+use super::{ROUNDS, Reconciler, lock_problem};
+use crate::{
+    apply::apply,
+    config::Settings,
+    extract::write_problem,
+    host::{
+        exec::HostExec,
+        ledger,
+        lock::{self, HostLock},
+    },
+    observe::{await_other_runs, observe},
+};
+
+impl Reconciler {
+    /// Removes all that is ours, and proves it.
+    pub fn uninstall(&mut self, settings: &Settings) -> Report {
+        let empty = Settings { sources: Vec::new(), ..settings.clone() };
+        let lock = match HostLock::take(&self.root, settings.extract_timeout + Duration::from_secs(10)) {
+            Ok(lock) => lock,
+            Err(error) => {
+                let mut report = self.inspect(&empty);
+                report.add_problem(lock_problem(&error));
+                return report;
+            }
+        };
+        let mut problems = Vec::new();
+        for _ in 0..ROUNDS {
+            let mut look = self.look(&empty, &[]);
+            problems.append(&mut look.problems);
+            let Some(observed) = &look.observed else {
+                if let Err(unsupported) = &look.detection.family {
+                    let text = format!("what is ours cannot be found without the trust store: {}", unsupported.reason);
+                    problems.push(Problem::new(ProblemKind::UnsupportedStore, text, unsupported.advice.clone()));
+                }
+                break;
+            };
+            let plan = plan_uninstall(observed, &look.ledger);
+            if !plan.changes_host() {
+                break;
+            }
+            problems.clear();
+            let exec = HostExec { root: &self.root, lock: &lock, limit: settings.extract_timeout };
+            let applied = apply(&plan, observed, &exec, look.now.wall);
+            let failed = applied.problems.iter().any(|problem| problem.kind.is_failure());
+            problems.extend(applied.problems);
+            await_other_runs(&self.root, observed.store);
+            if let Ok(after) = observe(&self.root, observed.store, &look.ledger.foreign, &mut self.cache) {
+                let wrong = verify(&plan, &after);
+                let mut ledger = settle(&plan, &after, !failed, look.now.wall);
+                if applied.hooks_done {
+                    ledger.hooks.clear();
+                }
+                problems.extend(wrong);
+                if let Err(error) = self.write_ledger(&ledger, look.now.wall) {
+                    problems.push(write_problem(ledger::PATH, &error));
+                }
+            }
+        }
+        if !problems.iter().any(|problem| problem.kind.is_failure())
+            && let Err(error) = self.remove_own_directories()
+        {
+            problems.push(write_problem(ledger::DIR, &error));
+        }
+        drop(lock); // looking waits for it
+        let mut report = self.inspect(&empty);
+        for problem in problems {
+            report.add_problem(problem);
+        }
+        report
+    }
+
+    fn remove_own_directories(&self) -> std::io::Result<()> {
+        if let ledger::Read::Good(ledger) = ledger::read(&self.root)? {
+            for dir in &ledger.created {
+                match self.root.remove_dir(dir) {
+                    Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+                    result => result?,
+                }
+            }
+        }
+        ledger::remove(&self.root)?;
+        self.root.remove_file(lock::PATH)
+    }
+}
