@@ -100,7 +100,8 @@ pub fn observe(
         effective: Effective::default(),
         unlinked: BTreeSet::new(),
         lost: BTreeSet::new(),
-        runtime: None,
+        services: Services::default(),
+        at: Uptime::default(),
     };
     let mut own = BTreeMap::new();
     for (name, meta) in listing.unwrap_or_default() {

@@ -19,6 +19,7 @@ pub mod pem;
 pub mod plan;
 pub mod policy;
 pub mod report;
+pub mod runtime;
 mod signature;
 pub mod source;
 pub mod state;

@@ -26,6 +26,7 @@ use crate::{
     anchor::Anchor,
     fingerprint::Fingerprint,
     policy::Policy,
+    runtime::rule::{Bundle, follow_all},
     source::{self, Resolved, SourceStatus},
     state::{AnchorState, Ledger, LedgerAnchor, Moment, Observed, file_name},
     store::{ExtractMode, Tool},
@@ -109,6 +110,24 @@ impl Plan {
     pub fn changes_host(&self) -> bool {
         self.actions.iter().any(|action| !matches!(action, Action::RecordLedger))
     }
+
+    /// What is to be trusted.
+    pub fn wanted(&self) -> BTreeSet<Fingerprint> {
+        self.targets.keys().copied().collect()
+    }
+
+    /// What the bundle is to hold after the plan.
+    pub fn expected_bundle(&self, observed: &Observed) -> BTreeSet<Fingerprint> {
+        let mut bundle = observed.effective.set.clone();
+        if self.changes_store() && self.held.is_empty() {
+            let kept = |f: &Fingerprint| {
+                foreign_copy(observed, f) || self.ledger.anchors.get(f).is_some_and(|entry| entry.shared)
+            };
+            bundle.retain(|fingerprint| !self.retired.contains(fingerprint) || kept(fingerprint));
+            bundle.extend(self.targets.keys());
+        }
+        bundle
+    }
 }
 
 /// Decides. See the module's description.
@@ -182,11 +201,41 @@ pub fn settle(plan: &Plan, after: &Observed, carried_out: bool, now: i64) -> Led
         ledger.repeated = if had_extract { Some(after.effective.repeated()) } else { ledger.repeated };
     }
     ledger.pending &= unfinished;
+    if ledger.bundle() != plan.ledger.bundle() {
+        ledger.published = Some(after.at.clone());
+    }
     if changed {
         // what was read back counts, also when something else is still wrong: it is not seen as a change a second time
         ledger.changed = Some(now);
     }
     ledger
+}
+
+/// What is known of the processes that read the bundle when they start, and since when it is as it is.
+fn follow_services(
+    observed: &Observed,
+    ledger: &Ledger,
+    next: &mut Ledger,
+    targets: &BTreeMap<Fingerprint, Target>,
+    retired: &BTreeSet<Fingerprint>,
+) {
+    if !observed.effective.present {
+        return; // nothing can be told from a bundle that is not there
+    }
+    let before = ledger.bundle();
+    let bundle = Bundle {
+        before: before.as_ref(),
+        since: ledger.published.as_ref(),
+        now: &observed.effective.set,
+        replaced: observed.services.bundle_replaced,
+    };
+    next.services = follow_all(&observed.services, &ledger.services, bundle);
+    for record in next.services.values_mut() {
+        record.note_left(retired, |fingerprint| targets.contains_key(fingerprint));
+    }
+    if next.published.is_none() || next.bundle() != before {
+        next.published = Some(observed.at.clone());
+    }
 }
 
 /// Certificates in the bundle that are not ours.
@@ -302,6 +351,7 @@ fn act(
     let mut actions = Vec::new();
     let retired: BTreeSet<Fingerprint> =
         next.anchors.keys().filter(|key| !targets.contains_key(key)).copied().collect();
+    follow_services(observed, ledger, &mut next, &targets, &retired);
 
     if !observed.anchors_dir_exists && !targets.is_empty() {
         actions.push(Action::CreateDirectory { path: store.anchors_dir.to_owned() });

@@ -36,6 +36,9 @@ impl World {
         let seen = &mut self.seen;
         match action {
             Action::RecordLedger | Action::RunHooks { .. } => {}
+            Action::WriteRegistryCerts { .. } | Action::RemoveRegistryCerts { .. } | Action::Restart { .. } => {
+                unreachable!("the plan of a store leaves services alone")
+            }
             Action::CreateDirectory { path } => {
                 assert_eq!(path, seen.store.anchors_dir);
                 seen.anchors_dir_exists = true;
@@ -747,6 +750,9 @@ fn action_kind(action: &Action) -> (u8, &'static str) {
         Action::RemoveAnchor { .. } => (3, "remove"),
         Action::Extract { .. } => (4, "extract"),
         Action::RunHooks { .. } => (5, "hooks"),
+        Action::WriteRegistryCerts { .. } | Action::RemoveRegistryCerts { .. } | Action::Restart { .. } => {
+            (6, "services")
+        }
     }
 }
 

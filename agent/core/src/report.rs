@@ -2,7 +2,10 @@
 //!
 //! In: everything that a cycle decided and saw. Out: plain data, ordered, with absolute times.
 
+mod services;
 mod verdict;
+
+pub use services::{HoldView, LastRestart, RuntimeView};
 
 use std::collections::BTreeMap;
 
@@ -15,6 +18,7 @@ use crate::{
     pem::Reason,
     plan::{Action, Plan, foreign_copy},
     policy::Policy,
+    runtime::rule::Outlook,
     source::{Rejection, Resolved, SourceStatus},
     state::{AnchorState, Hazard, Ledger, Moment, Observed},
     store::{Detection, Family},
@@ -66,6 +70,9 @@ pub struct Report {
     pub anchors: Vec<AnchorRow>,
     /// The trust store.
     pub store: StoreView,
+    /// The container runtime, if one was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeView>,
     /// Somebody else's files that people should know of.
     pub foreign: Vec<ForeignRow>,
     /// What is wrong.
@@ -94,6 +101,8 @@ pub enum Verdict {
     NotTrusted,
     /// Yes, but something is still to be done or could not be done.
     NotConverged,
+    /// The operating system does, the container runtime does not yet.
+    NotTrustedByRuntime,
     /// There is nothing that it should trust.
     NothingDesired,
     /// It has no store that can be written.
@@ -145,6 +154,9 @@ pub struct AnchorRow {
     pub state: AnchorState,
     /// It is in the extracted bundle.
     pub trusted: bool,
+    /// Pulls by the container runtime trust it; None if there is no runtime, or nothing is known of its process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<bool>,
     /// Start of validity.
     pub not_before: Time,
     /// End of validity.
@@ -230,6 +242,8 @@ pub struct Inputs<'a> {
     pub observed: Option<&'a Observed>,
     /// The plan made from that very observation: what is still to be done.
     pub plan: Option<&'a Plan>,
+    /// What is to be done so that services follow the bundle.
+    pub outlook: Option<&'a Outlook>,
     /// The ledger in force.
     pub ledger: &'a Ledger,
     /// The policy.
@@ -240,7 +254,7 @@ pub struct Inputs<'a> {
 
 /// Makes a report.
 pub fn build(inputs: Inputs<'_>) -> Report {
-    let Inputs { node, now, os, detection, resolved, observed, plan, ledger, policy, problems } = inputs;
+    let Inputs { node, now, os, detection, resolved, observed, plan, outlook, ledger, policy, problems } = inputs;
     let mut problems = problems.to_vec();
     if let Err(unsupported) = &detection.family {
         problems.insert(
@@ -248,10 +262,21 @@ pub fn build(inputs: Inputs<'_>) -> Report {
             Problem::new(ProblemKind::UnsupportedStore, unsupported.reason.clone(), unsupported.advice.clone()),
         );
     }
-    let pending: Vec<Action> = plan.map(|plan| plan.actions.clone()).unwrap_or_default();
+    let mut pending: Vec<Action> = plan.map(|plan| plan.actions.clone()).unwrap_or_default();
+    pending.extend(outlook.iter().flat_map(|outlook| outlook.actions.clone()));
     let failing = problems.iter().any(|problem| problem.kind.is_failure());
     let left = plan.is_none_or(Plan::changes_store);
-    let anchors = plan.map_or_else(|| desired_rows(resolved, inputs), |plan| anchor_rows(plan, inputs));
+    let mut anchors = plan.map_or_else(|| desired_rows(resolved, inputs), |plan| anchor_rows(plan, inputs));
+    let runtime = observed.and_then(|observed| observed.services.runtime.as_ref());
+    let runtime = runtime.zip(outlook).map(|(runtime, outlook)| services::view(runtime, outlook, ledger, now));
+    // a process that was not seen yet has no record, and nothing is said of what it trusts
+    let record = runtime.as_ref().zip(plan).and_then(|(view, plan)| plan.ledger.services.get(&view.unit));
+    if let (Some(view), Some(_)) = (&runtime, record) {
+        for row in &mut anchors {
+            let lingers = view.lingering.contains(&row.sha256);
+            row.runtime = Some(lingers || row.trusted && !view.missing.contains(&row.sha256));
+        }
+    }
     let (desired_digest, effective_digest) = digests(plan, observed, resolved);
     let converged = !failing && !left && desired_digest == effective_digest;
     let foreign = observed.map(|observed| foreign_rows(observed, plan, now)).unwrap_or_default();
@@ -267,6 +292,7 @@ pub fn build(inputs: Inputs<'_>) -> Report {
         sources: source_rows(resolved, ledger),
         anchors,
         store: store_view(os, detection, observed, policy),
+        runtime,
         foreign,
         problems,
         pending,
@@ -422,6 +448,7 @@ pub fn anchor_row(anchor: &Anchor, state: AnchorState, trusted: bool) -> AnchorR
         authority: anchor.authority,
         state,
         trusted,
+        runtime: None,
         not_before: Time(anchor.not_before),
         not_after: Time(anchor.not_after),
         grace_end: None,

@@ -63,6 +63,7 @@ impl Node {
             resolved: &resolved,
             observed: self.observed.as_ref(),
             plan: plan.as_ref(),
+            outlook: None,
             ledger: &self.ledger,
             policy: &self.policy,
             problems: &problems,

@@ -15,6 +15,10 @@ use crate::{
     anchor::Anchor,
     fingerprint::Fingerprint,
     pem::Fault,
+    runtime::{
+        Services, Uptime,
+        rule::{Record, Try},
+    },
     store::{Family, TrustStore},
 };
 
@@ -115,6 +119,18 @@ pub struct Ledger {
     /// Wall clock of the last verified change of the set that is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<i64>,
+    /// Since when the bundle surely holds what it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Uptime>,
+    /// Processes that read the bundle when they start, by unit.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub services: BTreeMap<String, Record>,
+    /// The last tries to restart them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tries: Vec<Try>,
+    /// Files that we wrote into registry directories.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub certs_files: BTreeSet<String>,
 }
 
 /// The format version that this program writes.
@@ -181,8 +197,17 @@ impl Ledger {
 
     /// Whether there is nothing worth writing down.
     pub fn is_blank(&self) -> bool {
-        let Self { anchors, sources, pending, created, hooks, .. } = self;
-        anchors.is_empty() && sources.is_empty() && !pending && created.is_empty() && hooks.is_empty()
+        let Self { anchors, sources, pending, created, hooks, certs_files, .. } = self;
+        let empty = anchors.is_empty() && sources.is_empty() && created.is_empty() && hooks.is_empty();
+        empty && !pending && certs_files.is_empty()
+    }
+
+    /// What the bundle held at the last good look, None if there was none.
+    pub fn bundle(&self) -> Option<BTreeSet<Fingerprint>> {
+        let ours = self.anchors.iter().filter(|(_, entry)| entry.settled && entry.gone.is_none());
+        let all: BTreeSet<Fingerprint> =
+            ours.map(|(fingerprint, _)| *fingerprint).chain(self.foreign.clone()).collect();
+        (!all.is_empty()).then_some(all)
     }
 
     /// Whether two ledgers say the same, whenever they were written.
@@ -231,17 +256,10 @@ pub struct Observed {
     pub unlinked: BTreeSet<Fingerprint>,
     /// Certificates that are not ours, were in the bundle at the last good look, and are not now, though their sources are.
     pub lost: BTreeSet<Fingerprint>,
-    /// The container runtime. Nothing looks at it yet.
-    pub runtime: Option<Runtime>,
-}
-
-/// A container runtime on the host: its place in the observation; its facts come with the code that reads them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Runtime {
-    /// `containerd`, `crio`, …
-    pub kind: String,
-    /// The systemd unit.
-    pub unit: String,
+    /// The container runtime and further services that read the bundle.
+    pub services: Services,
+    /// When this was seen.
+    pub at: Uptime,
 }
 
 /// A file with our kind of name.

@@ -10,6 +10,7 @@ use crate::{
     anchor::Anchor,
     fingerprint::Fingerprint,
     pem,
+    runtime::{Services, Uptime},
     source::{Content, Part, Snapshot},
     state::{Effective, Moment, Observed, OwnFile, file_name},
     store::Family,
@@ -92,7 +93,8 @@ pub(crate) fn host(family: Family, ours: &[&Arc<Anchor>]) -> Observed {
         effective: Effective { present: true, count: set.len(), set, ..Effective::default() },
         unlinked: BTreeSet::new(),
         lost: BTreeSet::new(),
-        runtime: None,
+        services: Services::default(),
+        at: Uptime::default(),
     }
 }
 

@@ -65,11 +65,17 @@ pub enum ProblemKind {
     DriftFight,
     /// The ledger was damaged and has been made anew.
     Ledger,
+    /// The host's services cannot be looked at.
+    Services,
+    /// A service could not be restarted, or does not work since.
+    Restart,
+    /// The runtime's registry directory is not as it should be.
+    RegistryCerts,
 }
 
 impl ProblemKind {
     /// Every kind, for metrics.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::UnsupportedStore,
         Self::Config,
         Self::Observe,
@@ -86,6 +92,9 @@ impl ProblemKind {
         Self::Held,
         Self::DriftFight,
         Self::Ledger,
+        Self::Services,
+        Self::Restart,
+        Self::RegistryCerts,
     ];
 
     /// The public name.
@@ -107,6 +116,9 @@ impl ProblemKind {
             Self::Held => "held",
             Self::DriftFight => "drift-fight",
             Self::Ledger => "ledger",
+            Self::Services => "services",
+            Self::Restart => "restart",
+            Self::RegistryCerts => "registry-certs",
         }
     }
 
@@ -117,7 +129,16 @@ impl ProblemKind {
 
     /// Whether the store is not as it should be while this holds. The others are told, and change nothing about trust.
     pub fn is_failure(self) -> bool {
-        !matches!(self, Self::Config | Self::Hook | Self::Ledger | Self::DriftFight)
+        !matches!(
+            self,
+            Self::Config
+                | Self::Hook
+                | Self::Ledger
+                | Self::DriftFight
+                | Self::Services
+                | Self::Restart
+                | Self::RegistryCerts
+        )
     }
 }
 

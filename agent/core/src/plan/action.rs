@@ -52,6 +52,25 @@ pub enum Action {
         /// Changes that they have not been told.
         changes: usize,
     },
+    /// Write our anchors into the runtime's registry directory.
+    WriteRegistryCerts {
+        /// Absolute path.
+        path: String,
+        /// How many.
+        anchors: usize,
+    },
+    /// Remove our file from a registry directory.
+    RemoveRegistryCerts {
+        /// Absolute path.
+        path: String,
+    },
+    /// Restart a service that has read the bundle as it was.
+    Restart {
+        /// The unit.
+        unit: String,
+        /// What its process lacks or has too much.
+        why: String,
+    },
 }
 
 /// Why an anchor file is written.
@@ -135,6 +154,11 @@ impl fmt::Display for Action {
                 write!(f, "extract  ({}{mode})", why.join("; "))
             }
             Self::RunHooks { changes } => write!(f, "hooks    tell the store's hooks of {changes} change(s)"),
+            Self::WriteRegistryCerts { path, anchors } => {
+                write!(f, "write    {path} ({anchors} anchor{})", if *anchors == 1 { "" } else { "s" })
+            }
+            Self::RemoveRegistryCerts { path } => write!(f, "remove   {path} (nothing is to be served there)"),
+            Self::Restart { unit, why } => write!(f, "restart  {unit} ({why})"),
         }
     }
 }

@@ -19,6 +19,7 @@ impl Report {
         let first = self.problems.iter().find(|problem| problem.kind.is_failure()).or(self.problems.first());
         let first = first.map(|problem| problem.text.clone());
         let anchors = |n: usize| format!("{n} anchor{}", if n == 1 { "" } else { "s" });
+        let stale = self.runtime.as_ref().filter(|runtime| runtime.stale && runtime.state == "active");
         let findings = self.has_findings() || !self.problems.is_empty() || lingering > 0;
         (self.verdict, self.headline) = match () {
             () if self.store.family.is_none() => (Verdict::UnsupportedStore, first.unwrap_or_default()),
@@ -43,6 +44,7 @@ impl Report {
                 let verdict = if untrue { Verdict::NotTrusted } else { Verdict::NotConverged };
                 (verdict, format!("{held}{why}"))
             }
+            () if let Some(runtime) = stale => (Verdict::NotTrustedByRuntime, runtime.headline(&self.pending)),
             () if wanted == 0 && failed => (Verdict::NotTrusted, "no source gives a usable certificate".into()),
             () if wanted == 0 && !findings => (Verdict::NothingDesired, "no source asks for an anchor".into()),
             () if findings => {
@@ -88,6 +90,9 @@ impl Report {
                 let line = if rejection.line > 0 { format!(":{}", rejection.line) } else { String::new() };
                 next.push(format!("source {}: {}{line}: {}", source.name, rejection.file, rejection.detail));
             }
+        }
+        if let Some(runtime) = &self.runtime {
+            next.extend(runtime.held.as_ref().map(|held| held.next.clone()).filter(|next| !next.is_empty()));
         }
         for row in &self.foreign {
             next.push(format!("{}: {}", row.path, row.text));

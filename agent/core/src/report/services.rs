@@ -1,0 +1,136 @@
+//! The runtime's part of a report.
+
+use serde::Serialize;
+
+use super::Time;
+use crate::{
+    fingerprint::Fingerprint,
+    plan::Action,
+    runtime::{
+        HoldReason, Kind, Runtime, ServiceState,
+        rule::{Outlook, TryOutcome},
+    },
+    state::{Ledger, Moment},
+};
+
+/// The container runtime, for people and metrics.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuntimeView {
+    /// Which.
+    pub kind: Kind,
+    /// The fact that decided.
+    pub because: String,
+    /// Its version; empty if it does not say.
+    pub version: String,
+    /// Its unit.
+    pub unit: String,
+    /// Its unit's state.
+    pub state: String,
+    /// Its CRI socket on the host.
+    pub socket: String,
+    /// When the process that pulls started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<Time>,
+    /// Why it does not work; None if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sick: Option<String>,
+    /// Its registry directory, or why there is none to use.
+    pub certs_dir: String,
+    /// Hosts whose own directory in it hides our anchors.
+    pub not_covered: Vec<String>,
+    /// Its process does not know what the bundle says, and nothing makes up for it.
+    pub stale: bool,
+    /// Anchors that it does not trust yet.
+    pub missing: Vec<Fingerprint>,
+    /// Removed anchors that it may still trust.
+    pub lingering: Vec<Fingerprint>,
+    /// Anchors newer than its process that every pull gets from the registry directory.
+    pub covered: Vec<Fingerprint>,
+    /// The fact that decided whether it must be restarted.
+    pub why: String,
+    /// Why a restart that is due is not made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<HoldView>,
+    /// Our last try to restart it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_restart: Option<LastRestart>,
+}
+
+/// A restart that is held back.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldView {
+    /// Why, in a word.
+    pub reason: HoldReason,
+    /// Why.
+    pub why: String,
+    /// What a person should do.
+    pub next: String,
+}
+
+/// A try to restart.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastRestart {
+    /// When.
+    pub time: Time,
+    /// `done`, `failed: …`, or `unknown` if the agent was killed meanwhile.
+    pub outcome: String,
+}
+
+/// The runtime's view.
+pub(super) fn view(runtime: &Runtime, outlook: &Outlook, ledger: &Ledger, now: &Moment) -> RuntimeView {
+    let started = runtime.service.process.as_ref().map(|process| {
+        let age = now.boottime.saturating_sub(process.started.milliseconds / 1000);
+        Time(now.wall.saturating_sub(i64::try_from(age).unwrap_or(0)))
+    });
+    let last_restart = ledger.tries.last().map(|tried| LastRestart {
+        time: Time(tried.at.wall),
+        outcome: match &tried.outcome {
+            Some(TryOutcome::Done) => "done".into(),
+            Some(TryOutcome::Failed(why)) => format!("failed: {why}"),
+            None => "unknown".into(),
+        },
+    });
+    RuntimeView {
+        kind: runtime.kind,
+        because: runtime.because.clone(),
+        version: runtime.version.clone(),
+        unit: runtime.service.unit.clone(),
+        state: match &runtime.service.state {
+            ServiceState::Active => "active".into(),
+            ServiceState::Changing => "starting or stopping".into(),
+            ServiceState::Down(state) => state.clone(),
+        },
+        socket: runtime.socket.clone(),
+        started,
+        sick: runtime.health.as_ref().err().cloned(),
+        certs_dir: runtime.certs.setting.to_string(),
+        not_covered: runtime.certs.elsewhere.clone(),
+        stale: !outlook.lag.is_none(),
+        missing: outlook.lag.missing.iter().copied().collect(),
+        lingering: outlook.lag.lingering.iter().copied().collect(),
+        covered: outlook.covered.iter().copied().collect(),
+        why: outlook.why.clone(),
+        held: outlook.hold.as_ref().map(|hold| HoldView {
+            reason: hold.reason,
+            why: hold.why.clone(),
+            next: hold.next.clone(),
+        }),
+        last_restart,
+    }
+}
+
+impl RuntimeView {
+    /// The answer's second half: why the runtime does not follow, and what becomes of it.
+    pub(super) fn headline(&self, pending: &[Action]) -> String {
+        let restart = pending.iter().any(|action| matches!(action, Action::Restart { unit, .. } if *unit == self.unit));
+        let then = match &self.held {
+            Some(held) => format!("a restart is held: {}", held.why),
+            None if restart => "a restart is due".into(),
+            None => "no restart is planned".into(),
+        };
+        format!("{}; {then}", self.why)
+    }
+}

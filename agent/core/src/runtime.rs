@@ -1,0 +1,331 @@
+//! The container runtime: which one a node has, what is known of its process, and what follows from that.
+//!
+//! Go programs read the system's roots once, at their first TLS verification (facts B.1). So a runtime that runs since before
+//! a change of the bundle neither trusts what was added nor forgets what was removed. [`rule`] says whether a process is behind
+//! the bundle and what is to be done; [`certs_d`] says what a registry directory that is read at every pull makes up for.
+
+pub mod certs_d;
+pub mod rule;
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use certs_d::RegistryCerts;
+
+/// The kinds of runtimes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// containerd on its own.
+    Containerd,
+    /// CRI-O.
+    Crio,
+    /// Docker behind cri-dockerd.
+    Docker,
+    /// k3s with its own containerd.
+    K3s,
+    /// RKE2 with its own containerd.
+    Rke2,
+    /// k0s with its own containerd.
+    K0s,
+    /// MicroK8s with its own containerd.
+    Microk8s,
+}
+
+/// What is known of a kind (facts C.5).
+#[derive(Debug)]
+pub struct Row {
+    /// Which.
+    pub kind: Kind,
+    /// systemd units that may run it; the first active one does.
+    pub units: &'static [&'static str],
+    /// CRI sockets on the host.
+    pub sockets: &'static [&'static str],
+    /// The name of the process that pulls, where that is a child of the unit's main process.
+    pub child: Option<&'static str>,
+    /// Where a containerd keeps its configuration when its command line does not say.
+    pub config: Option<&'static str>,
+    /// How its process is made anew.
+    pub restart: Means,
+    /// The containers' own processes are in the unit's control group, so that only `KillMode=process` spares them.
+    pub shares_group: bool,
+}
+
+/// How a runtime's process is made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// The service is restarted.
+    Service,
+    /// A file that comes and goes in this directory makes k0s restart its containerd and nothing else.
+    DropIn(&'static str),
+}
+
+/// The distribution before the plain runtime: a k3s node may have an idle containerd too.
+pub const TABLE: [Row; 7] = [
+    Row {
+        kind: Kind::K3s,
+        units: &["k3s.service", "k3s-agent.service"],
+        sockets: &["/run/k3s/containerd/containerd.sock"],
+        child: Some("containerd"),
+        config: Some("/var/lib/rancher/k3s/agent/etc/containerd/config.toml"),
+        restart: Means::Service,
+        shares_group: true,
+    },
+    Row {
+        kind: Kind::Rke2,
+        units: &["rke2-agent.service", "rke2-server.service"],
+        sockets: &["/run/k3s/containerd/containerd.sock"],
+        child: Some("containerd"),
+        config: Some("/var/lib/rancher/rke2/agent/etc/containerd/config.toml"),
+        restart: Means::Service,
+        shares_group: true,
+    },
+    Row {
+        kind: Kind::K0s,
+        units: &["k0sworker.service", "k0scontroller.service"],
+        sockets: &["/run/k0s/containerd.sock"],
+        child: Some("containerd"),
+        config: Some("/etc/k0s/containerd.toml"),
+        restart: Means::DropIn("/etc/k0s/containerd.d"),
+        shares_group: false,
+    },
+    Row {
+        kind: Kind::Microk8s,
+        units: &["snap.microk8s.daemon-containerd.service"],
+        sockets: &["/var/snap/microk8s/common/run/containerd.sock"],
+        child: None,
+        config: Some("/var/snap/microk8s/current/args/containerd.toml"),
+        restart: Means::Service,
+        shares_group: true,
+    },
+    Row {
+        kind: Kind::Crio,
+        units: &["crio.service", "cri-o.service"],
+        sockets: &["/run/crio/crio.sock"],
+        child: None,
+        config: None,
+        restart: Means::Service,
+        shares_group: false,
+    },
+    Row {
+        kind: Kind::Docker,
+        units: &["docker.service"],
+        sockets: &["/run/cri-dockerd.sock"],
+        child: None,
+        config: None,
+        restart: Means::Service,
+        shares_group: false,
+    },
+    Row {
+        kind: Kind::Containerd,
+        units: &["containerd.service"],
+        sockets: &["/run/containerd/containerd.sock"],
+        child: None,
+        config: Some("/etc/containerd/config.toml"),
+        restart: Means::Service,
+        shares_group: true,
+    },
+];
+
+/// The unit that stands between the kubelet and Docker. Without it, Docker on a node is there for something else.
+pub const CRI_DOCKERD: &str = "cri-docker.service";
+
+impl Kind {
+    /// What is known of it.
+    pub fn row(self) -> &'static Row {
+        match TABLE.iter().find(|row| row.kind == self) {
+            Some(row) => row,
+            None => &TABLE[0], // every kind has a row; a test holds it
+        }
+    }
+
+    /// The public name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Containerd => "containerd",
+            Self::Crio => "crio",
+            Self::Docker => "docker",
+            Self::K3s => "k3s",
+            Self::Rke2 => "rke2",
+            Self::K0s => "k0s",
+            Self::Microk8s => "microk8s",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Milliseconds since a boot, of the clock that does not jump (CLOCK_BOOTTIME): what starts of processes and changes of the
+/// bundle are compared by, never the times of files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Uptime {
+    /// Which boot.
+    pub boot_id: String,
+    /// Milliseconds since then.
+    pub milliseconds: u64,
+}
+
+/// A process of a service: another one has another identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    /// systemd's `InvocationID`; empty where there is no systemd.
+    pub invocation: String,
+    /// When it started, to the clock tick (10 ms) below.
+    pub started: Uptime,
+}
+
+/// The state of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServiceState {
+    /// It runs.
+    Active,
+    /// It is on the way up or down.
+    Changing,
+    /// It does not run, and this is what the service manager says of it.
+    Down(String),
+}
+
+/// A service, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// The unit's name.
+    pub unit: String,
+    /// Its state.
+    pub state: ServiceState,
+    /// The process that counts: the one that pulls.
+    pub process: Option<Process>,
+}
+
+/// The runtime, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runtime {
+    /// Which.
+    pub kind: Kind,
+    /// The fact that decided.
+    pub because: String,
+    /// What it says its version is; empty if it says nothing.
+    pub version: String,
+    /// The CRI socket, absolute on the host.
+    pub socket: String,
+    /// Its unit.
+    pub service: Service,
+    /// Whether it works: an error is why not.
+    pub health: Result<(), String>,
+    /// Whether a restart spares the containers: an error is why not, with the reason.
+    pub spares: Result<(), (HoldReason, String)>,
+    /// Its registry directory.
+    pub certs: RegistryCerts,
+}
+
+/// What is there to be kept young.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Services {
+    /// The runtime, None if there is none or nobody looks at it.
+    pub runtime: Option<Runtime>,
+    /// Further units, by name.
+    pub also: BTreeMap<String, Service>,
+    /// The bundle was last replaced this many milliseconds after boot, as its inode says; None if before this boot.
+    pub bundle_replaced: Option<u64>,
+}
+
+/// Why a restart that is due is held back; also the label `reason` of `nodetrust_restart_held`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HoldReason {
+    /// The configuration says so.
+    Policy,
+    /// The runtime did not work before: a restart could make it worse.
+    Unhealthy,
+    /// It is on the way up or down.
+    Busy,
+    /// Restarts come too fast.
+    RateLimit,
+    /// The last try failed.
+    Failed,
+    /// A restart would end the containers.
+    KillMode,
+    /// Docker would stop the containers.
+    LiveRestore,
+}
+
+impl HoldReason {
+    /// Every reason, for metrics.
+    pub const ALL: [Self; 7] =
+        [Self::Policy, Self::Unhealthy, Self::Busy, Self::RateLimit, Self::Failed, Self::KillMode, Self::LiveRestore];
+
+    /// The public name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Unhealthy => "unhealthy",
+            Self::Busy => "busy",
+            Self::RateLimit => "rate-limit",
+            Self::Failed => "failed",
+            Self::KillMode => "kill-mode",
+            Self::LiveRestore => "live-restore",
+        }
+    }
+}
+
+/// Which runtime a node has, and the fact that decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Which.
+    pub kind: Kind,
+    /// The unit that runs it.
+    pub unit: String,
+    /// The fact that decided.
+    pub because: String,
+}
+
+/// Finds the runtime among the units that are loaded, `true` for those that are active or on the way.
+///
+/// The first row with an active unit is it; if none is active, the first with a loaded one. Docker counts only with
+/// cri-dockerd, or alone.
+pub fn detect(units: &BTreeMap<String, bool>, wanted: Option<Kind>, unit: Option<&str>) -> Option<Found> {
+    let found = |row: &Row, unit: &str, because: String| Found { kind: row.kind, unit: unit.to_owned(), because };
+    if let Some(kind) = wanted {
+        let row = kind.row();
+        let of_kind = row.units.iter().copied();
+        let active = of_kind.clone().find(|unit| units.get(*unit) == Some(&true));
+        let unit = unit.or(active).or_else(|| of_kind.clone().find(|unit| units.contains_key(*unit)));
+        return unit
+            .filter(|unit| units.contains_key(*unit))
+            .map(|unit| found(row, unit, "the configuration says so".into()));
+    }
+    if let Some(unit) = unit.filter(|unit| units.contains_key(*unit)) {
+        // a unit of another name: what it runs follows from the unit that it resembles, else it is containerd
+        let row = TABLE.iter().find(|row| row.units.contains(&unit) || unit.contains(row.kind.as_str()));
+        let row = row.unwrap_or_else(|| Kind::Containerd.row());
+        return Some(found(row, unit, format!("the configuration names {unit}")));
+    }
+    let serves = |row: &Row| {
+        row.kind != Kind::Docker || units.contains_key(CRI_DOCKERD) || !units.contains_key("containerd.service")
+    };
+    for active in [true, false] {
+        for row in TABLE.iter().filter(|row| serves(row)) {
+            let unit = row.units.iter().find(|unit| units.get(**unit).is_some_and(|is| *is || !active));
+            if let Some(unit) = unit {
+                let state = if active { "is active" } else { "is installed and does not run" };
+                return Some(found(row, unit, format!("{unit} {state}")));
+            }
+        }
+    }
+    None
+}
+
+/// Every unit that detection asks for.
+pub fn units() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().flat_map(|row| row.units).copied().chain([CRI_DOCKERD])
+}
+
+#[cfg(test)]
+#[path = "runtime_tests.rs"]
+mod tests;

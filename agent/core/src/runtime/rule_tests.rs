@@ -1,0 +1,346 @@
+//! The rule, by stories of a node: what is in the bundle, which process runs, what is written down.
+
+use super::*;
+use crate::{
+    runtime::{
+        Found,
+        certs_d::{RegistryCerts, Setting},
+    },
+    testing::at,
+};
+
+const UNIT: &str = "containerd.service";
+const CERTS: &str = "/etc/containerd/certs.d/_default/nodetrust-anchors.crt";
+
+fn set(names: &str) -> BTreeSet<Fingerprint> {
+    names.bytes().map(|byte| Fingerprint::from_bytes([byte; 32])).collect()
+}
+
+fn up(boot: &str, milliseconds: u64) -> Uptime {
+    Uptime { boot_id: boot.into(), milliseconds }
+}
+
+fn process(boot: &str, started: u64) -> Process {
+    Process { invocation: format!("{boot}-{started}"), started: up(boot, started) }
+}
+
+fn bundle<'a>(now: &'a BTreeSet<Fingerprint>, replaced: Option<u64>) -> Bundle<'a> {
+    Bundle { before: None, since: None, now, replaced }
+}
+
+#[test]
+fn the_same_process_is_what_it_was() {
+    let known = follow(None, &process("one", 100), bundle(&set("ab"), None));
+    assert_eq!(follow(Some(&known), &process("one", 100), bundle(&set("xyz"), Some(500))), known);
+}
+
+#[test]
+fn at_first_sight_the_bundle_s_age_decides() {
+    let now = set("abc");
+    let younger = follow(None, &process("one", 700), bundle(&now, Some(600)));
+    assert_eq!(younger.has, now, "it started over a store that already had them");
+    assert_eq!(follow(None, &process("one", 700), bundle(&now, None)).has, now, "the bundle is from before this boot");
+    let older = follow(None, &process("one", 500), bundle(&now, Some(600)));
+    assert_eq!((older.has, older.doubt), (set(""), now.clone()), "nothing is sure");
+}
+
+#[test]
+fn a_new_process_over_an_unchanged_bundle_has_all_of_it() {
+    let (now, since) = (set("ab"), up("one", 400));
+    let steady = |process: &Process| {
+        let bundle = Bundle { before: Some(&now), since: Some(&since), now: &now, replaced: Some(9_000) };
+        follow(None, process, bundle)
+    };
+    // however often a tool writes the same bundle anew
+    assert_eq!(steady(&process("one", 500)).has, now);
+    assert_eq!(steady(&process("two", 10)).has, now, "after a reboot");
+    let early = steady(&process("one", 300));
+    assert_eq!((early.has, early.doubt), (set(""), now.clone()), "it started before the change was complete");
+}
+
+#[test]
+fn a_process_that_started_within_a_change_may_have_read_either() {
+    let (before, now, since) = (set("abx"), set("abn"), up("one", 400));
+    let bundle = Bundle { before: Some(&before), since: Some(&since), now: &now, replaced: Some(900) };
+    let record = follow(None, &process("one", 800), bundle);
+    assert_eq!((record.has, record.doubt), (set("ab"), set("xn")));
+}
+
+/// A node whose containerd is looked at.
+struct Node {
+    services: Services,
+    ledger: Ledger,
+    wanted: BTreeSet<Fingerprint>,
+    bundle: BTreeSet<Fingerprint>,
+    policy: Policy,
+    now: Moment,
+}
+
+impl Node {
+    /// containerd started with `has` in the bundle; it wants `wanted`, all of which is in the bundle now.
+    fn new(has: &str, wanted: &str) -> Self {
+        let process = process("one", 1_000);
+        let service = Service { unit: UNIT.into(), state: ServiceState::Active, process: Some(process.clone()) };
+        let runtime = Runtime {
+            kind: Kind::Containerd,
+            because: "it is active".into(),
+            version: "1.7.24".into(),
+            socket: "/run/containerd/containerd.sock".into(),
+            service,
+            health: Ok(()),
+            spares: Ok(()),
+            certs: RegistryCerts { setting: Setting::NotConfigured, ..RegistryCerts::default() },
+        };
+        let mut ledger = Ledger::new();
+        let record = Record { process, has: set(has), doubt: set(""), left: set("") };
+        ledger.services.insert(UNIT.into(), record);
+        let services = Services { runtime: Some(runtime), ..Services::default() };
+        let bundle = &set(wanted) | &set("z");
+        Self {
+            services,
+            ledger,
+            wanted: set(wanted),
+            bundle,
+            policy: Policy::default(),
+            now: at(100_000, 50_000, "one"),
+        }
+    }
+
+    fn runtime(&mut self) -> &mut Runtime {
+        self.services.runtime.as_mut().unwrap()
+    }
+
+    fn record(&mut self) -> &mut Record {
+        self.ledger.services.get_mut(UNIT).unwrap()
+    }
+
+    fn certs_d(mut self, own: Option<&str>) -> Self {
+        let certs = &mut self.runtime().certs;
+        certs.setting = Setting::Directory("/etc/containerd/certs.d".into());
+        certs.own = own.map(|own| (CERTS.to_owned(), OwnFile::Holds(set(own)))).into_iter().collect();
+        self
+    }
+
+    fn tried(mut self, seconds_ago: u64, outcome: Option<TryOutcome>) -> Self {
+        let mut at = self.now.clone();
+        at.boottime -= seconds_ago;
+        at.wall -= i64::try_from(seconds_ago).unwrap();
+        self.ledger.tries.push(Try { at, outcome });
+        self
+    }
+
+    fn decide(&self) -> Outlook {
+        decide(&self.services, &self.ledger, &self.wanted, &self.bundle, &self.policy, &self.now)
+    }
+
+    /// What is done, in words.
+    fn actions(&self) -> Vec<String> {
+        self.decide()
+            .actions
+            .iter()
+            .map(|action| action.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect()
+    }
+
+    fn held(&self) -> Option<HoldReason> {
+        let outlook = self.decide();
+        let restarts = outlook.actions.iter().filter(|action| matches!(action, Action::Restart { .. })).count();
+        assert!(outlook.hold.is_none() || restarts == 0, "what is held is not done: {:?}", outlook.actions);
+        outlook.hold.map(|hold| hold.reason)
+    }
+}
+
+const NOTHING: [&str; 0] = [];
+
+#[test]
+fn what_the_process_has_needs_no_restart() {
+    let node = Node::new("abz", "ab");
+    assert_eq!(node.actions(), NOTHING);
+    assert!(node.decide().why.starts_with("no restart needed"), "{}", node.decide().why);
+}
+
+#[test]
+fn an_anchor_newer_than_the_process_needs_one() {
+    assert_eq!(Node::new("z", "a").actions(), ["restart containerd.service (1 anchor newer than the process)"]);
+}
+
+#[test]
+fn an_anchor_that_has_not_arrived_in_the_bundle_needs_none() {
+    let mut node = Node::new("z", "a");
+    node.bundle = set("z");
+    assert_eq!(node.actions(), NOTHING, "a restart would not bring it");
+}
+
+#[test]
+fn a_removed_anchor_needs_one_only_if_the_process_may_have_it() {
+    let mut node = Node::new("abz", "a");
+    node.record().note_left(&set("bq"), |_| false);
+    assert_eq!(node.actions(), ["restart containerd.service (1 removed anchor that it started with)"]);
+    node.record().note_left(&set(""), |fingerprint| set("b").contains(fingerprint));
+    assert_eq!(node.actions(), NOTHING, "it is wanted again");
+    // certificates of others come and go with upgrades of the distribution's packages
+    let mut node = Node::new("abz", "ab");
+    node.bundle = set("aby");
+    assert_eq!(node.actions(), NOTHING);
+}
+
+#[test]
+fn a_removed_anchor_stays_known_when_the_ledger_has_forgotten_it() {
+    let mut node = Node::new("abz", "a");
+    node.record().note_left(&set("b"), |_| false);
+    node.record().note_left(&set(""), |_| false);
+    assert_eq!(node.decide().lag.lingering, set("b"));
+}
+
+#[test]
+fn the_registry_directory_makes_up_for_additions() {
+    let node = Node::new("z", "a").certs_d(None);
+    assert_eq!(node.actions(), [format!("write {CERTS} (1 anchor)")]);
+    let node = Node::new("z", "a").certs_d(Some("a"));
+    assert_eq!(node.actions(), NOTHING);
+    assert_eq!(node.decide().covered, set("a"));
+    assert!(node.decide().why.contains("registry directory"), "{}", node.decide().why);
+}
+
+#[test]
+fn the_registry_directory_does_not_make_up_for_a_removal_that_the_process_started_with() {
+    let mut node = Node::new("abz", "a").certs_d(Some("ab"));
+    node.record().note_left(&set("b"), |_| false);
+    assert_eq!(
+        node.actions(),
+        [
+            format!("write {CERTS} (1 anchor)"),
+            "restart containerd.service (1 removed anchor that it started with)".into()
+        ]
+    );
+}
+
+#[test]
+fn a_directory_that_does_not_cover_every_host_leaves_the_restart() {
+    for edit in [
+        (|certs: &mut RegistryCerts| certs.hidden = true) as fn(&mut RegistryCerts),
+        |certs| certs.elsewhere = vec!["registry.test:5000".into()],
+        |certs| certs.setting = Setting::Several("/a:/b".into()),
+        |certs| certs.setting = Setting::ChangedSince("/etc/containerd/config.toml".into()),
+    ] {
+        let mut node = Node::new("z", "a").certs_d(Some("a"));
+        edit(&mut node.runtime().certs);
+        assert!(node.actions().iter().any(|action| action.starts_with("restart")), "{:?}", node.runtime().certs);
+    }
+}
+
+#[test]
+fn our_file_goes_when_nothing_is_left_to_serve() {
+    let node = Node::new("z", "").certs_d(Some("a"));
+    assert_eq!(node.actions(), [format!("remove {CERTS} (nothing is to be served there)")]);
+    // the configuration no longer names the directory that we once wrote to
+    let mut node = Node::new("az", "a").certs_d(Some("a"));
+    node.runtime().certs.setting = Setting::NotConfigured;
+    assert_eq!(node.actions(), NOTHING, "a file that we did not write");
+    node.ledger.certs_files.insert(CERTS.into());
+    assert_eq!(node.actions(), [format!("remove {CERTS} (nothing is to be served there)")]);
+    // nobody can tell what the process reads now: what pulls may rest on stays
+    node.runtime().certs.setting = Setting::Unknown("no TOML".into());
+    assert_eq!(node.actions(), NOTHING);
+}
+
+#[test]
+fn an_altered_file_is_written_anew() {
+    let mut node = Node::new("z", "a").certs_d(None);
+    node.runtime().certs.own.insert(CERTS.into(), OwnFile::Altered);
+    assert_eq!(node.actions(), [format!("write {CERTS} (1 anchor)")]);
+}
+
+#[test]
+fn the_configuration_may_forbid() {
+    for (on_change, held) in [(OnChange::Report, true), (OnChange::Never, true), (OnChange::Restart, false)] {
+        let mut node = Node::new("z", "a").certs_d(None);
+        node.policy.on_change = on_change;
+        assert_eq!(node.held(), held.then_some(HoldReason::Policy), "{on_change:?}");
+        assert!(!node.actions().iter().any(|action| action.starts_with("write")), "only `auto` writes there");
+        assert!(!node.decide().lag.is_none(), "the lag is told all the same");
+    }
+}
+
+#[test]
+fn what_is_sick_or_would_end_containers_is_not_restarted() {
+    let held = |edit: fn(&mut Runtime)| {
+        let mut node = Node::new("z", "a");
+        edit(node.runtime());
+        node.held()
+    };
+    assert_eq!(held(|runtime| runtime.health = Err("no CRI".into())), Some(HoldReason::Unhealthy));
+    assert_eq!(held(|runtime| runtime.service.state = ServiceState::Changing), Some(HoldReason::Busy));
+    let spares = |reason| Err((reason, "it would end them".to_owned()));
+    assert_eq!(
+        held(|runtime| runtime.spares = Err((HoldReason::KillMode, "it would end them".to_owned()))),
+        Some(HoldReason::KillMode)
+    );
+    let mut node = Node::new("z", "a");
+    node.runtime().spares = spares(HoldReason::LiveRestore);
+    assert_eq!(node.held(), Some(HoldReason::LiveRestore));
+}
+
+#[test]
+fn what_does_not_run_needs_nothing() {
+    let mut node = Node::new("z", "a");
+    node.runtime().service.state = ServiceState::Down("inactive".into());
+    node.runtime().service.process = None;
+    assert_eq!(node.actions(), NOTHING);
+    assert!(node.decide().why.contains("when it starts"), "{}", node.decide().why);
+}
+
+#[test]
+fn tries_have_their_distance() {
+    let done = Some(TryOutcome::Done);
+    let failed = Some(TryOutcome::Failed("timeout".into()));
+    let node = || Node::new("z", "a");
+    assert_eq!(node().tried(59, done.clone()).held(), Some(HoldReason::RateLimit));
+    assert_eq!(node().tried(60, done.clone()).held(), None);
+    assert_eq!(node().tried(59, None).held(), Some(HoldReason::RateLimit), "the agent was killed in it");
+    assert_eq!(node().tried(599, failed.clone()).held(), Some(HoldReason::Failed));
+    assert_eq!(node().tried(600, failed).held(), None);
+    let three = node().tried(3_000, done.clone()).tried(2_000, done.clone()).tried(1_000, done.clone());
+    assert_eq!(three.held(), Some(HoldReason::RateLimit));
+    assert_eq!(three.decide().hold.unwrap().wait, Some(600));
+    assert_eq!(node().tried(3_600, done.clone()).tried(2_000, done.clone()).tried(1_000, done).held(), None);
+}
+
+#[test]
+fn tries_that_no_longer_count_are_forgotten() {
+    let mut tries = Vec::new();
+    for boottime in 0..10 {
+        tries = with_try(&tries, &at(1, boottime, "one"));
+    }
+    assert_eq!(tries.iter().map(|tried| tried.at.boottime).collect::<Vec<_>>(), [7, 8, 9]);
+}
+
+#[test]
+fn further_units_follow_by_their_own_processes() {
+    let mut node = Node::new("az", "a").certs_d(Some("a"));
+    let kubelet =
+        Service { unit: "kubelet.service".into(), state: ServiceState::Active, process: Some(process("one", 5)) };
+    let record = Record { process: process("one", 5), has: set("z"), doubt: set(""), left: set("") };
+    node.ledger.services.insert(kubelet.unit.clone(), record);
+    node.services.also.insert(kubelet.unit.clone(), kubelet);
+    assert_eq!(node.actions(), ["restart kubelet.service (1 anchor newer than the process)"]);
+    node.policy.on_change = OnChange::Report;
+    assert!(!node.actions().iter().any(|action| action.starts_with("restart")), "{:?}", node.actions());
+}
+
+#[test]
+fn a_process_that_was_not_seen_yet_is_not_judged() {
+    let mut node = Node::new("z", "a");
+    node.runtime().service.process = Some(process("one", 9_999));
+    assert_eq!(node.actions(), NOTHING);
+}
+
+#[test]
+fn detection_s_words_are_kept() {
+    let units = [("containerd.service".to_owned(), true)].into();
+    let found = super::super::detect(&units, None, None);
+    assert_eq!(
+        found,
+        Some(Found { kind: Kind::Containerd, unit: UNIT.into(), because: "containerd.service is active".into() })
+    );
+}
