@@ -7,6 +7,8 @@
 pub mod apply;
 pub mod cli;
 pub mod config;
+pub mod cri;
+pub mod docker;
 pub mod extract;
 pub mod host;
 pub mod http;

@@ -3,7 +3,10 @@
 pub mod exec;
 pub mod ledger;
 pub mod lock;
+pub mod openrc;
 pub mod root;
+pub mod socket;
+pub mod systemd;
 
 use std::{io, time::SystemTime};
 

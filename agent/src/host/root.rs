@@ -145,6 +145,14 @@ impl HostRoot {
         std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
     }
 
+    /// A handle on whatever a path leads to, links followed, which opens nothing: a socket can be reached through it.
+    ///
+    /// # Errors
+    /// If the path does not exist.
+    pub fn handle(&self, path: impl AsRef<Path>) -> io::Result<OwnedFd> {
+        self.resolve(path.as_ref(), OFlag::O_PATH | OFlag::O_CLOEXEC)
+    }
+
     /// Opens a file for the lock, making it if needed.
     ///
     /// # Errors
