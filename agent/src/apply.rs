@@ -104,7 +104,12 @@ fn write(action: &Action, plan: &Plan, observed: &Observed, root: &HostRoot, wal
             let path = format!("{}/{file}", store.anchors_dir);
             root.remove_file(&path).map_err(failed(&path))
         }
-        Action::Extract { .. } | Action::RunHooks { .. } => Ok(()),
+        // the first two are done above, the others when the store is as it will be
+        Action::Extract { .. }
+        | Action::RunHooks { .. }
+        | Action::WriteRegistryCerts { .. }
+        | Action::RemoveRegistryCerts { .. }
+        | Action::Restart { .. } => Ok(()),
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
 use nodetrust_core::{
     fingerprint::Fingerprint,
     policy::{EmptySource, NotCa, OnRejection, Policy},
+    runtime::{Kind, rule},
     store::Family,
 };
 use serde::Deserialize;
@@ -21,7 +22,7 @@ use serde_saphyr::Spanned;
 
 use forms::{
     AbsolutePath, Address, EmptySourceWord, FamilyWord, LongSpan, NotCaWord, OnChange, OnRejectionWord, RemovalGate,
-    RuntimeKind, Share, SourceName, Span, Switch, VerdictWord, WhenUnavailable,
+    RuntimeKind, Share, SourceName, Span, Switch, UnitName, VerdictWord, WhenUnavailable,
 };
 
 /// Where the configuration is looked for.
@@ -37,6 +38,8 @@ pub struct Settings {
     pub sources: Vec<Source>,
     /// What may become an anchor, and how long one stays.
     pub policy: Policy,
+    /// The container runtime, and what may be done about it.
+    pub runtime: rule::Policy,
     /// The trust store, None to detect it.
     pub family: Option<Family>,
     /// How long the store's tool may run.
@@ -95,6 +98,7 @@ impl Default for Settings {
         Self {
             sources: Vec::new(),
             policy: Policy::default(),
+            runtime: rule::Policy::default(),
             family: None,
             extract_timeout: Duration::from_secs(60),
             resync: Duration::from_secs(300),
@@ -251,9 +255,9 @@ struct RawStore {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawRuntime {
     kind: Option<RuntimeKind>,
-    unit: String,
+    unit: Option<UnitName>,
     on_change: Option<OnChange>,
-    also_restart: Vec<String>,
+    also_restart: Vec<UnitName>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -377,6 +381,7 @@ impl Raw {
         Ok(Settings {
             sources,
             policy,
+            runtime: self.runtime.check(),
             family: self.store.family.0,
             extract_timeout: long_span(self.store.extract_timeout, usual.extract_timeout),
             resync,
@@ -388,11 +393,6 @@ impl Raw {
 
     /// Fields that a later version follows. Accepting them silently would be a lie.
     fn without_effect(&self) -> Vec<&'static str> {
-        let runtime = &self.runtime;
-        let runtime_set = matches!(runtime.kind, Some(kind) if kind != RuntimeKind::None)
-            || !runtime.unit.is_empty()
-            || matches!(runtime.on_change, Some(OnChange::Restart | OnChange::Auto))
-            || !runtime.also_restart.is_empty();
         let fleet = &self.fleet;
         let fleet_set = fleet.max_concurrent_restarts.is_some()
             || fleet.window.is_some()
@@ -403,7 +403,6 @@ impl Raw {
         let kubernetes_set =
             matches!(kubernetes.enabled, Some(Switch(Some(true)))) || !kubernetes.startup_taint.is_empty();
         [
-            (runtime_set, "runtime"),
             (fleet_set, "fleet"),
             (!self.probes.is_empty(), "probes"),
             (kubernetes_set, "kubernetes"),
@@ -413,6 +412,33 @@ impl Raw {
         .into_iter()
         .filter_map(|(set, name)| set.then_some(name))
         .collect()
+    }
+}
+
+impl RawRuntime {
+    fn check(self) -> rule::Policy {
+        let kind = match self.kind.unwrap_or(RuntimeKind::Auto) {
+            RuntimeKind::Auto | RuntimeKind::None => None,
+            RuntimeKind::Containerd => Some(Kind::Containerd),
+            RuntimeKind::Crio => Some(Kind::Crio),
+            RuntimeKind::Docker => Some(Kind::Docker),
+            RuntimeKind::K3s => Some(Kind::K3s),
+            RuntimeKind::Rke2 => Some(Kind::Rke2),
+            RuntimeKind::K0s => Some(Kind::K0s),
+            RuntimeKind::Microk8s => Some(Kind::Microk8s),
+        };
+        rule::Policy {
+            ignored: self.kind == Some(RuntimeKind::None),
+            kind,
+            unit: self.unit.map(|UnitName(unit)| unit).filter(|unit| !unit.is_empty()),
+            on_change: match self.on_change.unwrap_or(OnChange::Auto) {
+                OnChange::Auto => rule::OnChange::Auto,
+                OnChange::Restart => rule::OnChange::Restart,
+                OnChange::Report => rule::OnChange::Report,
+                OnChange::Never => rule::OnChange::Never,
+            },
+            also: self.also_restart.into_iter().map(|UnitName(unit)| unit).filter(|unit| !unit.is_empty()).collect(),
+        }
     }
 }
 

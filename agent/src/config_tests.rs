@@ -56,7 +56,7 @@ fn the_contracts_example_is_the_defaults() {
         Source { name: "org".into(), from: From::Path("/etc/nodetrust/sources/org".into()), optional: false },
         Source { name: "pinned".into(), from: From::Inline("-----BEGIN CERTIFICATE-----\n".into()), optional: false },
     ];
-    let without_effect = vec!["runtime", "fleet"];
+    let without_effect = vec!["fleet"];
     assert_eq!(settings, Settings { sources, without_effect, ..Settings::default() });
     for empty in ["", "\n", "{}", "sources: []\n", "# nothing yet\n{}\n"] {
         assert_eq!(parse(empty), Settings::default(), "{empty:?}");
@@ -83,6 +83,7 @@ rotation: {{removalGrace: 1500ms}}
 store: {{family: redhat, extractTimeout: 2m}}
 resync: 10m
 settle: 300ms
+runtime: {{kind: k3s, unit: edge-k3s.service, onChange: restart, alsoRestart: [kubelet.service]}}
 http: {{address: \"[::1]:80\", tls: {{certFile: /c, keyFile: /k}}}}
 ",
         two.to_string()
@@ -104,6 +105,13 @@ http: {{address: \"[::1]:80\", tls: {{certFile: /c, keyFile: /k}}}}
             denied: [two].into(),
             empty_source: EmptySource::Remove,
             removal_grace: 2, // rounded up to whole seconds
+        },
+        runtime: rule::Policy {
+            ignored: false,
+            kind: Some(Kind::K3s),
+            unit: Some("edge-k3s.service".into()),
+            on_change: rule::OnChange::Restart,
+            also: vec!["kubelet.service".into()],
         },
         family: Some(Family::Redhat),
         extract_timeout: Duration::from_secs(120),
@@ -186,6 +194,8 @@ fn an_error_names_line_field_and_form() {
         ("store:\n  family: bottlerocket", "store.family", "settings.pki"),
         ("store:\n  extractTimeout: 10ms", "store.extractTimeout", "at least 1s"),
         ("runtime:\n  kind: podman", "runtime.kind", "containerd"),
+        ("runtime:\n  unit: containerd", "runtime.unit", "kubelet.service"),
+        ("runtime:\n  alsoRestart: [\"a b.service\"]", "runtime.alsoRestart", "kubelet.service"),
         ("runtime:\n  onChange: reload", "runtime.onChange", "restart, report"),
         ("fleet:\n  maxConcurrentRestarts: 0", "fleet.maxConcurrentRestarts", "1% to 100%"),
         ("fleet:\n  maxConcurrentRestarts: 101%", "fleet.maxConcurrentRestarts", "1% to 100%"),
@@ -252,13 +262,7 @@ fn a_file_is_read_within_limits_and_named_in_errors() {
 
 #[test]
 fn fields_for_later_versions_are_checked_for_form_and_called_out() {
-    let cases: [(&str, &[&str]); 17] = [
-        ("runtime: {kind: containerd}", &["runtime"]),
-        ("runtime: {kind: none, onChange: never}", &[]),
-        ("runtime: {onChange: report}", &[]),
-        ("runtime: {unit: x.service}", &["runtime"]),
-        ("runtime: {onChange: restart}", &["runtime"]),
-        ("runtime: {alsoRestart: [kubelet.service]}", &["runtime"]),
+    let cases: [(&str, &[&str]); 11] = [
         ("fleet: {maxConcurrentRestarts: 10%}", &["fleet"]),
         ("fleet: {haltOnFailure: false}", &["fleet"]),
         ("fleet: {whenApiUnavailable: proceed, apiTimeout: 30s}", &["fleet"]),

@@ -18,5 +18,6 @@ pub mod observe;
 mod outputs;
 pub mod reconcile;
 pub mod run;
+pub mod services;
 pub mod sources;
 pub mod watch;

@@ -11,7 +11,8 @@ use std::{
 use nodetrust_core::{
     pem::Reason,
     plan::Drift,
-    report::{AnchorRow, Report},
+    report::{AnchorRow, Report, RuntimeView},
+    runtime::HoldReason,
     source::SourceStatus,
     verify::ProblemKind,
 };
@@ -24,6 +25,9 @@ use prometheus_client::{
 
 use crate::reconcile::{CycleResult, Outcome, Trigger};
 
+/// What becomes of a restart.
+const RESTART_OUTCOMES: [&str; 2] = ["done", "failed"];
+
 type Labels = Vec<(&'static str, String)>;
 
 /// Everything that `/metrics` shows.
@@ -33,6 +37,7 @@ pub struct Metrics {
     reconciles: Family<Labels, Counter>,
     drift: Family<Labels, Counter>,
     errors: Family<Labels, Counter>,
+    restarts: Family<Labels, Counter>,
     durations: Histogram,
     extracts: Histogram,
     last: Arc<Last>,
@@ -64,8 +69,10 @@ impl Metrics {
             ("rustc", env!("NODETRUST_RUSTC")),
         ]);
         registry.register("build", "The running program", build);
-        let (reconciles, drift, errors) =
-            <(Family<Labels, Counter>, Family<Labels, Counter>, Family<Labels, Counter>)>::default();
+        let [reconciles, drift, errors, restarts] = std::array::from_fn(|_| Family::<Labels, Counter>::default());
+        for outcome in RESTART_OUTCOMES {
+            touch(&restarts, &[("outcome", outcome)]);
+        }
         for trigger in Trigger::ALL {
             for outcome in Outcome::ALL {
                 touch(&reconciles, &[("trigger", trigger.as_str()), ("outcome", outcome.as_str())]);
@@ -82,11 +89,12 @@ impl Metrics {
         registry.register("reconciles", "Cycles since the agent started", reconciles.clone());
         registry.register("drift_repaired", "Repairs of what somebody else had changed", drift.clone());
         registry.register("errors", "Cycles that met this kind of problem", errors.clone());
+        registry.register("runtime_restarts", "Cycles that restarted the runtime or a service", restarts.clone());
         registry.register("reconcile_duration_seconds", "Duration of a cycle", durations.clone());
         registry.register("extract_duration_seconds", "Time that the store's tool ran in a cycle", extracts.clone());
         let last = Arc::new(Last::default());
         registry.register_collector(Box::new(ReportCollector(last.clone())));
-        Self { registry, reconciles, drift, errors, durations, extracts, last }
+        Self { registry, reconciles, drift, errors, restarts, durations, extracts, last }
     }
 
     /// Counts a cycle and shows its report from now on.
@@ -101,6 +109,11 @@ impl Metrics {
             result.report.problems.iter().map(|problem| problem.kind).collect();
         for kind in kinds {
             self.errors.get_or_create(&vec![("reason", kind.as_str().to_owned())]).inc();
+        }
+        for works in &result.restarts {
+            let [done, failed] = RESTART_OUTCOMES;
+            let outcome = if *works { done } else { failed };
+            self.restarts.get_or_create(&vec![("outcome", outcome.to_owned())]).inc();
         }
         self.durations.observe(result.duration.as_secs_f64());
         if let Some(extract) = result.extract {
@@ -238,6 +251,7 @@ impl Exposition<'_> {
             "1 if the node trusts what it should and nothing is left to do",
             [(none(), flag(report.converged))],
         )?;
+        self.runtime(report.runtime.as_ref())?;
         let at = |time: Option<i64>| time.map(|time| (none(), seconds(time)));
         self.gauge("last_success_timestamp_seconds", "When the last verified cycle ended", at(success))?;
         self.gauge(
@@ -245,6 +259,29 @@ impl Exposition<'_> {
             "When the set in force last changed",
             at(report.changed.map(|time| time.0)),
         )
+    }
+
+    fn runtime(&mut self, runtime: Option<&RuntimeView>) -> Result<(), std::fmt::Error> {
+        let Some(runtime) = runtime else { return Ok(()) };
+        self.info(
+            "runtime",
+            "The container runtime of the host",
+            [vec![
+                ("runtime", runtime.kind.to_string()),
+                ("unit", runtime.unit.clone()),
+                ("version", runtime.version.clone()),
+            ]],
+        )?;
+        self.gauge(
+            "runtime_trust_stale",
+            "1 if pulls by the runtime do not follow the extracted bundle",
+            [(Labels::new(), flag(runtime.stale))],
+        )?;
+        let held = HoldReason::ALL.map(|reason| {
+            let is = runtime.held.as_ref().is_some_and(|held| held.reason == reason);
+            (vec![("reason", reason.as_str().to_owned())], flag(is))
+        });
+        self.gauge("restart_held", "1 if a restart is due and held back for this reason", held)
     }
 
     fn anchors(&mut self, anchors: &[AnchorRow]) -> Result<(), std::fmt::Error> {

@@ -17,6 +17,7 @@ use nodetrust_core::{
     fingerprint::{Fingerprint, content_digest},
     os::OsRelease,
     pem,
+    runtime::{Services, Uptime},
     source::Part,
     state::{Effective, ForeignFile, Hazard, Observed, OwnFile, file_name, is_own_name},
     store::{self, Detection, Family, Found, Tool, TrustStore},

@@ -4,6 +4,7 @@
 //! the lock keeps it the only one on the node.
 
 mod cycle;
+mod follow;
 mod uninstall;
 
 use std::{
@@ -18,6 +19,10 @@ use nodetrust_core::{
     plan::{Action, Drift, Plan, WriteReason, plan, settle},
     policy::Circumstances,
     report::{self, Cycle, Inputs, Report, Time},
+    runtime::{
+        Services,
+        rule::{Outlook, decide},
+    },
     source::{Resolved, Snapshot, resolve},
     state::{Ledger, Moment, Observed},
     store::Detection,
@@ -39,6 +44,7 @@ use crate::{
         root::HostRoot,
     },
     observe::{self, Cache, await_other_runs, observe},
+    services,
     sources::{Said, SourceReader, state_of},
 };
 
@@ -54,6 +60,7 @@ pub struct Reconciler {
     node: String,
     reader: SourceReader,
     cache: Cache,
+    services: services::Cache,
     /// the sources as they are followed, and what they say
     followed: Option<(Vec<Snapshot>, Said)>,
     /// a change that was seen once
@@ -69,6 +76,7 @@ struct Look {
     resolved: Resolved,
     observed: Option<Observed>,
     plan: Option<Plan>,
+    outlook: Option<Outlook>,
     problems: Vec<Problem>,
     /// the ledger's file is there and damaged
     damaged: Option<String>,
@@ -87,6 +95,7 @@ impl Reconciler {
             node,
             reader: SourceReader::default(),
             cache: Cache::default(),
+            services: services::Cache::default(),
             followed: None,
             candidate: None,
         })
@@ -119,7 +128,7 @@ impl Reconciler {
     fn inspect_snapshots(&mut self, settings: &Settings, snapshots: &[Snapshot]) -> Report {
         // in the middle of a cycle the host is neither as it was nor as it will be
         let busy = lock::is_busy(&self.root, PATIENCE_TO_LOOK);
-        let mut look = self.look(settings, snapshots);
+        let mut look = self.look(settings, snapshots, None);
         if let (Some(plan), Some(observed)) = (&look.plan, &look.observed) {
             look.problems.extend(verify(plan, observed));
         }
@@ -140,7 +149,7 @@ impl Reconciler {
         };
         // under the lock: what was read before a long wait may be old, and whoever kept it may have followed what is new
         let (snapshots, settled) = self.read_sources(settings, trigger);
-        let mut look = self.look(settings, &snapshots);
+        let mut look = self.look(settings, &snapshots, None);
         let (mut drift, mut undone_meanwhile) = (BTreeSet::new(), BTreeSet::new());
         let mut extract = None;
         let mut done = Vec::new();
@@ -158,7 +167,7 @@ impl Reconciler {
                 drift = plan.drift(&look.ledger);
             }
             let applied = {
-                let exec = HostExec { root: &self.root, lock: &lock, limit: exec_limit };
+                let exec = HostExec { root: &self.root, lock: Some(&lock), limit: exec_limit };
                 apply(plan, observed, &exec, look.now.wall)
             };
             if applied.extract > Duration::ZERO {
@@ -166,7 +175,12 @@ impl Reconciler {
             }
             if round > 0 {
                 // the second round's word counts
-                problems.retain(|problem| matches!(problem.kind, ProblemKind::Ledger | ProblemKind::Observe));
+                problems.retain(|problem| {
+                    matches!(
+                        problem.kind,
+                        ProblemKind::Ledger | ProblemKind::Observe | ProblemKind::Services | ProblemKind::RegistryCerts
+                    )
+                });
             }
             let failed = applied.problems.iter().any(|problem| problem.kind.is_failure());
             problems.extend(applied.problems.iter().cloned());
@@ -190,7 +204,8 @@ impl Reconciler {
                     problems.push(Problem::new(ProblemKind::Observe, chain(&error), "look at the path on the host"))
                 }
             }
-            let mut next = self.look(settings, &snapshots);
+            let services = observed.services.clone();
+            let mut next = self.look(settings, &snapshots, Some(&services));
             if let Some(undone) = next.plan.as_ref().filter(|_| round == 0) {
                 undone_meanwhile.extend(undone_since(&done, undone));
             }
@@ -200,6 +215,10 @@ impl Reconciler {
                 break; // a second round would end the same
             }
         }
+        let followed = self.follow_services(settings, &snapshots, &lock, &mut look);
+        problems.append(&mut look.problems);
+        problems.extend(followed.problems);
+        done.extend(followed.done);
         if let (Some(plan), Some(observed)) = (&look.plan, &look.observed) {
             problems.extend(verify(plan, observed));
         }
@@ -227,7 +246,7 @@ impl Reconciler {
         }
         drift.extend(undone_meanwhile);
         let result = self.result(report, &look, settings, trigger, outcome, duration, extract, drift);
-        CycleResult { unsettled: !settled, ..result }
+        CycleResult { unsettled: !settled, restarts: followed.restarts, ..result }
     }
 
     /// Reads the sources. One that has changed since the last cycle must be seen unchanged a second time, `settle` later, before
@@ -250,8 +269,8 @@ impl Reconciler {
         }
     }
 
-    /// Looks at the host, and thinks.
-    fn look(&mut self, settings: &Settings, snapshots: &[Snapshot]) -> Look {
+    /// Looks at the host, and thinks. Services are not asked again if they are `known`.
+    fn look(&mut self, settings: &Settings, snapshots: &[Snapshot], known: Option<&Services>) -> Look {
         let mut problems = Vec::new();
         let os = observe::os_release(&self.root);
         let detection = observe::detect(&self.root, &os, settings.family);
@@ -276,7 +295,7 @@ impl Reconciler {
                 Ledger::new()
             }
         };
-        let observed = match detection.family {
+        let mut observed = match detection.family {
             Ok(family) => observe(&self.root, family.store(), &ledger.foreign, &mut self.cache)
                 .map_err(|error| {
                     problems.push(Problem::new(
@@ -288,6 +307,22 @@ impl Reconciler {
                 .ok(),
             Err(_) => None,
         };
+        match host::uptime(&self.root) {
+            Ok(at) => {
+                if let Some(observed) = &mut observed {
+                    observed.services = known.cloned().unwrap_or_else(|| {
+                        let exec = HostExec { root: &self.root, lock: None, limit: PATIENCE_TO_LOOK };
+                        let cache = &mut self.services;
+                        let (services, odd) =
+                            services::look(&exec, &settings.runtime, &ledger, observed.store, &at, cache);
+                        problems.extend(odd);
+                        services
+                    });
+                    observed.at = at;
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the host's boot id cannot be read"), // told above
+        }
         let mut installed: BTreeSet<_> =
             ledger.anchors.iter().filter(|(_, entry)| entry.settled).map(|(key, _)| *key).collect();
         if let Some(observed) = &observed {
@@ -303,7 +338,11 @@ impl Reconciler {
             Some(observed) if !blind => Some(plan(&resolved, observed, &ledger, &settings.policy, &now)),
             _ => None,
         };
-        Look { now, os, detection, ledger, resolved, observed, plan, problems, damaged }
+        let outlook = plan.as_ref().zip(observed.as_ref()).map(|(plan, observed)| {
+            let bundle = plan.expected_bundle(observed);
+            decide(&observed.services, &plan.ledger, &plan.wanted(), &bundle, &settings.runtime, &now)
+        });
+        Look { now, os, detection, ledger, resolved, observed, plan, outlook, problems, damaged }
     }
 
     fn report(&self, look: &Look, settings: &Settings) -> Report {
@@ -315,6 +354,7 @@ impl Reconciler {
             resolved: &look.resolved,
             observed: look.observed.as_ref(),
             plan: look.plan.as_ref(),
+            outlook: look.outlook.as_ref(),
             ledger: &look.ledger,
             policy: &settings.policy,
             problems: &look.problems,
@@ -347,7 +387,21 @@ impl Reconciler {
                 .min()
         });
         let watch = look.observed.as_ref().map(|observed| self.watch_list(observed)).unwrap_or_default();
-        CycleResult { report, trigger, outcome, duration, extract, drift, next_grace, unsettled: false, watch }
+        let next_try = look.outlook.as_ref().and_then(|outlook| outlook.hold.as_ref()?.wait);
+        let restarts = Vec::new();
+        CycleResult {
+            report,
+            trigger,
+            outcome,
+            duration,
+            extract,
+            drift,
+            restarts,
+            next_grace,
+            next_try,
+            unsettled: false,
+            watch,
+        }
     }
 
     /// Where drift would show.
@@ -355,7 +409,9 @@ impl Reconciler {
         let store = observed.store;
         let bundle_dir = Path::new(store.bundle).parent().unwrap_or(Path::new("/"));
         let dirs = [Path::new(store.anchors_dir), bundle_dir, Path::new(store.hash_dir.unwrap_or(store.anchors_dir))];
-        let places: BTreeSet<PathBuf> = dirs.iter().filter_map(|dir| self.root.location(dir).ok()).collect();
+        let mut places: BTreeSet<PathBuf> = dirs.iter().filter_map(|dir| self.root.location(dir).ok()).collect();
+        places
+            .extend(observed.services.runtime.iter().flat_map(|runtime| services::watched(&self.root, &runtime.certs)));
         places.into_iter().collect()
     }
 
@@ -367,7 +423,7 @@ impl Reconciler {
         error: &std::io::Error,
     ) -> CycleResult {
         let snapshots = self.reader.read(settings);
-        let look = self.look(settings, &snapshots);
+        let look = self.look(settings, &snapshots, None);
         let mut report = self.report(&look, settings);
         report.add_problem(lock_problem(error));
         self.result(report, &look, settings, trigger, Outcome::Failed, started.elapsed(), None, BTreeSet::new())

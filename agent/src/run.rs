@@ -301,6 +301,12 @@ impl Pace {
                 self.next = (ends, Trigger::Grace);
             }
         }
+        if let Some(seconds) = result.next_try {
+            let again = now + Duration::from_secs(seconds.saturating_add(1));
+            if again < self.next.0 {
+                self.next = (again, Trigger::Retry);
+            }
+        }
         if result.unsettled && now + self.settle < self.next.0 {
             self.next = (now + self.settle, Trigger::Resync);
         }

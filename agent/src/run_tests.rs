@@ -27,6 +27,7 @@ fn report() -> Report {
         resolved: &nodetrust_core::source::Resolved::default(),
         observed: None,
         plan: None,
+        outlook: None,
         ledger: &nodetrust_core::state::Ledger::new(),
         policy: &nodetrust_core::policy::Policy::default(),
         problems: &[],
@@ -42,7 +43,9 @@ fn result(outcome: Outcome) -> CycleResult {
         extract: None,
         drift: BTreeSet::new(),
         unsettled: false,
+        restarts: Vec::new(),
         next_grace: None,
+        next_try: None,
         watch: Vec::new(),
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, io::IsTerminal};
 use nodetrust_core::{
     name::visible,
     plan::Action,
-    report::{Report, Time, Verdict, plural},
+    report::{Report, RuntimeView, Time, Verdict, plural},
     source::{Rejection, SourceStatus},
     state::AnchorState,
 };
@@ -84,15 +84,18 @@ pub fn status(report: &Report, style: Style) -> String {
         section(&mut out, &findings);
     }
     if !report.anchors.is_empty() {
-        let mut rows = vec![row(["ANCHOR", "SHA-256", "STATE", "TRUSTED", "NOT AFTER", ""])];
+        let judged = report.anchors.iter().any(|anchor| anchor.runtime.is_some());
+        let runtime_column = if judged { "RUNTIME" } else { "" };
+        let mut rows = vec![row(["ANCHOR", "SHA-256", "STATE", "TRUSTED", runtime_column, "NOT AFTER", ""])];
         for anchor in &report.anchors {
             let remark = anchor.grace_end.map_or(String::new(), |end| format!("leaves in {}", span(end.0 - now.0)));
-            let trusted = if anchor.trusted { "yes" } else { "no" };
+            let yes = |holds: bool| if holds { "yes" } else { "no" };
             rows.push(vec![
                 shorten(&anchor.common_name, 38),
                 anchor.sha256.fp16(),
                 anchor.state.as_str().into(),
-                trusted.into(),
+                yes(anchor.trusted).into(),
+                anchor.runtime.map_or("", yes).into(),
                 day(anchor.not_after),
                 remark,
             ]);
@@ -111,6 +114,9 @@ pub fn status(report: &Report, style: Style) -> String {
         section(&mut out, &warnings);
     }
     let mut tail = labelled("STORE", &store_text(report), style);
+    if let Some(runtime) = &report.runtime {
+        tail.push_str(&labelled("RUNTIME", &runtime_text(runtime, now), style));
+    }
     for problem in &report.problems {
         tail.push_str(&labelled("PROBLEM", &problem.text, style));
     }
@@ -270,6 +276,7 @@ fn headline(report: &Report, style: Style) -> String {
         Verdict::Trusted => ("TRUSTED", "1;32"),
         Verdict::TrustedWithFindings => ("TRUSTED, WITH FINDINGS", "1;33"),
         Verdict::NotTrusted => ("NOT TRUSTED", "1;31"),
+        Verdict::NotTrustedByRuntime => ("NOT TRUSTED BY THE RUNTIME", "1;31"),
         Verdict::NotConverged => ("NOT CONVERGED", "1;33"),
         Verdict::NothingDesired => ("NOTHING TO TRUST", "1"),
         Verdict::UnsupportedStore => ("UNSUPPORTED", "1;31"),
@@ -341,6 +348,34 @@ fn store_text(report: &Report) -> String {
     }
     if lasting > 0 {
         let _ = write!(text, ", {lasting} that should be gone");
+    }
+    text
+}
+
+fn runtime_text(runtime: &RuntimeView, now: Time) -> String {
+    let mut text = format!("{} {}  {}", runtime.kind, runtime.version, runtime.unit);
+    match runtime.started {
+        Some(started) if runtime.state == "active" => {
+            let _ = write!(text, ", running since {}", ago(now, started));
+        }
+        _ => {
+            let _ = write!(text, " is {}", runtime.state);
+        }
+    }
+    let _ = write!(text, "  certs.d: {}", runtime.certs_dir);
+    if let Some(sick) = &runtime.sick {
+        let _ = write!(text, "  does not work: {sick}");
+    }
+    let _ = write!(text, "  {}", runtime.why);
+    if let Some(held) = &runtime.held {
+        let _ = write!(text, "; a restart is held: {}", held.why);
+    }
+    if !runtime.not_covered.is_empty() {
+        let hosts = runtime.not_covered.join(", ");
+        let _ = write!(text, "  not covered by certs.d, since they have directories of their own: {hosts}");
+    }
+    if let Some(last) = &runtime.last_restart {
+        let _ = write!(text, "  last restart by nodetrust {}: {}", ago(now, last.time), last.outcome);
     }
     text
 }

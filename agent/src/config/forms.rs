@@ -141,6 +141,20 @@ impl<'de> Deserialize<'de> for AbsolutePath {
     }
 }
 
+impl<'de> Deserialize<'de> for UnitName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| {
+            // systemd.unit(5)
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
+            if text.is_empty() || text.len() <= 255 && text.bytes().all(fits) && text.ends_with(".service") {
+                Ok(Self(text.to_owned()))
+            } else {
+                Err(format!("`{text}` is not the name of a service: want such as kubelet.service"))
+            }
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for FamilyWord {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         from_text(deserializer, |text| {
@@ -203,6 +217,10 @@ pub(super) enum RemovalGate {
     None,
     Fleet,
 }
+
+/// A systemd service, or empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UnitName(pub(super) String);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -13,7 +13,7 @@ use std::{
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -30,8 +30,10 @@ use super::{ledger, lock::HostLock, root::HostRoot};
 /// The hidden command by which the binary calls itself.
 pub const HELPER: &str = "__host-exec";
 
-/// Output that is kept, in bytes: the last ones.
+/// Output that is kept for messages, in bytes: the last ones.
 const KEPT: usize = 4096;
+/// Output that is kept where it is what is wanted, in bytes.
+const WHOLE: usize = 1 << 20;
 /// Time between SIGTERM and SIGKILL.
 const LAST_CHANCE: Duration = Duration::from_secs(5);
 /// How often a program is looked at whose output stays open.
@@ -44,6 +46,8 @@ pub struct Finished {
     pub code: Option<i32>,
     /// The end of what it printed.
     pub output: String,
+    /// The part of it that was its standard output.
+    pub stdout: String,
     /// How long it ran.
     pub duration: Duration,
 }
@@ -75,8 +79,8 @@ pub enum ExecError {
 pub struct HostExec<'a> {
     /// The host.
     pub root: &'a HostRoot,
-    /// The lock under which they run.
-    pub lock: &'a HostLock,
+    /// The lock under which they run, None for programs that only look.
+    pub lock: Option<&'a HostLock>,
     /// How long one may run.
     pub limit: Duration,
 }
@@ -90,6 +94,24 @@ impl HostExec<'_> {
     /// # Errors
     /// If it cannot be started or does not end in time. An exit code other than 0 is no error here.
     pub fn run(&self, program: &str, args: &[&str], input: Option<&str>) -> Result<Finished, ExecError> {
+        self.run_keeping(KEPT, program, args, input)
+    }
+
+    /// The same for a program whose output is what is wanted: all of it is kept, up to 1 MiB.
+    ///
+    /// # Errors
+    /// As [`HostExec::run`].
+    pub fn ask(&self, program: &str, args: &[&str]) -> Result<Finished, ExecError> {
+        self.run_keeping(WHOLE, program, args, None)
+    }
+
+    fn run_keeping(
+        &self,
+        kept: usize,
+        program: &str,
+        args: &[&str],
+        input: Option<&str>,
+    ) -> Result<Finished, ExecError> {
         let start_error = |source| ExecError::Start { program: program.to_owned(), source };
         let started = Instant::now();
         let mut command = Command::new("/proc/self/exe");
@@ -104,14 +126,20 @@ impl HostExec<'_> {
             .env("LC_ALL", "C")
             .env("HOME", "/root")
             .env("TMPDIR", ledger::TEMP)
-            .stdin(Stdio::from(self.lock.share().map_err(start_error)?))
+            .stdin(match self.lock {
+                Some(lock) => Stdio::from(lock.share().map_err(start_error)?),
+                None => Stdio::null(),
+            })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
         let mut child = command.spawn().map_err(start_error)?;
-        let output = collect(&mut child);
+        let output = collect(&mut child, kept);
         match wait(&mut child, &output, started + self.limit).map_err(start_error)? {
-            Some((status, output)) => Ok(Finished { code: status.code(), output, duration: started.elapsed() }),
+            Some((status, (stdout, stderr))) => {
+                let output = format!("{stdout}{stderr}");
+                Ok(Finished { code: status.code(), output, stdout, duration: started.elapsed() })
+            }
             None => Err(ExecError::TimedOut { program: program.to_owned(), limit: self.limit }),
         }
     }
@@ -162,44 +190,44 @@ fn run_in_root(
 }
 
 /// Collects the ends of both outputs; the receiver hears once when both are closed.
-fn collect(child: &mut Child) -> Receiver<String> {
+fn collect(child: &mut Child, kept: usize) -> Receiver<(String, String)> {
     let (sender, receiver) = sync_channel(1);
-    let streams: Vec<Box<dyn Read + Send>> = [
-        child.stdout.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>),
-        child.stderr.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let readers: Vec<_> = streams.into_iter().map(|stream| thread::spawn(move || last_bytes(stream))).collect();
+    let stdout = child.stdout.take().map(|stream| thread::spawn(move || last_bytes(stream, kept)));
+    let stderr = child.stderr.take().map(|stream| thread::spawn(move || last_bytes(stream, kept)));
     thread::spawn(move || {
-        let parts: Vec<Vec<u8>> = readers.into_iter().filter_map(|reader| reader.join().ok()).collect();
-        let text = parts.iter().map(|part| String::from_utf8_lossy(part)).collect::<String>();
-        let _ = sender.send(text); // nobody listens after a time-out
+        let text = |reader: Option<JoinHandle<Vec<u8>>>| {
+            let bytes = reader.and_then(|reader| reader.join().ok()).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let _ = sender.send((text(stdout), text(stderr))); // nobody listens after a time-out
     });
     receiver
 }
 
-fn last_bytes(mut stream: impl Read) -> Vec<u8> {
-    let mut kept = Vec::new();
+fn last_bytes(mut stream: impl Read, kept: usize) -> Vec<u8> {
+    let mut last = Vec::new();
     let mut chunk = [0; KEPT];
     loop {
         match stream.read(&mut chunk) {
-            Ok(0) => return kept,
+            Ok(0) => return last,
             Ok(n) => {
-                kept.extend_from_slice(&chunk[..n]);
-                let excess = kept.len().saturating_sub(KEPT);
-                kept.drain(..excess);
+                last.extend_from_slice(&chunk[..n]);
+                let excess = last.len().saturating_sub(kept);
+                last.drain(..excess);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return kept,
+            Err(_) => return last,
         }
     }
 }
 
 /// Waits until the child ends, None if it had to be stopped. A daemon that the program left behind may keep the output open;
 /// what was printed until then is then not waited for.
-fn wait(child: &mut Child, output: &Receiver<String>, end: Instant) -> io::Result<Option<(ExitStatus, String)>> {
+fn wait(
+    child: &mut Child,
+    output: &Receiver<(String, String)>,
+    end: Instant,
+) -> io::Result<Option<(ExitStatus, (String, String))>> {
     let mut text = None;
     while Instant::now() < end {
         match text {

@@ -22,6 +22,7 @@ const LIMIT: u64 = 64 << 20;
 
 /// What reading the ledger gave.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one value at a time, taken apart at once")]
 pub enum Read {
     /// It is there, or there is none yet.
     Good(Ledger),

@@ -11,7 +11,7 @@ pub mod systemd;
 use std::{io, time::SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
-use nodetrust_core::state::Moment;
+use nodetrust_core::{runtime::Uptime, state::Moment};
 
 use root::HostRoot;
 
@@ -32,6 +32,24 @@ pub fn moment(root: &HostRoot) -> io::Result<Moment> {
         boottime: u64::try_from(boottime.tv_sec()).unwrap_or(0),
         boot_id: boot_id.trim().to_owned(),
     })
+}
+
+/// Milliseconds since the host's boot, by the clock that does not jump.
+///
+/// # Errors
+/// As [`moment`].
+pub fn uptime(root: &HostRoot) -> io::Result<Uptime> {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME)?;
+    let milliseconds = now.tv_sec().saturating_mul(1000).saturating_add(now.tv_nsec() / 1_000_000);
+    Ok(Uptime { boot_id: moment(root)?.boot_id, milliseconds: u64::try_from(milliseconds).unwrap_or(0) })
+}
+
+/// Milliseconds since the epoch.
+pub fn wall_milliseconds() -> i64 {
+    match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        Err(_) => 0, // before 1970
+    }
 }
 
 /// Seconds since the epoch.

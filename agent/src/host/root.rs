@@ -66,6 +66,8 @@ pub struct Meta {
     pub size: u64,
     /// Time of last modification, seconds since the epoch.
     pub modified: i64,
+    /// When its inode last changed, milliseconds since the epoch; unlike the other, nobody can set it.
+    pub changed: i64,
 }
 
 impl HostRoot {
@@ -417,6 +419,7 @@ impl Meta {
             links: stat.st_nlink,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             modified: stat.st_mtime,
+            changed: stat.st_ctime.saturating_mul(1000).saturating_add(stat.st_ctime_nsec / 1_000_000),
         }
     }
 }

@@ -102,8 +102,12 @@ pub struct CycleResult {
     pub extract: Option<Duration>,
     /// What others had changed and this cycle repaired.
     pub drift: BTreeSet<Drift>,
+    /// Restarts that were tried: whether the service works since.
+    pub restarts: Vec<bool>,
     /// Seconds until the next grace time ends.
     pub next_grace: Option<u64>,
+    /// Seconds until a restart that is held may be made.
+    pub next_try: Option<u64>,
     /// A source has changed and must be looked at again before it counts.
     pub unsettled: bool,
     /// Directories on the host to watch, in our own view.

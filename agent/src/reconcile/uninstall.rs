@@ -35,7 +35,7 @@ impl Reconciler {
         };
         let mut problems = Vec::new();
         for _ in 0..ROUNDS {
-            let mut look = self.look(&empty, &[]);
+            let mut look = self.look(&empty, &[], None);
             problems.append(&mut look.problems);
             let Some(observed) = &look.observed else {
                 if let Err(unsupported) = &look.detection.family {
@@ -49,7 +49,7 @@ impl Reconciler {
                 break;
             }
             problems.clear();
-            let exec = HostExec { root: &self.root, lock: &lock, limit: settings.extract_timeout };
+            let exec = HostExec { root: &self.root, lock: Some(&lock), limit: settings.extract_timeout };
             let applied = apply(&plan, observed, &exec, look.now.wall);
             let failed = applied.problems.iter().any(|problem| problem.kind.is_failure());
             problems.extend(applied.problems);
@@ -81,7 +81,11 @@ impl Reconciler {
 
     fn remove_own_directories(&self) -> std::io::Result<()> {
         if let ledger::Read::Good(ledger) = ledger::read(&self.root)? {
-            for dir in &ledger.created {
+            for path in &ledger.certs_files {
+                self.root.remove_file(path)?;
+            }
+            // the deepest first
+            for dir in ledger.created.iter().rev() {
                 match self.root.remove_dir(dir) {
                     Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
                     result => result?,

@@ -1,0 +1,161 @@
+//! The last part of a cycle: the services that read the bundle when they start are made to follow it.
+//!
+//! The store is as it will be when this begins. What is done is written down before: a crash at any point leads to the same end.
+
+use nodetrust_core::{
+    plan::Action,
+    runtime::{
+        Runtime, Services,
+        rule::{Outlook, TryOutcome, decide, with_try},
+    },
+    source::Snapshot,
+    state::Ledger,
+    verify::{Problem, ProblemKind},
+};
+
+use super::{Look, Reconciler};
+use crate::{
+    config::Settings,
+    extract::write_problem,
+    host::{exec::HostExec, ledger, lock::HostLock},
+    services,
+};
+
+/// What was done for the services.
+#[derive(Debug, Default)]
+pub(super) struct Followed {
+    pub(super) done: Vec<Action>,
+    pub(super) problems: Vec<Problem>,
+    /// for each restart that was tried, whether the service works since
+    pub(super) restarts: Vec<bool>,
+}
+
+impl Reconciler {
+    /// Does what is due for the services, given the bundle as it was just read, and looks again if something was done.
+    pub(super) fn follow_services(
+        &mut self,
+        settings: &Settings,
+        snapshots: &[Snapshot],
+        lock: &HostLock,
+        look: &mut Look,
+    ) -> Followed {
+        let mut followed = Followed::default();
+        let Some(mut outlook) = now_due(settings, look) else { return followed };
+        if outlook.actions.iter().any(|action| matches!(action, Action::Restart { .. })) {
+            // somebody else may have restarted it while the tool ran
+            *look = self.look(settings, snapshots, None);
+            match now_due(settings, look) {
+                Some(fresh) => outlook = fresh,
+                None => return followed,
+            }
+        }
+        if !outlook.actions.is_empty() {
+            self.carry_out(settings, lock, look, &outlook, &mut followed);
+            *look = self.look(settings, snapshots, None);
+            self.record_processes(settings, snapshots, look, &mut followed);
+            outlook = now_due(settings, look).unwrap_or_default();
+        }
+        look.outlook = Some(outlook);
+        followed
+    }
+
+    fn carry_out(&self, settings: &Settings, lock: &HostLock, look: &Look, outlook: &Outlook, followed: &mut Followed) {
+        let (Some(plan), Some(observed)) = (&look.plan, &look.observed) else { return };
+        let mut known = Ledger {
+            services: plan.ledger.services.clone(),
+            published: plan.ledger.published.clone(),
+            ..look.ledger.clone()
+        };
+        for action in &outlook.actions {
+            let result = match action {
+                Action::WriteRegistryCerts { path, .. } => {
+                    known.created.extend(services::missing_directories(&self.root, path));
+                    known.certs_files.insert(path.clone());
+                    let served = plan.targets.iter().filter(|(print, _)| observed.effective.set.contains(print));
+                    self.note(&known, look).and_then(|()| {
+                        let anchors = served.map(|(_, target)| &target.anchor);
+                        services::write_file(&self.root, path, anchors).map_err(|error| certs_problem(path, &error))
+                    })
+                }
+                Action::RemoveRegistryCerts { path } => {
+                    let removed = self.root.remove_file(path).map_err(|error| certs_problem(path, &error));
+                    removed.and_then(|()| {
+                        known.certs_files.remove(path);
+                        self.note(&known, look)
+                    })
+                }
+                Action::Restart { unit, .. } => {
+                    // tries of one cycle count as one
+                    if followed.restarts.is_empty() {
+                        known.tries = with_try(&known.tries, &look.now);
+                    }
+                    // what cannot be written down is not done: nothing would keep it from being done again and again
+                    self.note(&known, look).and_then(|()| {
+                        let exec = HostExec { root: &self.root, lock: Some(lock), limit: settings.extract_timeout };
+                        let runtime = runtime_of(&observed.services, unit);
+                        tracing::info!(unit, "restarting a service that read the bundle as it was");
+                        let restarted = services::restart(&exec, unit, runtime);
+                        followed.problems.extend(restarted.problems);
+                        followed.restarts.push(restarted.failed.is_none());
+                        let outcome = restarted.failed.clone().map_or(TryOutcome::Done, TryOutcome::Failed);
+                        if let Some(last) = known.tries.last_mut() {
+                            let failed_before = matches!(last.outcome, Some(TryOutcome::Failed(_)));
+                            last.outcome = if failed_before { last.outcome.take() } else { Some(outcome) };
+                        }
+                        self.note(&known, look)?;
+                        restarted.failed.map_or(Ok(()), |why| {
+                            let next = format!("look at it on the node: systemctl status {unit}; it is tried again in 10 minutes if it runs");
+                            Err(Problem::new(ProblemKind::Restart, why, next))
+                        })
+                    })
+                }
+                _ => Ok(()), // the core gives no other action for services
+            };
+            match result {
+                Ok(()) => followed.done.push(action.clone()),
+                Err(problem) => followed.problems.push(problem),
+            }
+        }
+    }
+
+    /// Writes down which processes run now.
+    fn record_processes(
+        &mut self,
+        settings: &Settings,
+        snapshots: &[Snapshot],
+        look: &mut Look,
+        followed: &mut Followed,
+    ) {
+        let Some(plan) = &look.plan else { return };
+        if plan.changes_store() || plan.ledger.same_as(&look.ledger) {
+            return;
+        }
+        match self.note(&plan.ledger, look) {
+            Ok(()) => {
+                let services = look.observed.as_ref().map(|observed| observed.services.clone());
+                *look = self.look(settings, snapshots, services.as_ref());
+            }
+            Err(problem) => followed.problems.push(problem),
+        }
+    }
+
+    fn note(&self, ledger: &Ledger, look: &Look) -> Result<(), Problem> {
+        self.write_ledger(ledger, look.now.wall).map_err(|error| write_problem(ledger::PATH, &error))
+    }
+}
+
+/// What is due for the services, over the bundle that is there.
+fn now_due(settings: &Settings, look: &Look) -> Option<Outlook> {
+    let (plan, observed) = (look.plan.as_ref()?, look.observed.as_ref()?);
+    let bundle = &observed.effective.set;
+    Some(decide(&observed.services, &plan.ledger, &plan.wanted(), bundle, &settings.runtime, &look.now))
+}
+
+fn runtime_of<'a>(services: &'a Services, unit: &str) -> Option<&'a Runtime> {
+    services.runtime.as_ref().filter(|runtime| runtime.service.unit == unit)
+}
+
+fn certs_problem(path: &str, error: &std::io::Error) -> Problem {
+    let text = format!("failed to write {path}: {error}");
+    Problem::new(ProblemKind::RegistryCerts, text, "look at the directory on the host; the agent tries again")
+}

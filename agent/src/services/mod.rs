@@ -1,0 +1,264 @@
+//! The host's container runtime and further services: what runs there, for the core, and how it is made to follow the bundle.
+//!
+//! In: the host, the configuration, the ledger. Out: [`Services`], which the core judges. Nothing is restarted for a reason that
+//! is known only here.
+
+mod certs;
+mod processes;
+mod restart;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use nodetrust_core::{
+    runtime::{
+        self, Found, HoldReason, Kind, Process, Runtime, Service, ServiceState, Services, Uptime, detect, rule::Policy,
+    },
+    state::Ledger,
+    store::TrustStore,
+    verify::{Problem, ProblemKind},
+};
+
+use crate::{
+    cri, docker,
+    extract::chain,
+    host::{
+        self,
+        exec::HostExec,
+        openrc,
+        root::{HostRoot, Kind as FileKind},
+        systemd::{self, Unit},
+    },
+};
+
+pub use certs::{missing_directories, watched, write_file};
+pub use restart::{Restarted, restart};
+
+/// How long the service manager may take to say how its units are.
+const ASKING: Duration = Duration::from_secs(5);
+/// How long the runtime may take to answer.
+const ANSWERING: Duration = Duration::from_secs(5);
+
+/// What does not change while a process runs.
+#[derive(Debug, Default)]
+pub struct Cache {
+    /// what the runtime's process reads as its registry directory
+    certs: Option<(Process, runtime::certs_d::Setting)>,
+}
+
+/// Looks at the host's services.
+pub fn look(
+    exec: &HostExec<'_>,
+    policy: &Policy,
+    ledger: &Ledger,
+    store: &TrustStore,
+    now: &Uptime,
+    cache: &mut Cache,
+) -> (Services, Vec<Problem>) {
+    if policy.ignored {
+        return (Services::default(), Vec::new());
+    }
+    let root = exec.root;
+    let usual = runtime::units();
+    let mut names: Vec<&str> = usual.collect();
+    names.extend(policy.unit.iter().chain(&policy.also).map(String::as_str));
+    let units = match init(root) {
+        Init::Systemd => match systemd::units(root, &names, ASKING) {
+            Ok(units) => units,
+            Err(error) => return (Services::default(), vec![problem(chain(&error), error.next())]),
+        },
+        Init::OpenRc => match openrc_units(exec, &names) {
+            Ok(units) => units,
+            Err(error) => return (Services::default(), vec![problem(chain(&error), error.next())]),
+        },
+        Init::Other if policy.kind.is_some() || !policy.also.is_empty() => {
+            let text = "the host runs neither systemd nor OpenRC: no service can be looked at or restarted";
+            return (
+                Services::default(),
+                vec![problem(text.into(), "restart the runtime by hand, or set runtime.kind to none")],
+            );
+        }
+        Init::Other => return (Services::default(), Vec::new()),
+    };
+    let mut problems = Vec::new();
+    let boot = &now.boot_id;
+    let states: BTreeMap<String, bool> =
+        units.iter().map(|(name, unit)| (name.clone(), state(unit) != ServiceState::Down(down(unit)))).collect();
+    let runtime = detect(&states, policy.kind, policy.unit.as_deref()).and_then(|found| {
+        let unit = units.get(&found.unit)?;
+        let (runtime, broken) = look_at_runtime(exec, &found, unit, ledger, boot, cache);
+        problems.extend(broken);
+        Some(runtime)
+    });
+    if runtime.is_none() && policy.kind.is_some() {
+        let kind = policy.kind.map(Kind::as_str).unwrap_or_default();
+        problems
+            .push(problem(format!("no unit of {kind} is on this host"), "correct runtime.kind, or set runtime.unit"));
+    }
+    let mut also = BTreeMap::new();
+    for name in &policy.also {
+        match units.get(name) {
+            Some(unit) => {
+                also.insert(name.clone(), service(root, name, unit, None, boot));
+            }
+            None => problems.push(problem(
+                format!("runtime.alsoRestart names {name}, which this host does not have"),
+                "correct the name, or leave it out",
+            )),
+        }
+    }
+    (Services { runtime, also, bundle_replaced: bundle_replaced(root, store, now) }, problems)
+}
+
+/// How services are kept on a host.
+enum Init {
+    Systemd,
+    OpenRc,
+    Other,
+}
+
+fn init(root: &HostRoot) -> Init {
+    // sd_booted(3)
+    if matches!(root.stat("/run/systemd/system"), Ok(Some(_))) {
+        return Init::Systemd;
+    }
+    if openrc::is_booted(root).unwrap_or(false) { Init::OpenRc } else { Init::Other }
+}
+
+/// OpenRC's services under the names of systemd's units, as far as that tells.
+fn openrc_units(exec: &HostExec<'_>, names: &[&str]) -> Result<BTreeMap<String, Unit>, openrc::OpenRcError> {
+    let mut units = BTreeMap::new();
+    for name in names {
+        let service = name.trim_end_matches(".service");
+        let (active, result) = match openrc::status(exec, service)? {
+            openrc::Status::Started => ("active", "success"),
+            openrc::Status::Stopped => ("inactive", "success"),
+            openrc::Status::Crashed => ("failed", "crashed"),
+            openrc::Status::Absent => continue,
+        };
+        let main_pid = processes::by_name(exec.root, service);
+        let unit = Unit {
+            name: (*name).to_owned(),
+            active_state: active.to_owned(),
+            result: result.to_owned(),
+            main_pid,
+            // OpenRC lets a service's children live
+            kill_mode: "process".to_owned(),
+            ..Unit::default()
+        };
+        units.insert((*name).to_owned(), unit);
+    }
+    Ok(units)
+}
+
+fn state(unit: &Unit) -> ServiceState {
+    match unit.active_state.as_str() {
+        "active" if !unit.has_job => ServiceState::Active,
+        "active" | "activating" | "deactivating" | "reloading" => ServiceState::Changing,
+        _ => ServiceState::Down(down(unit)),
+    }
+}
+
+fn down(unit: &Unit) -> String {
+    match unit.result.as_str() {
+        "" | "success" => unit.active_state.clone(),
+        result => format!("{} ({result})", unit.active_state),
+    }
+}
+
+/// A service with the process that counts: the main one, or its child of this name.
+fn service(root: &HostRoot, name: &str, unit: &Unit, child: Option<&str>, boot_id: &str) -> Service {
+    let pid = unit.main_pid.and_then(|main| match child {
+        Some(child) => processes::child(root, main, child),
+        None => Some(main),
+    });
+    let started = pid.and_then(|pid| processes::started(root, pid));
+    let process = started.map(|milliseconds| Process {
+        invocation: unit.invocation.clone(),
+        started: Uptime { boot_id: boot_id.to_owned(), milliseconds },
+    });
+    Service { unit: name.to_owned(), state: state(unit), process }
+}
+
+fn look_at_runtime(
+    exec: &HostExec<'_>,
+    found: &Found,
+    unit: &Unit,
+    ledger: &Ledger,
+    boot_id: &str,
+    cache: &mut Cache,
+) -> (Runtime, Option<Problem>) {
+    let root = exec.root;
+    let row = found.kind.row();
+    let service = service(root, &found.unit, unit, row.child, boot_id);
+    let socket = socket(root, found.kind);
+    let mut version = String::new();
+    let mut health = match service.state {
+        ServiceState::Active => look_at_cri(root, found.kind, &socket, &mut version),
+        ServiceState::Changing => Err("it is starting or stopping".into()),
+        ServiceState::Down(_) => Err("it does not run".into()),
+    };
+    let mut spares = Ok(());
+    if row.shares_group && unit.kill_mode != "process" {
+        let why = format!("a restart of {} would end every container: its KillMode is {}", found.unit, unit.kill_mode);
+        spares = Err((HoldReason::KillMode, why));
+    }
+    if found.kind == Kind::Docker && service.state == ServiceState::Active {
+        match docker::info(root, ANSWERING) {
+            Ok(info) => {
+                version = info.server_version;
+                if !info.live_restore_enabled {
+                    let why = "a restart of Docker would stop every container: live-restore is off".to_owned();
+                    spares = Err((HoldReason::LiveRestore, why));
+                }
+            }
+            Err(error) => health = Err(chain(&error)),
+        }
+    }
+    let setting = match (&service.process, &cache.certs) {
+        (Some(process), Some((known, setting))) if process == known => setting.clone(),
+        (process, _) => {
+            let pid = unit.main_pid.and_then(|main| match row.child {
+                Some(child) => processes::child(root, main, child),
+                None => Some(main),
+            });
+            let setting = certs::setting(exec, found.kind, pid, unit, process.as_ref());
+            cache.certs = process.clone().map(|process| (process, setting.clone()));
+            setting
+        }
+    };
+    let certs = certs::look(root, setting, ledger);
+    let broken = certs.broken.as_ref().map(|path| {
+        let text = format!("{path} holds no certificate, and fails every pull through its directory");
+        Problem::new(ProblemKind::RegistryCerts, text, format!("mend {path}, or move it away"))
+    });
+    let because = found.because.clone();
+    (Runtime { kind: found.kind, because, version, socket, service, health, spares, certs }, broken)
+}
+
+/// The first of the kind's sockets that is there, else the usual one.
+fn socket(root: &HostRoot, kind: Kind) -> String {
+    let sockets = kind.row().sockets;
+    let there = sockets.iter().find(|path| matches!(root.stat(path), Ok(Some(meta)) if meta.kind == FileKind::Other));
+    there.or(sockets.first()).map_or_else(String::new, |path| (*path).to_owned())
+}
+
+/// Whether the runtime does its work for the kubelet.
+fn look_at_cri(root: &HostRoot, kind: Kind, socket: &str, version: &mut String) -> Result<(), String> {
+    let status =
+        cri::look(root, socket, ANSWERING).map_err(|error| format!("{kind} does not answer: {}", chain(&error)))?;
+    *version = status.version;
+    status.runtime_ready?;
+    // with a configuration that its plug-in refuses, containerd 2.1 serves everything but the images (facts C.6)
+    status.image_service
+}
+
+/// When the bundle's file was last replaced, in milliseconds after boot.
+fn bundle_replaced(root: &HostRoot, store: &TrustStore, now: &Uptime) -> Option<u64> {
+    let changed = root.stat(store.bundle).ok()??.changed;
+    let age = host::wall_milliseconds().saturating_sub(changed);
+    now.milliseconds.checked_sub(u64::try_from(age).unwrap_or(0))
+}
+
+fn problem(text: String, next: &str) -> Problem {
+    Problem::new(ProblemKind::Services, text, next)
+}
