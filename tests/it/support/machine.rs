@@ -109,7 +109,8 @@ impl Machine {
         let rig = rig_name();
         let access = Access { rig: rig.clone(), node: kind.name() };
         // the same test may be run twice at the same time, and would use the same name
-        let lock = must("a lock file", File::create(std::env::temp_dir().join(format!("nodetrust-test-{rig}.lock"))));
+        let lock =
+            must("a lock file", File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{rig}.lock"))));
         must("a lock", lock.lock());
         must("scripts/node down (tests of machines need root)", access.script(&["down"]).status());
 
