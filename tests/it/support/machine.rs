@@ -287,8 +287,9 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if thread::panicking() {
-            let log = self.run(&["journalctl", "--no-pager", "-n", "40", "-u", "containerd"]);
-            println!("containerd's journal at the end:\n{}{}", log.out, log.err);
+            let log = self.run(&["journalctl", "--no-pager", "-o", "cat", "-n", "200", "-u", "containerd"]);
+            let lines: Vec<_> = log.out.lines().filter(|line| !line.contains("level=info")).collect();
+            println!("containerd's journal at the end:\n{}\n{}", lines.join("\n"), log.err);
         }
         drop(self.guarded.take());
         let _ = self.guard.wait();
@@ -342,7 +343,8 @@ impl Access {
     /// Waits until containerd answers the kubelet.
     #[track_caller]
     pub fn wait_runtime(&self) {
-        wait_for("containerd", LIMIT, || self.cri("RuntimeService/Version", &Message::new()).ok());
+        // not Version: it is answered before containerd has found its containers again
+        wait_for("containerd", LIMIT, || self.cri("RuntimeService/ListPodSandbox", &Message::new()).ok());
     }
 
     /// The id of systemd's present run of a unit; another after each restart.
