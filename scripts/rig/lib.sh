@@ -54,12 +54,15 @@ enter_cgroup() {
   done
 }
 
-# hub NAME CMD…: starts CMD in the hub's network; its output goes to $LOG/NAME.log
+# in_hub CMD…: runs CMD in the hub's network, from where no proxy of this machine can be reached
+in_hub() {
+  nsenter --net="$HUB_NET" -- env -u http_proxy -u https_proxy -u HTTP_PROXY -u HTTPS_PROXY -u all_proxy -u ALL_PROXY "$@"
+}
+# hub NAME CMD…: starts CMD there; its output goes to $LOG/NAME.log
 hub() {
   local name=$1; shift
-  (enter_cgroup hub; exec setsid nsenter --net="$HUB_NET" -- "$@") </dev/null >"$LOG/$name.log" 2>&1 &
+  (enter_cgroup hub; in_hub setsid --wait "$@") </dev/null >"$LOG/$name.log" 2>&1 &
 }
-in_hub() { nsenter --net="$HUB_NET" -- "$@"; }
 
 # leader NODE: the pid, as seen from here, of the node's PID 1: the one process with two pids of which the second is 1
 leader() {

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use crate::support::machine::{Kind, Machine};
+use crate::support::{
+    machine::{Kind, Machine},
+    wait_for,
+};
 
 /// For what takes a second, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -90,11 +93,29 @@ fn the_agent_works_in_a_pod_with_one_capability() {
     {
         assert!(status.contains(line), "no {line} in {status}");
     }
+    assert!(
+        machine.read(&format!("/proc/{pid}/root/host/run/systemd/container")).is_some(),
+        "no host's mounts in the pod"
+    );
     assert_eq!(agent.nodetrust(&["version"]).code, 0);
+
+    // the runtime that the agent restarts is the one that it runs under
+    let process = machine.process(&agent.container);
+    machine.run(&["systemctl", "restart", "containerd"]).expect(0);
+    machine.wait_runtime();
+    assert_eq!(machine.process(&agent.container), process);
+    machine.set_source_pem(&(machine.registry_ca() + &machine.inspection_ca()));
+    agent.wait_status("two anchors", LIMIT, |status| {
+        status["converged"] == true && status["anchors"].as_array().is_some_and(|rows| rows.len() == 2)
+    });
+    wait_for("the log of both changes", LIMIT, || {
+        (agent.log_text().matches("trust changed and verified").count() == 2).then_some(())
+    });
+
     agent.kill();
     let agent = machine.start_agent();
-    agent.wait_status("the same anchor", LIMIT, |status| {
-        status["anchors"].as_array().is_some_and(|rows| rows.len() == 1)
+    agent.wait_status("the same anchors", LIMIT, |status| {
+        status["anchors"].as_array().is_some_and(|rows| rows.len() == 2)
     });
     assert_eq!(agent.stop(), 0, "{}", agent.log_text());
 }

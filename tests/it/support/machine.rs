@@ -109,7 +109,8 @@ impl Machine {
         let rig = rig_name();
         let access = Access { rig: rig.clone(), node: kind.name() };
         // the same test may be run twice at the same time, and would use the same name
-        let lock = must("a lock file", File::create(std::env::temp_dir().join(format!("nodetrust-test-{rig}.lock"))));
+        let lock =
+            must("a lock file", File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{rig}.lock"))));
         must("a lock", lock.lock());
         must("scripts/node down (tests of machines need root)", access.script(&["down"]).status());
 
@@ -286,8 +287,9 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if thread::panicking() {
-            let log = self.run(&["journalctl", "--no-pager", "-n", "40", "-u", "containerd"]);
-            println!("containerd's journal at the end:\n{}{}", log.out, log.err);
+            let log = self.run(&["journalctl", "--no-pager", "-o", "cat", "-n", "200", "-u", "containerd"]);
+            let lines: Vec<_> = log.out.lines().filter(|line| !line.contains("level=info")).collect();
+            println!("containerd's journal at the end:\n{}\n{}", lines.join("\n"), log.err);
         }
         drop(self.guarded.take());
         let _ = self.guard.wait();
@@ -341,7 +343,8 @@ impl Access {
     /// Waits until containerd answers the kubelet.
     #[track_caller]
     pub fn wait_runtime(&self) {
-        wait_for("containerd", LIMIT, || self.cri("RuntimeService/Version", &Message::new()).ok());
+        // not Version: it is answered before containerd has found its containers again
+        wait_for("containerd", LIMIT, || self.cri("RuntimeService/ListPodSandbox", &Message::new()).ok());
     }
 
     /// The id of systemd's present run of a unit; another after each restart.
