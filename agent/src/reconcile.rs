@@ -65,6 +65,8 @@ pub struct Reconciler {
     followed: Option<(Vec<Snapshot>, Said)>,
     /// a change that was seen once
     candidate: Option<Said>,
+    /// drift whose repair has not succeeded yet
+    unrepaired: BTreeSet<Drift>,
 }
 
 /// A look at a host, and what follows from it.
@@ -98,6 +100,7 @@ impl Reconciler {
             services: services::Cache::default(),
             followed: None,
             candidate: None,
+            unrepaired: BTreeSet::new(),
         })
     }
 
@@ -163,9 +166,8 @@ impl Reconciler {
             if plan.actions.is_empty() || (round > 0 && !plan.changes_store()) {
                 break;
             }
-            if round == 0 {
-                drift = plan.drift(&look.ledger);
-            }
+            // in a second round: what somebody has done after the first was seen to be complete
+            drift.extend(plan.drift(&look.ledger));
             let applied = {
                 let exec = HostExec { root: &self.root, lock: Some(&lock), limit: exec_limit };
                 apply(plan, observed, &exec, look.now.wall)
@@ -241,8 +243,10 @@ impl Reconciler {
             actions: done,
         });
         note_cycle(&mut lock, &report);
+        // a repair counts when it has come about, be it at a later try, to which it looks like unfinished work
+        drift.append(&mut self.unrepaired);
         if outcome == Outcome::Failed {
-            drift.clear(); // nothing was repaired
+            self.unrepaired = std::mem::take(&mut drift);
         }
         drift.extend(undone_meanwhile);
         let result = self.result(report, &look, settings, trigger, outcome, duration, extract, drift);

@@ -76,7 +76,7 @@ async fn agent(mut settings: Arc<Settings>, config: PathBuf, reconciler: Reconci
 
     let mut pace = Pace::new(&settings);
     let mut config_error: Option<Problem> = None;
-    watcher.watch(&watch_list(&settings, &config, &[]));
+    watcher.watch(&watch_list(&settings, &config, &[])); // before they are read for the first time
     pace.now(Trigger::Start);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), http = %settings.http.address, config = %config.display(), "agent started");
     loop {
@@ -85,6 +85,7 @@ async fn agent(mut settings: Arc<Settings>, config: PathBuf, reconciler: Reconci
             if matches!(trigger, Trigger::Config | Trigger::Resync | Trigger::Retry) {
                 reload(&mut settings, &config, &mut config_error, &mut pace);
             }
+            tracing::debug!(%trigger, "cycle begins");
             if jobs.send(Job { settings: settings.clone(), trigger }).is_err() {
                 anyhow::bail!("the thread that owns the host has ended; see the log above");
             }
@@ -101,7 +102,10 @@ async fn agent(mut settings: Arc<Settings>, config: PathBuf, reconciler: Reconci
                 if let Some(problem) = &config_error {
                     result.report.add_problem(problem.clone());
                 }
-                watcher.watch(&watch_list(&settings, &config, &result.watch));
+                let unwatched = watcher.watch(&watch_list(&settings, &config, &result.watch));
+                if !unwatched.is_empty() {
+                    pace.hint(&unwatched);
+                }
                 log(&result);
                 metrics.record(&result);
                 publish.send_replace(Some(Arc::new(result.report)));

@@ -47,7 +47,9 @@ impl Watcher {
 
     /// Watches exactly these directories from now on. One that does not exist is stood in for by the nearest one above it, where
     /// only the appearance of what is missing counts. A directory that was replaced under its name is watched anew.
-    pub fn watch(&mut self, wanted: &[(PathBuf, Trigger)]) {
+    ///
+    /// Returns what was not watched until now: what happened there after it was last read, nobody has told.
+    pub fn watch(&mut self, wanted: &[(PathBuf, Trigger)]) -> BTreeSet<Trigger> {
         let mut dirs: BTreeMap<&Path, BTreeSet<(Option<OsString>, Trigger)>> = BTreeMap::new();
         for (path, trigger) in wanted {
             let Some(dir) = path.ancestors().find(|dir| dir.is_dir()) else { continue };
@@ -80,7 +82,12 @@ impl Watcher {
             // a watch whose directory is gone has ended by itself
             let _ = self.inotify.rm_watch(*descriptor);
         }
-        self.watched = now;
+        let before = std::mem::replace(&mut self.watched, now);
+        let is_new = |descriptor: &WatchDescriptor, reason: &(Option<OsString>, Trigger)| {
+            !before.get(descriptor).is_some_and(|reasons| reasons.contains(reason))
+        };
+        let reasons = self.watched.iter().flat_map(|(at, reasons)| reasons.iter().map(move |reason| (at, reason)));
+        reasons.filter(|(at, reason)| is_new(at, reason)).map(|(_, (_, trigger))| *trigger).collect()
     }
 
     /// Waits for hints; returns the triggers of all that are there, None if the thread has ended and only polling is left.
@@ -129,3 +136,7 @@ fn read(inotify: &Inotify, sender: &UnboundedSender<Event>) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;
