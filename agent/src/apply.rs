@@ -6,10 +6,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use nodetrust_core::{
     fingerprint::Fingerprint,
-    plan::{Action, Plan, foreign_repeats},
+    plan::{Action, Plan, foreign_repeats, plan_leave},
     state::{Ledger, Observed, PREFIX},
-    store::Tool,
-    verify::{Problem, ProblemKind},
+    store::{Family, Tool},
+    verify::{Problem, ProblemKind, verify},
 };
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
         ledger,
         root::{HostRoot, Kind},
     },
+    observe::{Cache, await_other_runs, observe},
 };
 
 /// What became of a plan.
@@ -41,6 +42,7 @@ pub fn apply(plan: &Plan, observed: &Observed, exec: &HostExec<'_>, wall: i64) -
     let mut applied = Applied::default();
     for action in &plan.actions {
         let result = match action {
+            Action::LeaveStore { family, files } => leave(*family, files, plan, exec, wall, &mut applied.extract),
             Action::RunHooks { .. } => run_hooks(plan, observed, exec).map(|()| applied.hooks_done = true),
             Action::Extract { mode, .. } => {
                 let ours: BTreeSet<Fingerprint> = plan.ledger.anchors.keys().copied().collect();
@@ -63,8 +65,9 @@ pub fn apply(plan: &Plan, observed: &Observed, exec: &HostExec<'_>, wall: i64) -
         match result {
             Ok(()) => applied.done.push(action.clone()),
             Err(problem) => {
-                // hooks come last, and nothing rests on a temporary file's absence
-                let go_on = problem.kind == ProblemKind::Hook || matches!(action, Action::RemoveTemporary { .. });
+                // hooks come last, and nothing rests on a temporary file's absence or on the old store
+                let go_on = problem.kind == ProblemKind::Hook
+                    || matches!(action, Action::RemoveTemporary { .. } | Action::LeaveStore { .. });
                 applied.problems.push(problem);
                 if !go_on {
                     break; // what follows rests on it: nothing is removed when nothing could be added
@@ -104,12 +107,47 @@ fn write(action: &Action, plan: &Plan, observed: &Observed, root: &HostRoot, wal
             let path = format!("{}/{file}", store.anchors_dir);
             root.remove_file(&path).map_err(failed(&path))
         }
-        // the first two are done above, the others when the store is as it will be
+        // the first three are done above, the others when the store is as it will be
         Action::Extract { .. }
+        | Action::LeaveStore { .. }
         | Action::RunHooks { .. }
         | Action::WriteRegistryCerts { .. }
         | Action::RemoveRegistryCerts { .. }
         | Action::Restart { .. } => Ok(()),
+    }
+}
+
+/// Takes everything of ours out of a store that is no longer the node's, and looks whether it is out.
+fn leave(
+    family: Family,
+    files: &BTreeSet<String>,
+    plan: &Plan,
+    exec: &HostExec<'_>,
+    wall: i64,
+    extract: &mut Duration,
+) -> Result<(), Problem> {
+    let store = family.store();
+    let look = || {
+        observe(exec.root, store, &BTreeSet::new(), &mut Cache::default())
+            .map_err(|error| Problem::new(ProblemKind::Observe, chain(&error), "look at the path on the host"))
+    };
+    let told = |problem: Problem| Problem { text: format!("leaving the {family} store: {}", problem.text), ..problem };
+    let mut old = look().map_err(told)?;
+    old.ours.retain(|name, _| files.contains(name)); // the tool of another store may have made links of these names
+    let part = plan_leave(&old, &plan.ledger);
+    let applied = apply(&part, &old, exec, wall);
+    *extract += applied.extract;
+    await_other_runs(exec.root, store);
+    let wrong = if matches!(store.tool, Tool::None) { Vec::new() } else { verify(&part, &look().map_err(told)?) };
+    match applied.problems.into_iter().chain(wrong).find(|problem| problem.kind.is_failure()) {
+        Some(problem) => Err(told(problem)),
+        None => {
+            if plan.ledger.created.contains(store.anchors_dir) {
+                // one with other people's files in it stays
+                let _ = exec.root.remove_dir(store.anchors_dir);
+            }
+            Ok(())
+        }
     }
 }
 

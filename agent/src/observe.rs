@@ -19,7 +19,7 @@ use nodetrust_core::{
     pem,
     runtime::{Services, Uptime},
     source::Part,
-    state::{Effective, ForeignFile, Hazard, Observed, OwnFile, file_name, is_own_name},
+    state::{Effective, ForeignFile, Hazard, Ledger, Observed, OldStore, OwnFile, file_name, is_own_name},
     store::{self, Detection, Family, Found, Tool, TrustStore},
 };
 
@@ -101,6 +101,7 @@ pub fn observe(
         effective: Effective::default(),
         unlinked: BTreeSet::new(),
         lost: BTreeSet::new(),
+        old: Vec::new(),
         services: Services::default(),
         at: Uptime::default(),
     };
@@ -125,6 +126,42 @@ pub fn observe(
     let missing: BTreeSet<Fingerprint> = known_foreign.difference(&observed.effective.set).copied().collect();
     observed.lost = with_a_source(root, store, missing);
     Ok(observed)
+}
+
+/// What the stores that were in use before still have of ours. `store` is the node's now.
+///
+/// # Errors
+/// As [`observe`].
+pub fn old_stores(root: &HostRoot, store: &TrustStore, ledger: &Ledger) -> Result<Vec<OldStore>, ObserveError> {
+    let families: BTreeSet<Family> = ledger.left.iter().chain(&ledger.family).copied().collect();
+    // in a directory that both stores read, the files are not left, they are wanted
+    let old = families.into_iter().filter(|family| family.store().anchors_dir != store.anchors_dir);
+    let mut found = Vec::new();
+    for family in old {
+        let before = family.store();
+        let fail = |path: &str| {
+            let path = path.to_owned();
+            move |source| ObserveError { path, source }
+        };
+        let listing = root.list(before.anchors_dir).map_err(fail(before.anchors_dir))?.unwrap_or_default();
+        // a link of such a name is the work of another store's tool
+        let own = listing.into_iter().filter(|(name, meta)| meta.kind == Kind::File && is_own_name(before, name));
+        let files: BTreeSet<String> = own.map(|(name, _)| name).collect();
+        let mut in_bundle = BTreeSet::new();
+        if before.bundle != store.bundle && !matches!(before.tool, Tool::None) {
+            let effective = effective(root, before, &mut Cache::default()).map_err(fail(before.bundle))?;
+            in_bundle =
+                effective.set.into_iter().filter(|fingerprint| ledger.anchors.contains_key(fingerprint)).collect();
+            let with_a_source = with_a_source(root, before, in_bundle.clone());
+            in_bundle.retain(|fingerprint| !with_a_source.contains(fingerprint));
+        }
+        if !files.is_empty() || !in_bundle.is_empty() {
+            let is_there = |path: &&str| root.stat(path).ok().flatten().is_some_and(|meta| meta.kind == Kind::File);
+            let can_be_left = matches!(before.tool, Tool::None) || before.tool.programs().iter().any(is_there);
+            found.push(OldStore { family, files, in_bundle, can_be_left });
+        }
+    }
+    Ok(found)
 }
 
 /// Waits until no other run of the tool is in flight, so that what is read next is not about to be replaced by what that run

@@ -43,7 +43,7 @@ use crate::{
         lock::{self, HostLock},
         root::HostRoot,
     },
-    observe::{self, Cache, await_other_runs, observe},
+    observe::{self, Cache, await_other_runs, observe, old_stores},
     services,
     sources::{Said, SourceReader, state_of},
 };
@@ -301,6 +301,10 @@ impl Reconciler {
         };
         let mut observed = match detection.family {
             Ok(family) => observe(&self.root, family.store(), &ledger.foreign, &mut self.cache)
+                .and_then(|observed| {
+                    let old = old_stores(&self.root, family.store(), &ledger)?;
+                    Ok(Observed { old, ..observed })
+                })
                 .map_err(|error| {
                     problems.push(Problem::new(
                         ProblemKind::Observe,

@@ -8,6 +8,8 @@ mod support;
 mod roots;
 // stores whose distribution is not at hand
 mod families;
+// another store on a living node
+mod leave;
 // certificates from elsewhere, with OpenSSL as the judge
 mod corpus;
 

@@ -9,6 +9,7 @@
 
 mod action;
 mod extract;
+mod leave;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,6 +22,8 @@ pub use action::{Action, Drift, ExtractReason, RemoveReason, WriteReason};
 pub(crate) use extract::foreign_copy;
 pub use extract::foreign_repeats;
 use extract::{extract_reasons, hazards};
+pub use leave::plan_leave;
+use leave::{follow_family, leave_actions, leave_first};
 
 use crate::{
     anchor::Anchor,
@@ -134,12 +137,16 @@ impl Plan {
 pub fn plan(resolved: &Resolved, observed: &Observed, ledger: &Ledger, policy: &Policy, now: &Moment) -> Plan {
     let mut next = ledger.clone();
     next.version = crate::state::LEDGER_VERSION;
-    next.family = Some(observed.store.family);
+    let leave = leave_first(observed, ledger);
+    follow_family(&mut next, observed);
     next.removal_grace = Some(policy.removal_grace);
     forget_gone(&mut next, observed, now.wall);
     next.sources = source::remember(resolved, ledger, now.wall);
     let targets = decide_states(resolved, observed, policy, now, &mut next);
-    act(observed, ledger, next, targets, RemoveReason::GraceOver)
+    match leave {
+        Some(family) => leave::only(observed, ledger, family, targets),
+        None => act(observed, ledger, next, targets, RemoveReason::GraceOver),
+    }
 }
 
 /// The plan that removes all that is ours. What remains in the ledger is gone from the host; the file itself may go then.
@@ -425,6 +432,9 @@ fn act(
         next.hooks.clear(); // the tool of this store runs its hooks itself
     } else if !next.hooks.is_empty() && held.is_empty() {
         actions.push(Action::RunHooks { changes: next.hooks.len() });
+    }
+    if over != RemoveReason::StoreLeft {
+        actions.extend(leave_actions(observed));
     }
     let both_blank = next.is_blank() && ledger.is_blank();
     if !next.same_as(ledger) && !both_blank {

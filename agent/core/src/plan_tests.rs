@@ -55,6 +55,7 @@ impl World {
             }
             Action::RemoveAnchor { file, .. } => assert!(seen.ours.remove(file).is_some(), "{file} is not ours"),
             Action::Extract { mode, .. } => self.extract(*mode),
+            Action::LeaveStore { family, .. } => seen.old.retain(|old| old.family != *family),
         }
         if matches!(self.seen.store.tool, Tool::None) {
             self.extract(ExtractMode::Fresh); // the directory is what consumers read
@@ -753,6 +754,7 @@ fn action_kind(action: &Action) -> (u8, &'static str) {
         Action::WriteRegistryCerts { .. } | Action::RemoveRegistryCerts { .. } | Action::Restart { .. } => {
             (6, "services")
         }
+        Action::LeaveStore { .. } => (6, "leave"),
     }
 }
 

@@ -92,6 +92,9 @@ pub struct Ledger {
     /// The store that the anchors were put into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<Family>,
+    /// Stores that were in use before and may still have something of ours.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub left: BTreeSet<Family>,
     /// Anchors that are or were ours.
     #[serde(default)]
     pub anchors: BTreeMap<Fingerprint, LedgerAnchor>,
@@ -197,9 +200,9 @@ impl Ledger {
 
     /// Whether there is nothing worth writing down.
     pub fn is_blank(&self) -> bool {
-        let Self { anchors, sources, pending, created, hooks, certs_files, .. } = self;
-        let empty = anchors.is_empty() && sources.is_empty() && created.is_empty() && hooks.is_empty();
-        empty && !pending && certs_files.is_empty()
+        let Self { left, anchors, sources, pending, created, hooks, certs_files, .. } = self;
+        let nothing_of_ours = anchors.is_empty() && created.is_empty() && left.is_empty() && certs_files.is_empty();
+        nothing_of_ours && sources.is_empty() && !pending && hooks.is_empty()
     }
 
     /// What the bundle held at the last good look, None if there was none.
@@ -256,10 +259,25 @@ pub struct Observed {
     pub unlinked: BTreeSet<Fingerprint>,
     /// Certificates that are not ours, were in the bundle at the last good look, and are not now, though their sources are.
     pub lost: BTreeSet<Fingerprint>,
+    /// Stores that were in use before and still have something of ours.
+    pub old: Vec<OldStore>,
     /// The container runtime and further services that read the bundle.
     pub services: Services,
     /// When this was seen.
     pub at: Uptime,
+}
+
+/// A trust store that was in use before, with what it still has of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OldStore {
+    /// Which.
+    pub family: Family,
+    /// Our files in its anchor directory, by name.
+    pub files: BTreeSet<String>,
+    /// Anchors of ours that only its bundle still has.
+    pub in_bundle: BTreeSet<Fingerprint>,
+    /// Its tool is there, or it needs none: what is ours can be taken out.
+    pub can_be_left: bool,
 }
 
 /// A file with our kind of name.

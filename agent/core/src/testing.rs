@@ -95,6 +95,7 @@ pub(crate) fn host(family: Family, ours: &[&Arc<Anchor>]) -> Observed {
         lost: BTreeSet::new(),
         services: Services::default(),
         at: Uptime::default(),
+        old: Vec::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     fingerprint::Fingerprint,
     plan::{Plan, foreign_copy},
-    state::{Effective, Hazard, Observed},
+    state::{Effective, Hazard, Observed, OldStore},
     store::Tool,
 };
 
@@ -71,11 +71,13 @@ pub enum ProblemKind {
     Restart,
     /// The runtime's registry directory is not as it should be.
     RegistryCerts,
+    /// A store that was in use before still has something of ours.
+    OldStore,
 }
 
 impl ProblemKind {
     /// Every kind, for metrics.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::UnsupportedStore,
         Self::Config,
         Self::Observe,
@@ -95,6 +97,7 @@ impl ProblemKind {
         Self::Services,
         Self::Restart,
         Self::RegistryCerts,
+        Self::OldStore,
     ];
 
     /// The public name.
@@ -119,6 +122,7 @@ impl ProblemKind {
             Self::Services => "services",
             Self::Restart => "restart",
             Self::RegistryCerts => "registry-certs",
+            Self::OldStore => "old-store",
         }
     }
 
@@ -138,6 +142,7 @@ impl ProblemKind {
                 | Self::Services
                 | Self::Restart
                 | Self::RegistryCerts
+                | Self::OldStore
         )
     }
 }
@@ -155,6 +160,7 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
     let effective = &observed.effective;
     let mut problems: Vec<Problem> =
         plan.held.iter().map(|held| Problem::new(ProblemKind::Held, held.why.clone(), held.next.clone())).collect();
+    problems.extend(observed.old.iter().map(old_store_problem));
     if plan.targets.is_empty() && plan.retired.is_empty() {
         return problems;
     }
@@ -220,6 +226,38 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
         problems.push(Problem::new(ProblemKind::BundlePrivateKey, text, next));
     }
     problems
+}
+
+/// Names of files in one problem; the rest is counted.
+const SHOWN_FILES: usize = 10;
+
+fn old_store_problem(old: &OldStore) -> Problem {
+    let store = old.family.store();
+    let mut places: Vec<String> =
+        old.files.iter().take(SHOWN_FILES).map(|name| format!("{}/{name}", store.anchors_dir)).collect();
+    if old.files.len() > SHOWN_FILES {
+        places.push(format!("{} more files there", old.files.len() - SHOWN_FILES));
+    }
+    if !old.in_bundle.is_empty() {
+        let prints: Vec<String> = old.in_bundle.iter().take(SHOWN_FILES).map(Fingerprint::fp16).collect();
+        places.push(format!("{} in {} ({})", old.in_bundle.len(), store.bundle, prints.join(", ")));
+    }
+    let why = if old.can_be_left { "" } else { ", and its tool is gone" };
+    let text = format!(
+        "the {} store, which was the node's before, still has what is ours{why}: {}",
+        old.family,
+        places.join(", ")
+    );
+    let next = match (old.can_be_left, store.tool.programs()) {
+        (false, programs) => format!(
+            "install {} again on the host, then the agent takes them out; or remove them from {} and {} by hand",
+            programs.join(" or "),
+            store.anchors_dir,
+            store.bundle
+        ),
+        (true, _) => String::new(),
+    };
+    Problem::new(ProblemKind::OldStore, text, next)
 }
 
 /// Foreign certificates that a run of the tool lost: in the bundle before, not ours, and not in it any more.

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, fmt};
 
 use serde::Serialize;
 
-use crate::{fingerprint::Fingerprint, store::ExtractMode};
+use crate::{
+    fingerprint::Fingerprint,
+    store::{ExtractMode, Family},
+};
 
 /// One thing to do on a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,6 +49,13 @@ pub enum Action {
         mode: ExtractMode,
         /// Every reason.
         why: BTreeSet<ExtractReason>,
+    },
+    /// Take everything of ours out of a store that is no longer the node's, as uninstall does there.
+    LeaveStore {
+        /// Which.
+        family: Family,
+        /// Our files in its anchor directory, by name.
+        files: BTreeSet<String>,
     },
     /// Tell the store's hooks, e.g. Java's key store, what came and went.
     RunHooks {
@@ -97,6 +107,8 @@ pub enum RemoveReason {
     Damaged,
     /// Everything of ours is being removed.
     Uninstall,
+    /// Its store is no longer the node's.
+    StoreLeft,
 }
 
 /// Why the tool is run.
@@ -145,6 +157,7 @@ impl fmt::Display for Action {
                     RemoveReason::Denied => "denied by policy",
                     RemoveReason::Damaged => "it does not hold the certificate that its name says",
                     RemoveReason::Uninstall => "uninstall",
+                    RemoveReason::StoreLeft => "its store is no longer the node's",
                 };
                 write!(f, "remove   {file} ({why})")
             }
@@ -152,6 +165,10 @@ impl fmt::Display for Action {
                 let why: Vec<String> = why.iter().map(ToString::to_string).collect();
                 let mode = if *mode == ExtractMode::Fresh { ", thoroughly" } else { "" };
                 write!(f, "extract  ({}{mode})", why.join("; "))
+            }
+            Self::LeaveStore { family, files } => {
+                let (n, dir) = (files.len(), family.store().anchors_dir);
+                write!(f, "leave    the {family} store, which is no longer the node's ({n} of our files in {dir})")
             }
             Self::RunHooks { changes } => write!(f, "hooks    tell the store's hooks of {changes} change(s)"),
             Self::WriteRegistryCerts { path, anchors } => {
