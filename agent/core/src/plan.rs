@@ -277,7 +277,8 @@ fn decide_states(
     let state = |fingerprint: &Fingerprint| if denied(fingerprint) { AnchorState::Denied } else { AnchorState::Grace };
     adopt_own_files(observed, next, state);
     // a source that cannot be read, and whose last set is not known, may want any of them: no grace begins
-    let unknown = resolved.sources.iter().any(|source| source.status == SourceStatus::Failed);
+    let has = |status| resolved.sources.iter().any(|source| source.status == status);
+    let (failed, absent) = (has(SourceStatus::Failed), has(SourceStatus::Absent));
     let mut targets = BTreeMap::new();
     for (fingerprint, wanted) in &resolved.desired {
         let entry = next.anchors.entry(*fingerprint).or_insert_with(|| LedgerAnchor {
@@ -288,6 +289,7 @@ fn decide_states(
             entry.settled = false; // it comes back: from now on it is new
         }
         entry.state = AnchorState::Desired;
+        entry.adopted = false;
         entry.left = None;
         entry.gone = None;
         targets.insert(*fingerprint, Target { anchor: wanted.anchor.clone(), state: AnchorState::Desired });
@@ -303,7 +305,8 @@ fn decide_states(
             // no longer denied, and nobody wants it
             AnchorState::Denied => AnchorState::Retired,
             AnchorState::Desired | AnchorState::Grace => {
-                if !unknown {
+                // an optional source that was never seen may be the one that an unknown file came from
+                if !failed && !(absent && entry.adopted) {
                     // a clock that is behind what was written down would make the grace seem to have begun long ago
                     entry.left.get_or_insert_with(|| Moment { wall: now.wall.max(latest), ..now.clone() });
                 }
@@ -340,9 +343,11 @@ fn adopt_own_files(observed: &Observed, next: &mut Ledger, state: impl Fn(&Finge
         else {
             continue;
         };
-        next.anchors
-            .entry(anchor.fingerprint)
-            .or_insert_with(|| LedgerAnchor { settled: true, ..LedgerAnchor::new(anchor, state(&anchor.fingerprint)) });
+        next.anchors.entry(anchor.fingerprint).or_insert_with(|| LedgerAnchor {
+            settled: true,
+            adopted: true,
+            ..LedgerAnchor::new(anchor, state(&anchor.fingerprint))
+        });
     }
 }
 

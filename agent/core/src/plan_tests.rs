@@ -503,6 +503,40 @@ fn a_source_that_falls_silent_removes_nothing_even_when_the_ledger_is_lost() {
     }
 }
 
+/// An optional source that is away says nothing about files that are in no ledger. What is known to be another source's leaves.
+#[test]
+fn an_optional_source_that_is_away_keeps_what_the_lost_ledger_knew() {
+    let away = |node: &Node, wants: &str| {
+        let optional = Snapshot { optional: true, ..source_of("later", Content::Missing) };
+        vec![node.clone().wants(&[wants]).sources.remove(0), optional]
+    };
+    let mut node = Node::new().wants(&["corp-2026", "inspection"]);
+    node.policy.removal_grace = DAY;
+    node.converge();
+    node.ledger = Ledger::new();
+    node.sources = away(&node, "corp-2026");
+    for _ in 0..3 {
+        node.converge();
+        node.later(10 * DAY);
+    }
+    assert!(node.trusts("inspection"), "nobody knows whose it is");
+
+    // what a source wanted before this ledger's eyes follows the rule, although the other one is still away
+    node.sources = away(&node, "corp-2021");
+    node.converge();
+    node.later(2 * DAY);
+    node.converge();
+    assert!(!node.trusts("corp-2026") && node.trusts("inspection"));
+
+    // it comes, and does not want it: the grace begins, and ends
+    node = node.wants(&["corp-2021"]);
+    node.converge();
+    assert!(node.trusts("inspection"));
+    node.later(2 * DAY);
+    node.converge();
+    assert!(!node.trusts("inspection"));
+}
+
 #[test]
 fn an_anchor_that_the_distribution_ships_too_stays_after_us() {
     let mut node = Node::new().wants(&["corp-2026"]);
@@ -854,7 +888,6 @@ proptest! {
         grace in prop_oneof![Just(0), Just(DAY)],
     ) {
         let policy = Policy { removal_grace: grace, ..Policy::default() };
-        let sources: Vec<Snapshot> = sources.into_iter().map(|source| Snapshot { optional: false, ..source }).collect();
         let mut kept: BTreeSet<Fingerprint> =
             sources.iter().filter_map(|source| ledger.sources.get(&source.name)).flat_map(|last| last.anchors.clone()).collect();
         if sources.iter().any(|source| ledger.sources.get(&source.name).is_none_or(|last| last.anchors.is_empty())) {

@@ -393,7 +393,8 @@ fn anchor_rows(plan: &Plan, inputs: Inputs<'_>) -> Vec<AnchorRow> {
         }
         let left = plan.ledger.anchors.get(fingerprint).and_then(|entry| entry.left.as_ref());
         if target.state == AnchorState::Grace && left.is_none() {
-            row.warnings.push("its grace has not begun: a source gives nothing usable and may want it".into());
+            row.warnings
+                .push("its grace has not begun: a source that is missing or gives nothing usable may want it".into());
         }
         row.grace_end = left.map(|left| {
             let passed = inputs.now.elapsed_since(left, inputs.ledger.updated);

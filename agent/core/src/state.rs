@@ -160,6 +160,9 @@ pub struct LedgerAnchor {
     /// Somebody else's copy keeps it in the bundle: it was there before us, or stayed after our file was removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
+    /// Found on the host and in no ledger: which source wanted it is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
 }
 
 /// What a source said last.
@@ -229,6 +232,7 @@ impl LedgerAnchor {
             settled: false,
             gone: None,
             shared: false,
+            adopted: false,
         }
     }
 
