@@ -5,32 +5,36 @@
 //! holds is decoded once and kept while its bytes stay the same.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ffi::{OsStr, OsString},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use nix::{
+    dir::Dir,
     errno::Errno,
     fcntl::{OFlag, open, openat, readlinkat},
     sys::stat::Mode,
 };
 use nodetrust_core::{
     fingerprint::content_digest,
-    pem::MAX_FILE_BYTES,
+    pem::{MAX_CERTIFICATES, MAX_FILE_BYTES, Reason},
     source::{Content, Part, Snapshot},
 };
 
 use crate::{
     config::{From, Settings, Source},
-    host::root::{Kind, is_missing, kind_of, list_directory, read_regular},
+    host::root::{Kind, is_missing, kind_of, read_regular},
     mounts,
 };
 
 /// Files that are read in one directory.
 const MAX_FILES: usize = 10_000;
+/// Bytes that are read of one source: 10,000 certificates in PEM are about 20 MB.
+const MAX_SOURCE_BYTES: usize = 64 << 20;
 /// How often a volume is read anew because it was swapped meanwhile.
 const MAX_SWAPS: usize = 100;
 
@@ -38,7 +42,7 @@ const MAX_SWAPS: usize = 100;
 #[derive(Debug, Default)]
 pub struct SourceReader {
     /// by path and digest of the content
-    parts: HashMap<(PathBuf, [u8; 32]), Arc<Part>>,
+    parts: Parts,
 }
 
 impl SourceReader {
@@ -49,116 +53,152 @@ impl SourceReader {
         settings.sources.iter().map(|source| self.read_one(source, &before, &mounts)).collect()
     }
 
-    fn read_one(
-        &mut self,
-        source: &Source,
-        before: &HashMap<(PathBuf, [u8; 32]), Arc<Part>>,
-        mounts: &mounts::Mounts,
-    ) -> Snapshot {
+    fn read_one(&mut self, source: &Source, before: &Parts, mounts: &mounts::Mounts) -> Snapshot {
+        let mut reading = Reading { now: &mut self.parts, before, parts: Vec::new(), bytes: 0, certificates: 0 };
         let (origin, content, notes) = match &source.from {
             From::Inline(text) => {
-                let part = self.part(Path::new("inline"), text.as_bytes(), before);
-                let empty = part.anchors.is_empty() && part.faults.is_empty();
-                ("inline".to_owned(), Content::Files(if empty { Vec::new() } else { vec![part] }), Vec::new())
+                let read = reading.take(Path::new("inline"), text.as_bytes());
+                ("inline".to_owned(), reading.content(read), Vec::new())
             }
             From::Path(path) => {
-                let content = match self.read_path(path, before) {
-                    Ok(parts) => Content::Files(parts),
-                    Err(error) if is_missing(&error) => Content::Missing,
-                    Err(error) => Content::Unreadable(error.to_string()),
-                };
-                (path.display().to_string(), content, mounts.notes(path))
+                let read = reading.path(path);
+                (path.display().to_string(), reading.content(read), mounts.notes(path))
             }
         };
         Snapshot { name: source.name.clone(), origin, optional: source.optional, content, notes }
     }
+}
 
-    fn read_path(
-        &mut self,
-        path: &Path,
-        before: &HashMap<(PathBuf, [u8; 32]), Arc<Part>>,
-    ) -> io::Result<Vec<Arc<Part>>> {
+/// Files and what they held.
+type Parts = HashMap<(PathBuf, [u8; 32]), Arc<Part>>;
+
+/// One source while it is being read.
+struct Reading<'a> {
+    now: &'a mut Parts,
+    before: &'a Parts,
+    /// what was found so far, and how much that is
+    parts: Vec<Arc<Part>>,
+    bytes: usize,
+    certificates: usize,
+}
+
+/// Why a source is not read to its end.
+enum Stop {
+    Failed(io::Error),
+    Excess(Reason, String),
+}
+
+impl<E: Into<io::Error>> std::convert::From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Reading<'_> {
+    fn content(self, read: Result<(), Stop>) -> Content {
+        match read {
+            Ok(()) => Content::Files(self.parts),
+            Err(Stop::Failed(error)) if is_missing(&error) => Content::Missing,
+            Err(Stop::Failed(error)) => Content::Unreadable(error.to_string()),
+            Err(Stop::Excess(reason, detail)) => Content::Excess(reason, detail),
+        }
+    }
+
+    fn path(&mut self, path: &Path) -> Result<(), Stop> {
         let fd = open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())?;
         if kind_of(&fd)? != Kind::Directory {
-            let mut parts = Vec::new();
-            self.add(path, fd, before, &mut parts)?;
-            return Ok(parts);
+            return self.file(path, fd);
         }
         // One generation of a kubelet volume; a plain directory has no such link. The old generation is removed after the swap, so
         // what was read while the link changed may be a part only.
         for _ in 0..MAX_SWAPS {
+            (self.parts, self.bytes, self.certificates) = (Vec::new(), 0, 0);
             let generation = readlinkat(&fd, "..data").ok();
             let data = openat(&fd, "..data", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
             let read = match data {
-                Ok(dir) => self.read_directory(path, dir, before),
-                Err(Errno::ENOENT | Errno::ENOTDIR) => self.read_directory(path, fd.try_clone()?, before),
+                Ok(dir) => self.directory(path, dir),
+                Err(Errno::ENOENT | Errno::ENOTDIR) => self.directory(path, fd.try_clone()?),
                 Err(error) => Err(error.into()),
             };
             if readlinkat(&fd, "..data").ok() == generation {
                 return read;
             }
         }
-        Err(io::Error::other("it changes faster than it can be read"))
+        Err(io::Error::other("it changes faster than it can be read").into())
     }
 
-    fn read_directory(
-        &mut self,
-        path: &Path,
-        dir: OwnedFd,
-        before: &HashMap<(PathBuf, [u8; 32]), Arc<Part>>,
-    ) -> io::Result<Vec<Arc<Part>>> {
-        let mut parts = Vec::new();
-        let names = list_directory(dir.as_fd().try_clone_to_owned()?)?;
-        if names.len() > MAX_FILES {
-            return Err(io::Error::other(format!("{} files are more than the limit of {MAX_FILES}", names.len())));
-        }
-        for (name, _) in names.iter().filter(|(name, _)| !name.starts_with('.')) {
+    fn directory(&mut self, path: &Path, dir: OwnedFd) -> Result<(), Stop> {
+        for name in names(dir.try_clone()?)? {
             let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
             // a link to elsewhere is followed, as every reader of such a directory does
-            let file = match openat(&dir, name.as_str(), flags, Mode::empty()) {
+            let file = match openat(&dir, name.as_os_str(), flags, Mode::empty()) {
                 Ok(file) => file,
                 Err(Errno::ENOENT | Errno::ENXIO) => continue, // gone again, a dangling link, or a socket
-                Err(error) => return Err(io::Error::other(format!("{name}: {error}"))),
+                Err(error) => return Err(io::Error::other(format!("{}: {error}", name.display())).into()),
             };
             if kind_of(&file)? == Kind::File {
-                self.add(&path.join(name), file, before, &mut parts)?;
+                self.file(&path.join(name), file)?;
             }
-        }
-        Ok(parts)
-    }
-
-    fn add(
-        &mut self,
-        path: &Path,
-        file: OwnedFd,
-        before: &HashMap<(PathBuf, [u8; 32]), Arc<Part>>,
-        parts: &mut Vec<Arc<Part>>,
-    ) -> io::Result<()> {
-        // one byte more than the limit: the scanner then says `too-large`
-        let bytes = match read_regular(file, MAX_FILE_BYTES as u64) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                parts.push(Arc::new(Part::too_large(&path.display().to_string())));
-                return Ok(());
-            }
-            Err(error) => return Err(io::Error::other(format!("{}: {error}", path.display()))),
-        };
-        let part = self.part(path, &bytes, before);
-        if !(part.anchors.is_empty() && part.faults.is_empty()) {
-            parts.push(part);
         }
         Ok(())
     }
 
-    fn part(&mut self, path: &Path, bytes: &[u8], before: &HashMap<(PathBuf, [u8; 32]), Arc<Part>>) -> Arc<Part> {
+    fn file(&mut self, path: &Path, file: OwnedFd) -> Result<(), Stop> {
+        match read_regular(file, MAX_FILE_BYTES as u64) {
+            Ok(bytes) => self.take(path, &bytes),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.parts.push(Arc::new(Part::too_large(&path.display().to_string())));
+                self.count(MAX_FILE_BYTES, 0) // it was read that far
+            }
+            Err(error) => Err(io::Error::other(format!("{}: {error}", path.display())).into()),
+        }
+    }
+
+    fn take(&mut self, path: &Path, bytes: &[u8]) -> Result<(), Stop> {
+        self.count(bytes.len(), 0)?;
         let key = (path.to_owned(), content_digest(bytes));
-        let part = match before.get(&key) {
+        let part = match self.before.get(&key) {
             Some(part) => part.clone(),
             None => Arc::new(Part::parse(&path.display().to_string(), bytes)),
         };
-        self.parts.insert(key, part.clone());
-        part
+        self.now.insert(key, part.clone());
+        let certificates = part.anchors.len();
+        if !(part.anchors.is_empty() && part.faults.is_empty()) {
+            self.parts.push(part);
+        }
+        self.count(0, certificates)
     }
+
+    /// Adds to what was read; a source that exceeds a limit is read no further.
+    fn count(&mut self, bytes: usize, certificates: usize) -> Result<(), Stop> {
+        self.bytes += bytes;
+        self.certificates += certificates;
+        if self.bytes > MAX_SOURCE_BYTES {
+            let detail = format!("more than the limit of {MAX_SOURCE_BYTES} bytes in all its files");
+            return Err(Stop::Excess(Reason::TooLarge, detail));
+        }
+        if self.certificates > MAX_CERTIFICATES {
+            let detail = format!("more than the limit of {MAX_CERTIFICATES} certificates");
+            return Err(Stop::Excess(Reason::TooMany, detail));
+        }
+        Ok(())
+    }
+}
+
+/// The names in a directory that do not begin with a dot, sorted. A name need not be UTF-8.
+fn names(dir: OwnedFd) -> Result<BTreeSet<OsString>, Stop> {
+    let mut names = BTreeSet::new();
+    for entry in Dir::from_fd(dir)?.iter() {
+        let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
+        if name.as_bytes().starts_with(b".") {
+            continue;
+        }
+        names.insert(name);
+        if names.len() > MAX_FILES {
+            return Err(Stop::Excess(Reason::TooMany, format!("more than the limit of {MAX_FILES} files")));
+        }
+    }
+    Ok(names)
 }
 
 /// What each source says, in a form that compares.
@@ -172,6 +212,7 @@ pub fn state_of(snapshots: &[Snapshot]) -> Said {
             let mut said = match &snapshot.content {
                 Content::Missing => vec!["missing".to_owned()],
                 Content::Unreadable(why) => vec![why.clone()],
+                Content::Excess(reason, detail) => vec![format!("{reason}: {detail}")],
                 Content::Files(parts) => parts
                     .iter()
                     .flat_map(|part| {

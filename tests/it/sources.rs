@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs,
     io::Write,
-    os::unix::{fs::symlink, net::UnixListener},
+    os::unix::{ffi::OsStrExt, fs::symlink, net::UnixListener},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -362,6 +363,61 @@ fn odd_things_in_a_source_directory_are_passed_over() {
     assert_eq!(desired(&status), set(&[&ca, &linked]), "nobody knows what the unreadable file says");
     fs::remove_file(node.source.join("loop.crt")).unwrap();
     agent.wait_converged(&[&ca], LIMIT);
+}
+
+/// What one reading of a directory gives.
+fn read(dir: &Path) -> Content {
+    let settings = Settings::parse(&format!("sources: [{{name: org, path: {}}}]", dir.display())).unwrap();
+    SourceReader::default().read(&settings).remove(0).content
+}
+
+#[test]
+fn a_name_that_is_no_utf8_is_read_and_shown_as_well_as_can_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let (odd, plain) = (Ca::new("Odd Name"), Ca::new("Plain Name"));
+    fs::write(dir.path().join(OsStr::from_bytes(b"caf\xe9.crt")), format!("{}words", odd.pem())).unwrap();
+    fs::write(dir.path().join("plain.crt"), plain.pem()).unwrap();
+    fs::write(dir.path().join(OsStr::from_bytes(b".\xe9.crt")), Ca::new("Hidden").pem()).unwrap();
+    let Content::Files(parts) = read(dir.path()) else { panic!("it is readable") };
+    let found: Vec<_> = parts.iter().flat_map(|part| &part.anchors).map(|(_, a)| a.fingerprint.to_string()).collect();
+    assert_eq!(found, [odd.sha256(), plain.sha256()]);
+    assert!(parts[0].file.ends_with("/caf\u{fffd}.crt"), "{}", parts[0].file);
+}
+
+#[test]
+fn a_source_beyond_its_limits_is_read_no_further() {
+    let excess = |dir: &Path| match read(dir) {
+        Content::Excess(reason, detail) => (reason.as_str(), detail),
+        content => panic!("{content:?}"),
+    };
+    // certificates: each file is below the limit
+    let dir = tempfile::tempdir().unwrap();
+    let text = Ca::new("Corp Root").pem().repeat(4_000);
+    for name in ["a.crt", "b.crt", "c.crt"] {
+        fs::write(dir.path().join(name), &text).unwrap();
+    }
+    symlink("loop.crt", dir.path().join("loop.crt")).unwrap(); // unreadable, if anybody came that far
+    assert_eq!(excess(dir.path()), ("too-many", "more than the limit of 10000 certificates".to_owned()));
+
+    // bytes: files that hold nothing but comments, and files that are refused for their own size
+    for size in [4 << 20, (4 << 20) + 1] {
+        let dir = tempfile::tempdir().unwrap();
+        for n in 0..17 {
+            fs::write(dir.path().join(format!("{n}.crt")), vec![b'#'; size]).unwrap();
+        }
+        assert_eq!(excess(dir.path()).0, "too-large", "{size}");
+        fs::remove_file(dir.path().join("16.crt")).unwrap();
+        assert!(matches!(read(dir.path()), Content::Files(_)), "64 MiB are read");
+    }
+
+    // files
+    let dir = tempfile::tempdir().unwrap();
+    for n in 0..10_001 {
+        fs::write(dir.path().join(format!("{n}.crt")), "").unwrap();
+    }
+    assert_eq!(excess(dir.path()), ("too-many", "more than the limit of 10000 files".to_owned()));
+    fs::rename(dir.path().join("0.crt"), dir.path().join(".hidden")).unwrap();
+    assert!(matches!(read(dir.path()), Content::Files(parts) if parts.is_empty()));
 }
 
 #[test]

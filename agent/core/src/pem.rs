@@ -43,7 +43,7 @@ pub enum Reason {
     Denied,
     /// `allowedFingerprints` is set and does not have it.
     NotAllowed,
-    /// The file exceeds [`MAX_FILE_BYTES`].
+    /// The file exceeds [`MAX_FILE_BYTES`], or the source what is read of one.
     TooLarge,
     /// The source exceeds [`MAX_CERTIFICATES`], or a directory has too many files.
     TooMany,

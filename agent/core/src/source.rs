@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     anchor::Anchor,
     fingerprint::Fingerprint,
-    pem::{self, Fault, MAX_CERTIFICATES, Reason},
+    pem::{self, Fault, MAX_CERTIFICATES, MAX_FAULTS, Reason},
     policy::{Circumstances, EmptySource, OnRejection, Policy, judge},
     state::{Ledger, LedgerSource},
 };
@@ -44,12 +44,20 @@ impl Part {
         let scan = pem::scan(bytes);
         let mut part = Self { file: file.to_owned(), anchors: Vec::new(), faults: scan.faults, notes: scan.notes };
         for block in scan.blocks {
+            if part.anchors.len() > MAX_CERTIFICATES {
+                break; // one too many is enough to refuse the source
+            }
             match Anchor::from_block(block.label, &block.der) {
                 Ok(anchor) => part.anchors.push((block.line, Arc::new(anchor))),
                 Err(error) => part.faults.push(Fault { line: block.line, reason: error.reason, detail: error.detail }),
             }
         }
         part.faults.sort_by_key(|fault| fault.line);
+        if part.faults.len() > MAX_FAULTS {
+            part.faults.truncate(MAX_FAULTS);
+            let detail = format!("more than {MAX_FAULTS} faults; the rest is not listed");
+            part.faults.push(Fault { line: 0, reason: Reason::TooMany, detail });
+        }
         part
     }
 }
@@ -63,6 +71,8 @@ pub enum Content {
     Missing,
     /// Something is there and cannot be read.
     Unreadable(String),
+    /// There is more than is read of one source: which limit, and what exactly.
+    Excess(Reason, String),
 }
 
 /// A source at one moment.
@@ -256,6 +266,7 @@ fn resolve_one(
     let silent = match &snapshot.content {
         Content::Missing => Some("missing".to_owned()),
         Content::Unreadable(why) => Some(format!("unreadable: {why}")),
+        Content::Excess(reason, detail) => Some(refuse(&mut state, *reason, detail.clone())),
         Content::Files(parts) => judge_parts(parts, policy, at, &mut state, &mut accepted),
     };
     let last = ledger.sources.get(&snapshot.name).map(|source| &source.anchors);
@@ -307,16 +318,8 @@ fn judge_parts(
 ) -> Option<String> {
     let total: usize = parts.iter().map(|part| part.anchors.len()).sum();
     if total > MAX_CERTIFICATES {
-        let detail = format!("{total} certificates are more than the limit of {MAX_CERTIFICATES}");
-        state.rejections.push(Rejection {
-            file: state.origin.clone(),
-            line: 0,
-            reason: Reason::TooMany,
-            detail: detail.clone(),
-            subject: None,
-            sha256: None,
-        });
-        return Some(detail);
+        let detail = format!("more than the limit of {MAX_CERTIFICATES} certificates");
+        return Some(refuse(state, Reason::TooMany, detail));
     }
     for part in parts {
         state.rejections.extend(part.faults.iter().map(|fault| Rejection {
@@ -353,6 +356,13 @@ fn judge_parts(
         }
         (false, _) => None,
     }
+}
+
+/// Rejects a source as a whole, and says why.
+fn refuse(state: &mut SourceState, reason: Reason, detail: String) -> String {
+    let file = state.origin.clone();
+    state.rejections.push(Rejection { file, line: 0, reason, detail: detail.clone(), subject: None, sha256: None });
+    detail
 }
 
 /// The anchors of a held set, as the ledger kept them. Denials apply to them all the same.

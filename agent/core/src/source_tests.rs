@@ -245,6 +245,29 @@ fn too_many_certificates_hold_the_source() {
     assert_eq!((found.sources[0].status, reasons(&found.sources[0])), (SourceStatus::Held, vec![Reason::TooMany]));
 }
 
+#[test]
+fn a_source_that_is_too_big_to_be_read_is_rejected_as_a_whole_and_held() {
+    let root = fixed("corp-2026");
+    let content = || source_of("org", Content::Excess(Reason::TooLarge, "more than the limit of 7 bytes".into()));
+    for policy in [Policy::default(), Policy { empty_source: EmptySource::Remove, ..Policy::default() }] {
+        let found = resolved(&[content()], &said("org", &[&root]), &policy);
+        assert_eq!(desired(&found), prints(&[&root]), "it is not empty");
+        let state = &found.sources[0];
+        assert_eq!((state.status, reasons(state)), (SourceStatus::Held, vec![Reason::TooLarge]));
+        assert!(state.detail.starts_with("more than the limit of 7 bytes"), "{}", state.detail);
+    }
+    assert_eq!(fresh(&[content()]).sources[0].status, SourceStatus::Failed);
+}
+
+#[test]
+fn what_one_file_can_make_of_a_report_is_bounded() {
+    let block = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
+    let part = Part::parse("many.crt", block.repeat(pem::MAX_FAULTS * 3).as_bytes());
+    assert_eq!(part.faults.len(), pem::MAX_FAULTS + 1);
+    assert_eq!(part.faults.last().unwrap().reason, Reason::TooMany);
+    assert!(part.faults[..pem::MAX_FAULTS].iter().all(|fault| fault.reason == Reason::MalformedCertificate));
+}
+
 /// Facts E.4 and E.5.
 #[test]
 fn a_rotation_of_one_name_is_told_with_its_trap() {
