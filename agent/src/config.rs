@@ -279,6 +279,14 @@ struct RawWindow {
     time_zone: String,
 }
 
+impl RawWindow {
+    /// As it is by default: it excludes no time.
+    fn is_always(&self) -> bool {
+        let Self { days, start, end, time_zone } = self;
+        days.is_empty() && start.is_empty() && end.is_empty() && matches!(time_zone.as_str(), "" | "UTC")
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[expect(dead_code, reason = "checked for form; followed when probes are")]
@@ -391,13 +399,14 @@ impl Raw {
         })
     }
 
-    /// Fields that a later version follows. Accepting them silently would be a lie.
+    /// Fields that a later version follows, where they ask for something else than their default. Accepting them silently would
+    /// be a lie.
     fn without_effect(&self) -> Vec<&'static str> {
         let fleet = &self.fleet;
-        let fleet_set = fleet.max_concurrent_restarts.is_some()
-            || fleet.window.is_some()
-            || fleet.halt_on_failure.is_some()
-            || fleet.when_api_unavailable.is_some()
+        let fleet_set = !matches!(fleet.max_concurrent_restarts, None | Some(Share::Nodes(1)))
+            || fleet.window.as_ref().is_some_and(|window| !window.is_always())
+            || fleet.halt_on_failure == Some(false)
+            || fleet.when_api_unavailable == Some(WhenUnavailable::Proceed)
             || fleet.api_timeout.is_some();
         let kubernetes = &self.kubernetes;
         let kubernetes_set =

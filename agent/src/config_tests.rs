@@ -56,8 +56,7 @@ fn the_contracts_example_is_the_defaults() {
         Source { name: "org".into(), from: From::Path("/etc/nodetrust/sources/org".into()), optional: false },
         Source { name: "pinned".into(), from: From::Inline("-----BEGIN CERTIFICATE-----\n".into()), optional: false },
     ];
-    let without_effect = vec!["fleet"];
-    assert_eq!(settings, Settings { sources, without_effect, ..Settings::default() });
+    assert_eq!(settings, Settings { sources, ..Settings::default() }, "and asks for nothing that has no effect");
     for empty in ["", "\n", "{}", "sources: []\n", "# nothing yet\n{}\n"] {
         assert_eq!(parse(empty), Settings::default(), "{empty:?}");
     }
@@ -262,8 +261,11 @@ fn a_file_is_read_within_limits_and_named_in_errors() {
 
 #[test]
 fn fields_for_later_versions_are_checked_for_form_and_called_out() {
-    let cases: [(&str, &[&str]); 11] = [
+    let cases: [(&str, &[&str]); 14] = [
         ("fleet: {maxConcurrentRestarts: 10%}", &["fleet"]),
+        ("fleet: {maxConcurrentRestarts: 1, window: {}, haltOnFailure: true, whenApiUnavailable: wait}", &[]),
+        ("fleet: {maxConcurrentRestarts: 1%}", &["fleet"]),
+        ("fleet: {window: {timeZone: Europe/Berlin}}", &["fleet"]),
         ("fleet: {haltOnFailure: false}", &["fleet"]),
         ("fleet: {whenApiUnavailable: proceed, apiTimeout: 30s}", &["fleet"]),
         ("fleet: {window: {days: [Sat], start: \"22:00\", end: \"04:00\", timeZone: UTC}}", &["fleet"]),

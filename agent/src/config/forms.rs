@@ -18,8 +18,11 @@ pub(super) struct Span(pub(super) Duration);
 pub(super) struct Address(pub(super) std::net::SocketAddr);
 
 /// `1` or `10%`.
-#[derive(Debug)]
-pub(super) struct Share;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Share {
+    Nodes(u32),
+    Percent(u32),
+}
 
 /// `auto`, or a truth value.
 #[derive(Debug)]
@@ -103,9 +106,12 @@ impl<'de> Deserialize<'de> for Address {
 impl<'de> Deserialize<'de> for Share {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         from_text(deserializer, |text| {
-            let (number, top) = text.strip_suffix('%').map_or((text, 100_000), |number| (number, 100));
+            let (number, top, share): (_, _, fn(u32) -> Self) = match text.strip_suffix('%') {
+                Some(number) => (number, 100, Self::Percent),
+                None => (text, 100_000, Self::Nodes),
+            };
             match number.parse::<u32>() {
-                Ok(number) if (1..=top).contains(&number) => Ok(Self),
+                Ok(number) if (1..=top).contains(&number) => Ok(share(number)),
                 _ => Err(format!("`{text}` is not a number of nodes: want a whole number from 1, or 1% to 100%")),
             }
         })
