@@ -306,7 +306,7 @@ fn decide_states(
             AnchorState::Denied => AnchorState::Retired,
             AnchorState::Desired | AnchorState::Grace => {
                 // an optional source that was never seen may be the one that an unknown file came from
-                if !failed && !(absent && entry.adopted) {
+                if !(failed || absent && entry.adopted) {
                     // a clock that is behind what was written down would make the grace seem to have begun long ago
                     entry.left.get_or_insert_with(|| Moment { wall: now.wall.max(latest), ..now.clone() });
                 }
