@@ -59,6 +59,19 @@ debian_source() {
   echo "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $url $1 main"
 }
 
+# apt_of SUITE ARGS…: apt-get with a state of its own that knows nothing but SUITE, its source packages included
+apt_of() {
+  local suite=$1 dir=$CACHE/apt/$1 source; shift
+  # a suite that moves on leaves mirrors with an index past its date
+  local apt=(apt-get -qq -o "Dir::Etc::SourceList=$dir/sources.list" -o Dir::Etc::SourceParts=/dev/null -o "Dir::State::Lists=$dir/lists"
+    -o Dir::State::status=/dev/null -o "Dir::Cache=$dir" -o Acquire::Check-Valid-Until=false -o APT::Sandbox::User=root)
+  source=$(debian_source "$suite")
+  mkdir -p "$dir/lists/partial" "$dir/archives/partial"
+  printf '%s %s\n' deb "$source" deb-src "$source" >"$dir/sources.list"
+  "${apt[@]}" update
+  "${apt[@]}" "$@"
+}
+
 # built NAME: the path of a program that `cargo build --release` has made (Cargo's configuration names a target)
 built() {
   local dir host

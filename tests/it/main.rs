@@ -34,3 +34,6 @@ mod inspect;
 mod footprint;
 // where the distributions' tools go wrong, and what stands in the way on real nodes
 mod tools;
+
+// booted nodes with systemd and containerd: what a private CA does to pulls there
+mod nodes;

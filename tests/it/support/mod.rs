@@ -1,8 +1,11 @@
-//! What the tests stand on: throw-away node roots, a private PKI, and waiting for a level with a deadline.
+//! What the tests stand on: throw-away node roots, booted nodes, a private PKI, and waiting for a level with a deadline.
 
+pub mod cri;
+pub mod machine;
 pub mod node;
 pub mod pki;
 pub mod process;
+pub mod served;
 pub mod watchman;
 
 use std::{

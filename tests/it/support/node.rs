@@ -6,8 +6,8 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read, Write},
     net::{TcpListener, TcpStream},
+    ops::Deref,
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -23,7 +23,7 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{must, pki::Ca, wait_for};
+use super::{must, pki::Ca, served::Served, wait_for};
 
 /// The kinds of node roots, made by scripts/node-roots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,7 +201,11 @@ impl Node {
         let log = self.beside("agent.log");
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let child = must("the agent", self.command(&["-v", "run"]).stdout(Stdio::null()).stderr(file).spawn());
-        Agent { child, port, log }
+        let served = Served::new(
+            move || TcpStream::connect(("127.0.0.1", port)),
+            move || fs::read_to_string(&log).unwrap_or_default(),
+        );
+        Agent { child, port, served }
     }
 
     /// Runs a program of the node in the node, with a clean environment.
@@ -328,7 +332,15 @@ fn walk(dir: &Path, name: &str, found: &mut BTreeMap<String, String>) {
 pub struct Agent {
     child: Child,
     port: u16,
-    log: PathBuf,
+    served: Served,
+}
+
+impl Deref for Agent {
+    type Target = Served;
+
+    fn deref(&self) -> &Served {
+        &self.served
+    }
 }
 
 impl Agent {
@@ -340,66 +352,6 @@ impl Agent {
     /// The port that it serves HTTP on.
     pub fn port(&self) -> u16 {
         self.port
-    }
-
-    /// GET: status and body; None if nobody answers.
-    pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        self.get_with(path, "")
-    }
-
-    /// GET with more header lines, each ending in CRLF.
-    pub fn get_with(&self, path: &str, headers: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n").ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        let (head, body) = text.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
-    }
-
-    /// The last report.
-    pub fn status(&self) -> Option<Value> {
-        self.get("/status").filter(|(code, _)| *code == 200).and_then(|(_, body)| serde_json::from_str(&body).ok())
-    }
-
-    /// A value of `/metrics`: the first sample whose line begins with this.
-    pub fn metric(&self, start: &str) -> Option<f64> {
-        let (_, body) = self.get("/metrics")?;
-        body.lines().find(|line| line.starts_with(start))?.rsplit(' ').next()?.parse().ok()
-    }
-
-    /// Waits until a report satisfies a condition.
-    #[track_caller]
-    pub fn wait_status(&self, what: &str, limit: Duration, holds: impl Fn(&Value) -> bool) -> Value {
-        let end = std::time::Instant::now() + limit;
-        loop {
-            let status = self.status();
-            if let Some(status) = status.as_ref().filter(|status| holds(status)) {
-                return status.clone();
-            }
-            let late = std::time::Instant::now() > end;
-            assert!(!late, "gave up waiting for {what}; last report {status:#?}; log:\n{}", self.log_text());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Waits until the agent says that it has converged on a set that has these CAs and only these.
-    #[track_caller]
-    pub fn wait_converged(&self, cas: &[&Ca], limit: Duration) -> Value {
-        let mut wanted: Vec<String> = cas.iter().map(|ca| ca.sha256()).collect();
-        wanted.sort();
-        self.wait_status(&format!("{} anchors", wanted.len()), limit, |status| {
-            let mut has: Vec<&str> =
-                status["anchors"].as_array().into_iter().flatten().filter_map(|row| row["sha256"].as_str()).collect();
-            has.sort_unstable();
-            status["converged"] == true && has == wanted
-        })
-    }
-
-    /// What it has logged.
-    pub fn log_text(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Sends a signal.

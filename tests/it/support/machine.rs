@@ -1,0 +1,472 @@
+//! A booted node: a machine of `scripts/node` with its own systemd and containerd, a registry with a private CA beside it.
+//!
+//! Each machine has its registry, network and name for itself, so that tests run side by side. When the test process ends, in
+//! whatever way, a shell that waits for the end of a pipe takes the machine down.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    net::{SocketAddr, TcpStream},
+    ops::Deref,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
+
+use nix::sched::{CloneFlags, setns};
+
+use super::{
+    cri::{self, Answer, Message},
+    must,
+    node::{self, Done},
+    pki::Ca,
+    served::Served,
+    wait_for,
+};
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/node");
+/// The node's address, as seen by the registry and by tests.
+const ADDRESS: &str = "198.51.100.11";
+/// Where the agent serves HTTP, on the node's network.
+const PORT: u16 = 9643;
+/// For what a healthy machine does in seconds, on a busy one.
+const LIMIT: Duration = Duration::from_secs(60);
+/// The folder of the agent's pod, as the kubelet would make it.
+const VOLUMES: &str = "/var/lib/kubelet/pods/nodetrust/volumes";
+const AGENT_IMAGE: &str = "nodetrust.test/nodetrust:test";
+
+/// The kinds of machines, made by scripts/node setup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Debian 12 with containerd 1.6.
+    Bookworm,
+    /// Debian 13 with containerd 1.7.
+    Trixie,
+    /// Debian 13's files with containerd 1.7 and RHEL's trust store, whose update-ca-trust script is simulated.
+    Rhelish,
+    /// Debian 13's files with containerd 2.1.
+    Containerd21,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+            Self::Rhelish => "rhelish",
+            Self::Containerd21 => "containerd21",
+        }
+    }
+
+    /// The distribution: where its anchors and its bundle are, and what its tool is called.
+    pub fn system(self) -> node::Kind {
+        match self {
+            Self::Bookworm => node::Kind::Bookworm,
+            Self::Trixie | Self::Containerd21 => node::Kind::Trixie,
+            Self::Rhelish => node::Kind::Rhelish,
+        }
+    }
+}
+
+/// A way into a running machine.
+#[derive(Debug, Clone)]
+pub struct Access {
+    rig: String,
+    node: &'static str,
+}
+
+/// A running machine; it is taken down with the test.
+pub struct Machine {
+    /// What it is.
+    pub kind: Kind,
+    access: Access,
+    pki: PathBuf,
+    guard: Child,
+    guarded: Option<ChildStdin>,
+    _lock: File,
+}
+
+impl Deref for Machine {
+    type Target = Access;
+
+    fn deref(&self) -> &Access {
+        &self.access
+    }
+}
+
+impl Machine {
+    /// Boots a machine whose containerd has no `config_path`, as containerd's own default is.
+    #[track_caller]
+    pub fn boot(kind: Kind) -> Self {
+        Self::boot_with_config_path(kind, "")
+    }
+
+    /// Boots a machine with this `config_path`: one directory, or several with colons between them.
+    #[track_caller]
+    pub fn boot_with_config_path(kind: Kind, config_path: &str) -> Self {
+        let rig = rig_name();
+        let access = Access { rig: rig.clone(), node: kind.name() };
+        // the same test may be run twice at the same time, and would use the same name
+        let lock = must("a lock file", File::create(std::env::temp_dir().join(format!("nodetrust-test-{rig}.lock"))));
+        must("a lock", lock.lock());
+        must("scripts/node down (tests of machines need root)", access.script(&["down"]).status());
+
+        // in a session of its own: what ends the test from the keyboard must not end the guard
+        let mut guard = must(
+            "a guard",
+            Command::new("setsid")
+                .args(["bash", "-c", "cat >/dev/null; exec \"$0\" down", SCRIPT])
+                .env("RIG_NAME", &rig)
+                .stdin(Stdio::piped())
+                .spawn(),
+        );
+        let guarded = guard.stdin.take();
+        let mut machine = Self { kind, access, pki: PathBuf::new(), guard, guarded, _lock: lock };
+        let up = machine.script(&["up", kind.name()]).env("RIG_CONFIG_PATH", config_path).output();
+        let up = Done::new(must("scripts/node up", up)).expect(0);
+        let ca = up.out.trim().rsplit(' ').next().map(PathBuf::from);
+        machine.pki = ca.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap();
+        machine
+    }
+
+    /// The CA that has signed the registry's certificate.
+    pub fn registry_ca(&self) -> String {
+        fs::read_to_string(self.pki.join("registry-ca.crt")).unwrap()
+    }
+
+    /// The CA of the inspecting proxy.
+    pub fn inspection_ca(&self) -> String {
+        fs::read_to_string(self.pki.join("inspection-ca.crt")).unwrap()
+    }
+
+    /// Pushes an image `NAME:TAG` to the registry and returns its whole name.
+    #[track_caller]
+    pub fn push(&self, image: &str) -> String {
+        Done::new(must("scripts/node push", self.script(&["push", image]).output())).expect(0);
+        format!("registry.test:5443/{image}")
+    }
+
+    /// Sends containerd's pulls through the inspecting proxy, or not; restarts containerd.
+    #[track_caller]
+    pub fn proxy(&self, on: bool) {
+        let word = if on { "on" } else { "off" };
+        Done::new(must("scripts/node proxy", self.script(&["proxy", word, self.node]).output())).expect(0);
+        self.wait_runtime();
+    }
+
+    /// What a person does by hand: puts a CA into the anchor directory and runs the distribution's tool.
+    #[track_caller]
+    pub fn trust_by_hand(&self, name: &str, pem: &str) {
+        let system = self.kind.system();
+        self.write(&format!("{}/{name}.{}", system.anchors_dir(), system.extension()), pem);
+        self.run(&[system.tool()]).expect(0);
+    }
+
+    /// Reboots the machine, and waits until its containerd answers.
+    #[track_caller]
+    pub fn reboot(&self) {
+        let before = self.boot_id();
+        assert!(before.is_some(), "the machine does not run");
+        self.run(&["systemctl", "reboot"]);
+        wait_for("another boot id", LIMIT, || self.boot_id().filter(|id| Some(id) != before.as_ref()));
+        self.wait_runtime();
+    }
+
+    /// Starts a container that sleeps, in a pod with a network of its own, as the kubelet would.
+    #[track_caller]
+    pub fn container(&self) -> Container {
+        let image = Message::new().text(1, "rig.test/busybox:1");
+        let config = Message::new().message(2, &image);
+        self.start("sleeper", &Message::new(), config, &Message::new())
+    }
+
+    /// Puts the agent into the machine and starts it, with the source `org`, which holds these CAs, and this more of
+    /// configuration.
+    #[track_caller]
+    pub fn agent(&self, cas: &[&Ca], more: &str) -> Agent {
+        let image = self.script(&["image", AGENT_IMAGE, env!("CARGO_BIN_EXE_nodetrust")]).output();
+        Done::new(must("scripts/node image", image)).expect(0);
+        self.configure_agent(more);
+        self.set_source(cas);
+        self.start_agent()
+    }
+
+    /// Starts the agent again, with all as it is. It runs as its DaemonSet has it: uid 0 without capabilities but
+    /// `CAP_SYS_CHROOT`, no new privileges, containerd's own seccomp profile, a read-only root, its own PID namespace, the
+    /// node's network, and the node's `/` at `/host`.
+    #[track_caller]
+    pub fn start_agent(&self) -> Agent {
+        let mount = |from: &str, to: &str, read_only: bool| {
+            let host_to_container = 1;
+            Message::new().text(1, to).text(2, from).number(3, read_only.into()).number(5, host_to_container)
+        };
+        let config = Message::new()
+            .message(2, &Message::new().text(1, AGENT_IMAGE))
+            .texts(4, &["-v", "run"])
+            .message(6, &Message::new().text(1, "NODE_NAME").text(2, self.node))
+            .message(7, &mount("/", "/host", false))
+            .message(7, &mount(&format!("{VOLUMES}/config"), "/etc/nodetrust", true))
+            .message(7, &mount(&format!("{VOLUMES}/org"), "/sources/org", true));
+        let security = Message::new()
+            .message(1, &Message::new().text(1, "SYS_CHROOT").text(2, "ALL"))
+            .number(7, 1) // a read-only root
+            .number(11, 1) // no new privileges
+            .texts(13, &MASKED)
+            .texts(14, &READ_ONLY)
+            .message(15, &Message::new()); // seccomp: the runtime's default
+        let (pod, container) = (2, 1);
+        let namespaces = Message::new().number(1, pod).number(2, container);
+        let container = self.start("nodetrust", &namespaces, config, &security);
+
+        let access = self.access.clone();
+        let (rig, log) = (access.rig.clone(), container.log.clone());
+        let served = Served::new(move || connect(&rig), move || access.log(&log));
+        Agent { access: self.access.clone(), container, served }
+    }
+
+    /// Writes the agent's configuration, as a changed ConfigMap would.
+    #[track_caller]
+    pub fn configure_agent(&self, more: &str) {
+        let text =
+            format!("sources:\n- {{name: org, path: /sources/org}}\nhttp: {{address: \"0.0.0.0:{PORT}\"}}\n{more}\n");
+        self.volume("config", "config.yaml", &text);
+    }
+
+    /// Makes the agent's source hold exactly these CAs, as a changed ConfigMap would.
+    #[track_caller]
+    pub fn set_source(&self, cas: &[&Ca]) {
+        let pems: Vec<String> = cas.iter().map(|ca| ca.pem()).collect();
+        self.set_source_pem(&pems.concat());
+    }
+
+    /// Makes the agent's source hold this text.
+    #[track_caller]
+    pub fn set_source_pem(&self, text: &str) {
+        self.volume("org", "ca.crt", text);
+    }
+
+    /// A volume with one file, swapped as the kubelet does it.
+    #[track_caller]
+    fn volume(&self, name: &str, file: &str, text: &str) {
+        let swap = "set -e; mkdir -p \"$1\"; cd \"$1\"; old=$(readlink ..data || :); new=$(mktemp -d ..XXXXXXXX); \
+                    chmod 755 $new; cat >$new/$2; ln -s $new ..data_tmp; mv -T ..data_tmp ..data; \
+                    [ -L $2 ] || ln -s ..data/$2 $2; [ -z \"$old\" ] || rm -rf $old";
+        self.run_with(&["sh", "-c", swap, "sh", &format!("{VOLUMES}/{name}"), file], text.as_bytes()).expect(0);
+    }
+
+    /// Starts a pod with one container.
+    #[track_caller]
+    fn start(&self, name: &str, namespaces: &Message, config: Message, security: &Message) -> Container {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let name = format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let logs = format!("/var/log/pods/test_{name}_{name}");
+        self.run(&["mkdir", "-p", &logs]).expect(0);
+        let metadata = Message::new().text(1, &name).text(2, &name).text(3, "test");
+        let context = Message::new().message(1, namespaces);
+        let pod_config =
+            Message::new().message(1, &metadata).text(3, &logs).message(8, &Message::new().message(2, &context));
+        let answer = self.cri("RuntimeService/RunPodSandbox", &Message::new().message(1, &pod_config));
+        let pod = must("a pod", answer).text(1);
+
+        let security = security.clone().message(3, namespaces);
+        let config = config
+            .message(1, &Message::new().text(1, "main"))
+            .text(11, "main.log")
+            .message(15, &Message::new().message(2, &security));
+        let request = Message::new().text(1, &pod).message(2, &config).message(3, &pod_config);
+        let id = must("a container", self.cri("RuntimeService/CreateContainer", &request)).text(1);
+        let request = Message::new().text(1, &id);
+        must("a start", self.cri("RuntimeService/StartContainer", &request));
+        Container { id, log: format!("{logs}/main.log") }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let log = self.run(&["journalctl", "--no-pager", "-n", "40", "-u", "containerd"]);
+            println!("containerd's journal at the end:\n{}{}", log.out, log.err);
+        }
+        drop(self.guarded.take());
+        let _ = self.guard.wait();
+    }
+}
+
+impl Access {
+    /// Runs a program in the machine to its end.
+    #[track_caller]
+    pub fn run(&self, program: &[&str]) -> Done {
+        self.run_with(program, b"")
+    }
+
+    /// Runs a program in the machine to its end, with this on its standard input.
+    #[track_caller]
+    pub fn run_with(&self, program: &[&str], input: &[u8]) -> Done {
+        let mut command = self.script(&["exec", self.node]);
+        command.args(program).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = must("scripts/node exec", command.spawn());
+        let _ = child.stdin.take().unwrap().write_all(input); // it need not read all of it
+        Done::new(must("scripts/node exec", child.wait_with_output()))
+    }
+
+    /// Puts a file into the machine.
+    #[track_caller]
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let put = "mkdir -p \"$(dirname \"$1\")\" && cat >\"$1\"";
+        self.run_with(&["sh", "-c", put, "sh", path], content.as_ref()).expect(0);
+    }
+
+    /// A file of the machine, if it is there.
+    #[track_caller]
+    pub fn read(&self, path: &str) -> Option<String> {
+        let done = self.run(&["cat", path]);
+        (done.code == 0).then_some(done.out)
+    }
+
+    /// Has containerd pull an image, as the kubelet does. The error is containerd's message.
+    #[track_caller]
+    pub fn pull(&self, image: &str) -> Result<(), String> {
+        let request = Message::new().message(1, &Message::new().text(1, image));
+        self.cri("ImageService/PullImage", &request).map(drop)
+    }
+
+    /// Calls containerd. The error is its message.
+    #[track_caller]
+    pub fn cri(&self, method: &str, request: &Message) -> Result<Answer, String> {
+        cri::call(self.script(&["cri", self.node, method]), request)
+    }
+
+    /// Waits until containerd answers the kubelet.
+    #[track_caller]
+    pub fn wait_runtime(&self) {
+        wait_for("containerd", LIMIT, || self.cri("RuntimeService/Version", &Message::new()).ok());
+    }
+
+    /// The id of systemd's present run of a unit; another after each restart.
+    #[track_caller]
+    pub fn invocation(&self, unit: &str) -> String {
+        self.run(&["systemctl", "show", "--property", "InvocationID", "--value", unit]).expect(0).out.trim().to_owned()
+    }
+
+    /// A container's process in the machine, its pid and start time: whether it is still the same one. None if it has ended.
+    #[track_caller]
+    pub fn process(&self, container: &Container) -> Option<(u32, String)> {
+        let request = Message::new().text(1, &container.id).number(2, 1);
+        let answer = must("a container's status", self.cri("RuntimeService/ContainerStatus", &request));
+        let running = 1;
+        if answer.message(1).number(3) != running {
+            return None;
+        }
+        let entries = answer.all(2).into_iter().map(Answer::of);
+        let info = entries.into_iter().find(|entry| entry.text(1) == "info").unwrap().text(2);
+        let info: serde_json::Value = must("a container's info", serde_json::from_str(&info));
+        let pid = u32::try_from(info["pid"].as_u64().unwrap()).unwrap();
+        let stat = self.read(&format!("/proc/{pid}/stat"))?;
+        let start = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.to_owned();
+        Some((pid, start))
+    }
+
+    fn boot_id(&self) -> Option<String> {
+        self.read("/proc/sys/kernel/random/boot_id").filter(|id| !id.is_empty())
+    }
+
+    /// A log in CRI's format, as the program wrote it.
+    fn log(&self, path: &str) -> String {
+        let text = self.read(path).unwrap_or_default();
+        let lines = text.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap_or(line));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// `scripts/node` with these words, for this machine; nothing that it does takes minutes.
+    fn script(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", "300", SCRIPT]).args(words).env("RIG_NAME", &self.rig).stdin(Stdio::null());
+        command
+    }
+}
+
+/// A container that was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    id: String,
+    log: String,
+}
+
+/// An agent in a container of the machine. It ends with the machine.
+pub struct Agent {
+    access: Access,
+    /// Its container.
+    pub container: Container,
+    served: Served,
+}
+
+impl Deref for Agent {
+    type Target = Served;
+
+    fn deref(&self) -> &Served {
+        &self.served
+    }
+}
+
+impl Agent {
+    /// Runs our program in the agent's container, as `kubectl exec` does.
+    #[track_caller]
+    pub fn nodetrust(&self, args: &[&str]) -> Done {
+        let request = Message::new().text(1, &self.container.id).text(2, "/bin/nodetrust").texts(2, args).number(3, 60);
+        let answer = must("a run in the container", self.access.cri("RuntimeService/ExecSync", &request));
+        Done { code: i32::try_from(answer.number(3)).unwrap(), out: answer.text(1), err: answer.text(2) }
+    }
+
+    /// Ends it as the kubelet does, with SIGTERM, and returns its exit code.
+    #[track_caller]
+    pub fn stop(&self) -> u64 {
+        let request = Message::new().text(1, &self.container.id);
+        must("a stop", self.access.cri("RuntimeService/StopContainer", &request.clone().number(2, 30)));
+        let answer = self.access.cri("RuntimeService/ContainerStatus", &request);
+        must("a container's status", answer).message(1).number(7)
+    }
+
+    /// Kills it with SIGKILL.
+    #[track_caller]
+    pub fn kill(&self) {
+        if let Some((pid, _)) = self.access.process(&self.container) {
+            self.access.run(&["kill", "-KILL", &pid.to_string()]);
+        }
+        wait_for("the agent's end", LIMIT, || self.access.process(&self.container).is_none().then_some(()));
+    }
+}
+
+/// A connection to the agent from the network beside the machine, which only this thread enters.
+fn connect(rig: &str) -> io::Result<TcpStream> {
+    let namespace = format!("/run/netns/{rig}-hub");
+    let connect = move || {
+        setns(File::open(namespace)?, CloneFlags::CLONE_NEWNET)?;
+        let address = SocketAddr::new(ADDRESS.parse().unwrap(), PORT);
+        TcpStream::connect_timeout(&address, Duration::from_secs(5))
+    };
+    thread::spawn(connect).join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+}
+
+/// A name that is this test's and this machine's of it, and the same at its next run.
+fn rig_name() -> String {
+    thread_local! { static BOOTED: AtomicU32 = const { AtomicU32::new(0) } }
+    let nth = BOOTED.with(|booted| booted.fetch_add(1, Ordering::Relaxed));
+    let test = thread::current().name().unwrap_or_default().to_owned();
+    let digest = nodetrust_core::fingerprint::content_digest(format!("{SCRIPT} {test} {nth}").as_bytes());
+    format!("t{}", &nodetrust_core::fingerprint::hex(&digest)[..10])
+}
+
+/// What Kubernetes hides from containers, and what it shows them read-only.
+const MASKED: [&str; 8] = [
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/sys/firmware",
+];
+const READ_ONLY: [&str; 6] = ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
