@@ -138,6 +138,12 @@ fn a_restart_tells_how_it_went_wrong() {
     assert_eq!(systemd::try_restart(&root, "probe-alias.service", LIMIT).unwrap(), JobResult::Done);
     assert_ne!(state().invocation, before.invocation);
 
+    // the unit allows three starts an hour
+    for _ in 0..9 {
+        assert_eq!(systemd::try_restart(&root, "probe.service", LIMIT).unwrap(), JobResult::Done);
+    }
+    assert_eq!((state().active_state.as_str(), state().restarts), ("active", 0));
+
     machine.write("/run/broken", "");
     assert_eq!(systemd::try_restart(&root, "probe.service", LIMIT).unwrap(), JobResult::Failed("failed".into()));
     let failed = state();
@@ -324,7 +330,7 @@ fn a_simulated_docker_engine_is_asked_for_live_restore() {
     let (dir, root) = root_with(&["run"]);
     for (answer, live_restore) in [
         (
-            "HTTP/1.1 200 OK\r\nContent-Length: 54\r\n\r\n{\"ServerVersion\":\"27.5.1\",\"LiveRestoreEnabled\":true,\"X\":1}",
+            "HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{\"ServerVersion\":\"27.5.1\",\"LiveRestoreEnabled\":true}",
             None,
         ),
         (
