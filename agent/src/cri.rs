@@ -213,3 +213,7 @@ fn condition(conditions: &[m::RuntimeCondition], kind: &str) -> Result<(), Strin
         None => Err("the runtime does not say".to_owned()),
     }
 }
+
+#[cfg(test)]
+#[path = "cri_tests.rs"]
+mod tests;

@@ -39,3 +39,6 @@ mod tools;
 
 // booted nodes with systemd and containerd: what a private CA does to pulls there
 mod nodes;
+
+// services of a booted node: systemd over its bus, the container runtime over CRI
+mod services;

@@ -129,13 +129,12 @@ fn frame(message: &impl Message) -> Bytes {
 /// The bytes of an answer's message, if its status is OK.
 async fn read(answer: Response<Incoming>) -> Result<Bytes, GrpcError> {
     let (head, mut body) = answer.into_parts();
-    // a server that has nothing to say but its status says it in the headers
-    if let Some(status) = status(&head.headers) {
-        status?;
-    } else if !head.status.is_success() {
+    if !head.status.is_success() {
         return Err(GrpcError::Malformed(format!("HTTP status {}", head.status)));
     }
-    let (mut bytes, mut end) = (Vec::new(), status(&head.headers));
+    // a server that has nothing to say but its status says it here
+    let mut end = status(&head.headers);
+    let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         match frame?.into_data() {
             Ok(data) if bytes.len() + data.len() > MAX_ANSWER => {

@@ -18,7 +18,7 @@ const PROGRAMS: [&str; 2] = ["/sbin/rc-service", "/usr/sbin/rc-service"];
 pub enum Status {
     /// It runs, as far as OpenRC knows.
     Started,
-    /// It does not.
+    /// It does not, or not yet, or not any more.
     Stopped,
     /// It was started and is gone.
     Crashed,
@@ -38,6 +38,9 @@ pub enum OpenRcError {
     /// The host's files cannot be seen.
     #[error("failed to look at {BOOTED} of the host")]
     Look(#[source] io::Error),
+    /// The tool said something unexpected.
+    #[error("rc-service failed: {0}")]
+    Answer(String),
     /// The tool did not run.
     #[error(transparent)]
     Exec(#[from] ExecError),
@@ -51,7 +54,7 @@ impl OpenRcError {
                 "where the host does run OpenRC, mount the host's / with its /run; elsewhere restart the runtime by hand"
             }
             Self::NoProgram => "restart the runtime by hand",
-            Self::Exec(_) => "run rc-service on the host by hand and look at what it says",
+            Self::Answer(_) | Self::Exec(_) => "run rc-service on the host by hand and look at what it says",
         }
     }
 }
@@ -69,15 +72,20 @@ pub fn is_booted(root: &HostRoot) -> Result<bool, OpenRcError> {
 /// # Errors
 /// If OpenRC cannot be asked.
 pub fn status(exec: &HostExec<'_>, service: &str) -> Result<Status, OpenRcError> {
-    // the tool's own codes for `status`; 1 is also "does not exist", which `--exists` tells apart
-    if rc_service(exec, &["--exists", service])?.code != Some(0) {
-        return Ok(Status::Absent);
+    let exists = rc_service(exec, &["--exists", service])?;
+    match exists.code {
+        Some(0) => {}
+        Some(1) => return Ok(Status::Absent),
+        _ => return Err(OpenRcError::Answer(exists.output.trim().to_owned())),
     }
-    Ok(match rc_service(exec, &[service, "status"])?.code {
-        Some(0) => Status::Started,
-        Some(32) => Status::Crashed,
-        _ => Status::Stopped,
-    })
+    // the codes of OpenRC's own `status`
+    let status = rc_service(exec, &[service, "status"])?;
+    match status.code {
+        Some(0) => Ok(Status::Started),
+        Some(32) => Ok(Status::Crashed),
+        Some(3 | 4 | 8 | 16) => Ok(Status::Stopped),
+        _ => Err(OpenRcError::Answer(status.output.trim().to_owned())),
+    }
 }
 
 /// Restarts a service if it runs.

@@ -83,7 +83,7 @@ pub enum ServiceError {
     #[error("the host does not run systemd: it has no {BOOTED}")]
     NoSystemd,
     /// No way to it.
-    #[error("the host's D-Bus system bus has no socket {BUS}")]
+    #[error("the host's D-Bus system bus does not run: nobody listens at {BUS}")]
     NoBus,
     /// The bus, systemd or the kernel does not let us.
     #[error("{what} was refused to uid {uid}: {text}")]
@@ -191,7 +191,9 @@ where
     }
     let conversation = async {
         let stream = match connect(root, Path::new(BUS)).await {
-            Err(error) if is_missing(&error) => return Err(ServiceError::NoBus),
+            Err(error) if is_missing(&error) || error.kind() == io::ErrorKind::ConnectionRefused => {
+                return Err(ServiceError::NoBus);
+            }
             stream => stream.and_then(tokio::net::UnixStream::into_std).map_err(broken)?,
         };
         let bus = connection::Builder::unix_stream(stream)
@@ -228,10 +230,10 @@ async fn unit(bus: &Connection, name: &str) -> zbus::Result<Option<Unit>> {
         active_state: text(&properties, "ActiveState"),
         sub_state: text(&properties, "SubState"),
         result: text(&properties, "Result"),
-        main_pid: Some(number(&properties, "MainPID") as u32).filter(|pid| *pid != 0),
+        main_pid: u32::try_from(number(&properties, "MainPID")).ok().filter(|pid| *pid != 0),
         started: Some(microseconds(&properties, "ExecMainStartTimestampMonotonic")).filter(|time| !time.is_zero()),
         invocation: invocation(&properties),
-        restarts: number(&properties, "NRestarts") as u32,
+        restarts: u32::try_from(number(&properties, "NRestarts")).unwrap_or(u32::MAX),
         kill_mode: text(&properties, "KillMode"),
         restart_delay: microseconds(&properties, "RestartUSec"),
         command: command(&properties).unwrap_or_default(),

@@ -313,6 +313,21 @@ impl Access {
         Done::new(must("scripts/node exec", child.wait_with_output()))
     }
 
+    /// The machine's `/` in our own view: that of its first process.
+    #[track_caller]
+    pub fn root(&self) -> PathBuf {
+        let group = format!("/{}-{}", self.rig, self.node);
+        let is_first = |process: &Path| {
+            let read = |name: &str| fs::read_to_string(process.join(name)).unwrap_or_default();
+            // the one process with two pids of which the second is 1
+            let status = read("status");
+            let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+            matches!(pids.split_whitespace().collect::<Vec<_>>()[..], [_, "1"]) && read("cgroup").contains(&group)
+        };
+        let mut processes = must("/proc", fs::read_dir("/proc")).filter_map(|entry| Some(entry.ok()?.path()));
+        processes.find(|process| is_first(process)).expect("the machine does not run").join("root")
+    }
+
     /// Puts a file into the machine.
     #[track_caller]
     pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
