@@ -113,6 +113,7 @@ http: {{address: \"[::1]:80\", tls: {{certFile: /c, keyFile: /k}}}}
             address: std::net::SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 80)),
             tls: Some(("/c".into(), "/k".into())),
         },
+        probes: Vec::new(),
         without_effect: Vec::new(),
     };
     assert_eq!(settings, expected);
@@ -263,7 +264,7 @@ fn fields_for_later_versions_are_checked_for_form_and_called_out() {
         ("fleet: {haltOnFailure: false}", &["fleet"]),
         ("fleet: {whenApiUnavailable: proceed, apiTimeout: 30s}", &["fleet"]),
         ("fleet: {window: {days: [Sat], start: \"22:00\", end: \"04:00\", timeZone: UTC}}", &["fleet"]),
-        ("probes: [{target: \"registry.corp:443\", interval: 5m}]", &["probes"]),
+        ("probes: [{target: \"registry.corp:443\", interval: 5m}]", &[]),
         ("kubernetes: {enabled: true}", &["kubernetes"]),
         ("kubernetes: {enabled: auto}", &[]),
         ("kubernetes: {startupTaint: x}", &["kubernetes"]),
