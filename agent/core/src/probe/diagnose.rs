@@ -180,6 +180,17 @@ impl Chain<'_> {
                 || (!cert.is_root() && self.signed(cert, &known.anchor) == Signed::Yes)
         });
         if let Some(namesake) = namesakes.first().filter(|namesake| namesake.fingerprint != cert.fingerprint) {
+            if names_key_of(cert, namesake) {
+                return Finding::new(
+                    Reason::BadSignature,
+                    format!(
+                        "{} names the key of {} in the store as its signer, and the signature does not match",
+                        named(cert),
+                        named(namesake)
+                    ),
+                    "have the certificate issued or installed anew: it is damaged or forged",
+                );
+            }
             let store = format!("the store has {} under that name, with another key", named(namesake));
             let below = if cert.is_root() {
                 format!("the chain ends in the root {}", named(cert))
@@ -201,7 +212,9 @@ impl Chain<'_> {
             let text = format!("its CA {} is not in the store: {}", named(&signer.anchor), signer.fate);
             return Finding::new(Reason::NotInstalled, text, signer.next.clone());
         }
-        let impostor = self.presented.iter().find(|(at, other)| *at != index && other.subject.raw == cert.issuer.raw);
+        let impostor = self.presented.iter().find(|(at, other)| {
+            *at != index && other.subject.raw == cert.issuer.raw && self.signed(cert, other) == Signed::No
+        });
         if let Some((at, other)) = impostor {
             let text = format!(
                 "certificate {at} of the chain, {}, has the name of the issuer of {}, and has not signed it",
@@ -351,6 +364,27 @@ fn weak_signature(cert: &Anchor, issuer: &Anchor) -> Option<Finding> {
         (None, false) => return None,
     };
     Some(Finding::new(Reason::Weak, text, "have it issued anew with SHA-256 and a key of 2048 bits or more"))
+}
+
+/// Whether a certificate says by its key identifiers (RFC 5280, 4.2.1.1) that this one's key has signed it.
+fn names_key_of(cert: &Anchor, issuer: &Anchor) -> bool {
+    let ids = |anchor: &Anchor| {
+        let (mut own, mut signer) = (None, None);
+        if let Ok((_, parsed)) = X509Certificate::from_der(anchor.der()) {
+            for extension in parsed.extensions() {
+                match extension.parsed_extension() {
+                    ParsedExtension::SubjectKeyIdentifier(id) => own = Some(id.0.to_vec()),
+                    ParsedExtension::AuthorityKeyIdentifier(id) => {
+                        signer = id.key_identifier.as_ref().map(|id| id.0.to_vec());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        (own, signer)
+    };
+    let (own, signer) = (ids(issuer).0, ids(cert).1);
+    own.is_some() && own == signer
 }
 
 /// What a certificate says of what is above its issuer.
