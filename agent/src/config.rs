@@ -286,7 +286,7 @@ struct RawWindow {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RawProbe {
-    target: ProbeTarget,
+    target: Spanned<ProbeTarget>,
     interval: Option<LongSpan>,
     via_proxy: Option<ProbeProxy>,
 }
@@ -387,9 +387,13 @@ impl Raw {
         }
         let mut probes: Vec<Every> = Vec::with_capacity(self.probes.len());
         for (index, probe) in self.probes.into_iter().enumerate() {
-            let ProbeTarget(target) = probe.target;
+            let line = probe.target.referenced.line();
+            let ProbeTarget(target) = probe.target.value;
             if probes.iter().any(|known| known.target.text() == target.text()) {
-                return Err(format!("probes[{index}].target: `{}` is taken; targets must be unique", target.text()));
+                return Err(format!(
+                    "probes[{index}].target: `{}` is taken; targets must be unique at line {line}",
+                    target.text()
+                ));
             }
             let interval = long_span(probe.interval, PROBE_INTERVAL);
             probes.push(Every { target, interval, proxy: probe.via_proxy.map(|ProbeProxy(proxy)| proxy) });

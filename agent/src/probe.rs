@@ -160,9 +160,8 @@ async fn connect(target: &Target, proxy: Option<&Proxy>) -> Result<TcpStream, Fa
     let (host, port) = proxy.map_or((target.host(), target.port()), |proxy| (proxy.host(), proxy.port()));
     let mut stream = connect_to(host, port).await?;
     if let Some(proxy) = proxy {
-        timeout(HANDSHAKE, pass(&mut stream, proxy, target)).await.map_err(|_| {
-            Failure::Timeout(format!("the proxy {proxy} did not answer within {} s", HANDSHAKE.as_secs()))
-        })??;
+        let passed = timeout(HANDSHAKE, pass(&mut stream, proxy, target)).await;
+        passed.map_err(|_| Failure::ProxyAnswer("none came in time"))??;
     }
     Ok(stream)
 }

@@ -343,7 +343,11 @@ fn a_servers_own_certificate_in_the_bundle() {
     let key = KeyPair::generate().unwrap();
     let own = |edit: fn(&mut CertificateParams)| leaf_params(edit).self_signed(&key).unwrap().der().to_vec();
     let plain = own(|_| {});
-    World::default().refuses(&[plain.clone()], Reason::SelfSigned, &["signed itself", "add this certificate"]);
+    World::default().refuses(
+        std::slice::from_ref(&plain),
+        Reason::SelfSigned,
+        &["signed itself", "add this certificate"],
+    );
     let world = World { bundle: vec![plain.clone()], ..World::default() };
     assert!(world.trusts(&[plain]).notes[0].contains("every renewal"));
     // one that calls itself a CA, as `openssl req -x509` makes it
@@ -356,7 +360,7 @@ fn a_servers_own_certificate_in_the_bundle() {
     assert!(probe.notes[0].contains("OpenSSL only"), "{:?}", probe.notes);
     // and one that is marked as a CA where its CA is in the store
     let marked = leaf_with(&corp, |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
-    World::of(&[&corp]).trusts(&[marked.clone()]);
+    World::of(&[&corp]).trusts(std::slice::from_ref(&marked));
     World::default().refuses(&[marked], Reason::UnknownIssuer, &["Corp Root CA"]);
     // expired is expired, in the bundle or not
     let old = own(|params| params.not_after = date_time_ymd(2026, 11, 30));

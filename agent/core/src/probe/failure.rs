@@ -15,7 +15,7 @@ pub enum Failure {
     Network(String),
     /// The proxy said no: its status, and whether it was given a password.
     ProxyStatus(u16, bool),
-    /// The proxy's answer cannot be understood.
+    /// The proxy's answer does not come or cannot be understood.
     ProxyAnswer(&'static str),
     /// The server answers with something else than TLS.
     NotTls,
@@ -42,7 +42,7 @@ impl Failure {
             Self::Timeout(what) => format!("no answer in time: {what}"),
             Self::Network(why) => format!("no connection: {why}"),
             Self::ProxyStatus(status, _) => format!("the proxy refuses with status {status}"),
-            Self::ProxyAnswer(why) => format!("the proxy's answer cannot be understood: {why}"),
+            Self::ProxyAnswer(why) => format!("the proxy gives no usable answer: {why}"),
             Self::NotTls => "it answers, but not with TLS".to_owned(),
             Self::TlsVersion => "it speaks neither TLS 1.2 nor 1.3".to_owned(),
             Self::Alert(name) => format!("it ended the TLS handshake with the alert {name}"),
