@@ -4,6 +4,7 @@
 
 mod board;
 mod periodic;
+mod resolve;
 
 use std::{
     io,
@@ -27,7 +28,7 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
@@ -167,12 +168,13 @@ async fn connect(target: &Target, proxy: Option<&Proxy>) -> Result<TcpStream, Fa
 }
 
 async fn connect_to(host: &str, port: u16) -> Result<TcpStream, Failure> {
-    let addresses: Vec<SocketAddr> = match timeout(RESOLVE, lookup_host((host, port))).await {
-        Ok(Ok(addresses)) => addresses.take(MAX_ADDRESSES).collect(),
-        Ok(Err(error)) => return Err(Failure::Dns(host.to_owned(), error.to_string())),
-        Err(_) => return Err(Failure::Timeout(format!("the resolver did not answer within {} s", RESOLVE.as_secs()))),
+    let addresses = match timeout(RESOLVE, resolve::resolve(host)).await {
+        Ok(Ok(addresses)) => addresses,
+        Ok(Err(why)) => return Err(Failure::Dns(host.to_owned(), why)),
+        Err(_) => return Err(Failure::Dns(host.to_owned(), format!("no answer within {} s", RESOLVE.as_secs()))),
     };
     let mut last = Failure::Dns(host.to_owned(), "it has no address".to_owned());
+    let addresses = addresses.into_iter().take(MAX_ADDRESSES).map(|address| SocketAddr::new(address, port));
     for address in addresses {
         last = match timeout(CONNECT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),

@@ -3,12 +3,13 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
 };
 
+use nix::mount::{MsFlags, mount};
 use rcgen::date_time_ymd;
 use serde_json::Value;
 
@@ -286,8 +287,12 @@ fn simulated_proxy(refusal: Option<&'static str>) -> u16 {
         };
         let _ = stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n");
         let (mut up, mut down) = (stream.try_clone().unwrap(), server.try_clone().unwrap());
-        thread::spawn(move || std::io::copy(&mut up, &mut server));
+        thread::spawn(move || {
+            let _ = std::io::copy(&mut up, &mut server);
+            let _ = server.shutdown(std::net::Shutdown::Both);
+        });
         let _ = std::io::copy(&mut down, stream);
+        let _ = stream.shutdown(std::net::Shutdown::Both);
     })
 }
 
@@ -341,6 +346,50 @@ fn through_a_simulated_proxy() {
     assert!(answer.to_string().contains("16 KiB"), "{answer:#}");
     let (_, answer) = via(&format!("http://127.0.0.1:{free}"), &server.target());
     assert_eq!(answer["reason"], "refused");
+}
+
+/// A name server that knows one name; simulated, for there is no other on a machine without a network.
+fn simulated_name_server(address: &str, known: &'static str) {
+    let socket = UdpSocket::bind((address, 53)).unwrap();
+    thread::spawn(move || {
+        let mut message = [0; 1500];
+        while let Ok((length, client)) = socket.recv_from(&mut message) {
+            let asked = &message[12..length];
+            let name: Vec<u8> =
+                known.split('.').flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).collect();
+            let is_known = asked.starts_with(&[&name[..], &[0]].concat());
+            let wants_four = asked[asked.len() - 3] == 1;
+            let (code, count) = (if is_known { 0x80 } else { 0x83 }, u8::from(is_known && wants_four));
+            let mut reply = [&message[..2], &[0x81, code, 0, 1, 0, count, 0, 0, 0, 0], asked].concat();
+            if count == 1 {
+                reply.extend_from_slice(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x7f\0\0\x01");
+            }
+            let _ = socket.send_to(&reply, client);
+        }
+    });
+}
+
+#[test]
+fn names_are_resolved_by_hosts_and_a_simulated_name_server() {
+    let corp = Ca::new("Corp Root CA");
+    let node = node(&[&corp]);
+    let put = |path: &str, text: &str| {
+        let file = node.beside(&path.replace('/', "_"));
+        fs::write(&file, text).unwrap();
+        let none: Option<&str> = None;
+        mount(Some(&file), path, none, MsFlags::MS_BIND, none).unwrap(); // seen by this test only
+    };
+    put("/etc/hosts", "127.0.0.1 localhost\n::1 six.test\n");
+    put("/etc/resolv.conf", "nameserver 127.77.0.1\nsearch nowhere.test corp.test\noptions ndots:2\n");
+    // whatever the C library would load for this
+    put("/etc/nsswitch.conf", "hosts: compat mymachines files\n");
+    simulated_name_server("127.77.0.1", "registry.corp.test");
+    let server = Server::new(&node, corp.leaf("registry"), &[], &[]);
+    let answer = ask(&node, 0, &[&format!("registry:{}", server.port)]);
+    assert_eq!(answer["verdict"], "trusted", "{answer:#}");
+    let absent = format!("absent.test:{}", server.port);
+    refused(&node, &absent, "not-reached", "dns", &["127.77.0.1 knows no absent.test"]);
+    refused(&node, &format!("six.test:{}", server.port), "not-reached", "refused", &["[::1]"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //! - A server's certificate that is marked as a CA is accepted, as by Go and OpenSSL.
 
 mod diagnose;
+pub mod dns;
 mod failure;
 mod target;
 

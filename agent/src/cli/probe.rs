@@ -51,7 +51,6 @@ pub(super) fn main(context: &Context, targets: &[String], proxy: Option<&str>) -
             answer(target, &presented, &root, settings.as_ref())
         })
         .collect();
-    runtime.shutdown_background(); // the resolver may still wait
     let probes = Probes { trusted: probes.iter().all(Probe::is_trusted), probes };
     context.print(&probes, |style| {
         let texts: Vec<String> = probes.probes.iter().map(|probe| screen(probe, style)).collect();

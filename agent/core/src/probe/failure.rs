@@ -54,7 +54,7 @@ impl Failure {
 
     pub(super) fn finding(&self, target: &Target) -> Finding {
         let (reason, next) = match self {
-            Self::Dns(..) => (Reason::Dns, "check the name, and the node's /etc/resolv.conf: this command asks the resolver of the place where it runs".to_owned()),
+            Self::Dns(..) => (Reason::Dns, "check the name, and /etc/hosts and /etc/resolv.conf of the place where this runs".to_owned()),
             Self::Refused(_) => (Reason::Refused, "check the port, that the server runs, and whether a proxy is needed (--via-proxy)".to_owned()),
             Self::Timeout(_) => (Reason::Timeout, "check route and firewall from this node, and whether a proxy is needed (--via-proxy)".to_owned()),
             Self::Network(_) => (Reason::Unreachable, "check route and firewall from this node".to_owned()),
