@@ -20,13 +20,18 @@ use nodetrust_core::{
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use crate::probe::{Every, MAX_PROBES};
+
 use forms::{
-    AbsolutePath, Address, EmptySourceWord, FamilyWord, LongSpan, NotCaWord, OnChange, OnRejectionWord, RemovalGate,
-    RuntimeKind, Share, SourceName, Span, Switch, UnitName, VerdictWord, WhenUnavailable,
+    AbsolutePath, Address, EmptySourceWord, FamilyWord, LongSpan, NotCaWord, OnChange, OnRejectionWord, ProbeProxy,
+    ProbeTarget, RemovalGate, RuntimeKind, Share, SourceName, Span, Switch, UnitName, VerdictWord, WhenUnavailable,
 };
 
 /// Where the configuration is looked for.
 pub const DEFAULT_PATH: &str = "/etc/nodetrust/config.yaml";
+
+/// How often a target is probed unless it is said.
+const PROBE_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Largest configuration file, in bytes.
 const LIMIT: u64 = 4 << 20;
@@ -50,6 +55,8 @@ pub struct Settings {
     pub settle: Duration,
     /// Where HTTP is served.
     pub http: Http,
+    /// Servers to ask again and again.
+    pub probes: Vec<Every>,
     /// Fields that are set and have no effect in this version.
     pub without_effect: Vec<&'static str>,
 }
@@ -104,6 +111,7 @@ impl Default for Settings {
             resync: Duration::from_secs(300),
             settle: Duration::from_secs(2),
             http: Http { address: std::net::SocketAddr::from(([0, 0, 0, 0], 9643)), tls: None },
+            probes: Vec::new(),
             without_effect: Vec::new(),
         }
     }
@@ -289,10 +297,10 @@ impl RawWindow {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[expect(dead_code, reason = "checked for form; followed when probes are")]
 struct RawProbe {
-    target: String,
-    interval: Option<Span>,
+    target: Spanned<ProbeTarget>,
+    interval: Option<LongSpan>,
+    via_proxy: Option<ProbeProxy>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -386,6 +394,22 @@ impl Raw {
                 }
             },
         };
+        if self.probes.len() > MAX_PROBES {
+            return Err(format!("probes: want at most {MAX_PROBES}, not {}", self.probes.len()));
+        }
+        let mut probes: Vec<Every> = Vec::with_capacity(self.probes.len());
+        for (index, probe) in self.probes.into_iter().enumerate() {
+            let line = probe.target.referenced.line();
+            let ProbeTarget(target) = probe.target.value;
+            if probes.iter().any(|known| known.target.text() == target.text()) {
+                return Err(format!(
+                    "probes[{index}].target: `{}` is taken; targets must be unique at line {line}",
+                    target.text()
+                ));
+            }
+            let interval = long_span(probe.interval, PROBE_INTERVAL);
+            probes.push(Every { target, interval, proxy: probe.via_proxy.map(|ProbeProxy(proxy)| proxy) });
+        }
         Ok(Settings {
             sources,
             policy,
@@ -395,6 +419,7 @@ impl Raw {
             resync,
             settle,
             http: Http { address: self.http.address.map_or(usual.http.address, |Address(address)| address), tls },
+            probes,
             without_effect,
         })
     }
@@ -413,7 +438,6 @@ impl Raw {
             matches!(kubernetes.enabled, Some(Switch(Some(true)))) || !kubernetes.startup_taint.is_empty();
         [
             (fleet_set, "fleet"),
-            (!self.probes.is_empty(), "probes"),
             (kubernetes_set, "kubernetes"),
             (!self.export.bundle.is_empty(), "export.bundle"),
             (self.rotation.removal_gate == Some(RemovalGate::Fleet), "rotation.removalGate"),

@@ -1,7 +1,10 @@
 //! Every field with its default, and an error that helps for every value out of form.
 
 use super::*;
-use nodetrust_core::policy::Verdict;
+use nodetrust_core::{
+    policy::Verdict,
+    probe::{Proxy, Target},
+};
 
 #[track_caller]
 fn parse(text: &str) -> Settings {
@@ -83,6 +86,9 @@ store: {{family: redhat, extractTimeout: 2m}}
 resync: 10m
 settle: 300ms
 runtime: {{kind: k3s, unit: edge-k3s.service, onChange: restart, alsoRestart: [kubelet.service]}}
+probes:
+- {{target: \"registry.corp:443\", interval: 1m, viaProxy: \"http://me:secret@proxy.corp:3128\"}}
+- {{target: \"https://[::1]/\"}}
 http: {{address: \"[::1]:80\", tls: {{certFile: /c, keyFile: /k}}}}
 ",
         two.to_string()
@@ -120,9 +126,18 @@ http: {{address: \"[::1]:80\", tls: {{certFile: /c, keyFile: /k}}}}
             address: std::net::SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 80)),
             tls: Some(("/c".into(), "/k".into())),
         },
+        probes: vec![
+            Every {
+                target: Target::parse("registry.corp:443").unwrap(),
+                interval: Duration::from_secs(60),
+                proxy: Some(Proxy::parse("http://me:secret@proxy.corp:3128").unwrap()),
+            },
+            Every { target: Target::parse("https://[::1]/").unwrap(), interval: Duration::from_secs(300), proxy: None },
+        ],
         without_effect: Vec::new(),
     };
     assert_eq!(settings, expected);
+    assert!(!format!("{settings:?}").contains("secret"));
     assert_eq!(parse("policy: {notCa: accept}").policy.not_ca, NotCa::Accept);
     assert_eq!(parse("rotation: {removalGrace: 0s}").policy.removal_grace, 0);
     for family in ["debian", "redhat", "suse", "arch", "alpine", "flatcar", "photon", "directory"] {
@@ -171,6 +186,10 @@ fn an_error_names_line_field_and_form() {
         ("\nkubernetes: {on: true}", "on", "enabled"),
         ("\nexport: {file: x}", "file", "bundle"),
         // values
+        ("probes:\n- {target: registry}", "probes[0].target", "host:port"),
+        ("probes:\n- {target: \"a:1\", interval: 500ms}", "probes[0].interval", "at least 1s"),
+        ("probes:\n- {target: \"a:1\", viaProxy: \"socks://p:1\"}", "probes[0].viaProxy", "http://host:port"),
+        ("probes:\n- {target: \"a:1\"}\n- {target: \"a:1\"}", "probes[1].target", "unique"),
         ("sources:\n- {name: Org, path: /a}", "sources[0].name", "1 to 63 of a-z, 0-9 and -"),
         ("sources:\n- {name: \"\", path: /a}", "sources[0].name", "1 to 63 of a-z, 0-9 and -"),
         ("sources:\n- {path: /a}", "sources[0]", "name"),
@@ -269,7 +288,7 @@ fn fields_for_later_versions_are_checked_for_form_and_called_out() {
         ("fleet: {haltOnFailure: false}", &["fleet"]),
         ("fleet: {whenApiUnavailable: proceed, apiTimeout: 30s}", &["fleet"]),
         ("fleet: {window: {days: [Sat], start: \"22:00\", end: \"04:00\", timeZone: UTC}}", &["fleet"]),
-        ("probes: [{target: \"registry.corp:443\", interval: 5m}]", &["probes"]),
+        ("probes: [{target: \"registry.corp:443\", interval: 5m}]", &[]),
         ("kubernetes: {enabled: true}", &["kubernetes"]),
         ("kubernetes: {enabled: auto}", &[]),
         ("kubernetes: {startupTaint: x}", &["kubernetes"]),

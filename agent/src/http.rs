@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{cli::table, config::Http, metrics::Metrics};
+use crate::{cli::table, config::Http, metrics::Metrics, probe::ProbeResult};
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 256;
@@ -143,12 +143,12 @@ fn answer(request: &Request<Incoming>, report: &Latest, metrics: &Metrics) -> Re
             Some(report) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{}\n", report.headline)),
             None => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "no cycle has ended yet\n".into()),
         },
-        "/status" => match report.as_deref().map(serde_json::to_string_pretty) {
+        "/status" => match report.as_deref().map(|report| status(report, metrics)) {
             Some(Ok(json)) => response(StatusCode::OK, "application/json", json + "\n"),
             Some(Err(error)) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
             None => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "no cycle has ended yet\n".into()),
         },
-        "/" => response(StatusCode::OK, "text/html; charset=utf-8", page(report.as_deref())),
+        "/" => response(StatusCode::OK, "text/html; charset=utf-8", page(report.as_deref(), metrics)),
         _ => response(StatusCode::NOT_FOUND, TEXT, "there are /, /status, /metrics, /livez and /readyz\n".into()),
     }
 }
@@ -160,14 +160,36 @@ fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Fu
     response
 }
 
+/// The report, and beside it the answers of the configured probes.
+fn status(report: &Report, metrics: &Metrics) -> serde_json::Result<String> {
+    #[derive(serde::Serialize)]
+    struct Status<'a> {
+        #[serde(flatten)]
+        report: &'a Report,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        probes: Vec<ProbeResult>,
+    }
+    serde_json::to_string_pretty(&Status { report, probes: metrics.probes().all() })
+}
+
 /// The status screen as a page.
-fn page(report: Option<&Report>) -> String {
+fn page(report: Option<&Report>, metrics: &Metrics) -> String {
     let mut out = String::from(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><title>nodetrust</title>\
          <style>body{font:14px/1.5 monospace;margin:2em;color-scheme:light dark}pre{white-space:pre-wrap}</style>",
     );
-    let text = report
+    let mut text = report
         .map_or_else(|| "no cycle has ended yet\n".to_owned(), |report| table::status(report, table::Style::plain()));
+    let probes = metrics.probes().all();
+    if !probes.is_empty() {
+        let row = |result: &ProbeResult| {
+            vec![result.probe.target.clone(), result.probe.verdict.as_str().to_owned(), result.probe.text.clone()]
+        };
+        let head = ["PROBE", "VERDICT", "DETAIL"].map(str::to_owned).to_vec();
+        let rows: Vec<_> = [head].into_iter().chain(probes.iter().map(row)).collect();
+        text.push('\n');
+        text.push_str(&table::columns(&rows, table::Style::plain()));
+    }
     let links = "<p><a href=/status>/status</a> <a href=/metrics>/metrics</a> <a href=/readyz>/readyz</a></p>";
     let _ = writeln!(out, "<pre>{}</pre>{links}</html>", escape(&text)); // a String takes everything
     out
@@ -191,8 +213,7 @@ impl Tls {
         // the error of the key's parser is dropped: it could quote the key
         let key = PrivateKeyDer::from_pem_slice(&key)
             .map_err(|_| anyhow::anyhow!("`{}` (http.tls.keyFile) holds no private key in PEM", files.1.display()))?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
+        let config = rustls::ServerConfig::builder_with_provider(crate::tls::provider())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(chain, key)

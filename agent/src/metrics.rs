@@ -23,7 +23,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::reconcile::{CycleResult, Outcome, Trigger};
+use crate::{
+    probe::Board,
+    reconcile::{CycleResult, Outcome, Trigger},
+};
 
 /// What becomes of a restart.
 const RESTART_OUTCOMES: [&str; 2] = ["done", "failed"];
@@ -41,6 +44,7 @@ pub struct Metrics {
     durations: Histogram,
     extracts: Histogram,
     last: Arc<Last>,
+    probes: Arc<Board>,
 }
 
 /// The last report and the times that a report does not have.
@@ -94,7 +98,14 @@ impl Metrics {
         registry.register("extract_duration_seconds", "Time that the store's tool ran in a cycle", extracts.clone());
         let last = Arc::new(Last::default());
         registry.register_collector(Box::new(ReportCollector(last.clone())));
-        Self { registry, reconciles, drift, errors, restarts, durations, extracts, last }
+        let probes = Arc::new(Board::default());
+        registry.register_collector(Box::new(ProbeCollector(probes.clone())));
+        Self { registry, reconciles, drift, errors, restarts, durations, extracts, last, probes }
+    }
+
+    /// The answers of the configured probes.
+    pub fn probes(&self) -> &Arc<Board> {
+        &self.probes
     }
 
     /// Counts a cycle and shows its report from now on.
@@ -190,6 +201,34 @@ impl Collector for ReportCollector {
         let last = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(last) = &*last else { return Ok(()) };
         Exposition(encoder).report(&last.report, last.success)
+    }
+}
+
+#[derive(Debug)]
+struct ProbeCollector(Arc<Board>);
+
+impl Collector for ProbeCollector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let results = self.0.all();
+        let target = |result: &crate::probe::ProbeResult| vec![("target", result.probe.target.clone())];
+        let mut out = Exposition(encoder);
+        out.gauge(
+            "probe_success",
+            "1 if programs on the host trust the target",
+            results.iter().map(|result| (target(result), flag(result.probe.is_trusted()))),
+        )?;
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds of a bounded probe")]
+        let duration = |result: &crate::probe::ProbeResult| result.milliseconds as f64 / 1000.0;
+        out.gauge(
+            "probe_duration_seconds",
+            "How long the last probe took",
+            results.iter().map(|result| (target(result), duration(result))),
+        )?;
+        out.gauge(
+            "probe_not_after_timestamp_seconds",
+            "First end of validity in the chain that was used",
+            results.iter().filter_map(|result| Some((target(result), seconds(result.probe.not_after?.0)))),
+        )
     }
 }
 

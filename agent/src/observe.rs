@@ -246,14 +246,7 @@ pub fn certificates_below(root: &HostRoot, dir: &str, depth: usize, found: &mut 
 /// # Errors
 /// If it is there and cannot be read.
 pub fn effective(root: &HostRoot, store: &TrustStore, cache: &mut Cache) -> io::Result<Effective> {
-    let bytes = match store.tool {
-        Tool::None => directory_bytes(root, store.bundle)?,
-        _ => match root.read(store.bundle, MAX_BUNDLE_BYTES) {
-            Ok(bytes) => bytes,
-            Err(error) if crate::host::root::is_missing(&error) => return Ok(Effective::default()),
-            Err(error) => return Err(error),
-        },
-    };
+    let Some(bytes) = bundle_bytes(root, store)? else { return Ok(Effective::default()) };
     let digest = content_digest(&bytes);
     match &cache.effective {
         Some((known, effective)) if *known == digest => Ok(effective.clone()),
@@ -262,6 +255,21 @@ pub fn effective(root: &HostRoot, store: &TrustStore, cache: &mut Cache) -> io::
             cache.effective = Some((digest, effective.clone()));
             Ok(effective)
         }
+    }
+}
+
+/// What consumers read, None if it does not exist.
+///
+/// # Errors
+/// If it is there and cannot be read.
+pub fn bundle_bytes(root: &HostRoot, store: &TrustStore) -> io::Result<Option<Vec<u8>>> {
+    match store.tool {
+        Tool::None => directory_bytes(root, store.bundle).map(Some),
+        _ => match root.read(store.bundle, MAX_BUNDLE_BYTES) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if crate::host::root::is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        },
     }
 }
 

@@ -22,8 +22,10 @@ use nodetrust_core::verify::{Problem, ProblemKind};
 
 use crate::{
     config::{From, Settings},
+    host::{self, root::HostRoot},
     http,
     metrics::Metrics,
+    probe,
     reconcile::{CycleResult, Outcome, Reconciler, Trigger},
     watch::Watcher,
 };
@@ -50,7 +52,8 @@ pub fn run(settings: Settings, config: PathBuf, host_root: &Path) -> anyhow::Res
         .with_context(|| format!("failed to open the host root `{}`", host_root.display()))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the runtime")?;
-    let result = runtime.block_on(agent(Arc::new(settings), config, reconciler));
+    let probing = HostRoot::open(host_root).context("failed to open the host root for probes")?;
+    let result = runtime.block_on(agent(Arc::new(settings), config, reconciler, probing));
     runtime.shutdown_background();
     result
 }
@@ -61,11 +64,19 @@ struct Job {
     trigger: Trigger,
 }
 
-async fn agent(mut settings: Arc<Settings>, config: PathBuf, reconciler: Reconciler) -> anyhow::Result<()> {
+async fn agent(
+    mut settings: Arc<Settings>,
+    config: PathBuf,
+    reconciler: Reconciler,
+    probing: HostRoot,
+) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let (publish, report) = broadcast::channel(None);
     let server = http::bind(&settings.http).await?;
-    let server = tokio::spawn(http::serve(server, report, metrics.clone()));
+    let server = tokio::spawn(http::serve(server, report.clone(), metrics.clone()));
+    let (followed, follow) = broadcast::channel(settings.clone());
+    let node = host::node_name(&probing);
+    let probes = tokio::spawn(probe::serve(probing, node, follow, report, metrics.probes().clone()));
     let mut watcher =
         Watcher::new().context("failed to start inotify: raise fs.inotify.max_user_instances on the host")?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -84,6 +95,11 @@ async fn agent(mut settings: Arc<Settings>, config: PathBuf, reconciler: Reconci
             // also at each slow look, should an event have been missed
             if matches!(trigger, Trigger::Config | Trigger::Resync | Trigger::Retry) {
                 reload(&mut settings, &config, &mut config_error, &mut pace);
+                followed.send_if_modified(|known| {
+                    let changed = !Arc::ptr_eq(known, &settings);
+                    known.clone_from(&settings);
+                    changed
+                });
             }
             tracing::debug!(%trigger, "cycle begins");
             if jobs.send(Job { settings: settings.clone(), trigger }).is_err() {
@@ -118,6 +134,7 @@ async fn agent(mut settings: Arc<Settings>, config: PathBuf, reconciler: Reconci
     }
     tracing::info!("agent stops");
     server.abort();
+    probes.abort();
     drop(jobs);
     // a cycle that is under way is let finish: stopping between a write and its extract only makes work for the next start
     let _ = tokio::time::timeout(SHUTDOWN, async { while results.recv().await.is_some() {} }).await;

@@ -30,6 +30,8 @@ mod metrics;
 
 // every path, refusals, slow clients, HTTPS
 mod http;
+// `probe` and the agent's own probes, against real TLS servers
+mod probe;
 // what people and scripts read of `inspect`
 mod inspect;
 // the exact footprint on a host, and that nothing of it stays

@@ -19,6 +19,17 @@ type Open<'a> = (usize, &'a [u8], Vec<u8>, Option<&'static str>);
 
 /// Reads a bundle back.
 pub fn read(bytes: &[u8]) -> Effective {
+    read_each(bytes, |_| {})
+}
+
+/// The certificates that both Go and OpenSSL read, DER, in their order.
+pub fn certificates(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    read_each(bytes, |der| all.push(der.to_vec()));
+    all
+}
+
+fn read_each(bytes: &[u8], mut each: impl FnMut(&[u8])) -> Effective {
     let mut effective = Effective { present: true, ..Effective::default() };
     let mut set = BTreeSet::new();
     let mut open: Option<Open<'_>> = None;
@@ -57,6 +68,7 @@ pub fn read(bytes: &[u8]) -> Effective {
             };
             if name == b"CERTIFICATE" {
                 effective.count += 1;
+                each(&der);
                 set.insert(Fingerprint::of_der(&der)); // the other labels are nothing to Go
             }
             continue;

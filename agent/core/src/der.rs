@@ -45,6 +45,41 @@ pub(crate) fn is_distrusted_for_servers(settings: &[u8]) -> bool {
     false
 }
 
+/// The subject of a certificate, with its tag and length.
+pub(crate) fn subject(certificate: &[u8]) -> Option<&[u8]> {
+    let (_, mut tbs) = signed_part(certificate)?;
+    // signature algorithm, issuer, validity
+    for _ in 0..3 {
+        (_, _, tbs) = split(tbs)?;
+    }
+    let (_, _, rest) = split(tbs)?;
+    tbs.get(..tbs.len() - rest.len())
+}
+
+/// The content of a certificate's signature algorithm.
+pub(crate) fn signature_algorithm(certificate: &[u8]) -> Option<&[u8]> {
+    let (_, tbs) = signed_part(certificate)?;
+    split(tbs).map(|(_, algorithm, _)| algorithm)
+}
+
+/// The content of the first element within an element.
+pub(crate) fn first_in(der: &[u8]) -> Option<&[u8]> {
+    let (_, content, _) = split(der)?;
+    split(content).map(|(_, first, _)| first)
+}
+
+/// What follows the part that is signed, and that part behind version and serial number.
+fn signed_part(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (0x30, certificate, _) = split(certificate)? else { return None };
+    let (0x30, tbs, rest) = split(certificate)? else { return None };
+    let serial = match split(tbs)? {
+        (0xa0, _, rest) => rest, // the version
+        _ => tbs,
+    };
+    let (0x02, _, tbs) = split(serial)? else { return None };
+    Some((rest, tbs))
+}
+
 fn is_strict(mut der: &[u8], depth: usize) -> bool {
     while !der.is_empty() {
         let Some((tag, content, rest)) = split(der) else { return false };
@@ -62,16 +97,11 @@ fn is_strict(mut der: &[u8], depth: usize) -> bool {
 }
 
 fn has_one_algorithm(der: &[u8]) -> Option<bool> {
-    let (0x30, certificate, []) = split(der)? else { return None };
-    let (0x30, tbs, rest) = split(certificate)? else { return None };
+    let (0x30, _, []) = split(der)? else { return None };
+    let (rest, tbs) = signed_part(der)?;
     let (0x30, outer, rest) = split(rest)? else { return None };
     let (0x03, _, []) = split(rest)? else { return None };
-    let serial = match split(tbs)? {
-        (0xa0, _, rest) => rest, // the version
-        _ => tbs,
-    };
-    let (0x02, _, rest) = split(serial)? else { return None };
-    let (0x30, inner, _) = split(rest)? else { return None };
+    let (0x30, inner, _) = split(tbs)? else { return None };
     Some(inner == outer)
 }
 

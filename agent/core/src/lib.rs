@@ -18,6 +18,7 @@ pub mod os;
 pub mod pem;
 pub mod plan;
 pub mod policy;
+pub mod probe;
 pub mod report;
 pub mod runtime;
 mod signature;

@@ -3,6 +3,7 @@
 mod apply;
 mod inspect;
 mod plan;
+mod probe;
 mod run;
 mod status;
 mod stores;
@@ -77,6 +78,15 @@ enum Command {
         #[arg(value_name = "FILE", default_value = "-")]
         files: Vec<PathBuf>,
     },
+    /// Whether programs on this host would trust these servers; if not, why not and what to do
+    Probe {
+        /// host:port or https://host[:port]
+        #[arg(value_name = "TARGET", required = true, num_args = 1..=32)]
+        targets: Vec<String>,
+        /// HTTP proxy that lets through by CONNECT, such as http://user:password@proxy.corp:3128
+        #[arg(long, value_name = "URL")]
+        via_proxy: Option<String>,
+    },
     /// Which trust store was found, and every fact that decided it
     Stores,
     /// Remove all that is ours, and prove it
@@ -111,6 +121,7 @@ pub fn main() -> u8 {
         Command::Apply => apply::main(&context),
         Command::Status => status::main(&context),
         Command::Inspect { files } => inspect::main(&context, &files),
+        Command::Probe { targets, via_proxy } => probe::main(&context, &targets, via_proxy.as_deref()),
         Command::Stores => stores::main(&context),
         Command::Uninstall => uninstall::main(&context),
         Command::Version => version::main(&context),

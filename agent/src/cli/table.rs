@@ -221,6 +221,14 @@ pub(super) fn inspection(inspection: &Inspection, now: i64, style: Style) -> Str
     out
 }
 
+/// The first line of a screen: about what, the answer, and the answer in a sentence.
+pub(super) fn answer(about: &str, (verdict, colour): (&str, &str), text: &str, style: Style) -> String {
+    let start = format!("{}   {verdict}   ", visible(about));
+    let indent = start.chars().count().min(WIDTH / 2);
+    let text = wrap(text, WIDTH - indent, indent);
+    format!("{}   {}   {text}\n", visible(about), style.paint(colour, verdict))
+}
+
 /// Aligned columns; the first row is the header, the last column wraps.
 pub fn columns(rows: &[Vec<String>], style: Style) -> String {
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| visible(cell)).collect()).collect();
@@ -281,10 +289,7 @@ fn headline(report: &Report, style: Style) -> String {
         Verdict::NothingDesired => ("NOTHING TO TRUST", "1"),
         Verdict::UnsupportedStore => ("UNSUPPORTED", "1;31"),
     };
-    let start = format!("{}   {verdict}   ", report.node);
-    let indent = start.chars().count().min(WIDTH / 2);
-    let text = wrap(&report.headline, WIDTH - indent, indent);
-    format!("{}   {}   {text}\n", visible(&report.node), style.paint(colour, verdict))
+    answer(&report.node, (verdict, colour), &report.headline, style)
 }
 
 fn findings(report: &Report, style: Style) -> String {
@@ -380,7 +385,7 @@ fn runtime_text(runtime: &RuntimeView, now: Time) -> String {
     text
 }
 
-fn labelled(label: &str, text: &str, style: Style) -> String {
+pub(super) fn labelled(label: &str, text: &str, style: Style) -> String {
     let indent = 10;
     let padded = format!("{label:<9} ");
     format!("{}{}\n", style.paint("1", &padded), wrap(text, WIDTH - indent, indent))

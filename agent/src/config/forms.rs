@@ -2,7 +2,11 @@
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
-use nodetrust_core::{policy::Verdict, store::Family};
+use nodetrust_core::{
+    policy::Verdict,
+    probe::{Proxy, Target},
+    store::Family,
+};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// `[a-z0-9-]{1,63}`.
@@ -31,6 +35,14 @@ pub(super) struct Switch(pub(super) Option<bool>);
 /// A duration of a second or more.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LongSpan(pub(super) Duration);
+
+/// `host:port` or `https://host[:port]`.
+#[derive(Debug)]
+pub(super) struct ProbeTarget(pub(super) Target);
+
+/// `http://[user:password@]host:port`.
+#[derive(Debug)]
+pub(super) struct ProbeProxy(pub(super) Proxy);
 
 /// A path from the root.
 #[derive(Debug)]
@@ -100,6 +112,18 @@ impl<'de> Deserialize<'de> for Address {
                 format!("`{text}` is not an address: want an IP address and a port, such as 0.0.0.0:9643 or [::]:9643")
             })
         })
+    }
+}
+
+impl<'de> Deserialize<'de> for ProbeTarget {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| Target::parse(text).map(Self).map_err(|error| error.to_string()))
+    }
+}
+
+impl<'de> Deserialize<'de> for ProbeProxy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| Proxy::parse(text).map(Self).map_err(|error| error.to_string()))
     }
 }
 

@@ -5,7 +5,17 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 
-/// A self-signed CA with its key.
+/// The parameters of a CA.
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+/// A CA with its key.
 pub struct Ca(CertifiedIssuer<'static, KeyPair>);
 
 impl Ca {
@@ -16,14 +26,16 @@ impl Ca {
 
     /// A CA whose parameters are changed before it is signed.
     pub fn with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let mut params = authority(name);
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         Self(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
+    /// An intermediate CA that this one has issued.
+    pub fn below(&self, name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::signed_by(authority(name), key, &self.0).unwrap())
     }
 
     /// The certificate.
@@ -43,11 +55,17 @@ impl Ca {
 
     /// A server certificate for a name, and its key, in PEM.
     pub fn leaf(&self, name: &str) -> (String, String) {
+        self.leaf_with(name, |_| {})
+    }
+
+    /// A server certificate whose parameters are changed before it is signed.
+    pub fn leaf_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
     }

@@ -1,0 +1,570 @@
+//! Would a program on this host trust that server, and if not, exactly why not?
+//!
+//! In: the certificates that a server presented, the host's extracted bundle, what is remembered and wanted, the time. Out: a
+//! [`Probe`]. `webpki` decides; because it is neither Go nor OpenSSL, the rules in which those two are stricter or more lenient
+//! are added here:
+//!
+//! - An anchor must be valid now, be a CA (or an old root of version 1), and may exclude neither signing nor servers. Go checks
+//!   all of that; `webpki` believes an anchor whatever it says of itself. Likewise keyUsage on the certificates between.
+//! - A server's own certificate that lies in the bundle is accepted (Go: roots contain it; OpenSSL: if it is self-signed, or with
+//!   partial chains), which `policy.notCa` exists for.
+//! - A server's certificate that is marked as a CA is accepted, as by Go and OpenSSL.
+
+mod diagnose;
+pub mod dns;
+mod failure;
+mod target;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use rustls_pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
+use serde::Serialize;
+use webpki::EndEntityCert;
+
+use crate::{
+    anchor::{Anchor, Authority},
+    fingerprint::Fingerprint,
+    report::Time,
+    source::{Resolved, Snapshot},
+    state::{AnchorState, Ledger, Moment},
+};
+
+pub use failure::Failure;
+pub use target::{BadTarget, Proxy, Target};
+
+/// Certificates of a presented chain that are looked at.
+pub const MAX_CHAIN: usize = 10;
+/// Names of a certificate that are shown.
+const MAX_NAMES: usize = 8;
+
+/// The answer for one target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Probe {
+    /// The target, as it was asked for.
+    pub target: String,
+    /// The answer.
+    pub verdict: Verdict,
+    /// Why not; the most important reason, None if it is trusted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// The answer in a sentence.
+    pub text: String,
+    /// What the server presented, in its order.
+    pub chain: Vec<Element>,
+    /// What the chain ends in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<End>,
+    /// The earliest end of validity in the chain that was used, anchor included; of what was presented if none was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Time>,
+    /// What else is to be known.
+    pub notes: Vec<String>,
+    /// What to do, most important first.
+    pub next: Vec<String>,
+}
+
+/// Whether a target is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Its chain ends in the host's bundle, and its name fits.
+    Trusted,
+    /// It showed its certificates, and programs on this host refuse them.
+    NotTrusted,
+    /// It showed no certificates.
+    NotReached,
+}
+
+/// Why a target is not trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// Nobody here knows the CA in which the chain ends.
+    UnknownIssuer,
+    /// The store has a CA of that name, with another key.
+    OtherKey,
+    /// The CA is known to nodetrust, and not in the store.
+    NotInstalled,
+    /// The server leaves out certificates between its own and the root.
+    IncompleteChain,
+    /// The server's certificate has signed itself and is not in the store.
+    SelfSigned,
+    /// A certificate of the chain has expired.
+    Expired,
+    /// A certificate of the chain is not valid yet.
+    NotYetValid,
+    /// The server's certificate is for other names.
+    NameMismatch,
+    /// A certificate says that it is not for this use.
+    WrongUsage,
+    /// A limit that a CA set is not kept: names, length, an extension that must be understood.
+    Constraint,
+    /// A signature does not match.
+    BadSignature,
+    /// A key or signature that Go or OpenSSL refuse.
+    Weak,
+    /// An algorithm that is not supported here.
+    Unsupported,
+    /// The server's certificate cannot be decoded.
+    Malformed,
+    /// The store trusts it, the running container runtime does not yet.
+    RuntimeStale,
+    /// The host's bundle cannot be read.
+    NoBundle,
+    /// The name cannot be resolved.
+    Dns,
+    /// Nobody listens there.
+    Refused,
+    /// No answer in time.
+    Timeout,
+    /// The network does not lead there.
+    Unreachable,
+    /// The proxy does not let us through.
+    Proxy,
+    /// It answers, and not with TLS.
+    NotTls,
+    /// It speaks no TLS that is still accepted.
+    TlsVersion,
+    /// It ended the handshake.
+    Handshake,
+}
+
+/// One certificate of a chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Element {
+    /// Its place in what was presented, from 0.
+    pub index: usize,
+    /// Its common name.
+    pub common_name: String,
+    /// Its subject.
+    pub subject: String,
+    /// Its issuer's common name.
+    pub issuer_common_name: String,
+    /// Its identity.
+    pub sha256: Fingerprint,
+    /// Its key.
+    pub key: String,
+    /// Start of validity.
+    pub not_before: Time,
+    /// End of validity.
+    pub not_after: Time,
+}
+
+/// The anchor in which a chain ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct End {
+    /// Its common name.
+    pub common_name: String,
+    /// Its subject.
+    pub subject: String,
+    /// Its identity.
+    pub sha256: Fingerprint,
+    /// End of validity.
+    pub not_after: Time,
+    /// Its state if it is ours, None if it is the distribution's or somebody else's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<AnchorState>,
+    /// When its grace ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace_end: Option<Time>,
+}
+
+/// What the sources say, for finding out where a CA went that the store does not have.
+#[derive(Debug, Clone, Default)]
+pub struct Said {
+    /// What they hold.
+    pub snapshots: Vec<Snapshot>,
+    /// What was made of it.
+    pub resolved: Resolved,
+}
+
+/// What is known of the host.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The certificates of the extracted bundle, DER.
+    pub bundle: &'a [Vec<u8>],
+    /// The ledger.
+    pub ledger: &'a Ledger,
+    /// What the sources say, if anybody has looked.
+    pub said: Option<&'a Said>,
+    /// The grace time in force, in seconds.
+    pub removal_grace: u64,
+    /// Now.
+    pub now: &'a Moment,
+    /// Whether the running container runtime has an older set than the store; None if nobody has looked.
+    pub runtime_stale: Option<bool>,
+    /// The signatures that can be verified.
+    pub algorithms: &'a [&'a dyn SignatureVerificationAlgorithm],
+}
+
+/// A reason with its sentence and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Finding {
+    reason: Reason,
+    text: String,
+    next: String,
+}
+
+impl Finding {
+    fn new(reason: Reason, text: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { reason, text: text.into(), next: next.into() }
+    }
+}
+
+/// The certificates that matter: what was presented, and what in the bundle could have issued it or is part of it.
+struct Chain<'a> {
+    /// what was presented and can be decoded, with its place
+    presented: Vec<(usize, Anchor)>,
+    candidates: Vec<Arc<Anchor>>,
+    facts: Facts<'a>,
+}
+
+/// Judges the certificates that a server presented, its own first.
+pub fn judge(target: &Target, presented: &[Vec<u8>], facts: Facts<'_>) -> Probe {
+    let mut probe = Probe::new(target);
+    if presented.len() > MAX_CHAIN {
+        let note = format!("the server sent {} certificates; the first {MAX_CHAIN} were looked at", presented.len());
+        probe.notes.push(note);
+    }
+    let mut decoded = Vec::new();
+    for (index, der) in presented.iter().take(MAX_CHAIN).enumerate() {
+        match Anchor::from_der(der) {
+            Ok(anchor) => decoded.push((index, anchor)),
+            Err(error) if index == 0 => {
+                let text = format!("the server's certificate cannot be used: {}", error.detail);
+                return probe.refused([Finding::new(Reason::Malformed, text, "give the server a new certificate")]);
+            }
+            Err(error) => {
+                probe.notes.push(format!("certificate {index} of the chain cannot be used: {}", error.detail))
+            }
+        }
+    }
+    let Some((_, leaf)) = decoded.first() else {
+        let finding =
+            Finding::new(Reason::Malformed, "the server sent no certificate", "look at the server's TLS setup");
+        return probe.refused([finding]);
+    };
+    probe.chain = decoded.iter().map(|(index, anchor)| Element::new(*index, anchor)).collect();
+    probe.not_after = decoded.iter().map(|(_, anchor)| Time(anchor.not_after)).min();
+    let name = name_finding(target, leaf);
+    let candidates = candidates(&decoded, facts.bundle);
+    let chain = Chain { presented: decoded, candidates, facts };
+    match chain.verify() {
+        Ok((used, anchor)) => {
+            let end = chain.end(&anchor);
+            probe.not_after = used.iter().map(|cert| cert.not_after).chain([anchor.not_after]).min().map(Time);
+            probe.notes.extend(chain.notes(&end, &anchor));
+            let ours = end.state.is_some();
+            probe.anchor = Some(end);
+            if let Some(finding) = name {
+                return probe.refused([finding]);
+            }
+            if ours && facts.runtime_stale == Some(true) {
+                return probe.refused([Finding::new(
+                    Reason::RuntimeStale,
+                    format!(
+                        "the store trusts {}, but the container runtime was started before and does not yet",
+                        named(&anchor)
+                    ),
+                    "restart the container runtime; `nodetrust status` says when that is due",
+                )]);
+            }
+            probe.text = probe.anchor.as_ref().map(End::sentence).unwrap_or_default();
+            probe
+        }
+        Err(mut findings) => {
+            findings.extend(name);
+            probe.refused(findings)
+        }
+    }
+}
+
+impl Probe {
+    /// A trusted target about which nothing is known yet.
+    fn new(target: &Target) -> Self {
+        Self {
+            target: target.text().to_owned(),
+            verdict: Verdict::Trusted,
+            reason: None,
+            text: String::new(),
+            chain: Vec::new(),
+            anchor: None,
+            not_after: None,
+            notes: Vec::new(),
+            next: Vec::new(),
+        }
+    }
+
+    /// A target that showed no certificates.
+    pub fn not_reached(target: &Target, failure: &Failure) -> Self {
+        let probe = Self::new(target).refused([failure.finding(target)]);
+        Self { verdict: Verdict::NotReached, ..probe }
+    }
+
+    /// A target that cannot be judged, since the host's bundle cannot be read.
+    pub fn without_bundle(target: &Target, why: &str) -> Self {
+        let finding = Finding::new(Reason::NoBundle, why, "look at `nodetrust stores` and `nodetrust status`");
+        Self { verdict: Verdict::NotReached, ..Self::new(target).refused([finding]) }
+    }
+
+    /// Adds what went wrong in a handshake after the server had shown its certificates. Only a wrong signature speaks against
+    /// them: then the server does not have the key.
+    #[must_use]
+    pub fn after(mut self, failure: &Failure) -> Self {
+        match failure {
+            Failure::NotItsKey => self.refused([Finding::new(
+                Reason::BadSignature,
+                "the server cannot prove that it has the key of its certificate",
+                "give the server the key that belongs to its certificate",
+            )]),
+            failure => {
+                self.notes.push(format!("after it had shown its certificates: {}", failure.text()));
+                self
+            }
+        }
+    }
+
+    /// Whether it is trusted.
+    pub fn is_trusted(&self) -> bool {
+        self.verdict == Verdict::Trusted
+    }
+
+    fn refused(mut self, findings: impl IntoIterator<Item = Finding>) -> Self {
+        for finding in findings {
+            if self.verdict == Verdict::Trusted {
+                self.verdict = Verdict::NotTrusted;
+                self.reason = Some(finding.reason);
+                self.text = finding.text;
+            } else {
+                self.notes.push(finding.text);
+            }
+            self.next.extend(Some(finding.next).filter(|next| !next.is_empty()));
+        }
+        self
+    }
+}
+
+impl Verdict {
+    /// The public name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted",
+            Self::NotTrusted => "not-trusted",
+            Self::NotReached => "not-reached",
+        }
+    }
+}
+
+impl Element {
+    fn new(index: usize, anchor: &Anchor) -> Self {
+        Self {
+            index,
+            common_name: anchor.subject.common.clone(),
+            subject: anchor.subject.text.clone(),
+            issuer_common_name: anchor.issuer.common.clone(),
+            sha256: anchor.fingerprint,
+            key: anchor.key.to_string(),
+            not_before: Time(anchor.not_before),
+            not_after: Time(anchor.not_after),
+        }
+    }
+}
+
+impl End {
+    fn sentence(&self) -> String {
+        let whose = match (self.state, self.grace_end) {
+            (None, _) => "not one of ours".to_owned(),
+            (Some(state), None) => state.as_str().to_owned(),
+            (Some(state), Some(end)) => format!("{} until {end}", state.as_str()),
+        };
+        format!("by \"{}\" (sha256 {}), {whose}", self.common_name, self.sha256.fp16())
+    }
+}
+
+impl Chain<'_> {
+    fn leaf(&self) -> &Anchor {
+        &self.presented[0].1 // `judge` ends where there is none
+    }
+
+    /// The certificates that are used, and the anchor; or why there is no such chain.
+    fn verify(&self) -> Result<(Vec<&Anchor>, Arc<Anchor>), Vec<Finding>> {
+        let leaf = self.leaf();
+        if let Some(anchor) = self.candidates.iter().find(|anchor| anchor.fingerprint == leaf.fingerprint) {
+            let fault = self.time_finding(leaf, 0).or_else(|| diagnose::server_usage(leaf, 0));
+            return fault.map_or_else(|| Ok((vec![leaf], anchor.clone())), |fault| Err(vec![fault]));
+        }
+        let now = self.facts.now.wall;
+        let ders: Vec<(&Arc<Anchor>, CertificateDer<'_>)> = self
+            .candidates
+            .iter()
+            .filter(|anchor| diagnose::anchor_fault(anchor, now).is_none())
+            .map(|anchor| (anchor, CertificateDer::from(anchor.der())))
+            .collect();
+        let (kept, anchors): (Vec<&Arc<Anchor>>, Vec<TrustAnchor<'_>>) = ders
+            .iter()
+            .filter_map(|(anchor, der)| Some((*anchor, webpki::anchor_from_trusted_cert(der).ok()?)))
+            .unzip();
+        let between: Vec<CertificateDer<'_>> = self
+            .presented
+            .iter()
+            .skip(1)
+            .filter(|(_, cert)| !cert.cannot_sign)
+            .map(|(_, cert)| CertificateDer::from(cert.der()))
+            .collect();
+        let der = CertificateDer::from(leaf.der());
+        let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(now).unwrap_or(0)));
+        let end_entity = match EndEntityCert::try_from(&der) {
+            Ok(cert) => cert,
+            Err(error) => return self.diagnose(&error),
+        };
+        let usage = webpki::KeyUsage::server_auth();
+        let verified = end_entity.verify_for_usage(self.facts.algorithms, &anchors, &between, time, usage, None, None);
+        let path = match verified {
+            Ok(path) => path,
+            Err(error) => return self.diagnose(&error),
+        };
+        let Some(at) = anchors.iter().position(|anchor| std::ptr::eq(anchor, path.anchor())) else {
+            return self.diagnose(&webpki::Error::UnknownIssuer); // the path's anchor is one of ours
+        };
+        let used: BTreeSet<Fingerprint> =
+            path.intermediate_certificates().map(|cert| Fingerprint::of_der(&cert.der())).collect();
+        let used = self.presented.iter().filter(|(index, cert)| *index == 0 || used.contains(&cert.fingerprint));
+        Ok((used.map(|(_, cert)| cert).collect(), kept[at].clone()))
+    }
+
+    fn end(&self, anchor: &Anchor) -> End {
+        let entry = self.facts.ledger.anchors.get(&anchor.fingerprint).filter(|entry| entry.gone.is_none());
+        let left = entry.filter(|entry| entry.state == AnchorState::Grace).and_then(|entry| entry.left.as_ref());
+        End {
+            common_name: anchor.subject.common.clone(),
+            subject: anchor.subject.text.clone(),
+            sha256: anchor.fingerprint,
+            not_after: Time(anchor.not_after),
+            state: entry.map(|entry| entry.state),
+            grace_end: left.map(|left| self.facts.grace_end(left)),
+        }
+    }
+
+    /// What people should know of a chain that is trusted.
+    fn notes(&self, end: &End, anchor: &Anchor) -> Vec<String> {
+        let mut notes = Vec::new();
+        match (end.state, end.grace_end) {
+            (Some(AnchorState::Grace), Some(end)) => notes.push(format!(
+                "its CA is in no source any more and stays trusted until {end} only: renew the server's certificate under another CA, or put this one back"
+            )),
+            (Some(AnchorState::Grace), None) => notes.push("its CA is in no source any more; its grace has not begun".into()),
+            (Some(state @ (AnchorState::Retired | AnchorState::Denied)), _) => notes.push(format!(
+                "its CA is {} and should not be trusted any more: `nodetrust status` says what keeps it", state.as_str()
+            )),
+            _ => {}
+        }
+        let is_leaf = anchor.fingerprint == self.leaf().fingerprint;
+        match (is_leaf, anchor.is_root()) {
+            (true, false) => notes.push(
+                "the server's own certificate is in the bundle: Go accepts that, OpenSSL only with partial chains; it must be replaced there with every renewal".into(),
+            ),
+            (true, true) => notes.push(
+                "the server's own certificate is in the bundle: it must be replaced there with every renewal".into(),
+            ),
+            (false, false) => notes.push(
+                "the anchor is no root: Go accepts that, OpenSSL only with partial chains; add its root as well".into(),
+            ),
+            (false, true) => {}
+        }
+        notes
+    }
+
+    fn time_finding(&self, cert: &Anchor, index: usize) -> Option<Finding> {
+        diagnose::time_fault(cert, self.facts.now.wall).map(|(reason, text)| {
+            let next = match (reason, index) {
+                (Reason::NotYetValid, _) => {
+                    "compare this node's clock with the time; if it is right, wait or have the certificate issued anew"
+                }
+                (_, 0) => "renew the server's certificate (and compare this node's clock)",
+                _ => "have the server send the renewed certificate of this CA (and compare this node's clock)",
+            };
+            Finding::new(reason, format!("{}, certificate {index} of the chain, {text}", named(cert)), next)
+        })
+    }
+}
+
+impl Facts<'_> {
+    fn grace_end(&self, left: &Moment) -> Time {
+        let passed = self.now.elapsed_since(left, self.ledger.updated);
+        let remains = self.removal_grace.saturating_sub(passed);
+        Time(self.now.wall.saturating_add(i64::try_from(remains).unwrap_or(i64::MAX)))
+    }
+}
+
+/// `"Corp Root CA" (sha256 9f3c51d2ab77e014)`.
+fn named(anchor: &Anchor) -> String {
+    format!("\"{}\" (sha256 {})", anchor.subject.common, anchor.fingerprint.fp16())
+}
+
+/// What in the bundle could be part of this chain; the rest is not even decoded.
+fn candidates(presented: &[(usize, Anchor)], bundle: &[Vec<u8>]) -> Vec<Arc<Anchor>> {
+    let mut seen = BTreeSet::new();
+    let mut found: Vec<Arc<Anchor>> = Vec::new();
+    for der in bundle {
+        let subject = crate::der::subject(der);
+        let fits = presented.iter().any(|(_, cert)| {
+            subject == Some(&cert.issuer.raw) || (subject == Some(&cert.subject.raw) && cert.der() == der.as_slice())
+        });
+        if fits
+            && let Ok(anchor) = Anchor::from_der(der)
+            && seen.insert(anchor.fingerprint)
+        {
+            found.push(Arc::new(anchor));
+        }
+    }
+    found
+}
+
+fn name_finding(target: &Target, leaf: &Anchor) -> Option<Finding> {
+    let host = target.host();
+    let next = format!("use a name that the certificate has, or have it issued for {host} as well");
+    let der = CertificateDer::from(leaf.der());
+    let cert = match (EndEntityCert::try_from(&der), ServerName::try_from(host)) {
+        (Ok(cert), Ok(name)) => match cert.verify_is_valid_for_subject_name(&name) {
+            Ok(()) => return None,
+            Err(webpki::Error::CertNotValidForName(context)) => context.presented,
+            Err(_) => Vec::new(),
+        },
+        _ => Vec::new(),
+    };
+    if cert.is_empty() {
+        let text = format!(
+            "the server's certificate {} has no subjectAltName that could be {host}; its common name is not looked at",
+            named(leaf)
+        );
+        return Some(Finding::new(
+            Reason::NameMismatch,
+            text,
+            format!("have it issued with the subjectAltName {host}"),
+        ));
+    }
+    let mut names: Vec<String> = cert.iter().take(MAX_NAMES).map(|name| shown_name(name)).collect();
+    if cert.len() > MAX_NAMES {
+        names.push(format!("and {} more", cert.len() - MAX_NAMES));
+    }
+    let text = format!("the server's certificate is not for {host}, but for {}", names.join(", "));
+    Some(Finding::new(Reason::NameMismatch, text, next))
+}
+
+/// `webpki` writes its names as `DnsName("a.test")` and `IpAddress(127.0.0.1)`.
+fn shown_name(name: &str) -> String {
+    let inner = name.split_once('(').map_or(name, |(_, rest)| rest.strip_suffix(')').unwrap_or(rest));
+    inner.trim_matches('"').to_owned()
+}
+
+/// Whether a certificate may issue others.
+fn is_authority(anchor: &Anchor) -> bool {
+    matches!(anchor.authority, Authority::Ca | Authority::Version1)
+}
+
+#[cfg(test)]
+#[path = "probe_tests.rs"]
+mod tests;

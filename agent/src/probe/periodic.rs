@@ -1,0 +1,163 @@
+//! The agent's own probes: each at its interval, and all of them after the set that is in force has changed.
+//!
+//! They run beside the cycles and never in their way: the network is waited for on the agent's loop, files and signatures are
+//! read on a thread for blocking work.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use nodetrust_core::{
+    fingerprint::{SetDigest, content_digest},
+    probe::{Proxy, Target},
+    report::Time,
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use super::{Board, ProbeResult, answer, ask};
+use crate::{
+    config::Settings,
+    host::{self, root::HostRoot},
+    http::Latest,
+};
+
+/// Probes that may be configured.
+pub const MAX_PROBES: usize = 32;
+/// Probes that run at the same time.
+const AT_ONCE: usize = 4;
+/// Within this time the nodes of a fleet probe after a change, so that they do not all come at once.
+const SPREAD: Duration = Duration::from_secs(5);
+/// How long a loop sleeps that has nothing to do.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// A probe that is repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Every {
+    /// What is asked.
+    pub target: Target,
+    /// How often.
+    pub interval: Duration,
+    /// Through which proxy.
+    pub proxy: Option<Proxy>,
+}
+
+/// A probe and when it runs next.
+struct Planned {
+    every: Every,
+    due: Instant,
+    running: bool,
+    rounds: u64,
+}
+
+/// Probes for ever. The first time after the first cycle.
+pub async fn serve(
+    root: HostRoot,
+    node: String,
+    mut settings: watch::Receiver<Arc<Settings>>,
+    mut report: Latest,
+    board: Arc<Board>,
+) {
+    let root = Arc::new(root);
+    if report.wait_for(Option::is_some).await.is_err() {
+        return;
+    }
+    let mut in_force: Option<SetDigest> = None;
+    let mut planned: VecDeque<Planned> = VecDeque::new();
+    let mut running = JoinSet::new();
+    follow(&mut planned, &settings.borrow_and_update().probes, &board);
+    loop {
+        let effective = report.borrow_and_update().as_ref().map(|report| report.effective_digest);
+        if effective != in_force {
+            in_force = effective;
+            for probe in &mut planned {
+                probe.due = Instant::now() + probe.jitter(&node, SPREAD);
+            }
+        }
+        start(&mut planned, &mut running, &root, &settings.borrow().clone(), &node);
+        let next = planned.iter().filter(|probe| !probe.running).map(|probe| probe.due).min();
+        tokio::select! {
+            changed = settings.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                follow(&mut planned, &settings.borrow_and_update().probes, &board);
+            }
+            changed = report.changed() => if changed.is_err() { return },
+            () = sleep_until(next.unwrap_or_else(|| Instant::now() + IDLE)), if running.len() < AT_ONCE => {}
+            Some(done) = running.join_next() => {
+                let (every, result): (Every, ProbeResult) = match done {
+                    Ok(done) => done,
+                    Err(error) => {
+                        tracing::error!(%error, "a probe has ended without an answer");
+                        planned.iter_mut().for_each(|probe| probe.running = false);
+                        continue;
+                    }
+                };
+                let Some(probe) = planned.iter_mut().find(|probe| probe.every == every) else { continue };
+                probe.running = false;
+                tracing::debug!(target = result.probe.target, verdict = result.probe.verdict.as_str(), "{}", result.probe.text);
+                board.show(result);
+            }
+        }
+    }
+}
+
+/// Takes over the configured probes; those that stay keep their time.
+fn follow(planned: &mut VecDeque<Planned>, probes: &[Every], board: &Board) {
+    planned.retain(|known| probes.contains(&known.every));
+    for every in probes {
+        if !planned.iter().any(|known| known.every == *every) {
+            planned.push_back(Planned { every: every.clone(), due: Instant::now(), running: false, rounds: 0 });
+        }
+    }
+    board.keep_only(&probes.iter().map(|every| every.target.text()).collect::<BTreeSet<_>>());
+}
+
+/// Starts what is due, whoever has waited longest first.
+fn start(
+    planned: &mut VecDeque<Planned>,
+    running: &mut JoinSet<(Every, ProbeResult)>,
+    root: &Arc<HostRoot>,
+    settings: &Arc<Settings>,
+    node: &str,
+) {
+    planned.make_contiguous().sort_by_key(|probe| probe.due);
+    let now = Instant::now();
+    for probe in planned.iter_mut().filter(|probe| !probe.running && probe.due <= now) {
+        if running.len() >= AT_ONCE {
+            return;
+        }
+        probe.running = true;
+        probe.rounds += 1;
+        probe.due = now + probe.every.interval + probe.jitter(node, Duration::MAX);
+        running.spawn(once(probe.every.clone(), root.clone(), settings.clone()));
+    }
+}
+
+async fn once(every: Every, root: Arc<HostRoot>, settings: Arc<Settings>) -> (Every, ProbeResult) {
+    let started = Instant::now();
+    let presented = ask(&every.target, every.proxy.as_ref()).await;
+    let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let target = every.target.clone();
+    let judged = tokio::task::spawn_blocking(move || answer(&target, &presented, &root, Some(&settings))).await;
+    let probe = judged.unwrap_or_else(|error| {
+        nodetrust_core::probe::Probe::without_bundle(&every.target, &format!("the answer could not be judged: {error}"))
+    });
+    let time = Time(host::wall(std::time::SystemTime::now()));
+    (every, ProbeResult { probe, time, milliseconds })
+}
+
+impl Planned {
+    /// Up to a tenth of the interval, and no more than `most`: the same target at another time on each node.
+    fn jitter(&self, node: &str, most: Duration) -> Duration {
+        let seed = content_digest(format!("{node}\n{}\n{}", self.every.target.text(), self.rounds).as_bytes());
+        let share = u32::from(u16::from_be_bytes([seed[0], seed[1]]));
+        (self.every.interval / 10).min(most) * share / u32::from(u16::MAX)
+    }
+}
