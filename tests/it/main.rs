@@ -32,6 +32,7 @@ mod metrics;
 mod http;
 // `probe` and the agent's own probes, against real TLS servers
 mod probe;
+mod pulls;
 // what people and scripts read of `inspect`
 mod inspect;
 // the exact footprint on a host, and that nothing of it stays
