@@ -103,8 +103,10 @@ async fn agent(mut settings: Arc<Settings>, config: PathBuf, reconciler: Reconci
                 }
                 watcher.watch(&watch_list(&settings, &config, &result.watch));
                 log(&result);
-                metrics.record(&result);
-                publish.send_replace(Some(Arc::new(result.report)));
+                // a copy, in this thread's heap: the original would keep the other thread's from shrinking
+                let report = Arc::new(result.report.clone());
+                metrics.record(&result, report.clone());
+                publish.send_replace(Some(report));
             },
             () = sleep_until(pace.wake()), if !pace.running => {}
             _ = hangup.recv() => pace.hint(&BTreeSet::from([Trigger::Config])),

@@ -66,7 +66,9 @@ pub fn read(bytes: &[u8]) -> Effective {
         } else if line.contains(&b':') {
             wrong = wrong.or(Some("header lines inside the block"));
         }
-        body.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
+        for word in line.split(u8::is_ascii_whitespace) {
+            body.extend_from_slice(word);
+        }
         open = Some((from, name, body, wrong));
     }
     if let Some((from, ..)) = open {

@@ -43,8 +43,8 @@ impl Part {
     pub fn parse(file: &str, bytes: &[u8]) -> Self {
         let scan = pem::scan(bytes);
         let mut part = Self { file: file.to_owned(), anchors: Vec::new(), faults: scan.faults, notes: scan.notes };
-        for block in scan.blocks {
-            match Anchor::from_block(block.label, &block.der) {
+        for (block, anchor) in scan.blocks.iter().zip(Anchor::from_blocks(&scan.blocks)) {
+            match anchor {
                 Ok(anchor) => part.anchors.push((block.line, Arc::new(anchor))),
                 Err(error) => part.faults.push(Fault { line: block.line, reason: error.reason, detail: error.detail }),
             }
