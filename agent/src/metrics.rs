@@ -53,7 +53,7 @@ struct Last(Mutex<Option<LastCycle>>);
 
 #[derive(Debug)]
 struct LastCycle {
-    report: Report,
+    report: Arc<Report>,
     success: Option<i64>,
 }
 
@@ -109,7 +109,7 @@ impl Metrics {
     }
 
     /// Counts a cycle and shows its report from now on.
-    pub fn record(&self, result: &CycleResult) {
+    pub fn record(&self, result: &CycleResult, report: Arc<Report>) {
         let labels =
             vec![("trigger", result.trigger.as_str().to_owned()), ("outcome", result.outcome.as_str().to_owned())];
         self.reconciles.get_or_create(&labels).inc();
@@ -117,7 +117,7 @@ impl Metrics {
             self.drift.get_or_create(&vec![("kind", kind.as_str().to_owned())]).inc();
         }
         let kinds: std::collections::BTreeSet<ProblemKind> =
-            result.report.problems.iter().map(|problem| problem.kind).collect();
+            report.problems.iter().map(|problem| problem.kind).collect();
         for kind in kinds {
             self.errors.get_or_create(&vec![("reason", kind.as_str().to_owned())]).inc();
         }
@@ -133,9 +133,9 @@ impl Metrics {
         let mut last = self.last.0.lock().unwrap_or_else(PoisonError::into_inner);
         let success = match result.outcome {
             Outcome::Failed => last.as_ref().and_then(|last| last.success),
-            Outcome::Changed | Outcome::Unchanged => Some(result.report.time.0),
+            Outcome::Changed | Outcome::Unchanged => Some(report.time.0),
         };
-        *last = Some(LastCycle { report: result.report.clone(), success });
+        *last = Some(LastCycle { report, success });
     }
 
     /// Whether any cycle has been verified since the agent started.

@@ -123,8 +123,10 @@ async fn agent(
                     pace.hint(&unwatched);
                 }
                 log(&result);
-                metrics.record(&result);
-                publish.send_replace(Some(Arc::new(result.report)));
+                // a copy, in this thread's heap: the original would keep the other thread's from shrinking
+                let report = Arc::new(result.report.clone());
+                metrics.record(&result, report.clone());
+                publish.send_replace(Some(report));
             },
             () = sleep_until(pace.wake()), if !pace.running => {}
             _ = hangup.recv() => pace.hint(&BTreeSet::from([Trigger::Config])),

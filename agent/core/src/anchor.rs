@@ -3,7 +3,7 @@
 //! In: DER. Out: an [`Anchor`], or the reason why the bytes are none. [`Anchor::from_der`] is the only door, so whoever holds
 //! an `Anchor` holds a certificate that OpenSSL, Go and p11-kit can all decode.
 
-use std::fmt;
+use std::{fmt, thread};
 
 use serde::Serialize;
 use x509_parser::{
@@ -19,9 +19,14 @@ use crate::{
     der,
     fingerprint::{Fingerprint, hex},
     name,
-    pem::{Label, Reason},
+    pem::{Block, Label, Reason},
     signature::{self, SelfSignature},
 };
+
+/// Fewer blocks than this are not worth a thread: about 10 ms of work.
+const BLOCKS_PER_THREAD: usize = 256;
+/// Threads at a time, whatever the number of cores: with fewer cores they take turns.
+const MAX_THREADS: usize = 8;
 
 /// A certificate, decoded once.
 #[derive(Clone, PartialEq, Eq)]
@@ -125,8 +130,8 @@ impl Anchor {
             return Err(malformed(fault.into()));
         }
         let subject = Name::new(cert.subject()).map_err(malformed)?;
-        let issuer = Name::new(cert.issuer()).map_err(malformed)?;
-        let self_issued = subject.raw == issuer.raw;
+        let self_issued = cert.subject().as_raw() == cert.issuer().as_raw();
+        let issuer = if self_issued { subject.clone() } else { Name::new(cert.issuer()).map_err(malformed)? };
         let self_signature = match self_issued {
             false => SelfSignature::NotSelfIssued,
             true if names_another_key(&cert) => SelfSignature::OtherKey,
@@ -186,6 +191,28 @@ impl Anchor {
                 Self::from_der(certificate)
             }
         }
+    }
+
+    /// Decodes blocks, many of them on several threads: what a signature costs is most of it. One result for each, in order.
+    pub fn from_blocks(blocks: &[Block]) -> Vec<Result<Self, AnchorError>> {
+        let decode = |blocks: &[Block]| -> Vec<_> {
+            blocks.iter().map(|block| Self::from_block(block.label, &block.der)).collect()
+        };
+        let threads = (blocks.len() / BLOCKS_PER_THREAD).clamp(1, MAX_THREADS);
+        let mut shares = blocks.chunks(blocks.len().div_ceil(threads).max(1));
+        let own = shares.next().unwrap_or_default();
+        thread::scope(|scope| {
+            let others: Vec<_> = shares
+                .map(|share| (share, thread::Builder::new().spawn_scoped(scope, move || decode(share))))
+                .collect();
+            let mut all = decode(own);
+            for (share, thread) in others {
+                // without a thread the work is done here
+                let done = thread.ok().and_then(|thread| thread.join().ok());
+                all.extend(done.unwrap_or_else(|| decode(share)));
+            }
+            all
+        })
     }
 
     /// The certificate's DER.

@@ -44,6 +44,22 @@ fn forged(params: &CertificateParams, from: &[u8], to: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn many_blocks_are_decoded_as_one_by_one() {
+    // enough for several threads, with an uneven share for the last of them
+    let kinds: Vec<Vec<u8>> = (0..7)
+        .map(|n| self_signed(|params| params.distinguished_name.push(DnType::CommonName, format!("Root {n}"))))
+        .chain([b"\x30\x03\x02\x01\x05".to_vec()])
+        .collect();
+    let blocks: Vec<Block> = (0..3 * BLOCKS_PER_THREAD + 5)
+        .map(|n| Block { line: n, label: Label::Certificate, der: kinds[n * n % kinds.len()].clone() })
+        .collect();
+    let one_by_one: Vec<_> = blocks.iter().map(|block| Anchor::from_block(block.label, &block.der)).collect();
+    assert!(one_by_one.iter().any(Result::is_ok));
+    assert_eq!(Anchor::from_blocks(&blocks), one_by_one);
+    assert_eq!(Anchor::from_blocks(&[]), []);
+}
+
+#[test]
 fn a_good_root_has_all_its_facts() {
     let root = fixed("corp-2026");
     assert_eq!(root.subject.text, "O=Corp, CN=Corp Root CA");

@@ -78,7 +78,9 @@ fn read_each(bytes: &[u8], mut each: impl FnMut(&[u8])) -> Effective {
         } else if line.contains(&b':') {
             wrong = wrong.or(Some("header lines inside the block"));
         }
-        body.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
+        for word in line.split(u8::is_ascii_whitespace) {
+            body.extend_from_slice(word);
+        }
         open = Some((from, name, body, wrong));
     }
     if let Some((from, ..)) = open {

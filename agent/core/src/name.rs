@@ -36,6 +36,9 @@ pub fn visible(text: &str) -> String {
         c.is_control()
             || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return text.to_owned(); // nearly always
+    }
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if is_hidden(c) { out.extend(c.escape_default()) } else { out.push(c) }

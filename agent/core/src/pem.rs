@@ -9,6 +9,7 @@
 //! A private key anywhere makes the whole file a single fault, and nothing of the file is returned.
 
 use data_encoding::{BASE64, Specification};
+use memchr::{memchr, memchr2, memmem};
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
@@ -305,17 +306,17 @@ impl<'a> Open<'a> {
         if self.fault.is_some() {
             return;
         }
-        if line.contains(&b':') {
+        if memchr(b':', line).is_some() {
             let why = "header lines inside the block; OpenSSL refuses such a file as a whole and Go skips the block";
             self.fault = Some((number, why.into()));
             return;
         }
-        for byte in line.iter().copied().filter(|byte| !byte.is_ascii_whitespace()) {
-            if !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')) {
+        for word in line.split(u8::is_ascii_whitespace) {
+            if !word.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')) {
                 self.fault = Some((number, "a character that is not base64".into()));
                 return;
             }
-            self.base64.push(byte);
+            self.base64.extend_from_slice(word);
         }
     }
 }
@@ -348,7 +349,8 @@ fn close(block: Open<'_>, end: Option<&[u8]>, line: usize, scan: &mut Scan) {
         return scan.fault(begun, Reason::NoCertificate, detail);
     };
     // padding ends the text for other readers; the library would go on behind it
-    let padded = block.base64.iter().skip_while(|byte| **byte != b'=').any(|byte| *byte != b'=');
+    let padding = memchr(b'=', &block.base64).map_or(&[][..], |at| &block.base64[at..]);
+    let padded = padding.iter().any(|byte| *byte != b'=');
     let decoded = if padded { None } else { BASE64.decode(&block.base64).ok() };
     match decoded {
         Some(der) if der.is_empty() => scan.fault(begun, Reason::MalformedCertificate, "the block is empty"),
@@ -372,7 +374,8 @@ enum Boundary<'a> {
 }
 
 fn boundary(line: &[u8]) -> Boundary<'_> {
-    if !contains(line, b"-----BEGIN") && !contains(line, b"-----END") {
+    // nearly all lines are base64, which has no dash
+    if memchr(b'-', line).is_none() || (!contains(line, b"-----BEGIN") && !contains(line, b"-----END")) {
         return Boundary::None;
     }
     let label = |prefix| {
@@ -404,7 +407,7 @@ pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     std::iter::from_fn(move || {
         let bytes = rest?;
         number += 1;
-        let line = match bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+        let line = match memchr2(b'\n', b'\r', bytes) {
             Some(end) => {
                 let skip = if bytes[end..].starts_with(b"\r\n") { 2 } else { 1 };
                 rest = Some(&bytes[end + skip..]);
@@ -451,20 +454,7 @@ fn looks_like_utf16(bytes: &[u8]) -> bool {
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    match needle.first() {
-        // five dashes are rare: look for the first byte, then compare
-        Some(first) => {
-            let mut from = 0;
-            while let Some(at) = haystack[from..].iter().position(|byte| byte == first) {
-                if haystack[from + at..].starts_with(needle) {
-                    return true;
-                }
-                from += at + 1;
-            }
-            false
-        }
-        None => true,
-    }
+    memmem::find(haystack, needle).is_some()
 }
 
 #[cfg(test)]

@@ -43,11 +43,10 @@ impl Part {
     pub fn parse(file: &str, bytes: &[u8]) -> Self {
         let scan = pem::scan(bytes);
         let mut part = Self { file: file.to_owned(), anchors: Vec::new(), faults: scan.faults, notes: scan.notes };
-        for block in scan.blocks {
-            if part.anchors.len() > MAX_CERTIFICATES {
-                break; // one too many is enough to refuse the source
-            }
-            match Anchor::from_block(block.label, &block.der) {
+        // one certificate too many is enough to refuse the source
+        let blocks = scan.blocks.get(..=MAX_CERTIFICATES).unwrap_or(&scan.blocks);
+        for (block, anchor) in blocks.iter().zip(Anchor::from_blocks(blocks)) {
+            match anchor {
                 Ok(anchor) => part.anchors.push((block.line, Arc::new(anchor))),
                 Err(error) => part.faults.push(Fault { line: block.line, reason: error.reason, detail: error.detail }),
             }

@@ -19,6 +19,7 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use nodetrust_core::verify::{Problem, ProblemKind};
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use crate::config::{ConfigError, DEFAULT_PATH, Settings};
 
@@ -207,22 +208,23 @@ fn complain(text: &str) {
 }
 
 fn init_log(cli: &Cli) {
+    use tracing_subscriber::{filter::Targets, fmt, prelude::*, registry};
     let agent = matches!(cli.command, Command::Run);
     let level = match (agent, cli.verbose) {
-        (false, 0) => "error",
-        (true, 0) | (false, 1) => "info",
-        (true, 1) | (false, 2) => "debug",
-        _ => "trace",
+        (false, 0) => LevelFilter::ERROR,
+        (true, 0) | (false, 1) => LevelFilter::INFO,
+        (true, 1) | (false, 2) => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
     };
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .parse_lossy(std::env::var("RUST_LOG").unwrap_or_else(|_| level.to_owned()));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let named = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
+    let log = registry().with(named.unwrap_or_else(|| Targets::new().with_default(level)));
+    let lines = fmt::layer().with_writer(std::io::stderr);
     // a log collector gets JSON, a person text
     if agent && !std::io::stderr().is_terminal() {
-        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+        log.with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false)).init();
     } else {
         let colour =
             std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        builder.without_time().with_target(false).with_ansi(colour).init();
+        log.with(lines.without_time().with_target(false).with_ansi(colour)).init();
     }
 }

@@ -447,10 +447,14 @@ pub fn read_regular(fd: OwnedFd, limit: u64) -> io::Result<Vec<u8>> {
     if meta.kind != Kind::File {
         return Err(invalid("not a regular file".into()));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(meta.size.min(limit)).unwrap_or(0) + 1);
+    let too_large = || invalid(format!("larger than {limit} bytes"));
+    if meta.size > limit {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.size).unwrap_or(0) + 1);
     File::from(fd).take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
-        return Err(invalid(format!("larger than {limit} bytes")));
+        return Err(too_large());
     }
     Ok(bytes)
 }
