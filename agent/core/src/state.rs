@@ -232,6 +232,11 @@ impl Ledger {
             repeated,
             removal_grace,
             changed,
+            left,
+            published,
+            services,
+            tries,
+            certs_files,
         } = self;
         *version == other.version
             && *family == other.family
@@ -244,6 +249,11 @@ impl Ledger {
             && *repeated == other.repeated
             && *removal_grace == other.removal_grace
             && *changed == other.changed
+            && *left == other.left
+            && *published == other.published
+            && *services == other.services
+            && *tries == other.tries
+            && *certs_files == other.certs_files
     }
 }
 
