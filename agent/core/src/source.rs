@@ -54,8 +54,9 @@ impl Part {
         part.faults.sort_by_key(|fault| fault.line);
         if part.faults.len() > MAX_FAULTS {
             part.faults.truncate(MAX_FAULTS);
+            let line = part.faults.last().map_or(0, |fault| fault.line);
             let detail = format!("more than {MAX_FAULTS} faults; the rest is not listed");
-            part.faults.push(Fault { line: 0, reason: Reason::TooMany, detail });
+            part.faults.push(Fault { line, reason: Reason::TooMany, detail });
         }
         part
     }
