@@ -33,6 +33,8 @@ mod http;
 // `probe` and the agent's own probes, against real TLS servers
 mod probe;
 mod pulls;
+// the registry directory of a booted node: what it makes up for, and what hides it
+mod certs_d;
 // what people and scripts read of `inspect`
 mod inspect;
 // the exact footprint on a host, and that nothing of it stays
