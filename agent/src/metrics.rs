@@ -93,7 +93,11 @@ impl Metrics {
         registry.register("reconciles", "Cycles since the agent started", reconciles.clone());
         registry.register("drift_repaired", "Repairs of what somebody else had changed", drift.clone());
         registry.register("errors", "Cycles that met this kind of problem", errors.clone());
-        registry.register("runtime_restarts", "Cycles that restarted the runtime or a service", restarts.clone());
+        registry.register(
+            "runtime_restarts",
+            "Restarts of the runtime and of further services, by whether they work since",
+            restarts.clone(),
+        );
         registry.register("reconcile_duration_seconds", "Duration of a cycle", durations.clone());
         registry.register("extract_duration_seconds", "Time that the store's tool ran in a cycle", extracts.clone());
         let last = Arc::new(Last::default());

@@ -33,6 +33,10 @@ mod http;
 // `probe` and the agent's own probes, against real TLS servers
 mod probe;
 mod pulls;
+// the registry directory of a booted node: what it makes up for, and what hides it
+mod certs_d;
+// when a booted node's runtime is restarted, and when it is not
+mod restarts;
 // what people and scripts read of `inspect`
 mod inspect;
 // the exact footprint on a host, and that nothing of it stays

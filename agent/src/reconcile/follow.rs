@@ -6,7 +6,7 @@ use nodetrust_core::{
     plan::Action,
     runtime::{
         Runtime, Services,
-        rule::{Outlook, TryOutcome, decide, with_try},
+        rule::{Outlook, TryOutcome, decide, failure, with_try},
     },
     source::Snapshot,
     state::Ledger,
@@ -103,10 +103,7 @@ impl Reconciler {
                             last.outcome = if failed_before { last.outcome.take() } else { Some(outcome) };
                         }
                         self.note(&known, look)?;
-                        restarted.failed.map_or(Ok(()), |why| {
-                            let next = format!("look at it on the node: systemctl status {unit}; it is tried again in 10 minutes if it runs");
-                            Err(Problem::new(ProblemKind::Restart, why, next))
-                        })
+                        restarted.failed.map_or(Ok(()), |why| Err(failure(unit, why)))
                     })
                 }
                 _ => Ok(()), // the core gives no other action for services

@@ -11,7 +11,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use nodetrust_core::{
     runtime::{
-        self, Found, HoldReason, Kind, Process, Runtime, Service, ServiceState, Services, Uptime, detect, rule::Policy,
+        self, Found, HoldReason, Kind, Process, Runtime, Service, ServiceState, Services, Uptime, detect,
+        rule::{Policy, aftermath},
     },
     state::Ledger,
     store::TrustStore,
@@ -87,6 +88,7 @@ pub fn look(
         let unit = units.get(&found.unit)?;
         let (runtime, broken) = look_at_runtime(exec, &found, unit, ledger, boot, cache);
         problems.extend(broken);
+        problems.extend(aftermath(&runtime, &ledger.tries));
         Some(runtime)
     });
     if runtime.is_none() && policy.kind.is_some() {

@@ -1,6 +1,7 @@
 //! What the tests stand on: throw-away node roots, booted nodes, a private PKI, and waiting for a level with a deadline.
 
 pub mod cri;
+pub mod following;
 pub mod machine;
 pub mod node;
 pub mod pki;

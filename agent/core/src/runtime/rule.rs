@@ -14,6 +14,7 @@ use crate::{
     plan::Action,
     report::plural,
     state::{Ledger, Moment},
+    verify::{Problem, ProblemKind},
 };
 
 /// Seconds between two tries.
@@ -361,6 +362,23 @@ fn rate(tries: &[Try], now: &Moment, latest: i64) -> Option<Hold> {
     let oldest = within.get(MAX_TRIES - 1)?;
     let why = format!("{MAX_TRIES} restarts in the last hour");
     Some(hold(HoldReason::RateLimit, why, "find out what changes the certificates so often", TRIES_WINDOW - oldest))
+}
+
+/// What a failed restart is told with.
+pub fn failure(unit: &str, why: String) -> Problem {
+    let pause = AFTER_FAILURE / 60;
+    let next =
+        format!("look at it on the node: systemctl status {unit}; it is tried again in {pause} minutes if it runs");
+    Problem::new(ProblemKind::Restart, why, next)
+}
+
+/// A restart of ours that failed is told until the runtime works again: what does not run has no lag that would show.
+pub fn aftermath(runtime: &Runtime, tries: &[Try]) -> Option<Problem> {
+    let works = runtime.service.state == ServiceState::Active && runtime.health.is_ok();
+    match &tries.last()?.outcome {
+        Some(TryOutcome::Failed(why)) if !works => Some(failure(&runtime.service.unit, why.clone())),
+        _ => None,
+    }
 }
 
 /// The tries that still count, with a new one.

@@ -307,6 +307,19 @@ fn tries_have_their_distance() {
 }
 
 #[test]
+fn a_failed_restart_is_told_until_the_runtime_works_again() {
+    let mut node = Node::new("z", "a").tried(5_000, Some(TryOutcome::Failed("it did not start".into())));
+    let told = |node: &Node| aftermath(node.services.runtime.as_ref().unwrap(), &node.ledger.tries);
+    assert_eq!(told(&node), None);
+    node.runtime().service.state = ServiceState::Changing;
+    assert_eq!(told(&node).unwrap().text, "it did not start");
+    node.runtime().service.state = ServiceState::Active;
+    node.runtime().health = Err("no answer".into());
+    assert_eq!(told(&node).unwrap().kind, ProblemKind::Restart);
+    assert_eq!(told(&node.tried(10, Some(TryOutcome::Done))), None);
+}
+
+#[test]
 fn tries_that_no_longer_count_are_forgotten() {
     let mut tries = Vec::new();
     for boottime in 0..10 {
