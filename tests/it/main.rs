@@ -33,6 +33,8 @@ mod http;
 // `probe` and the agent's own probes, against real TLS servers
 mod probe;
 mod pulls;
+// Docker, OpenRC, and distributions with a containerd of their own
+mod runtimes;
 // what people and scripts read of `inspect`
 mod inspect;
 // the exact footprint on a host, and that nothing of it stays
