@@ -51,35 +51,58 @@ fn restarts(agent: &Agent) -> Option<f64> {
 
 // --- OpenRC -----------------------------------------------------------------------------------------------------------
 
+/// The pids of containerd; empty if none runs.
+fn daemon(machine: &Machine) -> String {
+    machine.run(&["pidof", "containerd"]).out
+}
+
 #[test]
-fn containerd_under_openrc_pulls_once_the_agent_has_restarted_it() {
+fn containerd_under_openrc_pulls_once_apply_has_restarted_it() {
     let machine = Machine::boot(Kind::OpenRc);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
     let container = machine.container();
     let process = machine.process(&container).unwrap();
-    let daemon = || machine.run(&["pidof", "containerd"]).expect(0).out;
-    let before = daemon();
+    let before = daemon(&machine);
 
-    let agent = idle_agent(&machine);
-    assert_eq!(daemon(), before, "restarted without need");
-    machine.set_source_pem(&machine.registry_ca());
-    let status = wait_trusted(&agent);
-    assert_eq!(machine.pull(&image), Ok(()), "{status:#}");
-    assert_ne!(daemon(), before, "a containerd that has loaded its roots needs a restart");
+    machine.write("/usr/local/bin/nodetrust", must("our program", std::fs::read(env!("CARGO_BIN_EXE_nodetrust"))));
+    machine.run(&["chmod", "755", "/usr/local/bin/nodetrust"]).expect(0);
+    machine.write("/etc/nodetrust/config.yaml", "sources: [{name: org, path: /etc/nodetrust/org.crt}]\n");
+    machine.write("/etc/nodetrust/org.crt", machine.registry_ca());
+    let done = machine.run(&["nodetrust", "apply"]).expect(0);
+    assert!(done.out.contains("restart  containerd.service (1 anchor newer than the process)"), "{}", done.out);
+    assert_eq!(machine.pull(&image), Ok(()));
+    assert_ne!(daemon(&machine), before, "a containerd that has loaded its roots needs a restart");
     assert_eq!(machine.process(&container).unwrap(), process, "the container did not live on");
-    assert_eq!(restarts(&agent), Some(1.0));
-    assert!(machine.run(&["rc-service", "containerd", "status"]).expect(0).out.contains("started"));
 
     // what OpenRC was told to stop is not started
     machine.run(&["rc-service", "containerd", "stop"]).expect(0);
-    machine.set_source_pem(&[machine.registry_ca(), machine.inspection_ca()].concat());
-    agent.wait_status("two anchors beside a stopped runtime", LIMIT, |status| {
-        status["converged"] == true
-            && status["anchors"].as_array().is_some_and(|rows| rows.len() == 2)
-            && status["runtime"]["state"] == "inactive"
+    machine.write("/etc/nodetrust/org.crt", [machine.registry_ca(), machine.inspection_ca()].concat());
+    let done = machine.run(&["nodetrust", "apply"]).expect(0);
+    assert!(done.out.starts_with("openrc   TRUSTED   2 anchors"), "{}", done.out);
+    assert_eq!(daemon(&machine), "");
+}
+
+#[test]
+fn an_agent_in_a_pod_says_that_openrc_needs_a_person() {
+    let machine = Machine::boot(Kind::OpenRc);
+    let image = machine.push("app:1");
+    assert_untrusted(&machine, &image);
+    let before = daemon(&machine);
+
+    let agent = idle_agent(&machine);
+    machine.set_source_pem(&machine.registry_ca());
+    let status = agent.wait_status("a held restart", LIMIT, |status| {
+        status["converged"] == true && status["runtime"]["held"]["reason"] == "no-access"
     });
-    assert_ne!(machine.run(&["pidof", "containerd"]).code, 0);
+    assert_eq!(status["verdict"], "not-trusted-by-runtime");
+    assert_eq!(daemon(&machine), before);
+    assert_untrusted(&machine, &image);
+
+    machine.run(&["rc-service", "containerd", "restart"]).expect(0);
+    wait_trusted(&agent);
+    assert_eq!(machine.pull(&image), Ok(()));
+    assert_eq!(restarts(&agent), Some(0.0));
 }
 
 // --- Docker -----------------------------------------------------------------------------------------------------------
