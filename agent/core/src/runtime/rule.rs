@@ -283,12 +283,9 @@ fn certs_actions(
 
 /// The fact that decided, for people.
 fn reason(runtime: &Runtime, ledger: &Ledger, outlook: &Outlook) -> String {
-    let unit = &runtime.service.unit;
     match &runtime.service.state {
-        ServiceState::Down(state) => {
-            return format!("no restart needed: {unit} is {state}, and reads the bundle when it starts");
-        }
-        ServiceState::Changing => return format!("not known yet: {unit} is starting or stopping"),
+        ServiceState::Down(_) => return "no restart needed: it reads the bundle when it starts".into(),
+        ServiceState::Changing => return "not known yet: it is starting or stopping".into(),
         ServiceState::Active => {}
     }
     if !outlook.lag.is_none() {
