@@ -37,6 +37,8 @@ mod pulls;
 mod certs_d;
 // when a booted node's runtime is restarted, and when it is not
 mod restarts;
+// Docker, OpenRC, and distributions with a containerd of their own
+mod runtimes;
 // what people and scripts read of `inspect`
 mod inspect;
 // the exact footprint on a host, and that nothing of it stays

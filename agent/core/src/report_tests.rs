@@ -6,6 +6,11 @@ use super::*;
 use crate::{
     plan::{plan, settle},
     policy::Circumstances,
+    runtime::{
+        Kind, Process, Runtime, Service, ServiceState, Uptime,
+        certs_d::{OwnFile, RegistryCerts, Setting},
+        rule::{self, OnChange, Record, decide},
+    },
     source::{Content, Snapshot, resolve},
     state::{Effective, ForeignFile},
     store::{Evidence, Unsupported},
@@ -21,6 +26,7 @@ struct Node {
     problems: Vec<Problem>,
     detection: Detection,
     now: Moment,
+    on_change: OnChange,
 }
 
 impl Node {
@@ -28,7 +34,8 @@ impl Node {
         let evidence = vec![Evidence { fact: "os-release ID".into(), value: "debian".into() }];
         let detection = Detection { family: Ok(observed.store.family), because: "a test says so".into(), evidence };
         let (ledger, policy, now) = (Ledger::new(), Policy::default(), at(NOW, 1000, "one"));
-        Self { sources, observed: Some(observed), ledger, policy, problems: Vec::new(), detection, now }
+        let on_change = OnChange::Auto;
+        Self { sources, observed: Some(observed), ledger, policy, problems: Vec::new(), detection, now, on_change }
     }
 
     /// What a cycle leaves behind that had nothing to do on the host.
@@ -55,6 +62,11 @@ impl Node {
         if let (Some(plan), Some(observed)) = (&plan, &self.observed) {
             problems.extend(crate::verify::verify(plan, observed));
         }
+        let services = rule::Policy { on_change: self.on_change, ..rule::Policy::default() };
+        let outlook = plan.as_ref().zip(self.observed.as_ref()).map(|(plan, observed)| {
+            let bundle = &observed.effective.set;
+            decide(&observed.services, &plan.ledger, &plan.wanted(), bundle, &services, &self.now)
+        });
         build(Inputs {
             node: "node-a17",
             now: &self.now,
@@ -63,7 +75,7 @@ impl Node {
             resolved: &resolved,
             observed: self.observed.as_ref(),
             plan: plan.as_ref(),
-            outlook: None,
+            outlook: outlook.as_ref(),
             ledger: &self.ledger,
             policy: &self.policy,
             problems: &problems,
@@ -336,4 +348,93 @@ fn times_beyond_all_calendars_are_printed_as_seconds() {
     assert_eq!((plural(1, "thing"), plural(0, "thing")), ("1 thing".into(), "0 things".into()));
     let counts: BTreeSet<String> = (0..3).map(|n| plural(n, "x")).collect();
     assert_eq!(counts.len(), 3);
+}
+
+/// A node whose containerd started with these of its anchors in the bundle.
+fn with_runtime(has: &[&str]) -> Node {
+    let mut node = good();
+    let process = Process { invocation: "1".into(), started: Uptime { boot_id: "one".into(), milliseconds: 400_000 } };
+    let unit = "containerd.service";
+    let runtime = Runtime {
+        kind: Kind::Containerd,
+        because: "containerd.service is active".into(),
+        version: "1.7.24".into(),
+        socket: "/run/containerd/containerd.sock".into(),
+        service: Service { unit: unit.into(), state: ServiceState::Active, process: Some(process.clone()) },
+        health: Ok(()),
+        spares: Ok(()),
+        certs: RegistryCerts { setting: Setting::NotConfigured, ..RegistryCerts::default() },
+    };
+    let has = has.iter().map(|name| fixed(name).fingerprint).collect();
+    let record = Record { process, has, doubt: BTreeSet::new(), left: BTreeSet::new() };
+    node.ledger.services.insert(unit.into(), record);
+    node.observed.as_mut().unwrap().services.runtime = Some(runtime);
+    node
+}
+
+#[test]
+fn a_runtime_that_follows_is_told_and_changes_no_answer() {
+    let report = with_runtime(&["corp-2026", "inspection"]).report();
+    assert_eq!(answer(&report), (Verdict::Trusted, "2 anchors in the extracted bundle, proven by fingerprint"));
+    assert!(report.anchors.iter().all(|row| row.runtime == Some(true)));
+    let runtime = report.runtime.unwrap();
+    assert!(!runtime.stale && runtime.why.starts_with("no restart needed: "), "{}", runtime.why);
+    assert_eq!(runtime.started, Some(Time(NOW - 600)));
+}
+
+#[test]
+fn a_runtime_that_is_behind_is_the_answer() {
+    let mut node = with_runtime(&["inspection"]);
+    let report = node.report();
+    let text = "containerd: 1 anchor newer than the process; a restart is due";
+    assert_eq!(answer(&report), (Verdict::NotTrustedByRuntime, text));
+    assert!(report.converged && !report.is_healthy());
+    let trusted: Vec<_> = report.anchors.iter().filter(|row| row.runtime == Some(true)).collect();
+    assert_eq!(trusted.len(), 1);
+    assert_eq!(trusted[0].sha256, fixed("inspection").fingerprint);
+
+    node.on_change = OnChange::Report;
+    let report = node.report();
+    let text = "containerd: 1 anchor newer than the process; its restart is held: runtime.onChange is report";
+    assert_eq!(answer(&report), (Verdict::NotTrustedByRuntime, text));
+    assert_eq!(report.next, ["when it suits: systemctl restart containerd.service"]);
+
+    node.on_change = OnChange::Auto;
+    node.observed.as_mut().unwrap().services.runtime.as_mut().unwrap().health = Err("it does not answer".into());
+    let report = node.report();
+    let text = "containerd: 1 anchor newer than the process; its restart is held: containerd does not work: it does not answer";
+    assert_eq!(answer(&report), (Verdict::NotTrustedByRuntime, text));
+    assert!(report.next[0].starts_with("mend it first: journalctl -u containerd.service"), "{:?}", report.next);
+}
+
+#[test]
+fn a_registry_directory_that_covers_the_change_is_an_answer_without_a_restart() {
+    let mut node = with_runtime(&["inspection"]);
+    let served = [fixed("corp-2026").fingerprint, fixed("inspection").fingerprint].into();
+    let certs = &mut node.observed.as_mut().unwrap().services.runtime.as_mut().unwrap().certs;
+    certs.setting = Setting::Directory("/etc/containerd/certs.d".into());
+    certs.own.insert(certs.path().unwrap(), OwnFile::Holds(served));
+    let report = node.report();
+    assert_eq!(report.verdict, Verdict::Trusted);
+    assert!(report.anchors.iter().all(|row| row.runtime == Some(true)) && report.pending.is_empty());
+    let runtime = report.runtime.unwrap();
+    assert_eq!(runtime.covered, [fixed("corp-2026").fingerprint]);
+    assert!(runtime.why.contains("every pull reads 1 anchor newer than the process"), "{}", runtime.why);
+}
+
+#[test]
+fn a_runtime_that_is_down_needs_nothing() {
+    let mut node = with_runtime(&[]);
+    let runtime = node.observed.as_mut().unwrap().services.runtime.as_mut().unwrap();
+    runtime.service = Service {
+        unit: "containerd.service".into(),
+        state: ServiceState::Down("failed (start-limit-hit)".into()),
+        process: None,
+    };
+    runtime.health = Err("it does not run".into());
+    let report = node.report();
+    assert_eq!(report.verdict, Verdict::Trusted);
+    let view = report.runtime.unwrap();
+    assert_eq!((view.state.as_str(), view.stale, view.started), ("failed (start-limit-hit)", false, None));
+    assert_eq!(view.why, "no restart needed: it reads the bundle when it starts");
 }

@@ -253,12 +253,22 @@ pub enum HoldReason {
     KillMode,
     /// Docker would stop the containers.
     LiveRestore,
+    /// The service manager cannot be told from where the agent runs.
+    NoAccess,
 }
 
 impl HoldReason {
     /// Every reason, for metrics.
-    pub const ALL: [Self; 7] =
-        [Self::Policy, Self::Unhealthy, Self::Busy, Self::RateLimit, Self::Failed, Self::KillMode, Self::LiveRestore];
+    pub const ALL: [Self; 8] = [
+        Self::Policy,
+        Self::Unhealthy,
+        Self::Busy,
+        Self::RateLimit,
+        Self::Failed,
+        Self::KillMode,
+        Self::LiveRestore,
+        Self::NoAccess,
+    ];
 
     /// The public name.
     pub fn as_str(self) -> &'static str {
@@ -270,6 +280,7 @@ impl HoldReason {
             Self::Failed => "failed",
             Self::KillMode => "kill-mode",
             Self::LiveRestore => "live-restore",
+            Self::NoAccess => "no-access",
         }
     }
 }

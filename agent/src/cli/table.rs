@@ -14,7 +14,9 @@ use super::inspect::Inspection;
 
 /// Columns that text is wrapped at.
 const WIDTH: usize = 100;
-/// Rejections shown for a source; the rest is counted.
+/// Columns of a label.
+const INDENT: usize = 10;
+/// Rejections shown for a source, and hosts; the rest is counted.
 const SHOWN: usize = 10;
 
 /// How text may look.
@@ -115,7 +117,7 @@ pub fn status(report: &Report, style: Style) -> String {
     }
     let mut tail = labelled("STORE", &store_text(report), style);
     if let Some(runtime) = &report.runtime {
-        tail.push_str(&labelled("RUNTIME", &runtime_text(runtime, now), style));
+        tail.push_str(&runtime_text(runtime, now, style));
     }
     for problem in &report.problems {
         tail.push_str(&labelled("PROBLEM", &problem.text, style));
@@ -357,38 +359,54 @@ fn store_text(report: &Report) -> String {
     text
 }
 
-fn runtime_text(runtime: &RuntimeView, now: Time) -> String {
-    let mut text = format!("{} {}  {}", runtime.kind, runtime.version, runtime.unit);
-    match runtime.started {
-        Some(started) if runtime.state == "active" => {
-            let _ = write!(text, ", running since {}", ago(now, started));
-        }
-        _ => {
-            let _ = write!(text, " is {}", runtime.state);
-        }
-    }
-    let _ = write!(text, "  certs.d: {}", runtime.certs_dir);
-    if let Some(sick) = &runtime.sick {
-        let _ = write!(text, "  does not work: {sick}");
-    }
-    let _ = write!(text, "  {}", runtime.why);
-    if let Some(held) = &runtime.held {
-        let _ = write!(text, "; a restart is held: {}", held.why);
-    }
+/// The runtime: what it is, then one line for each thing that is to be said of it.
+fn runtime_text(runtime: &RuntimeView, now: Time, style: Style) -> String {
+    let running = runtime.state == "active";
+    let what = format!("{} {}", runtime.kind, runtime.version).trim_end().to_owned();
+    let unit = match runtime.started.filter(|_| running) {
+        Some(started) => format!("{}, running for {}", runtime.unit, span(now.0 - started.0)),
+        None => format!("{} is {}", runtime.unit, runtime.state),
+    };
+    let mut lines = pack(&[what, unit, format!("certs.d: {}", runtime.certs_dir)]);
+    lines.extend(runtime.sick.iter().filter(|_| running).map(|sick| format!("does not work: {sick}")));
+    lines.push(runtime.why.clone());
+    lines.extend(runtime.held.iter().map(|held| format!("restart held: {}", held.why)));
     if !runtime.not_covered.is_empty() {
-        let hosts = runtime.not_covered.join(", ");
-        let _ = write!(text, "  not covered by certs.d, since they have directories of their own: {hosts}");
+        let hosts = runtime.not_covered.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+        let more = match runtime.not_covered.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        lines.push(format!("certs.d does not reach hosts with a directory of their own: {hosts}{more}"));
     }
-    if let Some(last) = &runtime.last_restart {
-        let _ = write!(text, "  last restart by nodetrust {}: {}", ago(now, last.time), last.outcome);
+    lines.extend(runtime.last_restart.as_ref().map(|last| match last.outcome.as_str() {
+        "done" => format!("restarted by nodetrust {}", ago(now, last.time)),
+        "unknown" => format!("nodetrust was killed while it restarted it, {}", ago(now, last.time)),
+        failed => format!("restart by nodetrust {} {failed}", ago(now, last.time)),
+    }));
+    let label = |index| if index == 0 { "RUNTIME" } else { "" };
+    lines.iter().enumerate().map(|(index, line)| labelled(label(index), line, style)).collect()
+}
+
+/// As many parts on a line as fit, two blanks between them.
+fn pack(parts: &[String]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 2 + part.chars().count() <= WIDTH - INDENT => {
+                line.push_str("  ");
+                line.push_str(part);
+            }
+            _ => lines.push(part.clone()),
+        }
     }
-    text
+    lines
 }
 
 pub(super) fn labelled(label: &str, text: &str, style: Style) -> String {
-    let indent = 10;
-    let padded = format!("{label:<9} ");
-    format!("{}{}\n", style.paint("1", &padded), wrap(text, WIDTH - indent, indent))
+    let padded = format!("{label:<0$}", INDENT);
+    let padded = if label.is_empty() { padded } else { style.paint("1", &padded) };
+    format!("{padded}{}\n", wrap(text, WIDTH - INDENT, INDENT))
 }
 
 /// Breaks a text at blanks; what follows the first line is indented. What others wrote is made visible.
@@ -441,19 +459,5 @@ fn span(seconds: i64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_wraps_at_blanks_and_keeps_its_indent() {
-        assert_eq!(wrap("one two three", 8, 2), "one two\n  three");
-        assert_eq!(wrap("a-word-that-is-too-long x", 4, 0), "a-word-that-is-too-long\nx");
-    }
-
-    #[test]
-    fn spans_use_one_unit() {
-        let texts: Vec<String> = [0, 119, 120, 7199, 7200, 172_799, 172_800].map(span).to_vec();
-        assert_eq!(texts, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d"]);
-        assert_eq!(ago(Time(10), Time(20)), "in the future");
-    }
-}
+#[path = "table_tests.rs"]
+mod tests;

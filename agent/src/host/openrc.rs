@@ -1,27 +1,33 @@
-//! OpenRC, on hosts without systemd: `rc-service` of the host.
+//! OpenRC, on hosts without systemd.
+//!
+//! Its tools look after processes by signals, which reach only their own PID namespace: from a pod without the host's, `rc-service`
+//! calls a service that runs under supervise-daemon dead, and would stop it in vain. So the state is read from OpenRC's own
+//! files, and a restart is made only from the host's PID namespace.
 
 use std::io;
 
 use super::{
-    exec::{ExecError, Finished, HostExec},
+    exec::{ExecError, HostExec},
     root::HostRoot,
     systemd::JobResult,
 };
 
-/// Present where OpenRC is the init system.
-const BOOTED: &str = "/run/openrc";
-/// Where it lies on Alpine and Gentoo.
+/// Present where OpenRC is the init system; its notes on each service.
+const STATE: &str = "/run/openrc";
+/// Where the services are.
+const SERVICES: &str = "/etc/init.d";
+/// Where it lies on Alpine and Gentoo, and on Debian.
 const PROGRAMS: [&str; 2] = ["/sbin/rc-service", "/usr/sbin/rc-service"];
 
 /// How a service is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// It runs, as far as OpenRC knows.
+    /// It was started and not stopped.
     Started,
-    /// It does not, or not yet, or not any more.
+    /// It is on the way up or down.
+    Changing,
+    /// It does not run.
     Stopped,
-    /// It was started and is gone.
-    Crashed,
     /// There is none of this name.
     Absent,
 }
@@ -29,18 +35,15 @@ pub enum Status {
 /// Why OpenRC could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenRcError {
-    /// Another init system, or the host's `/run` is not there.
-    #[error("the host does not run OpenRC: it has no {BOOTED}")]
-    NoOpenRc,
     /// OpenRC without its tool.
     #[error("the host has no {}", PROGRAMS.join(" and no "))]
     NoProgram,
+    /// Signals would not arrive, or at somebody else.
+    #[error("OpenRC restarts services only from the host's PID namespace")]
+    OtherProcesses,
     /// The host's files cannot be seen.
-    #[error("failed to look at {BOOTED} of the host")]
+    #[error("failed to look at {STATE} and {SERVICES} of the host")]
     Look(#[source] io::Error),
-    /// The tool said something unexpected.
-    #[error("rc-service failed: {0}")]
-    Answer(String),
     /// The tool did not run.
     #[error(transparent)]
     Exec(#[from] ExecError),
@@ -50,11 +53,10 @@ impl OpenRcError {
     /// What to do about it.
     pub fn next(&self) -> &'static str {
         match self {
-            Self::NoOpenRc | Self::Look(_) => {
-                "where the host does run OpenRC, mount the host's / with its /run; elsewhere restart the runtime by hand"
-            }
+            Self::Look(_) => "mount the host's / with its /run",
             Self::NoProgram => "restart the runtime by hand",
-            Self::Answer(_) | Self::Exec(_) => "run rc-service on the host by hand and look at what it says",
+            Self::OtherProcesses => "restart it by hand, or give the agent the host's PID namespace (hostPID)",
+            Self::Exec(_) => "run rc-service on the host by hand and look at what it says",
         }
     }
 }
@@ -64,28 +66,28 @@ impl OpenRcError {
 /// # Errors
 /// If the host's files cannot be seen.
 pub fn is_booted(root: &HostRoot) -> Result<bool, OpenRcError> {
-    Ok(root.stat(BOOTED).map_err(OpenRcError::Look)?.is_some())
+    exists(root, STATE)
 }
 
 /// How a service is.
 ///
 /// # Errors
-/// If OpenRC cannot be asked.
-pub fn status(exec: &HostExec<'_>, service: &str) -> Result<Status, OpenRcError> {
-    let exists = rc_service(exec, &["--exists", service])?;
-    match exists.code {
-        Some(0) => {}
-        Some(1) => return Ok(Status::Absent),
-        _ => return Err(OpenRcError::Answer(exists.output.trim().to_owned())),
-    }
-    // the codes of OpenRC's own `status`
-    let status = rc_service(exec, &[service, "status"])?;
-    match status.code {
-        Some(0) => Ok(Status::Started),
-        Some(32) => Ok(Status::Crashed),
-        Some(3 | 4 | 8 | 16) => Ok(Status::Stopped),
-        _ => Err(OpenRcError::Answer(status.output.trim().to_owned())),
-    }
+/// If the host's files cannot be seen.
+pub fn status(root: &HostRoot, service: &str) -> Result<Status, OpenRcError> {
+    let noted = |state: &str| exists(root, &format!("{STATE}/{state}/{service}"));
+    Ok(match () {
+        () if !exists(root, &format!("{SERVICES}/{service}"))? => Status::Absent,
+        () if noted("starting")? || noted("stopping")? => Status::Changing,
+        () if noted("started")? => Status::Started,
+        () => Status::Stopped,
+    })
+}
+
+/// Whether we see the host's processes under the host's numbers. The host's /proc knows us by the number that we have there.
+pub fn shares_processes(root: &HostRoot) -> bool {
+    let ours = root.read("/proc/self/stat", 4096).unwrap_or_default();
+    let number = String::from_utf8_lossy(&ours).split(' ').next().and_then(|number| number.parse::<u32>().ok());
+    number == Some(std::process::id())
 }
 
 /// Restarts a service if it runs.
@@ -93,18 +95,18 @@ pub fn status(exec: &HostExec<'_>, service: &str) -> Result<Status, OpenRcError>
 /// # Errors
 /// If OpenRC cannot be asked, or the restart had not ended in time.
 pub fn try_restart(exec: &HostExec<'_>, service: &str) -> Result<JobResult, OpenRcError> {
-    let finished = rc_service(exec, &["--ifstarted", service, "restart"])?;
+    if !shares_processes(exec.root) {
+        return Err(OpenRcError::OtherProcesses);
+    }
+    let there = |program: &&str| matches!(exec.root.stat(program), Ok(Some(_)));
+    let program = PROGRAMS.iter().copied().find(there).ok_or(OpenRcError::NoProgram)?;
+    let finished = exec.run(program, &["--ifstarted", service, "restart"], None)?;
     Ok(match finished.code {
         Some(0) => JobResult::Done,
         _ => JobResult::Failed(finished.output.trim().to_owned()),
     })
 }
 
-fn rc_service(exec: &HostExec<'_>, args: &[&str]) -> Result<Finished, OpenRcError> {
-    if !is_booted(exec.root)? {
-        return Err(OpenRcError::NoOpenRc);
-    }
-    let there = |program: &&str| matches!(exec.root.stat(program), Ok(Some(_)));
-    let program = PROGRAMS.iter().copied().find(there).ok_or(OpenRcError::NoProgram)?;
-    Ok(exec.run(program, args, None)?)
+fn exists(root: &HostRoot, path: &str) -> Result<bool, OpenRcError> {
+    Ok(root.stat(path).map_err(OpenRcError::Look)?.is_some())
 }

@@ -67,7 +67,7 @@ pub fn look(
             Ok(units) => units,
             Err(error) => return (Services::default(), vec![problem(chain(&error), error.next())]),
         },
-        Init::OpenRc => match openrc_units(exec, &names) {
+        Init::OpenRc => match openrc_units(root, &names) {
             Ok(units) => units,
             Err(error) => return (Services::default(), vec![problem(chain(&error), error.next())]),
         },
@@ -127,21 +127,20 @@ fn init(root: &HostRoot) -> Init {
 }
 
 /// OpenRC's services under the names of systemd's units, as far as that tells.
-fn openrc_units(exec: &HostExec<'_>, names: &[&str]) -> Result<BTreeMap<String, Unit>, openrc::OpenRcError> {
+fn openrc_units(root: &HostRoot, names: &[&str]) -> Result<BTreeMap<String, Unit>, openrc::OpenRcError> {
     let mut units = BTreeMap::new();
     for name in names {
         let service = name.trim_end_matches(".service");
-        let (active, result) = match openrc::status(exec, service)? {
-            openrc::Status::Started => ("active", "success"),
-            openrc::Status::Stopped => ("inactive", "success"),
-            openrc::Status::Crashed => ("failed", "crashed"),
+        let active = match openrc::status(root, service)? {
+            openrc::Status::Started => "active",
+            openrc::Status::Changing => "activating",
+            openrc::Status::Stopped => "inactive",
             openrc::Status::Absent => continue,
         };
-        let main_pid = processes::by_name(exec.root, service);
+        let main_pid = processes::by_name(root, service);
         let unit = Unit {
             name: (*name).to_owned(),
             active_state: active.to_owned(),
-            result: result.to_owned(),
             main_pid,
             // OpenRC lets a service's children live
             kill_mode: "process".to_owned(),
@@ -203,6 +202,10 @@ fn look_at_runtime(
     if row.shares_group && unit.kill_mode != "process" {
         let why = format!("a restart of {} would end every container: its KillMode is {}", found.unit, unit.kill_mode);
         spares = Err((HoldReason::KillMode, why));
+    }
+    if matches!(init(root), Init::OpenRc) && !openrc::shares_processes(root) {
+        let why = "OpenRC restarts services only from the host's PID namespace".to_owned();
+        spares = Err((HoldReason::NoAccess, why));
     }
     if found.kind == Kind::Docker && service.state == ServiceState::Active {
         match docker::info(root, ANSWERING) {

@@ -145,7 +145,7 @@ fn unit_now(exec: &HostExec<'_>, unit: &str) -> Result<Option<Unit>, String> {
         Init::Systemd => systemd::units(exec.root, &[unit], ASKING)
             .map(|mut units| units.remove(unit))
             .map_err(|error| chain(&error)),
-        _ => super::openrc_units(exec, &[unit]).map(|mut units| units.remove(unit)).map_err(|error| chain(&error)),
+        _ => super::openrc_units(exec.root, &[unit]).map(|mut units| units.remove(unit)).map_err(|error| chain(&error)),
     }
 }
 

@@ -48,6 +48,10 @@ pub enum Kind {
     Rhelish,
     /// Debian 13's files with containerd 2.1.
     Containerd21,
+    /// Debian 12 with Docker beside containerd.
+    Docker,
+    /// Debian 13 with OpenRC instead of systemd.
+    OpenRc,
 }
 
 impl Kind {
@@ -57,14 +61,16 @@ impl Kind {
             Self::Trixie => "trixie",
             Self::Rhelish => "rhelish",
             Self::Containerd21 => "containerd21",
+            Self::Docker => "docker",
+            Self::OpenRc => "openrc",
         }
     }
 
     /// The distribution: where its anchors and its bundle are, and what its tool is called.
     pub fn system(self) -> node::Kind {
         match self {
-            Self::Bookworm => node::Kind::Bookworm,
-            Self::Trixie | Self::Containerd21 => node::Kind::Trixie,
+            Self::Bookworm | Self::Docker => node::Kind::Bookworm,
+            Self::Trixie | Self::Containerd21 | Self::OpenRc => node::Kind::Trixie,
             Self::Rhelish => node::Kind::Rhelish,
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     plan::Action,
     runtime::{
         HoldReason, Kind, Runtime, ServiceState,
-        rule::{Outlook, TryOutcome},
+        rule::{Lag, Outlook, TryOutcome},
     },
     state::{Ledger, Moment},
 };
@@ -127,10 +127,14 @@ impl RuntimeView {
     pub(super) fn headline(&self, pending: &[Action]) -> String {
         let restart = pending.iter().any(|action| matches!(action, Action::Restart { unit, .. } if *unit == self.unit));
         let then = match &self.held {
-            Some(held) => format!("a restart is held: {}", held.why),
+            Some(held) => format!("its restart is held: {}", held.why),
             None if restart => "a restart is due".into(),
             None => "no restart is planned".into(),
         };
-        format!("{}; {then}", self.why)
+        let lag = Lag {
+            missing: self.missing.iter().copied().collect(),
+            lingering: self.lingering.iter().copied().collect(),
+        };
+        format!("{}: {}; {then}", self.kind, lag.text())
     }
 }

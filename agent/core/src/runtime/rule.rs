@@ -284,10 +284,9 @@ fn certs_actions(
 
 /// The fact that decided, for people.
 fn reason(runtime: &Runtime, ledger: &Ledger, outlook: &Outlook) -> String {
-    let unit = &runtime.service.unit;
     match &runtime.service.state {
-        ServiceState::Down(state) => return format!("{unit} is {state}: it reads the bundle when it starts"),
-        ServiceState::Changing => return format!("{unit} is starting or stopping"),
+        ServiceState::Down(_) => return "no restart needed: it reads the bundle when it starts".into(),
+        ServiceState::Changing => return "not known yet: it is starting or stopping".into(),
         ServiceState::Active => {}
     }
     if !outlook.lag.is_none() {
@@ -335,7 +334,13 @@ fn hold(runtime: &Runtime, on_change: OnChange) -> Option<Hold> {
         );
     }
     if let Err((reason, why)) = &runtime.spares {
-        let next = format!("drain the node, then: systemctl restart {unit}");
+        let next = match reason {
+            HoldReason::NoAccess => {
+                let service = unit.trim_end_matches(".service");
+                format!("when it suits: rc-service {service} restart; or give the agent the host's PID namespace")
+            }
+            _ => format!("drain the node, then: systemctl restart {unit}"),
+        };
         return held(*reason, why.clone(), next, None);
     }
     None

@@ -279,6 +279,11 @@ fn what_is_sick_or_would_end_containers_is_not_restarted() {
     let mut node = Node::new("z", "a");
     node.runtime().spares = spares(HoldReason::LiveRestore);
     assert_eq!(node.held(), Some(HoldReason::LiveRestore));
+    assert_eq!(node.decide().hold.unwrap().next, "drain the node, then: systemctl restart containerd.service");
+    node.runtime().spares = spares(HoldReason::NoAccess);
+    let hold = node.decide().hold.unwrap();
+    assert_eq!(hold.reason, HoldReason::NoAccess);
+    assert!(hold.next.contains("rc-service containerd restart"), "{}", hold.next);
 }
 
 #[test]

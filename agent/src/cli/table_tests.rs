@@ -1,0 +1,146 @@
+//! What people read.
+
+use nodetrust_core::{
+    report::{HoldView, LastRestart},
+    runtime::{HoldReason, Kind},
+};
+
+use super::*;
+
+/// containerd, as it mostly is.
+fn fine() -> RuntimeView {
+    RuntimeView {
+        kind: Kind::Containerd,
+        because: "containerd.service is active".into(),
+        version: "1.7.24".into(),
+        unit: "containerd.service".into(),
+        state: "active".into(),
+        socket: "/run/containerd/containerd.sock".into(),
+        started: Some(Time(1000)),
+        sick: None,
+        certs_dir: "not configured".into(),
+        not_covered: Vec::new(),
+        stale: false,
+        missing: Vec::new(),
+        lingering: Vec::new(),
+        covered: Vec::new(),
+        why: "no restart needed: the process is younger than the last change".into(),
+        held: None,
+        last_restart: None,
+    }
+}
+
+/// What is on the screen four hours later; it fits 100 columns.
+#[track_caller]
+fn assert_runtime(view: &RuntimeView, lines: &[&str]) {
+    let text = runtime_text(view, Time(1000 + 4 * 3600), Style::plain());
+    assert_eq!(text.lines().collect::<Vec<_>>(), lines);
+    assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+}
+
+#[test]
+fn a_runtime_that_follows_takes_two_lines() {
+    assert_runtime(
+        &fine(),
+        &[
+            "RUNTIME   containerd 1.7.24  containerd.service, running for 4 h  certs.d: not configured",
+            "          no restart needed: the process is younger than the last change",
+        ],
+    );
+}
+
+#[test]
+fn a_restart_that_is_held_says_by_what_and_a_failed_one_why() {
+    let held = HoldView {
+        reason: HoldReason::Failed,
+        why: "the last restart failed".into(),
+        next: "look at the unit's log before the next try".into(),
+    };
+    let outcome = "failed: containerd.service runs again and does not work: the CRI plug-in is not loaded; its log ends \
+                   with: invalid plugin config";
+    let view = RuntimeView {
+        why: "restart needed: 2 anchors newer than the process".into(),
+        stale: true,
+        held: Some(held),
+        last_restart: Some(LastRestart { time: Time(15_300), outcome: outcome.into() }),
+        ..fine()
+    };
+    assert_runtime(
+        &view,
+        &[
+            "RUNTIME   containerd 1.7.24  containerd.service, running for 4 h  certs.d: not configured",
+            "          restart needed: 2 anchors newer than the process",
+            "          restart held: the last restart failed",
+            "          restart by nodetrust 100 s ago failed: containerd.service runs again and does not work:",
+            "          the CRI plug-in is not loaded; its log ends with: invalid plugin config",
+        ],
+    );
+}
+
+#[test]
+fn a_registry_directory_names_the_hosts_that_it_does_not_reach() {
+    let view = RuntimeView {
+        kind: Kind::K3s,
+        unit: "k3s-agent.service".into(),
+        certs_dir: "/var/lib/rancher/k3s/agent/etc/containerd/certs.d".into(),
+        why: "no restart needed: every pull reads 1 anchor newer than the process from the registry directory".into(),
+        not_covered: (1..=12).map(|n| format!("mirror{n}.test")).collect(),
+        last_restart: Some(LastRestart { time: Time(1000), outcome: "done".into() }),
+        ..fine()
+    };
+    assert_runtime(
+        &view,
+        &[
+            "RUNTIME   k3s 1.7.24  k3s-agent.service, running for 4 h",
+            "          certs.d: /var/lib/rancher/k3s/agent/etc/containerd/certs.d",
+            "          no restart needed: every pull reads 1 anchor newer than the process from the registry",
+            "          directory",
+            "          certs.d does not reach hosts with a directory of their own: mirror1.test, mirror2.test,",
+            "          mirror3.test, mirror4.test, mirror5.test, mirror6.test, mirror7.test, mirror8.test,",
+            "          mirror9.test, mirror10.test and 2 more",
+            "          restarted by nodetrust 4 h ago",
+        ],
+    );
+}
+
+#[test]
+fn a_runtime_that_is_down_or_sick_says_so() {
+    let view = RuntimeView {
+        version: String::new(),
+        state: "failed (start-limit-hit)".into(),
+        sick: Some("it does not run".into()),
+        why: "no restart needed: it reads the bundle when it starts".into(),
+        ..fine()
+    };
+    assert_runtime(
+        &view,
+        &[
+            "RUNTIME   containerd  containerd.service is failed (start-limit-hit)  certs.d: not configured",
+            "          no restart needed: it reads the bundle when it starts",
+        ],
+    );
+    let sick = "containerd does not answer: /run/containerd/containerd.sock had not answered after 5 s";
+    let view = RuntimeView { sick: Some(sick.into()), ..fine() };
+    assert_runtime(
+        &view,
+        &[
+            "RUNTIME   containerd 1.7.24  containerd.service, running for 4 h  certs.d: not configured",
+            "          does not work: containerd does not answer: /run/containerd/containerd.sock had not",
+            "          answered after 5 s",
+            "          no restart needed: the process is younger than the last change",
+        ],
+    );
+}
+
+#[test]
+fn text_wraps_at_blanks_and_keeps_its_indent() {
+    assert_eq!(wrap("one two three", 8, 2), "one two\n  three");
+    assert_eq!(wrap("a-word-that-is-too-long x", 4, 0), "a-word-that-is-too-long\nx");
+}
+
+#[test]
+fn spans_use_one_unit() {
+    let texts: Vec<String> = [0, 119, 120, 7199, 7200, 172_799, 172_800].map(span).to_vec();
+    assert_eq!(texts, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d"]);
+    assert_eq!(ago(Time(10), Time(20)), "in the future");
+}
