@@ -23,8 +23,9 @@ use serde_saphyr::Spanned;
 use crate::probe::{Every, MAX_PROBES};
 
 use forms::{
-    AbsolutePath, Address, EmptySourceWord, FamilyWord, LongSpan, NotCaWord, OnChange, OnRejectionWord, ProbeProxy,
-    ProbeTarget, RemovalGate, RuntimeKind, Share, SourceName, Span, Switch, UnitName, VerdictWord, WhenUnavailable,
+    AbsolutePath, Address, EmptySourceWord, FamilyWord, FurtherUnit, LongSpan, NotCaWord, OnChange, OnRejectionWord,
+    ProbeProxy, ProbeTarget, RemovalGate, RuntimeKind, Share, SourceName, Span, Switch, UnitName, VerdictWord,
+    WhenUnavailable,
 };
 
 /// Where the configuration is looked for.
@@ -265,7 +266,7 @@ struct RawRuntime {
     kind: Option<RuntimeKind>,
     unit: Option<UnitName>,
     on_change: Option<OnChange>,
-    also_restart: Vec<UnitName>,
+    also_restart: Vec<FurtherUnit>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -470,7 +471,7 @@ impl RawRuntime {
                 OnChange::Report => rule::OnChange::Report,
                 OnChange::Never => rule::OnChange::Never,
             },
-            also: self.also_restart.into_iter().map(|UnitName(unit)| unit).filter(|unit| !unit.is_empty()).collect(),
+            also: self.also_restart.into_iter().map(|FurtherUnit(unit)| unit).collect(),
         }
     }
 }

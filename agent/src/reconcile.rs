@@ -146,7 +146,7 @@ impl Reconciler {
     /// One full cycle.
     pub fn cycle(&mut self, settings: &Arc<Settings>, trigger: Trigger) -> CycleResult {
         let started = Instant::now();
-        let mut lock = match HostLock::take(&self.root, settings.extract_timeout + Duration::from_secs(10)) {
+        let mut lock = match HostLock::take(&self.root, patience(settings)) {
             Ok(lock) => lock,
             Err(error) => return self.without_lock(settings, trigger, started, &error),
         };
@@ -191,7 +191,8 @@ impl Reconciler {
             let hooks_done = applied.hooks_done;
             await_other_runs(&self.root, observed.store);
             match observe(&self.root, observed.store, &look.ledger.foreign, &mut self.cache) {
-                Ok(after) => {
+                Ok(mut after) => {
+                    after.at = host::uptime(&self.root).unwrap_or_default();
                     let mut ledger = settle(&before, &after, !failed, look.now.wall);
                     if hooks_done {
                         ledger.hooks.clear();
@@ -348,7 +349,7 @@ impl Reconciler {
         };
         let outlook = plan.as_ref().zip(observed.as_ref()).map(|(plan, observed)| {
             let bundle = plan.expected_bundle(observed);
-            decide(&observed.services, &plan.ledger, &plan.wanted(), &bundle, &settings.runtime, &now)
+            decide(&observed.services, &plan.ledger, &plan.wanted(bundle), &settings.runtime, &now)
         });
         Look { now, os, detection, ledger, resolved, observed, plan, outlook, problems, damaged }
     }
@@ -464,6 +465,11 @@ fn undone_since(done: &[Action], next: &Plan) -> BTreeSet<Drift> {
             WriteReason::Missing | WriteReason::New => Drift::AnchorDeleted,
         })
         .collect()
+}
+
+/// How long another cycle is waited for: its tool, and a restart that it makes.
+fn patience(settings: &Settings) -> Duration {
+    settings.extract_timeout + services::LONGEST_RESTART + Duration::from_secs(10)
 }
 
 fn damaged_problem(why: &str) -> Problem {

@@ -64,6 +64,8 @@ pub struct Anchor {
     pub unknown_critical: Vec<String>,
     /// It has a subjectKeyIdentifier.
     pub has_key_id: bool,
+    /// Go's crypto/x509 reads it, as far as that is known; other programs read more.
+    pub go_reads: bool,
 }
 
 /// A distinguished name.
@@ -170,6 +172,7 @@ impl Anchor {
             name_constraints: false,
             unknown_critical: Vec::new(),
             has_key_id: false,
+            go_reads: go_reads(&cert),
         };
         anchor.read_extensions(&cert).map_err(malformed)?;
         Ok(anchor)
@@ -321,6 +324,15 @@ impl fmt::Debug for Anchor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Anchor({} {})", self.fingerprint.fp16(), self.subject.text)
     }
+}
+
+/// What Go's crypto/x509 refuses to parse and other readers take: an elliptic curve that it does not have, a negative serial
+/// number, characters that a PrintableString may not hold.
+fn go_reads(cert: &X509Certificate<'_>) -> bool {
+    let info = cert.public_key();
+    let has_curve = !matches!(info.parsed(), Ok(PublicKey::EC(_))) || signature::is_nist_curve(info);
+    let negative = cert.raw_serial().first().is_some_and(|byte| byte & 0x80 != 0);
+    has_curve && !negative && name::is_printable(cert.subject()) && name::is_printable(cert.issuer())
 }
 
 /// Whether a certificate says that another key than its own has signed it: the link between two generations of a CA that

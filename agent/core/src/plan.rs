@@ -29,7 +29,7 @@ use crate::{
     anchor::Anchor,
     fingerprint::Fingerprint,
     policy::Policy,
-    runtime::rule::{Bundle, follow_all},
+    runtime::rule::{Bundle, Wanted, follow_all},
     source::{self, Resolved, SourceStatus},
     state::{AnchorState, Ledger, LedgerAnchor, Moment, Observed, file_name},
     store::{ExtractMode, Tool},
@@ -114,9 +114,14 @@ impl Plan {
         self.actions.iter().any(|action| !matches!(action, Action::RecordLedger))
     }
 
-    /// What is to be trusted.
-    pub fn wanted(&self) -> BTreeSet<Fingerprint> {
-        self.targets.keys().copied().collect()
+    /// What services are to follow, over this bundle.
+    pub fn wanted(&self, bundle: BTreeSet<Fingerprint>) -> Wanted {
+        let readable = self.targets.iter().filter(|(_, target)| target.anchor.go_reads);
+        Wanted {
+            anchors: self.targets.keys().copied().collect(),
+            readable: readable.map(|(fingerprint, _)| *fingerprint).collect(),
+            bundle,
+        }
     }
 
     /// What the bundle is to hold after the plan.
@@ -208,8 +213,11 @@ pub fn settle(plan: &Plan, after: &Observed, carried_out: bool, now: i64) -> Led
         ledger.repeated = if had_extract { Some(after.effective.repeated()) } else { ledger.repeated };
     }
     ledger.pending &= unfinished;
-    if ledger.bundle() != plan.ledger.bundle() {
+    if plan.actions.iter().any(Action::may_change_bundle) || ledger.bundle() != plan.ledger.bundle() {
         ledger.published = Some(after.at.clone());
+    }
+    for record in ledger.services.values_mut() {
+        record.note_served(plan.targets.keys().filter(|fingerprint| trusted.contains(fingerprint)).copied());
     }
     if changed {
         // what was read back counts, also when something else is still wrong: it is not seen as a change a second time
@@ -233,13 +241,20 @@ fn follow_services(
     let bundle = Bundle {
         before: before.as_ref(),
         since: ledger.published.as_ref(),
+        begun: ledger.begun.as_ref(),
         now: &observed.effective.set,
         replaced: observed.services.bundle_replaced,
     };
-    next.services = follow_all(&observed.services, &ledger.services, bundle);
+    next.services = follow_all(&observed.services, &ledger.services, bundle, &observed.at);
+    let denied = |fingerprint: &Fingerprint| {
+        next.anchors.get(fingerprint).is_some_and(|entry| entry.state == AnchorState::Denied)
+    };
     for record in next.services.values_mut() {
-        record.note_left(retired, |fingerprint| targets.contains_key(fingerprint));
+        record.note_served(targets.keys().filter(|print| observed.effective.set.contains(print)).copied());
+        record.note_left(retired, denied, |fingerprint| targets.contains_key(fingerprint));
     }
+    // a file of our name there is ours, also when the ledger was lost
+    next.certs_files.extend(observed.services.runtime.iter().flat_map(|runtime| runtime.certs.own.keys().cloned()));
     if next.published.is_none() || next.bundle() != before {
         next.published = Some(observed.at.clone());
     }
@@ -440,6 +455,9 @@ fn act(
     }
     if over != RemoveReason::StoreLeft {
         actions.extend(leave_actions(observed));
+    }
+    if actions.iter().any(Action::may_change_bundle) {
+        next.begun = Some(observed.at.clone());
     }
     let both_blank = next.is_blank() && ledger.is_blank();
     if !next.same_as(ledger) && !both_blank {

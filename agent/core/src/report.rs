@@ -270,7 +270,9 @@ pub fn build(inputs: Inputs<'_>) -> Report {
     let runtime = observed.and_then(|observed| observed.services.runtime.as_ref());
     let runtime = runtime.zip(outlook).map(|(runtime, outlook)| services::view(runtime, outlook, ledger, now));
     // a process that was not seen yet has no record, and nothing is said of what it trusts
+    let process = observed.and_then(|observed| observed.services.runtime.as_ref()?.service.process.as_ref());
     let record = runtime.as_ref().zip(plan).and_then(|(view, plan)| plan.ledger.services.get(&view.unit));
+    let record = record.filter(|record| Some(&record.process) == process);
     if let (Some(view), Some(_)) = (&runtime, record) {
         for row in &mut anchors {
             let lingers = view.lingering.contains(&row.sha256);

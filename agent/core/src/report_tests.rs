@@ -65,7 +65,7 @@ impl Node {
         let services = rule::Policy { on_change: self.on_change, ..rule::Policy::default() };
         let outlook = plan.as_ref().zip(self.observed.as_ref()).map(|(plan, observed)| {
             let bundle = &observed.effective.set;
-            decide(&observed.services, &plan.ledger, &plan.wanted(), bundle, &services, &self.now)
+            decide(&observed.services, &plan.ledger, &plan.wanted(bundle.clone()), &services, &self.now)
         });
         build(Inputs {
             node: "node-a17",
@@ -366,7 +366,7 @@ fn with_runtime(has: &[&str]) -> Node {
         certs: RegistryCerts { setting: Setting::NotConfigured, ..RegistryCerts::default() },
     };
     let has = has.iter().map(|name| fixed(name).fingerprint).collect();
-    let record = Record { process, has, doubt: BTreeSet::new(), left: BTreeSet::new() };
+    let record = Record { process, has, doubt: BTreeSet::new(), later: BTreeSet::new(), left: BTreeSet::new() };
     node.ledger.services.insert(unit.into(), record);
     node.observed.as_mut().unwrap().services.runtime = Some(runtime);
     node
@@ -413,10 +413,13 @@ fn a_registry_directory_that_covers_the_change_is_an_answer_without_a_restart() 
     let served = [fixed("corp-2026").fingerprint, fixed("inspection").fingerprint].into();
     let certs = &mut node.observed.as_mut().unwrap().services.runtime.as_mut().unwrap().certs;
     certs.setting = Setting::Directory("/etc/containerd/certs.d".into());
-    certs.own.insert(certs.path().unwrap(), OwnFile::Holds(served));
+    let path = certs.path().unwrap();
+    certs.own.insert(path.clone(), OwnFile::Holds(served));
+    node.ledger.certs_files.insert(path);
     let report = node.report();
     assert_eq!(report.verdict, Verdict::Trusted);
-    assert!(report.anchors.iter().all(|row| row.runtime == Some(true)) && report.pending.is_empty());
+    assert!(report.anchors.iter().all(|row| row.runtime == Some(true)));
+    assert!(report.pending.iter().all(|action| *action == Action::RecordLedger), "{:?}", report.pending);
     let runtime = report.runtime.unwrap();
     assert_eq!(runtime.covered, [fixed("corp-2026").fingerprint]);
     assert!(runtime.why.contains("every pull reads 1 anchor newer than the process"), "{}", runtime.why);

@@ -311,7 +311,10 @@ pub fn detect(units: &BTreeMap<String, bool>, wanted: Option<Kind>, unit: Option
             .filter(|unit| units.contains_key(*unit))
             .map(|unit| found(row, unit, "the configuration says so".into()));
     }
-    if let Some(unit) = unit.filter(|unit| units.contains_key(*unit)) {
+    if let Some(unit) = unit {
+        if !units.contains_key(unit) {
+            return None; // no other one may be taken for it
+        }
         // a unit of another name: what it runs follows from the unit that it resembles, else it is containerd
         let row = TABLE.iter().find(|row| row.units.contains(&unit) || unit.contains(row.kind.as_str()));
         let row = row.unwrap_or_else(|| Kind::Containerd.row());

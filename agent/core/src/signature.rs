@@ -81,6 +81,12 @@ pub(crate) fn curve_bits(info: &SubjectPublicKeyInfo<'_>) -> usize {
     }
 }
 
+/// Whether an elliptic curve is one of NIST's, which Go has.
+pub(crate) fn is_nist_curve(info: &SubjectPublicKeyInfo<'_>) -> bool {
+    let nist = ["1.2.840.10045.3.1.7", "1.3.132.0.33", "1.3.132.0.34", "1.3.132.0.35"];
+    curve(info).is_some_and(|curve| nist.contains(&curve.as_str()))
+}
+
 fn curve(info: &SubjectPublicKeyInfo<'_>) -> Option<String> {
     Some(info.algorithm.parameters.as_ref()?.as_oid().ok()?.to_id_string())
 }

@@ -45,8 +45,9 @@ impl Moment {
         if self.boot_id == since.boot_id {
             return self.boottime.saturating_sub(since.boottime);
         }
-        // a node that is a container has a boot id of its own over the kernel's clock: then that clock has not begun anew
-        let sure = if self.boottime < since.boottime { self.boottime } else { 0 };
+        // a node that is a container has a boot id of its own over the kernel's clock: then that clock has not begun anew, and
+        // the difference is right; where it has, the difference is less than what has passed
+        let sure = self.boottime.checked_sub(since.boottime).unwrap_or(self.boottime);
         if self.wall < latest {
             return sure;
         }
@@ -125,6 +126,9 @@ pub struct Ledger {
     /// Since when the bundle surely holds what it holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Uptime>,
+    /// When we last began to change it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<Uptime>,
     /// Processes that read the bundle when they start, by unit.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<String, Record>,
@@ -234,6 +238,7 @@ impl Ledger {
             changed,
             left,
             published,
+            begun,
             services,
             tries,
             certs_files,
@@ -251,6 +256,7 @@ impl Ledger {
             && *changed == other.changed
             && *left == other.left
             && *published == other.published
+            && *begun == other.begun
             && *services == other.services
             && *tries == other.tries
             && *certs_files == other.certs_files

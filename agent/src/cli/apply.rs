@@ -12,7 +12,10 @@ pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
     }
     let result = Reconciler::new(&context.host_root)?.cycle(&settings, Trigger::Command);
     context.print(&result.report, |style| table::applied(&result.report, style))?;
-    Ok(match (result.report.converged, result.report.has_findings() || !result.report.problems.is_empty()) {
+    let report = &result.report;
+    // a restart that is held is a finding too
+    let held = report.runtime.as_ref().is_some_and(|runtime| runtime.held.is_some());
+    Ok(match (report.converged, report.has_findings() || !report.problems.is_empty() || held) {
         (false, _) => FAILURE,
         (true, true) => FINDINGS,
         (true, false) => OK,

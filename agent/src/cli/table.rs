@@ -148,6 +148,9 @@ pub fn plan(report: &Report, style: Style) -> String {
         n => format!("{} to be done\n", plural(n, "action")),
     };
     section(&mut out, &actions(&report.pending));
+    if let Some(held) = report.runtime.as_ref().and_then(|runtime| runtime.held.as_ref()) {
+        section(&mut out, &labelled("HELD", &format!("a restart of the runtime: {}", held.why), style));
+    }
     // what the actions are about to mend is no finding
     let mut left = report.clone();
     left.problems.retain(|problem| !problem.next.is_empty());

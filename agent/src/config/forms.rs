@@ -248,6 +248,23 @@ pub(super) enum RemovalGate {
     Fleet,
 }
 
+/// A systemd service that is no container runtime: those have conditions of their own for a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FurtherUnit(pub(super) String);
+
+impl<'de> Deserialize<'de> for FurtherUnit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let UnitName(unit) = UnitName::deserialize(deserializer)?;
+        if unit.is_empty() || nodetrust_core::runtime::units().any(|known| known == unit) {
+            let text = format!(
+                "`{unit}` is no further unit: want a service that is no container runtime, such as kubelet.service"
+            );
+            return Err(serde::de::Error::custom(text));
+        }
+        Ok(Self(unit))
+    }
+}
+
 /// A systemd service, or empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UnitName(pub(super) String);

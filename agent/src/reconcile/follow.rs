@@ -41,44 +41,62 @@ impl Reconciler {
     ) -> Followed {
         let mut followed = Followed::default();
         let Some(mut outlook) = now_due(settings, look) else { return followed };
-        if outlook.actions.iter().any(|action| matches!(action, Action::Restart { .. })) {
+        if outlook.actions.is_empty() {
+            look.outlook = Some(outlook);
+            return followed;
+        }
+        // first what may make a restart needless
+        self.carry_out(settings, lock, look, &outlook, Part::Files, &mut followed);
+        let unwritten = !followed.problems.is_empty();
+        if outlook.actions.iter().any(is_restart) || unwritten {
             // somebody else may have restarted it while the tool ran
             *look = self.look(settings, snapshots, None);
+            let runtime = look.observed.as_mut().and_then(|observed| observed.services.runtime.as_mut());
+            if let Some(runtime) = runtime.filter(|_| unwritten) {
+                // a file that cannot be written makes up for nothing
+                runtime.certs.unreadable.get_or_insert_with(|| "our file in it could not be written".to_owned());
+            }
             match now_due(settings, look) {
                 Some(fresh) => outlook = fresh,
                 None => return followed,
             }
+            self.carry_out(settings, lock, look, &outlook, Part::Restarts, &mut followed);
         }
-        if !outlook.actions.is_empty() {
-            self.carry_out(settings, lock, look, &outlook, &mut followed);
-            *look = self.look(settings, snapshots, None);
-            self.record_processes(settings, snapshots, look, &mut followed);
-            outlook = now_due(settings, look).unwrap_or_default();
-        }
-        look.outlook = Some(outlook);
+        *look = self.look(settings, snapshots, None);
+        self.record_processes(settings, snapshots, look, &mut followed);
+        look.outlook = now_due(settings, look);
         followed
     }
 
-    fn carry_out(&self, settings: &Settings, lock: &HostLock, look: &Look, outlook: &Outlook, followed: &mut Followed) {
+    fn carry_out(
+        &self,
+        settings: &Settings,
+        lock: &HostLock,
+        look: &Look,
+        outlook: &Outlook,
+        part: Part,
+        followed: &mut Followed,
+    ) {
         let (Some(plan), Some(observed)) = (&look.plan, &look.observed) else { return };
         let mut known = Ledger {
             services: plan.ledger.services.clone(),
             published: plan.ledger.published.clone(),
+            certs_files: plan.ledger.certs_files.clone(),
             ..look.ledger.clone()
         };
-        for action in &outlook.actions {
+        for action in outlook.actions.iter().filter(|action| is_restart(action) == (part == Part::Restarts)) {
             let result = match action {
                 Action::WriteRegistryCerts { path, .. } => {
                     known.created.extend(services::missing_directories(&self.root, path));
                     known.certs_files.insert(path.clone());
-                    let served = plan.targets.iter().filter(|(print, _)| observed.effective.set.contains(print));
+                    let served = plan.targets.iter().filter(|(print, _)| outlook.serves.contains(print));
                     self.note(&known, look).and_then(|()| {
                         let anchors = served.map(|(_, target)| &target.anchor);
                         services::write_file(&self.root, path, anchors).map_err(|error| certs_problem(path, &error))
                     })
                 }
                 Action::RemoveRegistryCerts { path } => {
-                    let removed = self.root.remove_file(path).map_err(|error| certs_problem(path, &error));
+                    let removed = services::remove_file(&self.root, path).map_err(|error| certs_problem(path, &error));
                     removed.and_then(|()| {
                         known.certs_files.remove(path);
                         self.note(&known, look)
@@ -103,14 +121,20 @@ impl Reconciler {
                             last.outcome = if failed_before { last.outcome.take() } else { Some(outcome) };
                         }
                         self.note(&known, look)?;
-                        restarted.failed.map_or(Ok(()), |why| Err(failure(unit, why)))
+                        let log = restarted.log;
+                        restarted.failed.map_or(Ok(()), |why| Err(failure(unit, why + &log)))
                     })
                 }
                 _ => Ok(()), // the core gives no other action for services
             };
             match result {
                 Ok(()) => followed.done.push(action.clone()),
-                Err(problem) => followed.problems.push(problem),
+                Err(problem) => {
+                    followed.problems.push(problem);
+                    if part == Part::Restarts {
+                        break; // what comes after the runtime builds on it
+                    }
+                }
             }
         }
     }
@@ -141,11 +165,22 @@ impl Reconciler {
     }
 }
 
+/// What of an outlook is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Files,
+    Restarts,
+}
+
+fn is_restart(action: &Action) -> bool {
+    matches!(action, Action::Restart { .. })
+}
+
 /// What is due for the services, over the bundle that is there.
 fn now_due(settings: &Settings, look: &Look) -> Option<Outlook> {
     let (plan, observed) = (look.plan.as_ref()?, look.observed.as_ref()?);
-    let bundle = &observed.effective.set;
-    Some(decide(&observed.services, &plan.ledger, &plan.wanted(), bundle, &settings.runtime, &look.now))
+    let wanted = plan.wanted(observed.effective.set.clone());
+    Some(decide(&observed.services, &plan.ledger, &wanted, &settings.runtime, &look.now))
 }
 
 fn runtime_of<'a>(services: &'a Services, unit: &str) -> Option<&'a Runtime> {

@@ -1,14 +1,12 @@
 //! Taking everything of ours off a host.
 
-use std::time::Duration;
-
 use nodetrust_core::{
     plan::{plan_uninstall, settle},
     report::Report,
     verify::{Problem, ProblemKind, verify},
 };
 
-use super::{ROUNDS, Reconciler, lock_problem};
+use super::{ROUNDS, Reconciler, lock_problem, patience};
 use crate::{
     apply::apply,
     config::Settings,
@@ -25,7 +23,7 @@ impl Reconciler {
     /// Removes all that is ours, and proves it.
     pub fn uninstall(&mut self, settings: &Settings) -> Report {
         let empty = Settings { sources: Vec::new(), ..settings.clone() };
-        let lock = match HostLock::take(&self.root, settings.extract_timeout + Duration::from_secs(10)) {
+        let lock = match HostLock::take(&self.root, patience(settings)) {
             Ok(lock) => lock,
             Err(error) => {
                 let mut report = self.inspect(&empty);
@@ -82,7 +80,7 @@ impl Reconciler {
     fn remove_own_directories(&self) -> std::io::Result<()> {
         if let ledger::Read::Good(ledger) = ledger::read(&self.root)? {
             for path in &ledger.certs_files {
-                self.root.remove_file(path)?;
+                crate::services::remove_file(&self.root, path)?;
             }
             // the deepest first
             for dir in ledger.created.iter().rev() {

@@ -1,22 +1,15 @@
 //! The runtime's registry directory on the host: what its process reads, what lies there, and our file in it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, io, path::Path, sync::Arc};
 
 use nodetrust_core::{
     anchor::Anchor,
     bundle,
-    fingerprint::Fingerprint,
     runtime::{
         Kind, Process,
         certs_d::{self, DEFAULT, FILE, OwnFile, RegistryCerts, Setting},
     },
-    source::Part,
-    state::{Ledger, PREFIX},
+    state::Ledger,
 };
 
 use super::processes;
@@ -36,6 +29,8 @@ const MAX_CONFIG: u64 = 4 << 20;
 const MAX_CERTS: u64 = 64 << 20;
 /// Hosts with a directory of their own that are told; the rest is not read.
 const MAX_HOSTS: usize = 100;
+/// Beside our file; containerd takes only names that end in `.crt`, `.cert` and `.key`.
+const TEMP: &str = ".nodetrust-anchors.tmp";
 /// A file that changed this much before a process started may still have been read by it: the clock tick of starts, in milliseconds.
 const TICK: i64 = 10;
 
@@ -51,24 +46,31 @@ pub(super) fn setting(
     let root = exec.root;
     let command = pid.and_then(|pid| processes::command(root, pid).ok()).filter(|command| !command.is_empty());
     let command = command.unwrap_or_else(|| unit.command.clone());
+    // The program is the one that the unit names: a process may call itself what it likes.
+    let usual_places = ["/usr/bin/containerd", "/usr/local/bin/containerd"].map(str::to_owned);
+    let there = |program: &&String| matches!(root.stat(program), Ok(Some(_)));
+    let named =
+        unit.command.first().filter(|program| program.ends_with("/containerd") && Path::new(program).is_absolute());
+    let program = match kind.row().child {
+        Some(_) => None,
+        None => named.or(usual_places.iter().find(there)),
+    };
     let config = config_of(&command).unwrap_or_else(|| usual.to_owned());
-    if let (Ok(Some(meta)), Some(process)) = (root.stat(&config), process)
-        && let Ok(now) = host::uptime(root)
-    {
-        let age = host::wall_milliseconds().saturating_sub(meta.changed);
-        let since = i64::try_from(now.milliseconds.saturating_sub(process.started.milliseconds)).unwrap_or(i64::MAX);
-        if age < since.saturating_sub(TICK) {
-            return Setting::ChangedSince(config);
-        }
+    // one that is gone shows by its directory
+    let looked_at = match root.stat(&config) {
+        Ok(None) => Path::new(&config).parent().map_or_else(|| config.clone(), |dir| dir.display().to_string()),
+        _ => config.clone(),
+    };
+    if process.is_some_and(|process| changed_since(root, &looked_at, process)) {
+        return Setting::ChangedSince(config);
     }
-    let program = command.first().filter(|program| Path::new(program).is_absolute());
-    let program = program.or(unit.command.first().filter(|_| kind.row().child.is_none()));
-    let text = match program.filter(|program| program.ends_with("containerd")) {
+    let text = match program {
         Some(program) => match exec.ask(program, &["--config", &config, "config", "dump"]) {
             Ok(finished) if finished.code == Some(0) => Ok(finished.stdout),
             Ok(finished) => {
-                let last = finished.output.trim().lines().next_back().unwrap_or("it printed nothing").to_owned();
-                Err(format!("`{program} --config {config} config dump` failed: {last}"))
+                // what it says may quote the configuration, which may hold credentials
+                tracing::debug!(output = finished.output, "the runtime cannot read its own configuration");
+                Err(format!("`{program} --config {config} config dump` fails: run it on the node to see why"))
             }
             Err(error) => Err(chain(&error)),
         },
@@ -78,8 +80,34 @@ pub(super) fn setting(
             Err(error) => Err(format!("failed to read {config}: {error}")),
         },
     };
-    text.and_then(|text| certs_d::setting(&text).map_err(|error| format!("{config} is no TOML: {error}")))
-        .unwrap_or_else(Setting::Unknown)
+    let changed = |text: &str| {
+        let process = process?;
+        certs_d::imports(text).into_iter().find(|path| changed_since(root, path, process))
+    };
+    match text {
+        Ok(text) => match (changed(&text), certs_d::setting(&text)) {
+            (Some(path), _) => Setting::ChangedSince(path),
+            (None, Ok(setting)) => setting,
+            (None, Err(error)) => Setting::Unknown(format!("{config} is no TOML: {error}")),
+        },
+        Err(why) => Setting::Unknown(why),
+    }
+}
+
+/// Whether a file, or one that fits a pattern `DIR/*…`, was changed after the process started.
+fn changed_since(root: &HostRoot, path: &str, process: &Process) -> bool {
+    let Ok(now) = host::uptime(root) else { return true };
+    let since = i64::try_from(now.milliseconds.saturating_sub(process.started.milliseconds)).unwrap_or(i64::MAX);
+    let wall = host::wall_milliseconds();
+    let is_younger = |path: &str| {
+        let age = root.stat(path).ok().flatten().map(|meta| wall.saturating_sub(meta.changed));
+        age.is_some_and(|age| age < since.saturating_sub(TICK))
+    };
+    let Some((dir, _)) = path.split_once('*').and_then(|(before, _)| before.rsplit_once('/')) else {
+        return is_younger(path);
+    };
+    let names = root.list(dir).ok().flatten().unwrap_or_default();
+    is_younger(dir) || names.iter().any(|(name, _)| is_younger(&format!("{dir}/{name}")))
 }
 
 /// `--config FILE`, `--config=FILE`, `-c FILE` or `-c=FILE`.
@@ -104,7 +132,13 @@ pub(super) fn look(root: &HostRoot, setting: Setting, ledger: &Ledger) -> Regist
         certs.own.extend(own_file(root, &path).map(|own| (path, own)));
     }
     let Setting::Directory(dir) = &certs.setting else { return certs };
-    let listing = root.list(dir).ok().flatten().unwrap_or_default();
+    let listing = match root.list(dir) {
+        Ok(listing) => listing.unwrap_or_default(),
+        Err(error) => {
+            certs.unreadable = Some(error.to_string());
+            return certs;
+        }
+    };
     let is_dir = |name: &String, kind| match kind {
         FileKind::Directory => true,
         FileKind::Link => {
@@ -114,7 +148,14 @@ pub(super) fn look(root: &HostRoot, setting: Setting, ledger: &Ledger) -> Regist
     };
     let hosts = listing.into_iter().filter(|(name, meta)| name != DEFAULT && is_dir(name, meta.kind));
     certs.elsewhere = hosts.map(|(name, _)| name).take(MAX_HOSTS).collect();
-    for (name, _) in root.list(format!("{dir}/{DEFAULT}")).ok().flatten().unwrap_or_default() {
+    let default = match root.list(format!("{dir}/{DEFAULT}")) {
+        Ok(listing) => listing.unwrap_or_default(),
+        Err(error) => {
+            certs.unreadable = Some(error.to_string());
+            return certs;
+        }
+    };
+    for (name, _) in default {
         let path = format!("{dir}/{DEFAULT}/{name}");
         certs.hidden |= name == "hosts.toml";
         if name.ends_with(".crt") && name != FILE && certs.broken.is_none() {
@@ -135,10 +176,9 @@ fn own_file(root: &HostRoot, path: &str) -> Option<OwnFile> {
         Ok(bytes) if meta.mode == 0o644 && meta.links == 1 => bytes,
         _ => return Some(OwnFile::Altered),
     };
-    let anchors: BTreeMap<Fingerprint, Arc<Anchor>> =
-        Part::parse(path, &bytes).anchors.into_iter().map(|(_, anchor)| (anchor.fingerprint, anchor)).collect();
-    let as_we_write = !anchors.is_empty() && content(anchors.values()).as_bytes() == bytes;
-    Some(if as_we_write { OwnFile::Holds(anchors.into_keys().collect()) } else { OwnFile::Altered })
+    let read = bundle::read(&bytes);
+    let sound = !read.set.is_empty() && read.faults.is_empty() && !read.private_key && read.count == read.set.len();
+    Some(if sound { OwnFile::Holds(read.set) } else { OwnFile::Altered })
 }
 
 fn content<'a>(anchors: impl Iterator<Item = &'a Arc<Anchor>>) -> String {
@@ -151,6 +191,16 @@ pub fn missing_directories(root: &HostRoot, path: &str) -> Vec<String> {
     above.take_while(|dir| matches!(root.stat(dir), Ok(None))).map(|dir| dir.display().to_string()).collect()
 }
 
+/// Removes our file, and what a run that was killed has left beside it.
+///
+/// # Errors
+/// As [`HostRoot::remove_file`].
+pub fn remove_file(root: &HostRoot, path: &str) -> io::Result<()> {
+    let temporary = Path::new(path).with_file_name(TEMP);
+    root.remove_file(temporary)?;
+    root.remove_file(path)
+}
+
 /// Writes our file. `anchors` are in the order of their fingerprints, and there is at least one.
 ///
 /// # Errors
@@ -158,8 +208,7 @@ pub fn missing_directories(root: &HostRoot, path: &str) -> Vec<String> {
 pub fn write_file<'a>(root: &HostRoot, path: &str, anchors: impl Iterator<Item = &'a Arc<Anchor>>) -> io::Result<()> {
     let dir = Path::new(path).parent().unwrap_or(Path::new("/"));
     root.create_dir_all(dir)?;
-    // beside the file: containerd takes only names that end in `.crt`, `.cert` or `.key`
-    root.write_atomic(path, dir, &format!(".{PREFIX}anchors.tmp"), 0o644, content(anchors).as_bytes())
+    root.write_atomic(path, dir, TEMP, 0o644, content(anchors).as_bytes())
 }
 
 /// Directories of the host where a change would matter, in our own view.

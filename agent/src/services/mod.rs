@@ -31,8 +31,8 @@ use crate::{
     },
 };
 
-pub use certs::{missing_directories, watched, write_file};
-pub use restart::{Restarted, restart};
+pub use certs::{missing_directories, remove_file, watched, write_file};
+pub use restart::{LONGEST_RESTART, Restarted, restart};
 
 /// How long the service manager may take to say how its units are.
 const ASKING: Duration = Duration::from_secs(5);
@@ -91,7 +91,12 @@ pub fn look(
         problems.extend(aftermath(&runtime, &ledger.tries));
         Some(runtime)
     });
-    if runtime.is_none() && policy.kind.is_some() {
+    if let Some(name) = policy.unit.as_ref().filter(|name| !units.contains_key(*name)) {
+        problems.push(problem(
+            format!("runtime.unit names {name}, which does not run on this host"),
+            "start it, or correct the name; no other unit is taken for it",
+        ));
+    } else if runtime.is_none() && policy.kind.is_some() {
         let kind = policy.kind.map(Kind::as_str).unwrap_or_default();
         problems
             .push(problem(format!("no unit of {kind} is on this host"), "correct runtime.kind, or set runtime.unit"));
@@ -99,6 +104,11 @@ pub fn look(
     let mut also = BTreeMap::new();
     for name in &policy.also {
         match units.get(name) {
+            // by another of its names
+            Some(unit)
+                if runtime.as_ref().is_some_and(|runtime: &Runtime| {
+                    units.get(&runtime.service.unit).is_some_and(|own| own.name == unit.name)
+                }) => {}
             Some(unit) => {
                 also.insert(name.clone(), service(root, name, unit, None, boot));
             }
@@ -108,7 +118,7 @@ pub fn look(
             )),
         }
     }
-    (Services { runtime, also, bundle_replaced: bundle_replaced(root, store, now) }, problems)
+    (Services { runtime, also, bundle_replaced: bundle_replaced(root, store) }, problems)
 }
 
 /// How services are kept on a host.
@@ -227,7 +237,9 @@ fn look_at_runtime(
                 None => Some(main),
             });
             let setting = certs::setting(exec, found.kind, pid, unit, process.as_ref());
-            cache.certs = process.clone().map(|process| (process, setting.clone()));
+            // what could not be told may be told the next time
+            let is_known = !matches!(setting, runtime::certs_d::Setting::Unknown(_));
+            cache.certs = process.clone().filter(|_| is_known).map(|process| (process, setting.clone()));
             setting
         }
     };
@@ -258,9 +270,11 @@ fn look_at_cri(root: &HostRoot, kind: Kind, socket: &str, version: &mut String) 
 }
 
 /// When the bundle's file was last replaced, in milliseconds after boot.
-fn bundle_replaced(root: &HostRoot, store: &TrustStore, now: &Uptime) -> Option<u64> {
+fn bundle_replaced(root: &HostRoot, store: &TrustStore) -> Option<u64> {
     let changed = root.stat(store.bundle).ok()??.changed;
-    let age = host::wall_milliseconds().saturating_sub(changed);
+    // both clocks at the same time: looking at services may have taken seconds
+    let (now, wall) = (host::uptime(root).ok()?, host::wall_milliseconds());
+    let age = wall.saturating_sub(changed);
     now.milliseconds.checked_sub(u64::try_from(age).unwrap_or(0))
 }
 

@@ -26,9 +26,26 @@ pub(super) fn child(root: &HostRoot, parent: u32, name: &str) -> Option<u32> {
     youngest(root, |stat| stat.parent == parent && stat.name == name)
 }
 
-/// The oldest process of this name whose parent has another: the service itself, and not what it started.
+/// The oldest process of this name that the host itself runs: as root, in the host's own PID namespace, and started by its
+/// init system. What runs in a container can have any name, and none of these.
 pub(super) fn by_name(root: &HostRoot, name: &str) -> Option<u32> {
-    all(root).filter(|(_, stat)| stat.name == name).min_by_key(|(_, stat)| stat.started).map(|(pid, _)| pid)
+    let is_starter =
+        |pid: u32| pid == 1 || stat(root, pid).is_some_and(|parent| parent.name.starts_with("supervise-daem"));
+    all(root)
+        .filter(|(pid, stat)| stat.name == name && is_starter(stat.parent) && is_of_the_host(root, *pid))
+        .min_by_key(|(_, stat)| stat.started)
+        .map(|(pid, _)| pid)
+}
+
+/// proc_pid_status(5): `Uid` has the real user first, `NSpid` a number for each PID namespace from this /proc's down.
+fn is_of_the_host(root: &HostRoot, pid: u32) -> bool {
+    let bytes = root.read(format!("/proc/{pid}/status"), LIMIT).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let field = |name: &str| -> Vec<String> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+    };
+    field("Uid:").first().is_some_and(|uid| uid == "0") && field("NSpid:").len() == 1
 }
 
 /// The command line of a process.

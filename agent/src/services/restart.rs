@@ -32,6 +32,9 @@ const BACK: Duration = Duration::from_secs(60);
 const DROP_IN: Duration = Duration::from_secs(30);
 /// A process must live this long beyond the time after which systemd would start it again.
 const MARGIN: Duration = Duration::from_secs(1);
+/// How long a restart may take altogether.
+pub const LONGEST_RESTART: Duration =
+    Duration::from_secs(JOB.as_secs() + DROP_IN.as_secs() + BACK.as_secs() + MAX_STAY.as_secs());
 /// The longest that is waited for that.
 const MAX_STAY: Duration = Duration::from_secs(15);
 /// How often is looked.
@@ -46,6 +49,8 @@ const DROP_IN_FILE: &str = "nodetrust-restart.toml";
 pub struct Restarted {
     /// Why the service does not run anew, or does not work.
     pub failed: Option<String>,
+    /// The end of its log if it failed, for whoever reads the report now; it is not kept.
+    pub log: String,
     /// What else is to be told.
     pub problems: Vec<Problem>,
 }
@@ -68,8 +73,9 @@ pub fn restart(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Re
         }
         None => Ok(()),
     });
-    let failed = result.err().map(|why| format!("{why}{}", log_of(exec, unit)));
-    Restarted { failed, problems }
+    let failed = result.err();
+    let log = failed.as_ref().map(|_| log_of(exec, unit)).unwrap_or_default();
+    Restarted { failed, log, problems }
 }
 
 /// Another process, which stays, and answers if it is the runtime.
@@ -168,6 +174,7 @@ fn gone_since(root: &HostRoot, runtime: &Runtime, before: &BTreeSet<String>) -> 
 /// The last lines of a unit's log, if they can be read.
 fn log_of(exec: &HostExec<'_>, unit: &str) -> String {
     let args = ["--no-pager", "--quiet", "--output=cat", "--lines", LOG_LINES, "--unit", unit];
+    let exec = HostExec { limit: ASKING, ..*exec };
     match exec.run("/usr/bin/journalctl", &args, None) {
         Ok(finished) if finished.code == Some(0) && !finished.output.trim().is_empty() => {
             let lines: Vec<&str> = finished.output.trim().lines().collect();

@@ -83,6 +83,16 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// Whether what consumers read may be another thing afterwards.
+    pub fn may_change_bundle(&self) -> bool {
+        matches!(
+            self,
+            Self::WriteAnchor { .. } | Self::RemoveAnchor { .. } | Self::Extract { .. } | Self::LeaveStore { .. }
+        )
+    }
+}
+
 /// Why an anchor file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]

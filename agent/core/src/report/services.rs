@@ -129,6 +129,9 @@ impl RuntimeView {
         let then = match &self.held {
             Some(held) => format!("its restart is held: {}", held.why),
             None if restart => "a restart is due".into(),
+            None if pending.iter().any(|action| matches!(action, Action::WriteRegistryCerts { .. })) => {
+                "its registry directory is written next".into()
+            }
             None => "no restart is planned".into(),
         };
         let lag = Lag {

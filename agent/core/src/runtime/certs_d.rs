@@ -36,7 +36,7 @@ pub enum Setting {
 /// What our file holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OwnFile {
-    /// Exactly these certificates, as we write them.
+    /// Exactly these certificates.
     Holds(BTreeSet<Fingerprint>),
     /// Something else.
     Altered,
@@ -55,11 +55,20 @@ pub struct RegistryCerts {
     pub broken: Option<String>,
     /// Hosts with a directory of their own.
     pub elsewhere: Vec<String>,
+    /// Why it could not be looked through.
+    pub unreadable: Option<String>,
 }
 
 impl Default for RegistryCerts {
     fn default() -> Self {
-        Self { setting: Setting::Unsupported, own: BTreeMap::new(), hidden: false, broken: None, elsewhere: Vec::new() }
+        Self {
+            setting: Setting::Unsupported,
+            own: BTreeMap::new(),
+            hidden: false,
+            broken: None,
+            elsewhere: Vec::new(),
+            unreadable: None,
+        }
     }
 }
 
@@ -72,12 +81,21 @@ impl RegistryCerts {
         }
     }
 
+    /// What our file holds for pulls.
+    pub fn served(&self) -> BTreeSet<Fingerprint> {
+        match self.path().and_then(|path| self.own.get(&path)) {
+            Some(OwnFile::Holds(served)) => served.clone(),
+            Some(OwnFile::Altered) | None => BTreeSet::new(),
+        }
+    }
+
     /// Whether every pull reads our file.
     ///
     /// # Errors
     /// What is in the way.
     pub fn covers(&self) -> Result<(), String> {
         match &self.setting {
+            Setting::Directory(dir) if let Some(why) = &self.unreadable => Err(format!("{dir} cannot be read: {why}")),
             Setting::Directory(dir) if self.hidden => {
                 Err(format!("{dir}/{DEFAULT}/hosts.toml makes the runtime ignore the certificates beside it"))
             }
@@ -102,6 +120,13 @@ impl fmt::Display for Setting {
             Self::Unknown(why) => write!(f, "unknown: {why}"),
         }
     }
+}
+
+/// Files that a containerd configuration takes in: names, or patterns with `*`.
+pub fn imports(text: &str) -> Vec<String> {
+    let table: toml::Table = text.parse().unwrap_or_default();
+    let imports = table.get("imports").and_then(toml::Value::as_array).cloned().unwrap_or_default();
+    imports.iter().filter_map(|path| Some(path.as_str()?.to_owned())).filter(|path| path.starts_with('/')).collect()
 }
 
 /// The registry directory in a containerd configuration: version 1 and 2 name the plugin `cri`, version 3 splits it.

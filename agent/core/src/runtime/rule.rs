@@ -38,6 +38,9 @@ pub struct Record {
     /// In the bundle perhaps.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub doubt: BTreeSet<Fingerprint>,
+    /// Ours, and put into the bundle while it ran: it has them if it verified TLS for the first time after that.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub later: BTreeSet<Fingerprint>,
     /// Those among them that were ours and are to be trusted no more.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub left: BTreeSet<Fingerprint>,
@@ -144,6 +147,8 @@ pub struct Outlook {
     pub lag: Lag,
     /// Anchors that the runtime's process does not have and every pull gets from the registry directory.
     pub covered: BTreeSet<Fingerprint>,
+    /// What our file in the registry directory is to hold.
+    pub serves: BTreeSet<Fingerprint>,
     /// Which fact decided.
     pub why: String,
 }
@@ -155,6 +160,8 @@ pub struct Bundle<'a> {
     pub before: Option<&'a BTreeSet<Fingerprint>>,
     /// Since when that has been so.
     pub since: Option<&'a Uptime>,
+    /// When we last began to change it.
+    pub begun: Option<&'a Uptime>,
     /// What is in it now.
     pub now: &'a BTreeSet<Fingerprint>,
     /// When the file was last replaced, in milliseconds after this boot; None if before.
@@ -167,21 +174,18 @@ pub fn follow(record: Option<&Record>, process: &Process, bundle: Bundle<'_>) ->
         return known.clone();
     }
     let started = process.started.milliseconds;
-    let same_boot = |since: &Uptime| since.boot_id == process.started.boot_id;
-    // it started while the bundle was as it is
-    let steady = bundle.before == Some(bundle.now)
-        && bundle.since.is_some_and(|since| !same_boot(since) || started > since.milliseconds);
-    let younger = bundle.replaced.is_none_or(|replaced| replaced < started);
-    if steady || younger {
-        return Record { process: process.clone(), has: bundle.now.clone(), ..Record::unknown(process) };
+    let same_boot = |time: &Uptime| time.boot_id == process.started.boot_id;
+    // it started over the bundle that was verified last, or over what came after that
+    let before =
+        bundle.before.filter(|_| bundle.since.is_some_and(|since| !same_boot(since) || started > since.milliseconds));
+    let ran_before_us = bundle.begun.is_some_and(|begun| same_boot(begun) && started <= begun.milliseconds);
+    let younger = !ran_before_us && bundle.replaced.is_none_or(|replaced| replaced < started);
+    if before == Some(bundle.now) || younger {
+        return Record { has: bundle.now.clone(), ..Record::unknown(process) };
     }
-    // it started before or while the bundle changed: it may have read the one or the other
-    let mut has = bundle.before.map(|before| before & bundle.now).unwrap_or_default();
+    // the bundle changed since it started, or while it did: it may have read the one or the other
+    let has = before.map(|before| before & bundle.now).unwrap_or_default();
     let mut doubt = bundle.before.map_or_else(|| bundle.now.clone(), |before| before | bundle.now);
-    if bundle.before == Some(bundle.now) {
-        // changed by a cycle that this process started in
-        has = record.map(|record| &record.has & bundle.now).unwrap_or_default();
-    }
     doubt.extend(record.iter().flat_map(|record| &record.left));
     doubt.retain(|fingerprint| !has.contains(fingerprint));
     Record { has, doubt, ..Record::unknown(process) }
@@ -189,13 +193,35 @@ pub fn follow(record: Option<&Record>, process: &Process, bundle: Bundle<'_>) ->
 
 impl Record {
     fn unknown(process: &Process) -> Self {
-        Self { process: process.clone(), has: BTreeSet::new(), doubt: BTreeSet::new(), left: BTreeSet::new() }
+        Self {
+            process: process.clone(),
+            has: BTreeSet::new(),
+            doubt: BTreeSet::new(),
+            later: BTreeSet::new(),
+            left: BTreeSet::new(),
+        }
     }
 
-    /// Notes which of our anchors are to be trusted no more: the process may have them.
-    pub fn note_left(&mut self, retired: &BTreeSet<Fingerprint>, wanted: impl Fn(&Fingerprint) -> bool) {
-        let known = |fingerprint: &&Fingerprint| self.has.contains(fingerprint) || self.doubt.contains(fingerprint);
-        let left: Vec<Fingerprint> = retired.iter().filter(known).copied().collect();
+    /// Notes which of ours are in the bundle now.
+    pub fn note_served(&mut self, ours: impl Iterator<Item = Fingerprint>) {
+        self.later.extend(ours.filter(|fingerprint| !self.has.contains(fingerprint)));
+    }
+
+    /// Notes which of our anchors are to be trusted no more, and which of these are denied. One that it started with, it may
+    /// have. One that came later, it may have if it verified TLS for the first time after that: for a denied one that is
+    /// reason enough, since nobody can tell.
+    pub fn note_left(
+        &mut self,
+        retired: &BTreeSet<Fingerprint>,
+        denied: impl Fn(&Fingerprint) -> bool,
+        wanted: impl Fn(&Fingerprint) -> bool,
+    ) {
+        let may_have = |fingerprint: &&Fingerprint| {
+            self.has.contains(fingerprint)
+                || self.doubt.contains(fingerprint)
+                || denied(fingerprint) && self.later.contains(fingerprint)
+        };
+        let left: Vec<Fingerprint> = retired.iter().filter(may_have).copied().collect();
         self.left.extend(left);
         self.left.retain(|fingerprint| !wanted(fingerprint));
     }
@@ -209,37 +235,51 @@ impl Record {
     }
 }
 
+/// What the services are to follow.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Anchors that are to be trusted.
+    pub anchors: BTreeSet<Fingerprint>,
+    /// Those among them that Go reads: a registry file without any of these would fail every pull.
+    pub readable: BTreeSet<Fingerprint>,
+    /// What is in the bundle.
+    pub bundle: BTreeSet<Fingerprint>,
+}
+
 /// Decides what is to be done so that the services follow a bundle, given the ledger that knows their processes.
-pub fn decide(
-    services: &Services,
-    ledger: &Ledger,
-    wanted: &BTreeSet<Fingerprint>,
-    bundle: &BTreeSet<Fingerprint>,
-    policy: &Policy,
-    now: &Moment,
-) -> Outlook {
+pub fn decide(services: &Services, ledger: &Ledger, wanted: &Wanted, policy: &Policy, now: &Moment) -> Outlook {
     let mut outlook = Outlook::default();
-    let served: BTreeSet<Fingerprint> = wanted & bundle;
-    let lag_of = |service: &Service| {
+    let record_of = |service: &Service| {
         let record = ledger.services.get(&service.unit);
-        let record = record.filter(|record| service.process.as_ref() == Some(&record.process));
-        record.map(|record| record.lag(wanted, bundle)).unwrap_or_default()
+        record.filter(|record| service.process.as_ref() == Some(&record.process))
+    };
+    let lag_of = |service: &Service| {
+        record_of(service).map(|record| record.lag(&wanted.anchors, &wanted.bundle)).unwrap_or_default()
     };
     let mut due: Vec<Action> = Vec::new();
     if let Some(runtime) = &services.runtime {
-        outlook.actions.extend(certs_actions(runtime, ledger, &served, policy.on_change));
         outlook.lag = lag_of(&runtime.service);
-        if policy.on_change == OnChange::Auto && runtime.certs.covers().is_ok() {
-            outlook.covered = std::mem::take(&mut outlook.lag.missing);
+        let there = runtime.certs.served();
+        let known = record_of(&runtime.service).is_some();
+        outlook.serves = serves(runtime, wanted, known.then_some(&outlook.lag), policy.on_change);
+        outlook.actions = certs_actions(runtime, ledger, &outlook.serves);
+        let covers = runtime.certs.covers().is_ok();
+        // what the process has too little after a file that is to be written
+        let mut after = outlook.lag.clone();
+        if covers {
+            after.missing.retain(|fingerprint| !outlook.serves.contains(fingerprint));
+            outlook.covered = &outlook.lag.missing & &there;
+            outlook.lag.missing.retain(|fingerprint| !there.contains(fingerprint));
         }
         outlook.why = reason(runtime, ledger, &outlook);
-        if !outlook.lag.is_none() {
+        if !after.is_none() {
             match hold(runtime, policy.on_change) {
                 Some(hold) => outlook.hold = Some(hold),
-                None => due.push(Action::Restart { unit: runtime.service.unit.clone(), why: outlook.lag.text() }),
+                None => due.push(Action::Restart { unit: runtime.service.unit.clone(), why: after.text() }),
             }
         }
     }
+    let runtime_is_due = !due.is_empty();
     for service in services.also.values().filter(|service| service.state == ServiceState::Active) {
         let lag = lag_of(service);
         if !lag.is_none() && matches!(policy.on_change, OnChange::Auto | OnChange::Restart) {
@@ -248,26 +288,33 @@ pub fn decide(
     }
     if !due.is_empty() {
         match rate(&ledger.tries, now, ledger.updated) {
-            Some(hold) => outlook.hold = outlook.hold.or(Some(hold)),
+            Some(hold) if runtime_is_due => outlook.hold = Some(hold),
+            Some(_) => {} // the further units come with one of the next cycles
             None => outlook.actions.extend(due),
         }
     }
     outlook
 }
 
+/// What our file in the registry directory is to hold. An anchor that is wanted, and that pulls may rest on, does not leave it:
+/// not because the bundle has lost it, nor because the policy changed.
+fn serves(runtime: &Runtime, wanted: &Wanted, lag: Option<&Lag>, on_change: OnChange) -> BTreeSet<Fingerprint> {
+    let there = &runtime.certs.served() & &wanted.readable;
+    match (on_change, lag) {
+        (OnChange::Auto, _) => &(&wanted.readable & &wanted.bundle) | &there,
+        (_, Some(lag)) => &there & &lag.missing,
+        (_, None) => there,
+    }
+}
+
 /// What to do with our files in registry directories.
-fn certs_actions(
-    runtime: &Runtime,
-    ledger: &Ledger,
-    served: &BTreeSet<Fingerprint>,
-    on_change: OnChange,
-) -> Vec<Action> {
-    let path = runtime.certs.path().filter(|_| on_change == OnChange::Auto && !served.is_empty());
+fn certs_actions(runtime: &Runtime, ledger: &Ledger, serves: &BTreeSet<Fingerprint>) -> Vec<Action> {
+    let path = runtime.certs.path().filter(|_| !serves.is_empty());
     let mut actions = Vec::new();
     if let Some(path) = &path
-        && runtime.certs.own.get(path) != Some(&OwnFile::Holds(served.clone()))
+        && runtime.certs.own.get(path) != Some(&OwnFile::Holds(serves.clone()))
     {
-        actions.push(Action::WriteRegistryCerts { path: path.clone(), anchors: served.len() });
+        actions.push(Action::WriteRegistryCerts { path: path.clone(), anchors: serves.len() });
     }
     // while the configuration cannot be judged, what pulls may be reading stays
     let judged = !matches!(
@@ -287,10 +334,16 @@ fn reason(runtime: &Runtime, ledger: &Ledger, outlook: &Outlook) -> String {
     match &runtime.service.state {
         ServiceState::Down(_) => return "no restart needed: it reads the bundle when it starts".into(),
         ServiceState::Changing => return "not known yet: it is starting or stopping".into(),
+        ServiceState::Active if runtime.service.process.is_none() => {
+            return "not known: the process that pulls was not found".into();
+        }
         ServiceState::Active => {}
     }
     if !outlook.lag.is_none() {
-        return format!("restart needed: {}", outlook.lag.text());
+        let written = outlook.actions.iter().any(|action| matches!(action, Action::WriteRegistryCerts { .. }));
+        let cure =
+            if written && outlook.lag.lingering.is_empty() { "registry directory is behind" } else { "restart needed" };
+        return format!("{cure}: {}", outlook.lag.text());
     }
     if !outlook.covered.is_empty() {
         let anchors = plural(outlook.covered.len(), "anchor");
@@ -393,21 +446,21 @@ pub fn with_try(tries: &[Try], at: &Moment) -> Vec<Try> {
     kept
 }
 
-/// What is known of all services' processes.
+/// What is known of all services' processes. What cannot be seen just now stays known, as long as this boot lasts.
 pub fn follow_all(
     services: &Services,
     known: &BTreeMap<String, Record>,
     bundle: Bundle<'_>,
+    now: &Uptime,
 ) -> BTreeMap<String, Record> {
+    let mut records = known.clone();
+    records.retain(|_, record| record.process.started.boot_id == now.boot_id);
     let all = services.runtime.iter().map(|runtime| &runtime.service).chain(services.also.values());
-    let mut records: BTreeMap<String, Record> = BTreeMap::new();
     for service in all {
-        let record = known.get(&service.unit);
-        let record = match &service.process {
-            Some(process) => Some(follow(record, process, bundle)),
-            None => record.cloned(), // on the way, or down: the next one will be another process
-        };
-        records.extend(record.map(|record| (service.unit.clone(), record)));
+        if let Some(process) = &service.process {
+            let record = follow(known.get(&service.unit), process, bundle);
+            records.insert(service.unit.clone(), record);
+        }
     }
     records
 }

@@ -25,7 +25,7 @@ fn process(boot: &str, started: u64) -> Process {
 }
 
 fn bundle<'a>(now: &'a BTreeSet<Fingerprint>, replaced: Option<u64>) -> Bundle<'a> {
-    Bundle { before: None, since: None, now, replaced }
+    Bundle { before: None, since: None, begun: None, now, replaced }
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn at_first_sight_the_bundle_s_age_decides() {
 fn a_new_process_over_an_unchanged_bundle_has_all_of_it() {
     let (now, since) = (set("ab"), up("one", 400));
     let steady = |process: &Process| {
-        let bundle = Bundle { before: Some(&now), since: Some(&since), now: &now, replaced: Some(9_000) };
+        let bundle = Bundle { before: Some(&now), since: Some(&since), begun: None, now: &now, replaced: Some(9_000) };
         follow(None, process, bundle)
     };
     // however often a tool writes the same bundle anew
@@ -61,9 +61,44 @@ fn a_new_process_over_an_unchanged_bundle_has_all_of_it() {
 #[test]
 fn a_process_that_started_within_a_change_may_have_read_either() {
     let (before, now, since) = (set("abx"), set("abn"), up("one", 400));
-    let bundle = Bundle { before: Some(&before), since: Some(&since), now: &now, replaced: Some(900) };
+    let bundle = Bundle { before: Some(&before), since: Some(&since), begun: None, now: &now, replaced: Some(900) };
     let record = follow(None, &process("one", 800), bundle);
     assert_eq!((record.has, record.doubt), (set("ab"), set("xn")));
+}
+
+#[test]
+fn a_bundle_that_was_last_seen_while_the_process_ran_says_nothing_of_its_start() {
+    // it runs since long; ours came, then the distribution's package brought x, and only now it is looked at
+    let (before, now, since) = (set("ab"), set("abx"), up("one", 400));
+    let bundle = Bundle { before: Some(&before), since: Some(&since), begun: None, now: &now, replaced: Some(900) };
+    assert_eq!(follow(None, &process("one", 100), bundle).has, set(""));
+    let unknown = Bundle { since: None, ..bundle };
+    assert_eq!(follow(None, &process("one", 100), unknown).has, set(""));
+}
+
+#[test]
+fn what_was_restarted_in_an_unfinished_change_has_the_bundle_if_that_is_older() {
+    let (before, now, since, begun) = (set("a"), set("ab"), up("one", 400), up("one", 800));
+    let bundle =
+        Bundle { before: Some(&before), since: Some(&since), begun: Some(&begun), now: &now, replaced: Some(850) };
+    assert_eq!(follow(None, &process("one", 900), bundle).has, now);
+    let within = follow(None, &process("one", 840), bundle);
+    assert_eq!((within.has, within.doubt), (set("a"), set("b")));
+    // a clock that was set forward makes the bundle look as if it were from before this boot
+    let jumped = Bundle { replaced: None, ..bundle };
+    assert_eq!(follow(None, &process("one", 700), jumped).has, set("a"), "our change began after it had started");
+    // a reboot between the change and its record
+    assert_eq!(follow(None, &process("two", 10), Bundle { replaced: None, ..bundle }).has, now);
+}
+
+#[test]
+fn what_cannot_be_seen_just_now_stays_known() {
+    let now = set("ab");
+    let known: BTreeMap<String, Record> =
+        [(UNIT.to_owned(), follow(None, &process("one", 100), bundle(&now, None)))].into();
+    let nothing = Services::default();
+    assert_eq!(follow_all(&nothing, &known, bundle(&now, Some(500)), &up("one", 900)), known);
+    assert!(follow_all(&nothing, &known, bundle(&now, None), &up("two", 900)).is_empty(), "it ended with its boot");
 }
 
 /// A node whose containerd is looked at.
@@ -71,6 +106,8 @@ struct Node {
     services: Services,
     ledger: Ledger,
     wanted: BTreeSet<Fingerprint>,
+    /// what Go reads of it, None for all
+    readable: Option<BTreeSet<Fingerprint>>,
     bundle: BTreeSet<Fingerprint>,
     policy: Policy,
     now: Moment,
@@ -92,7 +129,7 @@ impl Node {
             certs: RegistryCerts { setting: Setting::NotConfigured, ..RegistryCerts::default() },
         };
         let mut ledger = Ledger::new();
-        let record = Record { process, has: set(has), doubt: set(""), left: set("") };
+        let record = Record { process, has: set(has), doubt: set(""), later: set(""), left: set("") };
         ledger.services.insert(UNIT.into(), record);
         let services = Services { runtime: Some(runtime), ..Services::default() };
         let bundle = &set(wanted) | &set("z");
@@ -100,6 +137,7 @@ impl Node {
             services,
             ledger,
             wanted: set(wanted),
+            readable: None,
             bundle,
             policy: Policy::default(),
             now: at(100_000, 50_000, "one"),
@@ -130,7 +168,12 @@ impl Node {
     }
 
     fn decide(&self) -> Outlook {
-        decide(&self.services, &self.ledger, &self.wanted, &self.bundle, &self.policy, &self.now)
+        let wanted = Wanted {
+            anchors: self.wanted.clone(),
+            readable: self.readable.clone().unwrap_or_else(|| self.wanted.clone()),
+            bundle: self.bundle.clone(),
+        };
+        decide(&self.services, &self.ledger, &wanted, &self.policy, &self.now)
     }
 
     /// What is done, in words.
@@ -174,9 +217,9 @@ fn an_anchor_that_has_not_arrived_in_the_bundle_needs_none() {
 #[test]
 fn a_removed_anchor_needs_one_only_if_the_process_may_have_it() {
     let mut node = Node::new("abz", "a");
-    node.record().note_left(&set("bq"), |_| false);
+    node.record().note_left(&set("bq"), |_| false, |_| false);
     assert_eq!(node.actions(), ["restart containerd.service (1 removed anchor that it started with)"]);
-    node.record().note_left(&set(""), |fingerprint| set("b").contains(fingerprint));
+    node.record().note_left(&set(""), |_| false, |fingerprint| set("b").contains(fingerprint));
     assert_eq!(node.actions(), NOTHING, "it is wanted again");
     // certificates of others come and go with upgrades of the distribution's packages
     let mut node = Node::new("abz", "ab");
@@ -187,8 +230,8 @@ fn a_removed_anchor_needs_one_only_if_the_process_may_have_it() {
 #[test]
 fn a_removed_anchor_stays_known_when_the_ledger_has_forgotten_it() {
     let mut node = Node::new("abz", "a");
-    node.record().note_left(&set("b"), |_| false);
-    node.record().note_left(&set(""), |_| false);
+    node.record().note_left(&set("b"), |_| false, |_| false);
+    node.record().note_left(&set(""), |_| false, |_| false);
     assert_eq!(node.decide().lag.lingering, set("b"));
 }
 
@@ -205,7 +248,7 @@ fn the_registry_directory_makes_up_for_additions() {
 #[test]
 fn the_registry_directory_does_not_make_up_for_a_removal_that_the_process_started_with() {
     let mut node = Node::new("abz", "a").certs_d(Some("ab"));
-    node.record().note_left(&set("b"), |_| false);
+    node.record().note_left(&set("b"), |_| false, |_| false);
     assert_eq!(
         node.actions(),
         [
@@ -227,6 +270,59 @@ fn a_directory_that_does_not_cover_every_host_leaves_the_restart() {
         edit(&mut node.runtime().certs);
         assert!(node.actions().iter().any(|action| action.starts_with("restart")), "{:?}", node.runtime().certs);
     }
+}
+
+#[test]
+fn only_what_the_file_holds_is_covered() {
+    let mut node = Node::new("z", "a").certs_d(None);
+    assert_eq!((node.decide().covered, node.decide().lag.missing), (set(""), set("a")), "it is not written yet");
+    // it cannot be written
+    node.runtime().certs.unreadable = Some("our file in it could not be written".into());
+    assert!(node.actions().contains(&"restart containerd.service (1 anchor newer than the process)".into()));
+}
+
+#[test]
+fn what_pulls_rest_on_stays() {
+    // somebody has emptied the bundle, and the repair fails
+    let mut node = Node::new("z", "a").certs_d(Some("a"));
+    node.bundle = set("");
+    assert_eq!(node.actions(), NOTHING);
+    // the policy changes while the process is older than the anchor
+    for on_change in [OnChange::Report, OnChange::Never, OnChange::Restart] {
+        let mut node = Node::new("z", "a").certs_d(Some("a"));
+        node.policy.on_change = on_change;
+        assert_eq!(node.actions(), NOTHING, "{on_change:?}");
+        assert_eq!(node.decide().covered, set("a"));
+        let mut young = Node::new("az", "a").certs_d(Some("a"));
+        young.policy.on_change = on_change;
+        assert_eq!(young.actions(), [format!("remove {CERTS} (nothing is to be served there)")], "{on_change:?}");
+    }
+}
+
+#[test]
+fn an_anchor_that_go_cannot_read_is_not_served() {
+    // alone in the file, it would fail every pull
+    let mut node = Node::new("z", "a").certs_d(None);
+    node.readable = Some(set(""));
+    assert_eq!(node.actions(), ["restart containerd.service (1 anchor newer than the process)"]);
+    let mut node = Node::new("z", "ab").certs_d(None);
+    node.readable = Some(set("a"));
+    assert_eq!(
+        node.actions(),
+        [format!("write {CERTS} (1 anchor)"), "restart containerd.service (1 anchor newer than the process)".into()]
+    );
+}
+
+#[test]
+fn a_denied_anchor_that_came_while_the_process_ran_may_have_been_read() {
+    let lag = |denied: bool| {
+        let mut node = Node::new("z", "");
+        node.record().note_served(set("a").into_iter());
+        node.record().note_left(&set("a"), |_| denied, |_| false);
+        node.decide().lag.lingering
+    };
+    assert_eq!(lag(true), set("a"), "nobody can tell, and it must not be trusted");
+    assert_eq!(lag(false), set(""));
 }
 
 #[test]
@@ -338,7 +434,7 @@ fn further_units_follow_by_their_own_processes() {
     let mut node = Node::new("az", "a").certs_d(Some("a"));
     let kubelet =
         Service { unit: "kubelet.service".into(), state: ServiceState::Active, process: Some(process("one", 5)) };
-    let record = Record { process: process("one", 5), has: set("z"), doubt: set(""), left: set("") };
+    let record = Record { process: process("one", 5), has: set("z"), doubt: set(""), later: set(""), left: set("") };
     node.ledger.services.insert(kubelet.unit.clone(), record);
     node.services.also.insert(kubelet.unit.clone(), kubelet);
     assert_eq!(node.actions(), ["restart kubelet.service (1 anchor newer than the process)"]);
