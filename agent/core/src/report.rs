@@ -269,8 +269,9 @@ pub fn build(inputs: Inputs<'_>) -> Report {
     let mut anchors = plan.map_or_else(|| desired_rows(resolved, inputs), |plan| anchor_rows(plan, inputs));
     let runtime = observed.and_then(|observed| observed.services.runtime.as_ref());
     let runtime = runtime.zip(outlook).map(|(runtime, outlook)| services::view(runtime, outlook, ledger, now));
-    // a process that was not seen yet has no record, and nothing is said of what it trusts
-    let record = runtime.as_ref().zip(plan).and_then(|(view, plan)| plan.ledger.services.get(&view.unit));
+    // a process that was not seen yet has no record, and nothing is said of what it trusts; nor of one that has ended
+    let running = runtime.as_ref().filter(|view| view.started.is_some());
+    let record = running.zip(plan).and_then(|(view, plan)| plan.ledger.services.get(&view.unit));
     if let (Some(view), Some(_)) = (&runtime, record) {
         for row in &mut anchors {
             let lingers = view.lingering.contains(&row.sha256);
