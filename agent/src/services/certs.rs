@@ -47,11 +47,8 @@ pub(super) fn setting(
     unit: &Unit,
     process: Option<&Process>,
 ) -> Setting {
-    let Some(usual) = kind.row().config else { return Setting::Unsupported };
     let root = exec.root;
-    let command = pid.and_then(|pid| processes::command(root, pid).ok()).filter(|command| !command.is_empty());
-    let command = command.unwrap_or_else(|| unit.command.clone());
-    let config = config_of(&command).unwrap_or_else(|| usual.to_owned());
+    let Some((program, config)) = configured(root, kind, pid, unit) else { return Setting::Unsupported };
     if let (Ok(Some(meta)), Some(process)) = (root.stat(&config), process)
         && let Ok(now) = host::uptime(root)
     {
@@ -61,17 +58,8 @@ pub(super) fn setting(
             return Setting::ChangedSince(config);
         }
     }
-    let program = command.first().filter(|program| Path::new(program).is_absolute());
-    let program = program.or(unit.command.first().filter(|_| kind.row().child.is_none()));
-    let text = match program.filter(|program| program.ends_with("containerd")) {
-        Some(program) => match exec.ask(program, &["--config", &config, "config", "dump"]) {
-            Ok(finished) if finished.code == Some(0) => Ok(finished.stdout),
-            Ok(finished) => {
-                let last = finished.output.trim().lines().next_back().unwrap_or("it printed nothing").to_owned();
-                Err(format!("`{program} --config {config} config dump` failed: {last}"))
-            }
-            Err(error) => Err(chain(&error)),
-        },
+    let text = match program {
+        Some(program) => dump(exec, &program, &config),
         // a child whose program cannot be named from here: its file, which its parent has written
         None => match root.read(&config, MAX_CONFIG) {
             Ok(bytes) => String::from_utf8(bytes).map_err(|_| format!("{config} is no UTF-8 text")),
@@ -80,6 +68,38 @@ pub(super) fn setting(
     };
     text.and_then(|text| certs_d::setting(&text).map_err(|error| format!("{config} is no TOML: {error}")))
         .unwrap_or_else(Setting::Unknown)
+}
+
+/// Whether the program would start with its configuration as it is now, as far as it tells beforehand: not what its plugins
+/// make of it (facts C.6).
+pub(super) fn would_load(exec: &HostExec<'_>, kind: Kind, pid: Option<u32>, unit: &Unit) -> Result<(), String> {
+    match configured(exec.root, kind, pid, unit) {
+        Some((Some(program), config)) => dump(exec, &program, &config).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// The program, where it can be named, and its configuration.
+fn configured(root: &HostRoot, kind: Kind, pid: Option<u32>, unit: &Unit) -> Option<(Option<String>, String)> {
+    let usual = kind.row().config?;
+    let command = pid.and_then(|pid| processes::command(root, pid).ok()).filter(|command| !command.is_empty());
+    let command = command.unwrap_or_else(|| unit.command.clone());
+    let config = config_of(&command).unwrap_or_else(|| usual.to_owned());
+    let program = command.first().filter(|program| Path::new(program).is_absolute());
+    let program = program.or(unit.command.first().filter(|_| kind.row().child.is_none()));
+    Some((program.filter(|program| program.ends_with("containerd")).cloned(), config))
+}
+
+/// The configuration as the program itself understands it.
+fn dump(exec: &HostExec<'_>, program: &str, config: &str) -> Result<String, String> {
+    match exec.ask(program, &["--config", config, "config", "dump"]) {
+        Ok(finished) if finished.code == Some(0) => Ok(finished.stdout),
+        Ok(finished) => {
+            let last = finished.output.trim().lines().next_back().unwrap_or("it printed nothing").to_owned();
+            Err(format!("`{program} --config {config} config dump` failed: {last}"))
+        }
+        Err(error) => Err(chain(&error)),
+    }
 }
 
 /// `--config FILE`, `--config=FILE`, `-c FILE` or `-c=FILE`.
