@@ -147,7 +147,8 @@ fn the_first_anchor_restarts_what_has_not_read_it_once_and_then_all_is_still() {
         "nodetrust_runtime_restarts_total{outcome=\"failed\"} 0",
     ];
     let (mut lines, mut golden): (Vec<_>, Vec<_>) = (lines.collect(), golden.to_vec());
-    (lines.sort_unstable(), golden.sort_unstable());
+    lines.sort_unstable();
+    golden.sort_unstable();
     let plain = |line: &str| line.trim_end_matches(".0").to_owned();
     assert_eq!(lines.into_iter().map(plain).collect::<Vec<_>>(), golden);
 

@@ -174,15 +174,27 @@ fn a_restart_that_would_end_containers_waits_and_one_that_failed_is_not_repeated
     wait_two_cycles(&agent);
     assert_eq!((starts(&machine), tries(&machine).len()), (before, 0));
 
-    // now it would stop, and not start again
+    // what would stop and not start again runs on
     let config = machine.read(CONFIG).unwrap();
     machine.write(CONFIG, "this is no TOML");
     drop_in("");
+    let status = wait_held(&agent, "failed");
+    let why = text(&status, "/runtime/held/why");
+    assert!(why.contains("it would not start again") && why.contains("failed to load TOML"), "{status:#}");
+    wait_two_cycles(&agent);
+    assert_eq!((starts(&machine), tries(&machine).len()), (before, 1));
+    assert_eq!(machine.process(&container).unwrap(), process, "the container did not live on");
+    machine.write(CONFIG, config);
+    agent.kill();
+    let_an_hour_pass(&machine);
+
+    // and what nobody could know beforehand is told
+    drop_in("[Service]\nExecStartPre=/bin/sh -c \"echo no start today; exit 1\"\n");
+    let agent = machine.start_agent();
     let is_told = |status: &Value| {
         let problems = status["problems"].as_array().into_iter().flatten();
-        let told =
-            problems.filter(|problem| problem["kind"] == "restart").filter_map(|problem| problem["text"].as_str());
-        told.into_iter().any(|text| text.contains("its log ends with: ") && text.contains("toml"))
+        let mut told = problems.filter(|problem| problem["kind"] == "restart").map(|problem| text(problem, "/text"));
+        told.any(|text| text.contains("its log ends with: ") && text.contains("no start today"))
     };
     let status = agent.wait_status("the failure", LIMIT, is_told);
     assert!(text(&status, "/runtime/lastRestart/outcome").starts_with("failed: "), "{status:#}");
@@ -192,7 +204,7 @@ fn a_restart_that_would_end_containers_waits_and_one_that_failed_is_not_repeated
     assert!(is_told(&status), "told as long as it lasts: {status:#}");
     assert_eq!(tries(&machine).len(), 1);
 
-    machine.write(CONFIG, config);
+    drop_in("");
     restart_by_hand(&machine);
     machine.wait_runtime();
     let status = wait_trusted(&agent, &ours);

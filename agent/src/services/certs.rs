@@ -42,20 +42,8 @@ pub(super) fn setting(
     unit: &Unit,
     process: Option<&Process>,
 ) -> Setting {
-    let Some(usual) = kind.row().config else { return Setting::Unsupported };
     let root = exec.root;
-    let command = pid.and_then(|pid| processes::command(root, pid).ok()).filter(|command| !command.is_empty());
-    let command = command.unwrap_or_else(|| unit.command.clone());
-    // The program is the one that the unit names: a process may call itself what it likes.
-    let usual_places = ["/usr/bin/containerd", "/usr/local/bin/containerd"].map(str::to_owned);
-    let there = |program: &&String| matches!(root.stat(program), Ok(Some(_)));
-    let named =
-        unit.command.first().filter(|program| program.ends_with("/containerd") && Path::new(program).is_absolute());
-    let program = match kind.row().child {
-        Some(_) => None,
-        None => named.or(usual_places.iter().find(there)),
-    };
-    let config = config_of(&command).unwrap_or_else(|| usual.to_owned());
+    let Some((program, config)) = configured(root, kind, pid, unit) else { return Setting::Unsupported };
     // one that is gone shows by its directory
     let looked_at = match root.stat(&config) {
         Ok(None) => Path::new(&config).parent().map_or_else(|| config.clone(), |dir| dir.display().to_string()),
@@ -65,15 +53,7 @@ pub(super) fn setting(
         return Setting::ChangedSince(config);
     }
     let text = match program {
-        Some(program) => match exec.ask(program, &["--config", &config, "config", "dump"]) {
-            Ok(finished) if finished.code == Some(0) => Ok(finished.stdout),
-            Ok(finished) => {
-                // what it says may quote the configuration, which may hold credentials
-                tracing::debug!(output = finished.output, "the runtime cannot read its own configuration");
-                Err(format!("`{program} --config {config} config dump` fails: run it on the node to see why"))
-            }
-            Err(error) => Err(chain(&error)),
-        },
+        Some(program) => dump(exec, &program, &config),
         // a child whose program cannot be named from here: its file, which its parent has written
         None => match root.read(&config, MAX_CONFIG) {
             Ok(bytes) => String::from_utf8(bytes).map_err(|_| format!("{config} is no UTF-8 text")),
@@ -108,6 +88,45 @@ fn changed_since(root: &HostRoot, path: &str, process: &Process) -> bool {
     };
     let names = root.list(dir).ok().flatten().unwrap_or_default();
     is_younger(dir) || names.iter().any(|(name, _)| is_younger(&format!("{dir}/{name}")))
+}
+
+/// Whether the program would start with its configuration as it is now, as far as it tells beforehand: not what its plugins
+/// make of it (facts C.6).
+pub(super) fn would_load(exec: &HostExec<'_>, kind: Kind, pid: Option<u32>, unit: &Unit) -> Result<(), String> {
+    match configured(exec.root, kind, pid, unit) {
+        Some((Some(program), config)) => dump(exec, &program, &config).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// The program, where it can be named, and its configuration.
+fn configured(root: &HostRoot, kind: Kind, pid: Option<u32>, unit: &Unit) -> Option<(Option<String>, String)> {
+    let usual = kind.row().config?;
+    let command = pid.and_then(|pid| processes::command(root, pid).ok()).filter(|command| !command.is_empty());
+    let command = command.unwrap_or_else(|| unit.command.clone());
+    let config = config_of(&command).unwrap_or_else(|| usual.to_owned());
+    // the one that the unit names, or the usual one: a process may call itself what it likes
+    let named = unit.command.first().filter(|program| program.starts_with('/') && program.ends_with("/containerd"));
+    let there = |program: &String| matches!(root.stat(program), Ok(Some(_)));
+    let usual_places = ["/usr/bin/containerd", "/usr/local/bin/containerd"].map(str::to_owned);
+    let program = match kind.row().child {
+        Some(_) => None,
+        None => named.cloned().or_else(|| usual_places.into_iter().find(there)),
+    };
+    Some((program, config))
+}
+
+/// The configuration as the program itself understands it.
+fn dump(exec: &HostExec<'_>, program: &str, config: &str) -> Result<String, String> {
+    match exec.ask(program, &["--config", config, "config", "dump"]) {
+        Ok(finished) if finished.code == Some(0) => Ok(finished.stdout),
+        Ok(finished) => {
+            // what it says may quote the configuration, which may hold credentials
+            tracing::debug!(output = finished.output, "the runtime cannot read its own configuration");
+            Err(format!("`{program} --config {config} config dump` fails: run it on the node to see why"))
+        }
+        Err(error) => Err(chain(&error)),
+    }
 }
 
 /// `--config FILE`, `--config=FILE`, `-c FILE` or `-c=FILE`.

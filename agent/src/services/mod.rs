@@ -190,6 +190,12 @@ fn service(root: &HostRoot, name: &str, unit: &Unit, child: Option<&str>, boot_i
     Service { unit: name.to_owned(), state: state(unit), process }
 }
 
+/// The process of a runtime that counts.
+fn pid(root: &HostRoot, kind: Kind, unit: &Unit) -> Option<u32> {
+    let main = unit.main_pid?;
+    kind.row().child.map_or(Some(main), |child| processes::child(root, main, child))
+}
+
 fn look_at_runtime(
     exec: &HostExec<'_>,
     found: &Found,
@@ -232,11 +238,7 @@ fn look_at_runtime(
     let setting = match (&service.process, &cache.certs) {
         (Some(process), Some((known, setting))) if process == known => setting.clone(),
         (process, _) => {
-            let pid = unit.main_pid.and_then(|main| match row.child {
-                Some(child) => processes::child(root, main, child),
-                None => Some(main),
-            });
-            let setting = certs::setting(exec, found.kind, pid, unit, process.as_ref());
+            let setting = certs::setting(exec, found.kind, pid(root, found.kind, unit), unit, process.as_ref());
             // what could not be told may be told the next time
             let is_known = !matches!(setting, runtime::certs_d::Setting::Unknown(_));
             cache.certs = process.clone().filter(|_| is_known).map(|process| (process, setting.clone()));

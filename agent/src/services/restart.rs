@@ -11,7 +11,7 @@ use nodetrust_core::{
     verify::{Problem, ProblemKind},
 };
 
-use super::{ANSWERING, ASKING, Init, init, look_at_cri, service};
+use super::{ANSWERING, ASKING, Init, certs, init, look_at_cri, pid, service};
 use crate::{
     cri,
     extract::chain,
@@ -60,6 +60,9 @@ pub fn restart(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Re
     let running = runtime.and_then(|runtime| cri::look(exec.root, &runtime.socket, ANSWERING).ok());
     let running = running.map(|status| status.running).unwrap_or_default();
     let mut problems = Vec::new();
+    if let Some(why) = runtime.and_then(|runtime| would_not_start(exec, unit, runtime)) {
+        return Restarted { failed: Some(why), log: String::new(), problems };
+    }
     let result = make_anew(exec, unit, runtime).and_then(|()| match runtime {
         Some(runtime) => {
             let gone = gone_since(exec.root, runtime, &running)?;
@@ -76,6 +79,13 @@ pub fn restart(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Re
     let failed = result.err();
     let log = failed.as_ref().map(|_| log_of(exec, unit)).unwrap_or_default();
     Restarted { failed, log, problems }
+}
+
+/// Why it is better left running as it is.
+fn would_not_start(exec: &HostExec<'_>, name: &str, runtime: &Runtime) -> Option<String> {
+    let unit = unit_now(exec, name).ok()??; // what else is wrong shows next
+    let why = certs::would_load(exec, runtime.kind, pid(exec.root, runtime.kind, &unit), &unit).err()?;
+    Some(format!("{name} runs on and was not restarted, since it would not start again: {why}"))
 }
 
 /// Another process, which stays, and answers if it is the runtime.
