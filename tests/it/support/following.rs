@@ -12,7 +12,7 @@ pub const LIMIT: Duration = Duration::from_secs(120);
 /// For what a held restart may take: a minute, on a busy machine.
 pub const LONG: Duration = Duration::from_secs(200);
 /// Quick to settle, quick to look.
-pub const FAST: &str = "settle: 100ms\nresync: 5s\nrotation: {removalGrace: 0s}";
+pub const FAST: &str = "settle: 100ms\nresync: 2s\nrotation: {removalGrace: 0s}";
 
 /// A pull that fails because the registry's CA is unknown.
 #[track_caller]
