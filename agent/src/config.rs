@@ -26,8 +26,7 @@ use crate::probe::{Every, MAX_PROBES};
 use forms::{
     AbsolutePath, Address, EmptySourceWord, FamilyWord, FurtherUnit, LongSpan, NotCaWord, OnChange, OnRejectionWord,
     ProbeProxy, ProbeTarget, RemovalGate, RuntimeKind, Share, SourceName, Span, StartupTaint, Switch, UnitName,
-    VerdictWord,
-    WhenUnavailable,
+    VerdictWord, WhenUnavailable,
 };
 
 /// Where the configuration is looked for.
