@@ -127,7 +127,8 @@ struct Job {
 
 /// What came of them.
 struct Told {
-    object: Option<Result<NodeObject, Failure>>,
+    /// the Node, and whether its condition had the same reason before
+    object: Option<Result<(NodeObject, bool), Failure>>,
     sent: Vec<Event>,
     events: Option<Result<(), Failure>>,
 }
@@ -198,7 +199,7 @@ impl Desk {
         let ready: Vec<Event> = self
             .waiting
             .values()
-            .filter(|event| (self.met || !event.kind.is_standing()) && self.sendable(event.kind) <= now)
+            .filter(|event| self.may_tell(event.kind) && self.sendable(event.kind).is_none_or(|when| when <= now))
             .cloned()
             .collect();
         let ready = if self.events.is_due(now) { ready } else { Vec::new() };
@@ -212,15 +213,23 @@ impl Desk {
     }
 
     fn wants_object(&self, now: Instant) -> bool {
-        let wanted = self.signals != Signals::default();
-        wanted
+        self.says_something()
             && (self.recheck <= now
                 || self.known.as_ref().is_none_or(|known| !node::writes(&self.signals, known, Time(0)).is_empty()))
     }
 
-    /// When an event of a kind may be sent.
-    fn sendable(&self, kind: EventKind) -> Instant {
-        self.sent.get(&kind).map_or_else(Instant::now, |sent| *sent + Duration::from_secs(kind.pause()))
+    fn says_something(&self) -> bool {
+        self.signals != Signals::default()
+    }
+
+    /// What stands may have been told by an agent before this one: that shows once the Node has been read.
+    fn may_tell(&self, kind: EventKind) -> bool {
+        self.met || !kind.is_standing() || self.signals.condition.is_none()
+    }
+
+    /// When the next event of a kind may be sent, if one was sent before.
+    fn sendable(&self, kind: EventKind) -> Option<Instant> {
+        self.sent.get(&kind).map(|sent| *sent + Duration::from_secs(kind.pause()))
     }
 
     /// When to look again whether something is due.
@@ -229,14 +238,14 @@ impl Desk {
         if !self.enabled || self.latest.is_none() {
             return now + IDLE;
         }
-        let object = if self.wants_object(now) {
-            self.object.not_before.unwrap_or(now)
-        } else {
-            self.recheck.max(self.object.not_before.unwrap_or(now))
+        let object = match (self.says_something(), self.wants_object(now)) {
+            (false, _) => now + IDLE,
+            (true, true) => self.object.not_before.unwrap_or(now),
+            (true, false) => self.recheck,
         };
-        let events = self.waiting.keys().filter(|kind| self.met || !kind.is_standing());
-        let events = events.map(|kind| self.sendable(*kind).max(self.events.not_before.unwrap_or(now))).min();
-        events.map_or(object, |events| events.min(object)).min(now + IDLE)
+        let telling = self.waiting.keys().filter(|kind| self.may_tell(**kind));
+        let events = telling.map(|kind| self.sendable(*kind).max(self.events.not_before).unwrap_or(now)).min();
+        events.map_or(object, |events| events.min(object))
     }
 
     fn done(&mut self, told: Told) {
@@ -249,8 +258,12 @@ impl Desk {
         }
         let mut failed = false;
         match told.object {
-            Some(Ok(node)) => {
+            Some(Ok((node, said))) => {
                 self.object = Track::default();
+                if !self.met && said {
+                    self.waiting.retain(|kind, _| !kind.is_standing());
+                }
+                self.met = true;
                 self.rechecks = self.rechecks.wrapping_add(1);
                 self.recheck = now + RECHECK + jitter(&self.node, self.rechecks);
                 self.known = Some(node);
@@ -342,12 +355,21 @@ impl Job {
     }
 }
 
-/// Makes the Node say what it should, and returns it as the server shows it then.
-async fn bring(api: &Api, signals: &Signals, known: Option<NodeObject>, routine: bool) -> Result<NodeObject, Failure> {
+/// Makes the Node say what it should, and returns it as the server shows it then, with whether it gave that reason before.
+async fn bring(
+    api: &Api,
+    signals: &Signals,
+    known: Option<NodeObject>,
+    routine: bool,
+) -> Result<(NodeObject, bool), Failure> {
     let mut node = match known {
         Some(node) => node,
         None => api.read(routine).await?,
     };
+    let said = node
+        .condition()
+        .zip(signals.condition.as_ref())
+        .is_some_and(|(is, (wanted, _))| is.reason == wanted.reason.as_str());
     let mut tried = BTreeSet::new();
     let mut failure = None;
     // anew after each patch: the next one names the version that the last one has made
@@ -366,7 +388,7 @@ async fn bring(api: &Api, signals: &Signals, known: Option<NodeObject>, routine:
         return Err(failure);
     }
     match node::writes(signals, &node, wall()).first() {
-        None => Ok(node),
+        None => Ok((node, said)),
         Some(write) => Err(Failure::new(format!("the Node's {} is not as it was written", write.what))),
     }
 }
@@ -380,3 +402,7 @@ fn jitter(node: &str, round: u32) -> Duration {
     let seed = nodetrust_core::fingerprint::content_digest(format!("{node}\nrecheck\n{round}").as_bytes());
     RECHECK_SPREAD * u32::from(u16::from_be_bytes([seed[0], seed[1]])) / u32::from(u16::MAX)
 }
+
+#[cfg(test)]
+#[path = "kubernetes_tests.rs"]
+mod tests;

@@ -46,11 +46,6 @@ impl Cluster {
         format!("198.51.100.{}", 11 + index)
     }
 
-    /// A connection to a node, from the network beside it.
-    pub fn connect(&self, name: &str, port: u16) -> std::io::Result<TcpStream> {
-        connect(&self.rig.name, &self.address(name), port)
-    }
-
     /// The agent that serves HTTP on a node, with the log of its pod.
     pub fn agent(&self, name: &str, port: u16, namespace: &str, pod: &str) -> Served {
         let (rig, address) = (self.rig.name.clone(), self.address(name));
