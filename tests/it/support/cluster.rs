@@ -2,7 +2,7 @@
 //!
 //! As with a machine, each test has its own, and what is left of it is taken down when the test ends, however it ends.
 
-use std::{io::Write as _, net::TcpStream, process::Stdio, time::Duration};
+use std::{io::Write as _, process::Stdio, time::Duration};
 
 use serde_json::Value;
 
