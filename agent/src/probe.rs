@@ -4,7 +4,7 @@
 
 mod board;
 mod periodic;
-mod resolve;
+pub(crate) mod resolve;
 
 use std::{
     io,

@@ -54,3 +54,6 @@ mod kubernetes;
 
 // services of a booted node: systemd over its bus, the container runtime over CRI
 mod services;
+
+// the fleet, as an API server shows it
+mod topology;

@@ -28,6 +28,7 @@ pub mod state;
 pub mod store;
 #[cfg(test)]
 mod testing;
+pub mod topology;
 pub mod verify;
 
 pub use signature::SelfSignature;

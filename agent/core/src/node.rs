@@ -7,7 +7,7 @@ mod annotation;
 mod events;
 mod object;
 
-pub use annotation::{AnchorMark, NodeStatus};
+pub use annotation::{AnchorMark, NAME_LIMIT, NodeStatus};
 pub use events::{Event, EventKind, events};
 pub use object::{BadTaint, NodeCondition, NodeObject, Taint, Write, pause, writes};
 

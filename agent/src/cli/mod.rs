@@ -8,6 +8,8 @@ mod run;
 mod status;
 mod stores;
 pub mod table;
+#[cfg(feature = "kubernetes")]
+mod topology;
 mod uninstall;
 mod version;
 
@@ -90,10 +92,56 @@ enum Command {
     },
     /// Which trust store was found, and every fact that decided it
     Stores,
+    /// The fleet: which nodes trust what, who differs, and whether a rotation is safe
+    #[cfg(feature = "kubernetes")]
+    Topology(topology::Access),
     /// Remove all that is ours, and prove it
     Uninstall,
     /// Version, revision, target and compiler
     Version,
+}
+
+/// The same program as kubectl's plugin: what is of use away from a node.
+#[cfg(feature = "kubernetes")]
+#[derive(Debug, Parser)]
+#[command(
+    name = "kubectl nodetrust",
+    bin_name = "kubectl nodetrust",
+    version,
+    about = "The fleet: which nodes trust what, who differs, and whether a rotation is safe"
+)]
+struct Plugin {
+    #[command(flatten)]
+    access: topology::Access,
+    /// Form of what is printed
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// More log lines on stderr
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Option<PluginCommand>,
+}
+
+#[cfg(feature = "kubernetes")]
+#[derive(Debug, Subcommand)]
+enum PluginCommand {
+    /// The fleet; the same without a command
+    Topology,
+    /// Version, revision, target and compiler
+    Version,
+}
+
+#[cfg(feature = "kubernetes")]
+impl From<Plugin> for Cli {
+    fn from(plugin: Plugin) -> Self {
+        let Plugin { access, output, verbose, command } = plugin;
+        let command = match command {
+            None | Some(PluginCommand::Topology) => Command::Topology(access),
+            Some(PluginCommand::Version) => Command::Version,
+        };
+        Self { config: None, host_root: None, output, verbose, command }
+    }
 }
 
 /// What every command gets.
@@ -106,7 +154,7 @@ struct Context {
 
 /// Runs a command line and returns the exit code.
 pub fn main() -> u8 {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print(); // a closed pipe is all that can go wrong here
@@ -124,6 +172,8 @@ pub fn main() -> u8 {
         Command::Inspect { files } => inspect::main(&context, &files),
         Command::Probe { targets, via_proxy } => probe::main(&context, &targets, via_proxy.as_deref()),
         Command::Stores => stores::main(&context),
+        #[cfg(feature = "kubernetes")]
+        Command::Topology(access) => topology::main(&context, &access),
         Command::Uninstall => uninstall::main(&context),
         Command::Version => version::main(&context),
     };
@@ -135,6 +185,18 @@ pub fn main() -> u8 {
             code
         }
     }
+}
+
+/// The command line, as kubectl's plugin if that is the name we are called by.
+fn parse() -> Result<Cli, clap::Error> {
+    #[cfg(feature = "kubernetes")]
+    {
+        let program = std::env::args_os().next().unwrap_or_default();
+        if Path::new(&program).file_name().is_some_and(|name| name == "kubectl-nodetrust") {
+            return Plugin::try_parse().map(Cli::from);
+        }
+    }
+    Cli::try_parse()
 }
 
 impl Context {

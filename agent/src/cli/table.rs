@@ -273,11 +273,11 @@ fn narrow(rows: &mut [Vec<String>], column: usize) {
     }
 }
 
-fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+pub(super) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).to_vec()
 }
 
-fn section(out: &mut String, text: &str) {
+pub(super) fn section(out: &mut String, text: &str) {
     if !text.is_empty() {
         out.push('\n');
         out.push_str(text);
@@ -432,14 +432,14 @@ fn wrap(text: &str, width: usize, indent: usize) -> String {
     out
 }
 
-fn shorten(text: &str, width: usize) -> String {
+pub(super) fn shorten(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
     text.chars().take(width - 1).chain(['…']).collect()
 }
 
-fn day(time: Time) -> String {
+pub(super) fn day(time: Time) -> String {
     time.to_string().chars().take(10).collect()
 }
 

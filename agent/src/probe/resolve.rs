@@ -24,7 +24,7 @@ const PORT: u16 = 53;
 ///
 /// # Errors
 /// A sentence that says who was asked and what became of it.
-pub(super) async fn resolve(name: &str) -> Result<Vec<IpAddr>, String> {
+pub(crate) async fn resolve(name: &str) -> Result<Vec<IpAddr>, String> {
     if let Ok(address) = name.parse() {
         return Ok(vec![address]);
     }

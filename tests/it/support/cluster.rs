@@ -2,7 +2,12 @@
 //!
 //! As with a machine, each test has its own, and what is left of it is taken down when the test ends, however it ends.
 
-use std::{io::Write as _, process::Stdio, time::Duration};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -61,6 +66,19 @@ impl Cluster {
     #[track_caller]
     pub fn image(&self, name: &str, program: &str) {
         Done::new(must("scripts/node image", script(&self.rig.name, &["image", name, program]).output())).expect(0);
+    }
+
+    /// The administrator's kubeconfig, of use only in the network beside the cluster.
+    pub fn kubeconfig(&self) -> PathBuf {
+        let ca = self.rig.up.out.trim().rsplit(' ').next().map(PathBuf::from);
+        ca.as_deref().and_then(Path::parent).map(|pki| pki.join("admin.kubeconfig")).unwrap()
+    }
+
+    /// A program of this machine, run in the network beside the cluster.
+    pub fn beside(&self, program: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}-hub", self.rig.name)).arg("--").arg(program).stdin(Stdio::null());
+        command
     }
 
     /// Runs kubectl as the cluster's administrator.

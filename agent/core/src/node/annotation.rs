@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Longest common name in it, in characters.
-const NAME_LIMIT: usize = 48;
+pub const NAME_LIMIT: usize = 48;
 
 /// What the annotation says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

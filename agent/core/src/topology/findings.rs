@@ -1,0 +1,268 @@
+//! What is not as it should be in a fleet, worst first.
+
+use std::collections::BTreeMap;
+
+use super::{Bits, Count, Finding, FindingKind, Severity, Tally};
+use crate::{
+    node::NAME_LIMIT,
+    report::{Time, plural},
+    state::AnchorState,
+};
+
+/// Most different details that are told apart for one kind; further nodes come under one heading.
+const DETAILS: usize = 10;
+/// Anchors that are named in a sentence.
+const NAMED: usize = 3;
+/// Most anchors with a finding of their own, for each kind.
+const ANCHORS: usize = 20;
+
+/// All findings.
+pub(super) fn all(count: &Count, leading: Option<&str>, now: i64) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    grace_needed(count, &mut findings);
+    same_name(count, &mut findings);
+    expired(count, now, &mut findings);
+    sets(count, leading, &mut findings);
+    marks(count, &mut findings);
+    findings.sort_by_key(|finding| (finding.severity, finding.kind)); // stable: then as they were found
+    findings
+}
+
+/// An anchor leaves (it is in grace on a node that wants others), and a node that still trusts it lacks one of those others: what is
+/// issued under the new one fails there, so the old one must stay everywhere. An anchor of the same name counts as the one that
+/// replaces it; without one, everything that those nodes want.
+fn grace_needed(count: &Count, findings: &mut Vec<Finding>) {
+    let mut rest = Rest::default();
+    for (fp16, leaving) in &count.anchors {
+        let Some(in_grace) = leaving.states.get(&AnchorState::Grace) else { continue };
+        let comes = |(other, tally): &(&String, &Tally)| {
+            *other != fp16 && tally.states.get(&AnchorState::Desired).is_some_and(|nodes| nodes.meets(in_grace))
+        };
+        let coming: Vec<(&String, &Tally)> = count.anchors.iter().filter(comes).collect();
+        let namesake = |tally: &Tally| leaving.name().is_some() && tally.name() == leaving.name();
+        let namesakes = coming.iter().any(|(_, tally)| namesake(tally));
+        let mut needed_on = Bits::default();
+        let mut missing = Vec::new();
+        for (other, tally) in coming.into_iter().filter(|(_, tally)| !namesakes || namesake(tally)) {
+            let lacks = count.lacking(tally).and(&leaving.listed());
+            if !lacks.is_empty() {
+                needed_on.add(&lacks);
+                missing.push(called(other, tally));
+            }
+        }
+        if missing.is_empty() || rest.is_full() {
+            rest.add(&needed_on);
+            continue;
+        }
+        let text = format!(
+            "{} leaves (in grace on {}), and {} that still {} it {} {}",
+            called(fp16, leaving),
+            plural(in_grace.count(), "node"),
+            plural(needed_on.count(), "node"),
+            if needed_on.count() == 1 { "has" } else { "have" },
+            if needed_on.count() == 1 { "lacks" } else { "lack" },
+            list(&missing),
+        );
+        let next = "issue nothing under the new CA yet; see why those nodes lack it, and put the old one back into the sources if its grace ends first";
+        findings.push(finding(count, FindingKind::GraceNeeded, text, next, &needed_on));
+        rest.shown += 1;
+    }
+    rest.tell(count, FindingKind::GraceNeeded, findings);
+}
+
+/// Two CAs of one name: a chain that ends in that name is good on one node and bad on the other.
+fn same_name(count: &Count, findings: &mut Vec<Finding>) {
+    let mut named: BTreeMap<&str, Vec<(&String, &Tally)>> = BTreeMap::new();
+    for (fp16, tally) in count.anchors.iter().filter(|(_, tally)| !tally.trusted.is_empty()) {
+        // a name that was cut may be another one
+        if let Some(name) = tally.name().filter(|name| name.chars().count() < NAME_LIMIT) {
+            named.entry(name).or_default().push((fp16, tally));
+        }
+    }
+    let mut rest = Rest::default();
+    for (name, anchors) in named.into_iter().filter(|(_, anchors)| anchors.len() > 1) {
+        let mut some = Bits::default();
+        for (_, tally) in &anchors {
+            some.add(&tally.trusted);
+        }
+        let mut not_all = Bits::default();
+        for (_, tally) in &anchors {
+            not_all.add(&count.lacking(tally).and(&some));
+        }
+        if not_all.is_empty() {
+            continue;
+        }
+        if rest.is_full() {
+            rest.add(&not_all);
+            continue;
+        }
+        let digits: Vec<String> = anchors.iter().map(|(fp16, _)| (*fp16).clone()).collect();
+        let text = format!(
+            "{} CAs are called {name} ({}), and {} trust only some of them: the same chain is good on one node and fails on another",
+            anchors.len(),
+            list(&digits),
+            plural(not_all.count(), "node"),
+        );
+        let next = "bring both to all nodes before anything is issued under the newer one, and look at fingerprints, not at names";
+        findings.push(finding(count, FindingKind::SameName, text, next, &not_all));
+        rest.shown += 1;
+    }
+    rest.tell(count, FindingKind::SameName, findings);
+}
+
+fn expired(count: &Count, now: i64, findings: &mut Vec<Finding>) {
+    let mut rest = Rest::default();
+    for (fp16, tally) in &count.anchors {
+        let Some(end) = tally.end().filter(|end| *end < now && !tally.trusted.is_empty()) else { continue };
+        if rest.is_full() {
+            rest.add(&tally.trusted);
+            continue;
+        }
+        let text = format!("{} expired at {} and is still trusted", called(fp16, tally), Time(end));
+        let next = "take it out of the sources; time alone removes no anchor";
+        findings.push(finding(count, FindingKind::Expired, text, next, &tally.trusted));
+        rest.shown += 1;
+    }
+    rest.tell(count, FindingKind::Expired, findings);
+}
+
+/// Nodes that want another set than most.
+fn sets(count: &Count, leading: Option<&str>, findings: &mut Vec<Finding>) {
+    let wanted = count.wanted();
+    let (Some(leading), true) = (leading, wanted.len() > 1) else { return };
+    let mut others = Bits::default();
+    let mut alone = Bits::default();
+    for (_, nodes) in wanted.iter().filter(|(digest, _)| **digest != leading) {
+        others.add(nodes);
+        if nodes.count() == 1 && wanted.get(leading).is_some_and(|nodes| nodes.count() > 1) {
+            alone.add(nodes);
+        }
+    }
+    let text = format!(
+        "{} different sets are wanted; {} want another one than most",
+        wanted.len(),
+        plural(others.count(), "node")
+    );
+    let next = "compare the sources: nodes of one cluster usually mount the same ConfigMap, and a change reaches all within two minutes";
+    findings.push(finding(count, FindingKind::SourcesDiffer, text, next, &others));
+    if !alone.is_empty() {
+        let text = format!(
+            "{} a set that no other node wants",
+            if alone.count() == 1 { "1 node wants".into() } else { format!("{} nodes each want", alone.count()) }
+        );
+        let next = "look at its sources with `nodetrust status` there: a hostPath source that nobody maintains, or a mount that stands still?";
+        findings.push(finding(count, FindingKind::LoneDigest, text, next, &alone));
+    }
+}
+
+fn marks(count: &Count, findings: &mut Vec<Finding>) {
+    let mut by_kind: BTreeMap<FindingKind, Vec<(&str, Bits)>> = BTreeMap::new();
+    for ((kind, detail), nodes) in &count.marks {
+        let details = by_kind.entry(*kind).or_default();
+        if details.len() < DETAILS {
+            details.push((detail, Bits::default()));
+        } else if let Some((last, _)) = details.last_mut() {
+            *last = "several reasons";
+        }
+        if let Some((_, together)) = details.last_mut() {
+            together.add(nodes);
+        }
+    }
+    for (kind, details) in by_kind {
+        for (detail, nodes) in details {
+            let (text, next) = marked(kind, detail, nodes.count());
+            findings.push(finding(count, kind, text, next, &nodes));
+        }
+    }
+}
+
+fn marked(kind: FindingKind, detail: &str, count: usize) -> (String, &'static str) {
+    let nodes = plural(count, "node");
+    let (has, is) = if count == 1 { ("has", "is") } else { ("have", "are") };
+    match kind {
+        FindingKind::NotConverged => (
+            format!("{nodes} {has} not in force what {} sources want", if count == 1 { "its" } else { "their" }),
+            "run `nodetrust status` there: the first line says why",
+        ),
+        FindingKind::RuntimeStale => (
+            format!("the container runtime of {nodes} does not follow the store yet"),
+            "it waits for a restart; `nodetrust status` there says when it comes, or why not",
+        ),
+        FindingKind::TrustNotReady => (
+            format!("{nodes} {is} not ready to trust: {detail}"),
+            "run `nodetrust status` there: the first line says why",
+        ),
+        FindingKind::OtherVersion => (
+            format!("the annotation of {nodes} was written by another version of nodetrust"),
+            "wait for the end of the rollout, or use this command in the version of the agents",
+        ),
+        FindingKind::Unreadable => (
+            format!("the annotation of {nodes} cannot be read: {detail}"),
+            "see `kubectl get node NAME -o yaml`; the agent writes it anew when it starts. Who else may patch nodes?",
+        ),
+        FindingKind::NoAgent => (
+            format!("{nodes} {has} no report of nodetrust"),
+            "see whether the DaemonSet has a pod there and what it logs: `kubectl -n nodetrust get pods -o wide`",
+        ),
+        _ => (
+            format!("{nodes} {is} not ready in Kubernetes: what was reported there may be old"),
+            "nothing to do for nodetrust: it goes on when the node does",
+        ),
+    }
+}
+
+/// Findings beyond the limit, as one.
+#[derive(Default)]
+struct Rest {
+    shown: usize,
+    more: usize,
+    nodes: Bits,
+}
+
+impl Rest {
+    fn is_full(&self) -> bool {
+        self.shown >= ANCHORS
+    }
+
+    fn add(&mut self, nodes: &Bits) {
+        if !nodes.is_empty() {
+            self.more += 1;
+            self.nodes.add(nodes);
+        }
+    }
+
+    fn tell(self, count: &Count, kind: FindingKind, findings: &mut Vec<Finding>) {
+        if self.more > 0 {
+            let text = format!("the same of {}", plural(self.more, "further anchor"));
+            findings.push(finding(count, kind, text, "mend what is named first", &self.nodes));
+        }
+    }
+}
+
+fn finding(count: &Count, kind: FindingKind, text: String, next: &str, nodes: &Bits) -> Finding {
+    Finding { kind, severity: severity(kind), text, next: next.to_owned(), nodes: count.nodes(nodes) }
+}
+
+fn severity(kind: FindingKind) -> Severity {
+    match kind {
+        FindingKind::GraceNeeded | FindingKind::SameName | FindingKind::Expired => Severity::Violation,
+        FindingKind::NodeNotReady => Severity::Note,
+        _ => Severity::Split,
+    }
+}
+
+/// What people call an anchor.
+fn called(fp16: &str, tally: &Tally) -> String {
+    match tally.name() {
+        Some(name) => format!("{name} ({fp16})"),
+        None => fp16.to_owned(),
+    }
+}
+
+fn list(names: &[String]) -> String {
+    let shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}

@@ -1,0 +1,133 @@
+//! The screen of a fleet: readable with five nodes and with five thousand.
+
+use nodetrust_core::{
+    report::plural,
+    topology::{AnchorRow, Fleet, Group, Nodes, Severity, Verdict},
+};
+
+use crate::cli::table::{self, Style, columns, labelled, row, section, shorten};
+
+/// Nodes that are named in one place.
+const NAMES: usize = 5;
+/// Anchors that have a row.
+const ANCHORS: usize = 40;
+/// Groups that have a row.
+const GROUPS: usize = 8;
+/// Findings that are shown.
+const FINDINGS: usize = 20;
+/// Longest common name, in characters.
+const NAME: usize = 30;
+
+/// A fleet, for people.
+pub(super) fn screen(cluster: &str, fleet: &Fleet, style: Style) -> String {
+    let verdict = match fleet.verdict {
+        Verdict::Uniform => ("UNIFORM", "1;32"),
+        Verdict::Split => ("SPLIT", "1;33"),
+        Verdict::Violation => ("VIOLATION", "1;31"),
+    };
+    let mut out = table::answer(cluster, verdict, &fleet.headline, style);
+    if !fleet.anchors.is_empty() {
+        let mut rows = vec![row(["ANCHOR", "SHA-256", "STATE", "TRUSTED", "NOT AFTER", ""])];
+        rows.extend(fleet.anchors.iter().take(ANCHORS).map(|anchor| anchor_row(anchor, fleet.nodes)));
+        let mut text = columns(&rows, style);
+        let hidden = fleet.anchors.len().saturating_sub(ANCHORS) + fleet.anchors_left_out;
+        if hidden > 0 {
+            text.push_str(&format!("and {} (-o json)\n", plural(hidden, "more anchor")));
+        }
+        section(&mut out, &text);
+    }
+    if !fleet.groups.is_empty() {
+        let mut rows = vec![row(["NODES", "DESIRED", "IN FORCE", "ANCHORS", ""])];
+        rows.extend(fleet.groups.iter().take(GROUPS).map(group_row));
+        let mut text = columns(&rows, style);
+        let hidden = fleet.groups.len().saturating_sub(GROUPS) + fleet.groups_left_out;
+        if hidden > 0 {
+            text.push_str(&format!("and {} (-o json)\n", plural(hidden, "more group")));
+        }
+        section(&mut out, &text);
+    }
+    section(&mut out, &findings(fleet, style));
+    out
+}
+
+fn anchor_row(anchor: &AnchorRow, nodes: usize) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut states = anchor.states.iter();
+    let state = match (states.next(), states.next()) {
+        (Some((state, _)), None) => (*state).to_owned(),
+        _ => {
+            let counts: Vec<String> =
+                anchor.states.iter().map(|(state, count)| format!("{state} on {count}")).collect();
+            notes.push(counts.join(", "));
+            "mixed".to_owned()
+        }
+    };
+    if anchor.lacking.count > 0 {
+        notes.push(format!("lacking on {}: {}", anchor.lacking.count, names(&anchor.lacking)));
+    }
+    if anchor.unknown > 0 {
+        notes.push(format!("unknown on {}", anchor.unknown));
+    }
+    vec![
+        shorten(anchor.common_name.as_deref().unwrap_or("-"), NAME),
+        anchor.fp16.clone(),
+        state,
+        format!("{}/{nodes}", anchor.trusted),
+        anchor.not_after.map_or_else(|| "-".into(), table::day),
+        notes.join("; "),
+    ]
+}
+
+fn group_row(group: &Group) -> Vec<String> {
+    let digest = |digest: &str| digest.chars().take(16).collect::<String>();
+    let in_force = match group.effective_digest == group.desired_digest {
+        true => "the same".to_owned(),
+        false => digest(&group.effective_digest),
+    };
+    vec![
+        group.nodes.count.to_string(),
+        digest(&group.desired_digest),
+        in_force,
+        group.anchors.to_string(),
+        names(&group.nodes),
+    ]
+}
+
+fn findings(fleet: &Fleet, style: Style) -> String {
+    let mut out = String::new();
+    let mut nexts: Vec<&str> = Vec::new();
+    for finding in fleet.findings.iter().take(FINDINGS) {
+        let label = match finding.severity {
+            Severity::Violation => "VIOLATION",
+            Severity::Split => "SPLIT",
+            Severity::Note => "NOTE",
+        };
+        out.push_str(&labelled(label, &format!("{} [{}]", finding.text, names(&finding.nodes)), style));
+        if !nexts.contains(&finding.next.as_str()) {
+            nexts.push(&finding.next);
+        }
+    }
+    if fleet.findings.len() > FINDINGS {
+        let more = format!("and {} (-o json)", plural(fleet.findings.len() - FINDINGS, "more finding"));
+        out.push_str(&labelled("", &more, style));
+    }
+    if nexts.is_empty() {
+        nexts.push(if fleet.reporting == 0 {
+            "install nodetrust, or choose another --context"
+        } else {
+            "nothing to do"
+        });
+    }
+    for next in nexts {
+        out.push_str(&labelled("NEXT", next, style));
+    }
+    out
+}
+
+fn names(nodes: &Nodes) -> String {
+    let shown: Vec<&str> = nodes.names.iter().take(NAMES).map(String::as_str).collect();
+    match nodes.count.saturating_sub(shown.len()) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
