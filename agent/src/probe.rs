@@ -4,7 +4,6 @@
 
 mod board;
 mod periodic;
-mod resolve;
 
 use std::{
     io,
@@ -37,14 +36,13 @@ use crate::{
     config::Settings,
     host::{self, ledger, root::HostRoot},
     observe,
+    resolve::lookup,
     sources::SourceReader,
 };
 
 pub use board::{Board, Result as ProbeResult};
 pub use periodic::{Every, MAX_PROBES, serve};
 
-/// How long resolving a name may take.
-const RESOLVE: Duration = Duration::from_secs(10);
 /// How long connecting to one address may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Addresses of a name that are tried.
@@ -168,11 +166,7 @@ async fn connect(target: &Target, proxy: Option<&Proxy>) -> Result<TcpStream, Fa
 }
 
 async fn connect_to(host: &str, port: u16) -> Result<TcpStream, Failure> {
-    let addresses = match timeout(RESOLVE, resolve::resolve(host)).await {
-        Ok(Ok(addresses)) => addresses,
-        Ok(Err(why)) => return Err(Failure::Dns(host.to_owned(), why)),
-        Err(_) => return Err(Failure::Dns(host.to_owned(), format!("no answer within {} s", RESOLVE.as_secs()))),
-    };
+    let addresses = lookup(host).await.map_err(|why| Failure::Dns(host.to_owned(), why))?;
     let mut last = Failure::Dns(host.to_owned(), "it has no address".to_owned());
     let addresses = addresses.into_iter().take(MAX_ADDRESSES).map(|address| SocketAddr::new(address, port));
     for address in addresses {

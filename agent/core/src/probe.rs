@@ -11,7 +11,6 @@
 //! - A server's certificate that is marked as a CA is accepted, as by Go and OpenSSL.
 
 mod diagnose;
-pub mod dns;
 mod failure;
 mod target;
 
