@@ -15,7 +15,8 @@ use std::{
 use nodetrust_core::{
     bundle,
     policy::Circumstances,
-    probe::{Facts, Failure, Probe, Proxy, Said, Target, judge},
+    probe::{Facts, Failure, Probe, Proxy, Said, Target, Verdict, judge},
+    report::Behind,
     source::{Snapshot, resolve},
     state::Ledger,
 };
@@ -67,8 +68,15 @@ pub async fn ask(target: &Target, proxy: Option<&Proxy>) -> Presented {
     }
 }
 
-/// Judges what was presented by what the host trusts now. Reads files, and blocks for as long.
-pub fn answer(target: &Target, presented: &Presented, root: &HostRoot, settings: Option<&Settings>) -> Probe {
+/// Judges what was presented by what the host trusts now, and by what the last report says of its runtime. Reads files, and blocks
+/// for as long.
+pub fn answer(
+    target: &Target,
+    presented: &Presented,
+    root: &HostRoot,
+    settings: Option<&Settings>,
+    behind: Option<&Behind>,
+) -> Probe {
     let Presented { chain, failure } = presented;
     match failure {
         Some(failure) if chain.is_empty() => return Probe::not_reached(target, failure),
@@ -89,11 +97,11 @@ pub fn answer(target: &Target, presented: &Presented, root: &HostRoot, settings:
             .or(host.ledger.removal_grace)
             .unwrap_or(Settings::default().policy.removal_grace),
         now,
-        runtime_stale: None,
+        behind,
         algorithms: provider.signature_verification_algorithms.all,
     };
     let mut probe = judge(target, chain, facts);
-    if !probe.is_trusted() {
+    if probe.verdict == Verdict::NotTrusted {
         // only now: what the sources hold tells where a missing CA went
         let said = host.said(settings);
         probe = judge(target, chain, Facts { said: Some(&said), ..facts });
