@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::{
     agent::fast,
     support::{
+        machine::{self, Machine},
         node::{Done, Kind, Node},
         pki::Ca,
         wait_for,
@@ -460,4 +461,38 @@ fn configured_probes_follow_the_set_in_force() {
     wait_for("the series to go", LIMIT, || success(&target).is_none().then_some(()));
     assert!(!agent.get("/metrics").unwrap().1.contains("nodetrust_probe_"));
     assert!(agent.status().unwrap()["probes"].is_null());
+}
+
+#[test]
+fn a_probe_tells_what_the_runtime_does_not_trust_yet() {
+    let machine = Machine::boot(machine::Kind::Trixie);
+    let target = "registry.test:5443";
+    let image = machine.push("app:1");
+    machine.pull(&image).unwrap_err(); // containerd has loaded its roots
+    // an hour: only a change can be the reason for a further probe
+    let agent = machine.agent(
+        &[],
+        &format!(
+            "settle: 100ms\nresync: 5s\nruntime: {{onChange: report}}\nprobes: [{{target: \"{target}\", interval: 1h}}]"
+        ),
+    );
+    let success = format!("nodetrust_probe_success{{target=\"{target}\"}}");
+    wait_for("a first probe", LIMIT, || agent.metric(&success).filter(|value| *value == 0.0));
+    machine.set_source_pem(&machine.registry_ca());
+    agent.wait_status("a probe that tells of the runtime", LIMIT, |status| {
+        status["probes"].as_array().is_some_and(|probes| probes[0]["verdict"] == "not-trusted-by-runtime")
+    });
+    machine.pull(&image).unwrap_err();
+    let done = agent.nodetrust(&["probe", "-o", "json", target]).expect(2);
+    let answer = &done.json()["probes"][0];
+    assert_eq!((&answer["verdict"], &answer["reason"]), (&"not-trusted-by-runtime".into(), &"runtime-stale".into()));
+    assert_eq!(answer["next"], serde_json::json!(["when it suits: systemctl restart containerd.service"]));
+    let done = agent.nodetrust(&["probe", target]).expect(2);
+    assert!(done.out.contains("TRUSTED, but not by the runtime yet"), "{}", done.out);
+
+    machine.run(&["systemctl", "restart", "containerd"]).expect(0);
+    machine.wait_runtime();
+    wait_for("a probe after the restart", LIMIT, || agent.metric(&success).filter(|value| *value == 1.0));
+    assert_eq!(machine.pull(&image), Ok(()));
+    agent.nodetrust(&["probe", target]).expect(0);
 }
