@@ -20,6 +20,7 @@ pub mod observe;
 mod outputs;
 pub mod probe;
 pub mod reconcile;
+pub mod resolve;
 pub mod run;
 pub mod services;
 pub mod sources;

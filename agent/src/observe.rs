@@ -18,7 +18,7 @@ use nodetrust_core::{
     os::OsRelease,
     pem,
     runtime::{Services, Uptime},
-    source::Part,
+    source::{Part, Resolved},
     state::{Effective, ForeignFile, Hazard, Ledger, Observed, OldStore, OwnFile, file_name, is_own_name},
     store::{self, Detection, Family, Found, Tool, TrustStore},
 };
@@ -53,6 +53,17 @@ pub struct ObserveError {
 pub struct Cache {
     effective: Option<([u8; 32], Effective)>,
     own: BTreeMap<[u8; 32], Arc<Anchor>>,
+}
+
+impl Cache {
+    /// Keeps one copy of an anchor that is in a source and in a file of ours, the source's.
+    pub fn share(&mut self, resolved: &Resolved) {
+        for anchor in self.own.values_mut() {
+            if let Some(wanted) = resolved.desired.get(&anchor.fingerprint) {
+                anchor.clone_from(&wanted.anchor);
+            }
+        }
+    }
 }
 
 /// Reads os-release.
@@ -105,14 +116,14 @@ pub fn observe(
         services: Services::default(),
         at: Uptime::default(),
     };
-    let mut own = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     for (name, meta) in listing.unwrap_or_default() {
         if is_own_name(store, &name) {
-            let file = own_file(root, store, &name, &meta, cache, &mut own);
+            let file = own_file(root, store, &name, &meta, cache, &mut seen);
             observed.ours.insert(name, file);
         }
     }
-    cache.own = own;
+    cache.own.retain(|digest, _| seen.contains(digest));
     // in a directory that holds the extracted links and bundle too, other people's files are the distribution's
     if store.anchors_dir != "/etc/ssl/certs" {
         foreign_files(root, store, store.anchors_dir, 0, &mut observed.foreign).map_err(fail(store.anchors_dir))?;
@@ -294,8 +305,8 @@ fn own_file(
     store: &TrustStore,
     name: &str,
     meta: &Meta,
-    cache: &Cache,
-    own: &mut BTreeMap<[u8; 32], Arc<Anchor>>,
+    cache: &mut Cache,
+    seen: &mut BTreeSet<[u8; 32]>,
 ) -> OwnFile {
     let bytes = (meta.kind == Kind::File)
         .then(|| root.read(format!("{}/{name}", store.anchors_dir), pem::MAX_FILE_BYTES as u64));
@@ -309,7 +320,8 @@ fn own_file(
     let right_name = file_name(store, &anchor.fingerprint) == name;
     let right_owner = meta.owner == (0, 0) || !nix::unistd::geteuid().is_root();
     let intact = right_name && right_owner && meta.mode == 0o644 && meta.links == 1 && anchor.pem().as_bytes() == bytes;
-    own.insert(digest, anchor.clone());
+    seen.insert(digest);
+    cache.own.entry(digest).or_insert_with(|| anchor.clone());
     OwnFile { anchor: right_name.then_some(anchor), intact }
 }
 

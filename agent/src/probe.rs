@@ -4,7 +4,6 @@
 
 mod board;
 mod periodic;
-pub(crate) mod resolve;
 
 use std::{
     io,
@@ -16,7 +15,8 @@ use std::{
 use nodetrust_core::{
     bundle,
     policy::Circumstances,
-    probe::{Facts, Failure, Probe, Proxy, Said, Target, judge},
+    probe::{Facts, Failure, Probe, Proxy, Said, Target, Verdict, judge},
+    report::Behind,
     source::{Snapshot, resolve},
     state::Ledger,
 };
@@ -37,14 +37,13 @@ use crate::{
     config::Settings,
     host::{self, ledger, root::HostRoot},
     observe,
+    resolve::lookup,
     sources::SourceReader,
 };
 
 pub use board::{Board, Result as ProbeResult};
 pub use periodic::{Every, MAX_PROBES, serve};
 
-/// How long resolving a name may take.
-const RESOLVE: Duration = Duration::from_secs(10);
 /// How long connecting to one address may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Addresses of a name that are tried.
@@ -69,8 +68,15 @@ pub async fn ask(target: &Target, proxy: Option<&Proxy>) -> Presented {
     }
 }
 
-/// Judges what was presented by what the host trusts now. Reads files, and blocks for as long.
-pub fn answer(target: &Target, presented: &Presented, root: &HostRoot, settings: Option<&Settings>) -> Probe {
+/// Judges what was presented by what the host trusts now, and by what the last report says of its runtime. Reads files, and blocks
+/// for as long.
+pub fn answer(
+    target: &Target,
+    presented: &Presented,
+    root: &HostRoot,
+    settings: Option<&Settings>,
+    behind: Option<&Behind>,
+) -> Probe {
     let Presented { chain, failure } = presented;
     match failure {
         Some(failure) if chain.is_empty() => return Probe::not_reached(target, failure),
@@ -91,11 +97,11 @@ pub fn answer(target: &Target, presented: &Presented, root: &HostRoot, settings:
             .or(host.ledger.removal_grace)
             .unwrap_or(Settings::default().policy.removal_grace),
         now,
-        runtime_stale: None,
+        behind,
         algorithms: provider.signature_verification_algorithms.all,
     };
     let mut probe = judge(target, chain, facts);
-    if !probe.is_trusted() {
+    if probe.verdict == Verdict::NotTrusted {
         // only now: what the sources hold tells where a missing CA went
         let said = host.said(settings);
         probe = judge(target, chain, Facts { said: Some(&said), ..facts });
@@ -168,11 +174,7 @@ async fn connect(target: &Target, proxy: Option<&Proxy>) -> Result<TcpStream, Fa
 }
 
 async fn connect_to(host: &str, port: u16) -> Result<TcpStream, Failure> {
-    let addresses = match timeout(RESOLVE, resolve::resolve(host)).await {
-        Ok(Ok(addresses)) => addresses,
-        Ok(Err(why)) => return Err(Failure::Dns(host.to_owned(), why)),
-        Err(_) => return Err(Failure::Dns(host.to_owned(), format!("no answer within {} s", RESOLVE.as_secs()))),
-    };
+    let addresses = lookup(host).await.map_err(|why| Failure::Dns(host.to_owned(), why))?;
     let mut last = Failure::Dns(host.to_owned(), "it has no address".to_owned());
     let addresses = addresses.into_iter().take(MAX_ADDRESSES).map(|address| SocketAddr::new(address, port));
     for address in addresses {

@@ -271,6 +271,7 @@ impl Reconciler {
                 self.candidate = Some(said);
                 (followed.clone(), false)
             }
+            Some((_, known)) if *known == said => (snapshots, true),
             _ => {
                 self.followed = Some((snapshots.clone(), said));
                 (snapshots, true)
@@ -345,6 +346,7 @@ impl Reconciler {
         let drops_not_ca = detection.family.as_ref().ok().map(|family| family.store().drops_not_ca);
         let at = Circumstances { drops_not_ca, installed: &installed, now: now.wall };
         let resolved = resolve(snapshots, &ledger, &settings.policy, at);
+        self.cache.share(&resolved);
         // an unreadable ledger must not be taken for an empty one
         let blind = problems.iter().any(|problem| problem.kind == ProblemKind::Observe);
         let plan = match &observed {

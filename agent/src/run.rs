@@ -153,7 +153,10 @@ fn owner(mut reconciler: Reconciler) -> (mpsc::Sender<Job>, async_mpsc::Unbounde
     let (done, results) = async_mpsc::unbounded_channel();
     thread::spawn(move || {
         for job in todo {
-            if done.send(reconciler.cycle(&job.settings, job.trigger)).is_err() {
+            // each on a thread of its own: the allocator keeps what a thread has freed until the thread ends
+            let cycle = thread::scope(|scope| scope.spawn(|| reconciler.cycle(&job.settings, job.trigger)).join());
+            let Ok(result) = cycle else { return };
+            if done.send(result).is_err() {
                 return;
             }
         }

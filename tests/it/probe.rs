@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::{
     agent::fast,
     support::{
+        machine::{self, Machine},
         node::{Done, Kind, Node},
         pki::Ca,
         wait_for,
@@ -348,23 +349,39 @@ fn through_a_simulated_proxy() {
     assert_eq!(answer["reason"], "refused");
 }
 
-/// A name server that knows one name; simulated, for there is no other on a machine without a network.
+/// A name server that knows one name, and says its address by TCP only; simulated, for there is no other on a machine without a
+/// network.
 fn simulated_name_server(address: &str, known: &'static str) {
+    let reply = move |message: &[u8], truncated: bool| {
+        let asked = &message[12..];
+        let name: Vec<u8> =
+            known.split('.').flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).collect();
+        let is_known = asked.starts_with(&[&name[..], &[0]].concat());
+        let has_address = is_known && asked[asked.len() - 3] == 1;
+        let (code, count) = (if is_known { 0x80 } else { 0x83 }, u8::from(has_address && !truncated));
+        let flags = if has_address && truncated { 0x83 } else { 0x81 };
+        let mut reply = [&message[..2], &[flags, code, 0, 1, 0, count, 0, 0, 0, 0], asked].concat();
+        if count == 1 {
+            reply.extend_from_slice(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x7f\0\0\x01");
+        }
+        reply
+    };
     let socket = UdpSocket::bind((address, 53)).unwrap();
     thread::spawn(move || {
         let mut message = [0; 1500];
         while let Ok((length, client)) = socket.recv_from(&mut message) {
-            let asked = &message[12..length];
-            let name: Vec<u8> =
-                known.split('.').flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).collect();
-            let is_known = asked.starts_with(&[&name[..], &[0]].concat());
-            let wants_four = asked[asked.len() - 3] == 1;
-            let (code, count) = (if is_known { 0x80 } else { 0x83 }, u8::from(is_known && wants_four));
-            let mut reply = [&message[..2], &[0x81, code, 0, 1, 0, count, 0, 0, 0, 0], asked].concat();
-            if count == 1 {
-                reply.extend_from_slice(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x7f\0\0\x01");
-            }
-            let _ = socket.send_to(&reply, client);
+            let _ = socket.send_to(&reply(&message[..length], true), client);
+        }
+    });
+    let listener = TcpListener::bind((address, 53)).unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut length = [0; 2];
+            stream.read_exact(&mut length).unwrap();
+            let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+            stream.read_exact(&mut message).unwrap();
+            let reply = reply(&message, false);
+            stream.write_all(&[&(reply.len() as u16).to_be_bytes(), &reply[..]].concat()).unwrap();
         }
     });
 }
@@ -388,7 +405,7 @@ fn names_are_resolved_by_hosts_and_a_simulated_name_server() {
     let answer = ask(&node, 0, &[&format!("registry:{}", server.port)]);
     assert_eq!(answer["verdict"], "trusted", "{answer:#}");
     let absent = format!("absent.test:{}", server.port);
-    refused(&node, &absent, "not-reached", "dns", &["127.77.0.1 knows no absent.test"]);
+    refused(&node, &absent, "not-reached", "dns", &["127.77.0.1 knows no address of absent.test"]);
     refused(&node, &format!("six.test:{}", server.port), "not-reached", "refused", &["[::1]"]);
 }
 
@@ -444,4 +461,38 @@ fn configured_probes_follow_the_set_in_force() {
     wait_for("the series to go", LIMIT, || success(&target).is_none().then_some(()));
     assert!(!agent.get("/metrics").unwrap().1.contains("nodetrust_probe_"));
     assert!(agent.status().unwrap()["probes"].is_null());
+}
+
+#[test]
+fn a_probe_tells_what_the_runtime_does_not_trust_yet() {
+    let machine = Machine::boot(machine::Kind::Trixie);
+    let target = "registry.test:5443";
+    let image = machine.push("app:1");
+    machine.pull(&image).unwrap_err(); // containerd has loaded its roots
+    // an hour: only a change can be the reason for a further probe
+    let agent = machine.agent(
+        &[],
+        &format!(
+            "settle: 100ms\nresync: 5s\nruntime: {{onChange: report}}\nprobes: [{{target: \"{target}\", interval: 1h}}]"
+        ),
+    );
+    let success = format!("nodetrust_probe_success{{target=\"{target}\"}}");
+    wait_for("a first probe", LIMIT, || agent.metric(&success).filter(|value| *value == 0.0));
+    machine.set_source_pem(&machine.registry_ca());
+    agent.wait_status("a probe that tells of the runtime", LIMIT, |status| {
+        status["probes"].as_array().is_some_and(|probes| probes[0]["verdict"] == "not-trusted-by-runtime")
+    });
+    machine.pull(&image).unwrap_err();
+    let done = agent.nodetrust(&["probe", "-o", "json", target]).expect(2);
+    let answer = &done.json()["probes"][0];
+    assert_eq!((&answer["verdict"], &answer["reason"]), (&"not-trusted-by-runtime".into(), &"runtime-stale".into()));
+    assert_eq!(answer["next"], serde_json::json!(["when it suits: systemctl restart containerd.service"]));
+    let done = agent.nodetrust(&["probe", target]).expect(2);
+    assert!(done.out.contains("TRUSTED, but not by the runtime yet"), "{}", done.out);
+
+    machine.run(&["systemctl", "restart", "containerd"]).expect(0);
+    machine.wait_runtime();
+    wait_for("a probe after the restart", LIMIT, || agent.metric(&success).filter(|value| *value == 1.0));
+    assert_eq!(machine.pull(&image), Ok(()));
+    agent.nodetrust(&["probe", target]).expect(0);
 }

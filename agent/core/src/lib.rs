@@ -12,6 +12,7 @@
 pub mod anchor;
 pub mod bundle;
 mod der;
+pub mod dns;
 pub mod fingerprint;
 pub mod name;
 pub mod node;

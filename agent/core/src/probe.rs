@@ -11,7 +11,6 @@
 //! - A server's certificate that is marked as a CA is accepted, as by Go and OpenSSL.
 
 mod diagnose;
-pub mod dns;
 mod failure;
 mod target;
 
@@ -24,7 +23,7 @@ use webpki::EndEntityCert;
 use crate::{
     anchor::{Anchor, Authority},
     fingerprint::Fingerprint,
-    report::Time,
+    report::{Behind, Time},
     source::{Resolved, Snapshot},
     state::{AnchorState, Ledger, Moment},
 };
@@ -70,6 +69,8 @@ pub struct Probe {
 pub enum Verdict {
     /// Its chain ends in the host's bundle, and its name fits.
     Trusted,
+    /// Programs that read the host's bundle trust it, the running container runtime does not yet.
+    NotTrustedByRuntime,
     /// It showed its certificates, and programs on this host refuse them.
     NotTrusted,
     /// It showed no certificates.
@@ -194,8 +195,8 @@ pub struct Facts<'a> {
     pub removal_grace: u64,
     /// Now.
     pub now: &'a Moment,
-    /// Whether the running container runtime has an older set than the store; None if nobody has looked.
-    pub runtime_stale: Option<bool>,
+    /// What the running container runtime does not know yet; None if nobody has looked, or nothing is missing.
+    pub behind: Option<&'a Behind>,
     /// The signatures that can be verified.
     pub algorithms: &'a [&'a dyn SignatureVerificationAlgorithm],
 }
@@ -257,20 +258,14 @@ pub fn judge(target: &Target, presented: &[Vec<u8>], facts: Facts<'_>) -> Probe 
             let end = chain.end(&anchor);
             probe.not_after = used.iter().map(|cert| cert.not_after).chain([anchor.not_after]).min().map(Time);
             probe.notes.extend(chain.notes(&end, &anchor));
-            let ours = end.state.is_some();
             probe.anchor = Some(end);
             if let Some(finding) = name {
                 return probe.refused([finding]);
             }
-            if ours && facts.runtime_stale == Some(true) {
-                return probe.refused([Finding::new(
-                    Reason::RuntimeStale,
-                    format!(
-                        "the store trusts {}, but the container runtime was started before and does not yet",
-                        named(&anchor)
-                    ),
-                    "restart the container runtime; `nodetrust status` says when that is due",
-                )]);
+            if let Some(behind) = facts.behind.filter(|behind| behind.missing.contains(&anchor.fingerprint)) {
+                let text = format!("the store trusts {}; {}", named(&anchor), behind.why);
+                let refused = probe.refused([Finding::new(Reason::RuntimeStale, text, behind.next.clone())]);
+                return Probe { verdict: Verdict::NotTrustedByRuntime, ..refused };
             }
             probe.text = probe.anchor.as_ref().map(End::sentence).unwrap_or_default();
             probe
@@ -315,11 +310,17 @@ impl Probe {
     #[must_use]
     pub fn after(mut self, failure: &Failure) -> Self {
         match failure {
-            Failure::NotItsKey => self.refused([Finding::new(
-                Reason::BadSignature,
-                "the server cannot prove that it has the key of its certificate",
-                "give the server the key that belongs to its certificate",
-            )]),
+            Failure::NotItsKey => {
+                if self.verdict == Verdict::NotTrustedByRuntime {
+                    self.verdict = Verdict::Trusted; // the smaller fault
+                    self.notes.push(std::mem::take(&mut self.text));
+                }
+                self.refused([Finding::new(
+                    Reason::BadSignature,
+                    "the server cannot prove that it has the key of its certificate",
+                    "give the server the key that belongs to its certificate",
+                )])
+            }
             failure => {
                 self.notes.push(format!("after it had shown its certificates: {}", failure.text()));
                 self
@@ -352,6 +353,7 @@ impl Verdict {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Trusted => "trusted",
+            Self::NotTrustedByRuntime => "not-trusted-by-runtime",
             Self::NotTrusted => "not-trusted",
             Self::NotReached => "not-reached",
         }

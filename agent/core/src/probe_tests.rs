@@ -78,7 +78,7 @@ struct World {
     bundle: Vec<Vec<u8>>,
     ledger: Ledger,
     said: Option<Said>,
-    stale: Option<bool>,
+    behind: Option<Behind>,
     late: i64,
 }
 
@@ -112,7 +112,7 @@ impl World {
             said: self.said.as_ref(),
             removal_grace: 3600,
             now: &now,
-            runtime_stale: self.stale,
+            behind: self.behind.as_ref(),
             algorithms: webpki::ALL_VERIFICATION_ALGS,
         };
         judge(&Target::parse(target).unwrap(), chain, facts)
@@ -179,13 +179,29 @@ fn whose_the_anchor_is_and_how_long_it_stays() {
 
     let world = World::of(&[&corp]).with_entry(&corp, AnchorState::Retired, |_| {});
     assert!(world.trusts(&chain).notes[0].contains("retired"));
+}
 
-    // ours, and the runtime has not seen it; somebody else's is not the agent's to bring about
-    let mut world = World::of(&[&corp]).with_entry(&corp, AnchorState::Desired, |_| {});
-    world.stale = Some(true);
-    world.refuses(&chain, Reason::RuntimeStale, &["runtime", "restart"]);
-    world.ledger = Ledger::new();
-    world.trusts(&chain);
+#[test]
+fn what_the_runtime_does_not_know_yet_is_not_trusted_by_it() {
+    let (corp, other) = (root("Corp Root CA"), root("Other Root"));
+    let mut world = World::of(&[&corp, &other]).with_entry(&corp, AnchorState::Desired, |_| {});
+    let chain = [leaf(&corp)];
+    world.behind = Some(Behind {
+        missing: vec![anchor(&corp).fingerprint],
+        why: "1 anchor newer than the process; a restart is held".into(),
+        next: "drain the node".into(),
+    });
+    let probe = world.judge("registry.corp:443", &chain);
+    assert_eq!((probe.verdict, probe.reason), (Verdict::NotTrustedByRuntime, Some(Reason::RuntimeStale)));
+    assert!(!probe.is_trusted() && probe.anchor.is_some(), "{probe:#?}");
+    assert!(probe.text.contains("Corp Root CA") && probe.text.ends_with("a restart is held"), "{}", probe.text);
+    assert_eq!(probe.next, ["drain the node"]);
+    // what is wrong with the server weighs more
+    refused(world.judge("absent.corp:443", &chain), Reason::NameMismatch, &[]);
+    let probe = refused(probe.after(&Failure::NotItsKey), Reason::BadSignature, &["a restart is held"]);
+    assert_eq!(probe.next.len(), 2);
+    // another anchor, which the process has
+    world.trusts(&[leaf(&other)]);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 mod services;
 mod verdict;
 
-pub use services::{HoldView, LastRestart, RuntimeView};
+pub use services::{Behind, HoldView, LastRestart, RuntimeView};
 
 use std::collections::{BTreeMap, BTreeSet};
 

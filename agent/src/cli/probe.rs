@@ -14,6 +14,7 @@ use super::{
 use crate::{
     host::root::HostRoot,
     probe::{answer, ask, check_bundle},
+    reconcile::Reconciler,
 };
 
 /// What the command prints.
@@ -43,12 +44,18 @@ pub(super) fn main(context: &Context, targets: &[String], proxy: Option<&str>) -
         complain(&why);
         return Ok(FAILURE);
     }
+    let mut reconciler = Reconciler::new(&context.host_root)?;
+    let report = match &settings {
+        Some(settings) => reconciler.inspect(settings),
+        None => reconciler.inspect_by_ledger(),
+    };
+    let behind = report.behind();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let probes: Vec<Probe> = targets
         .iter()
         .map(|target| {
             let presented = runtime.block_on(ask(target, proxy.as_ref()));
-            answer(target, &presented, &root, settings.as_ref())
+            answer(target, &presented, &root, settings.as_ref(), behind.as_ref())
         })
         .collect();
     let probes = Probes { trusted: probes.iter().all(Probe::is_trusted), probes };
@@ -62,6 +69,7 @@ pub(super) fn main(context: &Context, targets: &[String], proxy: Option<&str>) -
 fn screen(probe: &Probe, style: Style) -> String {
     let (verdict, colour) = match probe.verdict {
         Verdict::Trusted => ("TRUSTED", "1;32"),
+        Verdict::NotTrustedByRuntime => ("TRUSTED, but not by the runtime yet", "1;33"),
         Verdict::NotTrusted => ("NOT TRUSTED", "1;31"),
         Verdict::NotReached => ("NOT REACHED", "1;31"),
     };

@@ -1,4 +1,5 @@
-//! The agent's own probes: each at its interval, and all of them after the set that is in force has changed.
+//! The agent's own probes: each at its interval, and all of them after the set that is in force has changed, or what of it the
+//! runtime does not know yet.
 //!
 //! They run beside the cycles and never in their way: the network is waited for on the agent's loop, files and signatures are
 //! read on a thread for blocking work.
@@ -10,9 +11,9 @@ use std::{
 };
 
 use nodetrust_core::{
-    fingerprint::{SetDigest, content_digest},
+    fingerprint::{Fingerprint, SetDigest, content_digest},
     probe::{Proxy, Target},
-    report::Time,
+    report::{Behind, Time},
 };
 use tokio::{
     sync::watch,
@@ -67,19 +68,22 @@ pub async fn serve(
     if report.wait_for(Option::is_some).await.is_err() {
         return;
     }
-    let mut in_force: Option<SetDigest> = None;
+    let mut in_force: Option<(SetDigest, Vec<Fingerprint>)> = None;
     let mut planned: VecDeque<Planned> = VecDeque::new();
     let mut running = JoinSet::new();
     follow(&mut planned, &settings.borrow_and_update().probes, &board);
     loop {
-        let effective = report.borrow_and_update().as_ref().map(|report| report.effective_digest);
-        if effective != in_force {
-            in_force = effective;
+        let latest = report.borrow_and_update().clone();
+        let behind = latest.as_ref().and_then(|report| report.behind());
+        let missing = behind.as_ref().map(|behind| behind.missing.clone()).unwrap_or_default();
+        let now_in_force = latest.map(|report| (report.effective_digest, missing));
+        if now_in_force != in_force {
+            in_force = now_in_force;
             for probe in &mut planned {
                 probe.due = Instant::now() + probe.jitter(&node, SPREAD);
             }
         }
-        start(&mut planned, &mut running, &root, &settings.borrow().clone(), &node);
+        start(&mut planned, &mut running, &root, &settings.borrow().clone(), behind.as_ref(), &node);
         let next = planned.iter().filter(|probe| !probe.running).map(|probe| probe.due).min();
         tokio::select! {
             changed = settings.changed() => {
@@ -125,6 +129,7 @@ fn start(
     running: &mut JoinSet<(Every, ProbeResult)>,
     root: &Arc<HostRoot>,
     settings: &Arc<Settings>,
+    behind: Option<&Behind>,
     node: &str,
 ) {
     planned.make_contiguous().sort_by_key(|probe| probe.due);
@@ -136,16 +141,22 @@ fn start(
         probe.running = true;
         probe.rounds += 1;
         probe.due = now + probe.every.interval + probe.jitter(node, Duration::MAX);
-        running.spawn(once(probe.every.clone(), root.clone(), settings.clone()));
+        running.spawn(once(probe.every.clone(), root.clone(), settings.clone(), behind.cloned()));
     }
 }
 
-async fn once(every: Every, root: Arc<HostRoot>, settings: Arc<Settings>) -> (Every, ProbeResult) {
+async fn once(
+    every: Every,
+    root: Arc<HostRoot>,
+    settings: Arc<Settings>,
+    behind: Option<Behind>,
+) -> (Every, ProbeResult) {
     let started = Instant::now();
     let presented = ask(&every.target, every.proxy.as_ref()).await;
     let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let target = every.target.clone();
-    let judged = tokio::task::spawn_blocking(move || answer(&target, &presented, &root, Some(&settings))).await;
+    let judged =
+        tokio::task::spawn_blocking(move || answer(&target, &presented, &root, Some(&settings), behind.as_ref())).await;
     let probe = judged.unwrap_or_else(|error| {
         nodetrust_core::probe::Probe::without_bundle(&every.target, &format!("the answer could not be judged: {error}"))
     });

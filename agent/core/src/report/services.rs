@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Time;
+use super::{Report, Time};
 use crate::{
     fingerprint::Fingerprint,
     plan::Action,
@@ -79,6 +79,17 @@ pub struct LastRestart {
     pub outcome: String,
 }
 
+/// What pulls do not trust yet although the store does, and what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behind {
+    /// The anchors.
+    pub missing: Vec<Fingerprint>,
+    /// Why, and whether a restart follows, in a sentence.
+    pub why: String,
+    /// What to do.
+    pub next: String,
+}
+
 /// The runtime's view.
 pub(super) fn view(runtime: &Runtime, outlook: &Outlook, ledger: &Ledger, now: &Moment) -> RuntimeView {
     let started = runtime.service.process.as_ref().map(|process| {
@@ -139,5 +150,19 @@ impl RuntimeView {
             lingering: self.lingering.iter().copied().collect(),
         };
         format!("{}: {}; {then}", self.kind, lag.text())
+    }
+}
+
+impl Report {
+    /// What the running container runtime does not know yet; None if there is none, it is down, or nothing is missing.
+    pub fn behind(&self) -> Option<Behind> {
+        let runtime =
+            self.runtime.as_ref().filter(|runtime| runtime.state == "active" && !runtime.missing.is_empty())?;
+        let next = match &runtime.held {
+            Some(held) if !held.next.is_empty() => held.next.clone(),
+            _ => "the agent restarts it by itself as soon as it may, or run `nodetrust apply`".to_owned(),
+        };
+        let why = format!("{} does not yet: {}", runtime.unit, runtime.headline(&self.pending));
+        Some(Behind { missing: runtime.missing.clone(), why, next })
     }
 }

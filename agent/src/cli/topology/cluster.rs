@@ -26,7 +26,7 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 
 use super::{Access, proxy::is_direct};
-use crate::probe::resolve::resolve;
+use crate::resolve::lookup;
 
 /// Nodes in one page.
 const PAGE: usize = 500;
@@ -233,7 +233,7 @@ async fn find_server(config: &mut Config) -> anyhow::Result<()> {
     if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
         return Ok(());
     }
-    let addresses = resolve(&host).await.map_err(|why| anyhow!("failed to find `{host}` of the kubeconfig: {why}"))?;
+    let addresses = lookup(&host).await.map_err(|why| anyhow!("failed to find `{host}` of the kubeconfig: {why}"))?;
     let Some(address) = reachable(&addresses, through).await else {
         bail!("failed to find `{host}` of the kubeconfig: it has no address")
     };

@@ -1,9 +1,11 @@
-//! Names to addresses: what `/etc/hosts` and `/etc/resolv.conf` say, and the messages of the DNS (RFC 1035).
+//! Names to addresses: what `/etc/hosts` and `/etc/resolv.conf` say, what to ask the DNS and what its answer means (RFC 1035).
 //!
 //! The C library is not asked: linked statically, it loads the modules that nsswitch.conf names from the host, and with another
 //! version of itself that ends the process.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use simple_dns::{CLASS, Name, Packet, PacketFlag, Question, RCODE, TYPE, header_buffer, rdata::RData};
 
 /// Name servers that are asked, as in resolv.conf(5).
 const MAX_SERVERS: usize = 3;
@@ -39,8 +41,8 @@ pub enum Answer {
     NoName,
     /// It is too long for a datagram: ask by TCP.
     Truncated,
-    /// The server cannot or does not want to: its code (RFC 1035, 4.1.1).
-    Failed(u8),
+    /// The server cannot or does not want to.
+    Failed(RCODE),
 }
 
 /// The addresses that a hosts(5) file has for a name; those of the loopback for `localhost` (RFC 6761, 6.3).
@@ -105,75 +107,53 @@ impl Resolv {
 
 /// A question; None if the name cannot be one of the DNS.
 pub fn question(id: u16, name: &str, kind: Kind) -> Option<Vec<u8>> {
-    // one question, recursion desired
-    let mut out = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    out[..2].copy_from_slice(&id.to_be_bytes());
-    if name.len() > 253 {
+    if name.split('.').any(str::is_empty) || name.contains('\\') {
         return None;
     }
-    for label in name.split('.') {
-        let length = u8::try_from(label.len()).ok().filter(|length| (1..=63).contains(length))?;
-        out.push(length);
-        out.extend_from_slice(label.as_bytes());
-    }
-    out.extend_from_slice(&[0, 0, kind.code(), 0, 1]);
-    Some(out)
+    let mut packet = Packet::new_query(id);
+    packet.set_flags(PacketFlag::RECURSION_DESIRED);
+    packet.questions.push(Question::new(Name::new(name).ok()?, kind.code().into(), CLASS::IN.into(), false));
+    packet.build_bytes_vec().ok()
 }
 
 /// Reads a message as the answer to a question; None if it is none, e.g. somebody else's.
 pub fn answer(question: &[u8], message: &[u8]) -> Option<Answer> {
-    let (head, asked) = question.split_at_checked(12)?;
-    let (answer_head, rest) = message.split_at_checked(12)?;
-    let is_answer = answer_head[..2] == head[..2] && answer_head[2] & 0x80 != 0 && answer_head[4..6] == [0, 1];
-    let (again, mut rest) = rest.split_at_checked(asked.len())?;
-    if !is_answer || !again.eq_ignore_ascii_case(asked) {
+    let question = Packet::parse(question).ok()?;
+    let asked = question.questions.first()?;
+    if header_buffer::id(message).ok()? != question.id()
+        || !header_buffer::has_flags(message, PacketFlag::RESPONSE).ok()?
+    {
         return None;
     }
-    match answer_head[3] & 0x0f {
-        0 => {}
-        3 => return Some(Answer::NoName),
-        code => return Some(Answer::Failed(code)),
-    }
-    if answer_head[2] & 0x02 != 0 {
+    // first, since the rest of such a message may be cut off anywhere
+    if header_buffer::has_flags(message, PacketFlag::TRUNCATION).ok()? {
         return Some(Answer::Truncated);
     }
-    let kind = asked[asked.len() - 3];
-    let mut addresses = Vec::new();
-    // records of a chain of aliases come before the addresses and are of other kinds
-    for _ in 0..u16::from_be_bytes([answer_head[6], answer_head[7]]) {
-        rest = behind_name(rest)?;
-        let (record, after) = rest.split_at_checked(10)?;
-        let length = usize::from(u16::from_be_bytes([record[8], record[9]]));
-        let (data, after) = after.split_at_checked(length)?;
-        rest = after;
-        if record[..4] != [0, kind, 0, 1] || addresses.len() >= MAX_ADDRESSES {
-            continue;
-        }
-        if let Ok(four) = <[u8; 4]>::try_from(data) {
-            addresses.push(IpAddr::from(four));
-        } else if let Ok(sixteen) = <[u8; 16]>::try_from(data) {
-            addresses.push(IpAddr::from(sixteen));
-        }
+    let packet = Packet::parse(message).ok()?;
+    match packet.questions.as_slice() {
+        [again] if again.qname == asked.qname && again.qtype == asked.qtype && again.qclass == asked.qclass => {}
+        _ => return None,
     }
-    Some(Answer::Addresses(addresses))
-}
-
-/// What follows a name, which ends in an empty label or a pointer.
-fn behind_name(mut rest: &[u8]) -> Option<&[u8]> {
-    loop {
-        match rest {
-            [0, after @ ..] | [0xc0..=0xff, _, after @ ..] => return Some(after),
-            [length @ 1..=63, after @ ..] => rest = after.get(usize::from(*length)..)?,
-            _ => return None,
-        }
+    match packet.rcode() {
+        RCODE::NoError => {}
+        RCODE::NameError => return Some(Answer::NoName),
+        code => return Some(Answer::Failed(code)),
     }
+    // the chain of aliases before the addresses is the server's work
+    let addresses = packet.answers.iter().filter(|record| record.match_qtype(asked.qtype) && record.class == CLASS::IN);
+    let addresses = addresses.filter_map(|record| match &record.rdata {
+        RData::A(four) => Some(IpAddr::from(Ipv4Addr::from(four.address))),
+        RData::AAAA(six) => Some(IpAddr::from(Ipv6Addr::from(six.address))),
+        _ => None,
+    });
+    Some(Answer::Addresses(addresses.take(MAX_ADDRESSES).collect()))
 }
 
 impl Kind {
-    fn code(self) -> u8 {
+    fn code(self) -> TYPE {
         match self {
-            Self::A => 1,
-            Self::Aaaa => 28,
+            Self::A => TYPE::A,
+            Self::Aaaa => TYPE::AAAA,
         }
     }
 }
@@ -231,8 +211,14 @@ mod tests {
         assert_eq!(answer(&asked, &good), Some(Answer::Addresses(ips(&["10.0.0.5"]))));
         assert_eq!(answer(&asked, &reply([1, 0x80], 0, &[])), Some(Answer::Addresses(Vec::new())));
         assert_eq!(answer(&asked, &reply([1, 0x83], 0, &[])), Some(Answer::NoName));
-        assert_eq!(answer(&asked, &reply([1, 0x82], 0, &[])), Some(Answer::Failed(2)));
+        assert_eq!(answer(&asked, &reply([1, 0x82], 0, &[])), Some(Answer::Failed(RCODE::ServerFailure)));
         assert_eq!(answer(&asked, &reply([3, 0x80], 2, records)), Some(Answer::Truncated));
+        let cut = &reply([3, 0x80], 2, records)[..40];
+        assert_eq!(answer(&asked, cut), Some(Answer::Truncated), "cut within a record");
+        let of_another_name = question(7, "registry.other", Kind::A).unwrap();
+        assert_eq!(answer(&of_another_name, &good), None);
+        let around = reply([1, 0x80], 1, b"\xc0\x1f\x00\x01\x00\x01\0\0\0\x3c\x00\x04\x0a\0\0\x05");
+        assert_eq!(answer(&asked, &around), None, "a name that points at itself");
         let mut other = good.clone();
         other[1] = 8;
         assert_eq!(answer(&asked, &other), None, "another question's");
