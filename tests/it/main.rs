@@ -51,3 +51,6 @@ mod nodes;
 
 // services of a booted node: systemd over its bus, the container runtime over CRI
 mod services;
+
+// what people install, as two ages of kubectl and helm render it
+mod manifests;
