@@ -55,7 +55,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
@@ -80,7 +80,18 @@ impl Kind {
 #[derive(Debug, Clone)]
 pub struct Access {
     rig: String,
-    node: &'static str,
+    node: String,
+}
+
+/// What `scripts/node up` has started, under a name that is this test's. It is taken down with the test.
+pub(super) struct Rig {
+    /// Its name.
+    pub(super) name: String,
+    /// What `up` said.
+    pub(super) up: Done,
+    guard: Child,
+    guarded: Option<ChildStdin>,
+    _lock: File,
 }
 
 /// A running machine; it is taken down with the test.
@@ -89,9 +100,7 @@ pub struct Machine {
     pub kind: Kind,
     access: Access,
     pki: PathBuf,
-    guard: Child,
-    guarded: Option<ChildStdin>,
-    _lock: File,
+    _rig: Rig,
 }
 
 impl Deref for Machine {
@@ -112,30 +121,11 @@ impl Machine {
     /// Boots a machine with this `config_path`: one directory, or several with colons between them.
     #[track_caller]
     pub fn boot_with_config_path(kind: Kind, config_path: &str) -> Self {
-        let rig = rig_name();
-        let access = Access { rig: rig.clone(), node: kind.name() };
-        // the same test may be run twice at the same time, and would use the same name
-        let lock =
-            must("a lock file", File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{rig}.lock"))));
-        must("a lock", lock.lock());
-        must("scripts/node down (tests of machines need root)", access.script(&["down"]).status());
-
-        // in a session of its own: what ends the test from the keyboard must not end the guard
-        let mut guard = must(
-            "a guard",
-            Command::new("setsid")
-                .args(["bash", "-c", "cat >/dev/null; exec \"$0\" down", SCRIPT])
-                .env("RIG_NAME", &rig)
-                .stdin(Stdio::piped())
-                .spawn(),
-        );
-        let guarded = guard.stdin.take();
-        let mut machine = Self { kind, access, pki: PathBuf::new(), guard, guarded, _lock: lock };
-        let up = machine.script(&["up", kind.name()]).env("RIG_CONFIG_PATH", config_path).output();
-        let up = Done::new(must("scripts/node up", up)).expect(0);
-        let ca = up.out.trim().rsplit(' ').next().map(PathBuf::from);
-        machine.pki = ca.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap();
-        machine
+        let rig = Rig::up(&[kind.name()], &[("RIG_CONFIG_PATH", config_path)]);
+        let access = Access::new(&rig.name, kind.name());
+        let ca = rig.up.out.trim().rsplit(' ').next().map(PathBuf::from);
+        let pki = ca.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap();
+        Self { kind, access, pki, _rig: rig }
     }
 
     /// The CA that has signed the registry's certificate.
@@ -159,7 +149,7 @@ impl Machine {
     #[track_caller]
     pub fn proxy(&self, on: bool) {
         let word = if on { "on" } else { "off" };
-        Done::new(must("scripts/node proxy", self.script(&["proxy", word, self.node]).output())).expect(0);
+        Done::new(must("scripts/node proxy", self.script(&["proxy", word, &self.node]).output())).expect(0);
         self.wait_runtime();
     }
 
@@ -212,7 +202,7 @@ impl Machine {
         let config = Message::new()
             .message(2, &Message::new().text(1, AGENT_IMAGE))
             .texts(4, &["-v", "run"])
-            .message(6, &Message::new().text(1, "NODE_NAME").text(2, self.node))
+            .message(6, &Message::new().text(1, "NODE_NAME").text(2, &self.node))
             .message(7, &mount("/", "/host", false))
             .message(7, &mount(&format!("{VOLUMES}/config"), "/etc/nodetrust", true))
             .message(7, &mount(&format!("{VOLUMES}/org"), "/sources/org", true));
@@ -229,7 +219,7 @@ impl Machine {
 
         let access = self.access.clone();
         let (rig, log) = (access.rig.clone(), container.log.clone());
-        let served = Served::new(move || connect(&rig), move || access.log(&log));
+        let served = Served::new(move || connect(&rig, ADDRESS, PORT), move || access.log(&log));
         Agent { access: self.access.clone(), container, served }
     }
 
@@ -297,12 +287,52 @@ impl Drop for Machine {
             let lines: Vec<_> = log.out.lines().filter(|line| !line.contains("level=info")).collect();
             println!("containerd's journal at the end:\n{}\n{}", lines.join("\n"), log.err);
         }
+    }
+}
+
+impl Rig {
+    /// `scripts/node up` with these words and this environment.
+    #[track_caller]
+    pub(super) fn up(words: &[&str], environment: &[(&str, &str)]) -> Self {
+        let name = rig_name();
+        // the same test may be run twice at the same time, and would use the same name
+        let lock =
+            must("a lock file", File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.lock"))));
+        must("a lock", lock.lock());
+        must("scripts/node down (tests of machines need root)", script(&name, &["down"]).status());
+
+        // in a session of its own: what ends the test from the keyboard must not end the guard
+        let mut guard = must(
+            "a guard",
+            Command::new("setsid")
+                .args(["bash", "-c", "cat >/dev/null; exec \"$0\" down", SCRIPT])
+                .env("RIG_NAME", &name)
+                .stdin(Stdio::piped())
+                .spawn(),
+        );
+        let guarded = guard.stdin.take();
+        let mut rig =
+            Self { name, up: Done { code: 0, out: String::new(), err: String::new() }, guard, guarded, _lock: lock };
+        let words: Vec<&str> = ["up"].iter().chain(words).copied().collect();
+        let up = script(&rig.name, &words).envs(environment.iter().copied()).output();
+        rig.up = Done::new(must("scripts/node up", up)).expect(0);
+        rig
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
         drop(self.guarded.take());
         let _ = self.guard.wait();
     }
 }
 
 impl Access {
+    /// A way into this node of a rig.
+    pub(super) fn new(rig: &str, node: &str) -> Self {
+        Self { rig: rig.to_owned(), node: node.to_owned() }
+    }
+
     /// Runs a program in the machine to its end.
     #[track_caller]
     pub fn run(&self, program: &[&str]) -> Done {
@@ -312,7 +342,7 @@ impl Access {
     /// Runs a program in the machine to its end, with this on its standard input.
     #[track_caller]
     pub fn run_with(&self, program: &[&str], input: &[u8]) -> Done {
-        let mut command = self.script(&["exec", self.node]);
+        let mut command = self.script(&["exec", &self.node]);
         command.args(program).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = must("scripts/node exec", command.spawn());
         let _ = child.stdin.take().unwrap().write_all(input); // it need not read all of it
@@ -358,7 +388,7 @@ impl Access {
     /// Calls containerd. The error is its message.
     #[track_caller]
     pub fn cri(&self, method: &str, request: &Message) -> Result<Answer, String> {
-        cri::call(self.script(&["cri", self.node, method]), request)
+        cri::call(self.script(&["cri", &self.node, method]), request)
     }
 
     /// Waits until containerd answers the kubelet.
@@ -403,12 +433,17 @@ impl Access {
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    /// `scripts/node` with these words, for this machine; nothing that it does takes minutes.
+    /// `scripts/node` with these words, for this machine.
     fn script(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("timeout");
-        command.args(["--kill-after=5", "300", SCRIPT]).args(words).env("RIG_NAME", &self.rig).stdin(Stdio::null());
-        command
+        script(&self.rig, words)
     }
+}
+
+/// `scripts/node` with these words, for the rig of this name; nothing that it does takes minutes.
+pub(super) fn script(rig: &str, words: &[&str]) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", "300", SCRIPT]).args(words).env("RIG_NAME", rig).stdin(Stdio::null());
+    command
 }
 
 /// A container that was started.
@@ -462,12 +497,12 @@ impl Agent {
     }
 }
 
-/// A connection to the agent from the network beside the machine, which only this thread enters.
-fn connect(rig: &str) -> io::Result<TcpStream> {
+/// A connection to a node from the network beside it, which only this thread enters.
+pub(super) fn connect(rig: &str, address: &str, port: u16) -> io::Result<TcpStream> {
     let namespace = format!("/run/netns/{rig}-hub");
+    let address = SocketAddr::new(address.parse().unwrap(), port);
     let connect = move || {
         setns(File::open(namespace)?, CloneFlags::CLONE_NEWNET)?;
-        let address = SocketAddr::new(ADDRESS.parse().unwrap(), PORT);
         TcpStream::connect_timeout(&address, Duration::from_secs(5))
     };
     thread::spawn(connect).join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
