@@ -54,3 +54,5 @@ mod services;
 
 // what people install, as two ages of kubectl and helm render it
 mod manifests;
+// the same in a cluster: the first install, who may do what, and how it goes again
+mod cluster;

@@ -86,6 +86,12 @@ fn helm(age: &str, kubernetes: &str, args: &[&str]) -> Done {
     Done::new(must("helm", command.arg(Path::new(MANIFESTS).join("chart")).output()))
 }
 
+/// The chart with these values, as text.
+#[track_caller]
+pub fn chart_text(kubernetes: &str, values: &str) -> String {
+    helm("new", kubernetes, &["--set", values]).expect(0).out
+}
+
 /// Without the Namespace, which Helm makes itself, and with the configuration as data.
 fn comparable(mut objects: Objects) -> Objects {
     objects.remove("Namespace nodetrust");
@@ -345,7 +351,8 @@ mod policy_in_another_cel_implementation {
         let eval = |expression: &Value, variables: &Value| {
             let mut context = Context::with_env(env.clone());
             let request = json!({"name": old["metadata"]["name"], "userInfo": user});
-            for (name, value) in [("object", new), ("oldObject", old), ("request", &request), ("variables", variables)] {
+            for (name, value) in [("object", new), ("oldObject", old), ("request", &request), ("variables", variables)]
+            {
                 must(name, context.add_variable(name, value.clone()));
             }
             let program = must("a rule", env.compile(text(expression)));

@@ -1,0 +1,186 @@
+//! Installed in a cluster as people install it: what its API server says of the manifests, what the agent's account may do, the
+//! first install, and how everything goes again.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::{
+    manifests::{chart_text, kustomize_with, overlays},
+    support::{cluster::Cluster, machine::Kind, wait_for},
+};
+
+const IMAGE: &str = "ghcr.io/nodetrust/nodetrust:0.1.0";
+/// For what takes seconds, on a busy machine; the kubelet waits up to 40 s after failed pulls.
+const LIMIT: Duration = Duration::from_secs(180);
+const NODES: [(&str, Kind); 3] = [("bookworm", Kind::Bookworm), ("trixie", Kind::Trixie), ("rhelish", Kind::Rhelish)];
+
+/// A pod on every node, whose image is in the registry with the private CA.
+const APP: &str = "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: app}
+spec:
+  selector: {matchLabels: {app: app}}
+  template:
+    metadata: {labels: {app: app}}
+    spec:
+      containers: [{name: app, image: \"registry.test:5443/app:1\", command: [/bin/sleep, \"2147483647\"]}]
+";
+
+/// Only what the tests read of trust-manager's kind of object: it is not at hand.
+const SIMULATED_BUNDLE: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: bundles.trust.cert-manager.io}
+spec:
+  group: trust.cert-manager.io
+  names: {kind: Bundle, plural: bundles, singular: bundle, listKind: BundleList}
+  scope: Cluster
+  versions:
+  - name: v1alpha1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, x-kubernetes-preserve-unknown-fields: true}}}}
+";
+
+fn items(list: &Value) -> Vec<Value> {
+    list["items"].as_array().cloned().unwrap_or_default()
+}
+
+fn pods(cluster: &Cluster, words: &[&str]) -> Vec<Value> {
+    items(&cluster.get(&[&["pods"], words].concat()))
+}
+
+/// Waits until a DaemonSet has rolled out on every node.
+#[track_caller]
+fn rolled_out(cluster: &Cluster) {
+    let done = cluster.kubectl(&["-n", "nodetrust", "rollout", "status", "daemonset/nodetrust", "--timeout=180s"]);
+    if done.code != 0 {
+        let told = cluster.kubectl(&["-n", "nodetrust", "describe", "pods"]);
+        let logs =
+            cluster.kubectl(&["-n", "nodetrust", "logs", "-l", "app.kubernetes.io/name=nodetrust", "--all-containers"]);
+        panic!("{done:?}\n{}\n{}", told.out, logs.out);
+    }
+}
+
+/// The files of ours on a node.
+fn ours(cluster: &Cluster, node: &str) -> Vec<String> {
+    let find = "find /usr/local/share/ca-certificates /etc/pki/ca-trust/source/anchors /var/lib/nodetrust \
+                /run/nodetrust.lock -name '*nodetrust*' 2>/dev/null; :";
+    cluster.node(node).run(&["sh", "-c", find]).expect(0).out.lines().map(str::to_owned).collect()
+}
+
+/// From nothing: a pull fails on every node, one command installs, the pull works, and the agents did not restart. Deleting
+/// leaves the trust as it is; `uninstall` takes it back.
+#[test]
+fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
+    let cluster = Cluster::boot(&NODES);
+    cluster.push("app:1");
+    cluster.image(IMAGE, env!("CARGO_BIN_EXE_nodetrust"));
+    cluster.apply(APP);
+    let untrusted = |pod: &Value| {
+        let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+        matches!(waiting["reason"].as_str(), Some("ErrImagePull" | "ImagePullBackOff"))
+    };
+    cluster.wait("failed pulls", &["pods", "-l", "app=app"], |list| {
+        let pods = items(list);
+        pods.len() == NODES.len() && pods.iter().all(untrusted)
+    });
+
+    let ca: String = cluster.registry_ca().lines().map(|line| format!("        {line}\n")).collect();
+    let patch = format!(
+        "patches:\n- patch: |\n    apiVersion: v1\n    kind: ConfigMap\n    metadata: {{name: nodetrust-ca, namespace: \
+         nodetrust}}\n    data:\n      ca.crt: |\n{ca}"
+    );
+    let install = kustomize_with("new", "overlays/configmap", &[], &patch);
+    cluster.apply(&install);
+    rolled_out(&cluster);
+    cluster.wait("pods of the private image", &["pods", "-l", "app=app"], |list| {
+        items(list).iter().filter(|pod| pod["status"]["containerStatuses"][0]["ready"] == true).count() == NODES.len()
+    });
+    let agents = pods(&cluster, &["-n", "nodetrust"]);
+    assert_eq!(agents.len(), NODES.len());
+    for pod in &agents {
+        let status = &pod["status"]["containerStatuses"][0];
+        assert_eq!((&status["restartCount"], &status["ready"]), (&0.into(), &true.into()), "{status:#}");
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        let done = cluster.kubectl(&["-n", "nodetrust", "exec", name, "--", "nodetrust", "status"]).expect(0);
+        assert!(
+            done.out.starts_with(&format!("{}   TRUSTED", pod["spec"]["nodeName"].as_str().unwrap())),
+            "{}",
+            done.out
+        );
+    }
+
+    cluster.kubectl_with(&["delete", "-f", "-"], &install).expect(0);
+    for (node, _) in NODES {
+        assert!(ours(&cluster, node).len() > 1, "{node}: the trust has gone");
+    }
+
+    let uninstall = kustomize_with("new", "overlays/uninstall", &[], "");
+    cluster.apply(&uninstall);
+    rolled_out(&cluster);
+    for (node, _) in NODES {
+        assert_eq!(ours(&cluster, node), [""; 0], "{node}");
+    }
+    cluster.kubectl_with(&["delete", "-f", "-"], &uninstall).expect(0);
+}
+
+/// What kubectl sends is what the API server takes: no field that it would drop, no value that it refuses. It is 1.20, which
+/// has neither ClusterTrustBundle nor ValidatingAdmissionPolicy nor AppArmor's field: those are not asked here.
+#[test]
+fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
+    let cluster = Cluster::boot(&[("bookworm", Kind::Bookworm)]);
+    cluster.apply(SIMULATED_BUNDLE);
+    cluster.kubectl(&["create", "namespace", "nodetrust"]).expect(0);
+    let dry_run = ["apply", "--dry-run=server", "-f", "-"];
+    wait_for("the simulated kind", LIMIT, || {
+        (cluster.kubectl(&["get", "bundles.trust.cert-manager.io"]).code == 0).then_some(())
+    });
+    for overlay in overlays().iter().filter(|overlay| *overlay != "overlays/cluster-trust-bundle") {
+        let done = cluster.kubectl_with(&dry_run, &kustomize_with("new", overlay, &[], ""));
+        assert_eq!(done.code, 0, "{overlay}: {}", done.err);
+    }
+    let done = cluster.kubectl_with(&dry_run, &kustomize_with("new", "base", &["privileged"], ""));
+    assert_eq!(done.code, 0, "{}", done.err);
+    for values in ["", "privileged=true,tlsSecret=x,port=9000,certificates=x,podLabels.a=b,imagePullSecrets[0].name=x"]
+    {
+        let done = cluster.kubectl_with(&dry_run, &chart_text("1.20.2", values));
+        assert_eq!(done.code, 0, "{values}: {}", done.err);
+    }
+    // it would have said so
+    let done = cluster.kubectl_with(&dry_run, &kustomize_with("new", "overlays/cluster-trust-bundle", &[], ""));
+    assert!(done.code != 0 && done.err.contains("clusterTrustBundle"), "{done:?}");
+
+    // and who may do what, by the server's own word
+    cluster.apply(&kustomize_with("new", "base", &[], ""));
+    let may = |words: &str| {
+        let who = ["auth", "can-i", "--as=system:serviceaccount:nodetrust:nodetrust", "--quiet"];
+        cluster.kubectl(&who.into_iter().chain(words.split(' ')).collect::<Vec<_>>()).code == 0
+    };
+    for words in [
+        "get nodes",
+        "patch nodes",
+        "patch nodes --subresource=status",
+        "create events -n default",
+        "patch events -n default",
+        "create leases.coordination.k8s.io -n nodetrust",
+        "delete leases.coordination.k8s.io -n nodetrust",
+    ] {
+        assert!(may(words), "{words}");
+    }
+    for words in [
+        "list nodes",
+        "delete nodes",
+        "update nodes",
+        "create events -n nodetrust",
+        "update leases.coordination.k8s.io -n kube-node-lease",
+        "get secrets -n nodetrust",
+        "get configmaps -n nodetrust",
+        "get pods -n nodetrust",
+        "create pods -n nodetrust",
+    ] {
+        assert!(!may(words), "{words}");
+    }
+}
