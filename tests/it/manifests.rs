@@ -92,11 +92,18 @@ pub fn chart_text(kubernetes: &str, values: &str) -> String {
     helm("new", kubernetes, &["--set", values]).expect(0).out
 }
 
-/// Without the Namespace, which Helm makes itself, and with the configuration as data.
+/// Without the Namespace, which Helm makes itself, with the configuration as data, and volumes in the order of their names.
 fn comparable(mut objects: Objects) -> Objects {
     objects.remove("Namespace nodetrust");
     if let Some(text) = objects.get_mut("ConfigMap nodetrust-config").map(|object| &mut object["data"]["config.yaml"]) {
         *text = must("config.yaml", serde_saphyr::from_str(text.as_str().unwrap()));
+    }
+    let spec = objects.get_mut("DaemonSet nodetrust").map(|object| &mut object["spec"]["template"]["spec"]);
+    if let Some(spec) = spec {
+        for path in ["/volumes", "/containers/0/volumeMounts"] {
+            let list = spec.pointer_mut(path).and_then(Value::as_array_mut);
+            list.into_iter().for_each(|list| list.sort_by_key(|entry| text(&entry["name"]).to_owned()));
+        }
     }
     objects
 }
