@@ -1,12 +1,17 @@
 //! Installed in a cluster as people install it: what its API server says of the manifests, what the agent's account may do, the
 //! first install, and how everything goes again.
 
-use serde_json::Value;
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::{
     manifests::{chart_text, kustomize_with, overlays},
-    support::{cluster::Cluster, machine::Kind},
+    support::{cluster::Cluster, machine::Kind, pki::Ca},
 };
+
+/// For what takes seconds, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
 
 const IMAGE: &str = "ghcr.io/nodetrust/nodetrust:0.1.0";
 const NODES: [(&str, Kind); 3] = [("bookworm", Kind::Bookworm), ("trixie", Kind::Trixie), ("rhelish", Kind::Rhelish)];
@@ -92,6 +97,24 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
             done.out
         );
     }
+
+    // a changed ConfigMap reaches every agent, without a restart
+    let second = Ca::new("Second CA");
+    let change = json!({"data": {"second.crt": second.pem()}}).to_string();
+    cluster.kubectl(&["-n", "nodetrust", "patch", "configmap", "nodetrust-ca", "-p", &change]).expect(0);
+    for pod in &agents {
+        let node = pod["spec"]["nodeName"].as_str().unwrap();
+        let agent = cluster.agent(node, 9643, "nodetrust", pod["metadata"]["name"].as_str().unwrap());
+        agent.wait_status("two anchors", LIMIT, |status| {
+            let anchors = status["anchors"].as_array().map_or(0, Vec::len);
+            status["converged"] == true && anchors == 2 && status["node"] == node
+        });
+        assert_eq!(agent.get("/readyz").map(|(code, _)| code), Some(200));
+    }
+    let names = |pods: &[Value]| pods.iter().map(|pod| pod["metadata"]["uid"].clone()).collect::<Vec<_>>();
+    let now = pods(&cluster, &["-n", "nodetrust"]);
+    assert_eq!(names(&now), names(&agents));
+    assert!(now.iter().all(|pod| pod["status"]["containerStatuses"][0]["restartCount"] == 0));
 
     cluster.kubectl_with(&["delete", "-f", "-"], &install).expect(0);
     for (node, _) in NODES {

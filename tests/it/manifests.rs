@@ -318,6 +318,37 @@ fn every_right_of_the_daemonset_is_explained() {
     }
 }
 
+/// Of what no server at hand knows: the fields that the Kubernetes API reference has for it, and no others.
+#[test]
+fn new_kinds_of_objects_have_fields_that_are_documented_though_no_server_at_hand_knows_them() {
+    let only = |value: &Value, known: &[&str]| {
+        let value = value.as_object().unwrap();
+        assert!(value.keys().all(|key| known.contains(&key.as_str())), "{value:?}: want {known:?}");
+    };
+    let all = kustomize("new", "overlays/cluster-trust-bundle", &[]);
+    let volume = array(&pod(&all)["spec"]["volumes"]).find(|volume| volume["name"] == "source-org").unwrap();
+    only(volume, &["name", "projected"]);
+    let bundle = &volume["projected"]["sources"][0]["clusterTrustBundle"];
+    only(bundle, &["name", "signerName", "labelSelector", "path", "optional"]);
+    assert!(bundle["name"].is_string() != bundle["signerName"].is_string() && bundle["path"].is_string());
+
+    let all = kustomize("new", "base", &["admission-policy", "apparmor-field"]);
+    let policy = &all["ValidatingAdmissionPolicy nodetrust"];
+    assert_eq!(policy["apiVersion"], "admissionregistration.k8s.io/v1");
+    let spec = &policy["spec"];
+    only(spec, &["failurePolicy", "matchConstraints", "matchConditions", "variables", "validations"]);
+    only(&spec["matchConstraints"], &["resourceRules"]);
+    only(&spec["matchConstraints"]["resourceRules"][0], &["apiGroups", "apiVersions", "operations", "resources"]);
+    array(&spec["matchConditions"])
+        .chain(array(&spec["variables"]))
+        .for_each(|rule| only(rule, &["name", "expression"]));
+    array(&spec["validations"]).for_each(|rule| only(rule, &["expression", "message"]));
+    let binding = &all["ValidatingAdmissionPolicyBinding nodetrust"]["spec"];
+    assert_eq!(*binding, json!({"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}));
+    let profile = &pod(&all)["spec"]["containers"][0]["securityContext"]["appArmorProfile"];
+    assert_eq!(*profile, json!({"type": "Unconfined"}));
+}
+
 /// The rules of the policy in a CEL implementation that is not the API server's: no server that has them is at hand.
 mod policy_in_another_cel_implementation {
     use std::sync::Arc;
