@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     manifests::{chart_text, kustomize_with, overlays},
-    support::{cluster::Cluster, machine::Kind, pki::Ca},
+    support::{cluster::Cluster, machine::Kind, pki::Ca, wait_for},
 };
 
 /// For what takes seconds, on a busy machine.
@@ -130,6 +130,84 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
     cluster.kubectl_with(&["delete", "-f", "-"], &uninstall).expect(0);
 }
 
+/// Each way of giving CAs and each addition, one after the other on one node, gets the node to trust the CA that is given so.
+#[test]
+fn every_overlay_has_its_agent_ready_and_its_ca_trusted() {
+    let cluster = Cluster::boot(&[("trixie", Kind::Trixie)]);
+    cluster.image(IMAGE, env!("CARGO_BIN_EXE_nodetrust"));
+    let ready = |what: &str, ca: &Ca| {
+        rolled_out(&cluster);
+        let status = ["-n", "nodetrust", "exec", "daemonset/nodetrust", "--", "nodetrust", "-o", "json", "status"];
+        wait_for(what, LIMIT, || {
+            let done = cluster.kubectl(&status);
+            let status: Value = serde_json::from_str(&done.out).ok()?;
+            let mut anchors = status["anchors"].as_array()?.iter();
+            anchors.any(|anchor| anchor["sha256"] == *ca.sha256() && anchor["trusted"] == true).then_some(())
+        });
+    };
+    let give = |kind: &[&str], name: &str, ca: &Ca| {
+        let file = format!("{name}={}", ca.pem());
+        let words = [&["-n", "nodetrust", "create"], kind, &["nodetrust-ca", "--from-literal", &file]].concat();
+        cluster.kubectl(&words).expect(0);
+    };
+
+    // nothing is there yet: the agent starts, says so, and takes what comes
+    cluster.apply(&kustomize_with("new", "base", &[], ""));
+    let running = |list: &Value| items(list).iter().any(|pod| pod["status"]["containerStatuses"][0]["started"] == true);
+    cluster.wait("a started agent", &["pods", "-n", "nodetrust"], running);
+    let ca = Ca::new("Given later");
+    give(&["configmap"], "any-key", &ca);
+    ready("the ConfigMap's CA", &ca);
+
+    let ca = Ca::new("In a Secret");
+    give(&["secret", "generic"], "ca.crt", &ca);
+    cluster.apply(&kustomize_with("new", "overlays/secret", &[], ""));
+    ready("the Secret's CA", &ca);
+
+    let ca = Ca::new("On the host");
+    cluster.node("trixie").write("/etc/nodetrust/sources/org/ca.crt", ca.pem());
+    cluster.apply(&kustomize_with("new", "overlays/host-path", &[], ""));
+    ready("the host's CA", &ca);
+
+    let ca = Ca::new("From trust-manager");
+    let change = json!({"data": {"ca-certificates.crt": ca.pem(), "any-key": "no certificate"}}).to_string();
+    cluster.kubectl(&["-n", "nodetrust", "patch", "configmap", "nodetrust-ca", "-p", &change]).expect(0);
+    let text = kustomize_with("new", "overlays/trust-manager", &[], "");
+    cluster.apply(&without_bundle(&text));
+    ready("the Bundle's CA", &ca);
+
+    // the kubelet's probes speak HTTPS, and the agent can read a Secret that only root may
+    let (cert, key) = ca.leaf("trixie");
+    let (cert, key) = (format!("tls.crt={cert}"), format!("tls.key={key}"));
+    let words = [
+        "-n",
+        "nodetrust",
+        "create",
+        "secret",
+        "generic",
+        "nodetrust-tls",
+        "--from-literal",
+        &cert,
+        "--from-literal",
+        &key,
+    ];
+    cluster.kubectl(&words).expect(0);
+    let ca = Ca::new("Over HTTPS");
+    let change = json!({"data": {"any-key": ca.pem()}}).to_string();
+    cluster.kubectl(&["-n", "nodetrust", "patch", "configmap", "nodetrust-ca", "-p", &change]).expect(0);
+    cluster.apply(&kustomize_with("new", "overlays/metrics-tls", &["privileged"], ""));
+    ready("the CA of an agent with HTTPS", &ca);
+    let pod = &pods(&cluster, &["-n", "nodetrust"])[0];
+    assert_eq!(pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]["scheme"], "HTTPS");
+    assert_eq!(pod["spec"]["containers"][0]["securityContext"]["privileged"], true);
+}
+
+/// Without trust-manager's kind of object, which is not at hand.
+fn without_bundle(text: &str) -> String {
+    let known: Vec<&str> = text.split("\n---\n").filter(|object| !object.contains("\nkind: Bundle\n")).collect();
+    known.join("\n---\n")
+}
+
 /// What kubectl sends is what the API server takes: no field that it would drop, no value that it refuses. It is 1.20, which
 /// has neither ClusterTrustBundle nor ValidatingAdmissionPolicy nor AppArmor's field: those are not asked here.
 #[test]
@@ -139,9 +217,7 @@ fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
     let dry_run = ["apply", "--dry-run=server", "-f", "-"];
     for overlay in overlays().iter().filter(|overlay| *overlay != "overlays/cluster-trust-bundle") {
         let text = kustomize_with("new", overlay, &[], "");
-        // trust-manager's kind of object is not at hand
-        let known: Vec<&str> = text.split("\n---\n").filter(|object| !object.contains("\nkind: Bundle\n")).collect();
-        let done = cluster.kubectl_with(&dry_run, &known.join("\n---\n"));
+        let done = cluster.kubectl_with(&dry_run, &without_bundle(&text));
         assert_eq!(done.code, 0, "{overlay}: {}", done.err);
     }
     let done = cluster.kubectl_with(&dry_run, &kustomize_with("new", "base", &["privileged"], ""));
