@@ -13,6 +13,7 @@ use std::{
 
 use nodetrust_core::{
     fingerprint::Fingerprint,
+    node::Taint,
     policy::{EmptySource, NotCa, OnRejection, Policy},
     runtime::{Kind, rule},
     store::Family,
@@ -24,8 +25,8 @@ use crate::probe::{Every, MAX_PROBES};
 
 use forms::{
     AbsolutePath, Address, EmptySourceWord, FamilyWord, FurtherUnit, LongSpan, NotCaWord, OnChange, OnRejectionWord,
-    ProbeProxy, ProbeTarget, RemovalGate, RuntimeKind, Share, SourceName, Span, Switch, UnitName, VerdictWord,
-    WhenUnavailable,
+    ProbeProxy, ProbeTarget, RemovalGate, RuntimeKind, Share, SourceName, Span, StartupTaint, Switch, UnitName,
+    VerdictWord, WhenUnavailable,
 };
 
 /// Where the configuration is looked for.
@@ -58,6 +59,8 @@ pub struct Settings {
     pub http: Http,
     /// Servers to ask again and again.
     pub probes: Vec<Every>,
+    /// What the cluster is told.
+    pub kubernetes: Kubernetes,
     /// Fields that are set and have no effect in this version.
     pub without_effect: Vec<&'static str>,
 }
@@ -91,6 +94,21 @@ pub struct Http {
     pub tls: Option<(PathBuf, PathBuf)>,
 }
 
+/// What the cluster is told of the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// Whether at all; None if there is a service account.
+    pub enabled: Option<bool>,
+    /// The Node's condition.
+    pub condition: bool,
+    /// The Node's annotation.
+    pub annotations: bool,
+    /// Events on the Node.
+    pub events: bool,
+    /// A taint that goes when the node trusts what it should.
+    pub startup_taint: Option<Taint>,
+}
+
 /// A configuration that cannot be followed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{path}: {text}")]
@@ -99,6 +117,12 @@ pub struct ConfigError {
     text: String,
     /// The file does not exist.
     pub missing: bool,
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        Self { enabled: None, condition: true, annotations: true, events: true, startup_taint: None }
+    }
 }
 
 impl Default for Settings {
@@ -113,6 +137,7 @@ impl Default for Settings {
             settle: Duration::from_secs(2),
             http: Http { address: std::net::SocketAddr::from(([0, 0, 0, 0], 9643)), tls: None },
             probes: Vec::new(),
+            kubernetes: Kubernetes::default(),
             without_effect: Vec::new(),
         }
     }
@@ -325,7 +350,7 @@ struct RawKubernetes {
     condition: Option<bool>,
     annotations: Option<bool>,
     events: Option<bool>,
-    startup_taint: String,
+    startup_taint: StartupTaint,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -421,6 +446,7 @@ impl Raw {
             settle,
             http: Http { address: self.http.address.map_or(usual.http.address, |Address(address)| address), tls },
             probes,
+            kubernetes: self.kubernetes.check(),
             without_effect,
         })
     }
@@ -436,16 +462,29 @@ impl Raw {
             || fleet.api_timeout.is_some();
         let kubernetes = &self.kubernetes;
         let kubernetes_set =
-            matches!(kubernetes.enabled, Some(Switch(Some(true)))) || !kubernetes.startup_taint.is_empty();
+            matches!(kubernetes.enabled, Some(Switch(Some(true)))) || kubernetes.startup_taint.0.is_some();
         [
             (fleet_set, "fleet"),
-            (kubernetes_set, "kubernetes"),
+            (kubernetes_set && cfg!(not(feature = "kubernetes")), "kubernetes"),
             (!self.export.bundle.is_empty(), "export.bundle"),
             (self.rotation.removal_gate == Some(RemovalGate::Fleet), "rotation.removalGate"),
         ]
         .into_iter()
         .filter_map(|(set, name)| set.then_some(name))
         .collect()
+    }
+}
+
+impl RawKubernetes {
+    fn check(self) -> Kubernetes {
+        let usual = Kubernetes::default();
+        Kubernetes {
+            enabled: self.enabled.map_or(usual.enabled, |Switch(enabled)| enabled),
+            condition: self.condition.unwrap_or(usual.condition),
+            annotations: self.annotations.unwrap_or(usual.annotations),
+            events: self.events.unwrap_or(usual.events),
+            startup_taint: self.startup_taint.0,
+        }
     }
 }
 

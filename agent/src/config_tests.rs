@@ -89,6 +89,8 @@ runtime: {{kind: k3s, unit: edge-k3s.service, onChange: restart, alsoRestart: [k
 probes:
 - {{target: \"registry.corp:443\", interval: 1m, viaProxy: \"http://me:secret@proxy.corp:3128\"}}
 - {{target: \"https://[::1]/\"}}
+kubernetes: {{enabled: false, condition: false, annotations: false, events: false,
+  startupTaint: \"corp.test/no-trust=yes:NoSchedule\"}}
 http: {{address: \"[::1]:80\", tls: {{certFile: /c, keyFile: /k}}}}
 ",
         two.to_string()
@@ -134,6 +136,13 @@ http: {{address: \"[::1]:80\", tls: {{certFile: /c, keyFile: /k}}}}
             },
             Every { target: Target::parse("https://[::1]/").unwrap(), interval: Duration::from_secs(300), proxy: None },
         ],
+        kubernetes: Kubernetes {
+            enabled: Some(false),
+            condition: false,
+            annotations: false,
+            events: false,
+            startup_taint: Some("corp.test/no-trust=yes:NoSchedule".parse().unwrap()),
+        },
         without_effect: Vec::new(),
     };
     assert_eq!(settings, expected);
@@ -289,9 +298,9 @@ fn fields_for_later_versions_are_checked_for_form_and_called_out() {
         ("fleet: {whenApiUnavailable: proceed, apiTimeout: 30s}", &["fleet"]),
         ("fleet: {window: {days: [Sat], start: \"22:00\", end: \"04:00\", timeZone: UTC}}", &["fleet"]),
         ("probes: [{target: \"registry.corp:443\", interval: 5m}]", &[]),
-        ("kubernetes: {enabled: true}", &["kubernetes"]),
+        ("kubernetes: {enabled: true}", KUBERNETES),
         ("kubernetes: {enabled: auto}", &[]),
-        ("kubernetes: {startupTaint: x}", &["kubernetes"]),
+        ("kubernetes: {startupTaint: x}", KUBERNETES),
         ("export: {bundle: /x}", &["export.bundle"]),
         ("rotation: {removalGate: fleet}", &["rotation.removalGate"]),
         ("rotation: {removalGate: none}\nexport: {bundle: \"\"}\nkubernetes: {enabled: false}", &[]),
@@ -300,6 +309,9 @@ fn fields_for_later_versions_are_checked_for_form_and_called_out() {
         assert_eq!(parse(text).without_effect, expected, "{text}");
     }
 }
+
+/// What has no effect in a program that was built without it.
+const KUBERNETES: &[&str] = if cfg!(feature = "kubernetes") { &[] } else { &["kubernetes"] };
 
 /// A key that was put where a name or path belongs.
 #[test]

@@ -23,7 +23,12 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{cli::table, config::Http, metrics::Metrics, probe::ProbeResult};
+use crate::{
+    cli::table,
+    config::Http,
+    metrics::{ApiState, Metrics},
+    probe::ProbeResult,
+};
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 256;
@@ -168,8 +173,10 @@ fn status(report: &Report, metrics: &Metrics) -> serde_json::Result<String> {
         report: &'a Report,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         probes: Vec<ProbeResult>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kubernetes: Option<ApiState>,
     }
-    serde_json::to_string_pretty(&Status { report, probes: metrics.probes().all() })
+    serde_json::to_string_pretty(&Status { report, probes: metrics.probes().all(), kubernetes: metrics.api() })
 }
 
 /// The status screen as a page.

@@ -12,6 +12,8 @@ pub mod docker;
 pub mod extract;
 pub mod host;
 pub mod http;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod metrics;
 pub mod mounts;
 pub mod observe;

@@ -11,7 +11,7 @@ use std::{
 use nodetrust_core::{
     pem::Reason,
     plan::Drift,
-    report::{AnchorRow, Report, RuntimeView},
+    report::{AnchorRow, Report, RuntimeView, Time},
     runtime::HoldReason,
     source::SourceStatus,
     verify::ProblemKind,
@@ -22,6 +22,7 @@ use prometheus_client::{
     metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
+use serde::Serialize;
 
 use crate::{
     probe::Board,
@@ -45,6 +46,17 @@ pub struct Metrics {
     extracts: Histogram,
     last: Arc<Last>,
     probes: Arc<Board>,
+    api: Mutex<Option<ApiState>>,
+}
+
+/// How the last calls to the Kubernetes API went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ApiState {
+    /// Since when.
+    pub since: Time,
+    /// Why the last try failed; None if nothing is left to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// The last report and the times that a report does not have.
@@ -92,7 +104,11 @@ impl Metrics {
         let (durations, extracts) = (Histogram::new(buckets), Histogram::new(buckets));
         registry.register("reconciles", "Cycles since the agent started", reconciles.clone());
         registry.register("drift_repaired", "Repairs of what somebody else had changed", drift.clone());
-        registry.register("errors", "Cycles that met this kind of problem", errors.clone());
+        registry.register(
+            "errors",
+            "Cycles that met this kind of problem; for kubernetes, tries that failed",
+            errors.clone(),
+        );
         registry.register(
             "runtime_restarts",
             "Restarts of the runtime and of further services, by whether they work since",
@@ -104,12 +120,33 @@ impl Metrics {
         registry.register_collector(Box::new(ReportCollector(last.clone())));
         let probes = Arc::new(Board::default());
         registry.register_collector(Box::new(ProbeCollector(probes.clone())));
-        Self { registry, reconciles, drift, errors, restarts, durations, extracts, last, probes }
+        Self { registry, reconciles, drift, errors, restarts, durations, extracts, last, probes, api: Mutex::default() }
     }
 
     /// The answers of the configured probes.
     pub fn probes(&self) -> &Arc<Board> {
         &self.probes
+    }
+
+    /// Counts a problem that no cycle has met.
+    pub fn count(&self, kind: ProblemKind) {
+        self.errors.get_or_create(&vec![("reason", kind.as_str().to_owned())]).inc();
+    }
+
+    /// How the Kubernetes API can be told; None if it is not.
+    pub fn api(&self) -> Option<ApiState> {
+        self.api.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Shows how the Kubernetes API can be told. Whether that is another state than before, whose time then stays.
+    pub fn show_api(&self, state: Option<ApiState>) -> bool {
+        let mut api = self.api.lock().unwrap_or_else(PoisonError::into_inner);
+        let error = |state: &Option<ApiState>| state.as_ref().map(|state| state.error.clone());
+        let is_new = error(&api) != error(&state);
+        if is_new {
+            *api = state;
+        }
+        is_new
     }
 
     /// Counts a cycle and shows its report from now on.

@@ -242,6 +242,7 @@ impl Reconciler {
             milliseconds: millis(duration),
             extract_milliseconds: extract.map_or(0, millis),
             actions: done,
+            drift: BTreeSet::new(),
         });
         note_cycle(&mut lock, &report);
         // a repair counts when it has come about, be it at a later try, to which it looks like unfinished work
@@ -250,6 +251,9 @@ impl Reconciler {
             self.unrepaired = std::mem::take(&mut drift);
         }
         drift.extend(undone_meanwhile);
+        if let Some(cycle) = &mut report.cycle {
+            cycle.drift.clone_from(&drift);
+        }
         let result = self.result(report, &look, settings, trigger, outcome, duration, extract, drift);
         CycleResult { unsettled: !settled, restarts: followed.restarts, ..result }
     }

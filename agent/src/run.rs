@@ -76,6 +76,8 @@ async fn agent(
     let server = tokio::spawn(http::serve(server, report.clone(), metrics.clone()));
     let (followed, follow) = broadcast::channel(settings.clone());
     let node = host::node_name(&probing);
+    #[cfg(feature = "kubernetes")]
+    let cluster = tokio::spawn(crate::kubernetes::serve(node.clone(), follow.clone(), report.clone(), metrics.clone()));
     let probes = tokio::spawn(probe::serve(probing, node, follow, report, metrics.probes().clone()));
     let mut watcher =
         Watcher::new().context("failed to start inotify: raise fs.inotify.max_user_instances on the host")?;
@@ -137,6 +139,8 @@ async fn agent(
     tracing::info!("agent stops");
     server.abort();
     probes.abort();
+    #[cfg(feature = "kubernetes")]
+    cluster.abort();
     drop(jobs);
     // a cycle that is under way is let finish: stopping between a write and its extract only makes work for the next start
     let _ = tokio::time::timeout(SHUTDOWN, async { while results.recv().await.is_some() {} }).await;

@@ -49,6 +49,9 @@ mod tools;
 // booted nodes with systemd and containerd: what a private CA does to pulls there
 mod nodes;
 
+// what the cluster is told, and that nothing waits for it
+mod kubernetes;
+
 // services of a booted node: systemd over its bus, the container runtime over CRI
 mod services;
 

@@ -354,6 +354,7 @@ mod policy_in_another_cel_implementation {
     use std::sync::Arc;
 
     use cel::{Context, Env};
+    use nodetrust_core::node::{ANNOTATION, CONDITION};
 
     use super::*;
 
@@ -438,6 +439,19 @@ mod policy_in_another_cel_implementation {
         check("Ready", false, |node| node["status"]["conditions"][0]["status"] = json!("False"));
         check("capacity", false, |node| node["status"]["capacity"]["cpu"] = json!("200"));
         check("addresses", false, |node| drop(node["status"].as_object_mut().unwrap().remove("addresses")));
+    }
+
+    #[test]
+    fn the_policy_speaks_of_what_the_program_writes() {
+        let policy = kustomize("new", "base", &["admission-policy"]);
+        let rules = policy["ValidatingAdmissionPolicy nodetrust"]["spec"]["validations"].to_string();
+        for name in [CONDITION, ANNOTATION] {
+            assert!(rules.contains(&format!("'{name}'")), "{name}");
+        }
+        let overlay = kustomize("new", "overlays/startup-taint", &[]);
+        let config = text(&overlay["ConfigMap nodetrust-config"]["data"]["config.yaml"]);
+        let taint = Settings::parse(config).unwrap().kubernetes.startup_taint.unwrap().to_string();
+        assert!(taint.starts_with("nodetrust.io/"), "the policy would not let the agent take away {taint}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod bundle;
 mod der;
 pub mod fingerprint;
 pub mod name;
+pub mod node;
 pub mod os;
 pub mod pem;
 pub mod plan;

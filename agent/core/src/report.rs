@@ -7,16 +7,16 @@ mod verdict;
 
 pub use services::{HoldView, LastRestart, RuntimeView};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize, de::Error as _};
 
 use crate::{
     anchor::{Anchor, Authority},
     fingerprint::{Fingerprint, SetDigest},
     os::OsRelease,
     pem::Reason,
-    plan::{Action, Plan, foreign_copy},
+    plan::{Action, Drift, Plan, foreign_copy},
     policy::Policy,
     runtime::rule::Outlook,
     source::{Rejection, Resolved, SourceStatus},
@@ -32,6 +32,15 @@ pub struct Time(pub i64);
 impl Serialize for Time {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let beyond = text.strip_prefix('@').and_then(|seconds| seconds.parse().ok());
+        let seconds = beyond.or_else(|| Some(text.parse::<jiff::Timestamp>().ok()?.as_second()));
+        seconds.map(Self).ok_or_else(|| D::Error::custom(format!("`{text}` is no time")))
     }
 }
 
@@ -223,6 +232,9 @@ pub struct Cycle {
     pub extract_milliseconds: u64,
     /// What it did.
     pub actions: Vec<Action>,
+    /// What others had changed and it repaired.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub drift: BTreeSet<Drift>,
 }
 
 /// What a report is made of.

@@ -333,6 +333,7 @@ fn a_report_s_json_is_stable() {
         milliseconds: 812,
         extract_milliseconds: 790,
         actions: report.pending.clone(),
+        drift: BTreeSet::new(),
     });
     let json = serde_json::to_string_pretty(&report).unwrap() + "\n";
     assert_golden("report.json", &json);

@@ -73,11 +73,13 @@ pub enum ProblemKind {
     RegistryCerts,
     /// A store that was in use before still has something of ours.
     OldStore,
+    /// The Kubernetes API cannot be told; counted, and no part of a report.
+    Kubernetes,
 }
 
 impl ProblemKind {
     /// Every kind, for metrics.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::UnsupportedStore,
         Self::Config,
         Self::Observe,
@@ -98,6 +100,7 @@ impl ProblemKind {
         Self::Restart,
         Self::RegistryCerts,
         Self::OldStore,
+        Self::Kubernetes,
     ];
 
     /// The public name.
@@ -123,6 +126,7 @@ impl ProblemKind {
             Self::Restart => "restart",
             Self::RegistryCerts => "registry-certs",
             Self::OldStore => "old-store",
+            Self::Kubernetes => "kubernetes",
         }
     }
 
@@ -143,6 +147,7 @@ impl ProblemKind {
                 | Self::Restart
                 | Self::RegistryCerts
                 | Self::OldStore
+                | Self::Kubernetes
         )
     }
 }

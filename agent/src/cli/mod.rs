@@ -217,7 +217,9 @@ fn init_log(cli: &Cli) {
         _ => LevelFilter::TRACE,
     };
     let named = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
-    let log = registry().with(named.unwrap_or_else(|| Targets::new().with_default(level)));
+    // the library would log each failed call as an error; what counts of them we say ourselves
+    let usual = || Targets::new().with_default(level).with_target("kube_client", LevelFilter::OFF);
+    let log = registry().with(named.unwrap_or_else(usual));
     let lines = fmt::layer().with_writer(std::io::stderr);
     // a log collector gets JSON, a person text
     if agent && !std::io::stderr().is_terminal() {

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use nodetrust_core::{
+    node::{BadTaint, Taint},
     policy::Verdict,
     probe::{Proxy, Target},
     store::Family,
@@ -43,6 +44,10 @@ pub(super) struct ProbeTarget(pub(super) Target);
 /// `http://[user:password@]host:port`.
 #[derive(Debug)]
 pub(super) struct ProbeProxy(pub(super) Proxy);
+
+/// `key[=value][:effect]`, or empty.
+#[derive(Debug, Default)]
+pub(super) struct StartupTaint(pub(super) Option<Taint>);
 
 /// A path from the root.
 #[derive(Debug)]
@@ -158,6 +163,15 @@ impl<'de> Deserialize<'de> for LongSpan {
         from_text(deserializer, |text| match text.parse()? {
             Span(span) if span >= Duration::from_secs(1) => Ok(Self(span)),
             Span(_) => Err(format!("`{text}` is too short: want at least 1s")),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for StartupTaint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| match text {
+            "" => Ok(Self(None)),
+            text => text.parse().map(|taint| Self(Some(taint))).map_err(|error: BadTaint| error.to_string()),
         })
     }
 }

@@ -136,5 +136,6 @@ pub(super) fn last_cycle(root: &HostRoot) -> Option<Cycle> {
         milliseconds: note.get("milliseconds")?.as_u64()?,
         extract_milliseconds: note.get("extractMilliseconds")?.as_u64()?,
         actions: Vec::new(),
+        drift: BTreeSet::new(),
     })
 }

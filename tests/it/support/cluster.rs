@@ -2,7 +2,7 @@
 //!
 //! As with a machine, each test has its own, and what is left of it is taken down when the test ends, however it ends.
 
-use std::{io::Write as _, net::TcpStream, process::Stdio, time::Duration};
+use std::{io::Write as _, process::Stdio, time::Duration};
 
 use serde_json::Value;
 
@@ -57,11 +57,6 @@ impl Cluster {
     pub fn address(&self, name: &str) -> String {
         let index = self.nodes.iter().position(|known| known == name).unwrap();
         format!("198.51.100.{}", 11 + index)
-    }
-
-    /// A connection to a node, from the network beside it.
-    pub fn connect(&self, name: &str, port: u16) -> std::io::Result<TcpStream> {
-        connect(&self.rig.name, &self.address(name), port)
     }
 
     /// The agent that serves HTTP on a node, with the log of its pod.

@@ -1,5 +1,6 @@
 //! What the tests stand on: throw-away node roots, booted nodes, a private PKI, and waiting for a level with a deadline.
 
+pub mod api;
 pub mod cluster;
 pub mod cri;
 pub mod following;

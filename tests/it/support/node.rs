@@ -87,6 +87,8 @@ pub struct Node {
     pub source: PathBuf,
     /// The configuration file.
     pub config: PathBuf,
+    /// More environment for our program.
+    pub environment: Vec<(&'static str, String)>,
     base: TempDir,
 }
 
@@ -144,7 +146,7 @@ impl Node {
         must("/dev", mount(Some("/dev"), &root.join("dev"), none, MsFlags::MS_BIND | MsFlags::MS_REC, none));
         // its own directory, since the agent watches it: the log beside it would be a reason for a cycle
         let config = at("config").join("config.yaml");
-        let node = Self { kind, root, source, config, base };
+        let node = Self { kind, root, source, config, environment: Vec::new(), base };
         node.configure(more);
         node
     }
@@ -183,7 +185,8 @@ impl Node {
             .stdin(Stdio::null())
             .env_remove("NODETRUST_CONFIG")
             .env_remove("NODETRUST_HOST_ROOT")
-            .env("NODE_NAME", "node-under-test");
+            .env("NODE_NAME", "node-under-test")
+            .envs(self.environment.iter().cloned());
         command
     }
 

@@ -1,0 +1,408 @@
+//! Telling the cluster what the node trusts: the condition, annotation, events and startup taint of `nodetrust_core::node`.
+//!
+//! A task of its own takes each report as it is published; the latest one wins and nothing queues. It waits for nobody, and no
+//! cycle waits for it: with the API server slow, refusing or gone, trust is installed all the same, and the Node is told when
+//! that works again. What was written is remembered as the server's answer has it, so that at rest there is one read each
+//! quarter of an hour and no write.
+
+mod api;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use nodetrust_core::{
+    node::{self, Event, EventKind, NodeObject, NodeStatus, Signals},
+    report::{Report, Time},
+    verify::ProblemKind,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    config::{Kubernetes, Settings},
+    host,
+    http::Latest,
+    metrics::{ApiState, Metrics},
+};
+use api::{Api, Failure};
+
+/// The Node is looked at again after this time at the earliest: somebody may have taken away what it said.
+const RECHECK: Duration = Duration::from_secs(600);
+/// And after this much more at the latest.
+const RECHECK_SPREAD: Duration = Duration::from_secs(300);
+/// A server's wish for a pause is followed up to this.
+const LONGEST_WISH: Duration = Duration::from_secs(600);
+/// Events that could not be sent for so long tell nobody anything.
+const STALE: i64 = 3600;
+/// How long a loop sleeps that has nothing to do.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Tells for ever. The first time after the first cycle.
+pub async fn serve(
+    node: String,
+    mut settings: watch::Receiver<Arc<Settings>>,
+    mut report: Latest,
+    metrics: Arc<Metrics>,
+) {
+    let mut desk = Desk::new(node, metrics);
+    desk.follow(&settings.borrow_and_update().kubernetes);
+    let mut round: Option<Pin<Box<dyn Future<Output = Told> + Send>>> = None;
+    loop {
+        if round.is_none()
+            && let Some(job) = desk.job()
+        {
+            round = Some(Box::pin(job.run()));
+        }
+        tokio::select! {
+            changed = report.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let latest = report.borrow_and_update().clone();
+                if let Some(latest) = latest {
+                    desk.take(latest);
+                }
+            }
+            changed = settings.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                desk.follow(&settings.borrow_and_update().kubernetes);
+            }
+            told = async { match round.as_mut() { Some(round) => round.await, None => std::future::pending().await } } => {
+                round = None;
+                desk.done(told);
+            }
+            () = sleep_until(desk.wake()), if round.is_none() => {}
+        }
+    }
+}
+
+/// What there is to tell, what has been told, and when to go on.
+struct Desk {
+    node: String,
+    metrics: Arc<Metrics>,
+    settings: Kubernetes,
+    enabled: bool,
+    latest: Option<Arc<Report>>,
+    /// since when the condition has its status
+    turned: Option<(bool, Time)>,
+    signals: Signals,
+    /// the Node as the server last showed it
+    known: Option<NodeObject>,
+    /// the Node has been read once, and what it said has been compared
+    met: bool,
+    waiting: BTreeMap<EventKind, Event>,
+    sent: BTreeMap<EventKind, Instant>,
+    object: Track,
+    events: Track,
+    recheck: Instant,
+    rechecks: u32,
+}
+
+/// Failures in a row, and when to try again.
+#[derive(Debug, Default)]
+struct Track {
+    failures: u32,
+    not_before: Option<Instant>,
+    error: Option<String>,
+}
+
+/// Calls that are due together.
+struct Job {
+    node: String,
+    signals: Option<Signals>,
+    known: Option<NodeObject>,
+    /// a look at how things are, not because of a doubt
+    routine: bool,
+    events: Vec<Event>,
+}
+
+/// What came of them.
+struct Told {
+    /// the Node, and whether its condition had the same reason before
+    object: Option<Result<(NodeObject, bool), Failure>>,
+    sent: Vec<Event>,
+    events: Option<Result<(), Failure>>,
+}
+
+impl Desk {
+    fn new(node: String, metrics: Arc<Metrics>) -> Self {
+        Self {
+            node,
+            metrics,
+            settings: Kubernetes::default(),
+            enabled: false,
+            latest: None,
+            turned: None,
+            signals: Signals::default(),
+            known: None,
+            met: false,
+            waiting: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            object: Track::default(),
+            events: Track::default(),
+            recheck: Instant::now(),
+            rechecks: 0,
+        }
+    }
+
+    fn follow(&mut self, settings: &Kubernetes) {
+        self.settings = settings.clone();
+        self.enabled = settings.enabled.unwrap_or_else(api::is_in_cluster);
+        if !self.settings.events {
+            self.waiting.clear();
+        }
+        self.update();
+        self.show();
+    }
+
+    /// Takes a report over: what it asks the Node to say, and what has happened since the one before.
+    fn take(&mut self, report: Arc<Report>) {
+        if self.enabled && self.settings.events {
+            let found = node::events(&report, self.latest.as_deref());
+            self.waiting.extend(found.into_iter().map(|event| (event.kind, event)));
+        }
+        self.latest = Some(report);
+        self.update();
+    }
+
+    fn update(&mut self) {
+        let Some(report) = &self.latest else { return };
+        let condition = node::condition(report);
+        let ready = condition.ready;
+        let since = self.turned.filter(|(before, _)| *before == ready).map_or(report.time, |(_, since)| since);
+        self.turned = Some((ready, since));
+        self.signals = Signals {
+            condition: self.settings.condition.then_some((condition, since)),
+            annotation: self.settings.annotations.then(|| NodeStatus::of(report).text()),
+            done_with: self.settings.startup_taint.clone().filter(|_| ready),
+        };
+    }
+
+    /// The calls that are due now.
+    fn job(&mut self) -> Option<Job> {
+        if !self.enabled || self.latest.is_none() {
+            return None;
+        }
+        let now = Instant::now();
+        let wall = wall();
+        self.waiting.retain(|_, event| wall.0.saturating_sub(event.time.0) < STALE);
+        let wants = self.wants_object(now) && self.object.is_due(now);
+        let ready: Vec<Event> = self
+            .waiting
+            .values()
+            .filter(|event| self.may_tell(event.kind) && self.sendable(event.kind).is_none_or(|when| when <= now))
+            .cloned()
+            .collect();
+        let ready = if self.events.is_due(now) { ready } else { Vec::new() };
+        (wants || !ready.is_empty()).then(|| Job {
+            node: self.node.clone(),
+            signals: wants.then(|| self.signals.clone()),
+            known: self.known.clone().filter(|_| self.recheck > now),
+            routine: self.known.is_some(),
+            events: ready,
+        })
+    }
+
+    fn wants_object(&self, now: Instant) -> bool {
+        self.says_something()
+            && (self.recheck <= now
+                || self.known.as_ref().is_none_or(|known| !node::writes(&self.signals, known, Time(0)).is_empty()))
+    }
+
+    fn says_something(&self) -> bool {
+        self.signals != Signals::default()
+    }
+
+    /// What stands may have been told by an agent before this one: that shows once the Node has been read.
+    fn may_tell(&self, kind: EventKind) -> bool {
+        self.met || !kind.is_standing() || self.signals.condition.is_none()
+    }
+
+    /// When the next event of a kind may be sent, if one was sent before.
+    fn sendable(&self, kind: EventKind) -> Option<Instant> {
+        self.sent.get(&kind).map(|sent| *sent + Duration::from_secs(kind.pause()))
+    }
+
+    /// When to look again whether something is due.
+    fn wake(&self) -> Instant {
+        let now = Instant::now();
+        if !self.enabled || self.latest.is_none() {
+            return now + IDLE;
+        }
+        let object = match (self.says_something(), self.wants_object(now)) {
+            (false, _) => now + IDLE,
+            (true, true) => self.object.not_before.unwrap_or(now),
+            (true, false) => self.recheck,
+        };
+        let telling = self.waiting.keys().filter(|kind| self.may_tell(**kind));
+        let events = telling.map(|kind| self.sendable(*kind).max(self.events.not_before).unwrap_or(now)).min();
+        events.map_or(object, |events| events.min(object))
+    }
+
+    fn done(&mut self, told: Told) {
+        let now = Instant::now();
+        for event in told.sent {
+            self.sent.insert(event.kind, now);
+            if self.waiting.get(&event.kind) == Some(&event) {
+                self.waiting.remove(&event.kind);
+            }
+        }
+        let mut failed = false;
+        match told.object {
+            Some(Ok((node, said))) => {
+                self.object = Track::default();
+                if !self.met && said {
+                    self.waiting.retain(|kind, _| !kind.is_standing());
+                }
+                self.met = true;
+                self.rechecks = self.rechecks.wrapping_add(1);
+                self.recheck = now + RECHECK + jitter(&self.node, self.rechecks);
+                self.known = Some(node);
+            }
+            Some(Err(failure)) => {
+                failed = true;
+                self.known = None;
+                self.object.failed(now, &self.node, failure);
+            }
+            None => {}
+        }
+        match told.events {
+            Some(Ok(())) => self.events = Track::default(),
+            Some(Err(failure)) => {
+                failed = true;
+                self.events.failed(now, &self.node, failure);
+            }
+            None => {}
+        }
+        if failed {
+            self.metrics.count(ProblemKind::Kubernetes);
+        }
+        self.show();
+    }
+
+    /// Shows how it stands, and logs it if it is another than before.
+    fn show(&self) {
+        let error = self.object.error.as_ref().or(self.events.error.as_ref());
+        let state = match (self.enabled, error) {
+            (false, _) => None,
+            (true, error) => Some(ApiState { since: wall(), error: error.cloned() }),
+        };
+        if !self.metrics.show_api(state) {
+            return;
+        }
+        match error {
+            Some(error) => {
+                tracing::warn!(
+                    error,
+                    "the Kubernetes API cannot be told; it is tried again, and trust does not wait for it"
+                );
+            }
+            None if self.known.is_some() => tracing::info!(node = self.node, "the Node says what it should"),
+            None => {}
+        }
+    }
+}
+
+impl Track {
+    fn is_due(&self, now: Instant) -> bool {
+        self.not_before.is_none_or(|not_before| not_before <= now)
+    }
+
+    fn failed(&mut self, now: Instant, node: &str, failure: Failure) {
+        self.failures = self.failures.saturating_add(1);
+        let wish = failure.retry_after.unwrap_or_default().min(LONGEST_WISH);
+        self.not_before = Some(now + node::pause(node, self.failures).max(wish));
+        self.error = Some(failure.text);
+    }
+}
+
+impl Job {
+    async fn run(self) -> Told {
+        let mut told = Told { object: None, sent: Vec::new(), events: None };
+        let api = match Api::new(&self.node) {
+            Ok(api) => api,
+            Err(failure) => {
+                told.object = self.signals.as_ref().map(|_| Err(failure.clone()));
+                told.events = (!self.events.is_empty()).then_some(Err(failure));
+                return told;
+            }
+        };
+        if let Some(signals) = &self.signals {
+            told.object = Some(bring(&api, signals, self.known, self.routine).await);
+        }
+        if matches!(&told.object, Some(Err(failure)) if failure.status.is_none()) {
+            return told; // nobody is there: the events wait
+        }
+        for event in self.events {
+            let result = api.tell(&event).await;
+            let ends = result.is_err();
+            told.events = Some(result);
+            if ends {
+                break;
+            }
+            told.sent.push(event);
+        }
+        told
+    }
+}
+
+/// Makes the Node say what it should, and returns it as the server shows it then, with whether it gave that reason before.
+async fn bring(
+    api: &Api,
+    signals: &Signals,
+    known: Option<NodeObject>,
+    routine: bool,
+) -> Result<(NodeObject, bool), Failure> {
+    let mut node = match known {
+        Some(node) => node,
+        None => api.read(routine).await?,
+    };
+    let said = node
+        .condition()
+        .zip(signals.condition.as_ref())
+        .is_some_and(|(is, (wanted, _))| is.reason == wanted.reason.as_str());
+    let mut tried = BTreeSet::new();
+    let mut failure = None;
+    // anew after each patch: the next one names the version that the last one has made
+    while let Some(write) = node::writes(signals, &node, wall()).into_iter().find(|write| !tried.contains(write.what)) {
+        tried.insert(write.what);
+        match api.write(&write).await {
+            Ok(new) => node = new,
+            // one part may be forbidden and the others not
+            Err(refused) if refused.status.is_some_and(|status| status.is_client_error() && status != 429) => {
+                failure.get_or_insert(refused);
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    match node::writes(signals, &node, wall()).first() {
+        None => Ok((node, said)),
+        Some(write) => Err(Failure::new(format!("the Node's {} is not as it was written", write.what))),
+    }
+}
+
+fn wall() -> Time {
+    Time(host::wall(SystemTime::now()))
+}
+
+/// Another time on each node and at each round, so that a fleet does not ask at once.
+fn jitter(node: &str, round: u32) -> Duration {
+    let seed = nodetrust_core::fingerprint::content_digest(format!("{node}\nrecheck\n{round}").as_bytes());
+    RECHECK_SPREAD * u32::from(u16::from_be_bytes([seed[0], seed[1]])) / u32::from(u16::MAX)
+}
+
+#[cfg(test)]
+#[path = "kubernetes_tests.rs"]
+mod tests;

@@ -1,0 +1,167 @@
+//! When the API is called, with a clock that the test winds. The calls themselves are tested against servers in tests/it.
+
+use nodetrust_core::{
+    fingerprint::SetDigest,
+    report::{StoreView, Verdict},
+    store::Family,
+};
+use serde_json::json;
+
+use super::*;
+
+fn report(headline: &str) -> Arc<Report> {
+    let digest = SetDigest::of(&BTreeSet::new());
+    Arc::new(Report {
+        version: 1,
+        node: "a17".into(),
+        time: wall(),
+        verdict: Verdict::Trusted,
+        headline: headline.into(),
+        converged: true,
+        desired_digest: digest,
+        effective_digest: digest,
+        sources: Vec::new(),
+        anchors: Vec::new(),
+        store: StoreView { family: Some(Family::Debian), ..StoreView::default() },
+        runtime: None,
+        foreign: Vec::new(),
+        problems: Vec::new(),
+        pending: Vec::new(),
+        next: Vec::new(),
+        cycle: None,
+        changed: None,
+    })
+}
+
+fn desk(settings: Kubernetes) -> Desk {
+    let mut desk = Desk::new("a17".into(), Arc::new(Metrics::new()));
+    desk.follow(&Kubernetes { enabled: Some(true), ..settings });
+    desk
+}
+
+/// The Node as it is when all was written.
+fn told(signals: &Signals) -> NodeObject {
+    let (condition, _) = signals.condition.as_ref().unwrap();
+    let object = json!({
+        "metadata": {"name": "a17", "annotations": {node::ANNOTATION: signals.annotation}},
+        "status": {"conditions": [{"type": node::CONDITION, "status": if condition.ready { "True" } else { "False" },
+            "reason": condition.reason.as_str(), "message": condition.message}]},
+    });
+    serde_json::from_value(object).unwrap()
+}
+
+fn answer(object: Result<(NodeObject, bool), Failure>) -> Told {
+    Told { object: Some(object), sent: Vec::new(), events: None }
+}
+
+fn event(kind: EventKind) -> Event {
+    Event { kind, warning: true, message: String::new(), time: wall() }
+}
+
+/// A desk whose Node says what it should.
+fn at_rest() -> Desk {
+    let mut desk = desk(Kubernetes::default());
+    desk.take(report("good"));
+    let job = desk.job().unwrap();
+    assert!(job.known.is_none() && !job.routine);
+    desk.done(answer(Ok((told(&desk.signals), false))));
+    desk
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_rest_the_node_is_read_each_ten_to_fifteen_minutes_and_nothing_else() {
+    let mut desk = at_rest();
+    for _ in 0..3 {
+        let began = Instant::now();
+        for _ in 0..20 {
+            desk.take(report("good"));
+            assert!(desk.job().is_none());
+        }
+        sleep_until(desk.wake()).await;
+        let waited = began.elapsed();
+        assert!(waited >= RECHECK && waited <= RECHECK + RECHECK_SPREAD, "{waited:?}");
+        let job = desk.job().unwrap();
+        assert!(job.routine && job.known.is_none() && job.events.is_empty());
+        desk.done(answer(Ok((told(&desk.signals), true))));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn news_is_told_at_once_from_what_is_known() {
+    let mut desk = at_rest();
+    desk.take(report("better"));
+    assert!(desk.wake() <= Instant::now());
+    assert!(desk.job().unwrap().known.is_some(), "no read is needed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_are_paced_and_news_does_not_hurry_them() {
+    let mut desk = at_rest();
+    let mut last = Duration::ZERO;
+    for failures in 1..12 {
+        desk.take(report(&format!("news {failures}")));
+        desk.done(answer(Err(Failure::new("no answer".into()))));
+        desk.take(report("more news"));
+        assert!(desk.job().is_none());
+        let began = Instant::now();
+        sleep_until(desk.wake()).await;
+        last = began.elapsed();
+        assert!(desk.job().unwrap().known.is_none(), "what the Node says is in doubt");
+    }
+    assert!(last >= Duration::from_secs(150) && last <= Duration::from_secs(300), "{last:?}");
+    desk.done(answer(Ok((told(&desk.signals), true))));
+    assert!(desk.job().is_none());
+    let wish = Failure { retry_after: Some(Duration::from_secs(77)), ..Failure::new("busy".into()) };
+    desk.take(report("again"));
+    desk.done(answer(Err(wish)));
+    let began = Instant::now();
+    sleep_until(desk.wake()).await;
+    assert!(began.elapsed() >= Duration::from_secs(77));
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_of_a_kind_wait_for_each_other_and_the_latest_wins() {
+    let mut desk = at_rest();
+    let send = |desk: &mut Desk| {
+        let job = desk.job().unwrap();
+        desk.done(Told { object: None, sent: job.events.clone(), events: Some(Ok(())) });
+        job.events.into_iter().map(|event| event.message).collect::<Vec<_>>()
+    };
+    let drift = |message: &str| Event { message: message.into(), ..event(EventKind::DriftRepaired) };
+    desk.waiting.insert(EventKind::DriftRepaired, drift("1"));
+    assert_eq!(send(&mut desk), ["1"]);
+    for message in ["2", "3"] {
+        desk.waiting.insert(EventKind::DriftRepaired, drift(message));
+        assert!(desk.job().is_none());
+    }
+    let began = Instant::now();
+    sleep_until(desk.wake()).await;
+    assert!(began.elapsed() >= Duration::from_secs(EventKind::DriftRepaired.pause()));
+    assert_eq!(send(&mut desk), ["3"]);
+    assert!(desk.waiting.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stood_before_the_agent_started_is_no_event() {
+    for (said, expected) in [(true, 0), (false, 1)] {
+        let mut desk = desk(Kubernetes::default());
+        desk.take(report("good"));
+        desk.waiting.insert(EventKind::SourceRejected, event(EventKind::SourceRejected));
+        assert!(desk.job().unwrap().events.is_empty(), "the Node is read first");
+        desk.done(answer(Ok((told(&desk.signals), said))));
+        assert_eq!(desk.job().map_or(0, |job| job.events.len()), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_switched_off_is_not_told_and_wakes_nobody() {
+    let nothing = Kubernetes { condition: false, annotations: false, events: false, ..Kubernetes::default() };
+    let mut quiet = desk(nothing);
+    quiet.take(report("good"));
+    assert!(quiet.job().is_none() && quiet.wake() > Instant::now() + IDLE / 2);
+    let mut desk = at_rest();
+    desk.follow(&Kubernetes { enabled: Some(false), ..Kubernetes::default() });
+    desk.take(report("news"));
+    assert!(desk.job().is_none() && desk.wake() > Instant::now() + IDLE / 2);
+    assert_eq!(desk.metrics.api(), None);
+}

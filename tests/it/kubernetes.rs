@@ -1,0 +1,397 @@
+//! What the cluster is told, and that nothing waits for it.
+
+use std::time::Duration;
+
+use nodetrust_core::node::{ANNOTATION, CONDITION, NodeStatus};
+use serde_json::Value;
+
+use crate::support::{
+    api::{Manner, SimulatedApi},
+    cluster::{Cluster, condition},
+    machine,
+    node::{self, Agent, Node},
+    pki::Ca,
+    wait_for,
+};
+
+/// For what takes seconds, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+const IMAGE: &str = "nodetrust.test/nodetrust:test";
+const PORT: u16 = 9643;
+
+/// An agent on every node with no more rights than it needs, its ConfigMap and its configuration.
+fn manifests(cas: &[&Ca], more: &str) -> String {
+    let indent = |text: &str| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
+    let pem: String = cas.iter().map(|ca| ca.pem()).collect();
+    let pem = if pem.is_empty() { "words".to_owned() } else { pem };
+    let config = format!("sources:\n- {{name: org, path: /sources/org}}\nsettle: 100ms\nresync: 2s\n{more}\n");
+    format!(
+        r#"
+apiVersion: v1
+kind: Namespace
+metadata: {{name: nodetrust}}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: nodetrust, namespace: nodetrust}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {{name: nodetrust}}
+rules:
+- {{apiGroups: [""], resources: [nodes], verbs: [get, patch]}}
+- {{apiGroups: [""], resources: [nodes/status], verbs: [patch]}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {{name: nodetrust}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: nodetrust}}
+subjects: [{{kind: ServiceAccount, name: nodetrust, namespace: nodetrust}}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {{name: nodetrust-events, namespace: default}}
+rules:
+- {{apiGroups: [""], resources: [events], verbs: [create]}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {{name: nodetrust-events, namespace: default}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: nodetrust-events}}
+subjects: [{{kind: ServiceAccount, name: nodetrust, namespace: nodetrust}}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: config, namespace: nodetrust}}
+data:
+  config.yaml: |
+{}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: org, namespace: nodetrust}}
+data:
+  ca.crt: |
+{}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {{name: nodetrust, namespace: nodetrust}}
+spec:
+  selector: {{matchLabels: {{app: nodetrust}}}}
+  template:
+    metadata: {{labels: {{app: nodetrust}}}}
+    spec:
+      serviceAccountName: nodetrust
+      hostNetwork: true
+      priorityClassName: system-node-critical
+      tolerations: [{{operator: Exists}}]
+      containers:
+      - name: nodetrust
+        image: {IMAGE}
+        imagePullPolicy: Never
+        args: [-v, run]
+        env:
+        - {{name: NODE_NAME, valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}}}
+        securityContext:
+          readOnlyRootFilesystem: true
+          allowPrivilegeEscalation: false
+          capabilities: {{drop: [ALL], add: [SYS_CHROOT]}}
+        volumeMounts:
+        - {{name: host, mountPath: /host, mountPropagation: HostToContainer}}
+        - {{name: config, mountPath: /etc/nodetrust}}
+        - {{name: org, mountPath: /sources/org}}
+      volumes:
+      - {{name: host, hostPath: {{path: /}}}}
+      - {{name: config, configMap: {{name: config}}}}
+      - {{name: org, configMap: {{name: org}}}}
+"#,
+        indent(&config),
+        indent(&pem)
+    )
+}
+
+/// Waits until a node's condition has this status and reason.
+#[track_caller]
+fn wait_condition(cluster: &Cluster, node: &str, status: &str, reason: &str) -> Value {
+    let holds =
+        |node: &Value| condition(node, CONDITION).is_some_and(|is| is["status"] == status && is["reason"] == reason);
+    let node = cluster.wait(&format!("{status} {reason}"), &["node", node], holds);
+    condition(&node, CONDITION).unwrap().clone()
+}
+
+/// What a node's annotation says.
+fn annotation(node: &Value) -> Option<NodeStatus> {
+    NodeStatus::parse(node["metadata"]["annotations"][ANNOTATION].as_str()?)
+}
+
+#[test]
+fn a_real_api_server_shows_what_the_node_trusts() {
+    let cluster = Cluster::boot(&[("one", machine::Kind::Bookworm)]);
+    cluster.image(IMAGE, env!("CARGO_BIN_EXE_nodetrust"));
+    for taint in ["corp.test/no-trust=yes:NoSchedule", "corp.test/other=yes:PreferNoSchedule"] {
+        cluster.kubectl(&["taint", "node", "one", taint]).expect(0);
+    }
+    let (old, new) = (Ca::new("Corp Root 2021"), Ca::new("Corp Root 2026"));
+    let taint = "kubernetes: {startupTaint: \"corp.test/no-trust:NoSchedule\"}";
+    cluster.apply(&manifests(&[&old], taint));
+    wait_condition(&cluster, "one", "True", "Trusted");
+    let has = |cas: &[&Ca]| {
+        let want: Vec<String> = cas.iter().map(|ca| ca.fp16()).collect();
+        move |node: &Value| {
+            annotation(node).is_some_and(|status| {
+                let mut has: Vec<String> = status.anchors.iter().map(|mark| mark.fp16.clone()).collect();
+                has.sort();
+                let mut want = want.clone();
+                want.sort();
+                has == want && status.desired == status.effective && !status.runtime_stale
+            })
+        }
+    };
+    let node = cluster.wait("one anchor", &["node", "one"], has(&[&old]));
+    assert_eq!(annotation(&node).unwrap().anchors[0].cn, "Corp Root 2021");
+    assert!(cluster.node("one").read("/etc/ssl/certs/ca-certificates.crt").unwrap().contains(old.pem().trim()));
+    let others: Vec<&str> =
+        node["status"]["conditions"].as_array().unwrap().iter().filter_map(|c| c["type"].as_str()).collect();
+    assert!(others.contains(&"Ready") && others.contains(&"MemoryPressure"), "{others:?}");
+    let node = cluster.wait("the startup taint's end", &["node", "one"], |node| {
+        !node["spec"]["taints"].to_string().contains("no-trust")
+    });
+    assert!(node["spec"]["taints"].to_string().contains("corp.test/other"), "{}", node["spec"]["taints"]);
+    wait_for("an event", LIMIT, || cluster.events("one", "TrustAnchorsChanged").pop());
+    let described = cluster.kubectl(&["describe", "node", "one"]).expect(0).out;
+    assert!(described.contains("TrustAnchorsChanged") && described.contains("TrustReady"), "{described}");
+
+    // a rotation: the condition stays True at its end, and has not turned since
+    let agent = cluster.agent("one", PORT, "nodetrust", "daemonset/nodetrust");
+    cluster.apply(&manifests(&[&old, &new], taint));
+    cluster.wait("two anchors", &["node", "one"], has(&[&old, &new]));
+    let then = wait_condition(&cluster, "one", "True", "Trusted");
+    wait_for("a restart of containerd", LIMIT, || cluster.events("one", "RuntimeRestarted").pop());
+
+    // many cycles without any news
+    let cycles = || agent.metric("nodetrust_reconcile_duration_seconds_count");
+    let so_far = wait_for("the agent", LIMIT, cycles);
+    wait_for("more cycles", LIMIT, || cycles().filter(|now| *now >= so_far + 5.0));
+    let node = cluster.get(&["node", "one"]);
+    assert_eq!(condition(&node, CONDITION), Some(&then), "written at rest");
+    let status: Value = agent.status().unwrap();
+    assert!(status["kubernetes"]["error"].is_null() && status["kubernetes"]["since"].is_string(), "{status}");
+    assert_eq!(agent.metric("nodetrust_errors_total{reason=\"kubernetes\"}"), Some(0.0), "{}", agent.log_text());
+
+    // a source that goes silent is told, and what it said stays
+    cluster.apply(&manifests(&[], taint));
+    let held = wait_condition(&cluster, "one", "True", "SourceUnavailable");
+    assert_eq!(held["lastTransitionTime"], then["lastTransitionTime"]);
+    wait_for("an event of the rejection", LIMIT, || cluster.events("one", "SourceRejected").pop());
+    assert_eq!(cluster.events("one", "SourceRejected").len(), 1);
+}
+
+/// A node with a simulated API server that listens.
+fn simulated() -> (Node, SimulatedApi) {
+    let mut node = Node::new(node::Kind::Bookworm, "");
+    let api = SimulatedApi::start(&mut node);
+    (node, api)
+}
+
+const FAST: &str = "settle: 100ms\nrotation: {removalGrace: 1h}\n";
+
+/// Tries that failed so far.
+fn errors(agent: &Agent) -> f64 {
+    agent.metric("nodetrust_errors_total{reason=\"kubernetes\"}").unwrap_or(0.0)
+}
+
+/// Waits until the Node says that these anchors, and no others, are trusted.
+#[track_caller]
+fn wait_told(api: &SimulatedApi, agent: &Agent, cas: &[&Ca]) -> Value {
+    let mut want: Vec<String> = cas.iter().map(|ca| ca.fp16()).collect();
+    want.sort();
+    wait_for("a Node that says it", LIMIT, || {
+        let node = api.node();
+        let is_ready = condition(&node, CONDITION).is_some_and(|is| is["status"] == "True");
+        let mut has: Vec<String> = annotation(&node)?.anchors.iter().map(|mark| mark.fp16.clone()).collect();
+        has.sort();
+        let quiet = agent.status()?["kubernetes"]["error"].is_null();
+        (is_ready && has == want && quiet).then_some(node)
+    })
+}
+
+#[test]
+fn simulated_api_may_fail_in_any_way_and_trust_does_not_wait() {
+    let (node, api) = simulated();
+    let first = Ca::new("First");
+    node.set_source(&[&first]);
+    let agent = node.agent(FAST);
+    wait_told(&api, &agent, &[&first]);
+
+    let manners = [
+        Manner::Refuses(403, ""),
+        Manner::Refuses(404, ""),
+        Manner::Refuses(409, ""),
+        Manner::Refuses(410, ""),
+        Manner::Refuses(422, ""),
+        Manner::Refuses(429, "Retry-After: 2\r\n"),
+        Manner::Refuses(500, ""),
+        Manner::Refuses(503, "Retry-After: 99999999999999999999\r\n"),
+        Manner::Refuses(301, "Location: /elsewhere\r\n"),
+        Manner::Garbage,
+        Manner::Page,
+        Manner::OtherNode,
+        Manner::Cut,
+        Manner::Forgets,
+        Manner::Slow,
+    ];
+    let mut cas = vec![first];
+    for manner in manners {
+        cas.push(Ca::new(&format!("{manner:?}").chars().take(40).collect::<String>()));
+        let all: Vec<&Ca> = cas.iter().collect();
+        let (before, failed) = (api.requests().len(), errors(&agent));
+        api.answer(manner.clone());
+        node.set_source(&all);
+        let status = agent.wait_converged(&all, LIMIT);
+        assert_eq!(status["verdict"], "trusted", "{manner:?} is no matter of trust: {status}");
+        wait_for(&format!("failures ({manner:?})"), LIMIT, || (errors(&agent) >= failed + 1.0).then_some(()));
+        let status = agent.status().unwrap();
+        assert!(status["kubernetes"]["error"].is_string(), "{manner:?}: {}", status["kubernetes"]);
+        // at most the patches and the event in a try, and no try without a failure that is counted
+        let (requests, tries) = (api.requests().len() - before, errors(&agent) - failed + 1.0);
+        assert!(requests as f64 <= 4.0 * tries, "{requests} requests in {tries} tries: {manner:?}");
+        api.answer(Manner::Good);
+        wait_told(&api, &agent, &all);
+    }
+    let told = agent.log_text().matches("the Kubernetes API cannot be told").count();
+    assert!(told <= 2 * cas.len(), "{told} log lines: once a change, not once a try");
+    let conditions = api.node()["status"]["conditions"].clone();
+    assert_eq!(conditions.as_array().unwrap().len(), 2, "{conditions}");
+    assert_eq!(api.node()["metadata"]["annotations"]["somebody"], "else's");
+}
+
+#[test]
+fn simulated_api_gets_no_request_at_rest() {
+    let (node, api) = simulated();
+    let ca = Ca::new("Corp Root");
+    node.set_source(&[&ca]);
+    let agent = node.agent("settle: 100ms\nresync: 1s\n");
+    let first = wait_told(&api, &agent, &[&ca]);
+    wait_for("the event of the first install", LIMIT, || (api.events() == ["TrustAnchorsChanged"]).then_some(()));
+    let requests: Vec<String> = api.requests().into_iter().map(|r| format!("{} {}", r.method, r.path)).collect();
+    let own = "/api/v1/nodes/node-under-test";
+    assert_eq!(
+        requests,
+        [
+            format!("GET {own}"),
+            format!("PATCH {own}/status"),
+            format!("PATCH {own}"),
+            "POST /api/v1/namespaces/default/events".to_owned()
+        ]
+    );
+    let cycles = || agent.metric("nodetrust_reconcile_duration_seconds_count").unwrap_or(0.0);
+    let so_far = cycles();
+    wait_for("ten more cycles", LIMIT, || (cycles() >= so_far + 10.0).then_some(()));
+    assert_eq!(api.requests().len(), requests.len(), "{:?}", api.requests());
+
+    // another agent finds everything said: one read, and no event of what the first one has done
+    drop(agent);
+    let agent = node.agent("settle: 100ms\nresync: 1s\n");
+    wait_told(&api, &agent, &[&ca]);
+    let so_far = cycles_of(&agent);
+    wait_for("more cycles", LIMIT, || (cycles_of(&agent) >= so_far + 3.0).then_some(()));
+    assert_eq!(api.requests().len(), requests.len() + 1, "{:?}", api.requests());
+    assert_eq!(api.node(), first);
+}
+
+fn cycles_of(agent: &Agent) -> f64 {
+    agent.metric("nodetrust_reconcile_duration_seconds_count").unwrap_or(0.0)
+}
+
+#[test]
+fn simulated_api_may_be_unreachable_when_the_agent_starts() {
+    let mut node = Node::new(node::Kind::Bookworm, "");
+    let api = SimulatedApi::new(&mut node);
+    let ca = Ca::new("Corp Root");
+    node.set_source(&[&ca]);
+    let agent = node.agent(FAST);
+    agent.wait_converged(&[&ca], LIMIT);
+    wait_for("failures", LIMIT, || (errors(&agent) >= 2.0).then_some(()));
+    assert!(node.trusts(&ca) && api.requests().is_empty());
+    assert_eq!(agent.get("/readyz").unwrap().0, 200);
+    api.listen();
+    wait_told(&api, &agent, &[&ca]);
+    wait_for("the event", LIMIT, || (api.events() == ["TrustAnchorsChanged"]).then_some(()));
+}
+
+#[test]
+fn simulated_api_takes_another_token_after_a_while() {
+    let (node, api) = simulated();
+    let (one, two) = (Ca::new("One"), Ca::new("Two"));
+    node.set_source(&[&one]);
+    let agent = node.agent(FAST);
+    wait_told(&api, &agent, &[&one]);
+    api.token("second");
+    node.set_source(&[&one, &two]);
+    wait_told(&api, &agent, &[&one, &two]);
+    assert_eq!(errors(&agent), 0.0, "the new token was there: {}", agent.log_text());
+}
+
+#[test]
+fn simulated_api_that_forbids_one_part_gets_the_others() {
+    let (node, api) = simulated();
+    api.answer(Manner::RefusesAt("/status", 403));
+    let ca = Ca::new("Corp Root");
+    node.set_source(&[&ca]);
+    let agent = node.agent(FAST);
+    wait_for("annotation and event", LIMIT, || {
+        (annotation(&api.node()).is_some() && !api.events().is_empty()).then_some(())
+    });
+    assert!(condition(&api.node(), CONDITION).is_none());
+    let error = wait_for("an error", LIMIT, || Some(agent.status()?["kubernetes"]["error"].as_str()?.to_owned()));
+    assert_eq!(error, "failed to write the Node's condition: the API server answers 403: a test says so");
+    api.answer(Manner::Good);
+    wait_told(&api, &agent, &[&ca]);
+
+    api.answer(Manner::RefusesAt("/events", 403));
+    let new = Ca::new("Corp Root 2");
+    node.set_source(&[&ca, &new]);
+    wait_for("the anchors", LIMIT, || annotation(&api.node()).filter(|status| status.anchors.len() == 2));
+}
+
+#[test]
+fn simulated_api_loses_the_startup_taint_and_no_other() {
+    let (node, api) = simulated();
+    api.edit(|node| {
+        node["spec"]["taints"] = serde_json::json!([
+            {"key": "corp.test/no-trust", "effect": "NoSchedule"},
+            {"key": "other", "effect": "NoSchedule"},
+        ]);
+    });
+    let ca = Ca::new("Corp Root");
+    // nothing usable yet: the taint stays
+    let taint = format!("{FAST}kubernetes: {{startupTaint: \"corp.test/no-trust\"}}\n");
+    let agent = node.agent(&taint);
+    wait_for("a condition that is False", LIMIT, || {
+        condition(&api.node(), CONDITION)
+            .filter(|is| is["status"] == "False" && is["reason"] == "SourceUnavailable")
+            .is_some()
+            .then_some(())
+    });
+    assert!(api.node()["spec"]["taints"].to_string().contains("no-trust"));
+    node.set_source(&[&ca]);
+    wait_told(&api, &agent, &[&ca]);
+    let other = serde_json::json!([{"key": "other", "effect": "NoSchedule"}]);
+    wait_for("the other taint alone", LIMIT, || (api.node()["spec"]["taints"] == other).then_some(()));
+}
+
+#[test]
+fn simulated_api_is_left_alone_where_nobody_asks_for_it() {
+    let (node, api) = simulated();
+    let ca = Ca::new("Corp Root");
+    node.set_source(&[&ca]);
+    let agent = node.agent(&format!("{FAST}kubernetes: {{enabled: false}}\n"));
+    let status = agent.wait_converged(&[&ca], LIMIT);
+    assert!(status["kubernetes"].is_null());
+    node.set_source(&[&ca, &Ca::new("Other")]);
+    agent.wait_status("two anchors", LIMIT, |status| {
+        status["converged"] == true && status["anchors"].as_array().is_some_and(|rows| rows.len() == 2)
+    });
+    assert!(api.requests().is_empty(), "{:?}", api.requests());
+}
