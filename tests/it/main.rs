@@ -57,3 +57,7 @@ mod services;
 
 // the fleet, as an API server shows it
 mod topology;
+// what people install, as two ages of kubectl and helm render it
+mod manifests;
+// the same in a cluster: the first install, who may do what, and how it goes again
+mod cluster;

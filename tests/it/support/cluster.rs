@@ -45,6 +45,19 @@ impl Cluster {
         Access::new(&self.rig.name, name)
     }
 
+    /// The CA that has signed the registry's certificate.
+    pub fn registry_ca(&self) -> String {
+        let path = self.rig.up.out.trim().rsplit(' ').next().unwrap_or_default();
+        must("the registry's CA", std::fs::read_to_string(path))
+    }
+
+    /// Pushes an image `NAME:TAG` to the registry and returns its whole name.
+    #[track_caller]
+    pub fn push(&self, image: &str) -> String {
+        Done::new(must("scripts/node push", script(&self.rig.name, &["push", image]).output())).expect(0);
+        format!("registry.test:5443/{image}")
+    }
+
     /// A node's address, as pods, the API server and tests see it.
     pub fn address(&self, name: &str) -> String {
         let index = self.nodes.iter().position(|known| known == name).unwrap();

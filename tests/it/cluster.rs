@@ -1,0 +1,264 @@
+//! Installed in a cluster as people install it: what its API server says of the manifests, what the agent's account may do, the
+//! first install, and how everything goes again.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::{
+    manifests::{chart_text, kustomize_with, overlays},
+    support::{cluster::Cluster, machine::Kind, pki::Ca, wait_for},
+};
+
+/// For what takes seconds, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+const IMAGE: &str = "ghcr.io/nodetrust/nodetrust:0.1.0";
+const NODES: [(&str, Kind); 3] = [("bookworm", Kind::Bookworm), ("trixie", Kind::Trixie), ("rhelish", Kind::Rhelish)];
+
+/// A pod on every node, whose image is in the registry with the private CA.
+const APP: &str = "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: app}
+spec:
+  selector: {matchLabels: {app: app}}
+  template:
+    metadata: {labels: {app: app}}
+    spec:
+      containers: [{name: app, image: \"registry.test:5443/app:1\", command: [/bin/sleep, \"2147483647\"]}]
+";
+
+fn items(list: &Value) -> Vec<Value> {
+    list["items"].as_array().cloned().unwrap_or_default()
+}
+
+fn pods(cluster: &Cluster, words: &[&str]) -> Vec<Value> {
+    items(&cluster.get(&[&["pods"], words].concat()))
+}
+
+/// Waits until a DaemonSet has rolled out on every node.
+#[track_caller]
+fn rolled_out(cluster: &Cluster) {
+    let done = cluster.kubectl(&["-n", "nodetrust", "rollout", "status", "daemonset/nodetrust", "--timeout=180s"]);
+    if done.code != 0 {
+        let told = cluster.kubectl(&["-n", "nodetrust", "describe", "pods"]);
+        let logs =
+            cluster.kubectl(&["-n", "nodetrust", "logs", "-l", "app.kubernetes.io/name=nodetrust", "--all-containers"]);
+        panic!("{done:?}\n{}\n{}", told.out, logs.out);
+    }
+}
+
+/// The files of ours on a node.
+fn ours(cluster: &Cluster, node: &str) -> Vec<String> {
+    let find = "find /usr/local/share/ca-certificates /etc/pki/ca-trust/source/anchors /var/lib/nodetrust \
+                /run/nodetrust.lock -name '*nodetrust*' 2>/dev/null; :";
+    cluster.node(node).run(&["sh", "-c", find]).expect(0).out.lines().map(str::to_owned).collect()
+}
+
+/// From nothing: a pull fails on every node, one command installs, the pull works, and the agents did not restart. Deleting
+/// leaves the trust as it is; `uninstall` takes it back.
+#[test]
+fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
+    let cluster = Cluster::boot(&NODES);
+    cluster.push("app:1");
+    cluster.image(IMAGE, env!("CARGO_BIN_EXE_nodetrust"));
+    cluster.apply(APP);
+    let untrusted = |pod: &Value| {
+        let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+        matches!(waiting["reason"].as_str(), Some("ErrImagePull" | "ImagePullBackOff"))
+    };
+    cluster.wait("failed pulls", &["pods", "-l", "app=app"], |list| {
+        let pods = items(list);
+        pods.len() == NODES.len() && pods.iter().all(untrusted)
+    });
+
+    let ca: String = cluster.registry_ca().lines().map(|line| format!("        {line}\n")).collect();
+    let patch = format!(
+        "patches:\n- patch: |\n    apiVersion: v1\n    kind: ConfigMap\n    metadata: {{name: nodetrust-ca, namespace: \
+         nodetrust}}\n    data:\n      ca.crt: |\n{ca}"
+    );
+    let install = kustomize_with("new", "overlays/configmap", &[], &patch);
+    cluster.apply(&install);
+    rolled_out(&cluster);
+    cluster.wait("pods of the private image", &["pods", "-l", "app=app"], |list| {
+        items(list).iter().filter(|pod| pod["status"]["containerStatuses"][0]["ready"] == true).count() == NODES.len()
+    });
+    let agents = pods(&cluster, &["-n", "nodetrust"]);
+    assert_eq!(agents.len(), NODES.len());
+    for pod in &agents {
+        let status = &pod["status"]["containerStatuses"][0];
+        assert_eq!((&status["restartCount"], &status["ready"]), (&0.into(), &true.into()), "{status:#}");
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        let done = cluster.kubectl(&["-n", "nodetrust", "exec", name, "--", "nodetrust", "status"]).expect(0);
+        assert!(
+            done.out.starts_with(&format!("{}   TRUSTED", pod["spec"]["nodeName"].as_str().unwrap())),
+            "{}",
+            done.out
+        );
+    }
+
+    // a changed ConfigMap reaches every agent, without a restart
+    let second = Ca::new("Second CA");
+    let change = json!({"data": {"second.crt": second.pem()}}).to_string();
+    cluster.kubectl(&["-n", "nodetrust", "patch", "configmap", "nodetrust-ca", "-p", &change]).expect(0);
+    for pod in &agents {
+        let node = pod["spec"]["nodeName"].as_str().unwrap();
+        let agent = cluster.agent(node, 9643, "nodetrust", pod["metadata"]["name"].as_str().unwrap());
+        agent.wait_status("two anchors", LIMIT, |status| {
+            let anchors = status["anchors"].as_array().map_or(0, Vec::len);
+            status["converged"] == true && anchors == 2 && status["node"] == node
+        });
+        assert_eq!(agent.get("/readyz").map(|(code, _)| code), Some(200));
+    }
+    let names = |pods: &[Value]| pods.iter().map(|pod| pod["metadata"]["uid"].clone()).collect::<Vec<_>>();
+    let now = pods(&cluster, &["-n", "nodetrust"]);
+    assert_eq!(names(&now), names(&agents));
+    assert!(now.iter().all(|pod| pod["status"]["containerStatuses"][0]["restartCount"] == 0));
+
+    cluster.kubectl_with(&["delete", "-f", "-"], &install).expect(0);
+    for (node, _) in NODES {
+        assert!(ours(&cluster, node).len() > 1, "{node}: the trust has gone");
+    }
+
+    let uninstall = kustomize_with("new", "overlays/uninstall", &[], "");
+    cluster.apply(&uninstall);
+    rolled_out(&cluster);
+    for (node, _) in NODES {
+        assert_eq!(ours(&cluster, node), [""; 0], "{node}");
+    }
+    cluster.kubectl_with(&["delete", "-f", "-"], &uninstall).expect(0);
+}
+
+/// Each way of giving CAs and each addition, one after the other on one node, gets the node to trust the CA that is given so.
+#[test]
+fn every_overlay_has_its_agent_ready_and_its_ca_trusted() {
+    let cluster = Cluster::boot(&[("trixie", Kind::Trixie)]);
+    cluster.image(IMAGE, env!("CARGO_BIN_EXE_nodetrust"));
+    let ready = |what: &str, ca: &Ca| {
+        rolled_out(&cluster);
+        let status = ["-n", "nodetrust", "exec", "daemonset/nodetrust", "--", "nodetrust", "-o", "json", "status"];
+        wait_for(what, LIMIT, || {
+            let done = cluster.kubectl(&status);
+            let status: Value = serde_json::from_str(&done.out).ok()?;
+            let mut anchors = status["anchors"].as_array()?.iter();
+            anchors.any(|anchor| anchor["sha256"] == *ca.sha256() && anchor["trusted"] == true).then_some(())
+        });
+    };
+    let give = |kind: &[&str], name: &str, ca: &Ca| {
+        let file = format!("{name}={}", ca.pem());
+        let words = [&["-n", "nodetrust", "create"], kind, &["nodetrust-ca", "--from-literal", &file]].concat();
+        cluster.kubectl(&words).expect(0);
+    };
+
+    // nothing is there yet: the agent starts, says so, and takes what comes
+    cluster.apply(&kustomize_with("new", "base", &[], ""));
+    let running = |list: &Value| items(list).iter().any(|pod| pod["status"]["containerStatuses"][0]["started"] == true);
+    cluster.wait("a started agent", &["pods", "-n", "nodetrust"], running);
+    let ca = Ca::new("Given later");
+    give(&["configmap"], "any-key", &ca);
+    ready("the ConfigMap's CA", &ca);
+
+    let ca = Ca::new("In a Secret");
+    give(&["secret", "generic"], "ca.crt", &ca);
+    cluster.apply(&kustomize_with("new", "overlays/secret", &[], ""));
+    ready("the Secret's CA", &ca);
+
+    let ca = Ca::new("On the host");
+    cluster.node("trixie").write("/etc/nodetrust/sources/org/ca.crt", ca.pem());
+    cluster.apply(&kustomize_with("new", "overlays/host-path", &[], ""));
+    ready("the host's CA", &ca);
+
+    let ca = Ca::new("From trust-manager");
+    let change = json!({"data": {"ca-certificates.crt": ca.pem(), "any-key": "no certificate"}}).to_string();
+    cluster.kubectl(&["-n", "nodetrust", "patch", "configmap", "nodetrust-ca", "-p", &change]).expect(0);
+    let text = kustomize_with("new", "overlays/trust-manager", &[], "");
+    cluster.apply(&without_bundle(&text));
+    ready("the Bundle's CA", &ca);
+
+    // the kubelet's probes speak HTTPS, and the agent can read a Secret that only root may
+    let (cert, key) = ca.leaf("trixie");
+    let (cert, key) = (format!("tls.crt={cert}"), format!("tls.key={key}"));
+    let words = [
+        "-n",
+        "nodetrust",
+        "create",
+        "secret",
+        "generic",
+        "nodetrust-tls",
+        "--from-literal",
+        &cert,
+        "--from-literal",
+        &key,
+    ];
+    cluster.kubectl(&words).expect(0);
+    let ca = Ca::new("Over HTTPS");
+    let change = json!({"data": {"any-key": ca.pem()}}).to_string();
+    cluster.kubectl(&["-n", "nodetrust", "patch", "configmap", "nodetrust-ca", "-p", &change]).expect(0);
+    cluster.apply(&kustomize_with("new", "overlays/metrics-tls", &["privileged"], ""));
+    ready("the CA of an agent with HTTPS", &ca);
+    let pod = &pods(&cluster, &["-n", "nodetrust"])[0];
+    assert_eq!(pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]["scheme"], "HTTPS");
+    assert_eq!(pod["spec"]["containers"][0]["securityContext"]["privileged"], true);
+}
+
+/// Without trust-manager's kind of object, which is not at hand.
+fn without_bundle(text: &str) -> String {
+    let known: Vec<&str> = text.split("\n---\n").filter(|object| !object.contains("\nkind: Bundle\n")).collect();
+    known.join("\n---\n")
+}
+
+/// What kubectl sends is what the API server takes: no field that it would drop, no value that it refuses. It is 1.20, which
+/// has neither ClusterTrustBundle nor ValidatingAdmissionPolicy nor AppArmor's field: those are not asked here.
+#[test]
+fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
+    let cluster = Cluster::boot(&[("bookworm", Kind::Bookworm)]);
+    cluster.kubectl(&["create", "namespace", "nodetrust"]).expect(0);
+    let dry_run = ["apply", "--dry-run=server", "-f", "-"];
+    for overlay in overlays().iter().filter(|overlay| *overlay != "overlays/cluster-trust-bundle") {
+        let text = kustomize_with("new", overlay, &[], "");
+        let done = cluster.kubectl_with(&dry_run, &without_bundle(&text));
+        assert_eq!(done.code, 0, "{overlay}: {}", done.err);
+    }
+    let done = cluster.kubectl_with(&dry_run, &kustomize_with("new", "base", &["privileged"], ""));
+    assert_eq!(done.code, 0, "{}", done.err);
+    for values in ["", "privileged=true,tlsSecret=x,port=9000,certificates=x,podLabels.a=b,imagePullSecrets[0].name=x"]
+    {
+        let done = cluster.kubectl_with(&dry_run, &chart_text("1.20.2", values));
+        assert_eq!(done.code, 0, "{values}: {}", done.err);
+    }
+    // it would have said so
+    let done = cluster.kubectl_with(&dry_run, &kustomize_with("new", "overlays/cluster-trust-bundle", &[], ""));
+    assert!(done.code != 0 && done.err.contains("clusterTrustBundle"), "{done:?}");
+
+    // and who may do what, by the server's own word
+    cluster.apply(&kustomize_with("new", "base", &[], ""));
+    let may = |words: &str| {
+        let who = ["auth", "can-i", "--as=system:serviceaccount:nodetrust:nodetrust", "--quiet"];
+        cluster.kubectl(&who.into_iter().chain(words.split(' ')).collect::<Vec<_>>()).code == 0
+    };
+    for words in [
+        "get nodes",
+        "patch nodes",
+        "patch nodes --subresource=status",
+        "create events -n default",
+        "patch events -n default",
+        "create leases.coordination.k8s.io -n nodetrust",
+        "delete leases.coordination.k8s.io -n nodetrust",
+    ] {
+        assert!(may(words), "{words}");
+    }
+    for words in [
+        "list nodes",
+        "delete nodes",
+        "update nodes",
+        "create events -n nodetrust",
+        "update leases.coordination.k8s.io -n kube-node-lease",
+        "get secrets -n nodetrust",
+        "get configmaps -n nodetrust",
+        "get pods -n nodetrust",
+        "create pods -n nodetrust",
+    ] {
+        assert!(!may(words), "{words}");
+    }
+}
