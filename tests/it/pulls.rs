@@ -143,6 +143,7 @@ fn the_first_anchor_restarts_what_has_not_read_it_once_and_then_all_is_still() {
         "nodetrust_restart_held{reason=\"failed\"} 0",
         "nodetrust_restart_held{reason=\"kill-mode\"} 0",
         "nodetrust_restart_held{reason=\"live-restore\"} 0",
+        "nodetrust_restart_held{reason=\"no-access\"} 0",
         "nodetrust_runtime_restarts_total{outcome=\"done\"} 2", // of both units
         "nodetrust_runtime_restarts_total{outcome=\"failed\"} 0",
     ];
