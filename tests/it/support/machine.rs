@@ -166,7 +166,10 @@ impl Machine {
     pub fn reboot(&self) {
         let before = self.boot_id();
         assert!(before.is_some(), "the machine does not run");
-        self.run(&["systemctl", "reboot"]);
+        let ordered = self.run(&["systemctl", "reboot"]);
+        if self.boot_id() == before {
+            println!("systemctl reboot ended with {}: {}{}", ordered.code, ordered.out, ordered.err);
+        }
         wait_for("another boot id", LIMIT, || self.boot_id().filter(|id| Some(id) != before.as_ref()));
         self.wait_runtime();
     }
