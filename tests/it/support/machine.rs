@@ -278,8 +278,14 @@ impl Machine {
         let request = Message::new().text(1, &pod).message(2, &config).message(3, &pod_config);
         let id = must("a container", self.cri("RuntimeService/CreateContainer", &request)).text(1);
         let request = Message::new().text(1, &id);
-        must("a start", self.cri("RuntimeService/StartContainer", &request));
-        Container { id, log: format!("{logs}/main.log") }
+        let started = self.cri("RuntimeService/StartContainer", &request);
+        let container = Container { id, log: format!("{logs}/main.log") };
+        if let Err(error) = started {
+            // the agent may restart containerd before that has answered
+            self.wait_runtime();
+            assert!(self.process(&container).is_some(), "{name} was not started: {error}");
+        }
+        container
     }
 }
 
