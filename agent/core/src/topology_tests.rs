@@ -170,7 +170,9 @@ fn a_namesake_is_what_replaces_an_anchor() {
     let mut members = nodes("all", 3, &rotated.to_string());
     members.push(node("without", without.to_string()));
     // the node lacks another anchor, which has nothing to do with the one that leaves
-    assert_eq!(kinds(&look(members)), [FindingKind::SourcesDiffer, FindingKind::LoneDigest]);
+    let fleet = look(members);
+    assert_eq!(kinds(&fleet), [FindingKind::SourcesDiffer, FindingKind::LoneDigest]);
+    assert_eq!(fleet.findings[0].text, "2 different sets are wanted; 1 node wants another one than most");
 }
 
 #[test]

@@ -139,9 +139,10 @@ fn sets(count: &Count, leading: Option<&str>, findings: &mut Vec<Finding>) {
         }
     }
     let text = format!(
-        "{} different sets are wanted; {} want another one than most",
+        "{} different sets are wanted; {} {} another one than most",
         wanted.len(),
-        plural(others.count(), "node")
+        plural(others.count(), "node"),
+        if others.count() == 1 { "wants" } else { "want" },
     );
     let next = "compare the sources: nodes of one cluster usually mount the same ConfigMap, and a change reaches all within two minutes";
     findings.push(finding(count, FindingKind::SourcesDiffer, text, next, &others));
