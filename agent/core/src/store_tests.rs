@@ -103,6 +103,14 @@ fn nothing_installed_says_what_to_install() {
     assert!(unsupported.advice.contains("apt-get install ca-certificates"), "{unsupported}");
 }
 
+#[test]
+fn an_empty_root_is_told_from_a_node_without_a_store() {
+    let empty = on("", &[], None).family.unwrap_err();
+    assert!(empty.reason.contains("no operating system") && empty.advice.contains("/host"), "{empty}");
+    let bare = on("NAME=Linux PRETTY_NAME=Custom", &[], None).family.unwrap_err();
+    assert!(bare.advice.contains("install the package"), "{bare}");
+}
+
 /// A row that contradicts itself would be found only on that distribution.
 #[test]
 fn the_table_is_consistent() {

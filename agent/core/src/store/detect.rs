@@ -163,6 +163,9 @@ fn decide(
         };
         return (Err(several), "several stores".into());
     }
+    if found.is_empty() && *os == OsRelease::parse("") {
+        return (Err(no_system()), "no os-release and no part of a trust store".into());
+    }
     (Err(nothing_installed(os, certificates.or(trust))), "no tool together with its directory".into())
 }
 
@@ -192,6 +195,14 @@ fn without_store(os: &OsRelease) -> Option<Unsupported> {
         _ => return None,
     };
     Some(Unsupported { reason: format!("{name}: {why}"), advice: advice.into() })
+}
+
+/// An empty image without the node's files: a debug pod of a kind that may not mount them.
+fn no_system() -> Unsupported {
+    Unsupported {
+        reason: "there is no operating system here: neither os-release nor any part of a trust store".into(),
+        advice: "run it on the node, or in a pod that has the node's / at /host (kubectl debug node/NAME --profile=sysadmin); --host-root names another place".into(),
+    }
 }
 
 fn nothing_installed(os: &OsRelease, program: Option<&str>) -> Unsupported {
