@@ -120,6 +120,10 @@ fn configured(root: &HostRoot, kind: Kind, pid: Option<u32>, unit: &Unit) -> Opt
 fn dump(exec: &HostExec<'_>, program: &str, config: &str) -> Result<String, String> {
     match exec.ask(program, &["--config", config, "config", "dump"]) {
         Ok(finished) if finished.code == Some(0) => Ok(finished.stdout),
+        // our own helper's words: it may not change its root, or the program is not there
+        Ok(finished) if finished.code == Some(127) && finished.output.starts_with("cannot run ") => {
+            Err(finished.output.trim_end().to_owned())
+        }
         Ok(finished) => {
             // what it says may quote the configuration, which may hold credentials
             tracing::debug!(output = finished.output, "the runtime cannot read its own configuration");
