@@ -103,6 +103,34 @@ fn trusted() {
 }
 
 #[test]
+fn a_node_where_nothing_runs_any_more_says_so() {
+    let advice = |cycle: Option<i64>| {
+        let mut report = good().report();
+        report.cycle = cycle.map(|ago| Cycle {
+            trigger: "resync".into(),
+            outcome: "unchanged".into(),
+            time: Time(report.time.0 - ago),
+            milliseconds: 1,
+            extract_milliseconds: 0,
+            actions: Vec::new(),
+            drift: BTreeSet::new(),
+        });
+        report.doubt_agent(900);
+        (report.is_healthy(), report.next)
+    };
+    assert_eq!(advice(Some(900)), (true, Vec::new()));
+    assert_eq!(advice(Some(-5)), (true, Vec::new()), "the clock was set back");
+    for (cycle, since) in [(Some(901), "no cycle since 20"), (None, "no cycle since the node booted")] {
+        let (is_healthy, next) = advice(cycle);
+        assert!(is_healthy && next.len() == 1 && next[0].starts_with(since), "{next:?}");
+    }
+    let mut nothing = Node::new(Vec::new(), host(Family::Debian, &[])).report();
+    nothing.cycle = None;
+    nothing.doubt_agent(900);
+    assert!(nothing.next.is_empty(), "{:?}", nothing.next);
+}
+
+#[test]
 fn trusted_with_something_rejected_or_held() {
     let (root, inspection) = (fixed("corp-2026"), fixed("inspection"));
     let mut node = good();

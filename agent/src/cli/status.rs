@@ -1,15 +1,21 @@
 //! `nodetrust status`: one screen, from facts read off the host. Works with no agent running and without a configuration.
 
+use std::time::Duration;
+
 use super::{Context, FINDINGS, OK, USAGE, complain, table};
 use crate::reconcile::Reconciler;
+
+/// An agent whose `resync` is not known runs a cycle in this time.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
     let mut reconciler = Reconciler::new(&context.host_root)?;
     let (settings, problem) = context.settings_or_problem();
-    let mut report = match settings {
-        Some(settings) => reconciler.inspect(&settings),
-        None => reconciler.inspect_by_ledger(),
+    let (mut report, patience) = match settings {
+        Some(settings) => (reconciler.inspect(&settings), settings.resync * 3),
+        None => (reconciler.inspect_by_ledger(), PATIENCE),
     };
+    report.doubt_agent(patience.as_secs());
     let broken = problem.is_some();
     if let Some(problem) = problem {
         complain(&problem.text);

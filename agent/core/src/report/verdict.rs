@@ -56,6 +56,24 @@ impl Report {
         self.next = self.advice();
     }
 
+    /// Puts first what to look after if nothing has run here for so many seconds that no agent can be there.
+    pub fn doubt_agent(&mut self, patience: u64) {
+        let silence = match &self.cycle {
+            Some(cycle) => {
+                let seconds = self.time.0.saturating_sub(cycle.time.0);
+                if u64::try_from(seconds).is_ok_and(|seconds| seconds > patience) {
+                    format!("no cycle since {}", cycle.time)
+                } else {
+                    return;
+                }
+            }
+            None if self.anchors.is_empty() => return,
+            None => "no cycle since the node booted".to_owned(),
+        };
+        let next = format!("{silence}: if an agent should run on this node, see why it does not");
+        self.next.insert(0, next);
+    }
+
     /// The most important finding in a few words.
     fn finding(&self) -> String {
         let of = |status| {
