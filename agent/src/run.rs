@@ -79,8 +79,7 @@ async fn agent(
     #[cfg(feature = "kubernetes")]
     let cluster = tokio::spawn(crate::kubernetes::serve(node.clone(), follow.clone(), report.clone(), metrics.clone()));
     let probes = tokio::spawn(probe::serve(probing, node, follow, report, metrics.probes().clone()));
-    let mut watcher =
-        Watcher::new().context("failed to start inotify: raise fs.inotify.max_user_instances on the host")?;
+    let mut watcher = Watcher::open();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -109,7 +108,7 @@ async fn agent(
             }
         }
         tokio::select! {
-            Some(hints) = watcher.next() => pace.hint(&hints),
+            hints = watcher.next() => pace.hint(&hints),
             result = results.recv() => {
                 let Some(mut result) = result else {
                     anyhow::bail!("the thread that owns the host has ended; see the log above");

@@ -89,6 +89,8 @@ pub struct Node {
     pub config: PathBuf,
     /// More environment for our program.
     pub environment: Vec<(&'static str, String)>,
+    /// A command that starts our program, which comes behind it.
+    pub launcher: &'static [&'static str],
     base: TempDir,
 }
 
@@ -146,7 +148,7 @@ impl Node {
         must("/dev", mount(Some("/dev"), &root.join("dev"), none, MsFlags::MS_BIND | MsFlags::MS_REC, none));
         // its own directory, since the agent watches it: the log beside it would be a reason for a cycle
         let config = at("config").join("config.yaml");
-        let node = Self { kind, root, source, config, environment: Vec::new(), base };
+        let node = Self { kind, root, source, config, environment: Vec::new(), launcher: &[], base };
         node.configure(more);
         node
     }
@@ -179,7 +181,9 @@ impl Node {
 
     /// Our program, with the node's configuration and root.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nodetrust"));
+        let mut words = self.launcher.iter().copied().chain([env!("CARGO_BIN_EXE_nodetrust")]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
         command.arg("--config").arg(&self.config).arg("--host-root").arg(&self.root).args(args);
         command
             .stdin(Stdio::null())
