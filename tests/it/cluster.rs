@@ -6,14 +6,18 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    manifests::{chart_text, kustomize_with, overlays},
-    support::{cluster::Cluster, machine::Kind, pki::Ca, wait_for},
+    manifests::{chart_text, configmap, kustomize_with, overlays},
+    support::{
+        cluster::{Cluster, IMAGE, PORT, items},
+        machine::Kind,
+        pki::Ca,
+        wait_for,
+    },
 };
 
 /// For what takes seconds, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-const IMAGE: &str = "ghcr.io/nodetrust/nodetrust:0.1.0";
 const NODES: [(&str, Kind); 3] = [("bookworm", Kind::Bookworm), ("trixie", Kind::Trixie), ("rhelish", Kind::Rhelish)];
 
 /// A pod on every node, whose image is in the registry with the private CA.
@@ -28,26 +32,6 @@ spec:
     spec:
       containers: [{name: app, image: \"registry.test:5443/app:1\", command: [/bin/sleep, \"2147483647\"]}]
 ";
-
-fn items(list: &Value) -> Vec<Value> {
-    list["items"].as_array().cloned().unwrap_or_default()
-}
-
-fn pods(cluster: &Cluster, words: &[&str]) -> Vec<Value> {
-    items(&cluster.get(&[&["pods"], words].concat()))
-}
-
-/// Waits until a DaemonSet has rolled out on every node.
-#[track_caller]
-fn rolled_out(cluster: &Cluster) {
-    let done = cluster.kubectl(&["-n", "nodetrust", "rollout", "status", "daemonset/nodetrust", "--timeout=180s"]);
-    if done.code != 0 {
-        let told = cluster.kubectl(&["-n", "nodetrust", "describe", "pods"]);
-        let logs =
-            cluster.kubectl(&["-n", "nodetrust", "logs", "-l", "app.kubernetes.io/name=nodetrust", "--all-containers"]);
-        panic!("{done:?}\n{}\n{}", told.out, logs.out);
-    }
-}
 
 /// The files of ours on a node.
 fn ours(cluster: &Cluster, node: &str) -> Vec<String> {
@@ -73,18 +57,13 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
         pods.len() == NODES.len() && pods.iter().all(untrusted)
     });
 
-    let ca: String = cluster.registry_ca().lines().map(|line| format!("        {line}\n")).collect();
-    let patch = format!(
-        "patches:\n- patch: |\n    apiVersion: v1\n    kind: ConfigMap\n    metadata: {{name: nodetrust-ca, namespace: \
-         nodetrust}}\n    data:\n      ca.crt: |\n{ca}"
-    );
-    let install = kustomize_with("new", "overlays/configmap", &[], &patch);
+    let install = configmap(&cluster.registry_ca(), "");
     cluster.apply(&install);
-    rolled_out(&cluster);
+    cluster.rolled_out();
     cluster.wait("pods of the private image", &["pods", "-l", "app=app"], |list| {
         items(list).iter().filter(|pod| pod["status"]["containerStatuses"][0]["ready"] == true).count() == NODES.len()
     });
-    let agents = pods(&cluster, &["-n", "nodetrust"]);
+    let agents = cluster.pods(&["-n", "nodetrust"]);
     assert_eq!(agents.len(), NODES.len());
     for pod in &agents {
         let status = &pod["status"]["containerStatuses"][0];
@@ -104,7 +83,7 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
     cluster.kubectl(&["-n", "nodetrust", "patch", "configmap", "nodetrust-ca", "-p", &change]).expect(0);
     for pod in &agents {
         let node = pod["spec"]["nodeName"].as_str().unwrap();
-        let agent = cluster.agent(node, 9643, "nodetrust", pod["metadata"]["name"].as_str().unwrap());
+        let agent = cluster.agent(node, PORT, "nodetrust", pod["metadata"]["name"].as_str().unwrap());
         agent.wait_status("two anchors", LIMIT, |status| {
             let anchors = status["anchors"].as_array().map_or(0, Vec::len);
             status["converged"] == true && anchors == 2 && status["node"] == node
@@ -112,7 +91,7 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
         assert_eq!(agent.get("/readyz").map(|(code, _)| code), Some(200));
     }
     let names = |pods: &[Value]| pods.iter().map(|pod| pod["metadata"]["uid"].clone()).collect::<Vec<_>>();
-    let now = pods(&cluster, &["-n", "nodetrust"]);
+    let now = cluster.pods(&["-n", "nodetrust"]);
     assert_eq!(names(&now), names(&agents));
     assert!(now.iter().all(|pod| pod["status"]["containerStatuses"][0]["restartCount"] == 0));
 
@@ -123,7 +102,7 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
 
     let uninstall = kustomize_with("new", "overlays/uninstall", &[], "");
     cluster.apply(&uninstall);
-    rolled_out(&cluster);
+    cluster.rolled_out();
     for (node, _) in NODES {
         assert_eq!(ours(&cluster, node), [""; 0], "{node}");
     }
@@ -136,7 +115,7 @@ fn every_overlay_has_its_agent_ready_and_its_ca_trusted() {
     let cluster = Cluster::boot(&[("trixie", Kind::Trixie)]);
     cluster.image(IMAGE, env!("CARGO_BIN_EXE_nodetrust"));
     let ready = |what: &str, ca: &Ca| {
-        rolled_out(&cluster);
+        cluster.rolled_out();
         let status = ["-n", "nodetrust", "exec", "daemonset/nodetrust", "--", "nodetrust", "-o", "json", "status"];
         wait_for(what, LIMIT, || {
             let done = cluster.kubectl(&status);
@@ -197,7 +176,7 @@ fn every_overlay_has_its_agent_ready_and_its_ca_trusted() {
     cluster.kubectl(&["-n", "nodetrust", "patch", "configmap", "nodetrust-ca", "-p", &change]).expect(0);
     cluster.apply(&kustomize_with("new", "overlays/metrics-tls", &["privileged"], ""));
     ready("the CA of an agent with HTTPS", &ca);
-    let pod = &pods(&cluster, &["-n", "nodetrust"])[0];
+    let pod = &cluster.pods(&["-n", "nodetrust"])[0];
     assert_eq!(pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]["scheme"], "HTTPS");
     assert_eq!(pod["spec"]["containers"][0]["securityContext"]["privileged"], true);
 }
@@ -222,8 +201,20 @@ fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
     }
     let done = cluster.kubectl_with(&dry_run, &kustomize_with("new", "base", &["privileged"], ""));
     assert_eq!(done.code, 0, "{}", done.err);
-    for values in ["", "privileged=true,tlsSecret=x,port=9000,certificates=x,podLabels.a=b,imagePullSecrets[0].name=x"]
-    {
+    // every value of the chart, in one of them
+    let digest = format!("image.repository=r.test/n,image.pullPolicy=Always,image.digest=sha256:{}", "0".repeat(64));
+    let secret = "sources[0].name=a,sources[0].optional=true,sources[0].volume.secret.secretName=x,\
+                  sources[0].volume.secret.items[0].key=k,sources[0].volume.secret.items[0].path=p,\
+                  sources[1].name=b,sources[1].volume.hostPath.path=/x,image.tag=x,podAnnotations.a=b,nodeSelector.a=b";
+    let on_host = "sources=null,config.sources[0].name=a,config.sources[0].path=/x,config.rotation.removalGrace=7d,\
+                   priorityClassName=system-cluster-critical,maxUnavailable=1,resources.requests.cpu=1,\
+                   tolerations[0].key=a,tolerations[0].operator=Exists,affinity.nodeAffinity.\
+                   requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchFields[0].key=metadata.name,\
+                   affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].\
+                   matchFields[0].operator=In,affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.\
+                   nodeSelectorTerms[0].matchFields[0].values[0]=bookworm";
+    let more = "privileged=true,tlsSecret=x,port=9000,certificates=x,podLabels.a=b,imagePullSecrets[0].name=x";
+    for values in ["", more, &digest, secret, on_host] {
         let done = cluster.kubectl_with(&dry_run, &chart_text("1.20.2", values));
         assert_eq!(done.code, 0, "{values}: {}", done.err);
     }

@@ -16,6 +16,9 @@ mod corpus;
 // the agent: healing, fights, restarts, reload, silent sources, commands beside it
 mod agent;
 
+// what the API server's audit log says of agents at rest; among the first by its name, since it watches for ten minutes
+mod at_rest;
+
 // kill -9 of the agent and of the tool at any moment
 mod crash;
 
@@ -57,6 +60,10 @@ mod services;
 
 // the fleet, as an API server shows it
 mod topology;
+// a rotation over several nodes, as topology sees it
+mod fleet;
+// the screen of a node, by kubectl exec and in debug pods
+mod debug;
 // what people install, as two ages of kubectl and helm render it
 mod manifests;
 // the same in a cluster: the first install, who may do what, and how it goes again

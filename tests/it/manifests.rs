@@ -22,12 +22,17 @@ type Objects = BTreeMap<String, Value>;
 
 /// kubectl or helm, of one of the two ages.
 fn tool(age: &str, name: &str) -> Command {
+    Command::new(tool_path(age, name))
+}
+
+/// Where it is.
+pub fn tool_path(age: &str, name: &str) -> PathBuf {
     let dir = std::env::var_os("NODETRUST_KUBE_TOOLS").map(PathBuf::from).unwrap_or_else(|| {
         PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/nodetrust/kube-tools-1")
     });
     let path = dir.join(age).join(name);
     assert!(path.exists(), "no {}: scripts/test fetches it", path.display());
-    Command::new(path)
+    path
 }
 
 /// Every directory below `manifests/overlays`, and the base.
@@ -77,6 +82,21 @@ pub fn kustomize_with(age: &str, resource: &str, components: &[&str], more: &str
     }
     must("a kustomization", fs::write(dir.path().join("kustomization.yaml"), text + more));
     kustomize_text(age, dir.path())
+}
+
+/// `overlays/configmap` with this text as `ca.crt`, and this more of configuration.
+#[track_caller]
+pub fn configmap(pem: &str, more: &str) -> String {
+    let patch = |name: &str, key: &str, text: &str| {
+        let text: String = text.lines().map(|line| format!("        {line}\n")).collect();
+        format!(
+            "- patch: |\n    apiVersion: v1\n    kind: ConfigMap\n    metadata: {{name: {name}, namespace: nodetrust}}\n    \
+             data:\n      {key}: |\n{text}"
+        )
+    };
+    let base = must("config.yaml", fs::read_to_string(Path::new(MANIFESTS).join("base/config.yaml")));
+    let patches = patch("nodetrust-ca", "ca.crt", pem) + &patch("nodetrust-config", "config.yaml", &(base + more));
+    kustomize_with("new", "overlays/configmap", &[], &format!("patches:\n{patches}"))
 }
 
 /// `helm template`.

@@ -374,13 +374,8 @@ fn a_real_api_server_sends_its_nodes_in_pages() {
         }
     });
 
-    let topology = |kubeconfig: &Path, args: &[&str]| {
-        let mut command = cluster.beside(&program());
-        command.args(["topology", "--kubeconfig"]).arg(kubeconfig).args(args);
-        Done::new(command.output().unwrap())
-    };
     let admin = cluster.kubeconfig();
-    let fleet = topology(&admin, &["-o", "json"]).expect(2).json();
+    let fleet = cluster.topology(&admin, &["-o", "json"]).expect(2).json();
     assert_eq!(
         (&fleet["verdict"], &fleet["nodes"], &fleet["reporting"]),
         (&json!("violation"), &json!(551), &json!(550))
@@ -389,12 +384,12 @@ fn a_real_api_server_sends_its_nodes_in_pages() {
     assert_eq!((&new["trusted"], &new["lacking"]["count"], &new["unknown"]), (&json!(400), &json!(150), &json!(1)));
     let no_agent = fleet["findings"].as_array().unwrap().iter().find(|finding| finding["kind"] == "no-agent").unwrap();
     assert_eq!(no_agent["nodes"]["names"], json!(["real"]));
-    assert!(topology(&admin, &[]).expect(2).out.starts_with("rig   VIOLATION   "));
+    assert!(cluster.topology(&admin, &[]).expect(2).out.starts_with("rig   VIOLATION   "));
 
     // the same user as somebody without rights
     let desk = Desk::new();
     let eve = desk.path().join("eve");
     fs::write(&eve, fs::read_to_string(&admin).unwrap().replace("user: {client", "user: {as: eve, client")).unwrap();
-    let refused = topology(&eve, &[]).expect(1).err;
+    let refused = cluster.topology(&eve, &[]).expect(1).err;
     assert!(refused.contains("User \"eve\" cannot list") && refused.contains("clusterrolebinding"), "{refused}");
 }

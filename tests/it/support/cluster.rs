@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use nodetrust_core::node::{ANNOTATION, CONDITION, NodeStatus};
 use serde_json::Value;
 
 use super::{
@@ -22,6 +23,11 @@ use super::{
 /// For what a healthy cluster does in seconds, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// The image that our manifests name.
+pub const IMAGE: &str = "ghcr.io/nodetrust/nodetrust:0.1.0";
+/// Where an agent of our manifests serves HTTP.
+pub const PORT: u16 = 9643;
+
 /// A running cluster.
 pub struct Cluster {
     rig: Rig,
@@ -32,10 +38,21 @@ impl Cluster {
     /// Boots a cluster of nodes with these names. All are Ready when this returns.
     #[track_caller]
     pub fn boot(nodes: &[(&str, Kind)]) -> Self {
+        Self::boot_with(nodes, &[])
+    }
+
+    /// The same with an audit log of what this user asks of the API server: see [`Self::audit`].
+    #[track_caller]
+    pub fn boot_audited(nodes: &[(&str, Kind)], user: &str) -> Self {
+        Self::boot_with(nodes, &[("RIG_AUDIT", user)])
+    }
+
+    #[track_caller]
+    fn boot_with(nodes: &[(&str, Kind)], environment: &[(&str, &str)]) -> Self {
         let words: Vec<String> = nodes.iter().map(|(name, kind)| format!("{name}={}", kind.name())).collect();
         let words: Vec<&str> = ["--kubernetes"].into_iter().chain(words.iter().map(String::as_str)).collect();
         // a changed ConfigMap is in its pods after a second or two
-        let rig = Rig::up(&words, &[("RIG_SYNC", "1s")]);
+        let rig = Rig::up(&words, &[&[("RIG_SYNC", "1s")], environment].concat());
         Self { rig, nodes: nodes.iter().map(|(name, _)| (*name).to_owned()).collect() }
     }
 
@@ -94,6 +111,23 @@ impl Cluster {
         command
     }
 
+    /// `nodetrust topology` with this kubeconfig, run where the API server can be reached.
+    pub fn topology(&self, kubeconfig: &Path, args: &[&str]) -> Done {
+        let mut command = self.beside(Path::new(env!("CARGO_BIN_EXE_nodetrust")));
+        command.args(["topology", "--kubeconfig"]).arg(kubeconfig).args(args);
+        Done::new(must("nodetrust topology", command.output()))
+    }
+
+    /// What the API server has written into its audit log so far.
+    #[track_caller]
+    pub fn audit(&self) -> Vec<Value> {
+        let kubeconfig = self.kubeconfig();
+        let log = kubeconfig.parent().and_then(Path::parent).map(|state| state.join("log/audit.log")).unwrap();
+        let text = must("the audit log", std::fs::read_to_string(log));
+        let end = text.rfind('\n').map_or(0, |end| end + 1); // a line may be half written
+        text[..end].lines().map(|line| must("a line of the audit log", serde_json::from_str(line))).collect()
+    }
+
     /// Runs kubectl as the cluster's administrator.
     #[track_caller]
     pub fn kubectl(&self, words: &[&str]) -> Done {
@@ -132,6 +166,34 @@ impl Cluster {
         all["items"].as_array().unwrap().iter().filter(is).cloned().collect()
     }
 
+    /// The pods that `kubectl get` gives with these words.
+    #[track_caller]
+    pub fn pods(&self, words: &[&str]) -> Vec<Value> {
+        items(&self.get(&[&["pods"], words].concat()))
+    }
+
+    /// Waits until the DaemonSet of our manifests has rolled out on every node.
+    #[track_caller]
+    pub fn rolled_out(&self) {
+        let done = self.kubectl(&["-n", "nodetrust", "rollout", "status", "daemonset/nodetrust", "--timeout=180s"]);
+        if done.code != 0 {
+            let told = self.kubectl(&["-n", "nodetrust", "describe", "pods"]);
+            let labelled = "app.kubernetes.io/name=nodetrust";
+            let logs = self.kubectl(&["-n", "nodetrust", "logs", "-l", labelled, "--all-containers"]);
+            panic!("{done:?}\n{}\n{}", told.out, logs.out);
+        }
+    }
+
+    /// Waits until a node's condition has this status and reason.
+    #[track_caller]
+    pub fn wait_condition(&self, node: &str, status: &str, reason: &str) -> Value {
+        let holds = |node: &Value| {
+            condition(node, CONDITION).is_some_and(|is| is["status"] == status && is["reason"] == reason)
+        };
+        let node = self.wait(&format!("{status} {reason}"), &["node", node], holds);
+        condition(&node, CONDITION).unwrap().clone()
+    }
+
     /// Waits until an object, as `kubectl get` gives it, satisfies a condition.
     #[track_caller]
     pub fn wait(&self, what: &str, words: &[&str], holds: impl Fn(&Value) -> bool) -> Value {
@@ -147,4 +209,14 @@ impl Cluster {
 /// A condition of a Node object.
 pub fn condition<'a>(node: &'a Value, kind: &str) -> Option<&'a Value> {
     node["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+}
+
+/// What a Node's annotation says.
+pub fn annotation(node: &Value) -> Option<NodeStatus> {
+    NodeStatus::parse(node["metadata"]["annotations"][ANNOTATION].as_str()?)
+}
+
+/// What is in a list, as `kubectl get` gives it.
+pub fn items(list: &Value) -> Vec<Value> {
+    list["items"].as_array().cloned().unwrap_or_default()
 }
