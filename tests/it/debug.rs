@@ -107,6 +107,11 @@ fn status_tells_the_truth_by_exec_and_in_debug_pods_without_an_agent() {
     // the one thing that it cannot do is told as that: it may not run the runtime's own program
     assert!(done.out.contains("certs.d: unknown: cannot run /usr/bin/containerd"), "{}", done.out);
 
+    // a machine that has booted since, without an agent
+    cluster.node(NODE).run(&["rm", "/run/nodetrust.lock"]).expect(0);
+    let done = by_hand(&cluster, "since-boot", few.clone()).expect(0);
+    assert!(done.out.contains("NEXT      no cycle since the node booted"), "{}", done.out);
+
     // by hand: first the file alone, then the distribution's tool is run as well
     let system = Kind::Trixie.system();
     let file = format!("{}/nodetrust-{}.{}", system.anchors_dir(), ca.fp16(), system.extension());

@@ -45,6 +45,17 @@ fn wait_says(cluster: &Cluster, node: &str, anchors: &[(&Ca, AnchorState)]) {
     cluster.wait_condition(node, "True", "Trusted");
 }
 
+/// Waits until an event says on a node that its anchors have changed so.
+#[track_caller]
+fn wait_event(cluster: &Cluster, node: &str, message: &str) {
+    wait_for(&format!("an event of {node}: {message}"), LIMIT, || {
+        cluster
+            .events(node, "TrustAnchorsChanged")
+            .into_iter()
+            .find(|event| event["type"] == "Normal" && event["message"] == message)
+    });
+}
+
 fn finding<'a>(fleet: &'a Value, kind: &str) -> Option<&'a Value> {
     fleet["findings"].as_array()?.iter().find(|finding| finding["kind"] == kind)
 }
@@ -78,6 +89,7 @@ fn a_rotation_with_a_node_that_lags_is_seen_by_topology() {
     cluster.rolled_out();
     for (node, _) in NODES {
         wait_says(&cluster, node, &[(&old, AnchorState::Desired)]);
+        wait_event(&cluster, node, &format!("+Corp Root 2021 ({}); 1 anchor in force", old.fp16()));
     }
     let (fleet, screen) = wait_verdict(&cluster, "uniform", 0);
     assert_eq!((&fleet["nodes"], &fleet["agreeing"]), (&json!(3), &json!(3)), "{fleet:#}");
@@ -89,9 +101,11 @@ fn a_rotation_with_a_node_that_lags_is_seen_by_topology() {
         cluster.node(late.0).run(&["systemctl", "kill", "-s", signal, "kubelet"]).expect(0);
     };
     hold("STOP");
+    let came = format!("+Corp Root 2026 ({}); 2 anchors in force", new.fp16());
     give(&[&old, &new], "1h");
     for (node, _) in prompt {
         wait_says(&cluster, node, &[(&old, AnchorState::Desired), (&new, AnchorState::Desired)]);
+        wait_event(&cluster, node, &came);
     }
     let (fleet, screen) = wait_verdict(&cluster, "split", 2);
     assert_eq!(fleet["agreeing"], 2, "{fleet:#}");
@@ -125,6 +139,7 @@ fn a_rotation_with_a_node_that_lags_is_seen_by_topology() {
     for node in NODES {
         wait_says(&cluster, node.0, &[(&old, AnchorState::Grace), (&new, AnchorState::Desired)]);
         assert!(accepts(&cluster, node, &old) && accepts(&cluster, node, &new), "{}", node.0);
+        wait_event(&cluster, node.0, &came); // one a minute: the next one would replace it
     }
     let (_, screen) = wait_verdict(&cluster, "uniform", 0);
     assert!(screen.contains("grace"), "{screen}");
@@ -141,16 +156,7 @@ fn a_rotation_with_a_node_that_lags_is_seen_by_topology() {
     assert!(screen.starts_with("rig   UNIFORM   all 3 nodes trust the same 1 anchor"), "{screen}");
 
     for (node, _) in NODES {
-        let tells = |text: String| {
-            wait_for(&format!("an event of {node} with {text}"), LIMIT, || {
-                cluster.events(node, "TrustAnchorsChanged").into_iter().find(|event| {
-                    let message = event["message"].as_str().unwrap_or_default();
-                    event["type"] == "Normal" && message.contains(&text)
-                })
-            });
-        };
-        tells(format!("+Corp Root 2026 ({})", new.fp16()));
-        tells(format!("-Corp Root 2021 ({})", old.fp16()));
+        wait_event(&cluster, node, &format!("-Corp Root 2021 ({}); 1 anchor in force", old.fp16()));
         assert_eq!(cluster.events(node, "DriftRepaired"), [Value::Null; 0]);
     }
     let uids = |pods: &[Value]| pods.iter().map(|pod| pod["metadata"]["uid"].clone()).collect::<Vec<_>>();

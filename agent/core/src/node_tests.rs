@@ -10,7 +10,7 @@ use crate::{
     anchor::Authority,
     fingerprint::{Fingerprint, SetDigest},
     pem::Reason as Refusal,
-    plan::{Action, Drift, WriteReason},
+    plan::{Action, Drift, RemoveReason, WriteReason},
     report::{AnchorRow, Cycle, HoldView, LastRestart, RuntimeView, SourceRow, StoreView},
     runtime::Kind,
     source::Rejection,
@@ -239,9 +239,15 @@ fn events_tell_what_is_new_and_only_that() {
         actions,
         drift: drift.iter().copied().collect(),
     };
-    let write = |why| Action::WriteAnchor { sha256: Fingerprint::of_der(b"x"), file: "nodetrust-x.crt".into(), why };
-    let installed = with(|report| report.cycle = Some(cycle(vec![write(WriteReason::New)], &[])));
-    assert_eq!(kinds(&installed, None), [E::TrustAnchorsChanged], "a first install is told");
+    let sha256 = Fingerprint::of_der(b"Corp Root 2026");
+    let write = |why| Action::WriteAnchor { sha256, file: "nodetrust-x.crt".into(), why };
+    let remove = Action::RemoveAnchor { file: "nodetrust-y.crt".into(), why: RemoveReason::GraceOver };
+    let mut installed = grown.clone();
+    installed.cycle = Some(cycle(vec![write(WriteReason::New), remove], &[]));
+    let [event] = &events(&installed, None)[..] else { panic!("a first install is told") };
+    assert_eq!(event.message, format!("+Corp Root 2026 ({print}), -nodetrust-y.crt; 3 anchors in force"));
+    let in_vain = with(|report| report.cycle = Some(cycle(vec![write(WriteReason::New)], &[])));
+    assert_eq!(kinds(&in_vain, None), [], "it is not in the bundle");
     let healed = with(|report| report.cycle = Some(cycle(vec![write(WriteReason::Missing)], &[Drift::AnchorDeleted])));
     assert_eq!(kinds(&healed, Some(&good)), [E::DriftRepaired]);
     assert_eq!(kinds(&healed, None), [E::DriftRepaired]);

@@ -107,17 +107,9 @@ fn anchors_changed(report: &Report, previous: Option<&Report>) -> Found {
     let now = trusted(report);
     let in_force = format!("{} in force", plural(now.len(), "anchor"));
     let Some(previous) = previous else {
-        let actions = report.cycle.iter().flat_map(|cycle| &cycle.actions);
-        let ours = actions.filter(|action| {
-            matches!(
-                action,
-                Action::WriteAnchor { why: WriteReason::New, .. }
-                    | Action::RemoveAnchor { why: RemoveReason::GraceOver | RemoveReason::Denied, .. }
-            )
-        });
-        let changes = ours.count();
-        let text = || format!("{} of anchors; {in_force}", plural(changes, "change"));
-        return (changes > 0).then(|| (EventKind::TrustAnchorsChanged, false, text()));
+        let changes = changed_by(report.cycle.iter().flat_map(|cycle| &cycle.actions), &now);
+        let text = || format!("{}; {in_force}", changes.join(", "));
+        return (!changes.is_empty()).then(|| (EventKind::TrustAnchorsChanged, false, text()));
     };
     let before = trusted(previous);
     let came = names(&now, &before, '+');
@@ -134,15 +126,36 @@ fn trusted(report: &Report) -> BTreeMap<Fingerprint, &str> {
     report.anchors.iter().filter(|row| row.trusted).map(|row| (row.sha256, row.common_name.as_str())).collect()
 }
 
+/// What a cycle has brought and taken away, where nothing tells what was there before it.
+fn changed_by<'a>(actions: impl Iterator<Item = &'a Action>, now: &BTreeMap<Fingerprint, &str>) -> Vec<String> {
+    let (mut came, mut left) = (Vec::new(), Vec::new());
+    for action in actions {
+        match action {
+            Action::WriteAnchor { sha256, why: WriteReason::New, .. } => {
+                came.extend(now.get(sha256).map(|name| format!("{name} ({})", sha256.fp16())));
+            }
+            Action::RemoveAnchor { file, why: RemoveReason::GraceOver | RemoveReason::Denied } => {
+                left.push(file.clone());
+            }
+            _ => {}
+        }
+    }
+    [few(&came, '+'), few(&left, '-')].concat()
+}
+
 /// Those of one set that are not in another, by name.
 fn names(of: &BTreeMap<Fingerprint, &str>, without: &BTreeMap<Fingerprint, &str>, sign: char) -> Vec<String> {
-    let all: Vec<_> = of.iter().filter(|(fingerprint, _)| !without.contains_key(*fingerprint)).collect();
-    let mut names: Vec<String> =
-        all.iter().take(NAMED).map(|(print, name)| format!("{sign}{name} ({})", print.fp16())).collect();
+    let all = of.iter().filter(|(fingerprint, _)| !without.contains_key(*fingerprint));
+    few(&all.map(|(print, name)| format!("{name} ({})", print.fp16())).collect::<Vec<_>>(), sign)
+}
+
+/// The first [`NAMED`] of them, and how many more there are.
+fn few(all: &[String], sign: char) -> Vec<String> {
+    let mut few: Vec<String> = all.iter().take(NAMED).map(|name| format!("{sign}{name}")).collect();
     if all.len() > NAMED {
-        names.push(format!("{sign}{} more", all.len() - NAMED));
+        few.push(format!("{sign}{} more", all.len() - NAMED));
     }
-    names
+    few
 }
 
 fn restarted(report: &Report, previous: Option<&Report>) -> Found {
