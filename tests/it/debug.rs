@@ -46,17 +46,13 @@ fn ended(cluster: &Cluster, pod: &str) -> Done {
     Done { code: i32::try_from(code).unwrap(), ..log }
 }
 
-/// `nodetrust status` in a pod that kubectl makes so.
+/// `nodetrust status` in a pod that kubectl makes so, by the pod's log.
 #[track_caller]
 fn debug(cluster: &Cluster, age: &str, line: &str) -> Done {
     let shown = type_line(cluster, age, line);
     let name = shown.split_whitespace().find(|word| word.starts_with("node-debugger-"));
-    let done = ended(cluster, name.unwrap_or_else(|| panic!("no pod is named: {shown}")));
-    if line.contains(" -it ") {
-        // the same on the terminal, in colour
-        assert!(shown.contains("TRUSTED") && shown.contains("Corp Root"), "{shown}\n{done:?}");
-    }
-    done
+    // not what the terminal shows: on a busy node the program may have ended before kubectl listens, as the document says
+    ended(cluster, name.unwrap_or_else(|| panic!("no pod is named: {shown}")))
 }
 
 /// `nodetrust status` in a pod with these rights and the node's root read-only at /host.
@@ -88,6 +84,8 @@ fn status_tells_the_truth_by_exec_and_in_debug_pods_without_an_agent() {
     cluster.wait_condition(NODE, "True", "Trusted");
     let exec = ["-n", "nodetrust", "exec", "ds/nodetrust", "--", "nodetrust", "status"];
     let done = cluster.kubectl(&exec).expect(0);
+    let documents = include_str!("../../docs/operations.md");
+    assert!(documents.contains(&TYPED.replace("IMAGE", IMAGE)));
     assert!(done.out.starts_with("trixie   TRUSTED   1 anchor "), "{}", done.out);
 
     // the agent goes, and what it did stays: the screen needs neither it nor its configuration
