@@ -24,6 +24,7 @@ fn report(headline: &str) -> Arc<Report> {
         anchors: Vec::new(),
         store: StoreView { family: Some(Family::Debian), ..StoreView::default() },
         runtime: None,
+        export: None,
         foreign: Vec::new(),
         problems: Vec::new(),
         pending: Vec::new(),

@@ -10,6 +10,8 @@ mod roots;
 mod families;
 // another store on a living node
 mod leave;
+// the bundle for pods
+mod export;
 // certificates from elsewhere, with OpenSSL as the judge
 mod corpus;
 

@@ -101,6 +101,7 @@ fn good() -> Report {
         anchors,
         store: StoreView { family: Some(Family::Debian), ..StoreView::default() },
         runtime: None,
+        export: None,
         foreign: Vec::new(),
         problems: Vec::new(),
         pending: Vec::new(),

@@ -53,6 +53,10 @@ pub(super) struct StartupTaint(pub(super) Option<Taint>);
 #[derive(Debug)]
 pub(super) struct AbsolutePath(pub(super) PathBuf);
 
+/// A file on the host, or empty.
+#[derive(Debug, Default)]
+pub(super) struct HostFile(pub(super) Option<String>);
+
 /// `auto`, or a family.
 #[derive(Debug, Default)]
 pub(super) struct FamilyWord(pub(super) Option<Family>);
@@ -181,6 +185,22 @@ impl<'de> Deserialize<'de> for AbsolutePath {
         from_text(deserializer, |text| {
             let path = PathBuf::from(text);
             if path.is_absolute() { Ok(Self(path)) } else { Err(format!("`{text}` is not an absolute path")) }
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for HostFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| {
+            // as it is written is how it is compared: one way to write each path
+            let fits = |name: &str| !matches!(name, "" | "." | "..") && !name.chars().any(char::is_control);
+            match text.strip_prefix('/') {
+                None if text.is_empty() => Ok(Self(None)),
+                Some(names) if names.split('/').all(fits) => Ok(Self(Some(text.to_owned()))),
+                _ => Err(format!(
+                    "`{text}` is not the path of a file: want such as /var/lib/nodetrust/export/ca-certificates.crt"
+                )),
+            }
         })
     }
 }
