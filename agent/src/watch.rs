@@ -20,6 +20,46 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::reconcile::Trigger;
 
+/// Hints, for as long as the kernel gives them: on a node where every inotify instance is taken, trust comes by polling.
+#[derive(Debug, Default)]
+pub struct Hints {
+    watcher: Option<Watcher>,
+    is_told: bool,
+}
+
+impl Hints {
+    /// As [`Watcher::watch`]. Where there is no watcher, one is tried again each time.
+    pub fn watch(&mut self, wanted: &[(PathBuf, Trigger)]) -> BTreeSet<Trigger> {
+        if self.watcher.is_none() {
+            match Watcher::new() {
+                Ok(watcher) => self.watcher = Some(watcher),
+                Err(error) if !self.is_told => {
+                    let next = "raise fs.inotify.max_user_instances on the host";
+                    tracing::warn!(%error, next, "inotify cannot be started; the node is polled until it can");
+                    self.is_told = true;
+                }
+                Err(_) => {}
+            }
+        }
+        self.watcher.as_mut().map(|watcher| watcher.watch(wanted)).unwrap_or_default()
+    }
+
+    /// Waits for hints; for ever where there is no watcher, None once when it has ended.
+    pub async fn next(&mut self) -> Option<BTreeSet<Trigger>> {
+        let Some(watcher) = &mut self.watcher else { return std::future::pending().await };
+        let hints = watcher.next().await;
+        if hints.is_none() {
+            self.watcher = None;
+        }
+        hints
+    }
+
+    /// Whether nothing will be told.
+    pub fn are_missing(&self) -> bool {
+        self.watcher.is_none()
+    }
+}
+
 /// Watches directories and tells why a cycle should run.
 #[derive(Debug)]
 pub struct Watcher {
