@@ -15,7 +15,7 @@ use nodetrust_core::{
     fingerprint::Fingerprint,
     node::Taint,
     policy::{EmptySource, NotCa, OnRejection, Policy},
-    runtime::{Kind, rule},
+    runtime::rule,
     store::Family,
 };
 use serde::Deserialize;
@@ -25,7 +25,7 @@ use crate::probe::{Every, MAX_PROBES};
 
 use forms::{
     AbsolutePath, Address, EmptySourceWord, FamilyWord, FurtherUnit, HostFile, LongSpan, NotCaWord, OnChange,
-    OnRejectionWord, ProbeProxy, ProbeTarget, RemovalGate, RuntimeKind, Share, SourceName, Span, StartupTaint, Switch,
+    OnRejectionWord, ProbeProxy, ProbeTarget, RemovalGate, RuntimeWord, Share, SourceName, Span, StartupTaint, Switch,
     UnitName, VerdictWord, WhenUnavailable,
 };
 
@@ -291,7 +291,7 @@ struct RawStore {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawRuntime {
-    kind: Option<RuntimeKind>,
+    kind: RuntimeWord,
     unit: Option<UnitName>,
     on_change: Option<OnChange>,
     also_restart: Vec<FurtherUnit>,
@@ -493,19 +493,12 @@ impl RawKubernetes {
 
 impl RawRuntime {
     fn check(self) -> rule::Policy {
-        let kind = match self.kind.unwrap_or(RuntimeKind::Auto) {
-            RuntimeKind::Auto | RuntimeKind::None => None,
-            RuntimeKind::Containerd => Some(Kind::Containerd),
-            RuntimeKind::Crio => Some(Kind::Crio),
-            RuntimeKind::Docker => Some(Kind::Docker),
-            RuntimeKind::K3s => Some(Kind::K3s),
-            RuntimeKind::Rke2 => Some(Kind::Rke2),
-            RuntimeKind::K0s => Some(Kind::K0s),
-            RuntimeKind::Microk8s => Some(Kind::Microk8s),
-        };
         rule::Policy {
-            ignored: self.kind == Some(RuntimeKind::None),
-            kind,
+            ignored: self.kind == RuntimeWord::None,
+            kind: match self.kind {
+                RuntimeWord::Auto | RuntimeWord::None => None,
+                RuntimeWord::Kind(kind) => Some(kind),
+            },
             unit: self.unit.map(|UnitName(unit)| unit).filter(|unit| !unit.is_empty()),
             on_change: match self.on_change.unwrap_or(OnChange::Auto) {
                 OnChange::Auto => rule::OnChange::Auto,

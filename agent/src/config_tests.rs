@@ -4,6 +4,7 @@ use super::*;
 use nodetrust_core::{
     policy::Verdict,
     probe::{Proxy, Target},
+    runtime::Kind,
 };
 
 #[track_caller]

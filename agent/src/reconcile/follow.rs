@@ -54,7 +54,7 @@ impl Reconciler {
             let runtime = look.observed.as_mut().and_then(|observed| observed.services.runtime.as_mut());
             if let Some(runtime) = runtime.filter(|_| unwritten) {
                 // a file that cannot be written makes up for nothing
-                runtime.certs.unreadable.get_or_insert_with(|| "our file in it could not be written".to_owned());
+                runtime.certs.unwritten = true;
             }
             match now_due(settings, look) {
                 Some(fresh) => outlook = fresh,
