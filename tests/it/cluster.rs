@@ -7,7 +7,14 @@ use serde_json::{Value, json};
 
 use crate::{
     manifests::{chart_text, kustomize_with, overlays},
-    support::{cluster::Cluster, machine::Kind, must, node::Done, pki::Ca, wait_for},
+    support::{
+        cluster::{Cluster, items},
+        machine::Kind,
+        must,
+        node::Done,
+        pki::Ca,
+        wait_for,
+    },
 };
 
 /// For what takes seconds, on a busy machine.
@@ -28,26 +35,6 @@ spec:
     spec:
       containers: [{name: app, image: \"registry.test:5443/app:1\", command: [/bin/sleep, \"2147483647\"]}]
 ";
-
-fn items(list: &Value) -> Vec<Value> {
-    list["items"].as_array().cloned().unwrap_or_default()
-}
-
-fn pods(cluster: &Cluster, words: &[&str]) -> Vec<Value> {
-    items(&cluster.get(&[&["pods"], words].concat()))
-}
-
-/// Waits until a DaemonSet has rolled out on every node.
-#[track_caller]
-fn rolled_out(cluster: &Cluster) {
-    let done = cluster.kubectl(&["-n", "nodetrust", "rollout", "status", "daemonset/nodetrust", "--timeout=180s"]);
-    if done.code != 0 {
-        let told = cluster.kubectl(&["-n", "nodetrust", "describe", "pods"]);
-        let logs =
-            cluster.kubectl(&["-n", "nodetrust", "logs", "-l", "app.kubernetes.io/name=nodetrust", "--all-containers"]);
-        panic!("{done:?}\n{}\n{}", told.out, logs.out);
-    }
-}
 
 /// The files of ours on a node.
 fn ours(cluster: &Cluster, node: &str) -> Vec<String> {
@@ -80,11 +67,11 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
     );
     let install = kustomize_with("new", "overlays/configmap", &[], &patch);
     cluster.apply(&install);
-    rolled_out(&cluster);
+    cluster.rolled_out();
     cluster.wait("pods of the private image", &["pods", "-l", "app=app"], |list| {
         items(list).iter().filter(|pod| pod["status"]["containerStatuses"][0]["ready"] == true).count() == NODES.len()
     });
-    let agents = pods(&cluster, &["-n", "nodetrust"]);
+    let agents = cluster.pods(&["-n", "nodetrust"]);
     assert_eq!(agents.len(), NODES.len());
     for pod in &agents {
         let status = &pod["status"]["containerStatuses"][0];
@@ -112,7 +99,7 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
         assert_eq!(agent.get("/readyz").map(|(code, _)| code), Some(200));
     }
     let names = |pods: &[Value]| pods.iter().map(|pod| pod["metadata"]["uid"].clone()).collect::<Vec<_>>();
-    let now = pods(&cluster, &["-n", "nodetrust"]);
+    let now = cluster.pods(&["-n", "nodetrust"]);
     assert_eq!(names(&now), names(&agents));
     assert!(now.iter().all(|pod| pod["status"]["containerStatuses"][0]["restartCount"] == 0));
 
@@ -123,7 +110,7 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
 
     let uninstall = kustomize_with("new", "overlays/uninstall", &[], "");
     cluster.apply(&uninstall);
-    rolled_out(&cluster);
+    cluster.rolled_out();
     for (node, _) in NODES {
         assert_eq!(ours(&cluster, node), [""; 0], "{node}");
     }
@@ -136,7 +123,7 @@ fn every_overlay_has_its_agent_ready_and_its_ca_trusted() {
     let cluster = Cluster::boot(&[("trixie", Kind::Trixie)]);
     cluster.image(IMAGE, env!("CARGO_BIN_EXE_nodetrust"));
     let ready = |what: &str, ca: &Ca| {
-        rolled_out(&cluster);
+        cluster.rolled_out();
         let status = ["-n", "nodetrust", "exec", "daemonset/nodetrust", "--", "nodetrust", "-o", "json", "status"];
         wait_for(what, LIMIT, || {
             let done = cluster.kubectl(&status);
@@ -197,7 +184,7 @@ fn every_overlay_has_its_agent_ready_and_its_ca_trusted() {
     cluster.kubectl(&["-n", "nodetrust", "patch", "configmap", "nodetrust-ca", "-p", &change]).expect(0);
     cluster.apply(&kustomize_with("new", "overlays/metrics-tls", &["privileged"], ""));
     ready("the CA of an agent with HTTPS", &ca);
-    let pod = &pods(&cluster, &["-n", "nodetrust"])[0];
+    let pod = &cluster.pods(&["-n", "nodetrust"])[0];
     assert_eq!(pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]["scheme"], "HTTPS");
     assert_eq!(pod["spec"]["containers"][0]["securityContext"]["privileged"], true);
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use nodetrust_core::node::{ANNOTATION, CONDITION, NodeStatus};
+use nodetrust_core::node::CONDITION;
 use serde_json::Value;
 
 use crate::support::{
     api::{Manner, SimulatedApi},
-    cluster::{Cluster, condition},
+    cluster::{Cluster, annotation, condition},
     machine,
     node::{self, Agent, Node},
     pki::Ca,
@@ -111,20 +111,6 @@ spec:
     )
 }
 
-/// Waits until a node's condition has this status and reason.
-#[track_caller]
-fn wait_condition(cluster: &Cluster, node: &str, status: &str, reason: &str) -> Value {
-    let holds =
-        |node: &Value| condition(node, CONDITION).is_some_and(|is| is["status"] == status && is["reason"] == reason);
-    let node = cluster.wait(&format!("{status} {reason}"), &["node", node], holds);
-    condition(&node, CONDITION).unwrap().clone()
-}
-
-/// What a node's annotation says.
-fn annotation(node: &Value) -> Option<NodeStatus> {
-    NodeStatus::parse(node["metadata"]["annotations"][ANNOTATION].as_str()?)
-}
-
 #[test]
 fn a_real_api_server_shows_what_the_node_trusts() {
     let cluster = Cluster::boot(&[("one", machine::Kind::Bookworm)]);
@@ -135,7 +121,7 @@ fn a_real_api_server_shows_what_the_node_trusts() {
     let (old, new) = (Ca::new("Corp Root 2021"), Ca::new("Corp Root 2026"));
     let taint = "kubernetes: {startupTaint: \"corp.test/no-trust:NoSchedule\"}";
     cluster.apply(&manifests(&[&old], taint));
-    wait_condition(&cluster, "one", "True", "Trusted");
+    cluster.wait_condition("one", "True", "Trusted");
     let has = |cas: &[&Ca]| {
         let want: Vec<String> = cas.iter().map(|ca| ca.fp16()).collect();
         move |node: &Value| {
@@ -166,7 +152,7 @@ fn a_real_api_server_shows_what_the_node_trusts() {
     let agent = cluster.agent("one", PORT, "nodetrust", "daemonset/nodetrust");
     cluster.apply(&manifests(&[&old, &new], taint));
     cluster.wait("two anchors", &["node", "one"], has(&[&old, &new]));
-    let then = wait_condition(&cluster, "one", "True", "Trusted");
+    let then = cluster.wait_condition("one", "True", "Trusted");
     wait_for("a restart of containerd", LIMIT, || cluster.events("one", "RuntimeRestarted").pop());
 
     // many cycles without any news
@@ -181,7 +167,7 @@ fn a_real_api_server_shows_what_the_node_trusts() {
 
     // a source that goes silent is told, and what it said stays
     cluster.apply(&manifests(&[], taint));
-    let held = wait_condition(&cluster, "one", "True", "SourceUnavailable");
+    let held = cluster.wait_condition("one", "True", "SourceUnavailable");
     assert_eq!(held["lastTransitionTime"], then["lastTransitionTime"]);
     wait_for("an event of the rejection", LIMIT, || cluster.events("one", "SourceRejected").pop());
     assert_eq!(cluster.events("one", "SourceRejected").len(), 1);
@@ -327,6 +313,8 @@ fn simulated_api_takes_another_token_after_a_while() {
     node.set_source(&[&one]);
     let agent = node.agent(FAST);
     wait_told(&api, &agent, &[&one]);
+    // the round is over: it goes on with the token that it began with
+    wait_for("the event of the first install", LIMIT, || (api.events() == ["TrustAnchorsChanged"]).then_some(()));
     api.token("second");
     node.set_source(&[&one, &two]);
     wait_told(&api, &agent, &[&one, &two]);

@@ -63,3 +63,5 @@ mod topology;
 mod manifests;
 // the same in a cluster: the first install, who may do what, and how it goes again
 mod cluster;
+// and when something fails there: nodes that come, reboot or are cut off, an API server that is gone or refuses
+mod outages;
