@@ -18,7 +18,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use nodetrust_core::verify::{Problem, ProblemKind};
+use nodetrust_core::{
+    plan::Action,
+    verify::{Problem, ProblemKind},
+};
 
 use crate::{
     config::{From, Settings},
@@ -228,8 +231,9 @@ fn log(result: &CycleResult) {
     match result.outcome {
         Outcome::Unchanged => tracing::debug!(trigger = %result.trigger, milliseconds, "cycle without changes"),
         Outcome::Changed => {
-            let actions: Vec<String> =
-                report.cycle.iter().flat_map(|cycle| &cycle.actions).map(ToString::to_string).collect();
+            // in one line, without the columns of the screen
+            let text = |action: &Action| action.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+            let actions: Vec<String> = report.cycle.iter().flat_map(|cycle| &cycle.actions).map(text).collect();
             tracing::info!(trigger = %result.trigger, milliseconds, actions = actions.join("; "), "trust changed and verified");
         }
         Outcome::Failed => {

@@ -452,7 +452,8 @@ fn missing_rights_and_wrong_tokens_are_named_and_trust_does_not_need_them() {
     assert_eq!(complaints(&agent), 1, "{}", agent.log_text());
     cluster.apply(&everything);
     wait_says(&cluster, "one", &[&ca]);
-    wait_for("an event", LIMIT, || cluster.events("one", "TrustAnchorsChanged").pop());
+    let event = wait_for("an event", LIMIT, || cluster.events("one", "TrustAnchorsChanged").pop());
+    assert!(event["message"].as_str().unwrap().contains(&format!("+Rights ({})", ca.fp16())), "{event:#}");
 
     // somebody takes the role away
     let (before, since) = (failed(&agent), Instant::now());

@@ -10,7 +10,7 @@ use crate::{
     anchor::Authority,
     fingerprint::{Fingerprint, SetDigest},
     pem::Reason as Refusal,
-    plan::{Action, Drift, WriteReason},
+    plan::{Action, Drift, RemoveReason, WriteReason},
     report::{AnchorRow, Cycle, HoldView, LastRestart, RuntimeView, SourceRow, StoreView},
     runtime::Kind,
     source::Rejection,
@@ -243,6 +243,15 @@ fn events_tell_what_is_new_and_only_that() {
     let write = |why| Action::WriteAnchor { sha256: Fingerprint::of_der(b"x"), file: "nodetrust-x.crt".into(), why };
     let installed = with(|report| report.cycle = Some(cycle(vec![write(WriteReason::New)], &[])));
     assert_eq!(kinds(&installed, None), [E::TrustAnchorsChanged], "a first install is told");
+    let remove = |n: u8| Action::RemoveAnchor { file: format!("nodetrust-{n:016x}.crt"), why: RemoveReason::GraceOver };
+    let first = with(|report| {
+        report.anchors.push(row("Corp Root 2026", true));
+        let sha256 = Fingerprint::of_der(b"Corp Root 2026");
+        let write = Action::WriteAnchor { sha256, file: "nodetrust-x.crt".into(), why: WriteReason::New };
+        report.cycle = Some(cycle([write].into_iter().chain((1..=6).map(remove)).collect(), &[]));
+    });
+    let left = "-0000000000000001, -0000000000000002, -0000000000000003, -0000000000000004, -2 more";
+    assert_eq!(events(&first, None)[0].message, format!("+Corp Root 2026 ({print}), {left}; 3 anchors in force"));
     let healed = with(|report| report.cycle = Some(cycle(vec![write(WriteReason::Missing)], &[Drift::AnchorDeleted])));
     assert_eq!(kinds(&healed, Some(&good)), [E::DriftRepaired]);
     assert_eq!(kinds(&healed, None), [E::DriftRepaired]);

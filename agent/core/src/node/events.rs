@@ -9,6 +9,7 @@ use crate::{
     fingerprint::{Fingerprint, content_digest, hex},
     plan::{Action, RemoveReason, WriteReason},
     report::{LastRestart, Report, Time, plural},
+    state::PREFIX,
 };
 
 /// Anchors that are named in a message; the rest is counted.
@@ -107,17 +108,9 @@ fn anchors_changed(report: &Report, previous: Option<&Report>) -> Found {
     let now = trusted(report);
     let in_force = format!("{} in force", plural(now.len(), "anchor"));
     let Some(previous) = previous else {
-        let actions = report.cycle.iter().flat_map(|cycle| &cycle.actions);
-        let ours = actions.filter(|action| {
-            matches!(
-                action,
-                Action::WriteAnchor { why: WriteReason::New, .. }
-                    | Action::RemoveAnchor { why: RemoveReason::GraceOver | RemoveReason::Denied, .. }
-            )
-        });
-        let changes = ours.count();
-        let text = || format!("{} of anchors; {in_force}", plural(changes, "change"));
-        return (changes > 0).then(|| (EventKind::TrustAnchorsChanged, false, text()));
+        let changes = done(report);
+        let text = || format!("{}; {in_force}", changes.join(", "));
+        return (!changes.is_empty()).then(|| (EventKind::TrustAnchorsChanged, false, text()));
     };
     let before = trusted(previous);
     let came = names(&now, &before, '+');
@@ -128,6 +121,27 @@ fn anchors_changed(report: &Report, previous: Option<&Report>) -> Found {
     let changes: Vec<String> = came.into_iter().chain(left).collect();
     let text = || format!("{}; {in_force}", changes.join(", "));
     (!changes.is_empty()).then(|| (EventKind::TrustAnchorsChanged, lost, text()))
+}
+
+/// What the report's own cycle did to the set, by name where that is known still.
+fn done(report: &Report) -> Vec<String> {
+    let mut came = BTreeMap::new();
+    let mut left = Vec::new();
+    for action in report.cycle.iter().flat_map(|cycle| &cycle.actions) {
+        match action {
+            Action::WriteAnchor { sha256, why: WriteReason::New, .. } => {
+                let row = report.anchors.iter().find(|row| row.sha256 == *sha256);
+                came.insert(*sha256, row.map_or("", |row| row.common_name.as_str()));
+            }
+            Action::RemoveAnchor { file, why: RemoveReason::GraceOver | RemoveReason::Denied } => {
+                left.push(format!("-{}", file.trim_start_matches(PREFIX).split('.').next().unwrap_or_default()));
+            }
+            _ => {}
+        }
+    }
+    let more = left.split_off(left.len().min(NAMED)).len();
+    left.extend((more > 0).then(|| format!("-{more} more")));
+    names(&came, &BTreeMap::new(), '+').into_iter().chain(left).collect()
 }
 
 fn trusted(report: &Report) -> BTreeMap<Fingerprint, &str> {
