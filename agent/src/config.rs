@@ -15,7 +15,7 @@ use nodetrust_core::{
     fingerprint::Fingerprint,
     node::Taint,
     policy::{EmptySource, NotCa, OnRejection, Policy},
-    runtime::{Kind, rule},
+    runtime::rule,
     store::Family,
 };
 use serde::Deserialize;
@@ -24,9 +24,9 @@ use serde_saphyr::Spanned;
 use crate::probe::{Every, MAX_PROBES};
 
 use forms::{
-    AbsolutePath, Address, EmptySourceWord, FamilyWord, FurtherUnit, LongSpan, NotCaWord, OnChange, OnRejectionWord,
-    ProbeProxy, ProbeTarget, RemovalGate, RuntimeKind, Share, SourceName, Span, StartupTaint, Switch, UnitName,
-    VerdictWord, WhenUnavailable,
+    AbsolutePath, Address, EmptySourceWord, FamilyWord, FurtherUnit, HostFile, LongSpan, NotCaWord, OnChange,
+    OnRejectionWord, ProbeProxy, ProbeTarget, RemovalGate, RuntimeWord, Share, SourceName, Span, StartupTaint, Switch,
+    UnitName, VerdictWord, WhenUnavailable,
 };
 
 /// Where the configuration is looked for.
@@ -61,6 +61,8 @@ pub struct Settings {
     pub probes: Vec<Every>,
     /// What the cluster is told.
     pub kubernetes: Kubernetes,
+    /// Where on the host the bundle for pods is kept.
+    pub export: Option<String>,
     /// Fields that are set and have no effect in this version.
     pub without_effect: Vec<&'static str>,
 }
@@ -138,6 +140,7 @@ impl Default for Settings {
             http: Http { address: std::net::SocketAddr::from(([0, 0, 0, 0], 9643)), tls: None },
             probes: Vec::new(),
             kubernetes: Kubernetes::default(),
+            export: None,
             without_effect: Vec::new(),
         }
     }
@@ -288,7 +291,7 @@ struct RawStore {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawRuntime {
-    kind: Option<RuntimeKind>,
+    kind: RuntimeWord,
     unit: Option<UnitName>,
     on_change: Option<OnChange>,
     also_restart: Vec<FurtherUnit>,
@@ -356,7 +359,7 @@ struct RawKubernetes {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawExport {
-    bundle: String,
+    bundle: HostFile,
 }
 
 impl Raw {
@@ -447,6 +450,7 @@ impl Raw {
             http: Http { address: self.http.address.map_or(usual.http.address, |Address(address)| address), tls },
             probes,
             kubernetes: self.kubernetes.check(),
+            export: self.export.bundle.0,
             without_effect,
         })
     }
@@ -466,7 +470,6 @@ impl Raw {
         [
             (fleet_set, "fleet"),
             (kubernetes_set && cfg!(not(feature = "kubernetes")), "kubernetes"),
-            (!self.export.bundle.is_empty(), "export.bundle"),
             (self.rotation.removal_gate == Some(RemovalGate::Fleet), "rotation.removalGate"),
         ]
         .into_iter()
@@ -490,19 +493,12 @@ impl RawKubernetes {
 
 impl RawRuntime {
     fn check(self) -> rule::Policy {
-        let kind = match self.kind.unwrap_or(RuntimeKind::Auto) {
-            RuntimeKind::Auto | RuntimeKind::None => None,
-            RuntimeKind::Containerd => Some(Kind::Containerd),
-            RuntimeKind::Crio => Some(Kind::Crio),
-            RuntimeKind::Docker => Some(Kind::Docker),
-            RuntimeKind::K3s => Some(Kind::K3s),
-            RuntimeKind::Rke2 => Some(Kind::Rke2),
-            RuntimeKind::K0s => Some(Kind::K0s),
-            RuntimeKind::Microk8s => Some(Kind::Microk8s),
-        };
         rule::Policy {
-            ignored: self.kind == Some(RuntimeKind::None),
-            kind,
+            ignored: self.kind == RuntimeWord::None,
+            kind: match self.kind {
+                RuntimeWord::Auto | RuntimeWord::None => None,
+                RuntimeWord::Kind(kind) => Some(kind),
+            },
             unit: self.unit.map(|UnitName(unit)| unit).filter(|unit| !unit.is_empty()),
             on_change: match self.on_change.unwrap_or(OnChange::Auto) {
                 OnChange::Auto => rule::OnChange::Auto,

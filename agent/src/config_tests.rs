@@ -4,6 +4,7 @@ use super::*;
 use nodetrust_core::{
     policy::Verdict,
     probe::{Proxy, Target},
+    runtime::Kind,
 };
 
 #[track_caller]
@@ -92,6 +93,7 @@ probes:
 kubernetes: {{enabled: false, condition: false, annotations: false, events: false,
   startupTaint: \"corp.test/no-trust=yes:NoSchedule\"}}
 http: {{address: \"[::1]:80\", tls: {{certFile: /c, keyFile: /k}}}}
+export: {{bundle: /var/lib/corp/all.pem}}
 ",
         two.to_string()
             .to_uppercase()
@@ -143,6 +145,7 @@ http: {{address: \"[::1]:80\", tls: {{certFile: /c, keyFile: /k}}}}
             events: false,
             startup_taint: Some("corp.test/no-trust=yes:NoSchedule".parse().unwrap()),
         },
+        export: Some("/var/lib/corp/all.pem".into()),
         without_effect: Vec::new(),
     };
     assert_eq!(settings, expected);
@@ -195,6 +198,9 @@ fn an_error_names_line_field_and_form() {
         ("\nkubernetes: {on: true}", "on", "enabled"),
         ("\nexport: {file: x}", "file", "bundle"),
         // values
+        ("\nexport: {bundle: all.pem}", "export.bundle", "the path of a file"),
+        ("\nexport: {bundle: /etc/../x}", "export.bundle", "the path of a file"),
+        ("\nexport: {bundle: /etc/corp/}", "export.bundle", "the path of a file"),
         ("probes:\n- {target: registry}", "probes[0].target", "host:port"),
         ("probes:\n- {target: \"a:1\", interval: 500ms}", "probes[0].interval", "at least 1s"),
         ("probes:\n- {target: \"a:1\", viaProxy: \"socks://p:1\"}", "probes[0].viaProxy", "http://host:port"),
@@ -289,7 +295,7 @@ fn a_file_is_read_within_limits_and_named_in_errors() {
 
 #[test]
 fn fields_for_later_versions_are_checked_for_form_and_called_out() {
-    let cases: [(&str, &[&str]); 14] = [
+    let cases: [(&str, &[&str]); 13] = [
         ("fleet: {maxConcurrentRestarts: 10%}", &["fleet"]),
         ("fleet: {maxConcurrentRestarts: 1, window: {}, haltOnFailure: true, whenApiUnavailable: wait}", &[]),
         ("fleet: {maxConcurrentRestarts: 1%}", &["fleet"]),
@@ -301,9 +307,8 @@ fn fields_for_later_versions_are_checked_for_form_and_called_out() {
         ("kubernetes: {enabled: true}", KUBERNETES),
         ("kubernetes: {enabled: auto}", &[]),
         ("kubernetes: {startupTaint: x}", KUBERNETES),
-        ("export: {bundle: /x}", &["export.bundle"]),
         ("rotation: {removalGate: fleet}", &["rotation.removalGate"]),
-        ("rotation: {removalGate: none}\nexport: {bundle: \"\"}\nkubernetes: {enabled: false}", &[]),
+        ("rotation: {removalGate: none}\nexport: {bundle: /x}\nkubernetes: {enabled: false}", &[]),
     ];
     for (text, expected) in cases {
         assert_eq!(parse(text).without_effect, expected, "{text}");

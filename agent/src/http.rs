@@ -197,6 +197,12 @@ fn page(report: Option<&Report>, metrics: &Metrics) -> String {
         text.push('\n');
         text.push_str(&table::columns(&rows, table::Style::plain()));
     }
+    if let Some(ApiState { error: Some(error), next, .. }) = metrics.api() {
+        let row = |words: [&str; 2]| words.map(str::to_owned).to_vec();
+        let rows = [row(["KUBERNETES", &format!("cannot be told: {error}")]), row(["", &next.unwrap_or_default()])];
+        text.push('\n');
+        text.push_str(&table::columns(&rows, table::Style::plain()));
+    }
     let links = "<p><a href=/status>/status</a> <a href=/metrics>/metrics</a> <a href=/readyz>/readyz</a></p>";
     let _ = writeln!(out, "<pre>{}</pre>{links}</html>", escape(&text)); // a String takes everything
     out

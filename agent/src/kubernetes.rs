@@ -31,7 +31,7 @@ use crate::{
     http::Latest,
     metrics::{ApiState, Metrics},
 };
-use api::{Api, Failure};
+use api::{Api, Cause, Failure};
 
 /// The Node is looked at again after this time at the earliest: somebody may have taken away what it said.
 const RECHECK: Duration = Duration::from_secs(600);
@@ -105,6 +105,8 @@ struct Desk {
     events: Track,
     recheck: Instant,
     rechecks: u32,
+    /// what is shown of the API, and since when
+    shown: Option<(Time, Option<Failure>)>,
 }
 
 /// Failures in a row, and when to try again.
@@ -112,7 +114,7 @@ struct Desk {
 struct Track {
     failures: u32,
     not_before: Option<Instant>,
-    error: Option<String>,
+    error: Option<Failure>,
 }
 
 /// Calls that are due together.
@@ -151,6 +153,7 @@ impl Desk {
             events: Track::default(),
             recheck: Instant::now(),
             rechecks: 0,
+            shown: None,
         }
     }
 
@@ -257,6 +260,8 @@ impl Desk {
             }
         }
         let mut failed = false;
+        // the events of this round were not even tried
+        let unheard = matches!(&told.object, Some(Err(failure)) if failure.is_final());
         match told.object {
             Some(Ok((node, said))) => {
                 self.object = Track::default();
@@ -283,6 +288,11 @@ impl Desk {
             }
             None => {}
         }
+        // what fails in both goes on together: otherwise each failure would be met twice
+        if unheard || (self.object.error.is_some() && self.events.error.is_some()) {
+            let later = self.object.not_before.max(self.events.not_before);
+            (self.object.not_before, self.events.not_before) = (later, later);
+        }
         if failed {
             self.metrics.count(ProblemKind::Kubernetes);
         }
@@ -290,19 +300,26 @@ impl Desk {
     }
 
     /// Shows how it stands, and logs it if it is another than before.
-    fn show(&self) {
-        let error = self.object.error.as_ref().or(self.events.error.as_ref());
-        let state = match (self.enabled, error) {
-            (false, _) => None,
-            (true, error) => Some(ApiState { since: wall(), error: error.cloned() }),
+    fn show(&mut self) {
+        let error = self.object.error.as_ref().or(self.events.error.as_ref()).filter(|_| self.enabled);
+        let is_same = match (&self.shown, error) {
+            (Some((_, None)), None) => true,
+            (Some((_, Some(before))), Some(error)) => error.is_as(before),
+            _ => false,
         };
-        if !self.metrics.show_api(state) {
-            return;
-        }
+        let since = self.shown.as_ref().map(|(since, _)| *since).filter(|_| is_same).unwrap_or_else(wall);
+        self.shown = self.enabled.then(|| (since, error.cloned()));
+        self.metrics.show_api(self.enabled.then(|| ApiState {
+            since,
+            error: error.map(|error| error.text.clone()),
+            next: error.map(|error| error.next().to_owned()),
+        }));
         match error {
+            _ if is_same => {}
             Some(error) => {
                 tracing::warn!(
-                    error,
+                    error = error.text,
+                    next = error.next(),
                     "the Kubernetes API cannot be told; it is tried again, and trust does not wait for it"
                 );
             }
@@ -321,7 +338,7 @@ impl Track {
         self.failures = self.failures.saturating_add(1);
         let wish = failure.retry_after.unwrap_or_default().min(LONGEST_WISH);
         self.not_before = Some(now + node::pause(node, self.failures).max(wish));
-        self.error = Some(failure.text);
+        self.error = Some(failure);
     }
 }
 
@@ -339,7 +356,7 @@ impl Job {
         if let Some(signals) = &self.signals {
             told.object = Some(bring(&api, signals, self.known, self.routine).await);
         }
-        if matches!(&told.object, Some(Err(failure)) if failure.status.is_none()) {
+        if matches!(&told.object, Some(Err(failure)) if failure.is_final()) {
             return told; // nobody is there: the events wait
         }
         for event in self.events {
@@ -378,7 +395,7 @@ async fn bring(
         match api.write(&write).await {
             Ok(new) => node = new,
             // one part may be forbidden and the others not
-            Err(refused) if refused.status.is_some_and(|status| status.is_client_error() && status != 429) => {
+            Err(refused) if matches!(refused.cause, Cause::Refused(is) if is.is_client_error() && is != 429) => {
                 failure.get_or_insert(refused);
             }
             Err(other) => return Err(other),
@@ -389,7 +406,9 @@ async fn bring(
     }
     match node::writes(signals, &node, wall()).first() {
         None => Ok((node, said)),
-        Some(write) => Err(Failure::new(format!("the Node's {} is not as it was written", write.what))),
+        Some(write) => {
+            Err(Failure::of(Cause::Content, &format!("the Node's {} is not as it was written", write.what), None))
+        }
     }
 }
 

@@ -24,6 +24,7 @@ fn report(headline: &str) -> Arc<Report> {
         anchors: Vec::new(),
         store: StoreView { family: Some(Family::Debian), ..StoreView::default() },
         runtime: None,
+        export: None,
         foreign: Vec::new(),
         problems: Vec::new(),
         pending: Vec::new(),
@@ -52,6 +53,14 @@ fn told(signals: &Signals) -> NodeObject {
 
 fn answer(object: Result<(NodeObject, bool), Failure>) -> Told {
     Told { object: Some(object), sent: Vec::new(), events: None }
+}
+
+fn no_answer(text: &str) -> Failure {
+    Failure::of(Cause::NoAnswer, text, None)
+}
+
+fn forbidden(text: &str) -> Failure {
+    Failure::of(Cause::Refused(hyper::StatusCode::FORBIDDEN), text, None)
 }
 
 fn event(kind: EventKind) -> Event {
@@ -100,7 +109,7 @@ async fn failures_are_paced_and_news_does_not_hurry_them() {
     let mut last = Duration::ZERO;
     for failures in 1..12 {
         desk.take(report(&format!("news {failures}")));
-        desk.done(answer(Err(Failure::new("no answer".into()))));
+        desk.done(answer(Err(no_answer("no answer"))));
         desk.take(report("more news"));
         assert!(desk.job().is_none());
         let began = Instant::now();
@@ -111,12 +120,67 @@ async fn failures_are_paced_and_news_does_not_hurry_them() {
     assert!(last >= Duration::from_secs(150) && last <= Duration::from_secs(300), "{last:?}");
     desk.done(answer(Ok((told(&desk.signals), true))));
     assert!(desk.job().is_none());
-    let wish = Failure { retry_after: Some(Duration::from_secs(77)), ..Failure::new("busy".into()) };
+    let wish = Failure { retry_after: Some(Duration::from_secs(77)), ..no_answer("busy") };
     desk.take(report("again"));
     desk.done(answer(Err(wish)));
     let began = Instant::now();
     sleep_until(desk.wake()).await;
     assert!(began.elapsed() >= Duration::from_secs(77));
+}
+
+/// Where nobody answers, or everything is forbidden, the Node and the events are tried together: one failure a try.
+#[tokio::test(start_paused = true)]
+async fn events_wait_for_the_next_try_as_the_node_does() {
+    for (object, events) in [(no_answer("refused"), None), (forbidden("forbidden"), Some(forbidden("forbidden")))] {
+        let mut desk = at_rest();
+        desk.take(report("news"));
+        // the event comes a moment later than the news, and is tried alone once where the server answers
+        desk.done(answer(Err(object.clone())));
+        desk.waiting.insert(EventKind::DriftRepaired, event(EventKind::DriftRepaired));
+        if events.is_some() {
+            assert!(desk.job().unwrap().signals.is_none());
+            desk.done(Told { object: None, sent: Vec::new(), events: Some(Err(forbidden("forbidden"))) });
+        }
+        for _ in 0..6 {
+            assert!(desk.job().is_none() && desk.wake() > Instant::now());
+            sleep_until(desk.wake()).await;
+            let job = desk.job().unwrap();
+            assert!(job.signals.is_some() && job.events.len() == 1);
+            let (object, events) = (Some(Err(object.clone())), events.clone().map(Err));
+            desk.done(Told { object, sent: Vec::new(), events });
+        }
+    }
+}
+
+/// An outage has many words: refused, no route, timed out; and a missing right is met at each call. It is one piece of news, and
+/// the words are the latest.
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_one_piece_of_news() {
+    let mut desk = at_rest();
+    desk.take(report("news"));
+    let long_ago = Time(1);
+    for [first, second] in
+        [[no_answer("refused"), no_answer("timed out")], [forbidden("to write"), forbidden("to read")]]
+    {
+        desk.done(answer(Err(first)));
+        if let Some((since, _)) = &mut desk.shown {
+            assert!(*since > long_ago, "other news than before");
+            *since = long_ago;
+        }
+        desk.done(answer(Err(second.clone())));
+        let state = desk.metrics.api().unwrap();
+        assert_eq!((state.since, state.error), (long_ago, Some(second.text)));
+    }
+    assert!(desk.metrics.api().unwrap().next.unwrap().contains("rights"));
+
+    // the Node may be told again, and events not yet
+    let of_event = Failure { of_event: true, ..forbidden("to send an event") };
+    let object = Some(Ok((told(&desk.signals), true)));
+    desk.done(Told { object, sent: Vec::new(), events: Some(Err(of_event)) });
+    let state = desk.metrics.api().unwrap();
+    assert!(state.since > long_ago && state.error.unwrap().contains("event"));
+    desk.done(Told { object: None, sent: Vec::new(), events: Some(Ok(())) });
+    assert_eq!(desk.metrics.api().unwrap().error, None);
 }
 
 #[tokio::test(start_paused = true)]

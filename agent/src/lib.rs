@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod cri;
 pub mod docker;
+pub mod export;
 pub mod extract;
 pub mod host;
 pub mod http;

@@ -57,6 +57,9 @@ pub struct ApiState {
     /// Why the last try failed; None if nothing is left to tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What a person can do about that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// The last report and the times that a report does not have.
@@ -138,15 +141,9 @@ impl Metrics {
         self.api.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Shows how the Kubernetes API can be told. Whether that is another state than before, whose time then stays.
-    pub fn show_api(&self, state: Option<ApiState>) -> bool {
-        let mut api = self.api.lock().unwrap_or_else(PoisonError::into_inner);
-        let error = |state: &Option<ApiState>| state.as_ref().map(|state| state.error.clone());
-        let is_new = error(&api) != error(&state);
-        if is_new {
-            *api = state;
-        }
-        is_new
+    /// Shows how the Kubernetes API can be told.
+    pub fn show_api(&self, state: Option<ApiState>) {
+        *self.api.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
     /// Counts a cycle and shows its report from now on.

@@ -4,6 +4,7 @@
 //! the lock keeps it the only one on the node.
 
 mod cycle;
+mod export;
 mod follow;
 mod uninstall;
 
@@ -15,6 +16,7 @@ use std::{
 };
 
 use nodetrust_core::{
+    export::Export,
     os::OsRelease,
     plan::{Action, Drift, Plan, WriteReason, plan, settle},
     policy::Circumstances,
@@ -79,6 +81,7 @@ struct Look {
     observed: Option<Observed>,
     plan: Option<Plan>,
     outlook: Option<Outlook>,
+    export: Export,
     problems: Vec<Problem>,
     /// the ledger's file is there and damaged
     damaged: Option<String>,
@@ -121,7 +124,8 @@ impl Reconciler {
             Ok(ledger::Read::Good(ledger)) => ledger,
             _ => Ledger::new(), // `look` reports it
         };
-        let mut settings = Settings { family: ledger.family, ..Settings::default() };
+        let export = ledger.exports.first().cloned();
+        let mut settings = Settings { family: ledger.family, export, ..Settings::default() };
         settings.policy.removal_grace = ledger.removal_grace.unwrap_or(settings.policy.removal_grace);
         let snapshots: Vec<Snapshot> =
             ledger.sources.iter().map(|(name, source)| Snapshot::remembered(name, source, &ledger)).collect();
@@ -219,9 +223,10 @@ impl Reconciler {
             }
         }
         let followed = self.follow_services(settings, &snapshots, &lock, &mut look);
+        let (exported, unexported) = self.follow_export(settings, &mut look);
         problems.append(&mut look.problems);
-        problems.extend(followed.problems);
-        done.extend(followed.done);
+        problems.extend(followed.problems.into_iter().chain(unexported));
+        done.extend(followed.done.into_iter().chain(exported));
         if let (Some(plan), Some(observed)) = (&look.plan, &look.observed) {
             problems.extend(verify(plan, observed));
         }
@@ -357,7 +362,8 @@ impl Reconciler {
             let bundle = plan.expected_bundle(observed);
             decide(&observed.services, &plan.ledger, &plan.wanted(bundle), &settings.runtime, &now)
         });
-        Look { now, os, detection, ledger, resolved, observed, plan, outlook, problems, damaged }
+        let export = self.look_at_export(settings, &ledger, observed.as_ref(), plan.as_ref());
+        Look { now, os, detection, ledger, resolved, observed, plan, outlook, export, problems, damaged }
     }
 
     fn report(&self, look: &Look, settings: &Settings) -> Report {
@@ -370,6 +376,7 @@ impl Reconciler {
             observed: look.observed.as_ref(),
             plan: look.plan.as_ref(),
             outlook: look.outlook.as_ref(),
+            export: Some(&look.export),
             ledger: &look.ledger,
             policy: &settings.policy,
             problems: &look.problems,
@@ -401,7 +408,8 @@ impl Reconciler {
                 })
                 .min()
         });
-        let watch = look.observed.as_ref().map(|observed| self.watch_list(observed)).unwrap_or_default();
+        let mut watch = look.observed.as_ref().map(|observed| self.watch_list(observed)).unwrap_or_default();
+        watch.extend(self.export_directory(look));
         let next_try = look.outlook.as_ref().and_then(|outlook| outlook.hold.as_ref()?.wait);
         let restarts = Vec::new();
         CycleResult {

@@ -18,7 +18,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use nodetrust_core::verify::{Problem, ProblemKind};
+use nodetrust_core::{
+    plan::Action,
+    verify::{Problem, ProblemKind},
+};
 
 use crate::{
     config::{From, Settings},
@@ -27,7 +30,7 @@ use crate::{
     metrics::Metrics,
     probe,
     reconcile::{CycleResult, Outcome, Reconciler, Trigger},
-    watch::Watcher,
+    watch::Hints,
 };
 
 /// A stream of hints is waited out for no longer than this many times `settle`.
@@ -38,6 +41,8 @@ const FIGHT_WINDOW: Duration = Duration::from_secs(600);
 const FIGHT_REPAIRS: usize = 5;
 /// First pause after a failed cycle; it doubles up to `resync`.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
+/// Longest time between two cycles where the kernel gives no hints.
+const BLIND_RESYNC: Duration = Duration::from_secs(30);
 /// How long a running cycle may go on after SIGTERM. The tool itself is then left to end on its own, under the lock.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
@@ -79,16 +84,16 @@ async fn agent(
     #[cfg(feature = "kubernetes")]
     let cluster = tokio::spawn(crate::kubernetes::serve(node.clone(), follow.clone(), report.clone(), metrics.clone()));
     let probes = tokio::spawn(probe::serve(probing, node, follow, report, metrics.probes().clone()));
-    let mut watcher = Watcher::open();
+    let mut hints = Hints::default();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let (jobs, mut results) = owner(reconciler);
+    let (jobs, mut results) = owner(reconciler).context("failed to start the thread that owns the host")?;
     warn_without_effect(&settings);
 
     let mut pace = Pace::new(&settings);
     let mut config_error: Option<Problem> = None;
-    watcher.watch(&watch_list(&settings, &config, &[])); // before they are read for the first time
+    hints.watch(&watch_list(&settings, &config, &[])); // before they are read for the first time
     pace.now(Trigger::Start);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), http = %settings.http.address, config = %config.display(), "agent started");
     loop {
@@ -108,18 +113,19 @@ async fn agent(
             }
         }
         tokio::select! {
-            hints = watcher.next() => pace.hint(&hints),
+            Some(triggers) = hints.next() => pace.hint(&triggers),
             result = results.recv() => {
                 let Some(mut result) = result else {
                     anyhow::bail!("the thread that owns the host has ended; see the log above");
                 };
+                pace.is_blind = hints.are_missing();
                 if let Some(fight) = pace.done(&result) {
                     result.report.add_problem(fight);
                 }
                 if let Some(problem) = &config_error {
                     result.report.add_problem(problem.clone());
                 }
-                let unwatched = watcher.watch(&watch_list(&settings, &config, &result.watch));
+                let unwatched = hints.watch(&watch_list(&settings, &config, &result.watch));
                 if !unwatched.is_empty() {
                     pace.hint(&unwatched);
                 }
@@ -147,20 +153,29 @@ async fn agent(
 }
 
 /// The thread that owns the host.
-fn owner(mut reconciler: Reconciler) -> (mpsc::Sender<Job>, async_mpsc::UnboundedReceiver<CycleResult>) {
+fn owner(
+    mut reconciler: Reconciler,
+) -> std::io::Result<(mpsc::Sender<Job>, async_mpsc::UnboundedReceiver<CycleResult>)> {
     let (jobs, todo) = mpsc::channel::<Job>();
     let (done, results) = async_mpsc::unbounded_channel();
-    thread::spawn(move || {
+    thread::Builder::new().spawn(move || {
         for job in todo {
             // each on a thread of its own: the allocator keeps what a thread has freed until the thread ends
-            let cycle = thread::scope(|scope| scope.spawn(|| reconciler.cycle(&job.settings, job.trigger)).join());
-            let Ok(result) = cycle else { return };
+            let cycle = thread::scope(|scope| {
+                let cycle = || reconciler.cycle(&job.settings, job.trigger);
+                thread::Builder::new().spawn_scoped(scope, cycle).map(thread::ScopedJoinHandle::join)
+            });
+            let result = match cycle {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => return,
+                Err(_) => reconciler.cycle(&job.settings, job.trigger), // the node has no thread left
+            };
             if done.send(result).is_err() {
                 return;
             }
         }
-    });
-    (jobs, results)
+    })?;
+    Ok((jobs, results))
 }
 
 fn reload(settings: &mut Arc<Settings>, config: &Path, error: &mut Option<Problem>, pace: &mut Pace) {
@@ -216,8 +231,9 @@ fn log(result: &CycleResult) {
     match result.outcome {
         Outcome::Unchanged => tracing::debug!(trigger = %result.trigger, milliseconds, "cycle without changes"),
         Outcome::Changed => {
-            let actions: Vec<String> =
-                report.cycle.iter().flat_map(|cycle| &cycle.actions).map(ToString::to_string).collect();
+            // in one line, without the columns of the screen
+            let text = |action: &Action| action.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+            let actions: Vec<String> = report.cycle.iter().flat_map(|cycle| &cycle.actions).map(text).collect();
             tracing::info!(trigger = %result.trigger, milliseconds, actions = actions.join("; "), "trust changed and verified");
         }
         Outcome::Failed => {
@@ -246,6 +262,8 @@ struct Pace {
     failures: u32,
     repairs: VecDeque<Instant>,
     running: bool,
+    /// no hint will come
+    is_blind: bool,
 }
 
 impl Pace {
@@ -260,11 +278,17 @@ impl Pace {
             failures: 0,
             repairs: VecDeque::new(),
             running: false,
+            is_blind: false,
         }
     }
 
     fn follow(&mut self, settings: &Settings) {
         (self.settle, self.resync) = (settings.settle, settings.resync);
+    }
+
+    /// Time until a cycle that nothing has asked for.
+    fn resync(&self) -> Duration {
+        if self.is_blind { self.resync.min(BLIND_RESYNC) } else { self.resync }
     }
 
     /// A cycle is due at once.
@@ -322,7 +346,7 @@ impl Pace {
     fn done(&mut self, result: &CycleResult) -> Option<Problem> {
         let now = Instant::now();
         self.running = false;
-        self.next = (now + self.resync, Trigger::Resync);
+        self.next = (now + self.resync(), Trigger::Resync);
         if let Some(seconds) = result.next_grace {
             // one second more: the clock that counts is a whole number of seconds
             let ends = now + Duration::from_secs(seconds.saturating_add(1).min(self.resync.as_secs() + 1));

@@ -28,6 +28,7 @@ fn report() -> Report {
         observed: None,
         plan: None,
         outlook: None,
+        export: None,
         ledger: &nodetrust_core::state::Ledger::new(),
         policy: &nodetrust_core::policy::Policy::default(),
         problems: &[],

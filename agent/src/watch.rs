@@ -3,9 +3,6 @@
 //! A hint only starts a cycle earlier; what counts is what the cycle reads, and the slow poll of `resync` comes anyway. Only
 //! directories are watched, since a kubelet volume changes by a rename inside one (facts D). Opening and reading are not asked
 //! for: every program that uses TLS reads the bundle, and the agent must sleep through that.
-//!
-//! The kernel gives root 128 instances by default, which crowded nodes use up. The agent then works by the poll alone, and asks
-//! for one again after each cycle.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,12 +20,50 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::reconcile::Trigger;
 
+/// Hints, for as long as the kernel gives them: on a node where every inotify instance is taken, trust comes by polling.
+#[derive(Debug, Default)]
+pub struct Hints {
+    watcher: Option<Watcher>,
+    is_told: bool,
+}
+
+impl Hints {
+    /// As [`Watcher::watch`]. Where there is no watcher, one is tried again each time.
+    pub fn watch(&mut self, wanted: &[(PathBuf, Trigger)]) -> BTreeSet<Trigger> {
+        if self.watcher.is_none() {
+            match Watcher::new() {
+                Ok(watcher) => self.watcher = Some(watcher),
+                Err(error) if !self.is_told => {
+                    let next = "raise fs.inotify.max_user_instances on the host";
+                    tracing::warn!(%error, next, "inotify cannot be started; the node is polled until it can");
+                    self.is_told = true;
+                }
+                Err(_) => {}
+            }
+        }
+        self.watcher.as_mut().map(|watcher| watcher.watch(wanted)).unwrap_or_default()
+    }
+
+    /// Waits for hints; for ever where there is no watcher, None once when it has ended.
+    pub async fn next(&mut self) -> Option<BTreeSet<Trigger>> {
+        let Some(watcher) = &mut self.watcher else { return std::future::pending().await };
+        let hints = watcher.next().await;
+        if hints.is_none() {
+            self.watcher = None;
+        }
+        hints
+    }
+
+    /// Whether nothing will be told.
+    pub fn are_missing(&self) -> bool {
+        self.watcher.is_none()
+    }
+}
+
 /// Watches directories and tells why a cycle should run.
 #[derive(Debug)]
 pub struct Watcher {
-    /// None while the kernel has none left
-    inotify: Option<Arc<Inotify>>,
-    sender: UnboundedSender<Event>,
+    inotify: Arc<Inotify>,
     events: UnboundedReceiver<Event>,
     /// what to conclude from an event in a directory: with a name, only if the event is about that name
     watched: BTreeMap<WatchDescriptor, BTreeSet<(Option<OsString>, Trigger)>>,
@@ -38,26 +73,16 @@ pub struct Watcher {
 type Event = Option<(WatchDescriptor, Option<OsString>)>;
 
 impl Watcher {
-    /// A watcher of nothing.
-    pub fn open() -> Self {
-        let (sender, events) = unbounded_channel();
-        let mut watcher = Self { inotify: None, sender, events, watched: BTreeMap::new() };
-        match watcher.connect() {
-            Ok(inotify) => watcher.inotify = Some(inotify),
-            Err(error) => tracing::warn!(
-                %error,
-                "no inotify instance: raise fs.inotify.max_user_instances on the host; until then changes are noticed at the next resync"
-            ),
-        }
-        watcher
-    }
-
-    /// An instance, with a thread of its own that waits for the kernel.
-    fn connect(&self) -> std::io::Result<Arc<Inotify>> {
+    /// A watcher of nothing. A thread of its own waits for the kernel.
+    ///
+    /// # Errors
+    /// If the kernel has no inotify instance left (`fs.inotify.max_user_instances`).
+    pub fn new() -> std::io::Result<Self> {
         let inotify = Arc::new(Inotify::init(InitFlags::IN_CLOEXEC)?);
-        let (reader, sender) = (inotify.clone(), self.sender.clone());
+        let (sender, events) = unbounded_channel();
+        let reader = inotify.clone();
         thread::Builder::new().name("inotify".to_owned()).spawn(move || read(&reader, &sender))?;
-        Ok(inotify)
+        Ok(Self { inotify, events, watched: BTreeMap::new() })
     }
 
     /// Watches exactly these directories from now on. One that does not exist is stood in for by the nearest one above it, where
@@ -65,16 +90,6 @@ impl Watcher {
     ///
     /// Returns what was not watched until now: what happened there after it was last read, nobody has told.
     pub fn watch(&mut self, wanted: &[(PathBuf, Trigger)]) -> BTreeSet<Trigger> {
-        let inotify = match &self.inotify {
-            Some(inotify) => inotify.clone(),
-            None => match self.connect() {
-                Ok(inotify) => {
-                    tracing::info!("there is an inotify instance: changes are noticed at once");
-                    self.inotify.insert(inotify).clone()
-                }
-                Err(_) => return BTreeSet::new(), // told at the start
-            },
-        };
         let mut dirs: BTreeMap<&Path, BTreeSet<(Option<OsString>, Trigger)>> = BTreeMap::new();
         for (path, trigger) in wanted {
             let Some(dir) = path.ancestors().find(|dir| dir.is_dir()) else { continue };
@@ -95,7 +110,7 @@ impl Watcher {
                 | AddWatchFlags::IN_MOVE_SELF;
             let stands_in = reasons.iter().all(|(name, _)| name.is_some());
             let mask = if stands_in { appears } else { changes };
-            match inotify.add_watch(dir, mask | AddWatchFlags::IN_ONLYDIR) {
+            match self.inotify.add_watch(dir, mask | AddWatchFlags::IN_ONLYDIR) {
                 Ok(descriptor) => now.entry(descriptor).or_default().extend(reasons),
                 Err(Errno::ENOENT | Errno::ENOTDIR) => {} // gone again
                 Err(error) => {
@@ -105,7 +120,7 @@ impl Watcher {
         }
         for descriptor in self.watched.keys().filter(|descriptor| !now.contains_key(descriptor)) {
             // a watch whose directory is gone has ended by itself
-            let _ = inotify.rm_watch(*descriptor);
+            let _ = self.inotify.rm_watch(*descriptor);
         }
         let before = std::mem::replace(&mut self.watched, now);
         let is_new = |descriptor: &WatchDescriptor, reason: &(Option<OsString>, Trigger)| {
@@ -115,17 +130,16 @@ impl Watcher {
         reasons.filter(|(at, reason)| is_new(at, reason)).map(|(_, (_, trigger))| *trigger).collect()
     }
 
-    /// Waits for hints; returns the triggers of all that are there. Waits for ever where only polling is left.
-    pub async fn next(&mut self) -> BTreeSet<Trigger> {
+    /// Waits for hints; returns the triggers of all that are there, None if the thread has ended and only polling is left.
+    pub async fn next(&mut self) -> Option<BTreeSet<Trigger>> {
         loop {
-            let Some(event) = self.events.recv().await else { return std::future::pending().await }; // we have a sender
-            let mut events = BTreeSet::from([event]);
+            let mut events = BTreeSet::from([self.events.recv().await?]);
             while let Ok(event) = self.events.try_recv() {
                 events.insert(event);
             }
             let triggers: BTreeSet<Trigger> = events.iter().flat_map(|event| self.conclude(event)).collect();
             if !triggers.is_empty() {
-                return triggers;
+                return Some(triggers);
             }
         }
     }

@@ -7,7 +7,7 @@ HERE=$REPO/scripts/rig
 RIG_DIR=$CACHE/rig
 RIG_NAME=${RIG_NAME:-nodes}     # prefix of every network namespace, cgroup and machine: rigs of two names run side by side
 BIN=$RIG_DIR/kubernetes         # the programs of Kubernetes
-STATE=$RIG_DIR/run/$RIG_NAME    # the running rig: pki/ log/ node/NAME/ registry/
+STATE=$RIG_DIR/run/$RIG_NAME    # the running rig: pki/ log/ node/NAME/ registry/ images/ hub/SERVICE
 MEM=/dev/shm/$RIG_NAME-rig      # etcd's data and squid's files
 PKI=$STATE/pki LOG=$STATE/log
 HUB_NET=/run/netns/$RIG_NAME-hub HUB_IP=198.51.100.1
@@ -27,7 +27,7 @@ wait_for() {
   until ("$@") >/dev/null 2>&1; do [ $SECONDS -lt $end ] || die "gave up waiting for $what; logs are in $LOG"; sleep 0.1; done
 }
 
-# Every process of a rig lives in a cgroup $RIG_NAME-NODE, $RIG_NAME-hub or $RIG_NAME-up, so that `down` finds exactly the
+# Every process of a rig lives in a cgroup $RIG_NAME-NODE, $RIG_NAME-hub-SERVICE or $RIG_NAME-up, so that `down` finds exactly the
 # rig's own processes, whatever happened to the shells that started them.
 cgroups() { find /sys/fs/cgroup -type d -name "$RIG_NAME-${1:-*}" -prune 2>/dev/null || true; } # groups come and go meanwhile
 rig_pids() {
@@ -58,10 +58,11 @@ enter_cgroup() {
 in_hub() {
   nsenter --net="$HUB_NET" -- env -u http_proxy -u https_proxy -u HTTP_PROXY -u HTTPS_PROXY -u all_proxy -u ALL_PROXY "$@"
 }
-# hub NAME CMD…: starts CMD there; its output goes to $LOG/NAME.log
+# hub NAME CMD…: starts CMD there; its output goes to $LOG/NAME.log. How it was started is kept for `service`.
 hub() {
   local name=$1; shift
-  (enter_cgroup hub; in_hub setsid --wait "$@") </dev/null >"$LOG/$name.log" 2>&1 &
+  printf '%s\0' "$@" >"$STATE/hub/$name"
+  (enter_cgroup "hub-$name"; in_hub setsid --wait "$@") </dev/null >>"$LOG/$name.log" 2>&1 &
 }
 
 # leader NODE: the pid, as seen from here, of the node's PID 1: the one process with two pids of which the second is 1

@@ -175,6 +175,23 @@ fn a_repair_that_succeeds_only_at_the_second_try_is_counted() {
     assert_eq!(repaired(&agent, "bundle"), 1.0, "once, however many tries it took");
 }
 
+/// Every inotify instance of a node may be taken by others. Then the agent polls: trust does not depend on hints.
+#[test]
+fn without_inotify_it_polls() {
+    let node = Node::new(Kind::Trixie, "");
+    let (one, two) = (Ca::new("Corp Root"), Ca::new("Inspection CA"));
+    node.set_source(&[&one]);
+    let no_inotify = "echo 0 >/proc/sys/user/max_inotify_instances && exec \"$@\"";
+    let agent = node.agent_under(&["unshare", "--user", "--map-root-user", "sh", "-c", no_inotify, "sh"], &fast("1h"));
+    agent.wait_converged(&[&one], LIMIT);
+    assert!(node.clients_trust(&one));
+    assert!(agent.log_text().contains("inotify cannot be started"), "{}", agent.log_text());
+    node.set_source(&[&one, &two]);
+    agent.wait_converged(&[&one, &two], LIMIT);
+    assert!(node.clients_trust(&two));
+    assert_eq!(agent.metric("nodetrust_reconciles_total{trigger=\"source\",outcome=\"changed\"}"), Some(0.0));
+}
+
 #[test]
 fn what_is_not_drift_repairs_nothing() {
     let node = Node::new(Kind::Trixie, "");

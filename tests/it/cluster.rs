@@ -1,7 +1,7 @@
 //! Installed in a cluster as people install it: what its API server says of the manifests, what the agent's account may do, the
 //! first install, and how everything goes again.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -10,6 +10,8 @@ use crate::{
     support::{
         cluster::{Cluster, IMAGE, PORT, items},
         machine::Kind,
+        must,
+        node::Done,
         pki::Ca,
         wait_for,
     },
@@ -252,4 +254,20 @@ fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
     ] {
         assert!(!may(words), "{words}");
     }
+}
+
+/// `scripts/cluster show`, given a cluster as people give their own: it installs, rotates and takes everything away, and says so.
+#[test]
+fn show_works_in_a_cluster_that_is_already_there() {
+    let cluster = Cluster::boot(&[("bookworm", Kind::Bookworm)]);
+    let image = "registry.test:5443/nodetrust:shown";
+    cluster.image(image, env!("CARGO_BIN_EXE_nodetrust"));
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/cluster");
+    let mut command = cluster.beside(Path::new(script));
+    command.args(["show", "--image", image, "--kubeconfig"]).arg(cluster.kubeconfig());
+    command.env("NODETRUST_BIN", env!("CARGO_BIN_EXE_nodetrust"));
+    let done = Done::new(must("scripts/cluster", command.output())).expect(0);
+    assert!(done.out.contains("UNIFORM   the only node trusts 2 anchors"), "{}", done.out);
+    assert!(done.out.contains("All steps showed what they say"), "{}", done.out);
+    assert_eq!(ours(&cluster, "bookworm"), [""; 0]);
 }

@@ -313,6 +313,8 @@ fn simulated_api_takes_another_token_after_a_while() {
     node.set_source(&[&one]);
     let agent = node.agent(FAST);
     wait_told(&api, &agent, &[&one]);
+    // the round is over: it goes on with the token that it began with
+    wait_for("the event of the first install", LIMIT, || (api.events() == ["TrustAnchorsChanged"]).then_some(()));
     api.token("second");
     node.set_source(&[&one, &two]);
     wait_told(&api, &agent, &[&one, &two]);

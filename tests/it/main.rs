@@ -10,6 +10,8 @@ mod roots;
 mod families;
 // another store on a living node
 mod leave;
+// the bundle for pods
+mod export;
 // certificates from elsewhere, with OpenSSL as the judge
 mod corpus;
 
@@ -68,3 +70,5 @@ mod debug;
 mod manifests;
 // the same in a cluster: the first install, who may do what, and how it goes again
 mod cluster;
+// and when something fails there: nodes that come, reboot or are cut off, an API server that is gone or refuses
+mod outages;

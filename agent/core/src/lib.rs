@@ -13,6 +13,7 @@ pub mod anchor;
 pub mod bundle;
 mod der;
 pub mod dns;
+pub mod export;
 pub mod fingerprint;
 pub mod name;
 pub mod node;

@@ -101,6 +101,7 @@ fn good() -> Report {
         anchors,
         store: StoreView { family: Some(Family::Debian), ..StoreView::default() },
         runtime: None,
+        export: None,
         foreign: Vec::new(),
         problems: Vec::new(),
         pending: Vec::new(),
@@ -239,15 +240,18 @@ fn events_tell_what_is_new_and_only_that() {
         actions,
         drift: drift.iter().copied().collect(),
     };
-    let sha256 = Fingerprint::of_der(b"Corp Root 2026");
-    let write = |why| Action::WriteAnchor { sha256, file: "nodetrust-x.crt".into(), why };
-    let remove = Action::RemoveAnchor { file: "nodetrust-y.crt".into(), why: RemoveReason::GraceOver };
-    let mut installed = grown.clone();
-    installed.cycle = Some(cycle(vec![write(WriteReason::New), remove], &[]));
-    let [event] = &events(&installed, None)[..] else { panic!("a first install is told") };
-    assert_eq!(event.message, format!("+Corp Root 2026 ({print}), -nodetrust-y.crt; 3 anchors in force"));
-    let in_vain = with(|report| report.cycle = Some(cycle(vec![write(WriteReason::New)], &[])));
-    assert_eq!(kinds(&in_vain, None), [], "it is not in the bundle");
+    let write = |why| Action::WriteAnchor { sha256: Fingerprint::of_der(b"x"), file: "nodetrust-x.crt".into(), why };
+    let installed = with(|report| report.cycle = Some(cycle(vec![write(WriteReason::New)], &[])));
+    assert_eq!(kinds(&installed, None), [E::TrustAnchorsChanged], "a first install is told");
+    let remove = |n: u8| Action::RemoveAnchor { file: format!("nodetrust-{n:016x}.crt"), why: RemoveReason::GraceOver };
+    let first = with(|report| {
+        report.anchors.push(row("Corp Root 2026", true));
+        let sha256 = Fingerprint::of_der(b"Corp Root 2026");
+        let write = Action::WriteAnchor { sha256, file: "nodetrust-x.crt".into(), why: WriteReason::New };
+        report.cycle = Some(cycle([write].into_iter().chain((1..=6).map(remove)).collect(), &[]));
+    });
+    let left = "-0000000000000001, -0000000000000002, -0000000000000003, -0000000000000004, -2 more";
+    assert_eq!(events(&first, None)[0].message, format!("+Corp Root 2026 ({print}), {left}; 3 anchors in force"));
     let healed = with(|report| report.cycle = Some(cycle(vec![write(WriteReason::Missing)], &[Drift::AnchorDeleted])));
     assert_eq!(kinds(&healed, Some(&good)), [E::DriftRepaired]);
     assert_eq!(kinds(&healed, None), [E::DriftRepaired]);

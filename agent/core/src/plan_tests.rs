@@ -36,8 +36,12 @@ impl World {
         let seen = &mut self.seen;
         match action {
             Action::RecordLedger | Action::RunHooks { .. } => {}
-            Action::WriteRegistryCerts { .. } | Action::RemoveRegistryCerts { .. } | Action::Restart { .. } => {
-                unreachable!("the plan of a store leaves services alone")
+            Action::WriteRegistryCerts { .. }
+            | Action::RemoveRegistryCerts { .. }
+            | Action::WriteExport { .. }
+            | Action::RemoveExport { .. }
+            | Action::Restart { .. } => {
+                unreachable!("the plan of a store is about the store alone")
             }
             Action::CreateDirectory { path } => {
                 assert_eq!(path, seen.store.anchors_dir);
@@ -788,6 +792,7 @@ fn action_kind(action: &Action) -> (u8, &'static str) {
         Action::WriteRegistryCerts { .. } | Action::RemoveRegistryCerts { .. } | Action::Restart { .. } => {
             (6, "services")
         }
+        Action::WriteExport { .. } | Action::RemoveExport { .. } => (7, "export"),
         Action::LeaveStore { .. } => (6, "leave"),
     }
 }

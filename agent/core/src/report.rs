@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize, de::Error as _};
 
 use crate::{
     anchor::{Anchor, Authority},
+    export::{Export, ExportView},
     fingerprint::{Fingerprint, SetDigest},
     os::OsRelease,
     pem::Reason,
@@ -82,6 +83,9 @@ pub struct Report {
     /// The container runtime, if one was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<RuntimeView>,
+    /// The bundle for pods, if one is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub export: Option<ExportView>,
     /// Somebody else's files that people should know of.
     pub foreign: Vec<ForeignRow>,
     /// What is wrong.
@@ -256,6 +260,8 @@ pub struct Inputs<'a> {
     pub plan: Option<&'a Plan>,
     /// What is to be done so that services follow the bundle.
     pub outlook: Option<&'a Outlook>,
+    /// What is to be done about the bundle for pods.
+    pub export: Option<&'a Export>,
     /// The ledger in force.
     pub ledger: &'a Ledger,
     /// The policy.
@@ -266,7 +272,8 @@ pub struct Inputs<'a> {
 
 /// Makes a report.
 pub fn build(inputs: Inputs<'_>) -> Report {
-    let Inputs { node, now, os, detection, resolved, observed, plan, outlook, ledger, policy, problems } = inputs;
+    let Inputs { node, now, os, detection, resolved, observed, plan, outlook, export, ledger, policy, problems } =
+        inputs;
     let mut problems = problems.to_vec();
     if let Err(unsupported) = &detection.family {
         problems.insert(
@@ -276,6 +283,8 @@ pub fn build(inputs: Inputs<'_>) -> Report {
     }
     let mut pending: Vec<Action> = plan.map(|plan| plan.actions.clone()).unwrap_or_default();
     pending.extend(outlook.iter().flat_map(|outlook| outlook.actions.clone()));
+    pending.extend(export.iter().flat_map(|export| export.actions.clone()));
+    problems.extend(export.iter().flat_map(|export| export.problems.clone()));
     let failing = problems.iter().any(|problem| problem.kind.is_failure());
     let left = plan.is_none_or(Plan::changes_store);
     let mut anchors = plan.map_or_else(|| desired_rows(resolved, inputs), |plan| anchor_rows(plan, inputs));
@@ -307,6 +316,7 @@ pub fn build(inputs: Inputs<'_>) -> Report {
         anchors,
         store: store_view(os, detection, observed, policy),
         runtime,
+        export: export.and_then(|export| export.view.clone()),
         foreign,
         problems,
         pending,

@@ -76,6 +76,7 @@ impl Node {
             observed: self.observed.as_ref(),
             plan: plan.as_ref(),
             outlook: outlook.as_ref(),
+            export: None,
             ledger: &self.ledger,
             policy: &self.policy,
             problems: &problems,

@@ -138,6 +138,9 @@ pub struct Ledger {
     /// Files that we wrote into registry directories.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub certs_files: BTreeSet<String>,
+    /// Exported bundles that we wrote.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub exports: BTreeSet<String>,
 }
 
 /// The format version that this program writes.
@@ -207,9 +210,9 @@ impl Ledger {
 
     /// Whether there is nothing worth writing down.
     pub fn is_blank(&self) -> bool {
-        let Self { left, anchors, sources, pending, created, hooks, certs_files, .. } = self;
-        let nothing_of_ours = anchors.is_empty() && created.is_empty() && left.is_empty() && certs_files.is_empty();
-        nothing_of_ours && sources.is_empty() && !pending && hooks.is_empty()
+        let Self { left, anchors, sources, pending, created, hooks, certs_files, exports, .. } = self;
+        let no_files_of_ours = created.is_empty() && certs_files.is_empty() && exports.is_empty();
+        anchors.is_empty() && left.is_empty() && no_files_of_ours && sources.is_empty() && !pending && hooks.is_empty()
     }
 
     /// What the bundle held at the last good look, None if there was none.
@@ -242,6 +245,7 @@ impl Ledger {
             services,
             tries,
             certs_files,
+            exports,
         } = self;
         *version == other.version
             && *family == other.family
@@ -260,6 +264,7 @@ impl Ledger {
             && *services == other.services
             && *tries == other.tries
             && *certs_files == other.certs_files
+            && *exports == other.exports
     }
 }
 

@@ -458,6 +458,9 @@ fn headline(fleet: &Fleet) -> String {
         return format!("none of {nodes} reports: is the agent installed, and may it patch its node?");
     }
     let agreeing = match fleet.groups.first() {
+        Some(group) if fleet.agreeing == 1 && fleet.nodes == 1 => {
+            format!("the only node trusts {}", plural(group.anchors, "anchor"))
+        }
         Some(group) if fleet.agreeing == fleet.nodes => {
             format!("all {nodes} trust the same {}", plural(group.anchors, "anchor"))
         }

@@ -62,6 +62,8 @@ fn a_fleet_that_agrees_is_uniform() {
     assert_eq!(fleet.verdict, Verdict::Uniform);
     assert_eq!(fleet.headline, "all 12 nodes trust the same 2 anchors");
     assert!(fleet.findings.is_empty());
+    let alone = look(nodes("a", 1, &says('1', &[(NEW, "desired")])));
+    assert_eq!((alone.verdict, &*alone.headline), (Verdict::Uniform, "the only node trusts 1 anchor"));
     let new = row(&fleet, NEW);
     assert_eq!((new.trusted, new.lacking.count, new.unknown), (12, 0, 0));
     assert_eq!(new.states, BTreeMap::from([("desired", 12)]));

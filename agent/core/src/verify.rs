@@ -73,13 +73,15 @@ pub enum ProblemKind {
     RegistryCerts,
     /// A store that was in use before still has something of ours.
     OldStore,
+    /// The bundle for pods could not be written.
+    Export,
     /// The Kubernetes API cannot be told; counted, and no part of a report.
     Kubernetes,
 }
 
 impl ProblemKind {
     /// Every kind, for metrics.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::UnsupportedStore,
         Self::Config,
         Self::Observe,
@@ -100,6 +102,7 @@ impl ProblemKind {
         Self::Restart,
         Self::RegistryCerts,
         Self::OldStore,
+        Self::Export,
         Self::Kubernetes,
     ];
 
@@ -126,6 +129,7 @@ impl ProblemKind {
             Self::Restart => "restart",
             Self::RegistryCerts => "registry-certs",
             Self::OldStore => "old-store",
+            Self::Export => "export",
             Self::Kubernetes => "kubernetes",
         }
     }
@@ -147,6 +151,7 @@ impl ProblemKind {
                 | Self::Restart
                 | Self::RegistryCerts
                 | Self::OldStore
+                | Self::Export
                 | Self::Kubernetes
         )
     }

@@ -119,6 +119,11 @@ pub fn status(report: &Report, style: Style) -> String {
     if let Some(runtime) = &report.runtime {
         tail.push_str(&runtime_text(runtime, now, style));
     }
+    if let Some(export) = &report.export {
+        let what = plural(export.certificates, "certificate");
+        let how = if export.current { "as the extracted bundle" } else { &export.detail };
+        tail.push_str(&labelled("EXPORT", &format!("{}  {what}, {how}", export.path), style));
+    }
     for problem in &report.problems {
         tail.push_str(&labelled("PROBLEM", &problem.text, style));
     }

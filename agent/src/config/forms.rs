@@ -6,6 +6,7 @@ use nodetrust_core::{
     node::{BadTaint, Taint},
     policy::Verdict,
     probe::{Proxy, Target},
+    runtime::{Kind, TABLE},
     store::Family,
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -52,6 +53,10 @@ pub(super) struct StartupTaint(pub(super) Option<Taint>);
 /// A path from the root.
 #[derive(Debug)]
 pub(super) struct AbsolutePath(pub(super) PathBuf);
+
+/// A file on the host, or empty.
+#[derive(Debug, Default)]
+pub(super) struct HostFile(pub(super) Option<String>);
 
 /// `auto`, or a family.
 #[derive(Debug, Default)]
@@ -185,6 +190,22 @@ impl<'de> Deserialize<'de> for AbsolutePath {
     }
 }
 
+impl<'de> Deserialize<'de> for HostFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| {
+            // as it is written is how it is compared: one way to write each path
+            let fits = |name: &str| !matches!(name, "" | "." | "..") && !name.chars().any(char::is_control);
+            match text.strip_prefix('/') {
+                None if text.is_empty() => Ok(Self(None)),
+                Some(names) if names.split('/').all(fits) => Ok(Self(Some(text.to_owned()))),
+                _ => Err(format!(
+                    "`{text}` is not the path of a file: want such as /var/lib/nodetrust/export/ca-certificates.crt"
+                )),
+            }
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for UnitName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         from_text(deserializer, |text| {
@@ -283,18 +304,26 @@ impl<'de> Deserialize<'de> for FurtherUnit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UnitName(pub(super) String);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum RuntimeKind {
+/// `auto`, `none`, or a kind of runtime.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum RuntimeWord {
+    #[default]
     Auto,
     None,
-    Containerd,
-    Crio,
-    Docker,
-    K3s,
-    Rke2,
-    K0s,
-    Microk8s,
+    Kind(Kind),
+}
+
+impl<'de> Deserialize<'de> for RuntimeWord {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, |text| match text {
+            "auto" => Ok(Self::Auto),
+            "none" => Ok(Self::None),
+            _ => TABLE.iter().map(|row| row.kind).find(|kind| kind.as_str() == text).map(Self::Kind).ok_or_else(|| {
+                let kinds: Vec<&str> = TABLE.iter().map(|row| row.kind.as_str()).collect();
+                format!("`{text}` is not a kind of runtime: want auto, none, {}", kinds.join(", "))
+            }),
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -8,7 +8,7 @@ pub mod root;
 pub mod socket;
 pub mod systemd;
 
-use std::{io, time::SystemTime};
+use std::{io, path::Path, time::SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
 use nodetrust_core::{runtime::Uptime, state::Moment};
@@ -58,6 +58,12 @@ pub fn wall(time: SystemTime) -> i64 {
         Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
         Err(before) => -i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX),
     }
+}
+
+/// Directories above a file of ours that do not exist yet, to be removed by `uninstall`.
+pub fn missing_directories(root: &HostRoot, path: &str) -> Vec<String> {
+    let above = Path::new(path).ancestors().skip(1).filter(|dir| *dir != Path::new("/"));
+    above.take_while(|dir| matches!(root.stat(dir), Ok(None))).map(|dir| dir.display().to_string()).collect()
 }
 
 /// The node's name: `NODE_NAME`, which a pod gets from the downward API, else the host's name.

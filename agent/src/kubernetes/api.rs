@@ -1,6 +1,6 @@
 //! The calls to the API server: few, small, and each over within [`PATIENCE`].
 
-use std::{env, path::Path, time::Duration};
+use std::{env, error::Error as _, path::Path, time::Duration};
 
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Largest answer, in bytes: etcd takes objects of 1.5 MiB.
 const LIMIT: usize = 4 << 20;
 /// Longest text of an error that is quoted, in characters.
-const SHOWN: usize = 200;
+const SHOWN: usize = 400;
 /// Where a pod finds its token and the API server's CA.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -24,15 +24,32 @@ const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 pub(super) struct Failure {
     /// What and why.
     pub(super) text: String,
-    /// What the server answered, if it did.
-    pub(super) status: Option<StatusCode>,
-    /// When it wants to be asked again.
+    /// Whose fault it seems to be.
+    pub(super) cause: Cause,
+    /// It is an event that could not be told, not the Node.
+    pub(super) of_event: bool,
+    /// When the server wants to be asked again.
     pub(super) retry_after: Option<Duration>,
+}
+
+/// Whose fault a failure seems to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The pod has no account that can be used.
+    Account,
+    /// Nobody answers.
+    NoAnswer,
+    /// The server refuses.
+    Refused(StatusCode),
+    /// It answers, and not what it was asked.
+    Content,
 }
 
 /// A way to the API server, for the calls that are due together. Each has token and CA as they are now: both get renewed.
 pub(super) struct Api {
     client: kube::Client,
+    /// host and port
+    server: String,
     node: String,
 }
 
@@ -45,12 +62,15 @@ pub(super) fn is_in_cluster() -> bool {
 impl Api {
     /// Gets ready, without any call. The server's address comes from the environment: no name is resolved.
     pub(super) fn new(node: &str) -> Result<Self, Failure> {
-        let failure = |error: &dyn std::error::Error| Failure::of("the pod's service account is not usable", error);
+        let failure = |error: &dyn std::error::Error| {
+            Failure::of(Cause::Account, "the pod's service account is not usable", Some(error))
+        };
         let mut config = kube::Config::incluster_env().map_err(|error| failure(&error))?;
         config.connect_timeout = Some(PATIENCE);
         config.default_retry = false; // when to try again is decided by the caller
+        let server = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
         let builder = ClientBuilder::try_from(config).map_err(|error| failure(&error))?;
-        Ok(Self { client: builder.build(), node: node.to_owned() })
+        Ok(Self { client: builder.build(), server, node: node.to_owned() })
     }
 
     /// Reads our Node; `cached` takes what the server has at hand, which costs it nothing and may be a moment old.
@@ -74,19 +94,20 @@ impl Api {
         let body = Some(("application/json", event.object(&self.node).to_string()));
         match self.call(Method::POST, "/api/v1/namespaces/default/events", body).await {
             Ok(_) => Ok(()),
-            Err(failure) if failure.status == Some(StatusCode::CONFLICT) => Ok(()),
-            Err(failure) => Err(failure.while_trying_to("send an event")),
+            Err(failure) if failure.cause == Cause::Refused(StatusCode::CONFLICT) => Ok(()),
+            Err(failure) => Err(Failure { of_event: true, ..failure.while_trying_to("send an event") }),
         }
     }
 
     fn object(&self, what: &str, answer: Result<Vec<u8>, Failure>) -> Result<NodeObject, Failure> {
         let node = answer.and_then(|body| {
-            let node: NodeObject =
-                serde_json::from_slice(&body).map_err(|error| Failure::of("the answer is no Node", &error))?;
+            let node: NodeObject = serde_json::from_slice(&body)
+                .map_err(|error| Failure::of(Cause::Content, "the answer is no Node", Some(&error)))?;
             if node.metadata.name == self.node {
                 return Ok(node);
             }
-            Err(Failure::new(format!("the answer is another object, `{}`", shown(&node.metadata.name))))
+            let text = format!("the answer is another object, `{}`", shown(&node.metadata.name));
+            Err(Failure::of(Cause::Content, &text, None))
         });
         node.map_err(|failure| failure.while_trying_to(what))
     }
@@ -98,13 +119,20 @@ impl Api {
             request = request.header(CONTENT_TYPE, content_type);
             bytes = text.into_bytes();
         }
-        let request =
-            request.body(Body::from(bytes)).map_err(|error| Failure::of("the request cannot be made", &error))?;
+        let request = request
+            .body(Body::from(bytes))
+            .map_err(|error| Failure::of(Cause::Content, "the request cannot be made", Some(&error)))?;
+        // the same words whatever was asked for: an outage is one piece of news
+        let silence = format!("no answer from the API server at {}", self.server);
         let answer = tokio::time::timeout(PATIENCE, async {
-            let response = self.client.send(request).await.map_err(|error| Failure::of("no answer", &error))?;
-            receive(response).await
+            let response = self.client.send(request).await;
+            // without what the library calls each of its layers
+            receive(response.map_err(|error| Failure::of(Cause::NoAnswer, &silence, error.source()))?).await
         });
-        answer.await.unwrap_or_else(|_| Err(Failure::new(format!("no answer within {} s", PATIENCE.as_secs()))))
+        answer.await.unwrap_or_else(|_| {
+            let text = format!("{silence} within {} s", PATIENCE.as_secs());
+            Err(Failure::of(Cause::NoAnswer, &text, None))
+        })
     }
 }
 
@@ -115,9 +143,10 @@ async fn receive(response: Response<Body>) -> Result<Vec<u8>, Failure> {
     if !status.is_success() {
         let body = body.map(|body| body.to_bytes()).unwrap_or_default();
         let text = format!("the API server answers {}{}", status.as_u16(), reason(&body));
-        return Err(Failure { text, status: Some(status), retry_after: seconds.map(Duration::from_secs) });
+        let retry_after = seconds.map(Duration::from_secs);
+        return Err(Failure { retry_after, ..Failure::of(Cause::Refused(status), &text, None) });
     }
-    let body = body.map_err(|error| Failure::of("the answer was cut off", error.as_ref()))?;
+    let body = body.map_err(|error| Failure::of(Cause::Content, "the answer was cut off", Some(error.as_ref())))?;
     Ok(body.to_bytes().to_vec())
 }
 
@@ -134,27 +163,54 @@ fn shown(text: &str) -> String {
 }
 
 impl Failure {
-    pub(super) fn new(text: String) -> Self {
-        Self { text, status: None, retry_after: None }
-    }
-
     /// With every cause; causes that repeat the sentence before are left out.
-    fn of(what: &str, error: &dyn std::error::Error) -> Self {
-        let mut text = format!("{what}: {error}");
-        let mut cause = error.source();
-        while let Some(error) = cause {
+    pub(super) fn of(cause: Cause, what: &str, error: Option<&dyn std::error::Error>) -> Self {
+        let mut text = what.to_owned();
+        let mut next = error;
+        while let Some(error) = next {
             let more = error.to_string();
             if !text.contains(&more) {
                 text.push_str(": ");
                 text.push_str(&more);
             }
-            cause = error.source();
+            next = error.source();
         }
-        Self::new(shown(&text))
+        Self { text: shown(&text), cause, of_event: false, retry_after: None }
+    }
+
+    /// Whether the next call, whatever it is, would meet the same.
+    pub(super) fn is_final(&self) -> bool {
+        !matches!(self.cause, Cause::Refused(_))
+    }
+
+    /// Whether this is the same news as another, though maybe in other words: that nobody answers has many, and what is
+    /// forbidden is met at each call.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        self.cause == other.cause && (self.cause == Cause::NoAnswer || self.of_event == other.of_event)
+    }
+
+    /// What a person can do about it.
+    pub(super) fn next(&self) -> &'static str {
+        match self.cause {
+            Cause::Account => {
+                "see that the pod has a ServiceAccount and its token mounted (automountServiceAccountToken)"
+            }
+            Cause::NoAnswer => "see that this node reaches the API server, and that the server is well",
+            Cause::Refused(StatusCode::UNAUTHORIZED) => {
+                "see that the pod's ServiceAccount exists; then delete the pod, so that it gets a new token"
+            }
+            Cause::Refused(StatusCode::FORBIDDEN) => {
+                "give the pod's ServiceAccount its rights: apply the Roles, the ClusterRole and the bindings of the installation"
+            }
+            Cause::Refused(StatusCode::NOT_FOUND) => "see that NODE_NAME is what this node is called in the cluster",
+            Cause::Refused(_) | Cause::Content => "nothing is to be done on this node: look at the API server",
+        }
     }
 
     fn while_trying_to(mut self, what: &str) -> Self {
-        self.text = format!("failed to {what}: {}", self.text);
+        if self.cause != Cause::NoAnswer {
+            self.text = format!("failed to {what}: {}", self.text);
+        }
         self
     }
 }

@@ -17,7 +17,7 @@ use super::{Look, Reconciler};
 use crate::{
     config::Settings,
     extract::write_problem,
-    host::{exec::HostExec, ledger, lock::HostLock},
+    host::{self, exec::HostExec, ledger, lock::HostLock},
     services,
 };
 
@@ -54,7 +54,7 @@ impl Reconciler {
             let runtime = look.observed.as_mut().and_then(|observed| observed.services.runtime.as_mut());
             if let Some(runtime) = runtime.filter(|_| unwritten) {
                 // a file that cannot be written makes up for nothing
-                runtime.certs.unreadable.get_or_insert_with(|| "our file in it could not be written".to_owned());
+                runtime.certs.unwritten = true;
             }
             match now_due(settings, look) {
                 Some(fresh) => outlook = fresh,
@@ -91,7 +91,7 @@ impl Reconciler {
         for action in outlook.actions.iter().filter(|action| is_restart(action) == (part == Part::Restarts)) {
             let result = match action {
                 Action::WriteRegistryCerts { path, .. } => {
-                    known.created.extend(services::missing_directories(&self.root, path));
+                    known.created.extend(host::missing_directories(&self.root, path));
                     known.certs_files.insert(path.clone());
                     let served = plan.targets.iter().filter(|(print, _)| outlook.serves.contains(print));
                     self.note(&known, look).and_then(|()| {

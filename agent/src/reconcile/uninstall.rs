@@ -65,7 +65,7 @@ impl Reconciler {
             }
         }
         if !problems.iter().any(|problem| problem.kind.is_failure())
-            && let Err(error) = self.remove_own_directories()
+            && let Err(error) = self.remove_own_directories(settings)
         {
             problems.push(write_problem(ledger::DIR, &error));
         }
@@ -77,8 +77,12 @@ impl Reconciler {
         report
     }
 
-    fn remove_own_directories(&self) -> std::io::Result<()> {
+    fn remove_own_directories(&self, settings: &Settings) -> std::io::Result<()> {
         if let ledger::Read::Good(ledger) = ledger::read(&self.root)? {
+            // one that the ledger has lost too
+            for path in ledger.exports.iter().chain(&settings.export) {
+                crate::export::remove(&self.root, path)?;
+            }
             for path in &ledger.certs_files {
                 crate::services::remove_file(&self.root, path)?;
             }

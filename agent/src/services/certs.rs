@@ -208,12 +208,6 @@ fn content<'a>(anchors: impl Iterator<Item = &'a Arc<Anchor>>) -> String {
     anchors.map(|anchor| anchor.pem()).collect()
 }
 
-/// Directories above a file of ours that do not exist yet, to be removed by `uninstall`.
-pub fn missing_directories(root: &HostRoot, path: &str) -> Vec<String> {
-    let above = Path::new(path).ancestors().skip(1).filter(|dir| *dir != Path::new("/"));
-    above.take_while(|dir| matches!(root.stat(dir), Ok(None))).map(|dir| dir.display().to_string()).collect()
-}
-
 /// Removes our file, and what a run that was killed has left beside it.
 ///
 /// # Errors

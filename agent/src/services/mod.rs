@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-pub use certs::{missing_directories, remove_file, watched, write_file};
+pub use certs::{remove_file, watched, write_file};
 pub use restart::{LONGEST_RESTART, Restarted, restart};
 
 /// How long the service manager may take to say how its units are.

@@ -4,8 +4,11 @@
 
 use std::{
     io::Write as _,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
     time::Duration,
 };
 
@@ -13,7 +16,7 @@ use nodetrust_core::node::{ANNOTATION, CONDITION, NodeStatus};
 use serde_json::Value;
 
 use super::{
-    machine::{Access, Kind, Rig, connect, script},
+    machine::{Access, Kind, Rig, connect, connect_from, script},
     must,
     node::Done,
     served::Served,
@@ -32,6 +35,7 @@ pub const PORT: u16 = 9643;
 pub struct Cluster {
     rig: Rig,
     nodes: Vec<String>,
+    environment: Vec<(&'static str, &'static str)>,
 }
 
 impl Cluster {
@@ -43,17 +47,42 @@ impl Cluster {
 
     /// The same with an audit log of what this user asks of the API server: see [`Self::audit`].
     #[track_caller]
-    pub fn boot_audited(nodes: &[(&str, Kind)], user: &str) -> Self {
+    pub fn boot_audited(nodes: &[(&str, Kind)], user: &'static str) -> Self {
         Self::boot_with(nodes, &[("RIG_AUDIT", user)])
     }
 
+    /// The same, with this more in the environment of `up`.
     #[track_caller]
-    fn boot_with(nodes: &[(&str, Kind)], environment: &[(&str, &str)]) -> Self {
+    pub fn boot_with(nodes: &[(&str, Kind)], environment: &[(&'static str, &'static str)]) -> Self {
         let words: Vec<String> = nodes.iter().map(|(name, kind)| format!("{name}={}", kind.name())).collect();
         let words: Vec<&str> = ["--kubernetes"].into_iter().chain(words.iter().map(String::as_str)).collect();
         // a changed ConfigMap is in its pods after a second or two
-        let rig = Rig::up(&words, &[&[("RIG_SYNC", "1s")], environment].concat());
-        Self { rig, nodes: nodes.iter().map(|(name, _)| (*name).to_owned()).collect() }
+        let environment = [&[("RIG_SYNC", "1s")], environment].concat();
+        let rig = Rig::up(&words, &environment);
+        Self { rig, nodes: nodes.iter().map(|(name, _)| (*name).to_owned()).collect(), environment }
+    }
+
+    /// Boots one more node and has it join. It is Ready when this returns.
+    #[track_caller]
+    pub fn join(&mut self, name: &str, kind: Kind) {
+        let mut command = script(&self.rig.name, &["join", &format!("{name}={}", kind.name())]);
+        Done::new(must("scripts/node join", command.envs(self.environment.iter().copied()).output())).expect(0);
+        self.nodes.push(name.to_owned());
+    }
+
+    /// Pulls a node's network cable, or plugs it in again.
+    #[track_caller]
+    pub fn link(&self, name: &str, on: bool) {
+        let word = if on { "on" } else { "off" };
+        Done::new(must("scripts/node link", script(&self.rig.name, &["link", word, name]).output())).expect(0);
+    }
+
+    /// Kills the API server with SIGKILL, or starts it again with what it knew.
+    #[track_caller]
+    pub fn api_server(&self, on: bool) {
+        let word = if on { "start" } else { "kill" };
+        let mut command = script(&self.rig.name, &["service", word, "apiserver"]);
+        Done::new(must("scripts/node service", command.output())).expect(0);
     }
 
     /// A way into a node.
@@ -90,6 +119,64 @@ impl Cluster {
             script(&log_rig, &words).output().map(|output| Done::new(output).out).unwrap_or_default()
         };
         Served::new(move || connect(&rig, &address, port), log)
+    }
+
+    /// The same, from within its node and with the log as it lies there: this needs neither network nor API server.
+    pub fn agent_from_within(&self, name: &str, port: u16) -> Served {
+        let (network, node) = (format!("{}-{name}", self.rig.name), self.node(name));
+        let log =
+            move || node.run(&["sh", "-c", "cat \"$(ls -td /var/log/pods/nodetrust_* | head -n 1)\"/*/*.log"]).out;
+        Served::new(move || connect_from(&network, "127.0.0.1", port), log)
+    }
+
+    /// Follows what `kubectl get` with these words shows, from now on.
+    #[track_caller]
+    pub fn watch(&self, words: &[&str]) -> Watch {
+        let words: Vec<&str> = ["kubectl", "get", "--watch", "-o", "json"].iter().chain(words).copied().collect();
+        let mut command = script(&self.rig.name, &words);
+        let mut child = must("scripts/node kubectl", command.process_group(0).stdout(Stdio::piped()).spawn());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (out, into) = (child.stdout.take().unwrap(), seen.clone());
+        thread::spawn(move || {
+            for object in serde_json::Deserializer::from_reader(out).into_iter::<Value>().map_while(Result::ok) {
+                into.lock().unwrap().push(object);
+            }
+        });
+        Watch { child, seen }
+    }
+
+    /// Waits until a node's condition of ours has this status and reason.
+    #[track_caller]
+    pub fn wait_condition(&self, node: &str, status: &str, reason: &str) -> Value {
+        let holds = |node: &Value| {
+            condition(node, CONDITION).is_some_and(|is| is["status"] == status && is["reason"] == reason)
+        };
+        let node = self.wait(&format!("{status} {reason}"), &["node", node], holds);
+        condition(&node, CONDITION).unwrap().clone()
+    }
+
+    /// Waits until the agent has rolled out on every node.
+    #[track_caller]
+    pub fn rolled_out(&self) {
+        let done = self.kubectl(&["-n", "nodetrust", "rollout", "status", "daemonset/nodetrust", "--timeout=180s"]);
+        if done.code != 0 {
+            let told = self.kubectl(&["-n", "nodetrust", "describe", "pods"]);
+            let logs = self.kubectl(&[
+                "-n",
+                "nodetrust",
+                "logs",
+                "-l",
+                "app.kubernetes.io/name=nodetrust",
+                "--all-containers",
+            ]);
+            panic!("{done:?}\n{}\n{}", told.out, logs.out);
+        }
+    }
+
+    /// The pods that `kubectl get pods` lists with these words.
+    #[track_caller]
+    pub fn pods(&self, words: &[&str]) -> Vec<Value> {
+        items(&self.get(&[&["pods"], words].concat()))
     }
 
     /// Loads an image with this one static program into every node; pods want `imagePullPolicy: Never`.
@@ -161,37 +248,8 @@ impl Cluster {
     /// The events on a node with this reason.
     #[track_caller]
     pub fn events(&self, node: &str, reason: &str) -> Vec<Value> {
-        let all = self.get(&["events", "-n", "default"]);
-        let is = |event: &&Value| event["involvedObject"]["name"] == node && event["reason"] == reason;
-        all["items"].as_array().unwrap().iter().filter(is).cloned().collect()
-    }
-
-    /// The pods that `kubectl get` gives with these words.
-    #[track_caller]
-    pub fn pods(&self, words: &[&str]) -> Vec<Value> {
-        items(&self.get(&[&["pods"], words].concat()))
-    }
-
-    /// Waits until the DaemonSet of our manifests has rolled out on every node.
-    #[track_caller]
-    pub fn rolled_out(&self) {
-        let done = self.kubectl(&["-n", "nodetrust", "rollout", "status", "daemonset/nodetrust", "--timeout=180s"]);
-        if done.code != 0 {
-            let told = self.kubectl(&["-n", "nodetrust", "describe", "pods"]);
-            let labelled = "app.kubernetes.io/name=nodetrust";
-            let logs = self.kubectl(&["-n", "nodetrust", "logs", "-l", labelled, "--all-containers"]);
-            panic!("{done:?}\n{}\n{}", told.out, logs.out);
-        }
-    }
-
-    /// Waits until a node's condition has this status and reason.
-    #[track_caller]
-    pub fn wait_condition(&self, node: &str, status: &str, reason: &str) -> Value {
-        let holds = |node: &Value| {
-            condition(node, CONDITION).is_some_and(|is| is["status"] == status && is["reason"] == reason)
-        };
-        let node = self.wait(&format!("{status} {reason}"), &["node", node], holds);
-        condition(&node, CONDITION).unwrap().clone()
+        let is = |event: &Value| event["involvedObject"]["name"] == node && event["reason"] == reason;
+        items(&self.get(&["events", "-n", "default"])).into_iter().filter(is).collect()
     }
 
     /// Waits until an object, as `kubectl get` gives it, satisfies a condition.
@@ -211,12 +269,38 @@ pub fn condition<'a>(node: &'a Value, kind: &str) -> Option<&'a Value> {
     node["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
 }
 
-/// What a Node's annotation says.
+/// What a node's annotation says.
 pub fn annotation(node: &Value) -> Option<NodeStatus> {
     NodeStatus::parse(node["metadata"]["annotations"][ANNOTATION].as_str()?)
 }
 
-/// What is in a list, as `kubectl get` gives it.
+/// The objects of a list.
 pub fn items(list: &Value) -> Vec<Value> {
     list["items"].as_array().cloned().unwrap_or_default()
+}
+
+/// What a running `kubectl get --watch` has shown so far: every state of every object, in the order of their making.
+pub struct Watch {
+    child: Child,
+    seen: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Watch {
+    /// The states of the objects of this name.
+    pub fn states(&self, name: &str) -> Vec<Value> {
+        self.seen.lock().unwrap().iter().filter(|object| object["metadata"]["name"] == name).cloned().collect()
+    }
+
+    /// Every state of every object.
+    pub fn all(&self) -> Vec<Value> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let group = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
 }

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use nodetrust_core::source::Part;
 use serde_json::Value;
 
-use super::machine::{Agent, Machine};
+use super::machine::{Access, Agent, Machine};
 
 /// For what takes seconds, on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(120);
@@ -71,14 +71,14 @@ pub fn wait_two_cycles(agent: &Agent) {
 
 /// How often systemd has started containerd, of all boots.
 #[track_caller]
-pub fn starts(machine: &Machine) -> usize {
+pub fn starts(machine: &Access) -> usize {
     let journal = machine.run(&["journalctl", "--no-pager", "-o", "cat", "_PID=1", "-u", "containerd"]).expect(0).out;
     journal.lines().filter(|line| line.starts_with("Started containerd")).count()
 }
 
 /// What the agent has written down on the host.
 #[track_caller]
-pub fn ledger(machine: &Machine) -> Value {
+pub fn ledger(machine: &Access) -> Value {
     let text = machine.read("/var/lib/nodetrust/ledger.json").unwrap_or_default();
     super::must("the ledger", serde_json::from_str(&text))
 }

@@ -161,19 +161,6 @@ impl Machine {
         self.run(&[system.tool()]).expect(0);
     }
 
-    /// Reboots the machine, and waits until its containerd answers.
-    #[track_caller]
-    pub fn reboot(&self) {
-        let before = self.boot_id();
-        assert!(before.is_some(), "the machine does not run");
-        let ordered = self.run(&["systemctl", "reboot"]);
-        if self.boot_id() == before {
-            println!("systemctl reboot ended with {}: {}{}", ordered.code, ordered.out, ordered.err);
-        }
-        wait_for("another boot id", LIMIT, || self.boot_id().filter(|id| Some(id) != before.as_ref()));
-        self.wait_runtime();
-    }
-
     /// Starts a container that sleeps, in a pod with a network of its own, as the kubelet would.
     #[track_caller]
     pub fn container(&self) -> Container {
@@ -407,6 +394,19 @@ impl Access {
         wait_for("containerd", LIMIT, || self.cri("RuntimeService/ListPodSandbox", &Message::new()).ok());
     }
 
+    /// Reboots the machine, and waits until its containerd answers.
+    #[track_caller]
+    pub fn reboot(&self) {
+        let before = self.boot_id();
+        assert!(before.is_some(), "the machine does not run");
+        let ordered = self.run(&["systemctl", "reboot"]);
+        if self.boot_id() == before {
+            println!("systemctl reboot ended with {}: {}{}", ordered.code, ordered.out, ordered.err);
+        }
+        wait_for("another boot id", LIMIT, || self.boot_id().filter(|id| Some(id) != before.as_ref()));
+        self.wait_runtime();
+    }
+
     /// The id of systemd's present run of a unit; another after each restart.
     #[track_caller]
     pub fn invocation(&self, unit: &str) -> String {
@@ -506,9 +506,14 @@ impl Agent {
     }
 }
 
-/// A connection to a node from the network beside it, which only this thread enters.
+/// A connection to a node from the network beside it.
 pub(super) fn connect(rig: &str, address: &str, port: u16) -> io::Result<TcpStream> {
-    let namespace = format!("/run/netns/{rig}-hub");
+    connect_from(&format!("{rig}-hub"), address, port)
+}
+
+/// A connection from a network namespace, which only this thread enters.
+pub(super) fn connect_from(namespace: &str, address: &str, port: u16) -> io::Result<TcpStream> {
+    let namespace = format!("/run/netns/{namespace}");
     let address = SocketAddr::new(address.parse().unwrap(), port);
     let connect = move || {
         setns(File::open(namespace)?, CloneFlags::CLONE_NEWNET)?;

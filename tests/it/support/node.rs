@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs,
     net::{TcpListener, TcpStream},
     ops::Deref,
@@ -89,8 +90,6 @@ pub struct Node {
     pub config: PathBuf,
     /// More environment for our program.
     pub environment: Vec<(&'static str, String)>,
-    /// A command that starts our program, which comes behind it.
-    pub launcher: &'static [&'static str],
     base: TempDir,
 }
 
@@ -148,7 +147,7 @@ impl Node {
         must("/dev", mount(Some("/dev"), &root.join("dev"), none, MsFlags::MS_BIND | MsFlags::MS_REC, none));
         // its own directory, since the agent watches it: the log beside it would be a reason for a cycle
         let config = at("config").join("config.yaml");
-        let node = Self { kind, root, source, config, environment: Vec::new(), launcher: &[], base };
+        let node = Self { kind, root, source, config, environment: Vec::new(), base };
         node.configure(more);
         node
     }
@@ -181,9 +180,7 @@ impl Node {
 
     /// Our program, with the node's configuration and root.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut words = self.launcher.iter().copied().chain([env!("CARGO_BIN_EXE_nodetrust")]);
-        let mut command = Command::new(words.next().unwrap());
-        command.args(words);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nodetrust"));
         command.arg("--config").arg(&self.config).arg("--host-root").arg(&self.root).args(args);
         command
             .stdin(Stdio::null())
@@ -203,11 +200,21 @@ impl Node {
     /// Starts the agent.
     #[track_caller]
     pub fn agent(&self, more: &str) -> Agent {
+        self.agent_under(&[], more)
+    }
+
+    /// Starts the agent by way of another program, which is given the agent's command line.
+    #[track_caller]
+    pub fn agent_under(&self, program: &[&str], more: &str) -> Agent {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         self.configure(&format!("http: {{address: \"127.0.0.1:{port}\"}}\n{more}"));
         let log = self.beside("agent.log");
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let child = must("the agent", self.command(&["-v", "run"]).stdout(Stdio::null()).stderr(file).spawn());
+        let agent = self.command(&["-v", "run"]);
+        let mut words = program.iter().map(OsStr::new).chain([agent.get_program()]).chain(agent.get_args());
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).envs(agent.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let child = must("the agent", command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn());
         let served = Served::new(
             move || TcpStream::connect(("127.0.0.1", port)),
             move || fs::read_to_string(&log).unwrap_or_default(),

@@ -12,9 +12,6 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use super::{alone::Generation, *};
 use crate::support::wait_for;
 
-/// For what takes seconds, on a busy machine.
-const LIMIT: Duration = Duration::from_secs(60);
-
 /// The tool's path on the host.
 fn tool_path(node: &Node) -> &'static str {
     if node.kind == Kind::Rhelish { "/usr/bin/update-ca-trust" } else { "/usr/sbin/update-ca-certificates" }
@@ -405,40 +402,4 @@ fn absolute_links_stay_on_the_host() {
     node.nodetrust(&["plan"]).expect(0);
     node.nodetrust(&["uninstall"]).expect(0);
     assert!(!by_file(&node, &ca));
-}
-
-/// The kernel's limit of inotify instances is a user's, and root's is used up on crowded nodes.
-#[test]
-fn without_an_inotify_instance_the_agent_polls_until_there_is_one() {
-    let limit = "/proc/sys/user/max_inotify_instances"; // of the user namespace that the agent is in
-    let mut node = Node::new(Kind::Bookworm, "");
-    node.launcher = &[
-        "unshare",
-        "--user",
-        "--map-root-user",
-        "sh",
-        "-c",
-        "echo 0 >/proc/sys/user/max_inotify_instances && exec \"$@\"",
-        "sh",
-    ];
-    let (one, two, three) = (Ca::new("One"), Ca::new("Two"), Ca::new("Three"));
-    node.set_source(&[&one]);
-    let agent = node.agent("settle: 100ms\nresync: 1s\n");
-    agent.wait_converged(&[&one], LIMIT);
-    assert_eq!(agent.get("/readyz").map(|(code, _)| code), Some(200));
-    node.set_source(&[&one, &two]);
-    agent.wait_converged(&[&one, &two], LIMIT);
-    assert_eq!(agent.log_text().matches("fs.inotify.max_user_instances").count(), 1, "{}", agent.log_text());
-
-    let (pid, raise) = (agent.pid().to_string(), format!("echo 8 >{limit}"));
-    let words = ["--user", "--preserve-credentials", "--target", &pid, "sh", "-c", &raise];
-    let raised = std::process::Command::new("nsenter").args(words).status().unwrap();
-    assert!(raised.success());
-    let logged = |text: &str| wait_for(text, LIMIT, || agent.log_text().contains(text).then_some(()));
-    logged("there is an inotify instance");
-    // with nothing but hints from here on
-    node.configure(&format!("http: {{address: \"127.0.0.1:{}\"}}\nsettle: 100ms\nresync: 10h\n", agent.port()));
-    logged("configuration reloaded");
-    node.set_source(&[&one, &two, &three]);
-    agent.wait_converged(&[&one, &two, &three], LIMIT);
 }

@@ -9,6 +9,7 @@ use crate::{
     fingerprint::{Fingerprint, content_digest, hex},
     plan::{Action, RemoveReason, WriteReason},
     report::{LastRestart, Report, Time, plural},
+    state::PREFIX,
 };
 
 /// Anchors that are named in a message; the rest is counted.
@@ -107,7 +108,7 @@ fn anchors_changed(report: &Report, previous: Option<&Report>) -> Found {
     let now = trusted(report);
     let in_force = format!("{} in force", plural(now.len(), "anchor"));
     let Some(previous) = previous else {
-        let changes = changed_by(report.cycle.iter().flat_map(|cycle| &cycle.actions), &now);
+        let changes = done(report);
         let text = || format!("{}; {in_force}", changes.join(", "));
         return (!changes.is_empty()).then(|| (EventKind::TrustAnchorsChanged, false, text()));
     };
@@ -122,40 +123,40 @@ fn anchors_changed(report: &Report, previous: Option<&Report>) -> Found {
     (!changes.is_empty()).then(|| (EventKind::TrustAnchorsChanged, lost, text()))
 }
 
-fn trusted(report: &Report) -> BTreeMap<Fingerprint, &str> {
-    report.anchors.iter().filter(|row| row.trusted).map(|row| (row.sha256, row.common_name.as_str())).collect()
-}
-
-/// What a cycle has brought and taken away, where nothing tells what was there before it.
-fn changed_by<'a>(actions: impl Iterator<Item = &'a Action>, now: &BTreeMap<Fingerprint, &str>) -> Vec<String> {
-    let (mut came, mut left) = (Vec::new(), Vec::new());
-    for action in actions {
+/// What the report's own cycle did to the set, by name where that is known still.
+fn done(report: &Report) -> Vec<String> {
+    let mut came = BTreeMap::new();
+    let mut left = Vec::new();
+    for action in report.cycle.iter().flat_map(|cycle| &cycle.actions) {
         match action {
             Action::WriteAnchor { sha256, why: WriteReason::New, .. } => {
-                came.extend(now.get(sha256).map(|name| format!("{name} ({})", sha256.fp16())));
+                let row = report.anchors.iter().find(|row| row.sha256 == *sha256);
+                came.insert(*sha256, row.map_or("", |row| row.common_name.as_str()));
             }
             Action::RemoveAnchor { file, why: RemoveReason::GraceOver | RemoveReason::Denied } => {
-                left.push(file.clone());
+                left.push(format!("-{}", file.trim_start_matches(PREFIX).split('.').next().unwrap_or_default()));
             }
             _ => {}
         }
     }
-    [few(&came, '+'), few(&left, '-')].concat()
+    let more = left.split_off(left.len().min(NAMED)).len();
+    left.extend((more > 0).then(|| format!("-{more} more")));
+    names(&came, &BTreeMap::new(), '+').into_iter().chain(left).collect()
+}
+
+fn trusted(report: &Report) -> BTreeMap<Fingerprint, &str> {
+    report.anchors.iter().filter(|row| row.trusted).map(|row| (row.sha256, row.common_name.as_str())).collect()
 }
 
 /// Those of one set that are not in another, by name.
 fn names(of: &BTreeMap<Fingerprint, &str>, without: &BTreeMap<Fingerprint, &str>, sign: char) -> Vec<String> {
-    let all = of.iter().filter(|(fingerprint, _)| !without.contains_key(*fingerprint));
-    few(&all.map(|(print, name)| format!("{name} ({})", print.fp16())).collect::<Vec<_>>(), sign)
-}
-
-/// The first [`NAMED`] of them, and how many more there are.
-fn few(all: &[String], sign: char) -> Vec<String> {
-    let mut few: Vec<String> = all.iter().take(NAMED).map(|name| format!("{sign}{name}")).collect();
+    let all: Vec<_> = of.iter().filter(|(fingerprint, _)| !without.contains_key(*fingerprint)).collect();
+    let mut names: Vec<String> =
+        all.iter().take(NAMED).map(|(print, name)| format!("{sign}{name} ({})", print.fp16())).collect();
     if all.len() > NAMED {
-        few.push(format!("{sign}{} more", all.len() - NAMED));
+        names.push(format!("{sign}{} more", all.len() - NAMED));
     }
-    few
+    names
 }
 
 fn restarted(report: &Report, previous: Option<&Report>) -> Found {

@@ -74,6 +74,18 @@ pub enum Action {
         /// Absolute path.
         path: String,
     },
+    /// Write the exported bundle for pods.
+    WriteExport {
+        /// Absolute path.
+        path: String,
+        /// How many certificates the extracted bundle has now.
+        certificates: usize,
+    },
+    /// Remove an exported bundle that is no longer asked for.
+    RemoveExport {
+        /// Absolute path.
+        path: String,
+    },
     /// Restart a service that has read the bundle as it was.
     Restart {
         /// The unit.
@@ -185,6 +197,10 @@ impl fmt::Display for Action {
                 write!(f, "write    {path} ({anchors} anchor{})", if *anchors == 1 { "" } else { "s" })
             }
             Self::RemoveRegistryCerts { path } => write!(f, "remove   {path} (nothing is to be served there)"),
+            Self::WriteExport { path, certificates } => {
+                write!(f, "export   {path} ({certificates} certificate{})", if *certificates == 1 { "" } else { "s" })
+            }
+            Self::RemoveExport { path } => write!(f, "remove   {path} (no longer in export.bundle)"),
             Self::Restart { unit, why } => write!(f, "restart  {unit} ({why})"),
         }
     }

@@ -57,6 +57,8 @@ pub struct RegistryCerts {
     pub elsewhere: Vec<String>,
     /// Why it could not be looked through.
     pub unreadable: Option<String>,
+    /// Our file in it could not be written just now.
+    pub unwritten: bool,
 }
 
 impl Default for RegistryCerts {
@@ -68,6 +70,7 @@ impl Default for RegistryCerts {
             broken: None,
             elsewhere: Vec::new(),
             unreadable: None,
+            unwritten: false,
         }
     }
 }
@@ -96,6 +99,9 @@ impl RegistryCerts {
     pub fn covers(&self) -> Result<(), String> {
         match &self.setting {
             Setting::Directory(dir) if let Some(why) = &self.unreadable => Err(format!("{dir} cannot be read: {why}")),
+            Setting::Directory(dir) if self.unwritten => {
+                Err(format!("our file in {dir}/{DEFAULT} could not be written"))
+            }
             Setting::Directory(dir) if self.hidden => {
                 Err(format!("{dir}/{DEFAULT}/hosts.toml makes the runtime ignore the certificates beside it"))
             }

@@ -277,7 +277,7 @@ fn only_what_the_file_holds_is_covered() {
     let mut node = Node::new("z", "a").certs_d(None);
     assert_eq!((node.decide().covered, node.decide().lag.missing), (set(""), set("a")), "it is not written yet");
     // it cannot be written
-    node.runtime().certs.unreadable = Some("our file in it could not be written".into());
+    node.runtime().certs.unwritten = true;
     assert!(node.actions().contains(&"restart containerd.service (1 anchor newer than the process)".into()));
 }
 

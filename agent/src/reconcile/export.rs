@@ -1,0 +1,86 @@
+//! After the store and its readers: the bundle that pods mount follows the extracted one.
+
+use std::path::Path;
+
+use nodetrust_core::{
+    export::Export,
+    plan::{Action, Plan},
+    state::{Ledger, Observed},
+    verify::{Problem, ProblemKind},
+};
+
+use super::{Look, Reconciler};
+use crate::{config::Settings, export, extract::write_problem, host, host::ledger};
+
+impl Reconciler {
+    /// What is to be done about it, as things are.
+    pub(super) fn look_at_export(
+        &self,
+        settings: &Settings,
+        ledger: &Ledger,
+        observed: Option<&Observed>,
+        plan: Option<&Plan>,
+    ) -> Export {
+        let (Some(observed), Some(plan)) = (observed, plan) else { return Export::default() };
+        export::look(&self.root, settings.export.as_deref(), ledger, observed, plan.changes_store())
+    }
+
+    /// Does it. What is written is recorded before, so that `uninstall` finds it whatever happens.
+    pub(super) fn follow_export(&self, settings: &Settings, look: &mut Look) -> (Vec<Action>, Vec<Problem>) {
+        let (mut done, mut problems) = (Vec::new(), Vec::new());
+        let Some(observed) = &look.observed else { return (done, problems) };
+        if look.plan.is_none() {
+            return (done, problems); // what was read does not suffice for a decision
+        }
+        // also while the store is not as it should be: the bundle that is there is what programs on the node follow
+        let due = export::look(&self.root, settings.export.as_deref(), &look.ledger, observed, false);
+        for action in &due.actions {
+            let mut known = look.ledger.clone();
+            let result = match action {
+                Action::WriteExport { path, .. } => {
+                    known.created.extend(host::missing_directories(&self.root, path));
+                    known.exports.insert(path.clone());
+                    self.note_export(&known, look).and_then(|()| {
+                        export::write(&self.root, path, &due.content).map_err(|error| problem("write", path, &error))
+                    })
+                }
+                Action::RemoveExport { path } => {
+                    let removed = export::remove(&self.root, path).map_err(|error| problem("remove", path, &error));
+                    removed.and_then(|()| {
+                        known.exports.remove(path);
+                        self.note_export(&known, look)
+                    })
+                }
+                _ => Ok(()), // the core gives no other action for it
+            };
+            match result {
+                Ok(()) => done.push(action.clone()),
+                Err(problem) => {
+                    problems.push(problem);
+                    break; // an earlier file goes only when the new one has come
+                }
+            }
+        }
+        look.export = self.look_at_export(settings, &look.ledger, look.observed.as_ref(), look.plan.as_ref());
+        (done, problems)
+    }
+
+    fn note_export(&self, known: &Ledger, look: &mut Look) -> Result<(), Problem> {
+        if !known.same_as(&look.ledger) {
+            self.write_ledger(known, look.now.wall).map_err(|error| write_problem(ledger::PATH, &error))?;
+        }
+        look.ledger = known.clone();
+        Ok(())
+    }
+
+    /// Where a change of it would show, in our own view.
+    pub(super) fn export_directory(&self, look: &Look) -> Option<std::path::PathBuf> {
+        let view = look.export.view.as_ref()?;
+        self.root.location(Path::new(&view.path).parent()?).ok()
+    }
+}
+
+fn problem(what: &str, path: &str, error: &std::io::Error) -> Problem {
+    let text = format!("failed to {what} {path}: {error}");
+    Problem::new(ProblemKind::Export, text, "look at its directory on the host; the agent tries again")
+}
