@@ -35,6 +35,27 @@ spec:
       containers: [{name: app, image: \"registry.test:5443/app:1\", command: [/bin/sleep, \"2147483647\"]}]
 ";
 
+/// A pod on every node that reads what its node trusts, as nobody and under one path.
+const READER: &str = "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: reader}
+spec:
+  selector: {matchLabels: {app: reader}}
+  template:
+    metadata: {labels: {app: reader}}
+    spec:
+      securityContext: {runAsUser: 65534, runAsNonRoot: true}
+      containers:
+      - name: reader
+        image: rig.test/busybox:1
+        imagePullPolicy: Never
+        command: [/bin/sleep, \"2147483647\"]
+        volumeMounts: [{name: trust, mountPath: /etc/node-trust, readOnly: true, mountPropagation: HostToContainer}]
+      volumes: [{name: trust, hostPath: {path: /var/lib/nodetrust/export, type: Directory}}]
+";
+const EXPORT: &str = "export: {bundle: /var/lib/nodetrust/export/ca-certificates.crt}\n";
+
 /// The files of ours on a node.
 fn ours(cluster: &Cluster, node: &str) -> Vec<String> {
     let find = "find /usr/local/share/ca-certificates /etc/pki/ca-trust/source/anchors /var/lib/nodetrust \
@@ -50,6 +71,7 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
     cluster.push("app:1");
     cluster.image(IMAGE, env!("CARGO_BIN_EXE_nodetrust"));
     cluster.apply(APP);
+    cluster.apply(READER); // these wait for the file
     let untrusted = |pod: &Value| {
         let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
         matches!(waiting["reason"].as_str(), Some("ErrImagePull" | "ImagePullBackOff"))
@@ -59,7 +81,7 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
         pods.len() == NODES.len() && pods.iter().all(untrusted)
     });
 
-    let install = configmap(&cluster.registry_ca(), "");
+    let install = configmap(&cluster.registry_ca(), EXPORT);
     cluster.apply(&install);
     cluster.rolled_out();
     cluster.wait("pods of the private image", &["pods", "-l", "app=app"], |list| {
@@ -91,6 +113,16 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
             status["converged"] == true && anchors == 2 && status["node"] == node
         });
         assert_eq!(agent.get("/readyz").map(|(code, _)| code), Some(200));
+    }
+    // pods follow their node's bundle, whatever its distribution calls it
+    cluster.wait("readers", &["pods", "-l", "app=reader"], |list| {
+        items(list).iter().filter(|pod| pod["status"]["containerStatuses"][0]["ready"] == true).count() == NODES.len()
+    });
+    for pod in cluster.pods(&["-l", "app=reader"]) {
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        let text = cluster.kubectl(&["exec", name, "--", "cat", "/etc/node-trust/ca-certificates.crt"]).expect(0).out;
+        assert!(text.contains(&second.pem()) && text.contains(&cluster.registry_ca()), "{name}");
+        assert!(text.matches("BEGIN CERTIFICATE").count() > 50, "{name}: the distribution's CAs are there too");
     }
     let names = |pods: &[Value]| pods.iter().map(|pod| pod["metadata"]["uid"].clone()).collect::<Vec<_>>();
     let now = cluster.pods(&["-n", "nodetrust"]);

@@ -131,8 +131,12 @@ pub fn status(report: &Report, style: Style) -> String {
         tail.push_str(&labelled("FOREIGN", &format!("{}: {}", foreign.path, foreign.text), style));
     }
     if let Some(cycle) = &report.cycle {
-        let text =
-            format!("{} ({}), {}, took {} ms", cycle.outcome, cycle.trigger, ago(now, cycle.time), cycle.milliseconds);
+        // what starts a cycle by a change in the store is mostly our own work, or another run of the tool
+        let why = match &*cycle.trigger {
+            "drift" if cycle.drift.is_empty() => "something in the store was touched",
+            trigger => trigger,
+        };
+        let text = format!("{} ({why}), {}, took {} ms", cycle.outcome, ago(now, cycle.time), cycle.milliseconds);
         tail.push_str(&labelled("CYCLE", &text, style));
     }
     if report.next.is_empty() {
