@@ -60,6 +60,7 @@ pub struct Reconciler {
     node: String,
     reader: SourceReader,
     cache: Cache,
+    remembered: ledger::Cache,
     services: services::Cache,
     /// the sources as they are followed, and what they say
     followed: Option<(Vec<Snapshot>, Said)>,
@@ -74,7 +75,7 @@ struct Look {
     now: Moment,
     os: OsRelease,
     detection: Detection,
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     resolved: Resolved,
     observed: Option<Observed>,
     plan: Option<Plan>,
@@ -97,6 +98,7 @@ impl Reconciler {
             node,
             reader: SourceReader::default(),
             cache: Cache::default(),
+            remembered: ledger::Cache::default(),
             services: services::Cache::default(),
             followed: None,
             candidate: None,
@@ -119,7 +121,7 @@ impl Reconciler {
     pub fn inspect_by_ledger(&mut self) -> Report {
         let ledger = match ledger::read(&self.root) {
             Ok(ledger::Read::Good(ledger)) => ledger,
-            _ => Ledger::new(), // `look` reports it
+            _ => Arc::new(Ledger::new()), // `look` reports it
         };
         let mut settings = Settings { family: ledger.family, ..Settings::default() };
         settings.policy.removal_grace = ledger.removal_grace.unwrap_or(settings.policy.removal_grace);
@@ -293,16 +295,16 @@ impl Reconciler {
             Moment { wall: host::wall(std::time::SystemTime::now()), boottime: 0, boot_id: String::new() }
         });
         let mut damaged = None;
-        let ledger = match ledger::read(&self.root) {
+        let ledger = match ledger::read_again(&self.root, &mut self.remembered, snapshots) {
             Ok(ledger::Read::Good(ledger)) => ledger,
             Ok(ledger::Read::Damaged(why)) => {
                 damaged = Some(why);
-                Ledger::new()
+                Arc::new(Ledger::new())
             }
             Err(error) => {
                 let text = format!("failed to read {}: {error}", ledger::PATH);
                 problems.push(Problem::new(ProblemKind::Observe, text, "run as root on the host"));
-                Ledger::new()
+                Arc::new(Ledger::new())
             }
         };
         let mut observed = match detection.family {
