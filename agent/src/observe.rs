@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io,
     path::Path,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     thread,
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use nodetrust_core::{
     pem,
     runtime::{Services, Uptime},
     shares::in_shares,
-    source::{Part, Resolved},
+    source::{Content, Part, Resolved, Snapshot},
     state::{Effective, ForeignFile, Hazard, Ledger, Observed, OldStore, OwnFile, file_name, is_own_name},
     store::{self, Detection, Family, Found, Tool, TrustStore},
 };
@@ -61,6 +61,8 @@ pub struct Cache {
     own: HashMap<Digest, Own>,
     /// the other files, where a directory itself is what consumers read
     beside: HashMap<Digest, Effective>,
+    /// what the sources hold: our files are made of it
+    sources: Vec<Arc<Part>>,
 }
 
 type Digest = [u8; 32];
@@ -74,6 +76,15 @@ struct Own {
 }
 
 impl Cache {
+    /// Takes note of what the sources hold, so that a file with the same certificate need not be decoded.
+    pub fn expect(&mut self, snapshots: &[Snapshot]) {
+        let parts = snapshots.iter().filter_map(|snapshot| match &snapshot.content {
+            Content::Files(parts) => Some(parts),
+            _ => None,
+        });
+        self.sources = parts.flatten().cloned().collect();
+    }
+
     /// Keeps one copy of an anchor that is in a source and in a file of ours, the source's.
     pub fn share(&mut self, resolved: &Resolved) {
         for own in self.own.values_mut() {
@@ -356,10 +367,16 @@ fn own_files(
     cache: &mut Cache,
 ) -> BTreeMap<String, OwnFile> {
     let known = std::mem::take(&mut cache.own);
+    let sources = &cache.sources;
+    let by_name: LazyLock<HashMap<String, &Arc<Anchor>>, _> = LazyLock::new(|| {
+        let anchors = sources.iter().flat_map(|part| &part.anchors);
+        anchors.map(|(_, anchor)| (file_name(store, &anchor.fingerprint), anchor)).collect()
+    });
+    let expected = |name: &str| by_name.get(name).copied();
     let own: Vec<&(String, Kind)> = names.iter().filter(|(name, _)| is_own_name(store, name)).collect();
     let files = in_shares(&own, FILES_PER_THREAD, |share| {
         let mut bytes = Vec::new();
-        let files = share.iter().map(|(name, kind)| own_file(dir, store, name, *kind, &known, &mut bytes));
+        let files = share.iter().map(|(name, kind)| own_file(dir, store, (name, *kind), &known, expected, &mut bytes));
         files.collect()
     });
     let read = own.into_iter().zip(files).map(|((name, _), file)| {
@@ -372,19 +389,24 @@ fn own_files(
     read.collect()
 }
 
-/// A file with our kind of name, and what is to be remembered of it; None if it does not hold exactly one certificate.
-fn own_file(
+/// A file with our kind of name, and what is to be remembered of it; None if it does not hold exactly one certificate. What is known
+/// by its digest, or to the byte what a source's certificate gives under this name, is not decoded.
+fn own_file<'a>(
     dir: &HostDirectory,
     store: &TrustStore,
-    name: &str,
-    kind: Kind,
+    (name, kind): (&str, Kind),
     known: &HashMap<Digest, Own>,
+    expected: impl Fn(&str) -> Option<&'a Arc<Anchor>>,
     bytes: &mut Vec<u8>,
 ) -> Option<(OwnFile, Digest, Own)> {
     let meta = (kind == Kind::File).then(|| dir.read(name, pem::MAX_FILE_BYTES as u64, bytes))?.ok()?;
     let digest = content_digest(bytes);
-    let own = match known.get(&digest) {
-        Some(own) => own.clone(),
+    let as_expected = || {
+        let anchor = expected(name).filter(|anchor| anchor.pem().as_bytes() == bytes.as_slice())?;
+        Some(Own { anchor: Arc::clone(anchor), as_written: true })
+    };
+    let own = match known.get(&digest).cloned().or_else(as_expected) {
+        Some(own) => own,
         None => match Part::parse(name, bytes).anchors.as_slice() {
             [(_, anchor)] => Own { anchor: anchor.clone(), as_written: anchor.pem().as_bytes() == bytes.as_slice() },
             _ => return None,

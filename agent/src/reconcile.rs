@@ -307,6 +307,7 @@ impl Reconciler {
                 Arc::new(Ledger::new())
             }
         };
+        self.cache.expect(snapshots);
         let mut observed = match detection.family {
             Ok(family) => observe(&self.root, family.store(), &ledger.foreign, &mut self.cache)
                 .and_then(|observed| {

@@ -401,7 +401,7 @@ impl Effective {
 
 /// The name of an anchor's file.
 pub fn file_name(store: &TrustStore, fingerprint: &Fingerprint) -> String {
-    format!("{PREFIX}{}.{}", fingerprint.fp16(), store.extension)
+    [PREFIX, &fingerprint.fp16(), ".", store.extension].concat()
 }
 
 /// Whether a name in the anchor directory is one that we give: anything else is not ours, whatever it begins with.
