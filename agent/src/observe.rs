@@ -3,10 +3,10 @@
 //! Nothing is changed here, and nothing is believed that was not read.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io,
     path::Path,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     thread,
     time::{Duration, Instant},
 };
@@ -18,14 +18,16 @@ use nodetrust_core::{
     os::OsRelease,
     pem,
     runtime::{Services, Uptime},
-    source::{Part, Resolved},
+    shares::in_shares,
+    source::{Content, Part, Resolved, Snapshot},
     state::{Effective, ForeignFile, Hazard, Ledger, Observed, OldStore, OwnFile, file_name, is_own_name},
     store::{self, Detection, Family, Found, Tool, TrustStore},
 };
 
 use crate::host::{
+    directory::HostDirectory,
     ledger,
-    root::{HostRoot, Kind, Meta},
+    root::{HostRoot, Kind},
 };
 
 /// Largest bundle that is read, in bytes: 30,000 certificates or more.
@@ -37,6 +39,8 @@ const MAX_DEPTH: usize = 8;
 pub const STALE_AFTER: Duration = Duration::from_secs(600);
 /// How long another run of the tool is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Fewer files than this are not worth a thread: about 10 ms of work.
+const FILES_PER_THREAD: usize = 1024;
 /// Same-hash links that are looked through.
 const MAX_LINKS: usize = 64;
 
@@ -48,19 +52,44 @@ pub struct ObserveError {
     source: io::Error,
 }
 
-/// Remembers what big files held, by their content.
+/// Remembers what files held, by their content: what is the same is not decoded again.
 #[derive(Debug, Default)]
 pub struct Cache {
-    effective: Option<([u8; 32], Effective)>,
-    own: BTreeMap<[u8; 32], Arc<Anchor>>,
+    /// the bundle
+    effective: Option<(Digest, Effective)>,
+    /// our files
+    own: HashMap<Digest, Own>,
+    /// the other files, where a directory itself is what consumers read
+    beside: HashMap<Digest, Effective>,
+    /// what the sources hold: our files are made of it
+    sources: Vec<Arc<Part>>,
+}
+
+type Digest = [u8; 32];
+
+/// A file that holds one certificate.
+#[derive(Debug, Clone)]
+struct Own {
+    anchor: Arc<Anchor>,
+    /// to the byte as we write it
+    as_written: bool,
 }
 
 impl Cache {
+    /// Takes note of what the sources hold, so that a file with the same certificate need not be decoded.
+    pub fn expect(&mut self, snapshots: &[Snapshot]) {
+        let parts = snapshots.iter().filter_map(|snapshot| match &snapshot.content {
+            Content::Files(parts) => Some(parts),
+            _ => None,
+        });
+        self.sources = parts.flatten().cloned().collect();
+    }
+
     /// Keeps one copy of an anchor that is in a source and in a file of ours, the source's.
     pub fn share(&mut self, resolved: &Resolved) {
-        for anchor in self.own.values_mut() {
-            if let Some(wanted) = resolved.desired.get(&anchor.fingerprint) {
-                anchor.clone_from(&wanted.anchor);
+        for own in self.own.values_mut() {
+            if let Some(wanted) = resolved.desired.get(&own.anchor.fingerprint) {
+                own.anchor.clone_from(&wanted.anchor);
             }
         }
     }
@@ -101,11 +130,12 @@ pub fn observe(
         let path = path.to_owned();
         move |source| ObserveError { path, source }
     };
-    let listing = root.list(store.anchors_dir).map_err(fail(store.anchors_dir))?;
+    let dir = root.directory(store.anchors_dir).map_err(fail(store.anchors_dir))?;
+    let names = dir.as_ref().map_or(Ok(Vec::new()), HostDirectory::names).map_err(fail(store.anchors_dir))?;
     let mut observed = Observed {
         store,
-        anchors_dir_exists: listing.is_some(),
-        ours: BTreeMap::new(),
+        anchors_dir_exists: dir.is_some(),
+        ours: dir.map(|dir| own_files(&dir, store, &names, cache)).unwrap_or_default(),
         foreign: Vec::new(),
         leftovers: leftovers(root, store).map_err(fail(store.temp_dir))?,
         stale_temp: None,
@@ -116,24 +146,20 @@ pub fn observe(
         services: Services::default(),
         at: Uptime::default(),
     };
-    let mut seen = BTreeSet::new();
-    for (name, meta) in listing.unwrap_or_default() {
-        if is_own_name(store, &name) {
-            let file = own_file(root, store, &name, &meta, cache, &mut seen);
-            observed.ours.insert(name, file);
-        }
-    }
-    cache.own.retain(|digest, _| seen.contains(digest));
     // in a directory that holds the extracted links and bundle too, other people's files are the distribution's
     if store.anchors_dir != "/etc/ssl/certs" {
-        foreign_files(root, store, store.anchors_dir, 0, &mut observed.foreign).map_err(fail(store.anchors_dir))?;
+        foreign_files(root, store, store.anchors_dir, &names, 0, &mut observed.foreign)
+            .map_err(fail(store.anchors_dir))?;
     }
-    observed.effective = effective(root, store, cache).map_err(fail(store.bundle))?;
+    observed.effective = match store.tool {
+        Tool::None => directory_effective(root, store, &names, &observed.ours, cache),
+        _ => effective(root, store, cache).map_err(fail(store.bundle))?,
+    };
     if let Tool::Staged { foreign_temp, .. } = store.tool {
         let age = age(root, foreign_temp);
         observed.stale_temp = age.filter(|age| *age >= STALE_AFTER).map(|_| foreign_temp.to_owned());
     }
-    observed.unlinked = unlinked(root, &observed);
+    observed.unlinked = unlinked(root, &observed, cache);
     let missing: BTreeSet<Fingerprint> = known_foreign.difference(&observed.effective.set).copied().collect();
     observed.lost = with_a_source(root, store, missing);
     Ok(observed)
@@ -154,9 +180,9 @@ pub fn old_stores(root: &HostRoot, store: &TrustStore, ledger: &Ledger) -> Resul
             let path = path.to_owned();
             move |source| ObserveError { path, source }
         };
-        let listing = root.list(before.anchors_dir).map_err(fail(before.anchors_dir))?.unwrap_or_default();
+        let names = root.names(before.anchors_dir).map_err(fail(before.anchors_dir))?;
         // a link of such a name is the work of another store's tool
-        let own = listing.into_iter().filter(|(name, meta)| meta.kind == Kind::File && is_own_name(before, name));
+        let own = names.into_iter().filter(|(name, kind)| *kind == Kind::File && is_own_name(before, name));
         let files: BTreeSet<String> = own.map(|(name, _)| name).collect();
         let mut in_bundle = BTreeSet::new();
         if before.bundle != store.bundle && !matches!(before.tool, Tool::None) {
@@ -238,9 +264,9 @@ pub fn certificates_below(root: &HostRoot, dir: &str, depth: usize, found: &mut 
     if depth > MAX_DEPTH {
         return;
     }
-    for (name, meta) in root.list(dir).ok().flatten().unwrap_or_default() {
+    for (name, kind) in root.names(dir).unwrap_or_default() {
         let path = format!("{dir}/{name}");
-        match meta.kind {
+        match kind {
             Kind::Directory => certificates_below(root, &path, depth + 1, found),
             Kind::File | Kind::Link => {
                 if let Ok(bytes) = root.read(&path, MAX_BUNDLE_BYTES) {
@@ -287,64 +313,133 @@ pub fn bundle_bytes(root: &HostRoot, store: &TrustStore) -> io::Result<Option<Ve
 /// Where a directory itself is what consumers read: all its files, one after the other.
 fn directory_bytes(root: &HostRoot, dir: &str) -> io::Result<Vec<u8>> {
     let mut all = Vec::new();
-    for (name, _) in root.list(dir)?.unwrap_or_default() {
-        if let Ok(bytes) = root.read(format!("{dir}/{name}"), MAX_BUNDLE_BYTES) {
-            // each file stands for itself: what breaks one does not break the next, and a key in one is not in a bundle
-            let read = bundle::read(&bytes);
-            if read.faults.is_empty() && !read.private_key {
-                all.extend_from_slice(&bytes);
-                all.push(b'\n');
-            }
+    for (name, _) in root.names(dir)? {
+        if let Ok(bytes) = root.read(format!("{dir}/{name}"), MAX_BUNDLE_BYTES)
+            && stands_for_itself(&bundle::read(&bytes))
+        {
+            all.extend_from_slice(&bytes);
+            all.push(b'\n');
         }
     }
     Ok(all)
 }
 
-fn own_file(
+/// What is in [`directory_bytes`], with our files as they were just read.
+fn directory_effective(
     root: &HostRoot,
     store: &TrustStore,
-    name: &str,
-    meta: &Meta,
+    names: &[(String, Kind)],
+    ours: &BTreeMap<String, OwnFile>,
     cache: &mut Cache,
-    seen: &mut BTreeSet<[u8; 32]>,
-) -> OwnFile {
-    let bytes = (meta.kind == Kind::File)
-        .then(|| root.read(format!("{}/{name}", store.anchors_dir), pem::MAX_FILE_BYTES as u64));
-    let Some(Ok(bytes)) = bytes else { return OwnFile { anchor: None, intact: false } };
-    let digest = content_digest(&bytes);
-    let anchor = cache.own.get(&digest).cloned().or_else(|| match Part::parse(name, &bytes).anchors.as_slice() {
-        [(_, anchor)] => Some(anchor.clone()),
-        _ => None,
+) -> Effective {
+    let before = std::mem::take(&mut cache.beside);
+    let mut all = Vec::new();
+    let mut count = 0;
+    for (name, _) in names {
+        if let Some(OwnFile { anchor: Some(anchor), intact: true }) = ours.get(name) {
+            all.push(anchor.fingerprint);
+            count += 1;
+        } else if let Ok(bytes) = root.read(format!("{}/{name}", store.bundle), MAX_BUNDLE_BYTES) {
+            let digest = content_digest(&bytes);
+            let read = cache.beside.entry(digest).or_insert_with(|| match before.get(&digest) {
+                Some(known) => known.clone(),
+                None => bundle::read(&bytes),
+            });
+            if stands_for_itself(read) {
+                all.extend(&read.set);
+                count += read.count;
+            }
+        }
+    }
+    Effective { present: true, set: all.into_iter().collect(), count, ..Effective::default() }
+}
+
+/// Each file of such a directory stands for itself: what breaks one does not break the next, and a key in one is not in a bundle.
+fn stands_for_itself(read: &Effective) -> bool {
+    read.faults.is_empty() && !read.private_key
+}
+
+/// The files with our kind of name.
+fn own_files(
+    dir: &HostDirectory,
+    store: &TrustStore,
+    names: &[(String, Kind)],
+    cache: &mut Cache,
+) -> BTreeMap<String, OwnFile> {
+    let known = std::mem::take(&mut cache.own);
+    let sources = &cache.sources;
+    let by_name: LazyLock<HashMap<String, &Arc<Anchor>>, _> = LazyLock::new(|| {
+        let anchors = sources.iter().flat_map(|part| &part.anchors);
+        anchors.map(|(_, anchor)| (file_name(store, &anchor.fingerprint), anchor)).collect()
     });
-    let Some(anchor) = anchor else { return OwnFile { anchor: None, intact: false } };
-    let right_name = file_name(store, &anchor.fingerprint) == name;
+    let expected = |name: &str| by_name.get(name).copied();
+    let own: Vec<&(String, Kind)> = names.iter().filter(|(name, _)| is_own_name(store, name)).collect();
+    let files = in_shares(&own, FILES_PER_THREAD, |share| {
+        let mut bytes = Vec::new();
+        let files = share.iter().map(|(name, kind)| own_file(dir, store, (name, *kind), &known, expected, &mut bytes));
+        files.collect()
+    });
+    let read = own.into_iter().zip(files).map(|((name, _), file)| {
+        let file = file.map_or(OwnFile { anchor: None, intact: false }, |(file, digest, own)| {
+            cache.own.insert(digest, own);
+            file
+        });
+        (name.clone(), file)
+    });
+    read.collect()
+}
+
+/// A file with our kind of name, and what is to be remembered of it; None if it does not hold exactly one certificate. What is known
+/// by its digest, or to the byte what a source's certificate gives under this name, is not decoded.
+fn own_file<'a>(
+    dir: &HostDirectory,
+    store: &TrustStore,
+    (name, kind): (&str, Kind),
+    known: &HashMap<Digest, Own>,
+    expected: impl Fn(&str) -> Option<&'a Arc<Anchor>>,
+    bytes: &mut Vec<u8>,
+) -> Option<(OwnFile, Digest, Own)> {
+    let meta = (kind == Kind::File).then(|| dir.read(name, pem::MAX_FILE_BYTES as u64, bytes))?.ok()?;
+    let digest = content_digest(bytes);
+    let as_expected = || {
+        let anchor = expected(name).filter(|anchor| anchor.pem().as_bytes() == bytes.as_slice())?;
+        Some(Own { anchor: Arc::clone(anchor), as_written: true })
+    };
+    let own = match known.get(&digest).cloned().or_else(as_expected) {
+        Some(own) => own,
+        None => match Part::parse(name, bytes).anchors.as_slice() {
+            [(_, anchor)] => Own { anchor: anchor.clone(), as_written: anchor.pem().as_bytes() == bytes.as_slice() },
+            _ => return None,
+        },
+    };
+    let right_name = file_name(store, &own.anchor.fingerprint) == name;
     let right_owner = meta.owner == (0, 0) || !nix::unistd::geteuid().is_root();
-    let intact = right_name && right_owner && meta.mode == 0o644 && meta.links == 1 && anchor.pem().as_bytes() == bytes;
-    seen.insert(digest);
-    cache.own.entry(digest).or_insert_with(|| anchor.clone());
-    OwnFile { anchor: right_name.then_some(anchor), intact }
+    let intact = right_name && right_owner && meta.mode == 0o644 && meta.links == 1 && own.as_written;
+    let anchor = right_name.then(|| own.anchor.clone());
+    Some((OwnFile { anchor, intact }, digest, own))
 }
 
 fn foreign_files(
     root: &HostRoot,
     store: &TrustStore,
     dir: &str,
+    names: &[(String, Kind)],
     depth: usize,
     found: &mut Vec<ForeignFile>,
 ) -> io::Result<()> {
-    for (name, meta) in root.list(dir)?.unwrap_or_default() {
+    for (name, kind) in names {
+        let own = depth == 0 && is_own_name(store, name) || name.starts_with(".nodetrust-");
+        if own && *kind != Kind::Directory {
+            continue;
+        }
         let path = format!("{dir}/{name}");
-        if meta.kind == Kind::Directory {
+        if *kind == Kind::Directory {
             if store.recursive && depth < MAX_DEPTH {
-                foreign_files(root, store, &path, depth + 1, found)?;
+                foreign_files(root, store, &path, &root.names(&path)?, depth + 1, found)?;
             }
             continue;
         }
-        let own = depth == 0 && is_own_name(store, &name);
-        let taken = store.takes.matches(&name);
-        if own || name.starts_with(".nodetrust-") {
-            continue;
-        }
+        let taken = store.takes.matches(name);
         // a dangling link, a socket, a huge file: nothing that a tool could use
         let Ok(bytes) = root.read(&path, MAX_BUNDLE_BYTES) else { continue };
         let anchors: Vec<Arc<Anchor>> =
@@ -371,7 +466,7 @@ fn hazard(bytes: &[u8]) -> Option<Hazard> {
 /// Temporary files of ours that a killed run left behind.
 fn leftovers(root: &HostRoot, store: &TrustStore) -> io::Result<BTreeSet<String>> {
     let mut left = BTreeSet::new();
-    for (name, _) in root.list(store.temp_dir)?.unwrap_or_default() {
+    for (name, _) in root.names(store.temp_dir)? {
         if name.starts_with(".nodetrust-") && name.ends_with(".tmp") {
             left.insert(format!("{}/{name}", store.temp_dir));
         }
@@ -380,7 +475,7 @@ fn leftovers(root: &HostRoot, store: &TrustStore) -> io::Result<BTreeSet<String>
         let outputs = store.outputs.iter().chain([&store.bundle]);
         let dirs: BTreeSet<&Path> = outputs.filter_map(|path| Path::new(path).parent()).collect();
         for dir in dirs {
-            for (name, _) in root.list(dir)?.unwrap_or_default() {
+            for (name, _) in root.names(dir)? {
                 if name.starts_with(".nodetrust-") {
                     left.insert(format!("{}/{name}", dir.display()));
                 }
@@ -396,12 +491,12 @@ fn leftovers(root: &HostRoot, store: &TrustStore) -> io::Result<BTreeSet<String>
 }
 
 /// Our anchors in the bundle to which OpenSSL's directory has no link, where that directory is in use at all.
-fn unlinked(root: &HostRoot, observed: &Observed) -> BTreeSet<Fingerprint> {
+fn unlinked(root: &HostRoot, observed: &Observed, cache: &Cache) -> BTreeSet<Fingerprint> {
     let Some(dir) = observed.store.hash_dir else { return BTreeSet::new() };
-    let names: BTreeSet<String> = match root.list(dir) {
-        Ok(Some(listing)) => listing.into_iter().map(|(name, _)| name).filter(|name| is_hash_link(name)).collect(),
-        _ => return BTreeSet::new(),
+    let Ok(Some(names)) = root.directory(dir).and_then(|dir| dir.map(|dir| dir.names()).transpose()) else {
+        return BTreeSet::new();
     };
+    let names: HashSet<String> = names.into_iter().map(|(name, _)| name).filter(|name| is_hash_link(name)).collect();
     if names.is_empty() && observed.store.drops_not_ca {
         return BTreeSet::new(); // stores over p11-kit: the older scripts make none
     }
@@ -414,7 +509,10 @@ fn unlinked(root: &HostRoot, observed: &Observed) -> BTreeSet<Fingerprint> {
                 .take_while(|link| names.contains(link))
                 .any(|link| {
                     let bytes = root.read(format!("{dir}/{link}"), pem::MAX_FILE_BYTES as u64).unwrap_or_default();
-                    bundle::read(&bytes).set.contains(&anchor.fingerprint)
+                    match cache.own.get(&content_digest(&bytes)) {
+                        Some(own) if own.as_written => own.anchor.fingerprint == anchor.fingerprint,
+                        _ => bundle::read(&bytes).set.contains(&anchor.fingerprint),
+                    }
                 });
             !linked
         })

@@ -123,7 +123,7 @@ pub fn check_bundle(root: &HostRoot, settings: Option<&Settings>) -> Result<(), 
 /// What the host trusts and remembers.
 struct Host {
     bundle: Vec<Vec<u8>>,
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     now: nodetrust_core::state::Moment,
     drops_not_ca: bool,
 }
@@ -132,7 +132,7 @@ impl Host {
     fn read(root: &HostRoot, settings: Option<&Settings>) -> Result<Self, String> {
         let ledger = match ledger::read(root) {
             Ok(ledger::Read::Good(ledger)) => ledger,
-            Ok(ledger::Read::Damaged(_)) => Ledger::new(), // `status` reports it
+            Ok(ledger::Read::Damaged(_)) => Arc::new(Ledger::new()), // `status` reports it
             Err(error) => return Err(format!("failed to read {}: {error}; run as root on the host", ledger::PATH)),
         };
         let os = observe::os_release(root);

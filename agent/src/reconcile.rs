@@ -62,6 +62,7 @@ pub struct Reconciler {
     node: String,
     reader: SourceReader,
     cache: Cache,
+    remembered: ledger::Cache,
     services: services::Cache,
     /// the sources as they are followed, and what they say
     followed: Option<(Vec<Snapshot>, Said)>,
@@ -76,7 +77,7 @@ struct Look {
     now: Moment,
     os: OsRelease,
     detection: Detection,
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     resolved: Resolved,
     observed: Option<Observed>,
     plan: Option<Plan>,
@@ -100,6 +101,7 @@ impl Reconciler {
             node,
             reader: SourceReader::default(),
             cache: Cache::default(),
+            remembered: ledger::Cache::default(),
             services: services::Cache::default(),
             followed: None,
             candidate: None,
@@ -122,7 +124,7 @@ impl Reconciler {
     pub fn inspect_by_ledger(&mut self) -> Report {
         let ledger = match ledger::read(&self.root) {
             Ok(ledger::Read::Good(ledger)) => ledger,
-            _ => Ledger::new(), // `look` reports it
+            _ => Arc::new(Ledger::new()), // `look` reports it
         };
         let export = ledger.exports.first().cloned();
         let mut settings = Settings { family: ledger.family, export, ..Settings::default() };
@@ -298,18 +300,19 @@ impl Reconciler {
             Moment { wall: host::wall(std::time::SystemTime::now()), boottime: 0, boot_id: String::new() }
         });
         let mut damaged = None;
-        let ledger = match ledger::read(&self.root) {
+        let ledger = match ledger::read_again(&self.root, &mut self.remembered, snapshots) {
             Ok(ledger::Read::Good(ledger)) => ledger,
             Ok(ledger::Read::Damaged(why)) => {
                 damaged = Some(why);
-                Ledger::new()
+                Arc::new(Ledger::new())
             }
             Err(error) => {
                 let text = format!("failed to read {}: {error}", ledger::PATH);
                 problems.push(Problem::new(ProblemKind::Observe, text, "run as root on the host"));
-                Ledger::new()
+                Arc::new(Ledger::new())
             }
         };
+        self.cache.expect(snapshots);
         let mut observed = match detection.family {
             Ok(family) => observe(&self.root, family.store(), &ledger.foreign, &mut self.cache)
                 .and_then(|observed| {

@@ -20,7 +20,7 @@ use nix::{
     sys::stat::Mode,
 };
 use nodetrust_core::{
-    fingerprint::content_digest,
+    fingerprint::{Fingerprint, content_digest},
     pem::{MAX_CERTIFICATES, MAX_FILE_BYTES, Reason},
     source::{Content, Part, Snapshot},
 };
@@ -201,30 +201,26 @@ fn names(dir: OwnedFd) -> Result<BTreeSet<OsString>, Stop> {
     Ok(names)
 }
 
-/// What each source says, in a form that compares.
-pub type Said = BTreeMap<String, Vec<String>>;
+/// What each source says, in a form that compares: its certificates, and what else there is to tell.
+pub type Said = BTreeMap<String, (BTreeSet<Fingerprint>, BTreeSet<String>)>;
 
 /// What a set of snapshots says, for telling whether a source is still changing. Order of files does not matter.
 pub fn state_of(snapshots: &[Snapshot]) -> Said {
     snapshots
         .iter()
         .map(|snapshot| {
-            let mut said = match &snapshot.content {
-                Content::Missing => vec!["missing".to_owned()],
-                Content::Unreadable(why) => vec![why.clone()],
-                Content::Excess(reason, detail) => vec![format!("{reason}: {detail}")],
-                Content::Files(parts) => parts
-                    .iter()
-                    .flat_map(|part| {
-                        let anchors = part.anchors.iter().map(|(_, anchor)| anchor.fingerprint.to_string());
-                        anchors.chain(
-                            part.faults.iter().map(|fault| format!("{}:{} {}", part.file, fault.line, fault.detail)),
-                        )
-                    })
-                    .collect(),
+            let said = match &snapshot.content {
+                Content::Missing => (BTreeSet::new(), ["missing".to_owned()].into()),
+                Content::Unreadable(why) => (BTreeSet::new(), [why.clone()].into()),
+                Content::Excess(reason, detail) => (BTreeSet::new(), [format!("{reason}: {detail}")].into()),
+                Content::Files(parts) => {
+                    let anchors = parts.iter().flat_map(|part| &part.anchors);
+                    let faults = parts.iter().flat_map(|part| {
+                        part.faults.iter().map(|fault| format!("{}:{} {}", part.file, fault.line, fault.detail))
+                    });
+                    (anchors.map(|(_, anchor)| anchor.fingerprint).collect(), faults.collect())
+                }
             };
-            said.sort();
-            said.dedup();
             (snapshot.name.clone(), said)
         })
         .collect()

@@ -3,7 +3,7 @@
 //! In: DER. Out: an [`Anchor`], or the reason why the bytes are none. [`Anchor::from_der`] is the only door, so whoever holds
 //! an `Anchor` holds a certificate that OpenSSL, Go and p11-kit can all decode.
 
-use std::{fmt, thread};
+use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 use x509_parser::{
@@ -20,18 +20,17 @@ use crate::{
     fingerprint::{Fingerprint, hex},
     name,
     pem::{Block, Label, Reason},
+    shares::in_shares,
     signature::{self, SelfSignature},
 };
 
 /// Fewer blocks than this are not worth a thread: about 10 ms of work.
 const BLOCKS_PER_THREAD: usize = 256;
-/// Threads at a time, whatever the number of cores: with fewer cores they take turns.
-const MAX_THREADS: usize = 8;
 
 /// A certificate, decoded once.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Anchor {
-    der: Box<[u8]>,
+    der: Arc<[u8]>,
     /// Its identity.
     pub fingerprint: Fingerprint,
     /// Who it is.
@@ -198,29 +197,19 @@ impl Anchor {
 
     /// Decodes blocks, many of them on several threads: what a signature costs is most of it. One result for each, in order.
     pub fn from_blocks(blocks: &[Block]) -> Vec<Result<Self, AnchorError>> {
-        let decode = |blocks: &[Block]| -> Vec<_> {
-            blocks.iter().map(|block| Self::from_block(block.label, &block.der)).collect()
-        };
-        let threads = (blocks.len() / BLOCKS_PER_THREAD).clamp(1, MAX_THREADS);
-        let mut shares = blocks.chunks(blocks.len().div_ceil(threads).max(1));
-        let own = shares.next().unwrap_or_default();
-        thread::scope(|scope| {
-            let others: Vec<_> = shares
-                .map(|share| (share, thread::Builder::new().spawn_scoped(scope, move || decode(share))))
-                .collect();
-            let mut all = decode(own);
-            for (share, thread) in others {
-                // without a thread the work is done here
-                let done = thread.ok().and_then(|thread| thread.join().ok());
-                all.extend(done.unwrap_or_else(|| decode(share)));
-            }
-            all
+        in_shares(blocks, BLOCKS_PER_THREAD, |share| {
+            share.iter().map(|block| Self::from_block(block.label, &block.der)).collect()
         })
     }
 
     /// The certificate's DER.
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// The same for whoever keeps it, without a copy.
+    pub fn shared_der(&self) -> Arc<[u8]> {
+        self.der.clone()
     }
 
     /// The certificate as the host's files hold it.

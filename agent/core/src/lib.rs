@@ -24,6 +24,7 @@ pub mod policy;
 pub mod probe;
 pub mod report;
 pub mod runtime;
+pub mod shares;
 mod signature;
 pub mod source;
 pub mod state;

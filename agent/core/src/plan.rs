@@ -12,7 +12,7 @@ mod extract;
 mod leave;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -393,7 +393,7 @@ fn act(
     }
 
     let mut changes = false;
-    let mut by_file: BTreeMap<String, Fingerprint> = BTreeMap::new();
+    let mut wanted_files: HashSet<String> = HashSet::new();
     for fingerprint in targets.keys() {
         let file = file_name(store, fingerprint);
         let settled = next.anchors.get(fingerprint).is_some_and(|entry| entry.settled);
@@ -408,10 +408,10 @@ fn act(
             next.hooks.insert(*fingerprint, true);
             changes = true;
         }
-        by_file.insert(file, *fingerprint);
+        wanted_files.insert(file);
     }
     for (file, own) in &observed.ours {
-        if by_file.contains_key(file) {
+        if wanted_files.contains(file) {
             continue;
         }
         let fingerprint = own.anchor.as_ref().map(|anchor| anchor.fingerprint);

@@ -408,8 +408,13 @@ fn anchor_rows(plan: &Plan, inputs: Inputs<'_>) -> Vec<AnchorRow> {
     let trusted = |fingerprint: &Fingerprint| {
         inputs.observed.is_some_and(|observed| observed.effective.set.contains(fingerprint))
     };
-    let mut rows = Vec::new();
-    for (fingerprint, target) in &plan.targets {
+    // sorted while they are small: rows are long, and moving thousands of them takes its time
+    let mut targets: Vec<_> = plan.targets.iter().collect();
+    targets.sort_unstable_by_key(|(fingerprint, target)| {
+        (target.state, &target.anchor.subject.common, target.anchor.not_after, **fingerprint)
+    });
+    let mut rows = Vec::with_capacity(targets.len());
+    for (fingerprint, target) in targets {
         let mut row = anchor_row(&target.anchor, target.state, trusted(fingerprint));
         if let Some(wanted) = inputs.resolved.desired.get(fingerprint) {
             row.sources = wanted.sources.iter().cloned().collect();

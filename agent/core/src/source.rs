@@ -396,11 +396,12 @@ fn hold(
 /// Facts E.4 and E.5: several anchors of one name are a rotation and fine, but OpenSSL picks by name alone where a
 /// certificate does not say which key signed it.
 fn warn_about_shared_names(desired: &mut BTreeMap<Fingerprint, Wanted>) {
-    let mut by_name: BTreeMap<Box<[u8]>, Vec<Fingerprint>> = BTreeMap::new();
+    let mut by_name: BTreeMap<&[u8], Vec<Fingerprint>> = BTreeMap::new();
     for (fingerprint, wanted) in desired.iter() {
-        by_name.entry(wanted.anchor.subject.raw.clone()).or_default().push(*fingerprint);
+        by_name.entry(&wanted.anchor.subject.raw).or_default().push(*fingerprint);
     }
-    for same in by_name.into_values().filter(|same| same.len() > 1) {
+    let shared: Vec<Vec<Fingerprint>> = by_name.into_values().filter(|same| same.len() > 1).collect();
+    for same in shared {
         let keyless = same.iter().any(|fingerprint| desired.get(fingerprint).is_some_and(|w| !w.anchor.has_key_id));
         for fingerprint in &same {
             let others: Vec<String> =

@@ -152,8 +152,9 @@ pub const LEDGER_VERSION: u32 = 1;
 pub struct LedgerAnchor {
     /// Where it stands.
     pub state: AnchorState,
-    /// DER in base64.
-    pub der: String,
+    /// DER, in the file in base64; empty if that was damaged by hand.
+    #[serde(with = "base64")]
+    pub der: Arc<[u8]>,
     /// When it left the sources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<Moment>,
@@ -206,6 +207,17 @@ impl Ledger {
         let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
         bytes.push(b'\n');
         bytes
+    }
+
+    /// Keeps one copy of each certificate that is among these anchors too: theirs.
+    pub fn share<'a>(&mut self, anchors: impl Iterator<Item = &'a Arc<Anchor>>) {
+        for anchor in anchors {
+            if let Some(entry) = self.anchors.get_mut(&anchor.fingerprint)
+                && *entry.der == *anchor.der()
+            {
+                entry.der = anchor.shared_der();
+            }
+        }
     }
 
     /// Whether there is nothing worth writing down.
@@ -271,20 +283,29 @@ impl Ledger {
 impl LedgerAnchor {
     /// A new entry for an anchor.
     pub fn new(anchor: &Anchor, state: AnchorState) -> Self {
-        Self {
-            state,
-            der: data_encoding::BASE64.encode(anchor.der()),
-            left: None,
-            settled: false,
-            gone: None,
-            shared: false,
-            adopted: false,
-        }
+        Self { state, der: anchor.shared_der(), left: None, settled: false, gone: None, shared: false, adopted: false }
     }
 
     /// The certificate; None if the entry was damaged by hand.
     pub fn anchor(&self) -> Option<Anchor> {
-        Anchor::from_der(&data_encoding::BASE64.decode(self.der.as_bytes()).ok()?).ok()
+        Anchor::from_der(&self.der).ok()
+    }
+}
+
+/// How the ledger's file holds a certificate.
+mod base64 {
+    use std::{borrow::Cow, sync::Arc};
+
+    use data_encoding::BASE64;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(der: &Arc<[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(der))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[u8]>, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        Ok(BASE64.decode(text.as_bytes()).unwrap_or_default().into())
     }
 }
 
@@ -385,7 +406,7 @@ impl Effective {
 
 /// The name of an anchor's file.
 pub fn file_name(store: &TrustStore, fingerprint: &Fingerprint) -> String {
-    format!("{PREFIX}{}.{}", fingerprint.fp16(), store.extension)
+    [PREFIX, &fingerprint.fp16(), ".", store.extension].concat()
 }
 
 /// Whether a name in the anchor directory is one that we give: anything else is not ours, whatever it begins with.

@@ -49,8 +49,12 @@ fn a_damaged_ledger_is_an_error_and_never_a_guess() {
     assert!(Ledger::parse(br#"{"version":1,"anchors":{"zz":{}}}"#).is_err());
     assert!(Ledger::parse(br#"{"version":1}"#).unwrap().is_blank());
     let root = fixed("corp-2026");
-    let broken = LedgerAnchor { der: "AAAA".into(), ..LedgerAnchor::new(&root, AnchorState::Desired) };
-    assert_eq!(broken.anchor(), None);
+    for der in ["AAAA", "", "no base64"] {
+        let entry =
+            format!(r#"{{"version":1,"anchors":{{"{}":{{"state":"desired","der":"{der}"}}}}}}"#, root.fingerprint);
+        let ledger = Ledger::parse(entry.as_bytes()).unwrap();
+        assert_eq!(ledger.anchors[&root.fingerprint].anchor(), None, "{der}");
+    }
 }
 
 #[test]

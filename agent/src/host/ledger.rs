@@ -1,8 +1,12 @@
 //! The ledger's file.
 
-use std::io;
+use std::{io, sync::Arc};
 
-use nodetrust_core::state::Ledger;
+use nodetrust_core::{
+    fingerprint::content_digest,
+    source::{Content, Snapshot},
+    state::Ledger,
+};
 
 use super::root::{HostRoot, is_missing};
 
@@ -22,22 +26,52 @@ const LIMIT: u64 = 64 << 20;
 
 /// What reading the ledger gave.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one value at a time, taken apart at once")]
 pub enum Read {
     /// It is there, or there is none yet.
-    Good(Ledger),
+    Good(Arc<Ledger>),
     /// It is damaged; the sentence says how.
     Damaged(String),
 }
+
+/// Remembers what the file held, by its content.
+#[derive(Debug, Default)]
+pub struct Cache(Option<([u8; 32], Arc<Ledger>)>);
 
 /// Reads the ledger.
 ///
 /// # Errors
 /// If it is there and cannot be read.
 pub fn read(root: &HostRoot) -> io::Result<Read> {
+    read_again(root, &mut Cache::default(), &[])
+}
+
+/// Reads the ledger; what is the same is not decoded again, and certificates that the sources hold too are not kept twice.
+///
+/// # Errors
+/// If it is there and cannot be read.
+pub fn read_again(root: &HostRoot, cache: &mut Cache, sources: &[Snapshot]) -> io::Result<Read> {
     match root.read(PATH, LIMIT) {
-        Ok(bytes) => Ok(Ledger::parse(&bytes).map_or_else(Read::Damaged, Read::Good)),
-        Err(error) if is_missing(&error) => Ok(Read::Good(Ledger::new())),
+        Ok(bytes) => {
+            let digest = content_digest(&bytes);
+            if let Some((known, ledger)) = &cache.0
+                && *known == digest
+            {
+                return Ok(Read::Good(ledger.clone()));
+            }
+            let mut ledger = match Ledger::parse(&bytes) {
+                Ok(ledger) => ledger,
+                Err(why) => return Ok(Read::Damaged(why)),
+            };
+            for source in sources {
+                if let Content::Files(parts) = &source.content {
+                    ledger.share(parts.iter().flat_map(|part| &part.anchors).map(|(_, anchor)| anchor));
+                }
+            }
+            let ledger = Arc::new(ledger);
+            cache.0 = Some((digest, ledger.clone()));
+            Ok(Read::Good(ledger))
+        }
+        Err(error) if is_missing(&error) => Ok(Read::Good(Arc::new(Ledger::new()))),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Read::Damaged(error.to_string())),
         Err(error) => Err(error),
     }

@@ -1,5 +1,6 @@
 //! The host: its files, its programs, its lock. Everything that is done to a node goes through here.
 
+pub mod directory;
 pub mod exec;
 pub mod ledger;
 pub mod lock;

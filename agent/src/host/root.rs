@@ -24,6 +24,8 @@ use nix::{
     unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat},
 };
 
+use super::directory::HostDirectory;
+
 /// Links that are followed on one path before it counts as a loop, as in the kernel.
 const MAX_LINKS: usize = 40;
 
@@ -130,6 +132,27 @@ impl HostRoot {
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Opens a directory for reading; None if it does not exist.
+    ///
+    /// # Errors
+    /// As `open(2)`.
+    pub fn directory(&self, path: impl AsRef<Path>) -> io::Result<Option<HostDirectory>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        match self.resolve(path.as_ref(), flags) {
+            Ok(fd) => Ok(Some(HostDirectory::new(fd))),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The names in a directory with what they are, links not followed, sorted; none if it does not exist.
+    ///
+    /// # Errors
+    /// As `open(2)` and `readdir(3)`.
+    pub fn names(&self, path: impl AsRef<Path>) -> io::Result<Vec<(String, Kind)>> {
+        self.directory(path)?.map_or(Ok(Vec::new()), |dir| dir.names())
     }
 
     /// The target of a link; None if the path is no link or does not exist.
@@ -405,7 +428,7 @@ impl HostRoot {
 }
 
 impl Meta {
-    fn new(stat: &FileStat) -> Self {
+    pub(super) fn new(stat: &FileStat) -> Self {
         let kind = match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
             SFlag::S_IFREG => Kind::File,
             SFlag::S_IFDIR => Kind::Directory,
@@ -442,6 +465,13 @@ pub fn kind_of(fd: &OwnedFd) -> io::Result<Kind> {
 /// # Errors
 /// As `read(2)`; `InvalidData` if it is no regular file or has more than `limit` bytes.
 pub fn read_regular(fd: OwnedFd, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    read_into(fd, limit, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// The same into a buffer that is there already; says what the file is.
+pub(super) fn read_into(fd: OwnedFd, limit: u64, bytes: &mut Vec<u8>) -> io::Result<Meta> {
     let meta = Meta::new(&fstat(&fd)?);
     let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
     if meta.kind != Kind::File {
@@ -451,12 +481,19 @@ pub fn read_regular(fd: OwnedFd, limit: u64) -> io::Result<Vec<u8>> {
     if meta.size > limit {
         return Err(too_large());
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(meta.size).unwrap_or(0) + 1);
-    File::from(fd).take(limit + 1).read_to_end(&mut bytes)?;
+    bytes.clear();
+    bytes.reserve(usize::try_from(meta.size).unwrap_or(0) + 1);
+    let mut file = File::from(fd).take(meta.size);
+    file.read_to_end(bytes)?;
+    // nobody needs to ask for the end of a file of which everything was read; one in /proc has no size
+    if meta.size == 0 || bytes.len() as u64 != meta.size {
+        file.set_limit(limit + 1 - bytes.len() as u64);
+        file.read_to_end(bytes)?;
+    }
     if bytes.len() as u64 > limit {
         return Err(too_large());
     }
-    Ok(bytes)
+    Ok(meta)
 }
 
 /// The names in an open directory with what they are, sorted.
