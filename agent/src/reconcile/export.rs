@@ -1,6 +1,6 @@
 //! After the store and its readers: the bundle that pods mount follows the extracted one.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use nodetrust_core::{
     export::Export,
@@ -35,7 +35,7 @@ impl Reconciler {
         // also while the store is not as it should be: the bundle that is there is what programs on the node follow
         let due = export::look(&self.root, settings.export.as_deref(), &look.ledger, observed, false);
         for action in &due.actions {
-            let mut known = look.ledger.clone();
+            let mut known = Ledger::clone(&look.ledger);
             let result = match action {
                 Action::WriteExport { path, .. } => {
                     known.created.extend(host::missing_directories(&self.root, path));
@@ -69,7 +69,7 @@ impl Reconciler {
         if !known.same_as(&look.ledger) {
             self.write_ledger(known, look.now.wall).map_err(|error| write_problem(ledger::PATH, &error))?;
         }
-        look.ledger = known.clone();
+        look.ledger = Arc::new(known.clone());
         Ok(())
     }
 
