@@ -18,6 +18,9 @@ use crate::{
     state::{Ledger, LedgerSource},
 };
 
+/// Anchors of one name that a warning about them names; the rest is counted.
+const MAX_NAMESAKES: usize = 5;
+
 /// One file of a source, decoded. It depends on the bytes only, so that it can be kept while they are the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
@@ -404,10 +407,14 @@ fn warn_about_shared_names(desired: &mut BTreeMap<Fingerprint, Wanted>) {
     for same in shared {
         let keyless = same.iter().any(|fingerprint| desired.get(fingerprint).is_some_and(|w| !w.anchor.has_key_id));
         for fingerprint in &same {
-            let others: Vec<String> =
-                same.iter().filter(|other| *other != fingerprint).map(Fingerprint::fp16).collect();
+            let others = same.iter().filter(|other| *other != fingerprint);
+            let named: Vec<String> = others.take(MAX_NAMESAKES).map(Fingerprint::fp16).collect();
+            let more = match same.len().saturating_sub(1 + named.len()) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
             let Some(wanted) = desired.get_mut(fingerprint) else { continue };
-            let mut text = format!("same subject as {}: taken for a rotation", others.join(", "));
+            let mut text = format!("same subject as {}{more}: taken for a rotation", named.join(", "));
             if keyless {
                 text.push_str(
                     "; one of them has no subjectKeyIdentifier, so certificates may not say which key signed them, and OpenSSL would try only the first",

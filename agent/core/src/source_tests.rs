@@ -295,6 +295,15 @@ fn a_rotation_of_one_name_is_told_with_its_trap() {
 }
 
 #[test]
+fn many_anchors_of_one_name_are_named_in_part() {
+    let same: Vec<_> = (0..40).map(|_| ca("Corp Root")).collect();
+    let found = fresh(&[source("org", &same.iter().collect::<Vec<_>>())]);
+    for wanted in found.desired.values() {
+        assert!(wanted.warnings[0].contains(" and 34 more: taken for a rotation"), "{:?}", wanted.warnings);
+    }
+}
+
+#[test]
 fn what_is_remembered_is_what_was_followed_and_since_when() {
     let (a, b) = (fixed("corp-2021"), fixed("corp-2026"));
     let ledger = said("org", &[&a]);
