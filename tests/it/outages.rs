@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     manifests::kustomize_with,
     support::{
-        cluster::{Cluster, annotation, condition, items},
+        cluster::{Cluster, IMAGE, PORT, annotation, condition, items},
         following::{ledger, starts},
         machine::{Access, Kind},
         pki::Ca,
@@ -23,8 +23,6 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// For what waits for a node's next try, which may be a minute away.
 const LONG: Duration = Duration::from_secs(240);
 
-const IMAGE: &str = "ghcr.io/nodetrust/nodetrust:0.1.0";
-const PORT: u16 = 9643;
 const TAINT: &str = "nodetrust.io/not-trusted";
 /// The registry directory takes up what is new, so that no test waits for the pause between two restarts.
 const CERTS_D: &[(&str, &str)] = &[("RIG_CONFIG_PATH", "/etc/containerd/certs.d")];

@@ -34,6 +34,9 @@ impl Reconciler {
         }
         // also while the store is not as it should be: the bundle that is there is what programs on the node follow
         let due = export::look(&self.root, settings.export.as_deref(), &look.ledger, observed, false);
+        if due.actions.is_empty() {
+            return (done, problems); // the look that was had still holds
+        }
         for action in &due.actions {
             let mut known = Ledger::clone(&look.ledger);
             let result = match action {
