@@ -4,6 +4,7 @@
 //! program sees, with nothing left to check.
 
 mod forms;
+mod places;
 
 use std::{
     collections::BTreeSet,
@@ -14,20 +15,19 @@ use std::{
 use nodetrust_core::{
     fingerprint::Fingerprint,
     node::Taint,
-    policy::{EmptySource, NotCa, OnRejection, Policy},
+    policy::{EmptySource, NotCa, OnRejection, Policy, Verdict},
     runtime::rule,
     store::Family,
 };
 use serde::Deserialize;
-use serde_saphyr::Spanned;
 
 use crate::probe::{Every, MAX_PROBES};
 
 use forms::{
-    AbsolutePath, Address, EmptySourceWord, FamilyWord, FurtherUnit, HostFile, LongSpan, NotCaWord, OnChange,
-    OnRejectionWord, ProbeProxy, ProbeTarget, RemovalGate, RuntimeWord, Share, SourceName, Span, StartupTaint, Switch,
-    UnitName, VerdictWord, WhenUnavailable,
+    AbsolutePath, Address, FamilyWord, FurtherUnit, Given, HostFile, LongSpan, Needed, ProbeProxy, ProbeTarget,
+    RemovalGate, RuntimeWord, Share, SourceName, Span, StartupTaint, UnitName, WhenUnavailable, Word,
 };
+use places::Places;
 
 /// Where the configuration is looked for.
 pub const DEFAULT_PATH: &str = "/etc/nodetrust/config.yaml";
@@ -188,20 +188,32 @@ impl Settings {
         let text = if text.trim().is_empty() { "{}" } else { text };
         let mut options = serde_saphyr::Options::default();
         options.with_snippet = false; // a configuration may hold what should not be quoted
-        let mut field = String::new();
-        let raw: Raw = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
-            serde_path_to_error::deserialize(deserializer).map_err(|error| {
-                field = error.path().to_string();
-                error.into_inner()
-            })
-        })
-        .map_err(|error| match field.as_str() {
-            // "." is the document itself; what cannot be parsed at all has no field
-            "" | "." => without_values(&error.to_string()),
-            field if field.chars().count() > SHOWN => without_values(&error.to_string()),
-            field => format!("{field}: {}", without_values(&error.to_string())),
+        let raw: Raw = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+            let field = error
+                .location()
+                .and_then(|place| Places::of(text).field_at(place.line(), place.column()).map(str::to_owned));
+            match field.filter(|field| field.chars().count() <= SHOWN) {
+                Some(field) => format!("{field}: {}", without_values(&error.to_string())),
+                None => without_values(&error.to_string()),
+            }
         })?;
-        raw.check().map_err(|error| without_values(&error))
+        raw.check().map_err(|Unfit { field, text: why }| {
+            let line = Places::of(text).line_of(&field);
+            let at = line.map_or_else(String::new, |line| format!(" at line {line}"));
+            format!("{field}: {}{at}", without_values(&why))
+        })
+    }
+}
+
+/// A field that does not fit what stands elsewhere.
+struct Unfit {
+    field: String,
+    text: String,
+}
+
+impl Unfit {
+    fn new(field: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { field: field.into(), text: text.into() }
     }
 }
 
@@ -245,8 +257,8 @@ struct Raw {
     runtime: RawRuntime,
     fleet: RawFleet,
     probes: Vec<RawProbe>,
-    resync: Option<LongSpan>,
-    settle: Option<Span>,
+    resync: Given<LongSpan>,
+    settle: Given<Span>,
     http: RawHttp,
     kubernetes: RawKubernetes,
     export: RawExport,
@@ -255,8 +267,9 @@ struct Raw {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RawSource {
-    name: Spanned<SourceName>,
-    path: Option<AbsolutePath>,
+    name: Needed<SourceName>,
+    #[serde(default)]
+    path: Given<AbsolutePath>,
     inline: Option<String>,
     #[serde(default)]
     optional: bool,
@@ -265,46 +278,46 @@ struct RawSource {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawPolicy {
-    on_rejection: Option<OnRejectionWord>,
-    not_ca: Option<NotCaWord>,
-    expired: Option<VerdictWord>,
-    weak: Option<VerdictWord>,
+    on_rejection: Given<Word<OnRejection>>,
+    not_ca: Given<Word<NotCa>>,
+    expired: Given<Word<Verdict>>,
+    weak: Given<Word<Verdict>>,
     allowed_fingerprints: BTreeSet<Fingerprint>,
     denied_fingerprints: BTreeSet<Fingerprint>,
-    empty_source: Option<EmptySourceWord>,
+    empty_source: Given<Word<EmptySource>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawRotation {
-    removal_grace: Option<Span>,
-    removal_gate: Option<RemovalGate>,
+    removal_grace: Given<Span>,
+    removal_gate: Given<Word<RemovalGate>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawStore {
-    family: FamilyWord,
-    extract_timeout: Option<LongSpan>,
+    family: Given<FamilyWord>,
+    extract_timeout: Given<LongSpan>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawRuntime {
-    kind: RuntimeWord,
-    unit: Option<UnitName>,
-    on_change: Option<OnChange>,
-    also_restart: Vec<FurtherUnit>,
+    kind: Given<RuntimeWord>,
+    unit: Given<UnitName>,
+    on_change: Given<Word<rule::OnChange>>,
+    also_restart: Vec<Needed<FurtherUnit>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawFleet {
-    max_concurrent_restarts: Option<Share>,
-    window: Option<RawWindow>,
+    max_concurrent_restarts: Given<Share>,
+    window: RawWindow,
     halt_on_failure: Option<bool>,
-    when_api_unavailable: Option<WhenUnavailable>,
-    api_timeout: Option<Span>,
+    when_api_unavailable: Given<Word<WhenUnavailable>>,
+    api_timeout: Given<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -327,16 +340,18 @@ impl RawWindow {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RawProbe {
-    target: Spanned<ProbeTarget>,
-    interval: Option<LongSpan>,
-    via_proxy: Option<ProbeProxy>,
+    target: Needed<ProbeTarget>,
+    #[serde(default)]
+    interval: Given<LongSpan>,
+    #[serde(default)]
+    via_proxy: Given<ProbeProxy>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawHttp {
-    address: Option<Address>,
-    tls: Option<Spanned<RawTls>>,
+    address: Given<Address>,
+    tls: RawTls,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -349,108 +364,89 @@ struct RawTls {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawKubernetes {
-    enabled: Option<Switch>,
+    enabled: Given<Word<Option<bool>>>,
     condition: Option<bool>,
     annotations: Option<bool>,
     events: Option<bool>,
-    startup_taint: StartupTaint,
+    startup_taint: Given<StartupTaint>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawExport {
-    bundle: HostFile,
+    bundle: Given<HostFile>,
 }
 
 impl Raw {
-    fn check(self) -> Result<Settings, String> {
+    fn check(self) -> Result<Settings, Unfit> {
         let without_effect = self.without_effect();
         let mut names = BTreeSet::new();
         let mut sources = Vec::with_capacity(self.sources.len());
         for (index, source) in self.sources.into_iter().enumerate() {
-            let line = source.name.referenced.line();
-            let SourceName(name) = source.name.value;
+            let Needed(SourceName(name)) = source.name;
             let field = format!("sources[{index}]");
             if !names.insert(name.clone()) {
-                return Err(format!("{field}.name: `{name}` is taken; names must be unique at line {line}"));
+                return Err(Unfit::new(format!("{field}.name"), format!("`{name}` is taken; names must be unique")));
             }
-            let from = match (source.path, source.inline) {
+            let from = match (source.path.0, source.inline) {
                 (Some(AbsolutePath(path)), None) => From::Path(path),
                 (None, Some(text)) => From::Inline(text),
-                _ => return Err(format!("{field}: `{name}` wants exactly one of `path` and `inline` at line {line}")),
+                _ => return Err(Unfit::new(field, format!("`{name}` wants exactly one of `path` and `inline`"))),
             };
             sources.push(Source { name, from, optional: source.optional });
         }
         let defaults = Policy::default();
-        let span = |span: Option<Span>, default| span.map_or(default, |Span(span)| span);
-        let grace = span(self.rotation.removal_grace, Duration::from_secs(defaults.removal_grace));
+        let Span(grace) = self.rotation.removal_grace.or(Span(Duration::from_secs(defaults.removal_grace)));
         let policy = Policy {
-            on_rejection: self.policy.on_rejection.map_or(defaults.on_rejection, |word| match word {
-                OnRejectionWord::Skip => OnRejection::Skip,
-                OnRejectionWord::Hold => OnRejection::Hold,
-            }),
-            not_ca: self.policy.not_ca.map_or(defaults.not_ca, |word| match word {
-                NotCaWord::Auto => NotCa::Auto,
-                NotCaWord::Accept => NotCa::Accept,
-                NotCaWord::Reject => NotCa::Reject,
-            }),
-            expired: self.policy.expired.map_or(defaults.expired, VerdictWord::verdict),
-            weak: self.policy.weak.map_or(defaults.weak, VerdictWord::verdict),
+            on_rejection: self.policy.on_rejection.or(Word(defaults.on_rejection)).0,
+            not_ca: self.policy.not_ca.or(Word(defaults.not_ca)).0,
+            expired: self.policy.expired.or(Word(defaults.expired)).0,
+            weak: self.policy.weak.or(Word(defaults.weak)).0,
             allowed: self.policy.allowed_fingerprints,
             denied: self.policy.denied_fingerprints,
-            empty_source: self.policy.empty_source.map_or(defaults.empty_source, |word| match word {
-                EmptySourceWord::Hold => EmptySource::Hold,
-                EmptySourceWord::Remove => EmptySource::Remove,
-            }),
+            empty_source: self.policy.empty_source.or(Word(defaults.empty_source)).0,
             // the ledger counts whole seconds; rounding up keeps an anchor rather longer than shorter
             removal_grace: grace.as_secs() + u64::from(grace.subsec_nanos() > 0),
         };
         let usual = Settings::default();
-        let long_span = |span: Option<LongSpan>, default| span.map_or(default, |LongSpan(span)| span);
-        let resync = long_span(self.resync, usual.resync);
-        let settle = span(self.settle, usual.settle);
+        let LongSpan(resync) = self.resync.or(LongSpan(usual.resync));
+        let Span(settle) = self.settle.or(Span(usual.settle));
+        let LongSpan(extract_timeout) = self.store.extract_timeout.or(LongSpan(usual.extract_timeout));
         if settle > Duration::from_secs(60) || settle > resync {
-            return Err("settle: want at most 1m, and no more than `resync`".into());
+            return Err(Unfit::new("settle", "want at most 1m, and no more than `resync`"));
         }
-        let tls = match self.http.tls {
-            None => None,
-            Some(tls) => match (tls.value.cert_file, tls.value.key_file) {
-                (cert, key) if cert.as_os_str().is_empty() && key.as_os_str().is_empty() => None,
-                (cert, key) if !cert.as_os_str().is_empty() && !key.as_os_str().is_empty() => Some((cert, key)),
-                _ => {
-                    let line = tls.referenced.line();
-                    return Err(format!("http.tls: want both `certFile` and `keyFile`, or neither at line {line}"));
-                }
-            },
+        let RawTls { cert_file, key_file } = self.http.tls;
+        let tls = match (cert_file.as_os_str().is_empty(), key_file.as_os_str().is_empty()) {
+            (true, true) => None,
+            (false, false) => Some((cert_file, key_file)),
+            _ => return Err(Unfit::new("http.tls", "want both `certFile` and `keyFile`, or neither")),
         };
         if self.probes.len() > MAX_PROBES {
-            return Err(format!("probes: want at most {MAX_PROBES}, not {}", self.probes.len()));
+            let text = format!("want at most {MAX_PROBES}, not {}", self.probes.len());
+            return Err(Unfit::new("probes", text));
         }
         let mut probes: Vec<Every> = Vec::with_capacity(self.probes.len());
         for (index, probe) in self.probes.into_iter().enumerate() {
-            let line = probe.target.referenced.line();
-            let ProbeTarget(target) = probe.target.value;
+            let Needed(ProbeTarget(target)) = probe.target;
             if probes.iter().any(|known| known.target.text() == target.text()) {
-                return Err(format!(
-                    "probes[{index}].target: `{}` is taken; targets must be unique at line {line}",
-                    target.text()
-                ));
+                let text = format!("`{}` is taken; targets must be unique", target.text());
+                return Err(Unfit::new(format!("probes[{index}].target"), text));
             }
-            let interval = long_span(probe.interval, PROBE_INTERVAL);
-            probes.push(Every { target, interval, proxy: probe.via_proxy.map(|ProbeProxy(proxy)| proxy) });
+            let LongSpan(interval) = probe.interval.or(LongSpan(PROBE_INTERVAL));
+            probes.push(Every { target, interval, proxy: probe.via_proxy.0.map(|ProbeProxy(proxy)| proxy) });
         }
         Ok(Settings {
             sources,
             policy,
             runtime: self.runtime.check(),
-            family: self.store.family.0,
-            extract_timeout: long_span(self.store.extract_timeout, usual.extract_timeout),
+            family: self.store.family.or_default().0,
+            extract_timeout,
             resync,
             settle,
-            http: Http { address: self.http.address.map_or(usual.http.address, |Address(address)| address), tls },
+            http: Http { address: self.http.address.or(Address(usual.http.address)).0, tls },
             probes,
             kubernetes: self.kubernetes.check(),
-            export: self.export.bundle.0,
+            export: self.export.bundle.or_default().0,
             without_effect,
         })
     }
@@ -459,18 +455,18 @@ impl Raw {
     /// be a lie.
     fn without_effect(&self) -> Vec<&'static str> {
         let fleet = &self.fleet;
-        let fleet_set = !matches!(fleet.max_concurrent_restarts, None | Some(Share::Nodes(1)))
-            || fleet.window.as_ref().is_some_and(|window| !window.is_always())
+        let fleet_set = !matches!(fleet.max_concurrent_restarts.0, None | Some(Share::Nodes(1)))
+            || !fleet.window.is_always()
             || fleet.halt_on_failure == Some(false)
-            || fleet.when_api_unavailable == Some(WhenUnavailable::Proceed)
-            || fleet.api_timeout.is_some();
+            || matches!(fleet.when_api_unavailable.0, Some(Word(WhenUnavailable::Proceed)))
+            || fleet.api_timeout.0.is_some();
         let kubernetes = &self.kubernetes;
-        let kubernetes_set =
-            matches!(kubernetes.enabled, Some(Switch(Some(true)))) || kubernetes.startup_taint.0.is_some();
+        let kubernetes_set = matches!(kubernetes.enabled.0, Some(Word(Some(true))))
+            || matches!(kubernetes.startup_taint.0, Some(StartupTaint(Some(_))));
         [
             (fleet_set, "fleet"),
             (kubernetes_set && cfg!(not(feature = "kubernetes")), "kubernetes"),
-            (self.rotation.removal_gate == Some(RemovalGate::Fleet), "rotation.removalGate"),
+            (matches!(self.rotation.removal_gate.0, Some(Word(RemovalGate::Fleet))), "rotation.removalGate"),
         ]
         .into_iter()
         .filter_map(|(set, name)| set.then_some(name))
@@ -482,31 +478,27 @@ impl RawKubernetes {
     fn check(self) -> Kubernetes {
         let usual = Kubernetes::default();
         Kubernetes {
-            enabled: self.enabled.map_or(usual.enabled, |Switch(enabled)| enabled),
+            enabled: self.enabled.or(Word(usual.enabled)).0,
             condition: self.condition.unwrap_or(usual.condition),
             annotations: self.annotations.unwrap_or(usual.annotations),
             events: self.events.unwrap_or(usual.events),
-            startup_taint: self.startup_taint.0,
+            startup_taint: self.startup_taint.or_default().0,
         }
     }
 }
 
 impl RawRuntime {
     fn check(self) -> rule::Policy {
+        let kind = self.kind.or_default();
         rule::Policy {
-            ignored: self.kind == RuntimeWord::None,
-            kind: match self.kind {
+            ignored: kind == RuntimeWord::None,
+            kind: match kind {
                 RuntimeWord::Auto | RuntimeWord::None => None,
                 RuntimeWord::Kind(kind) => Some(kind),
             },
-            unit: self.unit.map(|UnitName(unit)| unit).filter(|unit| !unit.is_empty()),
-            on_change: match self.on_change.unwrap_or(OnChange::Auto) {
-                OnChange::Auto => rule::OnChange::Auto,
-                OnChange::Restart => rule::OnChange::Restart,
-                OnChange::Report => rule::OnChange::Report,
-                OnChange::Never => rule::OnChange::Never,
-            },
-            also: self.also_restart.into_iter().map(|FurtherUnit(unit)| unit).collect(),
+            unit: self.unit.0.map(|UnitName(unit)| unit).filter(|unit| !unit.is_empty()),
+            on_change: self.on_change.or(Word(rule::OnChange::Auto)).0,
+            also: self.also_restart.into_iter().map(|Needed(FurtherUnit(unit))| unit).collect(),
         }
     }
 }

@@ -239,7 +239,7 @@ fn an_error_names_line_field_and_form() {
         ("http:\n  address: \"9643\"", "http.address", "0.0.0.0:9643"),
         ("http:\n  tls: {certFile: /c}", "http.tls", "both `certFile` and `keyFile`"),
         ("http:\n  tls: {keyFile: /k}", "http.tls", "both `certFile` and `keyFile`"),
-        ("kubernetes:\n  enabled: perhaps", "kubernetes.enabled", "auto, true or false"),
+        ("kubernetes:\n  enabled: perhaps", "kubernetes.enabled", "auto, true, false"),
     ];
     let mut wrong = Vec::new();
     for (text, field, form) in cases {
@@ -337,5 +337,29 @@ fn long_values_are_never_quoted() {
             let error = Settings::parse(&text.replace('@', secret)).unwrap_err();
             assert!(!error.contains("MC4CAQ") && !error.contains("MIGHAg"), "{error}");
         }
+    }
+}
+
+/// As a template leaves it behind whose value was not set.
+#[test]
+fn a_field_without_a_value_has_its_default() {
+    for text in [
+        "resync:",
+        "settle: ~",
+        "policy: {weak: , onRejection: null}",
+        "rotation: {removalGrace: , removalGate: }",
+        "store: {family: , extractTimeout: }",
+        "runtime: {kind: , unit: , onChange: }",
+        "fleet: {maxConcurrentRestarts: , whenApiUnavailable: }",
+        "http: {address: }",
+        "kubernetes: {enabled: , condition: , startupTaint: }",
+        "export: {bundle: }",
+    ] {
+        assert_eq!(parse(text), Settings::default(), "{text}");
+    }
+    // a mapping or list that was cut off is no default
+    for text in ["policy:", "sources:", "runtime: {alsoRestart: }", "http: {tls: }"] {
+        let error = Settings::parse(text).unwrap_err();
+        assert!(error.contains("expected") && error.contains("line 1"), "{text}: {error}");
     }
 }

@@ -1,12 +1,15 @@
-//! The forms of the configuration's values: each says what it expects.
+//! The forms of the configuration's values: each is read from a text, and says what it expects.
+//!
+//! [`Needed`] and [`Given`] are all that the parser sees of them. It has much code for each type that it may find, and more for
+//! each that may be missing.
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use nodetrust_core::{
     node::{BadTaint, Taint},
-    policy::Verdict,
+    policy::{EmptySource, NotCa, OnRejection, Verdict},
     probe::{Proxy, Target},
-    runtime::{Kind, TABLE},
+    runtime::{Kind, TABLE, rule::OnChange},
     store::Family,
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -29,10 +32,6 @@ pub(super) enum Share {
     Nodes(u32),
     Percent(u32),
 }
-
-/// `auto`, or a truth value.
-#[derive(Debug)]
-pub(super) struct Switch(pub(super) Option<bool>);
 
 /// A duration of a second or more.
 #[derive(Debug, Clone, Copy)]
@@ -62,29 +61,113 @@ pub(super) struct HostFile(pub(super) Option<String>);
 #[derive(Debug, Default)]
 pub(super) struct FamilyWord(pub(super) Option<Family>);
 
-/// Deserialises from a scalar's text by a function that explains what it expects.
-fn from_text<'de, D: Deserializer<'de>, T>(
-    deserializer: D,
-    read: fn(&str) -> Result<T, String>,
-) -> Result<T, D::Error> {
-    read(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+/// A value that must be there.
+#[derive(Debug)]
+pub(super) struct Needed<T>(pub(super) T);
+
+/// A value that may be missing, or null.
+#[derive(Debug)]
+pub(super) struct Given<T>(pub(super) Option<T>);
+
+impl<T> Default for Given<T> {
+    fn default() -> Self {
+        Self(None)
+    }
 }
 
-impl<'de> Deserialize<'de> for SourceName {
+impl<T> Given<T> {
+    /// The value, or what is usual.
+    pub(super) fn or(self, usual: T) -> T {
+        self.0.unwrap_or(usual)
+    }
+
+    /// The value, or its type's default.
+    pub(super) fn or_default(self) -> T
+    where
+        T: Default,
+    {
+        self.0.unwrap_or_default()
+    }
+}
+
+impl<'de, T: FromStr<Err = String>> Deserialize<'de> for Needed<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| {
-            let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-            if (1..=63).contains(&text.len()) && text.bytes().all(fits) {
-                return Ok(Self(text.to_owned()));
-            }
-            Err(format!("`{text}` is not a source name: want 1 to 63 of a-z, 0-9 and -"))
+        String::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl<'de, T: FromStr<Err = String>> Deserialize<'de> for Given<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse()).transpose().map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// One of a few words.
+#[derive(Debug)]
+pub(super) struct Word<T>(pub(super) T);
+
+/// What has words for its values.
+pub(super) trait Words: Copy + 'static {
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+impl<T: Words> FromStr for Word<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = T::WORDS.iter().find(|(word, _)| *word == text);
+        found.map(|(_, value)| Self(*value)).ok_or_else(|| {
+            let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();
+            format!("`{text}`: want one of {}", words.join(", "))
         })
     }
 }
 
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| text.parse())
+impl Words for OnRejection {
+    const WORDS: &'static [(&'static str, Self)] = &[("skip", Self::Skip), ("hold", Self::Hold)];
+}
+
+impl Words for NotCa {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("accept", Self::Accept), ("reject", Self::Reject)];
+}
+
+impl Words for Verdict {
+    const WORDS: &'static [(&'static str, Self)] = &[("accept", Self::Accept), ("reject", Self::Reject)];
+}
+
+impl Words for EmptySource {
+    const WORDS: &'static [(&'static str, Self)] = &[("hold", Self::Hold), ("remove", Self::Remove)];
+}
+
+impl Words for OnChange {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("restart", Self::Restart), ("report", Self::Report), ("never", Self::Never)];
+}
+
+impl Words for RemovalGate {
+    const WORDS: &'static [(&'static str, Self)] = &[("none", Self::None), ("fleet", Self::Fleet)];
+}
+
+impl Words for WhenUnavailable {
+    const WORDS: &'static [(&'static str, Self)] = &[("wait", Self::Wait), ("proceed", Self::Proceed)];
+}
+
+/// `auto`, or a truth value.
+impl Words for Option<bool> {
+    const WORDS: &'static [(&'static str, Self)] = &[("auto", None), ("true", Some(true)), ("false", Some(false))];
+}
+
+impl FromStr for SourceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if (1..=63).contains(&text.len()) && text.bytes().all(fits) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(format!("`{text}` is not a source name: want 1 to 63 of a-z, 0-9 and -"))
     }
 }
 
@@ -114,170 +197,128 @@ impl FromStr for Span {
     }
 }
 
-impl<'de> Deserialize<'de> for Address {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| {
-            let read = text.parse().map(Self);
-            read.map_err(|_| {
-                format!("`{text}` is not an address: want an IP address and a port, such as 0.0.0.0:9643 or [::]:9643")
-            })
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = text.parse().map(Self);
+        read.map_err(|_| {
+            format!("`{text}` is not an address: want an IP address and a port, such as 0.0.0.0:9643 or [::]:9643")
         })
     }
 }
 
-impl<'de> Deserialize<'de> for ProbeTarget {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| Target::parse(text).map(Self).map_err(|error| error.to_string()))
+impl FromStr for ProbeTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Target::parse(text).map(Self).map_err(|error| error.to_string())
     }
 }
 
-impl<'de> Deserialize<'de> for ProbeProxy {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| Proxy::parse(text).map(Self).map_err(|error| error.to_string()))
+impl FromStr for ProbeProxy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Proxy::parse(text).map(Self).map_err(|error| error.to_string())
     }
 }
 
-impl<'de> Deserialize<'de> for Share {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| {
-            let (number, top, share): (_, _, fn(u32) -> Self) = match text.strip_suffix('%') {
-                Some(number) => (number, 100, Self::Percent),
-                None => (text, 100_000, Self::Nodes),
-            };
-            match number.parse::<u32>() {
-                Ok(number) if (1..=top).contains(&number) => Ok(share(number)),
-                _ => Err(format!("`{text}` is not a number of nodes: want a whole number from 1, or 1% to 100%")),
-            }
-        })
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (number, top, share): (_, _, fn(u32) -> Self) = match text.strip_suffix('%') {
+            Some(number) => (number, 100, Self::Percent),
+            None => (text, 100_000, Self::Nodes),
+        };
+        match number.parse::<u32>() {
+            Ok(number) if (1..=top).contains(&number) => Ok(share(number)),
+            _ => Err(format!("`{text}` is not a number of nodes: want a whole number from 1, or 1% to 100%")),
+        }
     }
 }
 
-impl<'de> Deserialize<'de> for Switch {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| match text {
-            "auto" => Ok(Self(None)),
-            "true" => Ok(Self(Some(true))),
-            "false" => Ok(Self(Some(false))),
-            _ => Err(format!("`{text}`: want auto, true or false")),
-        })
-    }
-}
+impl FromStr for LongSpan {
+    type Err = String;
 
-impl<'de> Deserialize<'de> for LongSpan {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| match text.parse()? {
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse()? {
             Span(span) if span >= Duration::from_secs(1) => Ok(Self(span)),
             Span(_) => Err(format!("`{text}` is too short: want at least 1s")),
-        })
+        }
     }
 }
 
-impl<'de> Deserialize<'de> for StartupTaint {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| match text {
+impl FromStr for StartupTaint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
             "" => Ok(Self(None)),
             text => text.parse().map(|taint| Self(Some(taint))).map_err(|error: BadTaint| error.to_string()),
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for AbsolutePath {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| {
-            let path = PathBuf::from(text);
-            if path.is_absolute() { Ok(Self(path)) } else { Err(format!("`{text}` is not an absolute path")) }
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for HostFile {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| {
-            // as it is written is how it is compared: one way to write each path
-            let fits = |name: &str| !matches!(name, "" | "." | "..") && !name.chars().any(char::is_control);
-            match text.strip_prefix('/') {
-                None if text.is_empty() => Ok(Self(None)),
-                Some(names) if names.split('/').all(fits) => Ok(Self(Some(text.to_owned()))),
-                _ => Err(format!(
-                    "`{text}` is not the path of a file: want such as /var/lib/nodetrust/export/ca-certificates.crt"
-                )),
-            }
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for UnitName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| {
-            // systemd.unit(5)
-            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
-            if text.is_empty() || text.len() <= 255 && text.bytes().all(fits) && text.ends_with(".service") {
-                Ok(Self(text.to_owned()))
-            } else {
-                Err(format!("`{text}` is not the name of a service: want such as kubelet.service"))
-            }
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for FamilyWord {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| {
-            match text {
-            "auto" => Ok(Self(None)),
-            "bottlerocket" => Err(
-                "bottlerocket has no files to write; use its API (settings.pki) until it is supported here".to_owned(),
-            ),
-            _ => Family::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text))
-                .map(|family| Self(Some(family)))
-                .map_err(|_| {
-                    format!("`{text}` is not a store family: want auto, debian, redhat, suse, arch, alpine, flatcar, photon, bottlerocket or directory")
-                }),
-        }
-        })
-    }
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum OnRejectionWord {
-    Skip,
-    Hold,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum NotCaWord {
-    Auto,
-    Accept,
-    Reject,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum VerdictWord {
-    Accept,
-    Reject,
-}
-
-impl VerdictWord {
-    pub(super) fn verdict(self) -> Verdict {
-        match self {
-            Self::Accept => Verdict::Accept,
-            Self::Reject => Verdict::Reject,
         }
     }
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum EmptySourceWord {
-    Hold,
-    Remove,
+impl FromStr for AbsolutePath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = PathBuf::from(text);
+        if path.is_absolute() { Ok(Self(path)) } else { Err(format!("`{text}` is not an absolute path")) }
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+impl FromStr for HostFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // as it is written is how it is compared: one way to write each path
+        let fits = |name: &str| !matches!(name, "" | "." | "..") && !name.chars().any(char::is_control);
+        match text.strip_prefix('/') {
+            None if text.is_empty() => Ok(Self(None)),
+            Some(names) if names.split('/').all(fits) => Ok(Self(Some(text.to_owned()))),
+            _ => Err(format!(
+                "`{text}` is not the path of a file: want such as /var/lib/nodetrust/export/ca-certificates.crt"
+            )),
+        }
+    }
+}
+
+impl FromStr for UnitName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // systemd.unit(5)
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
+        if text.is_empty() || text.len() <= 255 && text.bytes().all(fits) && text.ends_with(".service") {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("`{text}` is not the name of a service: want such as kubelet.service"))
+        }
+    }
+}
+
+impl FromStr for FamilyWord {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+        "auto" => Ok(Self(None)),
+        "bottlerocket" => Err(
+            "bottlerocket has no files to write; use its API (settings.pki) until it is supported here".to_owned(),
+        ),
+        _ => Family::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text))
+            .map(|family| Self(Some(family)))
+            .map_err(|_| {
+                format!("`{text}` is not a store family: want auto, debian, redhat, suse, arch, alpine, flatcar, photon, bottlerocket or directory")
+            }),
+    }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RemovalGate {
     None,
     Fleet,
@@ -287,14 +328,15 @@ pub(super) enum RemovalGate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FurtherUnit(pub(super) String);
 
-impl<'de> Deserialize<'de> for FurtherUnit {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let UnitName(unit) = UnitName::deserialize(deserializer)?;
+impl FromStr for FurtherUnit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let UnitName(unit) = text.parse()?;
         if unit.is_empty() || nodetrust_core::runtime::units().any(|known| known == unit) {
-            let text = format!(
+            return Err(format!(
                 "`{unit}` is no further unit: want a service that is no container runtime, such as kubelet.service"
-            );
-            return Err(serde::de::Error::custom(text));
+            ));
         }
         Ok(Self(unit))
     }
@@ -313,30 +355,22 @@ pub(super) enum RuntimeWord {
     Kind(Kind),
 }
 
-impl<'de> Deserialize<'de> for RuntimeWord {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, |text| match text {
+impl FromStr for RuntimeWord {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
             "auto" => Ok(Self::Auto),
             "none" => Ok(Self::None),
             _ => TABLE.iter().map(|row| row.kind).find(|kind| kind.as_str() == text).map(Self::Kind).ok_or_else(|| {
                 let kinds: Vec<&str> = TABLE.iter().map(|row| row.kind.as_str()).collect();
                 format!("`{text}` is not a kind of runtime: want auto, none, {}", kinds.join(", "))
             }),
-        })
+        }
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum OnChange {
-    Auto,
-    Restart,
-    Report,
-    Never,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WhenUnavailable {
     Wait,
     Proceed,
