@@ -6,8 +6,12 @@
 use aws_lc_rs::signature::{self as algorithms, UnparsedPublicKey, VerificationAlgorithm};
 use serde::Serialize;
 use x509_parser::{
-    certificate::X509Certificate, der_parser::Oid, oid_registry as oids, public_key::PublicKey,
-    signature_algorithm::SignatureAlgorithm, x509::SubjectPublicKeyInfo,
+    certificate::X509Certificate,
+    der_parser::{Oid, oid},
+    oid_registry as oids,
+    public_key::PublicKey,
+    signature_algorithm::SignatureAlgorithm,
+    x509::SubjectPublicKeyInfo,
 };
 
 /// What became of the check of a certificate's own signature.
@@ -55,40 +59,44 @@ pub(crate) fn verify_own(cert: &X509Certificate<'_>) -> SelfSignature {
 
 /// The name of a signature algorithm that verifiers refuse, for certificates that are not self-signed.
 pub(crate) fn weakness(algorithm: &Oid<'_>) -> Option<&'static str> {
-    const SHA1: [&str; 5] = [
-        "1.2.840.113549.1.1.5", // sha1WithRSAEncryption
-        "1.3.14.3.2.29",        // sha1WithRSA
-        "1.2.840.10045.4.1",    // ecdsa-with-SHA1
-        "1.2.840.10040.4.3",    // dsa-with-sha1
-        "1.3.14.3.2.27",        // dsaWithSHA1
+    static SHA1: [Oid<'_>; 5] = [
+        oids::OID_PKCS1_SHA1WITHRSA,
+        oids::OID_SHA1_WITH_RSA,
+        oid!(1.2.840.10045.4.1), // ecdsa-with-SHA1
+        oids::OID_SIG_DSA_WITH_SHA1,
+        oid!(1.3.14.3.2.27), // dsaWithSHA1
     ];
-    const MD: [&str; 3] = ["1.2.840.113549.1.1.4", "1.2.840.113549.1.1.3", "1.2.840.113549.1.1.2"];
-    let id = algorithm.to_id_string();
-    if SHA1.contains(&id.as_str()) {
+    static MD: [Oid<'_>; 3] =
+        [oids::OID_PKCS1_MD5WITHRSAENC, oids::OID_PKCS1_MD4WITHRSAENC, oids::OID_PKCS1_MD2WITHRSAENC];
+    if SHA1.contains(algorithm) {
         return Some("SHA-1");
     }
-    MD.contains(&id.as_str()).then_some("MD5 or older")
+    MD.contains(algorithm).then_some("MD5 or older")
 }
 
 /// The size of a named curve in bits, 0 for others.
 pub(crate) fn curve_bits(info: &SubjectPublicKeyInfo<'_>) -> usize {
-    match curve(info).as_deref() {
-        Some("1.2.840.10045.3.1.7" | "1.3.132.0.10") => 256,
-        Some("1.3.132.0.34") => 384,
-        Some("1.3.132.0.35") => 521,
-        Some("1.3.132.0.33") => 224,
-        _ => 0,
-    }
+    let Some(curve) = curve(info) else { return 0 };
+    CURVES.iter().find(|(known, _)| *known == curve).map_or(0, |(_, bits)| *bits)
 }
 
 /// Whether an elliptic curve is one of NIST's, which Go has.
 pub(crate) fn is_nist_curve(info: &SubjectPublicKeyInfo<'_>) -> bool {
-    let nist = ["1.2.840.10045.3.1.7", "1.3.132.0.33", "1.3.132.0.34", "1.3.132.0.35"];
-    curve(info).is_some_and(|curve| nist.contains(&curve.as_str()))
+    curve(info).is_some_and(|curve| curve != SECP256K1 && CURVES.iter().any(|(known, _)| *known == curve))
 }
 
-fn curve(info: &SubjectPublicKeyInfo<'_>) -> Option<String> {
-    Some(info.algorithm.parameters.as_ref()?.as_oid().ok()?.to_id_string())
+const SECP256K1: Oid<'_> = oid!(1.3.132.0.10);
+/// Named curves with their sizes in bits.
+static CURVES: [(Oid<'_>, usize); 5] = [
+    (oids::OID_EC_P256, 256),
+    (oids::OID_NIST_EC_P384, 384),
+    (oids::OID_NIST_EC_P521, 521),
+    (oid!(1.3.132.0.33), 224), // P-224
+    (SECP256K1, 256),
+];
+
+fn curve<'a>(info: &'a SubjectPublicKeyInfo<'_>) -> Option<Oid<'a>> {
+    info.algorithm.parameters.as_ref()?.as_oid().ok()
 }
 
 fn algorithm(
@@ -128,18 +136,30 @@ fn algorithm(
             () => None,
         };
     }
-    let id = oid.to_id_string();
-    match (id.as_str(), curve(info).as_deref()) {
-        ("1.2.840.113549.1.1.5", _) if rsa => Some(&algorithms::RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY),
-        ("1.2.840.113549.1.1.11", _) if rsa => Some(&algorithms::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY),
-        ("1.2.840.113549.1.1.12", _) if rsa && bits >= 2048 => Some(&algorithms::RSA_PKCS1_2048_8192_SHA384),
-        ("1.2.840.113549.1.1.13", _) if rsa => Some(&algorithms::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY),
-        ("1.2.840.10045.4.3.2", Some("1.2.840.10045.3.1.7")) => Some(&algorithms::ECDSA_P256_SHA256_ASN1),
-        ("1.2.840.10045.4.3.3", Some("1.2.840.10045.3.1.7")) => Some(&algorithms::ECDSA_P256_SHA384_ASN1),
-        ("1.2.840.10045.4.3.2", Some("1.3.132.0.34")) => Some(&algorithms::ECDSA_P384_SHA256_ASN1),
-        ("1.2.840.10045.4.3.3", Some("1.3.132.0.34")) => Some(&algorithms::ECDSA_P384_SHA384_ASN1),
-        ("1.2.840.10045.4.3.4", Some("1.3.132.0.35")) => Some(&algorithms::ECDSA_P521_SHA512_ASN1),
-        ("1.3.101.112", _) => Some(&algorithms::ED25519),
+    let key = curve(info);
+    let ecdsa = ECDSA.iter().find(|(id, curve, _)| id == oid && Some(curve) == key.as_ref());
+    let rsa = RSA.iter().find(|(id, least, _)| id == oid && rsa && bits >= *least);
+    match (rsa, ecdsa) {
+        (Some((_, _, algorithm)), _) => Some(*algorithm),
+        (_, Some((_, _, algorithm))) => Some(*algorithm),
+        _ if *oid == oids::OID_SIG_ED25519 => Some(&algorithms::ED25519),
         _ => None,
     }
 }
+
+/// RSA's signatures (PKCS#1, 1.5), with the least size of a key that the library takes.
+static RSA: [(Oid<'_>, usize, &dyn VerificationAlgorithm); 4] = [
+    (oids::OID_PKCS1_SHA1WITHRSA, 1024, &algorithms::RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY),
+    (oids::OID_PKCS1_SHA256WITHRSA, 1024, &algorithms::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY),
+    (oids::OID_PKCS1_SHA384WITHRSA, 2048, &algorithms::RSA_PKCS1_2048_8192_SHA384),
+    (oids::OID_PKCS1_SHA512WITHRSA, 1024, &algorithms::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY),
+];
+
+/// Those of elliptic curves, with their curve.
+static ECDSA: [(Oid<'_>, Oid<'_>, &dyn VerificationAlgorithm); 5] = [
+    (oids::OID_SIG_ECDSA_WITH_SHA256, oids::OID_EC_P256, &algorithms::ECDSA_P256_SHA256_ASN1),
+    (oids::OID_SIG_ECDSA_WITH_SHA384, oids::OID_EC_P256, &algorithms::ECDSA_P256_SHA384_ASN1),
+    (oids::OID_SIG_ECDSA_WITH_SHA256, oids::OID_NIST_EC_P384, &algorithms::ECDSA_P384_SHA256_ASN1),
+    (oids::OID_SIG_ECDSA_WITH_SHA384, oids::OID_NIST_EC_P384, &algorithms::ECDSA_P384_SHA384_ASN1),
+    (oids::OID_SIG_ECDSA_WITH_SHA512, oids::OID_NIST_EC_P521, &algorithms::ECDSA_P521_SHA512_ASN1),
+];

@@ -10,6 +10,7 @@ use nodetrust_core::{
     pem::MAX_FILE_BYTES,
     policy::{Circumstances, Policy, judge},
     report::{AnchorRow, anchor_row},
+    shares::in_shares,
     source::{Part, Rejection},
     state::AnchorState,
 };
@@ -50,10 +51,8 @@ pub(super) fn main(context: &Context, files: &[PathBuf]) -> anyhow::Result<u8> {
     });
     let now = crate::host::wall(std::time::SystemTime::now());
     let at = Circumstances { drops_not_ca, installed: &BTreeSet::new(), now };
-    let mut inspection = Inspection { files: Vec::with_capacity(files.len()) };
-    for path in files {
-        inspection.files.push(inspect(path, &policy, at)?);
-    }
+    let files = in_shares(files, 1, |share| share.iter().map(|path| inspect(path, &policy, at)).collect());
+    let inspection = Inspection { files: files.into_iter().collect::<anyhow::Result<_>>()? };
     context.print(&inspection, |style| table::inspection(&inspection, now, style))?;
     let clean = inspection.files.iter().all(|file| file.rejections.is_empty());
     Ok(if clean { OK } else { FINDINGS })
