@@ -27,7 +27,7 @@ use nodetrust_core::{
 use crate::host::{
     directory::HostDirectory,
     ledger,
-    root::{HostRoot, Kind},
+    root::{HostRoot, Kind, Meta},
 };
 
 /// Largest bundle that is read, in bytes: 30,000 certificates or more.
@@ -41,6 +41,9 @@ pub const STALE_AFTER: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Fewer files than this are not worth a thread: about 10 ms of work.
 const FILES_PER_THREAD: usize = 1024;
+/// A file that has changed in the last so many seconds may change once more with the same time: kernels count that in steps of
+/// up to 10 ms, some file systems in seconds.
+const TICK: i64 = 3;
 /// Same-hash links that are looked through.
 const MAX_LINKS: usize = 64;
 
@@ -59,6 +62,10 @@ pub struct Cache {
     effective: Option<(Digest, Effective)>,
     /// our files
     own: HashMap<Digest, Own>,
+    /// what they were when they were read, by name
+    stamps: HashMap<String, (Meta, Digest)>,
+    /// that is enough to tell that they are the same
+    glances: bool,
     /// the other files, where a directory itself is what consumers read
     beside: HashMap<Digest, Effective>,
     /// what the sources hold: our files are made of it
@@ -83,6 +90,11 @@ impl Cache {
             _ => None,
         });
         self.sources = parts.flatten().cloned().collect();
+    }
+
+    /// Whether our files count as they were read last, as long as their times, inodes and modes are the same ones.
+    pub fn set_glances(&mut self, glances: bool) {
+        self.glances = glances;
     }
 
     /// Keeps one copy of an anchor that is in a source and in a file of ours, the source's.
@@ -137,7 +149,7 @@ pub fn observe(
         anchors_dir_exists: dir.is_some(),
         ours: dir.map(|dir| own_files(&dir, store, &names, cache)).unwrap_or_default(),
         foreign: Vec::new(),
-        leftovers: leftovers(root, store).map_err(fail(store.temp_dir))?,
+        leftovers: leftovers(root, store, &names).map_err(fail(store.temp_dir))?,
         stale_temp: None,
         effective: Effective::default(),
         unlinked: BTreeSet::new(),
@@ -367,20 +379,25 @@ fn own_files(
     cache: &mut Cache,
 ) -> BTreeMap<String, OwnFile> {
     let known = std::mem::take(&mut cache.own);
+    let stamps = std::mem::take(&mut cache.stamps);
     let sources = &cache.sources;
     let by_name: LazyLock<HashMap<String, &Arc<Anchor>>, _> = LazyLock::new(|| {
         let anchors = sources.iter().flat_map(|part| &part.anchors);
         anchors.map(|(_, anchor)| (file_name(store, &anchor.fingerprint), anchor)).collect()
     });
-    let expected = |name: &str| by_name.get(name).copied();
+    let look = OwnFiles { dir, store, known: &known, stamps: cache.glances.then_some(&stamps) };
     let own: Vec<&(String, Kind)> = names.iter().filter(|(name, _)| is_own_name(store, name)).collect();
     let files = in_shares(&own, FILES_PER_THREAD, |share| {
         let mut bytes = Vec::new();
-        let files = share.iter().map(|(name, kind)| own_file(dir, store, (name, *kind), &known, expected, &mut bytes));
-        files.collect()
+        let expected = |name: &str| by_name.get(name).copied();
+        share.iter().map(|(name, kind)| look.file(name, *kind, expected, &mut bytes)).collect()
     });
+    let long_ago = crate::host::wall(std::time::SystemTime::now()).saturating_sub(TICK);
     let read = own.into_iter().zip(files).map(|((name, _), file)| {
-        let file = file.map_or(OwnFile { anchor: None, intact: false }, |(file, digest, own)| {
+        let file = file.map_or(OwnFile { anchor: None, intact: false }, |(file, meta, digest, own)| {
+            if meta.changed / 1000 < long_ago {
+                cache.stamps.insert(name.clone(), (meta, digest));
+            }
             cache.own.insert(digest, own);
             file
         });
@@ -389,34 +406,63 @@ fn own_files(
     read.collect()
 }
 
-/// A file with our kind of name, and what is to be remembered of it; None if it does not hold exactly one certificate. What is known
-/// by its digest, or to the byte what a source's certificate gives under this name, is not decoded.
-fn own_file<'a>(
-    dir: &HostDirectory,
-    store: &TrustStore,
-    (name, kind): (&str, Kind),
-    known: &HashMap<Digest, Own>,
-    expected: impl Fn(&str) -> Option<&'a Arc<Anchor>>,
-    bytes: &mut Vec<u8>,
-) -> Option<(OwnFile, Digest, Own)> {
-    let meta = (kind == Kind::File).then(|| dir.read(name, pem::MAX_FILE_BYTES as u64, bytes))?.ok()?;
-    let digest = content_digest(bytes);
-    let as_expected = || {
-        let anchor = expected(name).filter(|anchor| anchor.pem().as_bytes() == bytes.as_slice())?;
-        Some(Own { anchor: Arc::clone(anchor), as_written: true })
-    };
-    let own = match known.get(&digest).cloned().or_else(as_expected) {
-        Some(own) => own,
-        None => match Part::parse(name, bytes).anchors.as_slice() {
-            [(_, anchor)] => Own { anchor: anchor.clone(), as_written: anchor.pem().as_bytes() == bytes.as_slice() },
-            _ => return None,
-        },
-    };
-    let right_name = file_name(store, &own.anchor.fingerprint) == name;
-    let right_owner = meta.owner == (0, 0) || !nix::unistd::geteuid().is_root();
-    let intact = right_name && right_owner && meta.mode == 0o644 && meta.links == 1 && own.as_written;
-    let anchor = right_name.then(|| own.anchor.clone());
-    Some((OwnFile { anchor, intact }, digest, own))
+/// What our files are read with.
+struct OwnFiles<'a> {
+    dir: &'a HostDirectory,
+    store: &'a TrustStore,
+    known: &'a HashMap<Digest, Own>,
+    /// what they were when they were read, if that is enough
+    stamps: Option<&'a HashMap<String, (Meta, Digest)>>,
+}
+
+impl OwnFiles<'_> {
+    /// A file with our kind of name, and what is to be remembered of it; None if it does not hold exactly one certificate. What is
+    /// known by its digest, or to the byte what a source's certificate gives under this name, is not decoded.
+    fn file<'a>(
+        &self,
+        name: &str,
+        kind: Kind,
+        expected: impl Fn(&str) -> Option<&'a Arc<Anchor>>,
+        bytes: &mut Vec<u8>,
+    ) -> Option<(OwnFile, Meta, Digest, Own)> {
+        if kind != Kind::File {
+            return None;
+        }
+        let (meta, digest, own) = match self.as_before(name) {
+            Some(before) => before,
+            None => {
+                let meta = self.dir.read(name, pem::MAX_FILE_BYTES as u64, bytes).ok()?;
+                let digest = content_digest(bytes);
+                let as_expected = || {
+                    let anchor = expected(name).filter(|anchor| anchor.pem().as_bytes() == bytes.as_slice())?;
+                    Some(Own { anchor: Arc::clone(anchor), as_written: true })
+                };
+                let own = match self.known.get(&digest).cloned().or_else(as_expected) {
+                    Some(own) => own,
+                    None => match Part::parse(name, bytes).anchors.as_slice() {
+                        [(_, anchor)] => {
+                            let as_written = anchor.pem().as_bytes() == bytes.as_slice();
+                            Own { anchor: anchor.clone(), as_written }
+                        }
+                        _ => return None,
+                    },
+                };
+                (meta, digest, own)
+            }
+        };
+        let right_name = file_name(self.store, &own.anchor.fingerprint) == name;
+        let right_owner = meta.owner == (0, 0) || !nix::unistd::geteuid().is_root();
+        let intact = right_name && right_owner && meta.mode == 0o644 && meta.links == 1 && own.as_written;
+        let anchor = right_name.then(|| own.anchor.clone());
+        Some((OwnFile { anchor, intact }, meta, digest, own))
+    }
+
+    /// What a file held, if it is the one that was read.
+    fn as_before(&self, name: &str) -> Option<(Meta, Digest, Own)> {
+        let (before, digest) = self.stamps?.get(name)?;
+        let meta = self.dir.meta(name).ok().filter(|meta| meta == before)?;
+        Some((meta, *digest, self.known.get(digest)?.clone()))
+    }
 }
 
 fn foreign_files(
@@ -463,10 +509,17 @@ fn hazard(bytes: &[u8]) -> Option<Hazard> {
     as_bundle.faults.into_iter().next().map(Hazard::Broken)
 }
 
-/// Temporary files of ours that a killed run left behind.
-fn leftovers(root: &HostRoot, store: &TrustStore) -> io::Result<BTreeSet<String>> {
+/// Temporary files of ours that a killed run left behind. `names` are those in the anchor directory.
+fn leftovers(root: &HostRoot, store: &TrustStore, names: &[(String, Kind)]) -> io::Result<BTreeSet<String>> {
     let mut left = BTreeSet::new();
-    for (name, _) in root.names(store.temp_dir)? {
+    let elsewhere;
+    let names = if store.temp_dir == store.anchors_dir {
+        names
+    } else {
+        elsewhere = root.names(store.temp_dir)?;
+        &elsewhere
+    };
+    for (name, _) in names {
         if name.starts_with(".nodetrust-") && name.ends_with(".tmp") {
             left.insert(format!("{}/{name}", store.temp_dir));
         }
@@ -541,3 +594,7 @@ fn age(root: &HostRoot, path: &str) -> Option<Duration> {
     let now = crate::host::wall(std::time::SystemTime::now());
     Some(Duration::from_secs(now.abs_diff(modified)))
 }
+
+#[cfg(test)]
+#[path = "observe_tests.rs"]
+mod tests;

@@ -158,7 +158,10 @@ impl Reconciler {
         };
         // under the lock: what was read before a long wait may be old, and whoever kept it may have followed what is new
         let (snapshots, settled) = self.read_sources(settings, trigger);
+        // nothing has told of a change
+        self.cache.set_glances(trigger == Trigger::Resync);
         let mut look = self.look(settings, &snapshots, None);
+        self.cache.set_glances(false);
         let (mut drift, mut undone_meanwhile) = (BTreeSet::new(), BTreeSet::new());
         let mut extract = None;
         let mut done = Vec::new();

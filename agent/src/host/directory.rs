@@ -56,6 +56,14 @@ impl HostDirectory {
         Ok(names)
     }
 
+    /// What a name in it is, a link not followed.
+    ///
+    /// # Errors
+    /// As `stat(2)`.
+    pub fn meta(&self, name: &str) -> io::Result<Meta> {
+        Ok(Meta::new(&fstatat(&self.0, name, AtFlags::AT_SYMLINK_NOFOLLOW)?))
+    }
+
     /// Reads a whole regular file in it; a link is not followed. `bytes` is for use again and again.
     ///
     /// # Errors

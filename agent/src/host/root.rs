@@ -54,7 +54,7 @@ pub enum Kind {
 }
 
 /// What the host says about a file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meta {
     /// What it is.
     pub kind: Kind,
@@ -70,6 +70,8 @@ pub struct Meta {
     pub modified: i64,
     /// When its inode last changed, milliseconds since the epoch; unlike the other, nobody can set it.
     pub changed: i64,
+    /// Device, inode, and nanoseconds of `changed`: whoever writes the file, replaces it or sets its times leaves another one.
+    pub stamp: (u64, u64, i64),
 }
 
 impl HostRoot {
@@ -443,6 +445,7 @@ impl Meta {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             modified: stat.st_mtime,
             changed: stat.st_ctime.saturating_mul(1000).saturating_add(stat.st_ctime_nsec / 1_000_000),
+            stamp: (stat.st_dev, stat.st_ino, stat.st_ctime_nsec),
         }
     }
 }
