@@ -155,7 +155,9 @@ impl Host {
             Some(settings) => SourceReader::default().read(settings),
             None => ledger.sources.iter().map(|(name, source)| Snapshot::remembered(name, source, ledger)).collect(),
         };
-        let installed = ledger.anchors.iter().filter(|(_, entry)| entry.settled).map(|(key, _)| *key).collect();
+        let installed = |print: &nodetrust_core::fingerprint::Fingerprint| {
+            ledger.anchors.get(print).is_some_and(|entry| entry.settled)
+        };
         let at = Circumstances { drops_not_ca: Some(self.drops_not_ca), installed: &installed, now: self.now.wall };
         let policy = settings.map(|settings| settings.policy.clone()).unwrap_or_default();
         let resolved = resolve(&snapshots, ledger, &policy, at);

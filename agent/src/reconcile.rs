@@ -17,6 +17,7 @@ use std::{
 
 use nodetrust_core::{
     export::Export,
+    fingerprint::Fingerprint,
     os::OsRelease,
     plan::{Action, Drift, Plan, WriteReason, plan, settle},
     policy::Circumstances,
@@ -26,7 +27,7 @@ use nodetrust_core::{
         rule::{Outlook, decide},
     },
     source::{Resolved, Snapshot, resolve},
-    state::{Ledger, Moment, Observed},
+    state::{Ledger, Moment, Observed, file_name},
     store::Detection,
     verify::{Problem, ProblemKind, verify},
 };
@@ -348,12 +349,14 @@ impl Reconciler {
             }
             Err(error) => tracing::debug!(%error, "the host's boot id cannot be read"), // told above
         }
-        let mut installed: BTreeSet<_> =
-            ledger.anchors.iter().filter(|(_, entry)| entry.settled).map(|(key, _)| *key).collect();
-        if let Some(observed) = &observed {
-            installed
-                .extend(observed.ours.values().filter_map(|own| own.anchor.as_ref().map(|anchor| anchor.fingerprint)));
-        }
+        let installed = |fingerprint: &Fingerprint| {
+            let is_there = |observed: &Observed| {
+                let file = observed.ours.get(&file_name(observed.store, fingerprint));
+                file.and_then(|own| own.anchor.as_ref()).is_some_and(|anchor| anchor.fingerprint == *fingerprint)
+            };
+            ledger.anchors.get(fingerprint).is_some_and(|entry| entry.settled)
+                || observed.as_ref().is_some_and(is_there)
+        };
         let drops_not_ca = detection.family.as_ref().ok().map(|family| family.store().drops_not_ca);
         let at = Circumstances { drops_not_ca, installed: &installed, now: now.wall };
         let resolved = resolve(snapshots, &ledger, &settings.policy, at);

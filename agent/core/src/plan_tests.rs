@@ -138,7 +138,8 @@ impl Node {
         // what was seen in the bundle, and what lies there though the ledger has lost it
         let settled = self.ledger.anchors.iter().filter(|(_, entry)| entry.settled).map(|(print, _)| *print);
         let own = self.world.seen.ours.values().filter_map(|own| Some(own.anchor.as_ref()?.fingerprint));
-        let installed = settled.chain(own).collect();
+        let all: BTreeSet<Fingerprint> = settled.chain(own).collect();
+        let installed = |fingerprint: &Fingerprint| all.contains(fingerprint);
         let store = self.world.seen.store;
         let at = Circumstances { drops_not_ca: Some(store.drops_not_ca), installed: &installed, now: self.now.wall };
         resolve(&self.sources, &self.ledger, &self.policy, at)

@@ -86,12 +86,12 @@ pub enum EmptySource {
 }
 
 /// What a judgement needs to know about the host.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Circumstances<'a> {
     /// The store leaves out what is not a CA for servers; None where no store is known.
     pub drops_not_ca: Option<bool>,
-    /// Anchors that we have installed.
-    pub installed: &'a BTreeSet<Fingerprint>,
+    /// Whether we have installed an anchor; few judgements ask.
+    pub installed: &'a (dyn Fn(&Fingerprint) -> bool + Sync),
     /// Seconds since the epoch.
     pub now: i64,
 }
@@ -111,7 +111,7 @@ pub fn judge(anchor: &Anchor, policy: &Policy, at: Circumstances<'_>) -> Result<
     }
     check_authority(anchor, policy, at, &mut warnings)?;
     if anchor.not_after < at.now {
-        let installed = at.installed.contains(fingerprint);
+        let installed = (at.installed)(fingerprint);
         if policy.expired == Verdict::Reject && !installed {
             return Err((
                 Reason::Expired,

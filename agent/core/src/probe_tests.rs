@@ -97,8 +97,7 @@ impl World {
 
     fn saying(mut self, ca: &Ca, policy: &Policy) -> Self {
         let snapshots = vec![source("org", &[&anchor(ca)])];
-        let installed = BTreeSet::new();
-        let at = Circumstances { drops_not_ca: Some(false), installed: &installed, now: NOW };
+        let at = Circumstances { drops_not_ca: Some(false), installed: &|_| false, now: NOW };
         let resolved = resolve(&snapshots, &self.ledger, policy, at);
         self.said = Some(Said { snapshots, resolved });
         self

@@ -408,19 +408,26 @@ fn anchor_rows(plan: &Plan, inputs: Inputs<'_>) -> Vec<AnchorRow> {
     let trusted = |fingerprint: &Fingerprint| {
         inputs.observed.is_some_and(|observed| observed.effective.set.contains(fingerprint))
     };
-    // sorted while they are small: rows are long, and moving thousands of them takes its time
-    let mut targets: Vec<_> = plan.targets.iter().collect();
-    targets.sort_unstable_by_key(|(fingerprint, target)| {
-        (target.state, &target.anchor.subject.common, target.anchor.not_after, **fingerprint)
+    // looked up in the order of the sets that are looked through, and sorted while they are small: rows are long
+    let mut targets: Vec<_> = plan
+        .targets
+        .iter()
+        .map(|(fingerprint, target)| {
+            let wanted = inputs.resolved.desired.get(fingerprint);
+            let left = plan.ledger.anchors.get(fingerprint).and_then(|entry| entry.left.as_ref());
+            (target, trusted(fingerprint), wanted, left)
+        })
+        .collect();
+    targets.sort_unstable_by_key(|(target, ..)| {
+        (target.state, &target.anchor.subject.common, target.anchor.not_after, target.anchor.fingerprint)
     });
     let mut rows = Vec::with_capacity(targets.len());
-    for (fingerprint, target) in targets {
-        let mut row = anchor_row(&target.anchor, target.state, trusted(fingerprint));
-        if let Some(wanted) = inputs.resolved.desired.get(fingerprint) {
+    for (target, trusted, wanted, left) in targets {
+        let mut row = anchor_row(&target.anchor, target.state, trusted);
+        if let Some(wanted) = wanted {
             row.sources = wanted.sources.iter().cloned().collect();
             row.warnings.clone_from(&wanted.warnings);
         }
-        let left = plan.ledger.anchors.get(fingerprint).and_then(|entry| entry.left.as_ref());
         if target.state == AnchorState::Grace && left.is_none() {
             row.warnings
                 .push("its grace has not begun: a source that is missing or gives nothing usable may want it".into());

@@ -48,7 +48,7 @@ impl Node {
     }
 
     fn decide(&self) -> (Option<Plan>, Resolved) {
-        let installed = self.ledger.anchors.keys().copied().collect();
+        let installed = |fingerprint: &Fingerprint| self.ledger.anchors.contains_key(fingerprint);
         let at = Circumstances { drops_not_ca: Some(false), installed: &installed, now: self.now.wall };
         let resolved = resolve(&self.sources, &self.ledger, &self.policy, at);
         let plan =

@@ -383,8 +383,7 @@ fn hold(
                 .push(format!("{}: in the last good set, but the ledger has lost its certificate", fingerprint.fp16()));
             continue;
         };
-        let installed = BTreeSet::from([*fingerprint]);
-        match judge(&anchor, policy, Circumstances { installed: &installed, ..at }) {
+        match judge(&anchor, policy, Circumstances { installed: &|_| true, ..at }) {
             Ok(warnings) => {
                 accepted.insert(*fingerprint, (Arc::new(anchor), warnings));
             }

@@ -10,12 +10,12 @@ use crate::{
     testing::{NOW, anchor, ca, files, fixed, self_signed, source, source_of},
 };
 
-fn at(installed: &BTreeSet<Fingerprint>) -> Circumstances<'_> {
+fn at(installed: &(dyn Fn(&Fingerprint) -> bool + Sync)) -> Circumstances<'_> {
     Circumstances { drops_not_ca: Some(false), installed, now: NOW }
 }
 
 fn resolved(snapshots: &[Snapshot], ledger: &Ledger, policy: &Policy) -> Resolved {
-    resolve(snapshots, ledger, policy, at(&ledger.anchors.keys().copied().collect()))
+    resolve(snapshots, ledger, policy, at(&|fingerprint| ledger.anchors.contains_key(fingerprint)))
 }
 
 fn fresh(snapshots: &[Snapshot]) -> Resolved {
@@ -189,7 +189,7 @@ fn a_held_set_obeys_a_denial_and_keeps_what_has_expired() {
     let mut ledger = said("org", &[&old, &bad, &lost]);
     ledger.anchors.remove(&lost.fingerprint);
     let policy = Policy { denied: prints(&[&bad]), ..Policy::default() };
-    let found = resolve(&[source_of("org", Content::Missing)], &ledger, &policy, at(&BTreeSet::new()));
+    let found = resolve(&[source_of("org", Content::Missing)], &ledger, &policy, at(&|_| false));
     assert_eq!(desired(&found), prints(&[&old]));
     let notes = found.sources[0].notes.join("\n");
     assert!(notes.contains("now refused (denied)") && notes.contains("has lost its certificate"), "{notes}");
@@ -215,8 +215,7 @@ fn a_leaf_is_judged_by_the_store() {
     let snapshots = [source("org", &[&leaf])];
     let count = |not_ca, drops_not_ca| {
         let policy = Policy { not_ca, ..Policy::default() };
-        let installed = BTreeSet::new();
-        resolve(&snapshots, &Ledger::new(), &policy, Circumstances { drops_not_ca, ..at(&installed) }).desired.len()
+        resolve(&snapshots, &Ledger::new(), &policy, Circumstances { drops_not_ca, ..at(&|_| false) }).desired.len()
     };
     assert_eq!((count(NotCa::Auto, Some(false)), count(NotCa::Auto, Some(true)), count(NotCa::Auto, None)), (1, 0, 1));
     assert_eq!((count(NotCa::Accept, Some(true)), count(NotCa::Reject, Some(false))), (1, 0));

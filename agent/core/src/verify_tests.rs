@@ -15,7 +15,7 @@ use crate::{
 fn good(family: Family) -> (Plan, Observed) {
     let (root, inspection) = (fixed("corp-2026"), fixed("inspection"));
     let observed = host(family, &[&root, &inspection]);
-    let circumstances = Circumstances { drops_not_ca: Some(false), installed: &BTreeSet::new(), now: NOW };
+    let circumstances = Circumstances { drops_not_ca: Some(false), installed: &|_| false, now: NOW };
     let (ledger, policy) = (Ledger::new(), Policy::default());
     let resolved = resolve(&[source("org", &[&root, &inspection])], &ledger, &policy, circumstances);
     (plan(&resolved, &observed, &ledger, &policy, &at(NOW, 1, "one")), observed)

@@ -50,7 +50,7 @@ pub(super) fn main(context: &Context, files: &[PathBuf]) -> anyhow::Result<u8> {
         observe::detect(&root, &os, wanted).family.ok().map(|family| family.store().drops_not_ca)
     });
     let now = crate::host::wall(std::time::SystemTime::now());
-    let at = Circumstances { drops_not_ca, installed: &BTreeSet::new(), now };
+    let at = Circumstances { drops_not_ca, installed: &|_| false, now };
     let files = in_shares(files, 1, |share| share.iter().map(|path| inspect(path, &policy, at)).collect());
     let inspection = Inspection { files: files.into_iter().collect::<anyhow::Result<_>>()? };
     context.print(&inspection, |style| table::inspection(&inspection, now, style))?;
