@@ -41,9 +41,6 @@ pub const STALE_AFTER: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Fewer files than this are not worth a thread: about 10 ms of work.
 const FILES_PER_THREAD: usize = 1024;
-/// A file that has changed in the last so many seconds may change once more with the same time: kernels count that in steps of
-/// up to 10 ms, some file systems in seconds.
-const TICK: i64 = 3;
 /// Same-hash links that are looked through.
 const MAX_LINKS: usize = 64;
 
@@ -64,6 +61,8 @@ pub struct Cache {
     own: HashMap<Digest, Own>,
     /// what they were when they were read, by name
     stamps: HashMap<String, (Meta, Digest)>,
+    /// the names in the anchor directory, and what it was when they were read
+    names: Option<(Meta, Vec<(String, Kind)>)>,
     /// that is enough to tell that they are the same
     glances: bool,
     /// the other files, where a directory itself is what consumers read
@@ -92,9 +91,24 @@ impl Cache {
         self.sources = parts.flatten().cloned().collect();
     }
 
-    /// Whether our files count as they were read last, as long as their times, inodes and modes are the same ones.
+    /// Whether the anchor directory and our files count as they were read last, as long as their times, inodes and modes are the
+    /// same ones.
     pub fn set_glances(&mut self, glances: bool) {
         self.glances = glances;
+    }
+
+    /// The names in the anchor directory.
+    fn names(&mut self, dir: &HostDirectory) -> io::Result<Vec<(String, Kind)>> {
+        let meta = dir.own_meta()?; // before: what comes in between shows the next time
+        match &self.names {
+            Some((before, names)) if self.glances && *before == meta => Ok(names.clone()),
+            _ => {
+                let names = dir.names()?;
+                let now = crate::host::wall(std::time::SystemTime::now());
+                self.names = meta.tells(now).then(|| (meta, names.clone()));
+                Ok(names)
+            }
+        }
     }
 
     /// Keeps one copy of an anchor that is in a source and in a file of ours, the source's.
@@ -143,7 +157,7 @@ pub fn observe(
         move |source| ObserveError { path, source }
     };
     let dir = root.directory(store.anchors_dir).map_err(fail(store.anchors_dir))?;
-    let names = dir.as_ref().map_or(Ok(Vec::new()), HostDirectory::names).map_err(fail(store.anchors_dir))?;
+    let names = dir.as_ref().map_or(Ok(Vec::new()), |dir| cache.names(dir)).map_err(fail(store.anchors_dir))?;
     let mut observed = Observed {
         store,
         anchors_dir_exists: dir.is_some(),
@@ -392,10 +406,10 @@ fn own_files(
         let expected = |name: &str| by_name.get(name).copied();
         share.iter().map(|(name, kind)| look.file(name, *kind, expected, &mut bytes)).collect()
     });
-    let long_ago = crate::host::wall(std::time::SystemTime::now()).saturating_sub(TICK);
+    let now = crate::host::wall(std::time::SystemTime::now());
     let read = own.into_iter().zip(files).map(|((name, _), file)| {
         let file = file.map_or(OwnFile { anchor: None, intact: false }, |(file, meta, digest, own)| {
-            if meta.changed / 1000 < long_ago {
+            if meta.tells(now) {
                 cache.stamps.insert(name.clone(), (meta, digest));
             }
             cache.own.insert(digest, own);

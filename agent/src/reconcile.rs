@@ -160,9 +160,9 @@ impl Reconciler {
         // under the lock: what was read before a long wait may be old, and whoever kept it may have followed what is new
         let (snapshots, settled) = self.read_sources(settings, trigger);
         // nothing has told of a change
-        self.cache.set_glances(trigger == Trigger::Resync);
+        self.set_glances(trigger == Trigger::Resync);
         let mut look = self.look(settings, &snapshots, None);
-        self.cache.set_glances(false);
+        self.set_glances(false);
         let (mut drift, mut undone_meanwhile) = (BTreeSet::new(), BTreeSet::new());
         let mut extract = None;
         let mut done = Vec::new();
@@ -267,6 +267,11 @@ impl Reconciler {
         }
         let result = self.result(report, &look, settings, trigger, outcome, duration, extract, drift);
         CycleResult { unsettled: !settled, restarts: followed.restarts, ..result }
+    }
+
+    fn set_glances(&mut self, glances: bool) {
+        self.cache.set_glances(glances);
+        self.remembered.glances = glances;
     }
 
     /// Reads the sources. One that has changed since the last cycle must be seen unchanged a second time, `settle` later, before

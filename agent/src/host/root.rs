@@ -450,6 +450,17 @@ impl Meta {
     }
 }
 
+/// What has changed in the last so many seconds may change once more at the same time: kernels count that in steps of up to 10 ms,
+/// some file systems in seconds.
+pub const TICK: i64 = 3;
+
+impl Meta {
+    /// Whether a later change would leave another stamp.
+    pub fn tells(&self, now: i64) -> bool {
+        self.changed / 1000 < now.saturating_sub(TICK)
+    }
+}
+
 /// Whether an error says that a path does not exist.
 pub fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
