@@ -170,11 +170,21 @@ impl Desk {
     /// Takes a report over: what it asks the Node to say, and what has happened since the one before.
     fn take(&mut self, report: Arc<Report>) {
         if self.enabled && self.settings.events {
-            let found = node::events(&report, self.latest.as_deref());
-            self.waiting.extend(found.into_iter().map(|event| (event.kind, event)));
+            for event in node::events(&report, self.latest.as_deref()) {
+                self.tell_of(event);
+            }
         }
         self.latest = Some(report);
         self.update();
+    }
+
+    /// Has an event wait to be sent, together with one of its kind that does.
+    fn tell_of(&mut self, event: Event) {
+        let event = match self.waiting.get(&event.kind) {
+            Some(earlier) => event.after(earlier),
+            None => event,
+        };
+        self.waiting.insert(event.kind, event);
     }
 
     fn update(&mut self) {

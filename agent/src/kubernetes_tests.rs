@@ -184,7 +184,7 @@ async fn an_outage_is_one_piece_of_news() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_of_a_kind_wait_for_each_other_and_the_latest_wins() {
+async fn events_of_a_kind_wait_for_each_other_and_are_told_as_one() {
     let mut desk = at_rest();
     let send = |desk: &mut Desk| {
         let job = desk.job().unwrap();
@@ -192,16 +192,16 @@ async fn events_of_a_kind_wait_for_each_other_and_the_latest_wins() {
         job.events.into_iter().map(|event| event.message).collect::<Vec<_>>()
     };
     let drift = |message: &str| Event { message: message.into(), ..event(EventKind::DriftRepaired) };
-    desk.waiting.insert(EventKind::DriftRepaired, drift("1"));
+    desk.tell_of(drift("1"));
     assert_eq!(send(&mut desk), ["1"]);
     for message in ["2", "3"] {
-        desk.waiting.insert(EventKind::DriftRepaired, drift(message));
+        desk.tell_of(drift(message));
         assert!(desk.job().is_none());
     }
     let began = Instant::now();
     sleep_until(desk.wake()).await;
     assert!(began.elapsed() >= Duration::from_secs(EventKind::DriftRepaired.pause()));
-    assert_eq!(send(&mut desk), ["3"]);
+    assert_eq!(send(&mut desk), ["2; then 3"]);
     assert!(desk.waiting.is_empty());
 }
 

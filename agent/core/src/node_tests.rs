@@ -287,6 +287,23 @@ fn events_tell_what_is_new_and_only_that() {
 }
 
 #[test]
+fn two_events_of_a_kind_become_one_that_tells_both() {
+    let event = |kind, warning, message: &str| Event { kind, warning, message: message.to_owned(), time: Time(NOW) };
+    let changed = |message: &str| event(EventKind::TrustAnchorsChanged, false, message);
+    let later = |event: Event, earlier: &Event| Event { time: Time(NOW + 5), ..event }.after(earlier);
+    let both = later(changed("+B"), &changed("+A"));
+    assert_eq!((both.message.as_str(), both.time), ("+A; then +B", Time(NOW + 5)));
+    assert_eq!(later(changed("+C"), &both).message, "+A; then +B; then +C");
+    assert_eq!(later(changed("+B"), &both).message, "+A; then +B", "once more the same");
+    let long = later(changed("+B"), &changed(&"A".repeat(MESSAGE_LIMIT)));
+    assert!(long.message.ends_with("+B") && long.message.len() <= MESSAGE_LIMIT, "{}", long.message);
+    let failed = event(EventKind::RuntimeRestartFailed, true, "it does not come back");
+    assert!(Event { warning: false, message: "it works".into(), ..failed.clone() }.after(&failed).warning);
+    let rejected = |message: &str| event(EventKind::SourceRejected, true, message);
+    assert_eq!(later(rejected("now"), &rejected("before")).message, "now", "as it stands");
+}
+
+#[test]
 fn an_event_is_the_same_object_at_each_try() {
     let grown = with(|report| report.anchors.push(row("Corp Root 2026", true)));
     let event = events(&grown, Some(&good())).remove(0);

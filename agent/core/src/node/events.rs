@@ -224,6 +224,23 @@ fn held(report: &Report, previous: Option<&Report>) -> Found {
 }
 
 impl Event {
+    /// One event in place of two of a kind, of which the earlier has not been told. How things stand is told as it is now.
+    #[must_use]
+    pub fn after(self, earlier: &Self) -> Self {
+        if self.kind.is_standing() {
+            return self;
+        }
+        let both = match earlier.message.ends_with(&self.message) {
+            true => earlier.message.clone(), // once more the same
+            false => format!("{}; then {}", earlier.message, self.message),
+        };
+        let message = match both.len() <= MESSAGE_LIMIT {
+            true => both,
+            false => clip(&format!("after more changes than fit here: {}", self.message), MESSAGE_LIMIT),
+        };
+        Self { message, warning: self.warning || earlier.warning, ..self }
+    }
+
     /// The object for `POST /api/v1/namespaces/default/events`. Its name is the same at each try, so that an answer that got
     /// lost does not lead to a second event.
     pub fn object(&self, node: &str) -> Value {
