@@ -14,7 +14,8 @@ fn main() -> io::Result<()> {
     println!("cargo::rustc-env=NODETRUST_REVISION={revision}");
     println!("cargo::rustc-env=NODETRUST_TARGET={}", env::var("TARGET").unwrap_or_default());
     println!("cargo::rustc-env=NODETRUST_RUSTC={}", rustc.unwrap_or_else(|| "unknown".to_owned()));
-    if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
+    let target = |part: &str| env::var(format!("CARGO_CFG_TARGET_{part}")).unwrap_or_default();
+    if target("ARCH") == "x86_64" && target("OS") == "linux" {
         // the table of addresses that are adjusted at the start is read whole: 2 kB of it instead of 220. For ARM, linkers of
         // 2024 do not know it yet
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
@@ -28,7 +29,7 @@ fn main() -> io::Result<()> {
 /// Puts together in the file what an agent runs, and apart what it does not: what is touched of a file counts as its memory, and Linux
 /// maps far more than the page that was touched. `layout.txt` has the functions of dependencies that an agent was seen to run, without
 /// the parts of their names that change with each build; `scripts/bench layout` renews it. A name that fits nothing does no harm, and
-/// one that is missing costs memory only.
+/// one that is missing costs memory only. LLD and GNU ld know such a script.
 fn lay_out() -> io::Result<()> {
     println!("cargo::rerun-if-changed=layout.txt");
     let seen = fs::read_to_string(Path::new(&env::var("CARGO_MANIFEST_DIR").unwrap_or_default()).join("layout.txt"))?;
@@ -40,6 +41,7 @@ fn lay_out() -> io::Result<()> {
             "SECTIONS {{
   .text.agent : {{
     *(.text.*_ZN9nodetrust* .text.*_ZN14nodetrust_core* .text.*$LT$nodetrust..* .text.*$LT$nodetrust_core..*)
+    *(.text.*_R*_9nodetrust* .text.*_R*_14nodetrust_core*)
 {seen}    *aws_lc_sys*:*p256*(.text)
     *aws_lc_sys*:*sha256*(.text)
     *aws_lc_sys*:*-mont*(.text)
@@ -55,7 +57,7 @@ SECTIONS {{
 "
         ),
     )?;
-    println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
+    println!("cargo::rustc-link-arg-bins=-T{}", script.display());
     Ok(())
 }
 

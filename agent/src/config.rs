@@ -27,7 +27,6 @@ use forms::{
     AbsolutePath, Address, FamilyWord, FurtherUnit, Given, HostFile, LongSpan, Needed, ProbeProxy, ProbeTarget,
     RemovalGate, RuntimeWord, Share, SourceName, Span, StartupTaint, UnitName, WhenUnavailable, Word,
 };
-use places::Places;
 
 /// Where the configuration is looked for.
 pub const DEFAULT_PATH: &str = "/etc/nodetrust/config.yaml";
@@ -189,16 +188,14 @@ impl Settings {
         let mut options = serde_saphyr::Options::default();
         options.with_snippet = false; // a configuration may hold what should not be quoted
         let raw: Raw = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-            let field = error
-                .location()
-                .and_then(|place| Places::of(text).field_at(place.line(), place.column()).map(str::to_owned));
+            let field = error.location().and_then(|place| places::field_at(text, place.line(), place.column()));
             match field.filter(|field| field.chars().count() <= SHOWN) {
                 Some(field) => format!("{field}: {}", without_values(&error.to_string())),
                 None => without_values(&error.to_string()),
             }
         })?;
         raw.check().map_err(|Unfit { field, text: why }| {
-            let line = Places::of(text).line_of(&field);
+            let line = places::line_of(text, &field);
             let at = line.map_or_else(String::new, |line| format!(" at line {line}"));
             format!("{field}: {}{at}", without_values(&why))
         })
@@ -314,7 +311,7 @@ struct RawRuntime {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawFleet {
     max_concurrent_restarts: Given<Share>,
-    window: RawWindow,
+    window: Option<RawWindow>,
     halt_on_failure: Option<bool>,
     when_api_unavailable: Given<Word<WhenUnavailable>>,
     api_timeout: Given<Span>,
@@ -351,7 +348,7 @@ struct RawProbe {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawHttp {
     address: Given<Address>,
-    tls: RawTls,
+    tls: Option<RawTls>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -415,7 +412,7 @@ impl Raw {
         if settle > Duration::from_secs(60) || settle > resync {
             return Err(Unfit::new("settle", "want at most 1m, and no more than `resync`"));
         }
-        let RawTls { cert_file, key_file } = self.http.tls;
+        let RawTls { cert_file, key_file } = self.http.tls.unwrap_or_default();
         let tls = match (cert_file.as_os_str().is_empty(), key_file.as_os_str().is_empty()) {
             (true, true) => None,
             (false, false) => Some((cert_file, key_file)),
@@ -456,7 +453,7 @@ impl Raw {
     fn without_effect(&self) -> Vec<&'static str> {
         let fleet = &self.fleet;
         let fleet_set = !matches!(fleet.max_concurrent_restarts.0, None | Some(Share::Nodes(1)))
-            || !fleet.window.is_always()
+            || fleet.window.as_ref().is_some_and(|window| !window.is_always())
             || fleet.halt_on_failure == Some(false)
             || matches!(fleet.when_api_unavailable.0, Some(Word(WhenUnavailable::Proceed)))
             || fleet.api_timeout.0.is_some();

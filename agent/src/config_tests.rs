@@ -350,16 +350,32 @@ fn a_field_without_a_value_has_its_default() {
         "rotation: {removalGrace: , removalGate: }",
         "store: {family: , extractTimeout: }",
         "runtime: {kind: , unit: , onChange: }",
-        "fleet: {maxConcurrentRestarts: , whenApiUnavailable: }",
-        "http: {address: }",
+        "fleet: {maxConcurrentRestarts: , window: , whenApiUnavailable: }",
+        "http: {address: , tls: }",
         "kubernetes: {enabled: , condition: , startupTaint: }",
         "export: {bundle: }",
     ] {
         assert_eq!(parse(text), Settings::default(), "{text}");
     }
     // a mapping or list that was cut off is no default
-    for text in ["policy:", "sources:", "runtime: {alsoRestart: }", "http: {tls: }"] {
+    for text in ["policy:", "sources:", "runtime: {alsoRestart: }"] {
         let error = Settings::parse(text).unwrap_err();
         assert!(error.contains("expected") && error.contains("line 1"), "{text}: {error}");
+    }
+}
+
+/// A mistake is told by its field whatever stands before it, and a big text costs no more than its size.
+#[test]
+fn the_field_of_an_error_is_found_in_any_yaml() {
+    let keys = "sources:\n- &a {? &k name : one, path: /a}\n- {*k : two, path: rel}";
+    let error = Settings::parse(keys).unwrap_err();
+    assert!(error.starts_with("sources[1].path: "), "{error}");
+    for odd in ["? {a: b}\n: 1", "? [a]\n: {b: c}", "*x : 1", "- - - a"] {
+        assert!(Settings::parse(odd).is_err(), "{odd}");
+    }
+    let list = "1,".repeat(100_000);
+    for big in [format!("{}: [{list}]", "k".repeat(1000)), format!("sources: [{list}]"), "[".repeat(1 << 16)] {
+        let error = Settings::parse(&big).unwrap_err();
+        assert!(error.len() < 500, "{}", error.len());
     }
 }

@@ -1,6 +1,6 @@
 //! Looking at a host: what is there now, as a value for the core.
 //!
-//! Nothing is changed here, and nothing is believed that was not read.
+//! Nothing is changed here, and nothing is believed that was not read, be it an earlier time (`Cache::set_glances`).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -99,16 +99,16 @@ impl Cache {
 
     /// The names in the anchor directory.
     fn names(&mut self, dir: &HostDirectory) -> io::Result<Vec<(String, Kind)>> {
-        let meta = dir.own_meta()?; // before: what comes in between shows the next time
-        match &self.names {
-            Some((before, names)) if self.glances && *before == meta => Ok(names.clone()),
-            _ => {
-                let names = dir.names()?;
-                let now = crate::host::wall(std::time::SystemTime::now());
-                self.names = meta.tells(now).then(|| (meta, names.clone()));
-                Ok(names)
-            }
+        // before they are read: what comes in between shows the next time
+        let now = crate::host::wall(std::time::SystemTime::now());
+        let meta = dir.own_meta()?;
+        self.names = self.names.take().filter(|(before, _)| self.glances && *before == meta);
+        if let Some((_, names)) = &self.names {
+            return Ok(names.clone());
         }
+        let names = dir.names()?;
+        self.names = meta.tells(now).then(|| (meta, names.clone()));
+        Ok(names)
     }
 
     /// Keeps one copy of an anchor that is in a source and in a file of ours, the source's.
@@ -399,6 +399,7 @@ fn own_files(
         let anchors = sources.iter().flat_map(|part| &part.anchors);
         anchors.map(|(_, anchor)| (file_name(store, &anchor.fingerprint), anchor)).collect()
     });
+    let now = crate::host::wall(std::time::SystemTime::now()); // before they are read
     let look = OwnFiles { dir, store, known: &known, stamps: cache.glances.then_some(&stamps) };
     let own: Vec<&(String, Kind)> = names.iter().filter(|(name, _)| is_own_name(store, name)).collect();
     let files = in_shares(&own, FILES_PER_THREAD, |share| {
@@ -406,7 +407,6 @@ fn own_files(
         let expected = |name: &str| by_name.get(name).copied();
         share.iter().map(|(name, kind)| look.file(name, *kind, expected, &mut bytes)).collect()
     });
-    let now = crate::host::wall(std::time::SystemTime::now());
     let read = own.into_iter().zip(files).map(|((name, _), file)| {
         let file = file.map_or(OwnFile { anchor: None, intact: false }, |(file, meta, digest, own)| {
             if meta.tells(now) {

@@ -1,6 +1,7 @@
 //! One cycle: look, decide, do, look again, report.
 //!
-//! A cycle cannot fail: what went wrong is in the [`Report`]. Every trigger runs the same full cycle. One task owns the host, and
+//! A cycle cannot fail: what went wrong is in the [`Report`]. Every trigger runs the same full cycle; a resync may glance at what it has
+//! read before. One task owns the host, and
 //! the lock keeps it the only one on the node.
 
 mod cycle;
@@ -159,8 +160,6 @@ impl Reconciler {
         };
         // under the lock: what was read before a long wait may be old, and whoever kept it may have followed what is new
         let (snapshots, settled) = self.read_sources(settings, trigger);
-        // nothing has told of a change
-        self.set_glances(trigger == Trigger::Resync);
         let mut look = self.look(settings, &snapshots, None);
         self.set_glances(false);
         let (mut drift, mut undone_meanwhile) = (BTreeSet::new(), BTreeSet::new());
@@ -269,7 +268,9 @@ impl Reconciler {
         CycleResult { unsettled: !settled, restarts: followed.restarts, ..result }
     }
 
-    fn set_glances(&mut self, glances: bool) {
+    /// Whether the next cycle takes our files as they were read last while their inodes are unchanged: for when nothing has told of a
+    /// change, though it would.
+    pub fn set_glances(&mut self, glances: bool) {
         self.cache.set_glances(glances);
         self.remembered.glances = glances;
     }
@@ -459,6 +460,7 @@ impl Reconciler {
         started: Instant,
         error: &std::io::Error,
     ) -> CycleResult {
+        self.set_glances(false);
         let snapshots = self.reader.read(settings);
         let look = self.look(settings, &snapshots, None);
         let mut report = self.report(&look, settings);

@@ -67,6 +67,8 @@ pub fn run(settings: Settings, config: PathBuf, host_root: &Path) -> anyhow::Res
 struct Job {
     settings: Arc<Settings>,
     trigger: Trigger,
+    /// a glance at our files is enough
+    glances: bool,
 }
 
 async fn agent(
@@ -108,7 +110,8 @@ async fn agent(
                 });
             }
             tracing::debug!(%trigger, "cycle begins");
-            if jobs.send(Job { settings: settings.clone(), trigger }).is_err() {
+            let glances = trigger == Trigger::Resync && pace.is_calm() && hints.see_all();
+            if jobs.send(Job { settings: settings.clone(), trigger, glances }).is_err() {
                 anyhow::bail!("the thread that owns the host has ended; see the log above");
             }
         }
@@ -160,6 +163,7 @@ fn owner(
     let (done, results) = async_mpsc::unbounded_channel();
     thread::Builder::new().spawn(move || {
         for job in todo {
+            reconciler.set_glances(job.glances);
             // each on a thread of its own: the allocator keeps what a thread has freed until the thread ends
             let cycle = thread::scope(|scope| {
                 let cycle = || reconciler.cycle(&job.settings, job.trigger);
@@ -387,6 +391,11 @@ impl Pace {
             let next = "find the other owner of the anchor directory or bundle (configuration management, an image's own service) and let one of the two do it";
             Problem::new(ProblemKind::DriftFight, text, next)
         })
+    }
+
+    /// Nothing waits to be looked at, and the last cycle got there.
+    fn is_calm(&self) -> bool {
+        self.hints.is_empty() && self.failures == 0
     }
 
     fn is_fight(&self) -> bool {

@@ -54,6 +54,11 @@ impl Hints {
         hints
     }
 
+    /// Whether every change in what is watched will be told.
+    pub fn see_all(&self) -> bool {
+        self.watcher.as_ref().is_some_and(|watcher| watcher.sees_all)
+    }
+
     /// Whether nothing will be told.
     pub fn are_missing(&self) -> bool {
         self.watcher.is_none()
@@ -67,6 +72,8 @@ pub struct Watcher {
     events: UnboundedReceiver<Event>,
     /// what to conclude from an event in a directory: with a name, only if the event is about that name
     watched: BTreeMap<WatchDescriptor, BTreeSet<(Option<OsString>, Trigger)>>,
+    /// no directory could not be watched
+    sees_all: bool,
 }
 
 /// Something happened to a name in a directory; None if the kernel lost count of what.
@@ -82,7 +89,7 @@ impl Watcher {
         let (sender, events) = unbounded_channel();
         let reader = inotify.clone();
         thread::Builder::new().name("inotify".to_owned()).spawn(move || read(&reader, &sender))?;
-        Ok(Self { inotify, events, watched: BTreeMap::new() })
+        Ok(Self { inotify, events, watched: BTreeMap::new(), sees_all: true })
     }
 
     /// Watches exactly these directories from now on. One that does not exist is stood in for by the nearest one above it, where
@@ -98,6 +105,7 @@ impl Watcher {
             dirs.entry(dir).or_default().insert((name, *trigger));
         }
         let mut now: BTreeMap<WatchDescriptor, BTreeSet<(Option<OsString>, Trigger)>> = BTreeMap::new();
+        self.sees_all = true;
         for (dir, reasons) in dirs {
             let appears = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
             let changes = appears
@@ -114,6 +122,7 @@ impl Watcher {
                 Ok(descriptor) => now.entry(descriptor).or_default().extend(reasons),
                 Err(Errno::ENOENT | Errno::ENOTDIR) => {} // gone again
                 Err(error) => {
+                    self.sees_all = false;
                     tracing::warn!(path = %dir.display(), %error, "cannot watch; changes are noticed at the next resync");
                 }
             }

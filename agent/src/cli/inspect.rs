@@ -51,8 +51,15 @@ pub(super) fn main(context: &Context, files: &[PathBuf]) -> anyhow::Result<u8> {
     });
     let now = crate::host::wall(std::time::SystemTime::now());
     let at = Circumstances { drops_not_ca, installed: &|_| false, now };
-    let files = in_shares(files, 1, |share| share.iter().map(|path| inspect(path, &policy, at)).collect());
-    let inspection = Inspection { files: files.into_iter().collect::<anyhow::Result<_>>()? };
+    // standard input comes when it comes: one after the other then, and no further than the first error
+    let files: anyhow::Result<Vec<File>> = match files.iter().any(|path| path == Path::new("-")) {
+        true => files.iter().map(|path| inspect(path, &policy, at)).collect(),
+        false => {
+            let each = in_shares(files, 1, |share| share.iter().map(|path| inspect(path, &policy, at)).collect());
+            each.into_iter().collect()
+        }
+    };
+    let inspection = Inspection { files: files? };
     context.print(&inspection, |style| table::inspection(&inspection, now, style))?;
     let clean = inspection.files.iter().all(|file| file.rejections.is_empty());
     Ok(if clean { OK } else { FINDINGS })

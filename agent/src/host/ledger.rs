@@ -55,15 +55,19 @@ pub fn read(root: &HostRoot) -> io::Result<Read> {
 /// # Errors
 /// If it is there and cannot be read.
 pub fn read_again(root: &HostRoot, cache: &mut Cache, sources: &[Snapshot]) -> io::Result<Read> {
+    // before it is read, and what cannot be read leaves nothing to glance at
+    let now = super::wall(std::time::SystemTime::now());
     let meta = root.stat(PATH).ok().flatten();
-    if let (true, Some(before), Some((_, ledger))) = (cache.glances, &cache.meta, &cache.last)
-        && meta.as_ref() == Some(before)
+    let before = cache.meta.take();
+    if let (true, Some(before), Some((_, ledger))) = (cache.glances, before, &cache.last)
+        && meta.as_ref() == Some(&before)
     {
+        cache.meta = Some(before);
         return Ok(Read::Good(ledger.clone()));
     }
     match root.read(PATH, LIMIT) {
         Ok(bytes) => {
-            cache.meta = meta.filter(|meta| meta.tells(super::wall(std::time::SystemTime::now())));
+            cache.meta = meta.filter(|meta| meta.tells(now));
             let digest = content_digest(&bytes);
             if let Some((known, ledger)) = &cache.last
                 && *known == digest
