@@ -116,12 +116,21 @@ fn kill_at_random(kind: Kind, kills: usize, tool_milliseconds: u64) {
         }
         node.set_source(set);
         agent.wait_converged(set, LIMIT);
-        let bundle = node.bundle();
         let wanted: BTreeSet<String> = foreign.iter().cloned().chain(set.iter().map(|ca| ca.sha256())).collect();
-        let has: BTreeSet<String> = bundle.iter().cloned().collect();
-        let (more, less) = (has.difference(&wanted).count(), wanted.difference(&has).count());
-        assert_eq!((more, less), (0, 0), "too many and too few after {round} rounds; log:\n{}", agent.log_text());
-        assert_eq!(bundle.len(), wanted.len(), "no repetitions");
+        // A program that the tool had started, and that outlived it, may still publish what it has read: nobody can tell, it is
+        // healed as drift.
+        let end = Instant::now() + LIMIT;
+        loop {
+            let bundle = node.bundle();
+            let has: BTreeSet<String> = bundle.iter().cloned().collect();
+            let found = (has.difference(&wanted).count(), wanted.difference(&has).count(), bundle.len());
+            if found == (0, 0, wanted.len()) {
+                break;
+            }
+            let log = agent.log_text();
+            assert!(Instant::now() < end, "too many, too few, and all: {found:?} after {round} rounds; log:\n{log}");
+            thread::sleep(Duration::from_millis(50));
+        }
     }
     assert!(toll.agents > 0 && toll.tools > 0, "{} agents and {} tools died", toll.agents, toll.tools);
     println!("{} agents and {} tools died in {round} rounds", toll.agents, toll.tools);
