@@ -72,11 +72,11 @@ apt_of() {
   "${apt[@]}" "$@"
 }
 
-# built NAME: the path of a program that `cargo build --release` has made (Cargo's configuration names a target)
+# built NAME [TARGET-DIR]: the path of a program that `cargo build --release` has made (Cargo's configuration names a target)
 built() {
-  local dir host
+  local dir=${2:-} host
   host=$(rustc -vV | sed -n 's/^host: //p')
-  dir=$(cd "$REPO" && cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+  [ -n "$dir" ] || dir=$(cd "$REPO" && cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
   echo "$dir/$host/release/$1"
 }
 

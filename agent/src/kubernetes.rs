@@ -12,7 +12,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use nodetrust_core::{
@@ -423,7 +423,7 @@ async fn bring(
 }
 
 fn wall() -> Time {
-    Time(host::wall(SystemTime::now()))
+    Time(host::wall())
 }
 
 /// Another time on each node and at each round, so that a fleet does not ask at once.

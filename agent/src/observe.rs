@@ -100,7 +100,7 @@ impl Cache {
     /// The names in the anchor directory.
     fn names(&mut self, dir: &HostDirectory) -> io::Result<Vec<(String, Kind)>> {
         // before they are read: what comes in between shows the next time
-        let now = crate::host::wall(std::time::SystemTime::now());
+        let now = crate::host::wall();
         let meta = dir.own_meta()?;
         self.names = self.names.take().filter(|(before, _)| self.glances && *before == meta);
         if let Some((_, names)) = &self.names {
@@ -399,7 +399,7 @@ fn own_files(
         let anchors = sources.iter().flat_map(|part| &part.anchors);
         anchors.map(|(_, anchor)| (file_name(store, &anchor.fingerprint), anchor)).collect()
     });
-    let now = crate::host::wall(std::time::SystemTime::now()); // before they are read
+    let now = crate::host::wall(); // before they are read
     let look = OwnFiles { dir, store, known: &known, stamps: cache.glances.then_some(&stamps) };
     let own: Vec<&(String, Kind)> = names.iter().filter(|(name, _)| is_own_name(store, name)).collect();
     let files = in_shares(&own, FILES_PER_THREAD, |share| {
@@ -442,33 +442,36 @@ impl OwnFiles<'_> {
         if kind != Kind::File {
             return None;
         }
-        let (meta, digest, own) = match self.as_before(name) {
-            Some(before) => before,
-            None => {
-                let meta = self.dir.read(name, pem::MAX_FILE_BYTES as u64, bytes).ok()?;
-                let digest = content_digest(bytes);
-                let as_expected = || {
-                    let anchor = expected(name).filter(|anchor| anchor.pem().as_bytes() == bytes.as_slice())?;
-                    Some(Own { anchor: Arc::clone(anchor), as_written: true })
-                };
-                let own = match self.known.get(&digest).cloned().or_else(as_expected) {
-                    Some(own) => own,
-                    None => match Part::parse(name, bytes).anchors.as_slice() {
-                        [(_, anchor)] => {
-                            let as_written = anchor.pem().as_bytes() == bytes.as_slice();
-                            Own { anchor: anchor.clone(), as_written }
-                        }
-                        _ => return None,
-                    },
-                };
-                (meta, digest, own)
-            }
-        };
+        let (meta, digest, own) = self.as_before(name).or_else(|| self.read(name, expected, bytes))?;
         let right_name = file_name(self.store, &own.anchor.fingerprint) == name;
         let right_owner = meta.owner == (0, 0) || !nix::unistd::geteuid().is_root();
         let intact = right_name && right_owner && meta.mode == 0o644 && meta.links == 1 && own.as_written;
         let anchor = right_name.then(|| own.anchor.clone());
         Some((OwnFile { anchor, intact }, meta, digest, own))
+    }
+
+    fn read<'a>(
+        &self,
+        name: &str,
+        expected: impl Fn(&str) -> Option<&'a Arc<Anchor>>,
+        bytes: &mut Vec<u8>,
+    ) -> Option<(Meta, Digest, Own)> {
+        let meta = self.dir.read(name, pem::MAX_FILE_BYTES as u64, bytes).ok()?;
+        let digest = content_digest(bytes);
+        let as_expected = || {
+            let anchor = expected(name).filter(|anchor| anchor.pem().as_bytes() == bytes.as_slice())?;
+            Some(Own { anchor: Arc::clone(anchor), as_written: true })
+        };
+        let own = match self.known.get(&digest).cloned().or_else(as_expected) {
+            Some(own) => own,
+            None => match Part::parse(name, bytes).anchors.as_slice() {
+                [(_, anchor)] => {
+                    Own { anchor: anchor.clone(), as_written: anchor.pem().as_bytes() == bytes.as_slice() }
+                }
+                _ => return None,
+            },
+        };
+        Some((meta, digest, own))
     }
 
     /// What a file held, if it is the one that was read.
@@ -605,7 +608,7 @@ fn is_script(root: &HostRoot, path: &str) -> bool {
 /// set back must not make a dead file look alive for ever.
 fn age(root: &HostRoot, path: &str) -> Option<Duration> {
     let modified = root.stat(path).ok()??.modified;
-    let now = crate::host::wall(std::time::SystemTime::now());
+    let now = crate::host::wall();
     Some(Duration::from_secs(now.abs_diff(modified)))
 }
 

@@ -307,7 +307,7 @@ impl Reconciler {
                 format!("failed to read the host's boot id: {error}"),
                 "is /proc mounted?",
             ));
-            Moment { wall: host::wall(std::time::SystemTime::now()), boottime: 0, boot_id: String::new() }
+            Moment { wall: host::wall(), boottime: 0, boot_id: String::new() }
         });
         let mut damaged = None;
         let ledger = match ledger::read_again(&self.root, &mut self.remembered, snapshots) {

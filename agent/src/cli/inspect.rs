@@ -49,7 +49,7 @@ pub(super) fn main(context: &Context, files: &[PathBuf]) -> anyhow::Result<u8> {
         let wanted = settings.as_ref().and_then(|settings| settings.family);
         observe::detect(&root, &os, wanted).family.ok().map(|family| family.store().drops_not_ca)
     });
-    let now = crate::host::wall(std::time::SystemTime::now());
+    let now = crate::host::wall();
     let at = Circumstances { drops_not_ca, installed: &|_| false, now };
     // standard input comes when it comes: one after the other then, and no further than the first error
     let files: anyhow::Result<Vec<File>> = match files.iter().any(|path| path == Path::new("-")) {

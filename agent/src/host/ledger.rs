@@ -56,7 +56,7 @@ pub fn read(root: &HostRoot) -> io::Result<Read> {
 /// If it is there and cannot be read.
 pub fn read_again(root: &HostRoot, cache: &mut Cache, sources: &[Snapshot]) -> io::Result<Read> {
     // before it is read, and what cannot be read leaves nothing to glance at
-    let now = super::wall(std::time::SystemTime::now());
+    let now = super::wall();
     let meta = root.stat(PATH).ok().flatten();
     let before = cache.meta.take();
     if let (true, Some(before), Some((_, ledger))) = (cache.glances, before, &cache.last)
@@ -67,19 +67,17 @@ pub fn read_again(root: &HostRoot, cache: &mut Cache, sources: &[Snapshot]) -> i
     }
     match root.read(PATH, LIMIT) {
         Ok(bytes) => {
-            cache.meta = meta.filter(|meta| meta.tells(now));
+            let meta = meta.filter(|meta| meta.tells(now));
             let digest = content_digest(&bytes);
             if let Some((known, ledger)) = &cache.last
                 && *known == digest
             {
+                cache.meta = meta;
                 return Ok(Read::Good(ledger.clone()));
             }
             let mut ledger = match Ledger::parse(&bytes) {
                 Ok(ledger) => ledger,
-                Err(why) => {
-                    *cache = Cache::default();
-                    return Ok(Read::Damaged(why));
-                }
+                Err(why) => return Ok(Read::Damaged(why)),
             };
             for source in sources {
                 if let Content::Files(parts) = &source.content {
@@ -87,7 +85,7 @@ pub fn read_again(root: &HostRoot, cache: &mut Cache, sources: &[Snapshot]) -> i
                 }
             }
             let ledger = Arc::new(ledger);
-            cache.last = Some((digest, ledger.clone()));
+            (cache.last, cache.meta) = (Some((digest, ledger.clone())), meta);
             Ok(Read::Good(ledger))
         }
         Err(error) if is_missing(&error) => Ok(Read::Good(Arc::new(Ledger::new()))),

@@ -29,7 +29,7 @@ pub fn moment(root: &HostRoot) -> io::Result<Moment> {
     };
     let boottime = clock_gettime(ClockId::CLOCK_BOOTTIME)?;
     Ok(Moment {
-        wall: wall(SystemTime::now()),
+        wall: wall(),
         boottime: u64::try_from(boottime.tv_sec()).unwrap_or(0),
         boot_id: boot_id.trim().to_owned(),
     })
@@ -54,8 +54,8 @@ pub fn wall_milliseconds() -> i64 {
 }
 
 /// Seconds since the epoch.
-pub fn wall(time: SystemTime) -> i64 {
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
+pub fn wall() -> i64 {
+    match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
         Err(before) => -i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX),
     }

@@ -160,7 +160,7 @@ async fn once(
     let probe = judged.unwrap_or_else(|error| {
         nodetrust_core::probe::Probe::without_bundle(&every.target, &format!("the answer could not be judged: {error}"))
     });
-    let time = Time(host::wall(std::time::SystemTime::now()));
+    let time = Time(host::wall());
     (every, ProbeResult { probe, time, milliseconds })
 }
 
