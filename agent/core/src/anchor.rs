@@ -63,8 +63,9 @@ pub struct Anchor {
     pub unknown_critical: Vec<String>,
     /// It has a subjectKeyIdentifier.
     pub has_key_id: bool,
-    /// Go's crypto/x509 reads it, as far as that is known; other programs read more.
-    pub go_reads: bool,
+    /// Why Go's crypto/x509 does not parse it, as far as that is known; None: it does. Go leaves such a certificate out of its
+    /// roots without a word, and a runtime that meets it in its registry directory refuses every pull.
+    pub go_refuses: Option<String>,
 }
 
 /// A distinguished name.
@@ -171,7 +172,7 @@ impl Anchor {
             name_constraints: false,
             unknown_critical: Vec::new(),
             has_key_id: false,
-            go_reads: go_reads(&cert),
+            go_refuses: go_refuses(&cert).map(str::to_owned),
         };
         anchor.read_extensions(&cert).map_err(malformed)?;
         Ok(anchor)
@@ -200,6 +201,11 @@ impl Anchor {
         in_shares(blocks, BLOCKS_PER_THREAD, |share| {
             share.iter().map(|block| Self::from_block(block.label, &block.der)).collect()
         })
+    }
+
+    /// Whether Go's crypto/x509 parses it.
+    pub fn go_reads(&self) -> bool {
+        self.go_refuses.is_none()
     }
 
     /// The certificate's DER.
@@ -317,11 +323,16 @@ impl fmt::Debug for Anchor {
 
 /// What Go's crypto/x509 refuses to parse and other readers take: an elliptic curve that it does not have, a negative serial
 /// number, characters that a PrintableString may not hold.
-fn go_reads(cert: &X509Certificate<'_>) -> bool {
+fn go_refuses(cert: &X509Certificate<'_>) -> Option<&'static str> {
     let info = cert.public_key();
-    let has_curve = !matches!(info.parsed(), Ok(PublicKey::EC(_))) || signature::is_nist_curve(info);
-    let negative = cert.raw_serial().first().is_some_and(|byte| byte & 0x80 != 0);
-    has_curve && !negative && name::is_printable(cert.subject()) && name::is_printable(cert.issuer())
+    if matches!(info.parsed(), Ok(PublicKey::EC(_))) && !signature::is_nist_curve(info) {
+        return Some("its elliptic curve is none that Go has");
+    }
+    if cert.raw_serial().first().is_some_and(|byte| byte & 0x80 != 0) {
+        return Some("its serial number is negative");
+    }
+    let printable = name::is_printable(cert.subject()) && name::is_printable(cert.issuer());
+    (!printable).then_some("a PrintableString in its names has characters that are not allowed there")
 }
 
 /// Whether a certificate says that another key than its own has signed it: the link between two generations of a CA that

@@ -116,7 +116,7 @@ impl Plan {
 
     /// What services are to follow, over this bundle.
     pub fn wanted(&self, bundle: BTreeSet<Fingerprint>) -> Wanted {
-        let readable = self.targets.iter().filter(|(_, target)| target.anchor.go_reads);
+        let readable = self.targets.iter().filter(|(_, target)| target.anchor.go_reads());
         Wanted {
             anchors: self.targets.keys().copied().collect(),
             readable: readable.map(|(fingerprint, _)| *fingerprint).collect(),

@@ -760,7 +760,7 @@ fn any_world() -> impl Strategy<Value = World> {
             seen.unlinked = prints(&unlinked);
             if present {
                 let set = &prints(&set) | &world.shipped;
-                seen.effective = Effective { present, count: set.len() + more, set, private_key, faults: Vec::new() };
+                seen.effective = Effective { present, count: set.len() + more, set, private_key, ..Effective::default() };
             } else {
                 seen.effective = Effective::default();
             }

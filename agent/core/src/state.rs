@@ -393,6 +393,8 @@ pub struct Effective {
     pub count: usize,
     /// What keeps OpenSSL from loading the file.
     pub faults: Vec<Fault>,
+    /// What keeps GnuTLS from loading the file, beside [`faults`](Self::faults): one such certificate empties its whole trust.
+    pub gnutls_faults: Vec<Fault>,
     /// It holds a private key.
     pub private_key: bool,
 }
