@@ -84,6 +84,7 @@ impl World {
             faults: faults.collect(),
             private_key: pasted && taken.clone().any(|file| matches!(file.hazard, Some(Hazard::PrivateKey(_)))),
             set: all.into_iter().collect(),
+            ..Effective::default()
         };
         if mode == ExtractMode::Fresh {
             self.seen.unlinked.clear(); // a plain run leaves links alone (facts 0.3)
