@@ -13,12 +13,12 @@ use nodetrust_core::{
 };
 
 use crate::{
-    host::root::{HostRoot, Kind},
+    host::{
+        ledger, own,
+        root::{HostRoot, Kind},
+    },
     observe::{MAX_BUNDLE_BYTES, bundle_bytes},
 };
-
-/// Beside the file.
-const TEMP: &str = ".nodetrust-export.tmp";
 
 /// Looks at what is exported, and decides. While the store `is_changing`, what will be written is not known yet.
 pub fn look(root: &HostRoot, want: Option<&str>, ledger: &Ledger, observed: &Observed, is_changing: bool) -> Export {
@@ -41,13 +41,16 @@ pub fn look(root: &HostRoot, want: Option<&str>, ledger: &Ledger, observed: &Obs
 
 /// What lies at a path.
 fn find(root: &HostRoot, path: &str) -> Found {
-    let meta = match root.stat(path) {
-        Ok(Some(meta)) if meta.kind == Kind::File && root.link_target(path).is_none() => meta,
-        Ok(None) if root.link_target(path).is_none() => return Found::Nothing,
-        Ok(_) => return Found::Other("something that is no regular file is there".to_owned()),
+    let in_own_dir = Path::new(path).starts_with(ledger::DIR);
+    let meta = match root.own_meta(path) {
+        Ok(None) => return Found::Nothing,
+        // what is no file's only name is lost without loss, and replaced where nobody else keeps anything
+        Ok(Some(meta)) if in_own_dir && (meta.kind != Kind::File || meta.links > 1) => return Found::Ours(Vec::new()),
+        Ok(Some(meta)) if meta.kind == Kind::File => meta,
+        Ok(Some(_)) => return Found::Other("something that is no regular file is there".to_owned()),
         Err(error) => return Found::Other(error.to_string()),
     };
-    match root.read(path, MAX_BUNDLE_BYTES) {
+    match root.own_read(path, MAX_BUNDLE_BYTES) {
         Ok(bytes) if bytes.starts_with(HEADER.as_bytes()) => {
             let is_as_written = meta.mode == 0o644 && meta.links == 1;
             Found::Ours(if is_as_written { bytes } else { Vec::new() })
@@ -74,7 +77,7 @@ fn is_in_store(root: &HostRoot, path: &str, store: &TrustStore) -> bool {
 pub fn write(root: &HostRoot, path: &str, content: &str) -> io::Result<()> {
     let dir = Path::new(path).parent().unwrap_or(Path::new("/"));
     root.create_dir_all(dir)?;
-    root.write_atomic(path, dir, TEMP, 0o644, content.as_bytes())
+    root.write_atomic(path, dir, own::EXPORT, 0o644, content.as_bytes())
 }
 
 /// Removes the file if it is ours, and what a run that was killed has left beside it.
@@ -82,7 +85,7 @@ pub fn write(root: &HostRoot, path: &str, content: &str) -> io::Result<()> {
 /// # Errors
 /// As [`HostRoot::remove_file`].
 pub fn remove(root: &HostRoot, path: &str) -> io::Result<()> {
-    root.remove_file(Path::new(path).with_file_name(TEMP))?;
+    root.remove_file(Path::new(path).with_file_name(own::EXPORT))?;
     match find(root, path) {
         Found::Ours(_) => root.remove_file(path),
         Found::Nothing | Found::Other(_) => Ok(()),

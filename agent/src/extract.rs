@@ -24,6 +24,8 @@ use crate::{
     host::{
         exec::{ExecError, Finished, HostExec},
         ledger,
+        obstacle::way_out_or,
+        own,
         root::{HostRoot, Kind},
     },
     observe::{self, MAX_BUNDLE_BYTES, await_other_runs, certificates_below, with_a_source},
@@ -111,11 +113,16 @@ impl Extraction<'_> {
     fn staged(&self, program: &str, mode: ExtractMode, staged: &str, spent: &mut Duration) -> Result<(), Failure> {
         let (dir, name) = split(self.store.bundle);
         let path = format!("{dir}/{staged}");
+        let new = format!("{path}.new");
+        // the tool writes to these names: it must not be led elsewhere, nor wait for a pipe's reader
+        for path in [&path, &new] {
+            self.root().remove_file(path).map_err(|error| write_failure(path, &error))?;
+        }
         let remove = || {
+            // what stays is removed in the next cycle, or told then
             let _ = self.root().remove_file(&path);
-            let _ = self.root().remove_file(format!("{path}.new"));
+            let _ = self.root().remove_file(&new);
         };
-        remove();
         let outputs = Outputs::save(self.root(), self.store);
         // with `--fresh` the tool takes all links away first; a run that failed has not made them anew
         let undo = |extent| {
@@ -128,7 +135,7 @@ impl Extraction<'_> {
             undo(Extent::Missing);
             return Err(Failure::Again(exit_problem(program, &finished)));
         }
-        let Ok(bytes) = self.root().read(&path, MAX_BUNDLE_BYTES) else {
+        let Ok(bytes) = self.root().own_read(&path, MAX_BUNDLE_BYTES) else {
             // a tool that does not know the option prints its usage and exits 0
             let plain: &[&str] = if mode == ExtractMode::Fresh { &["--fresh"] } else { &[] };
             return self.direct(program, plain, spent);
@@ -202,7 +209,7 @@ impl Extraction<'_> {
         }
         self.judge(&bundle::read(&all), program)?;
         let (to, _) = split(self.store.bundle);
-        let written = self.root().write_atomic(self.store.bundle, to, ".nodetrust-bundle.tmp", 0o644, &all);
+        let written = self.root().write_atomic(self.store.bundle, to, own::BUNDLE, 0o644, &all);
         written.map_err(|error| write_failure(self.store.bundle, &error))
     }
 
@@ -294,10 +301,11 @@ impl Extraction<'_> {
         let result = self.exec.run(program, args, None);
         *spent += started.elapsed();
         result.map_err(|error| {
-            let problem = |next| Problem::new(ProblemKind::Extract, chain(&error), next);
+            let problem = |next: &str| Problem::new(ProblemKind::Extract, chain(&error), next);
             match &error {
-                ExecError::Start { .. } => {
-                    Failure::Again(problem("does the agent have CAP_SYS_CHROOT, and is the host's root mounted?"))
+                ExecError::Start { source, .. } => {
+                    let next = "does the agent have CAP_SYS_CHROOT, and is the host's root mounted?";
+                    Failure::Again(problem(&way_out_or(source, next)))
                 }
                 // others wait for the lock no longer than one run may take
                 ExecError::TimedOut { .. } => Failure::Final(problem(
@@ -364,15 +372,7 @@ fn write_failure(path: &str, error: &std::io::Error) -> Failure {
 
 /// A file of the host could not be written.
 pub fn write_problem(path: &str, error: &std::io::Error) -> Problem {
-    use std::io::ErrorKind;
-    let next = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free space on the host's file system",
-        ErrorKind::ReadOnlyFilesystem => {
-            "the directory is on a read-only file system: use the system's own way to add a CA"
-        }
-        ErrorKind::PermissionDenied => "run as root; with SELinux the container needs the type spc_t",
-        _ => "look at the path on the host",
-    };
+    let next = way_out_or(error, "look at the path on the host");
     Problem::new(ProblemKind::Write, format!("failed to write {path}: {error}"), next)
 }
 

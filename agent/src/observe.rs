@@ -27,6 +27,8 @@ use nodetrust_core::{
 use crate::host::{
     directory::HostDirectory,
     ledger,
+    obstacle::way_out_or,
+    own,
     root::{HostRoot, Kind, Meta},
 };
 
@@ -50,6 +52,13 @@ const MAX_LINKS: usize = 64;
 pub struct ObserveError {
     path: String,
     source: io::Error,
+}
+
+impl ObserveError {
+    /// What to do about it, or something for all other cases.
+    pub fn next(&self, otherwise: &str) -> String {
+        way_out_or(&self.source, otherwise)
+    }
 }
 
 /// Remembers what files held, by their content: what is the same is not decoded again.
@@ -537,7 +546,7 @@ fn leftovers(root: &HostRoot, store: &TrustStore, names: &[(String, Kind)]) -> i
         &elsewhere
     };
     for (name, _) in names {
-        if name.starts_with(".nodetrust-") && name.ends_with(".tmp") {
+        if name.starts_with(own::HIDDEN) && name.ends_with(".tmp") {
             left.insert(format!("{}/{name}", store.temp_dir));
         }
     }
@@ -553,7 +562,7 @@ fn leftovers(root: &HostRoot, store: &TrustStore, names: &[(String, Kind)]) -> i
         }
     }
     for path in [ledger::TEMP, ledger::TEMP_FILE] {
-        if root.stat(path)?.is_some() {
+        if root.own_meta(path)?.is_some() {
             left.insert(path.to_owned());
         }
     }

@@ -45,6 +45,7 @@ use crate::{
         exec::HostExec,
         ledger,
         lock::{self, HostLock},
+        obstacle::way_out_or,
         root::HostRoot,
     },
     observe::{self, Cache, await_other_runs, observe, old_stores},
@@ -213,7 +214,8 @@ impl Reconciler {
                     }
                 }
                 Err(error) => {
-                    problems.push(Problem::new(ProblemKind::Observe, chain(&error), "look at the path on the host"))
+                    let next = error.next("look at the path on the host");
+                    problems.push(Problem::new(ProblemKind::Observe, chain(&error), next))
                 }
             }
             let services = observed.services.clone();
@@ -305,7 +307,7 @@ impl Reconciler {
             problems.push(Problem::new(
                 ProblemKind::Observe,
                 format!("failed to read the host's boot id: {error}"),
-                "is /proc mounted?",
+                way_out_or(&error, "is /proc mounted?"),
             ));
             Moment { wall: host::wall(), boottime: 0, boot_id: String::new() }
         });
@@ -318,7 +320,7 @@ impl Reconciler {
             }
             Err(error) => {
                 let text = format!("failed to read {}: {error}", ledger::PATH);
-                problems.push(Problem::new(ProblemKind::Observe, text, "run as root on the host"));
+                problems.push(Problem::new(ProblemKind::Observe, text, way_out_or(&error, "run as root on the host")));
                 Arc::new(Ledger::new())
             }
         };
@@ -333,7 +335,7 @@ impl Reconciler {
                     problems.push(Problem::new(
                         ProblemKind::Observe,
                         chain(&error),
-                        "run as root; look at the path on the host",
+                        error.next("run as root; look at the path on the host"),
                     ))
                 })
                 .ok(),
@@ -511,11 +513,11 @@ fn lock_problem(error: &std::io::Error) -> Problem {
     let (text, next) = match error.kind() {
         std::io::ErrorKind::TimedOut => (
             format!("another nodetrust, or a tool that it started, keeps {}", lock::PATH),
-            "look for its process on the host",
+            "look for its process on the host".to_owned(),
         ),
         _ => (
             format!("failed to take {}: {error}", lock::PATH),
-            "run as root; is /run of the host mounted and writable?",
+            way_out_or(error, "run as root; is /run of the host mounted and writable?"),
         ),
     };
     Problem::new(ProblemKind::Lock, text, next)

@@ -10,7 +10,12 @@ use nodetrust_core::{
 };
 
 use super::{Look, Reconciler};
-use crate::{config::Settings, export, extract::write_problem, host, host::ledger};
+use crate::{
+    config::Settings,
+    export,
+    extract::write_problem,
+    host::{self, ledger, obstacle::way_out_or},
+};
 
 impl Reconciler {
     /// What is to be done about it, as things are.
@@ -85,5 +90,9 @@ impl Reconciler {
 
 fn problem(what: &str, path: &str, error: &std::io::Error) -> Problem {
     let text = format!("failed to {what} {path}: {error}");
-    Problem::new(ProblemKind::Export, text, "look at its directory on the host; the agent tries again")
+    Problem::new(
+        ProblemKind::Export,
+        text,
+        way_out_or(error, "look at its directory on the host; the agent tries again"),
+    )
 }

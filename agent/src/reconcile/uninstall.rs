@@ -1,5 +1,7 @@
 //! Taking everything of ours off a host.
 
+use std::{path::Path, sync::Arc};
+
 use nodetrust_core::{
     plan::{plan_uninstall, settle},
     report::Report,
@@ -78,20 +80,26 @@ impl Reconciler {
     }
 
     fn remove_own_directories(&self, settings: &Settings) -> std::io::Result<()> {
-        if let ledger::Read::Good(ledger) = ledger::read(&self.root)? {
-            // one that the ledger has lost too
-            for path in ledger.exports.iter().chain(&settings.export) {
-                crate::export::remove(&self.root, path)?;
-            }
-            for path in &ledger.certs_files {
-                crate::services::remove_file(&self.root, path)?;
-            }
-            // the deepest first
-            for dir in ledger.created.iter().rev() {
-                match self.root.remove_dir(dir) {
-                    Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
-                    result => result?,
-                }
+        let ledger = match ledger::read(&self.root)? {
+            ledger::Read::Good(ledger) => ledger,
+            ledger::Read::Damaged(_) => Arc::default(), // told; what is known without it goes all the same
+        };
+        let mut created = ledger.created.clone();
+        // one that the ledger has lost too
+        for path in ledger.exports.iter().chain(&settings.export) {
+            crate::export::remove(&self.root, path)?;
+            let dirs = Path::new(path).ancestors().skip(1);
+            let own = dirs.take_while(|dir| dir.starts_with(ledger::DIR) && *dir != Path::new(ledger::DIR));
+            created.extend(own.map(|dir| dir.display().to_string()));
+        }
+        for path in &ledger.certs_files {
+            crate::services::remove_file(&self.root, path)?;
+        }
+        // the deepest first
+        for dir in created.iter().rev() {
+            match self.root.remove_dir(dir) {
+                Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+                result => result?,
             }
         }
         ledger::remove(&self.root)?;
