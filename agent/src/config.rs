@@ -24,7 +24,7 @@ use serde::Deserialize;
 use crate::probe::{Every, MAX_PROBES};
 
 use forms::{
-    AbsolutePath, Address, FamilyWord, FurtherUnit, Given, HostFile, LongSpan, Needed, ProbeProxy, ProbeTarget,
+    AbsolutePath, Address, ExportName, FamilyWord, FurtherUnit, Given, LongSpan, Needed, ProbeProxy, ProbeTarget,
     RemovalGate, RuntimeWord, Share, SourceName, Span, StartupTaint, UnitName, WhenUnavailable, Word,
 };
 
@@ -60,7 +60,7 @@ pub struct Settings {
     pub probes: Vec<Every>,
     /// What the cluster is told.
     pub kubernetes: Kubernetes,
-    /// Where on the host the bundle for pods is kept.
+    /// Where on the host the bundle for pods is kept: in the directory of exported bundles.
     pub export: Option<String>,
     /// Fields that are set and have no effect in this version.
     pub without_effect: Vec<&'static str>,
@@ -165,6 +165,18 @@ impl Settings {
     /// # Errors
     /// As [`Settings::read`], but for the sources.
     pub fn read_rules(path: &Path) -> Result<Self, ConfigError> {
+        Self::read_as(path, Ways::Present)
+    }
+
+    /// The same for a file that may have been written for an earlier version, which took a path in `export.bundle`.
+    ///
+    /// # Errors
+    /// As [`Settings::read_rules`].
+    pub fn read_earlier_rules(path: &Path) -> Result<Self, ConfigError> {
+        Self::read_as(path, Ways::Earlier)
+    }
+
+    fn read_as(path: &Path, ways: Ways) -> Result<Self, ConfigError> {
         let error = |text: String, missing| ConfigError { path: path.display().to_string(), text, missing };
         let file = nix::fcntl::open(
             path,
@@ -175,7 +187,7 @@ impl Settings {
         let bytes =
             bytes.map_err(|e| error(format!("cannot be read: {e}"), e.kind() == std::io::ErrorKind::NotFound))?;
         let text = String::from_utf8(bytes).map_err(|_| error("is no UTF-8 text".into(), false))?;
-        Self::parse(&text).map_err(|text| error(text, false))
+        Self::parse_as(&text, ways).map_err(|text| error(text, false))
     }
 
     /// Checks a configuration's text.
@@ -183,6 +195,10 @@ impl Settings {
     /// # Errors
     /// A sentence with line, field and the expected form.
     pub fn parse(text: &str) -> Result<Self, String> {
+        Self::parse_as(text, Ways::Present)
+    }
+
+    fn parse_as(text: &str, ways: Ways) -> Result<Self, String> {
         // an empty file is an empty configuration, not a null
         let text = if text.trim().is_empty() { "{}" } else { text };
         let mut options = serde_saphyr::Options::default();
@@ -194,12 +210,20 @@ impl Settings {
                 None => without_values(&error.to_string()),
             }
         })?;
-        raw.check().map_err(|Unfit { field, text: why }| {
+        raw.check(ways).map_err(|Unfit { field, text: why }| {
             let line = places::line_of(text, &field);
             let at = line.map_or_else(String::new, |line| format!(" at line {line}"));
             format!("{field}: {}{at}", without_values(&why))
         })
     }
+}
+
+/// Whose ways of writing a configuration are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ways {
+    Present,
+    /// And those that versions before had.
+    Earlier,
 }
 
 /// A field that does not fit what stands elsewhere.
@@ -371,11 +395,11 @@ struct RawKubernetes {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawExport {
-    bundle: Given<HostFile>,
+    bundle: Given<ExportName>,
 }
 
 impl Raw {
-    fn check(self) -> Result<Settings, Unfit> {
+    fn check(self, ways: Ways) -> Result<Settings, Unfit> {
         let without_effect = self.without_effect();
         let mut names = BTreeSet::new();
         let mut sources = Vec::with_capacity(self.sources.len());
@@ -443,7 +467,7 @@ impl Raw {
             http: Http { address: self.http.address.or(Address(usual.http.address)).0, tls },
             probes,
             kubernetes: self.kubernetes.check(),
-            export: self.export.bundle.or_default().0,
+            export: self.export.check(ways)?,
             without_effect,
         })
     }
@@ -480,6 +504,20 @@ impl RawKubernetes {
             annotations: self.annotations.unwrap_or(usual.annotations),
             events: self.events.unwrap_or(usual.events),
             startup_taint: self.startup_taint.or_default().0,
+        }
+    }
+}
+
+impl RawExport {
+    fn check(self, ways: Ways) -> Result<Option<String>, Unfit> {
+        match self.bundle.or_default() {
+            ExportName::Unset => Ok(None),
+            ExportName::At(path) => Ok(Some(path)),
+            ExportName::Path(path) if ways == Ways::Earlier => Ok(Some(path)),
+            ExportName::Path(path) => {
+                let text = format!("`{path}` is a path, which earlier versions took: {}", ExportName::wanted());
+                Err(Unfit::new("export.bundle", text))
+            }
         }
     }
 }

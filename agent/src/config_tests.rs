@@ -93,7 +93,7 @@ probes:
 kubernetes: {{enabled: false, condition: false, annotations: false, events: false,
   startupTaint: \"corp.test/no-trust=yes:NoSchedule\"}}
 http: {{address: \"[::1]:80\", tls: {{certFile: /c, keyFile: /k}}}}
-export: {{bundle: /var/lib/corp/all.pem}}
+export: {{bundle: all.pem}}
 ",
         two.to_string()
             .to_uppercase()
@@ -145,7 +145,7 @@ export: {{bundle: /var/lib/corp/all.pem}}
             events: false,
             startup_taint: Some("corp.test/no-trust=yes:NoSchedule".parse().unwrap()),
         },
-        export: Some("/var/lib/corp/all.pem".into()),
+        export: Some("/var/lib/nodetrust/export/all.pem".into()),
         without_effect: Vec::new(),
     };
     assert_eq!(settings, expected);
@@ -198,9 +198,17 @@ fn an_error_names_line_field_and_form() {
         ("\nkubernetes: {on: true}", "on", "enabled"),
         ("\nexport: {file: x}", "file", "bundle"),
         // values
-        ("\nexport: {bundle: all.pem}", "export.bundle", "the path of a file"),
-        ("\nexport: {bundle: /etc/../x}", "export.bundle", "the path of a file"),
-        ("\nexport: {bundle: /etc/corp/}", "export.bundle", "the path of a file"),
+        // a path, in any writing: whoever chooses where root writes is root
+        ("\nexport: {bundle: /etc/ld.so.preload}", "export.bundle", "kept in /var/lib/nodetrust/export/ on the node"),
+        ("\nexport:\n  bundle: /var/lib/nodetrust/export/x.crt", "export.bundle", "a bare name"),
+        ("\nexport: {bundle: ../../../etc/ld.so.preload}", "export.bundle", "a bare name"),
+        ("\nexport: {bundle: /etc/../x}", "export.bundle", "a bare name"),
+        ("\nexport: {bundle: /etc/corp/}", "export.bundle", "a bare name"),
+        ("\nexport: {bundle: corp/all.pem}", "export.bundle", "a bare name"),
+        ("\nexport: {bundle: ..}", "export.bundle", "a bare name"),
+        ("\nexport: {bundle: .nodetrust-export.tmp}", "export.bundle", "no dot first"),
+        ("\nexport: {bundle: \"all.pem\\n\"}", "export.bundle", "a bare name"),
+        ("\nexport: {bundle: \"all pem\"}", "export.bundle", "a bare name"),
         ("probes:\n- {target: registry}", "probes[0].target", "host:port"),
         ("probes:\n- {target: \"a:1\", interval: 500ms}", "probes[0].interval", "at least 1s"),
         ("probes:\n- {target: \"a:1\", viaProxy: \"socks://p:1\"}", "probes[0].viaProxy", "http://host:port"),
@@ -308,7 +316,7 @@ fn fields_for_later_versions_are_checked_for_form_and_called_out() {
         ("kubernetes: {enabled: auto}", &[]),
         ("kubernetes: {startupTaint: x}", KUBERNETES),
         ("rotation: {removalGate: fleet}", &["rotation.removalGate"]),
-        ("rotation: {removalGate: none}\nexport: {bundle: /x}\nkubernetes: {enabled: false}", &[]),
+        ("rotation: {removalGate: none}\nexport: {bundle: x}\nkubernetes: {enabled: false}", &[]),
     ];
     for (text, expected) in cases {
         assert_eq!(parse(text).without_effect, expected, "{text}");

@@ -1,15 +1,17 @@
 //! The exported bundle on the host: what lies at its path, and writing and removing it.
+//!
+//! A path outside of the directory of exported bundles is one of an earlier version: it is known from the ledger, and only what
+//! that version has written there is read, kept current or removed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use nodetrust_core::{
     export::{self, Export, Found, HEADER},
     state::{Ledger, Observed},
-    store::TrustStore,
 };
 
 use crate::{
@@ -22,15 +24,13 @@ use crate::{
 
 /// Looks at what is exported, and decides. While the store `is_changing`, what will be written is not known yet.
 pub fn look(root: &HostRoot, want: Option<&str>, ledger: &Ledger, observed: &Observed, is_changing: bool) -> Export {
+    // the configuration cannot name such a place; here for whoever forgets that
+    let want = want.filter(|path| export::is_in_place(path) || ledger.exports.contains(*path));
     let paths: BTreeSet<&str> = ledger.exports.iter().map(String::as_str).chain(want).collect();
     if paths.is_empty() {
         return Export::default();
     }
-    let found = |path: &str| match is_in_store(root, path, observed.store) {
-        true => Found::Other("that is a directory of the trust store".to_owned()),
-        false => find(root, path),
-    };
-    let found: BTreeMap<String, Found> = paths.into_iter().map(|path| (path.to_owned(), found(path))).collect();
+    let found: BTreeMap<String, Found> = paths.into_iter().map(|path| (path.to_owned(), find(root, path))).collect();
     let content = match bundle_bytes(root, observed.store) {
         _ if is_changing || want.is_none() => None,
         Ok(bytes) => Some(export::content(&bytes.unwrap_or_default())),
@@ -58,16 +58,6 @@ fn find(root: &HostRoot, path: &str) -> Found {
         Ok(_) => Found::Other("a file that nodetrust did not write is there".to_owned()),
         Err(error) => Found::Other(error.to_string()),
     }
-}
-
-/// Whether a path lies where the store's tool, or a reader of the whole directory, would take the file for one of the store's.
-fn is_in_store(root: &HostRoot, path: &str, store: &TrustStore) -> bool {
-    let files = store.outputs.iter().chain([&store.bundle]).filter_map(|path| Path::new(path).parent());
-    let mut dirs = files.chain([Path::new(store.anchors_dir)]).chain(store.hash_dir.map(Path::new));
-    let real = |dir: &Path| root.location(dir).unwrap_or_else(|_| dir.to_owned());
-    let above = Path::new(path).ancestors().skip(1);
-    let above: BTreeSet<PathBuf> = above.flat_map(|dir| [dir.to_owned(), real(dir)]).collect();
-    dirs.any(|dir| above.contains(dir) || above.contains(&real(dir)))
 }
 
 /// Writes the file.

@@ -129,7 +129,8 @@ impl Reconciler {
             Ok(ledger::Read::Good(ledger)) => ledger,
             _ => Arc::new(Ledger::new()), // `look` reports it
         };
-        let export = ledger.exports.first().cloned();
+        let in_place = ledger.exports.iter().find(|path| nodetrust_core::export::is_in_place(path));
+        let export = in_place.or(ledger.exports.first()).cloned();
         let mut settings = Settings { family: ledger.family, export, ..Settings::default() };
         settings.policy.removal_grace = ledger.removal_grace.unwrap_or(settings.policy.removal_grace);
         let snapshots: Vec<Snapshot> =

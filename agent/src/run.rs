@@ -100,8 +100,9 @@ async fn agent(
     tracing::info!(version = env!("CARGO_PKG_VERSION"), http = %settings.http.address, config = %config.display(), "agent started");
     loop {
         if let Some(trigger) = pace.due() {
-            // also at each slow look, should an event have been missed
-            if matches!(trigger, Trigger::Config | Trigger::Resync | Trigger::Retry) {
+            // also at each slow look, should an event have been missed; at the start for what is wrong with one that was written for
+            // an earlier version
+            if matches!(trigger, Trigger::Config | Trigger::Resync | Trigger::Retry | Trigger::Start) {
                 reload(&mut settings, &config, &mut config_error, &mut pace);
                 followed.send_if_modified(|known| {
                     let changed = !Arc::ptr_eq(known, &settings);

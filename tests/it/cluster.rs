@@ -54,7 +54,7 @@ spec:
         volumeMounts: [{name: trust, mountPath: /etc/node-trust, readOnly: true, mountPropagation: HostToContainer}]
       volumes: [{name: trust, hostPath: {path: /var/lib/nodetrust/export, type: Directory}}]
 ";
-const EXPORT: &str = "export: {bundle: /var/lib/nodetrust/export/ca-certificates.crt}\n";
+const EXPORT: &str = "export: {bundle: ca-certificates.crt}\n";
 
 /// The files of ours on a node.
 fn ours(cluster: &Cluster, node: &str) -> Vec<String> {

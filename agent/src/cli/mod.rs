@@ -215,6 +215,11 @@ impl Context {
         self.if_any(Settings::read_rules(&self.config_path()))
     }
 
+    /// And for one that takes what was written for an earlier version, too.
+    fn earlier_rules_if_any(&self) -> anyhow::Result<Option<Settings>> {
+        self.if_any(Settings::read_earlier_rules(&self.config_path()))
+    }
+
     fn if_any(&self, read: Result<Settings, ConfigError>) -> anyhow::Result<Option<Settings>> {
         match read {
             Ok(settings) => Ok(Some(settings)),

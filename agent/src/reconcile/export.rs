@@ -45,6 +45,11 @@ impl Reconciler {
         for action in &due.actions {
             let mut known = Ledger::clone(&look.ledger);
             let result = match action {
+                // an earlier file goes only when the new one has come; until then it is what pods read
+                Action::RemoveExport { path } if !problems.is_empty() && !due.content.is_empty() => {
+                    export::write(&self.root, path, &due.content).map_err(|error| problem("write", path, &error))
+                }
+                Action::RemoveExport { .. } if !problems.is_empty() => Ok(()),
                 Action::WriteExport { path, .. } => {
                     known.created.extend(host::missing_directories(&self.root, path));
                     known.exports.insert(path.clone());
@@ -62,11 +67,9 @@ impl Reconciler {
                 _ => Ok(()), // the core gives no other action for it
             };
             match result {
-                Ok(()) => done.push(action.clone()),
-                Err(problem) => {
-                    problems.push(problem);
-                    break; // an earlier file goes only when the new one has come
-                }
+                Ok(()) if problems.is_empty() => done.push(action.clone()),
+                Ok(()) => {}
+                Err(problem) => problems.push(problem),
             }
         }
         look.export = self.look_at_export(settings, &look.ledger, look.observed.as_ref(), look.plan.as_ref());
