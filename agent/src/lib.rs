@@ -19,6 +19,8 @@ pub mod metrics;
 pub mod mounts;
 pub mod observe;
 mod outputs;
+#[doc(hidden)]
+pub mod parsers;
 pub mod probe;
 pub mod reconcile;
 pub mod resolve;

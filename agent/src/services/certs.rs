@@ -134,7 +134,7 @@ fn dump(exec: &HostExec<'_>, program: &str, config: &str) -> Result<String, Stri
 }
 
 /// `--config FILE`, `--config=FILE`, `-c FILE` or `-c=FILE`.
-fn config_of(command: &[String]) -> Option<String> {
+pub(super) fn config_of(command: &[String]) -> Option<String> {
     let mut words = command.iter().skip(1);
     while let Some(word) = words.next() {
         if matches!(word.as_str(), "--config" | "-c" | "-config") {
