@@ -104,7 +104,7 @@ pub(super) fn next(der: &[u8]) -> Option<&[u8]> {
 fn header(der: &[u8]) -> Option<(usize, usize)> {
     let (_, length) = (der.first()?, *der.get(1)?);
     match length {
-        0..0x80 => Some((2, usize::from(length))),
+        0..=0x7f => Some((2, usize::from(length))),
         0x80 => Some((2, usize::MAX)),
         0x81..=0x84 => {
             let count = usize::from(length & 0x7f);
