@@ -86,7 +86,6 @@ pub fn answer(
         Ok(host) => host,
         Err(why) => return Probe::without_bundle(target, &why),
     };
-    let provider = crate::tls::provider();
     let now = &host.now;
     let facts = Facts {
         bundle: &host.bundle,
@@ -98,7 +97,6 @@ pub fn answer(
             .unwrap_or(Settings::default().policy.removal_grace),
         now,
         behind,
-        algorithms: provider.signature_verification_algorithms.all,
     };
     let mut probe = judge(target, chain, facts);
     if probe.verdict == Verdict::NotTrusted {

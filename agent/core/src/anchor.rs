@@ -12,12 +12,12 @@ use x509_parser::{
     oid_registry as oids,
     prelude::FromDer,
     public_key::PublicKey,
-    x509::{X509Name, X509Version},
+    x509::{SubjectPublicKeyInfo, X509Name, X509Version},
 };
 
 use crate::{
     der,
-    fingerprint::{Fingerprint, hex},
+    fingerprint::Fingerprint,
     name,
     pem::{Block, Label, Reason},
     readers,
@@ -41,7 +41,7 @@ pub struct Anchor {
     pub subject: Name,
     /// Who signed it.
     pub issuer: Name,
-    /// The serial number in lower-case hexadecimal digits.
+    /// The serial number in lower-case hexadecimal digits; of a very long one the beginning and the end.
     pub serial: String,
     /// Start of validity, seconds since the epoch.
     pub not_before: i64,
@@ -160,7 +160,7 @@ impl Anchor {
         let mut anchor = Self {
             der: der.into(),
             fingerprint: Fingerprint::of_der(der),
-            serial: hex(cert.raw_serial()),
+            serial: name::shown_hex(cert.raw_serial()),
             not_before: cert.validity().not_before.timestamp(),
             not_after: cert.validity().not_after.timestamp(),
             authority: if self_issued && cert.version() == X509Version::V1 {
@@ -269,7 +269,7 @@ impl Anchor {
                 ParsedExtension::UnsupportedExtension { .. } | ParsedExtension::ParseError { .. }
                     if extension.critical =>
                 {
-                    self.unknown_critical.push(extension.oid.to_id_string());
+                    self.unknown_critical.push(name::shown(&extension.oid.to_id_string()));
                 }
                 _ => {}
             }
@@ -279,7 +279,11 @@ impl Anchor {
 }
 
 impl Name {
-    fn new(name: &X509Name<'_>) -> Result<Self, String> {
+    /// A name for people and for comparing.
+    ///
+    /// # Errors
+    /// If a text in it does not fit its type.
+    pub(crate) fn new(name: &X509Name<'_>) -> Result<Self, String> {
         let text = name::display(name);
         let common =
             [name.iter_common_name().next(), name.iter_organizational_unit().next(), name.iter_organization().next()]
@@ -299,7 +303,11 @@ impl Name {
 
 impl Key {
     fn new(cert: &X509Certificate<'_>) -> Self {
-        let info = cert.public_key();
+        Self::of(cert.public_key())
+    }
+
+    /// The kind and size of a certificate's key.
+    pub(crate) fn of(info: &SubjectPublicKeyInfo<'_>) -> Self {
         let (kind, bits) = match info.parsed() {
             Ok(PublicKey::RSA(key)) => ("RSA".into(), signature::significant_bits(key.modulus)),
             Ok(PublicKey::EC(_)) => ("EC".into(), signature::curve_bits(info)),

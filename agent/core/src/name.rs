@@ -7,34 +7,97 @@ use x509_parser::{
     x509::X509Name,
 };
 
-/// `CN=…, O=…`, in the order of the certificate, and [`visible`].
+use crate::fingerprint::hex;
+
+/// Characters of one text that somebody else wrote, escapes included: a name, an address, a path, the output of a program. A
+/// longer one loses its middle. Metrics labels, the report and every screen rest on it.
+pub const MAX_TEXT_CHARS: usize = 400;
+/// Characters of a sentence that has such texts in it.
+pub const MAX_SENTENCE_CHARS: usize = 2_000;
+
+/// `CN=…, O=…`, in the order of the certificate, as [`shown`].
 pub(crate) fn display(name: &X509Name<'_>) -> String {
     let mut out = String::new();
     for attribute in name.iter_attributes() {
+        if out.len() > 4 * MAX_TEXT_CHARS {
+            out.push_str(", \u{2026}"); // there can be thousands
+            break;
+        }
         if !out.is_empty() {
             out.push_str(", ");
         }
         match oid2abbrev(attribute.attr_type(), oid_registry()) {
             Ok(short) => out.push_str(short),
-            Err(_) => out.push_str(&attribute.attr_type().to_id_string()),
+            Err(_) => out.push_str(&cut(attribute.attr_type().to_id_string(), MAX_TEXT_CHARS)),
         }
         out.push('=');
         out.push_str(&text(attribute.attr_value()).unwrap_or_else(|| "?".into()));
     }
-    out
+    cut(out, MAX_TEXT_CHARS)
 }
 
 /// An attribute's value as text, None where its type is no text or its bytes do not fit its type.
 pub(crate) fn text(value: &Any<'_>) -> Option<String> {
-    Some(visible(&utf8(value).flatten()?))
+    Some(shown(&utf8(value).flatten()?))
 }
+
+/// A text that somebody else wrote, as it may stand in a report, a label or on a screen: [`visible`], and of at most
+/// [`MAX_TEXT_CHARS`] characters.
+pub fn shown(text: &str) -> String {
+    bounded(text, MAX_TEXT_CHARS)
+}
+
+/// A sentence with such texts in it: [`visible`], and of at most [`MAX_SENTENCE_CHARS`] characters.
+pub fn sentence(text: &str) -> String {
+    bounded(text, MAX_SENTENCE_CHARS)
+}
+
+fn bounded(text: &str, most: usize) -> String {
+    // what is cut out is not escaped first: it can be of megabytes
+    match text.char_indices().nth(2 * most) {
+        None => cut(visible(text), most),
+        Some(_) => {
+            let start = text.char_indices().nth(most).map_or(text, |(at, _)| &text[..at]);
+            let end = text.char_indices().rev().nth(most).map_or("", |(at, _)| &text[at..]);
+            cut(visible(&format!("{start}{end}")), most)
+        }
+    }
+}
+
+/// A text without its middle, if it is longer than this many characters.
+fn cut(text: String, most: usize) -> String {
+    let count = if text.len() <= most { 0 } else { text.chars().count() };
+    if count <= most {
+        return text;
+    }
+    let tail = most / 3;
+    let head: String = text.chars().take(most - tail - 1).collect();
+    let tail: String = text.chars().skip(count - tail).collect();
+    format!("{head}\u{2026}{tail}")
+}
+
+/// Digits of a number in hexadecimal, such as a serial number.
+pub(crate) fn shown_hex(bytes: &[u8]) -> String {
+    match bytes.len() {
+        0..=MAX_SERIAL_BYTES => hex(bytes),
+        length => {
+            let (head, tail) = (&bytes[..MAX_SERIAL_BYTES / 2], &bytes[length - MAX_SERIAL_BYTES / 2..]);
+            format!("{}\u{2026}{}", hex(head), hex(tail))
+        }
+    }
+}
+
+/// Bytes of a serial number that are shown; RFC 5280, 4.1.2.2, allows 20.
+const MAX_SERIAL_BYTES: usize = 64;
 
 /// A text that somebody else wrote, such that it cannot draw on a terminal, nor hide or turn around what stands beside it:
 /// control characters, and those that have no width or set the direction of writing, are escaped.
 pub fn visible(text: &str) -> String {
     let is_hidden = |c: char| {
         c.is_control()
-            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+            || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+                | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
     };
     if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return text.to_owned(); // nearly always

@@ -4,9 +4,15 @@
 //! reason and a line. Scanning never fails as a whole and never guesses: a block that one consumer reads and another one
 //! drops (facts E.1) is a fault here, so that what gets installed is trusted by all of them or by none.
 //!
-//! The rule behind the scanner: every `-----BEGIN` in the file ends as exactly one block or one fault.
+//! The rule behind the scanner: every `-----BEGIN` in the file ends as exactly one block, one fault, or one note.
+//!
+//! A sentence or comment that mentions a BEGIN is a note, if no block follows it: RFC 7468 allows any text between blocks.
 //!
 //! A private key anywhere makes the whole file a single fault, and nothing of the file is returned.
+
+mod kinds;
+mod secret;
+mod text;
 
 use data_encoding::{BASE64, Specification};
 use memchr::{memchr, memchr2, memmem};
@@ -19,6 +25,8 @@ pub const MAX_FILE_BYTES: usize = 4 << 20;
 pub const MAX_CERTIFICATES: usize = 10_000;
 /// Faults kept for one file; a hostile file could else make a report of any size.
 pub const MAX_FAULTS: usize = 1_000;
+/// Notes kept for one file.
+pub const MAX_NOTES: usize = 20;
 
 /// Why a block, a file or a certificate was not accepted. The names are part of the public interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -148,9 +156,16 @@ pub fn scan(bytes: &[u8]) -> Scan {
         scan.fault(0, Reason::TooLarge, detail);
         return scan;
     }
+    if let Some((encoding, text)) = text::foreign_encoding(bytes) {
+        match secret::line(text.as_bytes()) {
+            Some(line) => scan.fault(line, Reason::PrivateKey, PRIVATE_KEY),
+            None => scan.fault(1, Reason::NotPemOrDer, format!("the text is {encoding}; save it as ASCII or UTF-8")),
+        }
+        return scan;
+    }
     let bytes = match bytes.strip_prefix(b"\xef\xbb\xbf") {
         Some(rest) => {
-            scan.notes.push("a UTF-8 byte order mark was removed; Go would ignore the first certificate".into());
+            scan.note("a UTF-8 byte order mark (BOM) was removed; Go would ignore the first certificate".into());
             rest
         }
         None => bytes,
@@ -158,44 +173,37 @@ pub fn scan(bytes: &[u8]) -> Scan {
     if bytes.trim_ascii().is_empty() {
         return scan; // an empty file says nothing: that is the source's matter, not a rejection
     }
-    if looks_like_utf16(bytes) {
-        scan.fault(1, Reason::NotPemOrDer, "the text is UTF-16; save it as ASCII or UTF-8");
-        return scan;
-    }
     // a DER SEQUENCE; the text of a PEM file may begin with the same byte, the digit 0
     if bytes[0] == 0x30 && (bytes.get(1).is_some_and(|length| length & 0x80 != 0) || first_integer(bytes).is_some()) {
         scan_der(bytes, &mut scan);
         return scan;
     }
-    if let Some(line) = private_key_line(bytes) {
-        scan.fault(
-            line,
-            Reason::PrivateKey,
-            "the file holds a private key, so nothing of it is used; give only certificates, and treat the key as exposed if others can read this source",
-        );
-        return scan;
+    let key = if secret::is_key(bytes) { Some(0) } else { secret::line(bytes) };
+    if let Some(line) = key {
+        return Scan::of_key(line, PRIVATE_KEY);
     }
     scan_pem(bytes, &mut scan);
     if let Some(line) = scan.blocks.iter().find(|block| is_private_key(&block.der)).map(|block| block.line) {
-        // a key under a certificate's label
-        return Scan {
-            faults: vec![Fault {
-                line,
-                reason: Reason::PrivateKey,
-                detail: "a block labelled as certificate holds a private key, so nothing of the file is used".into(),
-            }],
-            ..Scan::default()
-        };
+        return Scan::of_key(
+            line,
+            "a block labelled as certificate holds a private key, so nothing of the file is used",
+        );
+    }
+    if let Some(line) = text::utf16_begin(bytes) {
+        let detail = "a part of the file is UTF-16, as PowerShell appends it; save the whole file as ASCII or UTF-8";
+        scan.fault(line, Reason::NotPemOrDer, detail);
     }
     if scan.blocks.is_empty() && scan.faults.is_empty() {
-        let detail = match bytes.starts_with(b"\xfe\xed\xfe\xed") {
-            true => "a Java key store, which is not read; give the PEM file instead",
-            false => "neither a PEM block nor a DER certificate was found",
-        };
-        scan.fault(0, Reason::NotPemOrDer, detail);
+        if lines(bytes).all(|(_, line)| line.is_empty() || text::commented(line).is_some()) {
+            scan.note("it holds nothing but comments".into()); // as an empty file: it says nothing
+        } else {
+            scan.fault(0, Reason::NotPemOrDer, kinds::of_file(bytes));
+        }
     }
     scan
 }
+
+const PRIVATE_KEY: &str = "the file holds a private key, so nothing of it is used; give only certificates, and treat the key as exposed if others can read this source";
 
 /// Encodes one certificate: label `CERTIFICATE`, 64 columns, LF, final newline (RFC 7468, section 3). Everything that is
 /// written to a host goes through here.
@@ -223,6 +231,19 @@ pub fn encode(der: &[u8]) -> String {
 }
 
 impl Scan {
+    /// A file that holds a private key: nothing else is said of it.
+    fn of_key(line: usize, detail: &str) -> Self {
+        Self { faults: vec![Fault { line, reason: Reason::PrivateKey, detail: detail.to_owned() }], ..Self::default() }
+    }
+
+    fn note(&mut self, note: String) {
+        match self.notes.len() {
+            0..MAX_NOTES => self.notes.push(note),
+            MAX_NOTES => self.notes.push("and more of the kind".into()),
+            _ => {}
+        }
+    }
+
     fn fault(&mut self, line: usize, reason: Reason, detail: impl Into<String>) {
         match self.faults.len() {
             0..MAX_FAULTS => self.faults.push(Fault { line, reason, detail: detail.into() }),
@@ -236,15 +257,38 @@ impl Scan {
 }
 
 fn scan_der(bytes: &[u8], scan: &mut Scan) {
-    if is_private_key(bytes) {
-        scan.fault(0, Reason::PrivateKey, "the file is a private key in DER; give only certificates");
-        return;
+    // what tools append to a file that they take for text
+    let whole = kinds::next(bytes).filter(|rest| {
+        !rest.is_empty() && rest.iter().all(|byte| byte.is_ascii_whitespace() || matches!(byte, b'\0' | b'\x1a'))
+    });
+    let der = match whole {
+        Some(rest) => {
+            scan.note(format!("{} bytes of white space behind the certificate were removed", rest.len()));
+            &bytes[..bytes.len() - rest.len()]
+        }
+        None => bytes,
+    };
+    let mut rest = Some(der);
+    while let Some(element) = rest.filter(|element| element.first() == Some(&0x30)) {
+        if is_private_key(element) || secret::is_key(element) {
+            *scan = Scan::of_key(0, "the file is a private key in DER, or holds one; give only certificates");
+            return;
+        }
+        rest = kinds::next(element);
     }
-    if first_integer(bytes) == Some(3) {
-        scan.fault(0, Reason::NotPemOrDer, "a PKCS#12 key store, which is not read; give the PEM file instead");
-        return;
+    match kinds::of_der(der) {
+        Some(kind @ (kinds::Kind::Pkcs7 | kinds::Kind::Crl | kinds::Kind::Request | kinds::Kind::PublicKey)) => {
+            scan.fault(0, Reason::NoCertificate, kind.sentence());
+        }
+        Some(kind @ kinds::Kind::Pkcs12) => scan.fault(0, Reason::NotPemOrDer, kind.sentence()),
+        Some(kinds::Kind::Certificate)
+            if kinds::next(der).is_some_and(|rest| kinds::of_der(rest) == Some(kinds::Kind::Certificate)) =>
+        {
+            let detail = "several DER certificates in one file; give each in a file of its own, or all of them as PEM";
+            scan.fault(0, Reason::TrailingData, detail);
+        }
+        _ => scan.blocks.push(Block { line: 0, label: Label::Certificate, der: der.to_vec() }),
     }
-    scan.blocks.push(Block { line: 0, label: Label::Certificate, der: bytes.to_vec() });
 }
 
 /// An open block.
@@ -254,40 +298,75 @@ struct Open<'a> {
     base64: Vec<u8>,
     /// the first thing wrong with it
     fault: Option<(usize, String)>,
+    /// harmless things about it, by name
+    odd: Option<&'static str>,
+    has_blank_line: bool,
 }
 
 fn scan_pem(bytes: &[u8], scan: &mut Scan) {
     let mut open: Option<Open<'_>> = None;
-    for (number, line) in lines(bytes) {
+    let mut lines = lines(bytes);
+    while let Some((number, line)) = lines.next() {
+        let (line, invisible) = text::without_invisible(line);
         let boundary = boundary(line);
+        if let (Some(name), Boundary::Begin(_) | Boundary::End(_)) = (invisible, &boundary) {
+            scan.note(format!(
+                "line {number}: {name} beside the BEGIN or END was removed; other readers may find nothing here"
+            ));
+        }
         match (open.take(), boundary) {
             (None, Boundary::None) => {} // text between blocks is allowed (RFC 7468, section 2)
             (None, Boundary::Begin(label)) => open = Some(Open::new(number, label)),
             (None, Boundary::End(_)) => scan.fault(number, Reason::NotPemOrDer, "an END line without its BEGIN"),
+            (None, Boundary::Mention(mention)) => match mention.what(lines.clone()) {
+                Ok(note) => scan.note(format!("line {number}: {note}")),
+                // the block behind such a line cannot be trusted to be what its author meant
+                Err(why) => open = Some(Open::faulty(number, odd_label(line), why)),
+            },
             (None, Boundary::Odd(why)) => {
                 if contains(line, BEGIN) {
-                    // the block behind such a line cannot be trusted to be what its author meant
-                    open = Some(Open { fault: Some((number, why.into())), ..Open::new(number, odd_label(line)) });
+                    open = Some(Open::faulty(number, odd_label(line), why));
                 } else {
                     scan.fault(number, Reason::NotPemOrDer, why);
                 }
             }
+            (None, Boundary::LookAlike(text::Side::Begin, why)) if is_followed_by_body(lines.clone()) => {
+                open = Some(Open::faulty(number, b"", why));
+            }
+            (None, Boundary::LookAlike(..)) => {}
             (Some(mut block), Boundary::None) => {
+                block.odd = block.odd.or(invisible);
                 block.take_line(number, line);
                 open = Some(block);
             }
+            (Some(mut block), Boundary::Mention(Mention { is_comment: true, .. })) => {
+                block.fault.get_or_insert_with(|| (number, "a comment inside the block".into()));
+                open = Some(block);
+            }
             (Some(block), Boundary::End(label)) => close(block, Some(label), number, scan),
+            (Some(mut block), Boundary::LookAlike(text::Side::End, why)) => {
+                block.fault.get_or_insert_with(|| (number, why.into()));
+                close(block, Some(b""), number, scan);
+            }
+            (Some(block), Boundary::LookAlike(text::Side::Begin, why)) => {
+                close(block, None, number, scan);
+                open = Some(Open::faulty(number, b"", why));
+            }
             (Some(block), Boundary::Begin(label)) => {
                 close(block, None, number, scan);
                 open = Some(Open::new(number, label));
             }
-            (Some(mut block), Boundary::Odd(why)) => {
+            (Some(mut block), boundary @ (Boundary::Odd(_) | Boundary::Mention(_))) => {
+                let why = match boundary {
+                    Boundary::Odd(why) => why,
+                    _ => "a BEGIN or END line with something else on it; each must stand alone on its line",
+                };
                 block.fault.get_or_insert((number, why.into()));
                 let begins = contains(line, BEGIN);
                 close(block, Some(b""), number, scan);
                 if begins {
                     let why = "begins in the middle of a line; put each BEGIN and END on a line of its own";
-                    open = Some(Open { fault: Some((number, why.into())), ..Open::new(number, odd_label(line)) });
+                    open = Some(Open::faulty(number, odd_label(line), why));
                 }
             }
         }
@@ -297,9 +376,22 @@ fn scan_pem(bytes: &[u8], scan: &mut Scan) {
     }
 }
 
+/// Whether the next line that is not empty could be the body of a block.
+fn is_followed_by_body(mut lines: Lines<'_>) -> bool {
+    let is_text = |line: &&[u8]| !line.trim_ascii().is_empty();
+    lines.by_ref().map(|(_, line)| line).find(is_text).is_some_and(|line| {
+        let line = line.trim_ascii_start();
+        text::is_body(line.strip_prefix(b"> ").or_else(|| line.strip_prefix(b">")).unwrap_or(line))
+    })
+}
+
 impl<'a> Open<'a> {
     fn new(line: usize, label: &'a [u8]) -> Self {
-        Self { line, label, base64: Vec::new(), fault: None }
+        Self { line, label, base64: Vec::new(), fault: None, odd: None, has_blank_line: false }
+    }
+
+    fn faulty(line: usize, label: &'a [u8], why: &str) -> Self {
+        Self { fault: Some((line, why.into())), ..Self::new(line, label) }
     }
 
     fn take_line(&mut self, number: usize, line: &[u8]) {
@@ -311,9 +403,15 @@ impl<'a> Open<'a> {
             self.fault = Some((number, why.into()));
             return;
         }
+        self.has_blank_line |= line.is_empty();
         for word in line.split(u8::is_ascii_whitespace) {
             if !word.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')) {
-                self.fault = Some((number, "a character that is not base64".into()));
+                let why = match word.is_ascii() {
+                    true if word.contains(&b'\\') => "line ends written as \\n, as in JSON; write real line ends",
+                    true => "a character that is not base64",
+                    false => "a character that is not base64, perhaps one that nobody sees",
+                };
+                self.fault = Some((number, why.into()));
                 return;
             }
             self.base64.extend_from_slice(word);
@@ -331,6 +429,9 @@ fn close(block: Open<'_>, end: Option<&[u8]>, line: usize, scan: &mut Scan) {
         _ => None,
     };
     if let Some((at, why)) = block.fault {
+        if label.is_none() && at != begun && !is_nearly_certificate(block.label) {
+            return scan.fault(begun, Reason::NoCertificate, kinds::of_label(block.label));
+        }
         let at = if at == begun { String::new() } else { format!("line {at}: ") };
         return scan.fault(begun, Reason::NotPemOrDer, format!("{at}{why}"));
     }
@@ -339,14 +440,17 @@ fn close(block: Open<'_>, end: Option<&[u8]>, line: usize, scan: &mut Scan) {
             return scan.fault(begun, Reason::NotPemOrDer, "the block has no END; is the file cut off?");
         }
         None => return scan.fault(begun, Reason::NotPemOrDer, format!("the block has no END before line {line}")),
+        Some(_) if label.is_none() && is_nearly_certificate(block.label) => {
+            let detail = "its label has other letters or blanks than CERTIFICATE, so no reader finds it; write -----BEGIN CERTIFICATE-----";
+            return scan.fault(begun, Reason::NotPemOrDer, detail);
+        }
         Some(end) if end != block.label => {
             return scan.fault(begun, Reason::NotPemOrDer, format!("its END, line {line}, has another label"));
         }
         Some(_) => {}
     }
     let Some(label) = label else {
-        let detail = "a PEM block of another kind, not a certificate; only CERTIFICATE blocks are used";
-        return scan.fault(begun, Reason::NoCertificate, detail);
+        return scan.fault(begun, Reason::NoCertificate, kinds::of_label(block.label));
     };
     // padding ends the text for other readers; the library would go on behind it
     let padding = memchr(b'=', &block.base64).map_or(&[][..], |at| &block.base64[at..]);
@@ -355,14 +459,36 @@ fn close(block: Open<'_>, end: Option<&[u8]>, line: usize, scan: &mut Scan) {
     match decoded {
         Some(der) if der.is_empty() => scan.fault(begun, Reason::MalformedCertificate, "the block is empty"),
         Some(der) => {
+            match kinds::of_der(&der) {
+                None | Some(kinds::Kind::Certificate | kinds::Kind::Key) => {}
+                Some(kind) => {
+                    let detail = format!("labelled as certificate, but {}", kind.sentence());
+                    return scan.fault(begun, Reason::MalformedCertificate, detail);
+                }
+            }
+            if let Some(odd) = block.odd {
+                scan.note(format!("line {begun}: {odd} inside the block was removed; other readers may refuse it"));
+            } else if block.has_blank_line {
+                scan.note(format!(
+                    "line {begun}: blank lines inside the block were removed; OpenSSL would refuse the file"
+                ));
+            }
             if label != Label::Certificate {
                 let name = String::from_utf8_lossy(block.label).into_owned();
-                scan.notes.push(format!("line {begun}: label `{name}` was converted; Go and p11-kit would ignore it"));
+                scan.note(format!("line {begun}: label `{name}` was converted; Go and p11-kit would ignore it"));
             }
             scan.blocks.push(Block { line: begun, label, der });
         }
         None => scan.fault(begun, Reason::NotPemOrDer, "broken base64: cut off, or characters are missing"),
     }
+}
+
+/// Whether a label means `CERTIFICATE` and is written otherwise.
+fn is_nearly_certificate(label: &[u8]) -> bool {
+    let letters = label.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_uppercase);
+    let letters: Vec<u8> = letters.collect();
+    let known: [&[u8]; 5] = [b"CERTIFICATE", b"CERTIFICATES", b"X509CERTIFICATE", b"TRUSTEDCERTIFICATE", b"CERT"];
+    known.contains(&letters.as_slice())
 }
 
 enum Boundary<'a> {
@@ -371,12 +497,44 @@ enum Boundary<'a> {
     End(&'a [u8]),
     /// Looks like a boundary and is none.
     Odd(&'static str),
+    /// A line whose author meant a boundary, without the five dashes that all readers look for.
+    LookAlike(text::Side, &'static str),
+    /// A sentence or comment with a BEGIN or END in it.
+    Mention(Mention),
+}
+
+/// What a line with a BEGIN or END in its text is, if it is no boundary.
+#[derive(Clone, Copy)]
+struct Mention {
+    is_comment: bool,
+    begins: bool,
+}
+
+impl Mention {
+    /// A note; or, if a block follows that would belong to it, why the line is none.
+    fn what(self, lines: Lines<'_>) -> Result<&'static str, &'static str> {
+        match (self.begins && is_followed_by_body(lines), self.is_comment) {
+            (true, true) => {
+                Err("the BEGIN line is commented out, and the block behind it is not; comment out all of it or nothing")
+            }
+            (true, false) => Err("a BEGIN or END line with something else on it; each must stand alone on its line"),
+            (false, true) => Ok("a BEGIN or END that is commented out; not taken for a block"),
+            (false, false) => Ok("text that mentions BEGIN or END; not taken for a block"),
+        }
+    }
 }
 
 fn boundary(line: &[u8]) -> Boundary<'_> {
     // nearly all lines are base64, which has no dash
-    if memchr(b'-', line).is_none() || (!contains(line, b"-----BEGIN") && !contains(line, b"-----END")) {
+    if line.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')) {
         return Boundary::None;
+    }
+    if !contains(line, b"-----BEGIN") && !contains(line, b"-----END") {
+        let is_comment = text::commented(line).is_some();
+        return match text::look_alike(line) {
+            Some((side, why)) if !is_comment => Boundary::LookAlike(side, why),
+            _ => Boundary::None,
+        };
     }
     let label = |prefix| {
         let label = line.strip_prefix(prefix)?.strip_suffix(DASHES)?;
@@ -386,11 +544,50 @@ fn boundary(line: &[u8]) -> Boundary<'_> {
     match (label(BEGIN), label(END)) {
         (Some(label), _) => Boundary::Begin(label),
         (_, Some(label)) => Boundary::End(label),
-        _ if line.first().is_some_and(u8::is_ascii_whitespace) => {
-            Boundary::Odd("the BEGIN or END line is indented; most readers would silently find nothing here")
-        }
-        _ => Boundary::Odd("a BEGIN or END line with something else on it; each must stand alone on its line"),
+        _ => no_boundary(line),
     }
+}
+
+/// What a line is that has a BEGIN or END of five dashes and does not consist of it.
+fn no_boundary(line: &[u8]) -> Boundary<'static> {
+    let begins = contains(line, b"-----BEGIN");
+    if text::commented(line).is_some() {
+        return Boundary::Mention(Mention { is_comment: true, begins });
+    }
+    let trimmed = line.trim_ascii_start();
+    let is_whole = trimmed.ends_with(DASHES) && (trimmed.starts_with(BEGIN) || trimmed.starts_with(END));
+    let words = || text::unescaped(line).split(u8::is_ascii_whitespace).any(text::is_body);
+    match () {
+        () if trimmed.len() != line.len() && is_whole => Boundary::Odd(
+            "the BEGIN or END line is indented, as in YAML; give the text without its indentation, most readers would silently find nothing here",
+        ),
+        () if contains(line, b"\\n") => {
+            Boundary::Odd("line ends written as \\n, as in JSON; give the text itself, with real line ends")
+        }
+        () if words() => Boundary::Odd("the lines of the block have become one line; give the text with its line ends"),
+        () => match text::look_alike(line) {
+            Some((_, why)) => Boundary::Odd(why),
+            None if is_sentence(line) => Boundary::Mention(Mention { is_comment: false, begins }),
+            None => Boundary::Odd("a BEGIN or END line with something else on it; each must stand alone on its line"),
+        },
+    }
+}
+
+/// Whether a line has words outside of its BEGIN and END.
+fn is_sentence(line: &[u8]) -> bool {
+    let mut outside = Vec::new();
+    let mut rest = line;
+    while let Some(at) = memmem::find(rest, DASHES) {
+        outside.extend_from_slice(&rest[..at]);
+        outside.push(b' ');
+        let label = &rest[at..];
+        let label = &label[label.iter().take_while(|byte| **byte == b'-').count()..];
+        // the label ends at its five dashes; one that has none goes to the end of the line
+        let end = memmem::find(label, DASHES).map_or(label.len(), |end| end + DASHES.len());
+        rest = &label[end..];
+    }
+    outside.extend_from_slice(rest);
+    outside.iter().any(u8::is_ascii_alphabetic)
 }
 
 /// The label behind the last BEGIN of a line that is not a proper boundary.
@@ -401,33 +598,36 @@ fn odd_label(line: &[u8]) -> &[u8] {
 }
 
 /// Lines with their 1-based numbers, without line ends (LF, CRLF or CR) and trailing blanks.
-pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
-    let mut rest = Some(bytes);
-    let mut number = 0;
-    std::iter::from_fn(move || {
-        let bytes = rest?;
-        number += 1;
+pub(crate) fn lines(bytes: &[u8]) -> Lines<'_> {
+    Lines { rest: Some(bytes), number: 0 }
+}
+
+/// See [`lines`].
+#[derive(Debug, Clone)]
+pub(crate) struct Lines<'a> {
+    rest: Option<&'a [u8]>,
+    number: usize,
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = (usize, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let bytes = self.rest?;
+        self.number += 1;
         let line = match memchr2(b'\n', b'\r', bytes) {
             Some(end) => {
                 let skip = if bytes[end..].starts_with(b"\r\n") { 2 } else { 1 };
-                rest = Some(&bytes[end + skip..]);
+                self.rest = Some(&bytes[end + skip..]);
                 &bytes[..end]
             }
             None => {
-                rest = None;
+                self.rest = None;
                 bytes
             }
         };
-        Some((number, line.trim_ascii_end()))
-    })
-}
-
-/// The first line with the BEGIN of any kind of private key, wherever it stands on the line.
-fn private_key_line(bytes: &[u8]) -> Option<usize> {
-    if !contains(bytes, b"PRIVATE KEY") {
-        return None;
+        Some((self.number, line.trim_ascii_end()))
     }
-    lines(bytes).find(|(_, line)| contains(line, b"-----BEGIN") && contains(line, b"PRIVATE KEY")).map(|(n, _)| n)
 }
 
 /// PKCS#8 (RFC 5958), PKCS#1 (RFC 8017) and SEC 1 (RFC 5915) keys are sequences that begin with the integer 0 or 1;
@@ -446,17 +646,12 @@ fn first_integer(der: &[u8]) -> Option<u8> {
     }
 }
 
-fn looks_like_utf16(bytes: &[u8]) -> bool {
-    let head = &bytes[..bytes.len().min(64)];
-    bytes.starts_with(b"\xff\xfe")
-        || bytes.starts_with(b"\xfe\xff")
-        || (head.len() >= 8 && [0, 1].iter().any(|half| head.iter().skip(*half).step_by(2).all(|byte| *byte == 0)))
-}
-
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     memmem::find(haystack, needle).is_some()
 }
 
+#[cfg(test)]
+mod people_tests;
 #[cfg(test)]
 #[path = "pem_tests.rs"]
 mod tests;

@@ -1,33 +1,29 @@
 //! Would a program on this host trust that server, and if not, exactly why not?
 //!
 //! In: the certificates that a server presented, the host's extracted bundle, what is remembered and wanted, the time. Out: a
-//! [`Probe`]. `webpki` decides; because it is neither Go nor OpenSSL, the rules in which those two are stricter or more lenient
-//! are added here:
-//!
-//! - An anchor must be valid now, be a CA (or an old root of version 1), and may exclude neither signing nor servers. Go checks
-//!   all of that; `webpki` believes an anchor whatever it says of itself. Likewise keyUsage on the certificates between.
-//! - A server's own certificate that lies in the bundle is accepted (Go: roots contain it; OpenSSL: if it is self-signed, or with
-//!   partial chains), which `policy.notCa` exists for.
-//! - A server's certificate that is marked as a CA is accepted, as by Go and OpenSSL.
+//! [`Probe`]. The chain is verified twice, as Go does it and as OpenSSL does it (`go`, `openssl`), since nearly every program on a
+//! node verifies by one of the two, and they differ. Trusted means that Go trusts it, and with it the container runtime; where
+//! OpenSSL sees it otherwise, a note says so.
 
+mod cert;
 mod diagnose;
 mod failure;
+mod go;
+mod openssl;
 mod target;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use rustls_pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use serde::Serialize;
-use webpki::EndEntityCert;
 
 use crate::{
-    anchor::{Anchor, Authority},
     fingerprint::Fingerprint,
     report::{Behind, Time},
     source::{Resolved, Snapshot},
     state::{AnchorState, Ledger, Moment},
 };
 
+use cert::Cert;
 pub use failure::Failure;
 pub use target::{BadTarget, Proxy, Target};
 
@@ -197,9 +193,10 @@ pub struct Facts<'a> {
     pub now: &'a Moment,
     /// What the running container runtime does not know yet; None if nobody has looked, or nothing is missing.
     pub behind: Option<&'a Behind>,
-    /// The signatures that can be verified.
-    pub algorithms: &'a [&'a dyn SignatureVerificationAlgorithm],
 }
+
+/// A reason with its sentence and what to do about it. Of a reader: why it refuses.
+type Fault = Finding;
 
 /// A reason with its sentence and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -218,8 +215,8 @@ impl Finding {
 /// The certificates that matter: what was presented, and what in the bundle could have issued it or is part of it.
 struct Chain<'a> {
     /// what was presented and can be decoded, with its place
-    presented: Vec<(usize, Anchor)>,
-    candidates: Vec<Arc<Anchor>>,
+    presented: Vec<(usize, Cert)>,
+    candidates: Vec<Arc<Cert>>,
     facts: Facts<'a>,
 }
 
@@ -232,14 +229,20 @@ pub fn judge(target: &Target, presented: &[Vec<u8>], facts: Facts<'_>) -> Probe 
     }
     let mut decoded = Vec::new();
     for (index, der) in presented.iter().take(MAX_CHAIN).enumerate() {
-        match Anchor::from_der(der) {
-            Ok(anchor) => decoded.push((index, anchor)),
-            Err(error) if index == 0 => {
-                let text = format!("the server's certificate cannot be used: {}", error.detail);
-                return probe.refused([Finding::new(Reason::Malformed, text, "give the server a new certificate")]);
-            }
-            Err(error) => {
-                probe.notes.push(format!("certificate {index} of the chain cannot be used: {}", error.detail))
+        match Cert::decode(der) {
+            Some(cert) => decoded.push((index, cert)),
+            None => {
+                let text = match index {
+                    0 => "the server's certificate cannot be used: it is no X.509 certificate".to_owned(),
+                    _ => format!(
+                        "certificate {index} of the chain cannot be used: it is no X.509 certificate, and clients end the handshake for it"
+                    ),
+                };
+                return probe.refused([Finding::new(
+                    Reason::Malformed,
+                    text,
+                    "give the server certificates without damage",
+                )]);
             }
         }
     }
@@ -253,28 +256,47 @@ pub fn judge(target: &Target, presented: &[Vec<u8>], facts: Facts<'_>) -> Probe 
     let name = name_finding(target, leaf);
     let candidates = candidates(&decoded, facts.bundle);
     let chain = Chain { presented: decoded, candidates, facts };
-    match chain.verify() {
-        Ok((used, anchor)) => {
-            let end = chain.end(&anchor);
-            probe.not_after = used.iter().map(|cert| cert.not_after).chain([anchor.not_after]).min().map(Time);
-            probe.notes.extend(chain.notes(&end, &anchor));
-            probe.anchor = Some(end);
-            if let Some(finding) = name {
-                return probe.refused([finding]);
-            }
-            if let Some(behind) = facts.behind.filter(|behind| behind.missing.contains(&anchor.fingerprint)) {
-                let text = format!("the store trusts {}; {}", named(&anchor), behind.why);
-                let refused = probe.refused([Finding::new(Reason::RuntimeStale, text, behind.next.clone())]);
-                return Probe { verdict: Verdict::NotTrustedByRuntime, ..refused };
-            }
-            probe.text = probe.anchor.as_ref().map(End::sentence).unwrap_or_default();
-            probe
+    let go = go::verify(&chain);
+    let openssl = openssl::verify(&chain);
+    let (used, anchor) = match (go, openssl) {
+        (Ok(found), Ok(_)) => found,
+        (Ok(found), Err(fault)) => {
+            let why = fault.map_or_else(
+                || "it finds no way from the server's certificate to the bundle".to_owned(),
+                |fault| fault.text,
+            );
+            probe.notes.push(format!("Go accepts it, OpenSSL refuses: {why}"));
+            found
         }
-        Err(mut findings) => {
+        (Err(fault), Ok((_, anchor))) => {
+            let fault = fault.unwrap_or_else(|| chain.unlike_names(anchor));
+            probe.anchor = Some(chain.end(anchor));
+            let note = format!("OpenSSL accepts it, Go refuses: {}", fault.text);
+            let text = format!("programs in Go, such as the container runtime, refuse it: {}", fault.text);
+            let mut refused = probe.refused([Finding { text, ..fault }].into_iter().chain(name));
+            refused.notes.insert(0, note);
+            return refused;
+        }
+        (Err(go), Err(openssl)) => {
+            let mut findings = chain.diagnose(go, openssl);
             findings.extend(name);
-            probe.refused(findings)
+            return probe.refused(findings);
         }
+    };
+    let end = chain.end(anchor);
+    probe.not_after = used.iter().map(|cert| cert.not_after).chain([anchor.not_after]).min().map(Time);
+    probe.notes.extend(chain.notes(&end, anchor));
+    probe.anchor = Some(end);
+    if let Some(finding) = name {
+        return probe.refused([finding]);
     }
+    if let Some(behind) = facts.behind.filter(|behind| behind.missing.contains(&anchor.fingerprint)) {
+        let text = format!("the store trusts {}; {}", named(anchor), behind.why);
+        let refused = probe.refused([Finding::new(Reason::RuntimeStale, text, behind.next.clone())]);
+        return Probe { verdict: Verdict::NotTrustedByRuntime, ..refused };
+    }
+    probe.text = probe.anchor.as_ref().map(End::sentence).unwrap_or_default();
+    probe
 }
 
 impl Probe {
@@ -361,7 +383,7 @@ impl Verdict {
 }
 
 impl Element {
-    fn new(index: usize, anchor: &Anchor) -> Self {
+    fn new(index: usize, anchor: &Cert) -> Self {
         Self {
             index,
             common_name: anchor.subject.common.clone(),
@@ -387,57 +409,11 @@ impl End {
 }
 
 impl Chain<'_> {
-    fn leaf(&self) -> &Anchor {
+    fn leaf(&self) -> &Cert {
         &self.presented[0].1 // `judge` ends where there is none
     }
 
-    /// The certificates that are used, and the anchor; or why there is no such chain.
-    fn verify(&self) -> Result<(Vec<&Anchor>, Arc<Anchor>), Vec<Finding>> {
-        let leaf = self.leaf();
-        if let Some(anchor) = self.candidates.iter().find(|anchor| anchor.fingerprint == leaf.fingerprint) {
-            let fault = self.time_finding(leaf, 0).or_else(|| diagnose::server_usage(leaf, 0));
-            return fault.map_or_else(|| Ok((vec![leaf], anchor.clone())), |fault| Err(vec![fault]));
-        }
-        let now = self.facts.now.wall;
-        let ders: Vec<(&Arc<Anchor>, CertificateDer<'_>)> = self
-            .candidates
-            .iter()
-            .filter(|anchor| diagnose::anchor_fault(anchor, now).is_none())
-            .map(|anchor| (anchor, CertificateDer::from(anchor.der())))
-            .collect();
-        let (kept, anchors): (Vec<&Arc<Anchor>>, Vec<TrustAnchor<'_>>) = ders
-            .iter()
-            .filter_map(|(anchor, der)| Some((*anchor, webpki::anchor_from_trusted_cert(der).ok()?)))
-            .unzip();
-        let between: Vec<CertificateDer<'_>> = self
-            .presented
-            .iter()
-            .skip(1)
-            .filter(|(_, cert)| !cert.cannot_sign)
-            .map(|(_, cert)| CertificateDer::from(cert.der()))
-            .collect();
-        let der = CertificateDer::from(leaf.der());
-        let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(now).unwrap_or(0)));
-        let end_entity = match EndEntityCert::try_from(&der) {
-            Ok(cert) => cert,
-            Err(error) => return self.diagnose(&error),
-        };
-        let usage = webpki::KeyUsage::server_auth();
-        let verified = end_entity.verify_for_usage(self.facts.algorithms, &anchors, &between, time, usage, None, None);
-        let path = match verified {
-            Ok(path) => path,
-            Err(error) => return self.diagnose(&error),
-        };
-        let Some(at) = anchors.iter().position(|anchor| std::ptr::eq(anchor, path.anchor())) else {
-            return self.diagnose(&webpki::Error::UnknownIssuer); // the path's anchor is one of ours
-        };
-        let used: BTreeSet<Fingerprint> =
-            path.intermediate_certificates().map(|cert| Fingerprint::of_der(&cert.der())).collect();
-        let used = self.presented.iter().filter(|(index, cert)| *index == 0 || used.contains(&cert.fingerprint));
-        Ok((used.map(|(_, cert)| cert).collect(), kept[at].clone()))
-    }
-
-    fn end(&self, anchor: &Anchor) -> End {
+    fn end(&self, anchor: &Cert) -> End {
         let entry = self.facts.ledger.anchors.get(&anchor.fingerprint).filter(|entry| entry.gone.is_none());
         let left = entry.filter(|entry| entry.state == AnchorState::Grace).and_then(|entry| entry.left.as_ref());
         End {
@@ -451,7 +427,7 @@ impl Chain<'_> {
     }
 
     /// What people should know of a chain that is trusted.
-    fn notes(&self, end: &End, anchor: &Anchor) -> Vec<String> {
+    fn notes(&self, end: &End, anchor: &Cert) -> Vec<String> {
         let mut notes = Vec::new();
         match (end.state, end.grace_end) {
             (Some(AnchorState::Grace), Some(end)) => notes.push(format!(
@@ -463,23 +439,38 @@ impl Chain<'_> {
             )),
             _ => {}
         }
-        let is_leaf = anchor.fingerprint == self.leaf().fingerprint;
-        match (is_leaf, anchor.is_root()) {
-            (true, false) => notes.push(
-                "the server's own certificate is in the bundle: Go accepts that, OpenSSL only with partial chains; it must be replaced there with every renewal".into(),
-            ),
-            (true, true) => notes.push(
+        if anchor.fingerprint == self.leaf().fingerprint {
+            notes.push(
                 "the server's own certificate is in the bundle: it must be replaced there with every renewal".into(),
-            ),
-            (false, false) => notes.push(
-                "the anchor is no root: Go accepts that, OpenSSL only with partial chains; add its root as well".into(),
-            ),
-            (false, true) => {}
+            );
         }
         notes
     }
 
-    fn time_finding(&self, cert: &Anchor, index: usize) -> Option<Finding> {
+    /// Go finds no way where OpenSSL does: it compares names byte by byte.
+    fn unlike_names(&self, anchor: &Cert) -> Fault {
+        let text = format!(
+            "the name of {} is not written, byte for byte, as the certificate below it writes its issuer's",
+            named(anchor)
+        );
+        Fault::new(
+            Reason::UnknownIssuer,
+            text,
+            "have the CA issue with its own name as it is written in its certificate",
+        )
+    }
+
+    fn anchor_time_fault(&self, anchor: &Cert) -> Option<Fault> {
+        diagnose::time_fault(anchor, self.facts.now.wall).map(|(reason, text)| {
+            let next = match reason {
+                Reason::Expired => "give a source the CA's renewed certificate",
+                _ => "compare this node's clock with the time",
+            };
+            Fault::new(reason, format!("the CA {} in the store {text}", named(anchor)), next)
+        })
+    }
+
+    fn time_finding(&self, cert: &Cert, index: usize) -> Option<Finding> {
         diagnose::time_fault(cert, self.facts.now.wall).map(|(reason, text)| {
             let next = match (reason, index) {
                 (Reason::NotYetValid, _) => {
@@ -502,42 +493,64 @@ impl Facts<'_> {
 }
 
 /// `"Corp Root CA" (sha256 9f3c51d2ab77e014)`.
-fn named(anchor: &Anchor) -> String {
+fn named(anchor: &Cert) -> String {
     format!("\"{}\" (sha256 {})", anchor.subject.common, anchor.fingerprint.fp16())
 }
 
-/// What in the bundle could be part of this chain; the rest is not even decoded.
-fn candidates(presented: &[(usize, Anchor)], bundle: &[Vec<u8>]) -> Vec<Arc<Anchor>> {
-    let mut seen = BTreeSet::new();
-    let mut found: Vec<Arc<Anchor>> = Vec::new();
-    for der in bundle {
-        let subject = crate::der::subject(der);
-        let fits = presented.iter().any(|(_, cert)| {
-            subject == Some(&cert.issuer.raw) || (subject == Some(&cert.subject.raw) && cert.der() == der.as_slice())
-        });
-        if fits
-            && let Ok(anchor) = Anchor::from_der(der)
-            && seen.insert(anchor.fingerprint)
-        {
-            found.push(Arc::new(anchor));
-        }
-    }
-    found
+/// Why Go does not parse a certificate.
+fn go_fault(der: &[u8]) -> Option<String> {
+    crate::anchor::Anchor::from_der(der).ok()?.go_refuses
 }
 
-fn name_finding(target: &Target, leaf: &Anchor) -> Option<Finding> {
-    let host = target.host();
-    let next = format!("use a name that the certificate has, or have it issued for {host} as well");
-    let der = CertificateDer::from(leaf.der());
-    let cert = match (EndEntityCert::try_from(&der), ServerName::try_from(host)) {
-        (Ok(cert), Ok(name)) => match cert.verify_is_valid_for_subject_name(&name) {
-            Ok(()) => return None,
-            Err(webpki::Error::CertNotValidForName(context)) => context.presented,
-            Err(_) => Vec::new(),
-        },
-        _ => Vec::new(),
+/// Why OpenSSL does not decode a certificate.
+fn openssl_fault(_: &[u8]) -> Option<String> {
+    None
+}
+
+/// What in the bundle could be part of this chain: certificates of the right names, and what is above them.
+fn candidates(presented: &[(usize, Cert)], bundle: &[Vec<u8>]) -> Vec<Arc<Cert>> {
+    let mut seen = BTreeSet::new();
+    let all: Vec<Arc<Cert>> = bundle
+        .iter()
+        .filter_map(|der| Cert::decode(der))
+        .filter(|cert| seen.insert(cert.fingerprint))
+        .map(Arc::new)
+        .collect();
+    let mut names: BTreeSet<u32> = presented.iter().map(|(_, cert)| cert.issuer.hash).collect();
+    // an intermediate in the bundle has a root above it
+    for _ in 0..MAX_CHAIN {
+        let before = names.len();
+        let above = all.iter().filter(|cert| names.contains(&cert.subject.hash)).map(|cert| cert.issuer.hash);
+        let above: Vec<u32> = above.collect();
+        names.extend(above);
+        if names.len() == before {
+            break;
+        }
+    }
+    let fits = |cert: &&Arc<Cert>| {
+        names.contains(&cert.subject.hash) || presented.iter().any(|(_, shown)| shown.fingerprint == cert.fingerprint)
     };
-    if cert.is_empty() {
+    all.iter().filter(fits).cloned().collect()
+}
+
+fn name_finding(target: &Target, leaf: &Cert) -> Option<Finding> {
+    let host = target.host();
+    let address: Option<std::net::IpAddr> = host.parse().ok();
+    let octets = address.map(|address| match address {
+        std::net::IpAddr::V4(address) => address.octets().to_vec(),
+        std::net::IpAddr::V6(address) => address.octets().to_vec(),
+    });
+    let all: Vec<(u8, &[u8])> =
+        leaf.alternative_names().into_iter().filter(|(kind, _)| matches!(kind, 2 | 7)).collect();
+    let fits = |(kind, name): &(u8, &[u8])| match (&octets, kind) {
+        (Some(octets), 7) => name == octets,
+        (None, 2) => is_for_host(name, host.as_bytes()),
+        _ => false,
+    };
+    if all.iter().any(fits) {
+        return None;
+    }
+    if all.is_empty() {
         let text = format!(
             "the server's certificate {} has no subjectAltName that could be {host}; its common name is not looked at",
             named(leaf)
@@ -548,23 +561,27 @@ fn name_finding(target: &Target, leaf: &Anchor) -> Option<Finding> {
             format!("have it issued with the subjectAltName {host}"),
         ));
     }
-    let mut names: Vec<String> = cert.iter().take(MAX_NAMES).map(|name| shown_name(name)).collect();
-    if cert.len() > MAX_NAMES {
-        names.push(format!("and {} more", cert.len() - MAX_NAMES));
+    let mut names: Vec<String> =
+        all.iter().take(MAX_NAMES).map(|(kind, name)| diagnose::shown_name(*kind, name)).collect();
+    if all.len() > MAX_NAMES {
+        names.push(format!("and {} more", all.len() - MAX_NAMES));
     }
     let text = format!("the server's certificate is not for {host}, but for {}", names.join(", "));
+    let next = format!("use a name that the certificate has, or have it issued for {host} as well");
     Some(Finding::new(Reason::NameMismatch, text, next))
 }
 
-/// `webpki` writes its names as `DnsName("a.test")` and `IpAddress(127.0.0.1)`.
-fn shown_name(name: &str) -> String {
-    let inner = name.split_once('(').map_or(name, |(_, rest)| rest.strip_suffix(')').unwrap_or(rest));
-    inner.trim_matches('"').to_owned()
-}
-
-/// Whether a certificate may issue others.
-fn is_authority(anchor: &Anchor) -> bool {
-    matches!(anchor.authority, Authority::Ca | Authority::Version1)
+/// Whether a dNSName is for a host: the same labels in any case, or an asterisk in place of the first (RFC 6125, 6.4.3).
+fn is_for_host(name: &[u8], host: &[u8]) -> bool {
+    let host = host.strip_suffix(b".").unwrap_or(host);
+    if name.eq_ignore_ascii_case(host) {
+        return !host.is_empty();
+    }
+    let rest = host.iter().position(|byte| *byte == b'.').map(|at| &host[at..]);
+    match (name.strip_prefix(b"*"), rest) {
+        (Some(name), Some(rest)) => name.len() > 1 && name.eq_ignore_ascii_case(rest),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

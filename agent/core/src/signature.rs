@@ -9,9 +9,10 @@ use x509_parser::{
     certificate::X509Certificate,
     der_parser::{Oid, oid},
     oid_registry as oids,
+    prelude::FromDer,
     public_key::PublicKey,
     signature_algorithm::SignatureAlgorithm,
-    x509::SubjectPublicKeyInfo,
+    x509::{AlgorithmIdentifier, SubjectPublicKeyInfo},
 };
 
 /// What became of the check of a certificate's own signature.
@@ -46,7 +47,7 @@ impl SelfSignature {
 /// Verifies a self-issued certificate under its own key.
 pub(crate) fn verify_own(cert: &X509Certificate<'_>) -> SelfSignature {
     let info = cert.public_key();
-    let Some(algorithm) = algorithm(cert, info) else { return SelfSignature::Unchecked };
+    let Some(algorithm) = algorithm(&cert.signature_algorithm, info) else { return SelfSignature::Unchecked };
     if cert.signature_value.unused_bits != 0 {
         return SelfSignature::Wrong;
     }
@@ -55,6 +56,19 @@ pub(crate) fn verify_own(cert: &X509Certificate<'_>) -> SelfSignature {
         Ok(()) => SelfSignature::Verified,
         Err(_) => SelfSignature::Wrong,
     }
+}
+
+/// Whether a key has signed a message, all in DER; None: the algorithm or key size is not supported here.
+pub(crate) fn verify(identifier: &[u8], key: &[u8], message: &[u8], signature: &[u8]) -> Option<bool> {
+    let (_, identifier) = AlgorithmIdentifier::from_der(identifier).ok()?;
+    let (_, info) = SubjectPublicKeyInfo::from_der(key).ok()?;
+    let key = UnparsedPublicKey::new(algorithm(&identifier, &info)?, &info.subject_public_key.data);
+    Some(key.verify(message, signature).is_ok())
+}
+
+/// [`weakness`] of an algorithm in DER.
+pub(crate) fn weakness_of(identifier: &[u8]) -> Option<&'static str> {
+    AlgorithmIdentifier::from_der(identifier).ok().and_then(|(_, identifier)| weakness(&identifier.algorithm))
 }
 
 /// The name of a signature algorithm that verifiers refuse, for certificates that are not self-signed.
@@ -95,10 +109,10 @@ fn curve<'a>(info: &'a SubjectPublicKeyInfo<'_>) -> Option<Oid<'a>> {
 }
 
 fn algorithm(
-    cert: &X509Certificate<'_>,
+    identifier: &AlgorithmIdentifier<'_>,
     info: &SubjectPublicKeyInfo<'_>,
 ) -> Option<&'static dyn VerificationAlgorithm> {
-    let oid = &cert.signature_algorithm.algorithm;
+    let oid = &identifier.algorithm;
     // the library takes RSA keys of 1024 to 8192 bits with exponents of up to 33; what it refuses is not a wrong signature
     let bits = match info.parsed() {
         Ok(PublicKey::RSA(key)) if significant_bits(key.exponent) <= 33 => significant_bits(key.modulus),
@@ -107,7 +121,7 @@ fn algorithm(
     let rsa = (1024..=8192).contains(&bits);
     // asked first: the parser prints a line for each algorithm that it does not know
     if *oid == oids::OID_PKCS1_RSASSAPSS {
-        let Ok(SignatureAlgorithm::RSASSA_PSS(pss)) = SignatureAlgorithm::try_from(&cert.signature_algorithm) else {
+        let Ok(SignatureAlgorithm::RSASSA_PSS(pss)) = SignatureAlgorithm::try_from(identifier) else {
             return None;
         };
         let hash = pss.hash_algorithm_oid();

@@ -106,6 +106,20 @@ pub(crate) fn data(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// The bytes of a file in `tests/data`.
+#[expect(clippy::disallowed_methods, reason = "tests read their data where the decisions must not")]
+pub(crate) fn bytes(path: &str) -> Vec<u8> {
+    let path = data_path(path);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The names in a directory of `tests/data`.
+#[expect(clippy::disallowed_methods, reason = "tests read their data where the decisions must not")]
+pub(crate) fn names(path: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(data_path(path)).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
 /// Compares with a file in `tests/data`, which is written anew with `UPDATE_GOLDEN=1`. Read it in review.
 #[expect(clippy::disallowed_methods, reason = "tests write their golden files when told to")]
 pub(crate) fn assert_golden(path: &str, actual: &str) {

@@ -2,20 +2,22 @@
 
 use std::sync::Arc;
 
-use x509_parser::{
-    certificate::X509Certificate,
-    extensions::{GeneralName, ParsedExtension},
-    oid_registry::OID_PKIX_ACCESS_DESCRIPTOR_CA_ISSUERS,
-    prelude::FromDer,
-};
+use x509_parser::{prelude::FromDer, x509::X509Name};
 
-use super::{Chain, Finding, Reason, is_authority, named};
+use super::{
+    Chain, Fault, Finding, Reason,
+    cert::{Cert, Items, Subtree, oid},
+    named,
+};
 use crate::{
-    anchor::{Anchor, Authority},
+    name,
     report::Time,
     source::{Content, SourceStatus},
     state::AnchorState,
 };
+
+/// What to do about a weak key or signature.
+pub(super) const STRONGER: &str = "have it issued anew with SHA-256 and a key of 2048 bits or more";
 
 /// Whether one certificate has signed another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,36 +30,30 @@ enum Signed {
 
 /// A CA that nodetrust knows, and why the store does not have it.
 struct Known {
-    anchor: Arc<Anchor>,
+    anchor: Arc<Cert>,
     /// what became of it
     fate: String,
     next: String,
 }
 
-type Refusal<T> = Result<T, Vec<Finding>>;
-
-/// Why a certificate of the bundle cannot be the end of a chain, to Go.
-pub(super) fn anchor_fault(anchor: &Anchor, now: i64) -> Option<(Reason, String)> {
+/// Why a certificate of the bundle cannot be the end of a chain.
+fn anchor_fault(anchor: &Cert, now: i64) -> Option<(Reason, String)> {
     if let Some(fault) = time_fault(anchor, now) {
         return Some(fault);
     }
     let usage = |text: &str| Some((Reason::WrongUsage, text.to_owned()));
     match () {
-        () if anchor.authority == Authority::Leaf => usage("is not a CA (CA:FALSE)"),
-        () if !is_authority(anchor) => usage("does not say that it is a CA (no basicConstraints)"),
-        () if anchor.cannot_sign => usage("may not sign certificates (keyUsage)"),
-        () if anchor.not_for_servers => usage("is not for servers (extendedKeyUsage)"),
-        () if !anchor.unknown_critical.is_empty() => {
-            let text =
-                format!("has a critical extension that Go does not know ({})", anchor.unknown_critical.join(", "));
-            Some((Reason::Constraint, text))
+        () if anchor.no_authority().is_some() => usage(anchor.no_authority().unwrap_or_default()),
+        () if anchor.usage() != Some(0) && anchor.cannot_sign() => usage("may not sign certificates (keyUsage)"),
+        () if anchor.not_for_servers() && anchor.purposes().is_some_and(|purposes| !purposes.is_empty()) => {
+            usage("is not for servers (extendedKeyUsage)")
         }
         () => None,
     }
 }
 
 /// Whether the time is outside of a certificate's validity.
-pub(super) fn time_fault(cert: &Anchor, now: i64) -> Option<(Reason, String)> {
+pub(super) fn time_fault(cert: &Cert, now: i64) -> Option<(Reason, String)> {
     match () {
         () if cert.not_after < now => {
             Some((Reason::Expired, format!("expired {} (now it is {})", Time(cert.not_after), Time(now))))
@@ -71,8 +67,8 @@ pub(super) fn time_fault(cert: &Anchor, now: i64) -> Option<(Reason, String)> {
 }
 
 /// Whether a server's certificate is not for servers.
-pub(super) fn server_usage(cert: &Anchor, index: usize) -> Option<Finding> {
-    cert.not_for_servers.then(|| {
+pub(super) fn server_usage(cert: &Cert, index: usize) -> Option<Finding> {
+    cert.not_for_servers().then(|| {
         let whose = if index == 0 { "the server's certificate" } else { "the CA certificate" };
         Finding::new(
             Reason::WrongUsage,
@@ -83,8 +79,12 @@ pub(super) fn server_usage(cert: &Anchor, index: usize) -> Option<Finding> {
 }
 
 impl Chain<'_> {
-    /// Says why there is no chain. A server's certificate that is marked as a CA is all right with Go and OpenSSL: then there is one.
-    pub(super) fn diagnose(&self, error: &webpki::Error) -> Refusal<(Vec<&Anchor>, Arc<Anchor>)> {
+    /// Says why there is no chain, where neither Go nor OpenSSL finds one.
+    pub(super) fn diagnose(&self, go: Option<Fault>, openssl: Option<Fault>) -> Vec<Finding> {
+        // what cannot even be parsed says nothing by its signatures
+        if let Some(fault) = go.as_ref().filter(|fault| fault.reason == Reason::Malformed) {
+            return vec![fault.clone()];
+        }
         let (mut path, mut time) = (vec![0], Vec::new());
         loop {
             let (index, cert) = &self.presented[path[path.len() - 1]];
@@ -93,10 +93,16 @@ impl Chain<'_> {
                 && let Some(anchor) = self.candidates.iter().find(|anchor| anchor.fingerprint == cert.fingerprint)
             {
                 path.pop();
-                return self.reached(&path, anchor, time, error);
+                return self.reached(&path, anchor, time, go.or(openssl));
+            }
+            if path.len() == 1
+                && let Some(anchor) = self.candidates.iter().find(|anchor| anchor.fingerprint == cert.fingerprint)
+            {
+                let usage = server_usage(cert, 0);
+                return self.or_else(time.into_iter().chain(usage).collect(), go.or(openssl), anchor);
             }
             if let Some(anchor) = self.anchor_of(cert) {
-                return self.reached(&path, anchor, time, error);
+                return self.reached(&path, anchor, time, go.or(openssl));
             }
             let above = self.presented.iter().enumerate().position(|(at, (_, issuer))| {
                 !path.contains(&at) && issuer.subject.raw == cert.issuer.raw && self.signed(cert, issuer) != Signed::No
@@ -106,14 +112,14 @@ impl Chain<'_> {
                 None => {
                     let mut findings = vec![self.dead_end(*index, cert)];
                     findings.extend(time);
-                    return Err(findings);
+                    return findings;
                 }
             }
         }
     }
 
     /// The certificate of the bundle that has signed this one; one that can be an anchor if there are several.
-    fn anchor_of(&self, cert: &Anchor) -> Option<&Arc<Anchor>> {
+    fn anchor_of(&self, cert: &Cert) -> Option<&Arc<Cert>> {
         let signers = || {
             self.candidates
                 .iter()
@@ -126,11 +132,11 @@ impl Chain<'_> {
     fn reached(
         &self,
         path: &[usize],
-        anchor: &Arc<Anchor>,
+        anchor: &Arc<Cert>,
         mut findings: Vec<Finding>,
-        error: &webpki::Error,
-    ) -> Refusal<(Vec<&Anchor>, Arc<Anchor>)> {
-        let certs: Vec<&(usize, Anchor)> = path.iter().map(|at| &self.presented[*at]).collect();
+        fault: Option<Fault>,
+    ) -> Vec<Finding> {
+        let certs: Vec<&(usize, Cert)> = path.iter().map(|at| &self.presented[*at]).collect();
         if let Some((reason, text)) = anchor_fault(anchor, self.facts.now.wall) {
             let next = match reason {
                 Reason::Expired => "give a source the CA's renewed certificate",
@@ -140,10 +146,10 @@ impl Chain<'_> {
             findings.push(Finding::new(reason, format!("the CA {} in the store {text}", named(anchor)), next));
         }
         for (index, cert) in &certs {
-            if *index > 0 && !is_authority(cert) {
+            if *index > 0 && !cert.constraints().is_some_and(|(is_ca, _)| is_ca) {
                 let text = format!("{} has signed the certificate below it, and is not a CA", named(cert));
                 findings.push(Finding::new(Reason::WrongUsage, text, "have the server's certificate issued by a CA"));
-            } else if *index > 0 && cert.cannot_sign {
+            } else if *index > 0 && cert.cannot_sign() {
                 let text = format!("the CA {} may not sign certificates: its keyUsage lacks keyCertSign", named(cert));
                 findings.push(Finding::new(
                     Reason::WrongUsage,
@@ -155,25 +161,29 @@ impl Chain<'_> {
         }
         let weak = certs.iter().enumerate().find_map(|(at, (_, cert))| {
             let issuer = certs.get(at + 1).map_or(&**anchor, |(_, issuer)| issuer);
-            weak_signature(cert, issuer).filter(|_| self.signed(cert, issuer) == Signed::Unknown)
+            weak_signature(cert, issuer)
         });
         findings.extend(weak);
+        self.or_else(findings, fault, anchor)
+    }
+
+    /// What a reader says counts where nothing else was found.
+    #[expect(clippy::unused_self, reason = "read beside its callers")]
+    fn or_else(&self, mut findings: Vec<Finding>, fault: Option<Fault>, anchor: &Cert) -> Vec<Finding> {
         if findings.is_empty() {
-            match error {
-                webpki::Error::CaUsedAsEndEntity => {
-                    return Ok((certs.into_iter().map(|(_, cert)| cert).collect(), anchor.clone()));
-                }
-                error => findings.push(of_webpki(error)),
-            }
+            findings.push(fault.unwrap_or_else(|| {
+                let text = format!("a check of the chain to {} failed", named(anchor));
+                Finding::new(Reason::Unsupported, text, "show the chain to whoever runs the CA")
+            }));
         }
-        Err(findings)
+        findings
     }
 
     /// Nothing in the store and nothing that was presented has signed this certificate.
-    fn dead_end(&self, index: usize, cert: &Anchor) -> Finding {
+    fn dead_end(&self, index: usize, cert: &Cert) -> Finding {
         let issuer = &cert.issuer.common;
         let known = self.known(cert);
-        let namesakes: Vec<&Arc<Anchor>> =
+        let namesakes: Vec<&Arc<Cert>> =
             self.candidates.iter().filter(|anchor| anchor.subject.raw == cert.issuer.raw).collect();
         let signer = known.iter().find(|known| {
             known.anchor.fingerprint == cert.fingerprint
@@ -269,9 +279,9 @@ impl Chain<'_> {
     }
 
     /// CAs of the name of a certificate's issuer that are not in the store and of which ledger or sources know.
-    fn known(&self, cert: &Anchor) -> Vec<Known> {
+    fn known(&self, cert: &Cert) -> Vec<Known> {
         let facts = &self.facts;
-        let fits = |anchor: &Anchor| {
+        let fits = |anchor: &crate::anchor::Anchor| {
             anchor.subject.raw == cert.issuer.raw
                 && !self.candidates.iter().any(|other| other.fingerprint == anchor.fingerprint)
         };
@@ -302,12 +312,14 @@ impl Chain<'_> {
                             "run `nodetrust status`, which says what keeps it; or `nodetrust apply`".to_owned(),
                         ),
                     };
-                    found.push(Known { anchor: anchor.clone(), fate, next });
+                    let decoded = Cert::decode(anchor.der());
+                    found.extend(decoded.map(|anchor| Known { anchor: Arc::new(anchor), fate, next }));
                 }
             }
         }
         for entry in facts.ledger.anchors.values() {
             let Some(anchor) = entry.anchor().filter(|anchor| fits(anchor)) else { continue };
+            let Some(anchor) = Cert::decode(anchor.der()) else { continue };
             let back = format!("add {} to a source again", named(&anchor));
             let (fate, next) = match (entry.state, entry.gone) {
                 (AnchorState::Denied, _) => (
@@ -331,122 +343,90 @@ impl Chain<'_> {
         found
     }
 
-    fn signed(&self, cert: &Anchor, issuer: &Anchor) -> Signed {
-        let Ok((_, parsed)) = X509Certificate::from_der(cert.der()) else { return Signed::Unknown };
-        let Ok((_, above)) = X509Certificate::from_der(issuer.der()) else { return Signed::Unknown };
-        let key = above.public_key();
-        let (Some(key_algorithm), Some(algorithm)) =
-            (crate::der::first_in(key.raw), crate::der::signature_algorithm(cert.der()))
-        else {
-            return Signed::Unknown;
-        };
-        let fitting = self.facts.algorithms.iter().filter(|known| {
-            known.public_key_alg_id().as_ref() == key_algorithm && known.signature_alg_id().as_ref() == algorithm
-        });
-        let mut answer = Signed::Unknown;
-        for known in fitting {
-            let signature = &parsed.signature_value.data;
-            if known.verify_signature(&key.subject_public_key.data, parsed.tbs_certificate.as_ref(), signature).is_ok()
-            {
-                return Signed::Yes;
-            }
-            answer = Signed::No;
+    #[expect(clippy::unused_self, reason = "read beside its callers")]
+    fn signed(&self, cert: &Cert, issuer: &Cert) -> Signed {
+        match issuer.has_signed(cert) {
+            Some(true) => Signed::Yes,
+            Some(false) => Signed::No,
+            None => Signed::Unknown,
         }
-        // what is too small for the library is no wrong signature
-        if issuer.key.is_weak() { Signed::Unknown } else { answer }
     }
 }
 
-fn weak_signature(cert: &Anchor, issuer: &Anchor) -> Option<Finding> {
-    let text = match (cert.weak_signature, issuer.key.is_weak()) {
+fn weak_signature(cert: &Cert, issuer: &Cert) -> Option<Finding> {
+    let text = match (cert.weak_signature(), issuer.key.is_weak()) {
         (Some(algorithm), _) => format!("{} is signed with {algorithm}, which Go and OpenSSL refuse", named(cert)),
         (None, true) => format!("the key of {} ({}) is too small", named(issuer), issuer.key),
         (None, false) => return None,
     };
-    Some(Finding::new(Reason::Weak, text, "have it issued anew with SHA-256 and a key of 2048 bits or more"))
+    Some(Finding::new(Reason::Weak, text, STRONGER))
 }
 
 /// Whether a certificate says by its key identifiers (RFC 5280, 4.2.1.1) that this one's key has signed it.
-fn names_key_of(cert: &Anchor, issuer: &Anchor) -> bool {
-    let ids = |anchor: &Anchor| {
-        let (mut own, mut signer) = (None, None);
-        if let Ok((_, parsed)) = X509Certificate::from_der(anchor.der()) {
-            for extension in parsed.extensions() {
-                match extension.parsed_extension() {
-                    ParsedExtension::SubjectKeyIdentifier(id) => own = Some(id.0.to_vec()),
-                    ParsedExtension::AuthorityKeyIdentifier(id) => {
-                        signer = id.key_identifier.as_ref().map(|id| id.0.to_vec());
-                    }
-                    _ => {}
-                }
+fn names_key_of(cert: &Cert, issuer: &Cert) -> bool {
+    issuer.key_id().is_some_and(|own| cert.authority_key().key_id == Some(own))
+}
+
+/// The constraints of one kind of name.
+pub(super) fn of_kind<'a>(subtrees: &[Subtree<'a>], kind: u8) -> Vec<Subtree<'a>> {
+    subtrees.iter().filter(|subtree| subtree.kind == kind).copied().collect()
+}
+
+/// An object identifier with its numbers.
+pub(super) fn dotted(oid: &[u8]) -> String {
+    let mut numbers: Vec<u64> = Vec::new();
+    let mut number = 0u64;
+    for byte in oid {
+        number = number << 7 | u64::from(byte & 0x7f);
+        if byte & 0x80 == 0 {
+            if numbers.is_empty() {
+                let first = (number / 40).min(2);
+                numbers.push(first);
+                number -= first * 40;
             }
+            numbers.push(number);
+            number = 0;
         }
-        (own, signer)
-    };
-    let (own, signer) = (ids(issuer).0, ids(cert).1);
-    own.is_some() && own == signer
+    }
+    name::shown(&numbers.iter().map(u64::to_string).collect::<Vec<_>>().join("."))
+}
+
+/// A name of subjectAltName for people, by the number of its kind.
+pub(super) fn shown_name(kind: u8, name: &[u8]) -> String {
+    match (kind, name.len()) {
+        (7, 4) => std::net::Ipv4Addr::new(name[0], name[1], name[2], name[3]).to_string(),
+        (7, 16) => {
+            <[u8; 16]>::try_from(name).map(|octets| std::net::Ipv6Addr::from(octets).to_string()).unwrap_or_default()
+        }
+        (7, _) => "an address of another length".to_owned(),
+        (4, _) => directory_name(name),
+        _ => name::shown(&String::from_utf8_lossy(name)),
+    }
+}
+
+fn directory_name(raw: &[u8]) -> String {
+    X509Name::from_der(raw).map_or_else(|_| "a directory name".to_owned(), |(_, parsed)| name::display(&parsed))
 }
 
 /// What a certificate says of what is above its issuer.
-fn above(cert: &Anchor) -> Option<String> {
-    let (_, parsed) = X509Certificate::from_der(cert.der()).ok()?;
-    for extension in parsed.extensions() {
-        match extension.parsed_extension() {
-            // RFC 5280, 4.2.1.1: the name of the issuer's own issuer
-            ParsedExtension::AuthorityKeyIdentifier(id) => {
-                let names = id.authority_cert_issuer.iter().flatten();
-                for name in names {
-                    if let GeneralName::DirectoryName(name) = name
-                        && name.as_raw() != &*cert.issuer.raw
-                    {
-                        let name = crate::name::display(name);
-                        return Some(format!("it names an intermediate CA as its issuer, which \"{name}\" has issued"));
-                    }
-                }
-            }
-            ParsedExtension::AuthorityInfoAccess(access) => {
-                let at = access.accessdescs.iter().find_map(|access| match &access.access_location {
-                    GeneralName::URI(uri) if access.access_method == OID_PKIX_ACCESS_DESCRIPTOR_CA_ISSUERS => Some(uri),
-                    _ => None,
-                });
-                if let Some(uri) = at {
-                    return Some(format!("it names the place of its issuer's certificate: {uri}"));
-                }
-            }
-            _ => {}
-        }
+fn above(cert: &Cert) -> Option<String> {
+    // RFC 5280, 4.2.1.1: the name of the issuer's own issuer
+    let names = cert.authority_key().names.unwrap_or_default();
+    let directory = Items::of(names).find(|item| item.tag == 0xa4).map(|item| &names[item.content]);
+    if let Some(name) = directory.filter(|name| **name != *cert.issuer.raw) {
+        let name = directory_name(name);
+        return Some(format!("it names an intermediate CA as its issuer, which \"{name}\" has issued"));
     }
-    None
-}
-
-/// What `webpki` found where nothing else is wrong.
-fn of_webpki(error: &webpki::Error) -> Finding {
-    use webpki::Error;
-    let anew = "have the server's certificate issued anew within the CA's limits";
-    match error {
-        Error::NameConstraintViolation => {
-            Finding::new(Reason::Constraint, "a CA of the chain may not issue for this name (nameConstraints)", anew)
-        }
-        Error::PathLenConstraintViolated => Finding::new(
-            Reason::Constraint,
-            "the chain is longer than a CA of it allows (pathLenConstraint)",
-            "have the server's certificate issued by a CA further up",
-        ),
-        Error::UnsupportedCriticalExtension => {
-            Finding::new(Reason::Constraint, "a certificate has a critical extension that is not understood", anew)
-        }
-        Error::InvalidSignatureForPublicKey => Finding::new(
-            Reason::BadSignature,
-            "a signature of the chain does not match",
-            "have the server send its own chain, undamaged",
-        ),
-        Error::UnsupportedCertVersion => {
-            let text = "the server's certificate is of X.509 version 1 or 2, which cannot hold the server's name";
-            Finding::new(Reason::Unsupported, text, "have it issued anew as version 3")
-        }
-        other => {
-            let text = format!("a check of the chain failed: {other}");
-            Finding::new(Reason::Unsupported, text, "show the chain to whoever runs the CA")
-        }
-    }
+    // authorityInfoAccess: caIssuers (RFC 5280, 4.2.2.1)
+    let access = cert.extension(oid::AUTHORITY_INFO)?;
+    let all = Items::of(access).next()?;
+    Items::within(access, &all.content).find_map(|item| {
+        let mut fields = Items::within(access, &item.content);
+        let (method, place) = (fields.next()?, fields.next()?);
+        let is_issuers = &access[method.content] == b"\x2b\x06\x01\x05\x05\x07\x30\x02";
+        (is_issuers && place.tag == 0x86).then(|| {
+            let place = name::shown(&String::from_utf8_lossy(&access[place.content]));
+            format!("it names the place of its issuer's certificate: {place}")
+        })
+    })
 }

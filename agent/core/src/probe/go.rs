@@ -1,0 +1,337 @@
+//! Go: `x509.Certificate.Verify` and what crypto/tls does before it (crypto/x509/verify.go, crypto/tls/handshake_client.go).
+//!
+//! Names are compared byte by byte. Every way up is tried, and any certificate of the bundle may be its end. Where versions
+//! differ, the newer one counts.
+
+use std::sync::Arc;
+
+use super::{
+    Chain, Fault, MAX_CHAIN, Reason,
+    cert::{Cert, KEY_CERT_SIGN, Subtree, oid},
+    diagnose, named,
+};
+
+/// Signatures that one search checks, as in Go.
+const MAX_CHECKS: usize = 100;
+/// Bits of the smallest RSA key whose signatures Go verifies (since 1.24), and of the largest that a server may show.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 1024..=8192;
+
+type Found<'a> = (Vec<&'a Cert>, &'a Arc<Cert>);
+
+struct Search<'a> {
+    chain: &'a Chain<'a>,
+    checks: usize,
+    /// the first fault of a way that led to the bundle
+    fault: Option<Fault>,
+}
+
+/// The chain that Go finds; or why it refuses, None if there is no way to the bundle.
+pub(super) fn verify<'a>(chain: &'a Chain<'a>) -> Result<Found<'a>, Option<Fault>> {
+    for (index, cert) in &chain.presented {
+        if let Some(why) = super::go_fault(cert.der()) {
+            let text = format!("it does not parse certificate {index} of the chain, {} ({why})", named(cert));
+            return Err(Some(Fault::new(
+                Reason::Malformed,
+                text,
+                "have this certificate issued anew without the fault",
+            )));
+        }
+        if cert.key.kind == "RSA" && cert.key.bits > *RSA_BITS.end() {
+            let text = format!(
+                "certificate {index} of the chain, {}, has an RSA key of more than {} bits",
+                named(cert),
+                RSA_BITS.end()
+            );
+            return Err(Some(Fault::new(Reason::Weak, text, "have it issued anew with a smaller key")));
+        }
+    }
+    let leaf = chain.leaf();
+    if let Some(fault) = own_fault(chain, leaf, 0) {
+        return Err(Some(fault));
+    }
+    if let Some(own) = chain.candidates.iter().find(|anchor| anchor.fingerprint == leaf.fingerprint) {
+        return match purpose_fault(&[leaf]) {
+            Some(fault) => Err(Some(fault)),
+            None => Ok((vec![leaf], own)),
+        };
+    }
+    let mut search = Search { chain, checks: 0, fault: None };
+    let found = search.above(&[leaf]);
+    found.ok_or(search.fault)
+}
+
+impl<'a> Search<'a> {
+    fn above(&mut self, below: &[&'a Cert]) -> Option<Found<'a>> {
+        let cert = *below.last()?;
+        for anchor in self.chain.candidates.iter().filter(|anchor| anchor.subject.raw == cert.issuer.raw) {
+            if is_in(anchor, below) {
+                continue;
+            }
+            if let Some(why) = super::go_fault(anchor.der()) {
+                self.note(|| {
+                    Fault::new(
+                        Reason::Unsupported,
+                        format!(
+                            "it leaves the CA {} of the bundle out, since it does not parse it ({why})",
+                            named(anchor)
+                        ),
+                        "have the CA's certificate issued anew without the fault: no program in Go can use it",
+                    )
+                });
+                continue;
+            }
+            if !self.consider(anchor, below, true) {
+                continue;
+            }
+            let chain: Vec<&Cert> = below.iter().copied().chain([&**anchor]).collect();
+            match purpose_fault(&chain) {
+                Some(fault) => self.note(|| fault),
+                None => return Some((below.to_vec(), anchor)),
+            }
+        }
+        let above = self.chain.presented.iter().skip(1).map(|(_, cert)| cert);
+        for issuer in above.filter(|issuer| issuer.subject.raw == cert.issuer.raw) {
+            if below.len() < MAX_CHAIN && !is_in(issuer, below) && self.consider(issuer, below, false) {
+                let longer: Vec<&Cert> = below.iter().copied().chain([issuer]).collect();
+                let found = self.above(&longer);
+                if found.is_some() {
+                    return found;
+                }
+            }
+        }
+        None
+    }
+
+    fn note(&mut self, fault: impl FnOnce() -> Fault) {
+        self.fault.get_or_insert_with(fault);
+    }
+
+    /// Whether a certificate may stand above these.
+    fn consider(&mut self, issuer: &Cert, below: &[&'a Cert], is_anchor: bool) -> bool {
+        self.checks += 1;
+        let Some(cert) = below.last().filter(|_| self.checks <= MAX_CHECKS) else { return false };
+        match signature_fault(issuer, cert, is_anchor).or_else(|| self.place_fault(issuer, below, is_anchor)) {
+            Some(Some(fault)) => {
+                self.note(|| fault);
+                false
+            }
+            Some(None) => false,
+            None => true,
+        }
+    }
+
+    fn place_fault(&self, issuer: &Cert, below: &[&'a Cert], is_anchor: bool) -> Option<Option<Fault>> {
+        let index = self
+            .chain
+            .presented
+            .iter()
+            .find(|(_, cert)| cert.fingerprint == issuer.fingerprint)
+            .map_or(0, |(index, _)| *index);
+        if let Some(fault) =
+            if is_anchor { anchor_fault(self.chain, issuer) } else { own_fault(self.chain, issuer, index) }
+        {
+            return Some(Some(fault));
+        }
+        let whose = whose(is_anchor);
+        if let Some(names) = issuer.subtrees().and_then(|subtrees| {
+            [below.first().copied(), Some(issuer)]
+                .into_iter()
+                .flatten()
+                .find_map(|cert| constraint_fault(cert, &subtrees))
+        }) {
+            let text = format!("{whose} {} may not issue for {names} (nameConstraints)", named(issuer));
+            return Some(Some(Fault::new(Reason::Constraint, text, ANEW)));
+        }
+        let constraints = issuer.constraints();
+        if !is_anchor && !constraints.is_some_and(|(is_ca, _)| is_ca) {
+            let text = format!("{} has signed the certificate below it, and is not a CA", named(issuer));
+            return Some(Some(Fault::new(Reason::WrongUsage, text, "have the server's certificate issued by a CA")));
+        }
+        let length = constraints.and_then(|(_, length)| length).and_then(|length| usize::try_from(length).ok());
+        (length.is_some_and(|length| below.len() - 1 > length)).then(|| {
+            let text = format!("the chain is longer than {whose} {} allows (pathLenConstraint)", named(issuer));
+            Some(Fault::new(Reason::Constraint, text, "have the server's certificate issued by a CA further up"))
+        })
+    }
+}
+
+const ANEW: &str = "have the server's certificate issued anew within the CA's limits";
+
+fn whose(is_anchor: bool) -> &'static str {
+    if is_anchor { "the CA in the store," } else { "the CA" }
+}
+
+/// `alreadyInChain`: the same name, key and alternative names.
+fn is_in(cert: &Cert, chain: &[&Cert]) -> bool {
+    chain.iter().any(|other| cert.is_same(other))
+}
+
+/// `CheckSignatureFrom`. Some(None): another key has signed it.
+fn signature_fault(issuer: &Cert, cert: &Cert, is_anchor: bool) -> Option<Option<Fault>> {
+    // an empty keyUsage counts as none
+    let cannot_sign = issuer.usage().is_some_and(|usage| usage != 0 && usage & KEY_CERT_SIGN == 0);
+    let signed = issuer.has_signed(cert);
+    if signed == Some(false) {
+        return Some(None);
+    }
+    let place = if is_anchor { " in the store" } else { "" };
+    let fault = |reason, text: String, next: &str| Some(Some(Fault::new(reason, text, next)));
+    let next = if is_anchor {
+        "give a source the CA that issued it, or one that is made for this use"
+    } else {
+        "have this CA's certificate issued anew"
+    };
+    if let Some(why) = issuer.no_authority() {
+        return fault(Reason::WrongUsage, format!("the CA {}{place} {why}", named(issuer)), next);
+    }
+    if cannot_sign {
+        return fault(
+            Reason::WrongUsage,
+            format!("the CA {}{place} may not sign certificates: its keyUsage lacks keyCertSign", named(issuer)),
+            next,
+        );
+    }
+    if let Some(algorithm) = cert.weak_signature() {
+        return fault(Reason::Weak, format!("{} is signed with {algorithm}", named(cert)), diagnose::STRONGER);
+    }
+    if issuer.key.kind == "RSA" && issuer.key.bits < *RSA_BITS.start() {
+        return fault(
+            Reason::Weak,
+            format!("the key of {} ({}) is too small", named(issuer), issuer.key),
+            diagnose::STRONGER,
+        );
+    }
+    if !is_known(cert.algorithm()) {
+        return fault(
+            Reason::Unsupported,
+            format!("{} is signed with an algorithm that Go does not have", named(cert)),
+            diagnose::STRONGER,
+        );
+    }
+    None
+}
+
+/// Signature algorithms that Go verifies, encoded.
+fn is_known(algorithm: &[u8]) -> bool {
+    const KNOWN: [&[u8]; 8] = [
+        b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b", // RSA with SHA-256, 384, 512
+        b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0c",
+        b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0d",
+        b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a", // RSA-PSS
+        b"\x2a\x86\x48\xce\x3d\x04\x03\x02",     // ECDSA with the same
+        b"\x2a\x86\x48\xce\x3d\x04\x03\x03",
+        b"\x2a\x86\x48\xce\x3d\x04\x03\x04",
+        b"\x2b\x65\x70", // Ed25519
+    ];
+    KNOWN.contains(&algorithm)
+}
+
+/// What speaks against a certificate of the bundle wherever it stands.
+fn anchor_fault(chain: &Chain<'_>, anchor: &Cert) -> Option<Fault> {
+    if let Some(oid) = unhandled(anchor) {
+        let text =
+            format!("the CA {} in the store has a critical extension that Go does not handle ({oid})", named(anchor));
+        return Some(Fault::new(
+            Reason::Constraint,
+            text,
+            "give a source the CA that issued it, or one that is made for this use",
+        ));
+    }
+    chain.anchor_time_fault(anchor)
+}
+
+/// The same for one that the server has sent.
+fn own_fault(chain: &Chain<'_>, cert: &Cert, index: usize) -> Option<Fault> {
+    if let Some(oid) = unhandled(cert) {
+        let text = format!(
+            "certificate {index} of the chain, {}, has a critical extension that Go does not handle ({oid})",
+            named(cert)
+        );
+        return Some(Fault::new(Reason::Constraint, text, ANEW));
+    }
+    chain.time_finding(cert, index)
+}
+
+/// A critical extension that Go parses and does not handle, or does not know.
+fn unhandled(cert: &Cert) -> Option<String> {
+    let handled = |extension: &&super::cert::Extension| match extension.oid.as_slice() {
+        oid::SUBJECT_NAMES => cert.alternative_names().iter().any(|(kind, _)| matches!(kind, 1 | 2 | 6 | 7)),
+        oid::NAME_CONSTRAINTS => cert
+            .subtrees()
+            .is_none_or(|both| both.iter().flatten().all(|subtree| matches!(subtree.kind, 1 | 2 | 6 | 7))),
+        oid::KEY_USAGE
+        | oid::BASIC_CONSTRAINTS
+        | oid::CRL_POINTS
+        | oid::AUTHORITY_KEY
+        | oid::EXTENDED_USAGE
+        | oid::SUBJECT_KEY
+        | oid::POLICIES
+        | oid::POLICY_MAPPINGS
+        | oid::POLICY_CONSTRAINTS
+        | oid::INHIBIT_ANY
+        | oid::AUTHORITY_INFO => true,
+        _ => false,
+    };
+    cert.extensions
+        .iter()
+        .filter(|extension| extension.critical)
+        .find(|extension| !handled(extension))
+        .map(|extension| diagnose::dotted(&extension.oid))
+}
+
+/// Purposes are nested: each certificate that names some takes the others away.
+fn purpose_fault(chain: &[&Cert]) -> Option<Fault> {
+    chain.iter().enumerate().rev().find_map(|(index, cert)| {
+        let purposes = cert.purposes().filter(|purposes| !purposes.is_empty())?;
+        let serves = purposes.iter().any(|purpose| [oid::SERVER, oid::ANY_PURPOSE].contains(purpose));
+        (!serves).then(|| diagnose::server_usage(cert, index))?
+    })
+}
+
+/// A name of a certificate that these constraints do not allow.
+fn constraint_fault(cert: &Cert, [permitted, excluded]: &[Vec<Subtree<'_>>; 2]) -> Option<String> {
+    cert.alternative_names().into_iter().find_map(|(kind, name)| {
+        let matches = |subtree: &&Subtree<'_>| match kind {
+            2 => domain_matches(name, subtree.base),
+            7 => address_matches(name, subtree.base),
+            1 => mail_matches(name, subtree.base),
+            6 => uri_host(name).is_some_and(|host| domain_matches(host, subtree.base)),
+            _ => false,
+        };
+        let (permitted, excluded) = (diagnose::of_kind(permitted, kind), diagnose::of_kind(excluded, kind));
+        let fits = matches!(kind, 1 | 2 | 6 | 7);
+        let refused = excluded.iter().any(|subtree| matches(&subtree))
+            || (!permitted.is_empty() && !permitted.iter().any(|subtree| matches(&subtree)));
+        (fits && refused).then(|| diagnose::shown_name(kind, name))
+    })
+}
+
+/// Labels from the right, in any case; a leading dot wants one label more.
+fn domain_matches(domain: &[u8], constraint: &[u8]) -> bool {
+    let (deeper, constraint) = match constraint.strip_prefix(b".") {
+        _ if constraint.is_empty() => return true,
+        Some(rest) => (true, rest),
+        None => (false, constraint),
+    };
+    let Some(at) = domain.len().checked_sub(constraint.len()) else { return false };
+    let (before, end) = domain.split_at(at);
+    end.eq_ignore_ascii_case(constraint) && if before.is_empty() { !deeper } else { before.ends_with(b".") }
+}
+
+fn address_matches(address: &[u8], constraint: &[u8]) -> bool {
+    let (base, mask) = constraint.split_at(constraint.len() / 2);
+    address.len() == base.len()
+        && address.iter().zip(base).zip(mask).all(|((byte, base), mask)| byte & mask == base & mask)
+}
+
+fn mail_matches(mail: &[u8], constraint: &[u8]) -> bool {
+    let host = mail.iter().rposition(|byte| *byte == b'@').map_or(mail, |at| &mail[at + 1..]);
+    if constraint.contains(&b'@') { mail == constraint } else { domain_matches(host, constraint) }
+}
+
+fn uri_host(uri: &[u8]) -> Option<&[u8]> {
+    let at = memchr::memmem::find(uri, b"://")? + 3;
+    let rest = &uri[at..];
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#' | b':')).unwrap_or(rest.len());
+    Some(&rest[..end])
+}
