@@ -14,6 +14,7 @@ use std::{
 
 use nodetrust_core::{
     fingerprint::Fingerprint,
+    name::visible,
     node::Taint,
     policy::{EmptySource, NotCa, OnRejection, Policy, Verdict},
     runtime::rule,
@@ -205,15 +206,16 @@ impl Settings {
         options.with_snippet = false; // a configuration may hold what should not be quoted
         let raw: Raw = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
             let field = error.location().and_then(|place| places::field_at(text, place.line(), place.column()));
-            match field.filter(|field| field.chars().count() <= SHOWN) {
-                Some(field) => format!("{field}: {}", without_values(&error.to_string())),
-                None => without_values(&error.to_string()),
+            // a key of the text can be anything as well, such as the first line of a block that was not indented
+            match field.filter(|field| field.chars().count() <= SHOWN && !field.contains("-----")) {
+                Some(field) => visible(&format!("{field}: {}", without_values(&error.to_string()))),
+                None => visible(&without_values(&error.to_string())),
             }
         })?;
         raw.check(ways).map_err(|Unfit { field, text: why }| {
             let line = places::line_of(text, &field);
             let at = line.map_or_else(String::new, |line| format!(" at line {line}"));
-            format!("{field}: {}{at}", without_values(&why))
+            visible(&format!("{field}: {}{at}", without_values(&why)))
         })
     }
 }

@@ -276,6 +276,18 @@ fn what_is_no_configuration_at_all_is_refused_with_its_line() {
     let secret = "sources:\n- name: a\n  inlin: |\n    -----BEGIN PRIVATE KEY-----\n    c2VjcmV0\n";
     let error = Settings::parse(secret).unwrap_err();
     assert!(error.contains("inlin") && !error.contains("c2VjcmV0"), "{error}");
+    // a block that is not indented becomes part of a key
+    let pasted = "policy: {notCa |\n      -----BEGIN CERTIFICATE: auto}";
+    let error = Settings::parse(pasted).unwrap_err();
+    assert!(error.contains("line") && !error.contains("-----"), "{error}");
+}
+
+#[test]
+fn an_error_does_not_draw_on_the_terminal() {
+    for text in ["\"a\\e[31m\": 1", "settle: \"\\e[2J\"", "policy: {expired: \"\\u202e\"}", "\u{1b}[0m"] {
+        let error = Settings::parse(text).expect_err(text);
+        assert!(!error.chars().any(|c| c.is_control() || c == '\u{202e}'), "{error:?}");
+    }
 }
 
 #[test]

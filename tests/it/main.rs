@@ -25,6 +25,9 @@ mod agent;
 // what the API server's audit log says of agents at rest; among the first by its name, since it watches for ten minutes
 mod at_rest;
 
+// the new program over what an older one has left
+mod upgrade;
+
 // kill -9 of the agent and of the tool at any moment
 mod crash;
 

@@ -150,6 +150,7 @@ pub fn config(data: &[u8]) {
         Err(why) => {
             assert!(!why.is_empty(), "an error says what is wrong");
             assert!(!why.contains("-----BEGIN"), "an error quotes a block: {why}");
+            assert_clean(&why);
         }
     }
 }

@@ -173,11 +173,17 @@ impl Machine {
     /// configuration.
     #[track_caller]
     pub fn agent(&self, cas: &[&Ca], more: &str) -> Agent {
-        let image = self.script(&["image", AGENT_IMAGE, env!("CARGO_BIN_EXE_nodetrust")]).output();
-        Done::new(must("scripts/node image", image)).expect(0);
+        self.load_agent(Path::new(env!("CARGO_BIN_EXE_nodetrust")));
         self.configure_agent(more);
         self.set_source(cas);
         self.start_agent()
+    }
+
+    /// Makes this program the one that agents are started from.
+    #[track_caller]
+    pub fn load_agent(&self, program: &Path) {
+        let image = self.script(&["image", AGENT_IMAGE]).arg(program).output();
+        Done::new(must("scripts/node image", image)).expect(0);
     }
 
     /// Starts the agent again, with all as it is. It runs as its DaemonSet has it: uid 0 without capabilities but
