@@ -44,6 +44,9 @@ fn find(root: &HostRoot, path: &str) -> Found {
     let in_own_dir = Path::new(path).starts_with(ledger::DIR);
     let meta = match root.own_meta(path) {
         Ok(None) => return Found::Nothing,
+        Ok(Some(meta)) if meta.kind == Kind::Directory && root.names(path).is_ok_and(|names| !names.is_empty()) => {
+            return Found::Other(format!("{path} is a directory with something in it: move it away"));
+        }
         // what is no file's only name is lost without loss, and replaced where nobody else keeps anything
         Ok(Some(meta)) if in_own_dir && (meta.kind != Kind::File || meta.links > 1) => return Found::Ours(Vec::new()),
         Ok(Some(meta)) if meta.kind == Kind::File => meta,

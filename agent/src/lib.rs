@@ -27,5 +27,6 @@ pub mod resolve;
 pub mod run;
 pub mod services;
 pub mod sources;
+pub mod threads;
 pub mod tls;
 pub mod watch;

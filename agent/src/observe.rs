@@ -148,7 +148,15 @@ pub fn detect(root: &HostRoot, os: &OsRelease, wanted: Option<Family>) -> Detect
         };
         Some((*path, found))
     });
-    store::detect(os, &found.collect(), wanted)
+    let found = found.collect();
+    let mut detection = store::detect(os, &found, wanted);
+    if let Err(unsupported) = &mut detection.family
+        && found.is_empty()
+        && *os == OsRelease::parse("")
+    {
+        unsupported.reason.push_str(&format!(" (in {})", root.path().display()));
+    }
+    detection
 }
 
 /// Looks at a host's trust store.

@@ -8,6 +8,8 @@ mod support;
 mod roots;
 // stores whose distribution is not at hand
 mod families;
+// what a node can run out of
+mod limits;
 // what lies at the names that we use
 mod own_names;
 // another store on a living node

@@ -28,6 +28,17 @@ impl Obstacle {
         io::Error::new(kind, Self { text: text.into(), next: next.into() })
     }
 
+    /// The host root cannot be opened.
+    pub(super) fn host_root(path: &Path, error: Errno) -> io::Error {
+        let error = io::Error::from(error);
+        let usual = "name the directory at which the node's / is mounted: --host-root or NODETRUST_HOST_ROOT";
+        let next = match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => usual.to_owned(),
+            _ => way_out_or(&error, usual),
+        };
+        Self::error(error.kind(), format!("the host root {} cannot be opened: {error}", path.display()), next)
+    }
+
     /// A directory, or a mount, has the name of a file of ours.
     pub(super) fn directory(path: &Path) -> io::Error {
         let path = path.display();
@@ -81,6 +92,11 @@ pub fn way_out(error: &io::Error) -> Option<String> {
         _ => return None,
     };
     Some(next.to_owned())
+}
+
+/// The same for an error with causes, of which one may be an error of the system.
+pub fn way_out_of(error: &anyhow::Error) -> Option<String> {
+    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).find_map(way_out)
 }
 
 /// The same, or something for all other cases.

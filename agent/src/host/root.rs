@@ -84,7 +84,8 @@ impl HostRoot {
     /// # Errors
     /// If the path is no directory that can be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let dir = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = nix::fcntl::open(path, flags, Mode::empty()).map_err(|error| Obstacle::host_root(path, error))?;
         let mut root = Self { dir, path: path.to_owned(), kernel_resolves: true };
         // ENOSYS: an old kernel; EPERM: an old container runtime's seccomp filter
         if let Err(Errno::ENOSYS | Errno::EPERM) = root.open_in_kernel(Path::new("."), OFlag::O_PATH | OFlag::O_CLOEXEC)
