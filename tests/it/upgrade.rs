@@ -31,7 +31,9 @@ const LOCK: &str = "/run/nodetrust.lock";
 const EXPORT: &str = "/var/lib/nodetrust/export/ca-certificates.crt";
 /// How the old program's configuration names it, and how ours does.
 const OLD_EXPORT: &str = "export: {bundle: /var/lib/nodetrust/export/ca-certificates.crt}\n";
-const NEW_EXPORT: &str = OLD_EXPORT;
+const NEW_EXPORT: &str = "export: {bundle: ca-certificates.crt}\n";
+/// A place where only the old program would put it.
+const FREE: &str = "/opt/pods/ca.crt";
 const GRACE: &str = "rotation: {removalGrace: 24h}\n";
 
 /// The old program, for the tests that run it.
@@ -186,6 +188,31 @@ fn bookworm_goes_on_from_what_c6db2c8_has_left() {
 fn rhelish_goes_on_from_what_c6db2c8_has_left() {
     let (node, grace) = left_behind(Kind::Rhelish);
     goes_on(&node, &grace);
+}
+
+/// The old program could be told any path. What it wrote there moves to the directory of exports, and goes with `uninstall`.
+#[test]
+fn a_bundle_for_pods_at_a_free_path_is_still_looked_after() {
+    for uninstall in [false, true] {
+        let (node, _) = left_behind(Kind::Bookworm);
+        let mut ledger = read_ledger(&node);
+        ledger["exports"] = json!([FREE]);
+        node.write(LEDGER, serde_json::to_vec_pretty(&ledger).unwrap());
+        let content = fs::read(node.path(EXPORT)).unwrap();
+        fs::remove_file(node.path(EXPORT)).unwrap();
+        node.write(FREE, &content);
+        if uninstall {
+            node.nodetrust(&["uninstall"]).expect(0);
+            assert!(!node.path(FREE).exists() && !node.path("/var/lib/nodetrust").exists());
+            continue;
+        }
+        let bundle = version(&node);
+        node.nodetrust(&["apply"]).expect(0);
+        assert_eq!(fs::read(node.path(EXPORT)).unwrap(), content);
+        assert!(!node.path(FREE).exists());
+        assert_eq!(version(&node), bundle, "the store is not touched for it");
+        node.nodetrust(&["plan"]).expect(0);
+    }
 }
 
 /// A node that was rebooted, and whose agent is replaced: the record of its runtime is of a process of another boot.
