@@ -17,7 +17,9 @@ use std::{
 use nodetrust_core::{fingerprint::Fingerprint, pem, source::Part, state::Ledger};
 use serde_json::{Value, json};
 
+use crate::manifests::kustomize_text;
 use crate::support::{
+    cluster::{Cluster, IMAGE, PORT, condition, items},
     following::{FAST, LIMIT, ledger as ledger_of, starts, wait_trusted, wait_two_cycles},
     machine::{self, Machine},
     must,
@@ -363,4 +365,69 @@ fn two_programs_on_a_booted_node() {
 #[ignore = "needs the old program: scripts/upgrade-test"]
 fn two_programs_on_a_booted_node_with_a_registry_directory() {
     a_pod_is_replaced(machine::Kind::Bookworm, "/etc/containerd/certs.d");
+}
+
+/// A rolling update of a cluster whose nodes start with a taint: manifests and program of then, and those of now.
+#[test]
+#[ignore = "needs the old program: scripts/upgrade-test"]
+fn two_programs_in_a_cluster() {
+    const TAINT: &str = "nodetrust.io/not-trusted";
+    const NEW: &str = "ghcr.io/nodetrust/nodetrust:next";
+    let nodes = [("one", machine::Kind::Bookworm), ("two", machine::Kind::Trixie)];
+    let taints = format!("{TAINT}:NoSchedule");
+    let cluster = Cluster::boot_with(&nodes, &[("RIG_TAINTS", String::leak(taints))]);
+    let set_source = || {
+        let pem: String = cluster.registry_ca().lines().map(|line| format!("    {line}\n")).collect();
+        let metadata = "metadata: {name: nodetrust-ca, namespace: nodetrust}";
+        cluster.apply(&format!("apiVersion: v1\nkind: ConfigMap\n{metadata}\ndata:\n  ca.crt: |\n{pem}"));
+    };
+    let old_manifests =
+        std::env::var_os("NODETRUST_OLD_MANIFESTS").map(PathBuf::from).expect("NODETRUST_OLD_MANIFESTS");
+    cluster.image(IMAGE, old_program().to_str().unwrap());
+    cluster.apply(&kustomize_text("new", &old_manifests.join("overlays/startup-taint")));
+    set_source();
+    cluster.rolled_out();
+    for (name, _) in nodes {
+        cluster.wait_condition(name, "True", "Trusted");
+        cluster
+            .wait("the end of the taint", &["node", name], |node| !node["spec"]["taints"].to_string().contains(TAINT));
+    }
+    let runs = || nodes.map(|(name, _)| (starts(&cluster.node(name)), cluster.node(name).invocation("containerd")));
+    let restarts = || nodes.map(|(name, _)| cluster.events(name, "RuntimeRestarted").len());
+    let before = (runs(), restarts());
+    let watch = cluster.watch(&["nodes"]);
+
+    cluster.image(NEW, env!("CARGO_BIN_EXE_nodetrust"));
+    let manifests =
+        kustomize_text("new", &Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/overlays/startup-taint"));
+    assert!(manifests.contains(IMAGE), "{manifests}");
+    cluster.apply(&manifests.replace(IMAGE, NEW));
+    set_source();
+    cluster.rolled_out();
+    let is_new = |pod: &Value| pod["spec"]["containers"][0]["image"] == NEW;
+    let ready = |pod: &Value| pod["status"]["containerStatuses"][0]["ready"] == true;
+    let pods = cluster.wait("the new pods", &["pods", "-n", "nodetrust"], |list| {
+        let pods = items(list);
+        pods.len() == nodes.len() && pods.iter().all(|pod| is_new(pod) && ready(pod))
+    });
+    for pod in items(&pods) {
+        assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0, "{pod:#}");
+        let node = pod["spec"]["nodeName"].as_str().unwrap();
+        let agent = cluster.agent(node, PORT, "nodetrust", pod["metadata"]["name"].as_str().unwrap());
+        agent.wait_status("a trusted node", LIMIT, |status| status["verdict"] == "trusted");
+        assert_eq!(agent.metric("nodetrust_extract_duration_seconds_count"), Some(0.0), "{}", agent.log_text());
+    }
+    for (name, _) in nodes {
+        cluster.wait_condition(name, "True", "Trusted");
+    }
+    assert_eq!((runs(), restarts()), before);
+    let states = watch.all();
+    assert!(states.len() >= nodes.len(), "the watch has seen the nodes");
+    for node in states {
+        for kind in ["Ready", "nodetrust.io/TrustReady"] {
+            let is = condition(&node, kind).unwrap_or_else(|| panic!("lost {kind}: {node:#}"));
+            assert_eq!(is["status"], "True", "{node:#}");
+        }
+        assert!(!node["spec"]["taints"].to_string().contains(TAINT), "{node:#}");
+    }
 }
