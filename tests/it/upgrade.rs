@@ -17,7 +17,9 @@ use std::{
 use nodetrust_core::{fingerprint::Fingerprint, pem, source::Part, state::Ledger};
 use serde_json::{Value, json};
 
+use crate::manifests::kustomize_text;
 use crate::support::{
+    cluster::{Cluster, IMAGE, PORT, condition, items},
     following::{FAST, LIMIT, ledger as ledger_of, starts, wait_trusted, wait_two_cycles},
     machine::{self, Machine},
     must,
@@ -31,7 +33,9 @@ const LOCK: &str = "/run/nodetrust.lock";
 const EXPORT: &str = "/var/lib/nodetrust/export/ca-certificates.crt";
 /// How the old program's configuration names it, and how ours does.
 const OLD_EXPORT: &str = "export: {bundle: /var/lib/nodetrust/export/ca-certificates.crt}\n";
-const NEW_EXPORT: &str = OLD_EXPORT;
+const NEW_EXPORT: &str = "export: {bundle: ca-certificates.crt}\n";
+/// A place where only the old program would put it.
+const FREE: &str = "/opt/pods/ca.crt";
 const GRACE: &str = "rotation: {removalGrace: 24h}\n";
 
 /// The old program, for the tests that run it.
@@ -188,6 +192,31 @@ fn rhelish_goes_on_from_what_c6db2c8_has_left() {
     goes_on(&node, &grace);
 }
 
+/// The old program could be told any path. What it wrote there moves to the directory of exports, and goes with `uninstall`.
+#[test]
+fn a_bundle_for_pods_at_a_free_path_is_still_looked_after() {
+    for uninstall in [false, true] {
+        let (node, _) = left_behind(Kind::Bookworm);
+        let mut ledger = read_ledger(&node);
+        ledger["exports"] = json!([FREE]);
+        node.write(LEDGER, serde_json::to_vec_pretty(&ledger).unwrap());
+        let content = fs::read(node.path(EXPORT)).unwrap();
+        fs::remove_file(node.path(EXPORT)).unwrap();
+        node.write(FREE, &content);
+        if uninstall {
+            node.nodetrust(&["uninstall"]).expect(0);
+            assert!(!node.path(FREE).exists() && !node.path("/var/lib/nodetrust").exists());
+            continue;
+        }
+        let bundle = version(&node);
+        node.nodetrust(&["apply"]).expect(0);
+        assert_eq!(fs::read(node.path(EXPORT)).unwrap(), content);
+        assert!(!node.path(FREE).exists());
+        assert_eq!(version(&node), bundle, "the store is not touched for it");
+        node.nodetrust(&["plan"]).expect(0);
+    }
+}
+
 /// A node that was rebooted, and whose agent is replaced: the record of its runtime is of a process of another boot.
 #[test]
 fn a_booted_node_goes_on_from_what_c6db2c8_has_left_without_a_restart() {
@@ -336,4 +365,69 @@ fn two_programs_on_a_booted_node() {
 #[ignore = "needs the old program: scripts/upgrade-test"]
 fn two_programs_on_a_booted_node_with_a_registry_directory() {
     a_pod_is_replaced(machine::Kind::Bookworm, "/etc/containerd/certs.d");
+}
+
+/// A rolling update of a cluster whose nodes start with a taint: manifests and program of then, and those of now.
+#[test]
+#[ignore = "needs the old program: scripts/upgrade-test"]
+fn two_programs_in_a_cluster() {
+    const TAINT: &str = "nodetrust.io/not-trusted";
+    const NEW: &str = "ghcr.io/nodetrust/nodetrust:next";
+    let nodes = [("one", machine::Kind::Bookworm), ("two", machine::Kind::Trixie)];
+    let taints = format!("{TAINT}:NoSchedule");
+    let cluster = Cluster::boot_with(&nodes, &[("RIG_TAINTS", String::leak(taints))]);
+    let set_source = || {
+        let pem: String = cluster.registry_ca().lines().map(|line| format!("    {line}\n")).collect();
+        let metadata = "metadata: {name: nodetrust-ca, namespace: nodetrust}";
+        cluster.apply(&format!("apiVersion: v1\nkind: ConfigMap\n{metadata}\ndata:\n  ca.crt: |\n{pem}"));
+    };
+    let old_manifests =
+        std::env::var_os("NODETRUST_OLD_MANIFESTS").map(PathBuf::from).expect("NODETRUST_OLD_MANIFESTS");
+    cluster.image(IMAGE, old_program().to_str().unwrap());
+    cluster.apply(&kustomize_text("new", &old_manifests.join("overlays/startup-taint")));
+    set_source();
+    cluster.rolled_out();
+    for (name, _) in nodes {
+        cluster.wait_condition(name, "True", "Trusted");
+        cluster
+            .wait("the end of the taint", &["node", name], |node| !node["spec"]["taints"].to_string().contains(TAINT));
+    }
+    let runs = || nodes.map(|(name, _)| (starts(&cluster.node(name)), cluster.node(name).invocation("containerd")));
+    let restarts = || nodes.map(|(name, _)| cluster.events(name, "RuntimeRestarted").len());
+    let before = (runs(), restarts());
+    let watch = cluster.watch(&["nodes"]);
+
+    cluster.image(NEW, env!("CARGO_BIN_EXE_nodetrust"));
+    let manifests =
+        kustomize_text("new", &Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/overlays/startup-taint"));
+    assert!(manifests.contains(IMAGE), "{manifests}");
+    cluster.apply(&manifests.replace(IMAGE, NEW));
+    set_source();
+    cluster.rolled_out();
+    let is_new = |pod: &Value| pod["spec"]["containers"][0]["image"] == NEW;
+    let ready = |pod: &Value| pod["status"]["containerStatuses"][0]["ready"] == true;
+    let pods = cluster.wait("the new pods", &["pods", "-n", "nodetrust"], |list| {
+        let pods = items(list);
+        pods.len() == nodes.len() && pods.iter().all(|pod| is_new(pod) && ready(pod))
+    });
+    for pod in items(&pods) {
+        assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0, "{pod:#}");
+        let node = pod["spec"]["nodeName"].as_str().unwrap();
+        let agent = cluster.agent(node, PORT, "nodetrust", pod["metadata"]["name"].as_str().unwrap());
+        agent.wait_status("a trusted node", LIMIT, |status| status["verdict"] == "trusted");
+        assert_eq!(agent.metric("nodetrust_extract_duration_seconds_count"), Some(0.0), "{}", agent.log_text());
+    }
+    for (name, _) in nodes {
+        cluster.wait_condition(name, "True", "Trusted");
+    }
+    assert_eq!((runs(), restarts()), before);
+    let states = watch.all();
+    assert!(states.len() >= nodes.len(), "the watch has seen the nodes");
+    for node in states {
+        for kind in ["Ready", "nodetrust.io/TrustReady"] {
+            let is = condition(&node, kind).unwrap_or_else(|| panic!("lost {kind}: {node:#}"));
+            assert_eq!(is["status"], "True", "{node:#}");
+        }
+        assert!(!node["spec"]["taints"].to_string().contains(TAINT), "{node:#}");
+    }
 }
