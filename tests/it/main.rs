@@ -8,6 +8,8 @@ mod support;
 mod roots;
 // stores whose distribution is not at hand
 mod families;
+// the stores over p11-kit, over each generation of their scripts, with the manifest's rights
+mod stories;
 // another store on a living node
 mod leave;
 // the bundle for pods
