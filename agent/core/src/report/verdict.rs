@@ -1,7 +1,7 @@
 //! The answer: verdict, headline and advice, drawn from the rest of a report.
 
 use super::{Report, Verdict, plural};
-use crate::{plan::Action, source::SourceStatus, state::AnchorState};
+use crate::{plan::Action, source::SourceStatus, state::AnchorState, verify::ProblemKind};
 
 impl Report {
     /// Verdict, headline and advice from the rest.
@@ -21,8 +21,12 @@ impl Report {
         let anchors = |n: usize| format!("{n} anchor{}", if n == 1 { "" } else { "s" });
         let stale = self.runtime.as_ref().filter(|runtime| runtime.stale && runtime.state == "active");
         let findings = self.has_findings() || !self.problems.is_empty() || lingering > 0;
+        let is_unsupported = self.problems.iter().any(|problem| problem.kind == ProblemKind::UnsupportedStore);
         (self.verdict, self.headline) = match () {
-            () if self.store.family.is_none() => (Verdict::UnsupportedStore, first.unwrap_or_default()),
+            // a host that could not be looked at may well have a store
+            () if self.store.family.is_none() && is_unsupported => {
+                (Verdict::UnsupportedStore, first.unwrap_or_default())
+            }
             () if !self.converged => {
                 let untrue = missing > 0 || self.problems.iter().any(|problem| problem.kind.is_about_trust());
                 let held = if untrue || wanted == 0 {
