@@ -37,6 +37,9 @@ const TRIES: usize = 2;
 /// Pause before the second try.
 const PAUSE: Duration = Duration::from_millis(300);
 
+/// Where p11-kit finds out which modules there are.
+const P11_KIT_MODULES: &str = "/usr/share/p11-kit/modules";
+
 /// What an extract needs to know.
 #[derive(Debug)]
 pub struct Extraction<'a> {
@@ -217,7 +220,8 @@ impl Extraction<'_> {
     fn judge(&self, after: &Effective, program: &str) -> Result<(), Failure> {
         let lost = lost_foreign(self.before, after, self.ours);
         let dropped = lost.len();
-        let without_reason = with_a_source(self.root(), self.store, lost).len();
+        let without_reason = with_a_source(self.root(), self.store, lost, Some(self.exec.limit));
+        let without_reason = without_reason.map_err(|error| observe_failure(&error))?.len();
         if without_reason > 0 {
             let text = format!(
                 "{program} left out {without_reason} of {} certificates that are not ours, though their sources are still there; the bundle stays as it was",
@@ -272,10 +276,12 @@ impl Extraction<'_> {
             let text = format!("{why}: {program} would leave out the distribution's certificates; it was not run");
             Err(Failure::Final(Problem::new(ProblemKind::ForeignLost, text, next)))
         };
+        let selected = || observe::selected(root).map_err(|error| observe_failure(&error));
         match self.store.family {
-            Family::Debian | Family::Alpine if observe::selected(root).is_none() => {
+            Family::Debian | Family::Alpine if selected()?.is_none() => {
                 let mut shipped = BTreeSet::new();
-                certificates_below(root, "/usr/share/ca-certificates", 0, &mut shipped);
+                certificates_below(root, "/usr/share/ca-certificates", 0, &mut shipped)
+                    .map_err(|error| observe_failure(&error))?;
                 if shipped.is_disjoint(&self.before.set) {
                     return Ok(()); // none of them is trusted anyway
                 }
@@ -285,7 +291,10 @@ impl Extraction<'_> {
                 )
             }
             Family::Redhat | Family::Suse | Family::Arch => {
-                let modules = root.list("/usr/share/p11-kit/modules").ok().flatten();
+                let modules = root.list(P11_KIT_MODULES).map_err(|error| {
+                    let text = format!("failed to read {P11_KIT_MODULES}: {error}");
+                    Failure::Final(Problem::new(ProblemKind::Observe, text, "look at the path on the host"))
+                })?;
                 // a layout that is not known is given the benefit of the doubt
                 if modules.is_none_or(|names| names.iter().any(|(name, _)| name.contains("trust"))) {
                     return Ok(());
@@ -364,6 +373,12 @@ fn exit_problem(program: &str, finished: &Finished) -> Problem {
         format!("{program}: {how}: {said}"),
         format!("run {program} on the host and look at its output"),
     )
+}
+
+/// What the tool reads could not be read: whether it may lose something is not known.
+fn observe_failure(error: &observe::ObserveError) -> Failure {
+    let text = format!("{}; the bundle stays as it was", chain(error));
+    Failure::Final(Problem::new(ProblemKind::Observe, text, "look at the path on the host"))
 }
 
 fn write_failure(path: &str, error: &std::io::Error) -> Failure {

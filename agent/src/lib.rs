@@ -5,6 +5,7 @@
 //! a program is in `host`.
 
 pub mod apply;
+mod ask;
 pub mod cli;
 pub mod config;
 pub mod cri;

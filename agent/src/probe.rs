@@ -133,10 +133,11 @@ impl Host {
             Ok(ledger::Read::Damaged(_)) => Arc::new(Ledger::new()), // `status` reports it
             Err(error) => return Err(format!("failed to read {}: {error}; run as root on the host", ledger::PATH)),
         };
-        let os = observe::os_release(root);
         let wanted = settings.map_or(ledger.family, |settings| settings.family);
-        let family = observe::detect(root, &os, wanted).family.map_err(|unsupported| {
-            format!("the trust store is unsupported: {}; {}", unsupported.reason, unsupported.advice)
+        let (_, detection) = observe::system(root, wanted);
+        let family = detection.family.map_err(|unsupported| {
+            let what = if unsupported.is_unknown { "unknown" } else { "unsupported" };
+            format!("the trust store is {what}: {}; {}", unsupported.reason, unsupported.advice)
         })?;
         let store = family.store();
         let bytes = observe::bundle_bytes(root, store)

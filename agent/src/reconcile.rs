@@ -29,10 +29,11 @@ use nodetrust_core::{
     },
     source::{Resolved, Snapshot, resolve},
     state::{Ledger, Moment, Observed, file_name},
-    store::Detection,
+    store::{Detection, where_read_only},
     verify::{Problem, ProblemKind, verify},
 };
 
+pub(crate) use cycle::Failures;
 pub use cycle::{CycleResult, Outcome, Trigger};
 use cycle::{last_cycle, note_cycle};
 
@@ -73,6 +74,8 @@ pub struct Reconciler {
     candidate: Option<Said>,
     /// drift whose repair has not succeeded yet
     unrepaired: BTreeSet<Drift>,
+    /// how the last cycles ended
+    failures: Failures,
 }
 
 /// A look at a host, and what follows from it.
@@ -109,6 +112,7 @@ impl Reconciler {
             followed: None,
             candidate: None,
             unrepaired: BTreeSet::new(),
+            failures: Failures::default(),
         })
     }
 
@@ -160,6 +164,7 @@ impl Reconciler {
             Ok(lock) => lock,
             Err(error) => return self.without_lock(settings, trigger, started, &error),
         };
+        self.cache.set_asks(Some(settings.extract_timeout));
         // under the lock: what was read before a long wait may be old, and whoever kept it may have followed what is new
         let (snapshots, settled) = self.read_sources(settings, trigger);
         let mut look = self.look(settings, &snapshots, None);
@@ -172,7 +177,7 @@ impl Reconciler {
             problems.push(self.set_ledger_aside(&why));
         }
         let exec_limit = settings.extract_timeout;
-        for round in 0..ROUNDS {
+        for round in 0..self.rounds(trigger) {
             let (Some(plan), Some(observed)) = (&look.plan, &look.observed) else { break };
             if plan.actions.is_empty() || (round > 0 && !plan.changes_store()) {
                 break;
@@ -240,8 +245,11 @@ impl Reconciler {
         }
         let mut seen = BTreeSet::new();
         problems.retain(|problem| seen.insert((problem.kind, problem.text.clone())));
+        refine_advice(&mut problems, &look.os);
         look.problems = problems;
+        self.cache.set_asks(None); // from here on nothing is looked at, and the lock goes
         let mut report = self.report(&look, settings);
+        self.failures.note(&report);
         let outcome = match (report.converged, done.iter().any(|action| !matches!(action, Action::RecordLedger))) {
             (false, _) => Outcome::Failed,
             (true, true) => Outcome::Changed,
@@ -269,6 +277,13 @@ impl Reconciler {
         }
         let result = self.result(report, &look, settings, trigger, outcome, duration, extract, drift);
         CycleResult { unsettled: !settled, restarts: followed.restarts, ..result }
+    }
+
+    /// How often a cycle may try. When the last two failed alike, and nothing that is wanted has changed, a second run of the tool would
+    /// end as all before it.
+    fn rounds(&self, trigger: Trigger) -> usize {
+        let is_again = matches!(trigger, Trigger::Retry | Trigger::Drift | Trigger::Resync);
+        if is_again && self.failures.alike() > 0 { 1 } else { ROUNDS }
     }
 
     /// Whether the next cycle takes our files as they were read last while their inodes are unchanged: for when nothing has told of a
@@ -302,8 +317,7 @@ impl Reconciler {
     /// Looks at the host, and thinks. Services are not asked again if they are `known`.
     fn look(&mut self, settings: &Settings, snapshots: &[Snapshot], known: Option<&Services>) -> Look {
         let mut problems = Vec::new();
-        let os = observe::os_release(&self.root);
-        let detection = observe::detect(&self.root, &os, settings.family);
+        let (os, detection) = observe::system(&self.root, settings.family);
         let now = host::moment(&self.root).unwrap_or_else(|error| {
             problems.push(Problem::new(
                 ProblemKind::Observe,
@@ -503,6 +517,17 @@ fn undone_since(done: &[Action], next: &Plan) -> BTreeSet<Drift> {
 /// How long another cycle is waited for: its tool, and a restart that it makes.
 fn patience(settings: &Settings) -> Duration {
     settings.extract_timeout + services::LONGEST_RESTART + Duration::from_secs(10)
+}
+
+/// Where a directory is read-only on a system that has its own way to add a CA, that way is what helps.
+fn refine_advice(problems: &mut [Problem], os: &OsRelease) {
+    let Some(way) = where_read_only(os) else { return };
+    let read_only = std::io::Error::from_raw_os_error(nix::libc::EROFS).to_string();
+    for problem in problems {
+        if problem.kind == ProblemKind::Write && problem.text.ends_with(&read_only) {
+            problem.next = way.to_owned();
+        }
+    }
 }
 
 fn damaged_problem(why: &str) -> Problem {

@@ -28,7 +28,7 @@ use crate::{
     http,
     metrics::Metrics,
     probe,
-    reconcile::{CycleResult, Outcome, Reconciler, Trigger},
+    reconcile::{CycleResult, Failures, Outcome, Reconciler, Trigger},
     threads,
     watch::Hints,
 };
@@ -39,7 +39,8 @@ const MAX_SETTLES: u32 = 10;
 const FIGHT_WINDOW: Duration = Duration::from_secs(600);
 /// How many of them.
 const FIGHT_REPAIRS: usize = 5;
-/// First pause after a failed cycle; it doubles up to `resync`.
+/// First pause after a failed cycle; it doubles up to `resync`, and twice where the tool was run and the cycle failed as the one
+/// before.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 /// Longest time between two cycles where the kernel does not tell of every change: no inotify instance or watch is left.
 const BLIND_RESYNC: Duration = Duration::from_secs(30);
@@ -257,6 +258,7 @@ struct Pace {
     /// the next cycle without any hint
     next: (Instant, Trigger),
     failures: u32,
+    ended: Failures,
     repairs: VecDeque<Instant>,
     running: bool,
     /// not every change will be told
@@ -273,6 +275,7 @@ impl Pace {
             last_hint: None,
             next: (Instant::now() + settings.resync, Trigger::Resync),
             failures: 0,
+            ended: Failures::default(),
             repairs: VecDeque::new(),
             running: false,
             is_blind: false,
@@ -326,11 +329,10 @@ impl Pace {
         let trigger = if by_hint {
             let hints = std::mem::take(&mut self.hints);
             (self.first_hint, self.last_hint) = (None, None);
+            // what a failed cycle has left behind is no drift
+            let other = if self.failures > 0 { Trigger::Retry } else { Trigger::Drift };
             // the configuration first: it says where the sources are
-            [Trigger::Config, Trigger::Source]
-                .into_iter()
-                .find(|trigger| hints.contains(trigger))
-                .unwrap_or(Trigger::Drift)
+            [Trigger::Config, Trigger::Source].into_iter().find(|trigger| hints.contains(trigger)).unwrap_or(other)
         } else {
             self.next.1
         };
@@ -360,8 +362,12 @@ impl Pace {
         if result.unsettled && now + self.settle < self.next.0 {
             self.next = (now + self.settle, Trigger::Resync);
         }
+        self.ended.note(&result.report);
         if result.outcome == Outcome::Failed {
-            let pause = FIRST_RETRY.saturating_mul(2u32.saturating_pow(self.failures.min(16))).min(self.resync);
+            // the tool is not run over and over only to fail in the same way
+            let again = if result.extract.is_some() { self.ended.alike() } else { 0 };
+            let doublings = self.failures.saturating_add(again).min(16);
+            let pause = FIRST_RETRY.saturating_mul(2u32.saturating_pow(doublings)).min(self.resync);
             self.failures += 1;
             if now + pause < self.next.0 {
                 self.next = (now + pause, Trigger::Retry);

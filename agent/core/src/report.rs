@@ -276,10 +276,8 @@ pub fn build(inputs: Inputs<'_>) -> Report {
         inputs;
     let mut problems = problems.to_vec();
     if let Err(unsupported) = &detection.family {
-        problems.insert(
-            0,
-            Problem::new(ProblemKind::UnsupportedStore, unsupported.reason.clone(), unsupported.advice.clone()),
-        );
+        let kind = if unsupported.is_unknown { ProblemKind::Observe } else { ProblemKind::UnsupportedStore };
+        problems.insert(0, Problem::new(kind, unsupported.reason.clone(), unsupported.advice.clone()));
     }
     let mut pending: Vec<Action> = plan.map(|plan| plan.actions.clone()).unwrap_or_default();
     pending.extend(outlook.iter().flat_map(|outlook| outlook.actions.clone()));

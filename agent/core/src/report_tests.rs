@@ -207,6 +207,7 @@ fn an_unsupported_store_names_the_native_way() {
     let unsupported = Unsupported {
         reason: "Talos: its trust store is part of …".into(),
         advice: "apply a TrustedRootsConfig".into(),
+        is_unknown: false,
     };
     node.detection.family = Err(unsupported);
     let report = node.report();
@@ -222,6 +223,17 @@ fn a_host_that_could_not_be_looked_at_is_not_trusted() {
     node.observed = None;
     node.problems.push(Problem::new(ProblemKind::Observe, "failed to read `/etc/ssl/certs`", "look at the path"));
     assert_eq!(answer(&node.report()), (Verdict::NotTrusted, "failed to read `/etc/ssl/certs`"));
+}
+
+#[test]
+fn a_host_that_could_not_be_told_is_not_called_unsupported() {
+    let mut node = good();
+    node.observed = None;
+    let detection = crate::store::Detection::unreadable("failed to read `/etc/pki/trust` on the host".into(), String::new());
+    node.detection.family = detection.family;
+    let report = node.report();
+    assert_eq!(answer(&report), (Verdict::NotTrusted, "failed to read `/etc/pki/trust` on the host"));
+    assert!(report.problems.iter().all(|problem| problem.kind == ProblemKind::Observe) && !report.converged);
 }
 
 #[test]

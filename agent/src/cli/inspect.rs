@@ -45,9 +45,9 @@ pub(super) fn main(context: &Context, files: &[PathBuf]) -> anyhow::Result<u8> {
     let policy = settings.as_ref().map_or_else(Policy::default, |settings| settings.policy.clone());
     // on a machine that is no node the store is unknown; what some stores drop is then a warning
     let drops_not_ca = HostRoot::open(&context.host_root).ok().and_then(|root| {
-        let os = observe::os_release(&root);
         let wanted = settings.as_ref().and_then(|settings| settings.family);
-        observe::detect(&root, &os, wanted).family.ok().map(|family| family.store().drops_not_ca)
+        let (_, detection) = observe::system(&root, wanted);
+        detection.family.ok().map(|family| family.store().drops_not_ca)
     });
     let now = crate::host::wall();
     let at = Circumstances { drops_not_ca, installed: &|_| false, now };

@@ -33,6 +33,7 @@ impl Reconciler {
                 return report;
             }
         };
+        self.cache.set_asks(Some(settings.extract_timeout));
         let mut problems = Vec::new();
         for _ in 0..ROUNDS {
             let mut look = self.look(&empty, &[], None);
@@ -40,7 +41,11 @@ impl Reconciler {
             let Some(observed) = &look.observed else {
                 if let Err(unsupported) = &look.detection.family {
                     let text = format!("what is ours cannot be found without the trust store: {}", unsupported.reason);
-                    problems.push(Problem::new(ProblemKind::UnsupportedStore, text, unsupported.advice.clone()));
+                    let kind = match unsupported.is_unknown {
+                        true => ProblemKind::Observe,
+                        false => ProblemKind::UnsupportedStore,
+                    };
+                    problems.push(Problem::new(kind, text, unsupported.advice.clone()));
                 }
                 break;
             };
@@ -71,6 +76,7 @@ impl Reconciler {
         {
             problems.push(write_problem(ledger::DIR, &error));
         }
+        self.cache.set_asks(None);
         drop(lock); // looking waits for it
         let mut report = self.inspect(&empty);
         for problem in problems {

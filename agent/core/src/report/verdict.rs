@@ -1,7 +1,7 @@
 //! The answer: verdict, headline and advice, drawn from the rest of a report.
 
 use super::{Report, Verdict, plural};
-use crate::{plan::Action, source::SourceStatus, state::AnchorState};
+use crate::{plan::Action, source::SourceStatus, state::AnchorState, verify::ProblemKind};
 
 impl Report {
     /// Verdict, headline and advice from the rest.
@@ -22,7 +22,9 @@ impl Report {
         let stale = self.runtime.as_ref().filter(|runtime| runtime.stale && runtime.state == "active");
         let findings = self.has_findings() || !self.problems.is_empty() || lingering > 0;
         (self.verdict, self.headline) = match () {
-            () if self.store.family.is_none() => (Verdict::UnsupportedStore, first.unwrap_or_default()),
+            () if self.problems.iter().any(|problem| problem.kind == ProblemKind::UnsupportedStore) => {
+                (Verdict::UnsupportedStore, first.unwrap_or_default())
+            }
             () if !self.converged => {
                 let untrue = missing > 0 || self.problems.iter().any(|problem| problem.kind.is_about_trust());
                 let held = if untrue || wanted == 0 {
