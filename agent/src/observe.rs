@@ -694,8 +694,11 @@ fn leftovers(root: &HostRoot, store: &TrustStore, names: &[(String, Kind)]) -> R
 fn unlinked(root: &HostRoot, observed: &Observed, cache: &Cache) -> Result<BTreeSet<Fingerprint>, ObserveError> {
     let Some(dir) = observed.store.hash_dir else { return Ok(BTreeSet::new()) };
     let names = root.names(dir).map_err(at(dir))?;
+    // in a directory that only p11-kit fills, files without links have lost them
+    let is_filled = matches!(observed.store.family, Family::Redhat | Family::Suse)
+        && names.iter().any(|(name, _)| name.ends_with(".pem"));
     let names: HashSet<String> = names.into_iter().map(|(name, _)| name).filter(|name| is_hash_link(name)).collect();
-    if names.is_empty() && observed.store.drops_not_ca {
+    if names.is_empty() && observed.store.drops_not_ca && !is_filled {
         return Ok(BTreeSet::new()); // stores over p11-kit: the older scripts make none
     }
     let mut unlinked = BTreeSet::new();

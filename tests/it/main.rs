@@ -12,6 +12,8 @@ mod families;
 mod limits;
 // what lies at the names that we use
 mod own_names;
+// the stores over p11-kit, over each generation of their scripts, with the manifest's rights
+mod stories;
 // another store on a living node
 mod leave;
 // the bundle for pods

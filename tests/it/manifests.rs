@@ -270,7 +270,7 @@ fn no_overlay_has_more_rights_than_the_base() {
     let agent = &pod(&base)["spec"]["containers"][0];
     let rights = json!({
         "runAsUser": 0, "runAsGroup": 0, "privileged": false, "allowPrivilegeEscalation": false,
-        "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"], "add": ["SYS_CHROOT"]},
+        "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"], "add": ["SYS_CHROOT", "DAC_OVERRIDE"]},
         "seccompProfile": {"type": "RuntimeDefault"}, "seLinuxOptions": {"type": "spc_t"},
     });
     assert_eq!(agent["securityContext"], rights);

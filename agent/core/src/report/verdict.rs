@@ -21,8 +21,10 @@ impl Report {
         let anchors = |n: usize| format!("{n} anchor{}", if n == 1 { "" } else { "s" });
         let stale = self.runtime.as_ref().filter(|runtime| runtime.stale && runtime.state == "active");
         let findings = self.has_findings() || !self.problems.is_empty() || lingering > 0;
+        let is_unsupported = self.problems.iter().any(|problem| problem.kind == ProblemKind::UnsupportedStore);
         (self.verdict, self.headline) = match () {
-            () if self.problems.iter().any(|problem| problem.kind == ProblemKind::UnsupportedStore) => {
+            // a host that could not be looked at may well have a store
+            () if self.store.family.is_none() && is_unsupported => {
                 (Verdict::UnsupportedStore, first.unwrap_or_default())
             }
             () if !self.converged => {
