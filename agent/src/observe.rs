@@ -203,7 +203,10 @@ pub fn detect(root: &HostRoot, os: &OsRelease, wanted: Option<Family>) -> Result
 
 /// os-release and the trust store; where one of them cannot be read, a detection that says so, with which nothing is done.
 pub fn system(root: &HostRoot, wanted: Option<Family>) -> (OsRelease, Detection) {
-    let unreadable = |error: &ObserveError| Detection::unreadable(crate::extract::chain(error));
+    let unreadable = |error: &ObserveError| {
+        let next = error.next("look at the path on the host; nothing is changed until it can be read");
+        Detection::unreadable(crate::extract::chain(error), next)
+    };
     match os_release(root) {
         Ok(os) => {
             let detection = detect(root, &os, wanted).unwrap_or_else(|error| unreadable(&error));

@@ -42,6 +42,8 @@ const FIGHT_REPAIRS: usize = 5;
 /// First pause after a failed cycle; it doubles up to `resync`, and twice where the tool was run and the cycle failed as the one
 /// before.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
+/// Longest pause before a tool is run again that has failed in the same way, where `resync` is shorter.
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
 /// Longest time between two cycles where the kernel does not tell of every change: no inotify instance or watch is left.
 const BLIND_RESYNC: Duration = Duration::from_secs(30);
 /// How long a running cycle may go on after SIGTERM. The tool itself is then left to end on its own, under the lock.
@@ -364,12 +366,15 @@ impl Pace {
         }
         self.ended.note(&result.report);
         if result.outcome == Outcome::Failed {
-            // the tool is not run over and over only to fail in the same way
             let again = if result.extract.is_some() { self.ended.alike() } else { 0 };
             let doublings = self.failures.saturating_add(again).min(16);
-            let pause = FIRST_RETRY.saturating_mul(2u32.saturating_pow(doublings)).min(self.resync);
+            let pause = FIRST_RETRY.saturating_mul(2u32.saturating_pow(doublings));
             self.failures += 1;
-            if now + pause < self.next.0 {
+            // the tool is not run over and over only to fail in the same way, however short `resync` is
+            let nothing_else_waits = self.next.1 == Trigger::Resync && !result.unsettled && !self.is_blind;
+            let is_again = again > 0 && nothing_else_waits;
+            let pause = pause.min(if is_again { self.resync.max(LONGEST_RETRY) } else { self.resync });
+            if is_again || now + pause < self.next.0 {
                 self.next = (now + pause, Trigger::Retry);
             }
         } else {

@@ -281,6 +281,11 @@ async fn a_tool_that_fails_again_in_the_same_way_is_run_more_and_more_rarely() {
     let same = std::iter::repeat_with(|| failure(ProblemKind::NotLinked)).take(6);
     assert_eq!(pauses(&mut pace, same).await, [5, 20, 80, 300, 300, 300], "and no more rarely than resync");
 
+    let mut pace = Pace::new(&Settings { resync: Duration::from_secs(2), ..settings() });
+    pace.now(Trigger::Start);
+    let same = std::iter::repeat_with(|| failure(ProblemKind::NotLinked)).take(5);
+    assert_eq!(pauses(&mut pace, same).await, [2, 20, 80, 300, 300], "however short resync is");
+
     let mut pace = Pace::new(&settings());
     pace.now(Trigger::Start);
     let kinds = [ProblemKind::NotLinked, ProblemKind::Extract].into_iter().cycle().take(6);

@@ -14,6 +14,8 @@ mod limits;
 mod own_names;
 // the stores over p11-kit, over each generation of their scripts, with the manifest's rights
 mod stories;
+// which store a node has, with faults and contradictions
+mod witness;
 // another store on a living node
 mod leave;
 // the bundle for pods

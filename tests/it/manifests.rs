@@ -299,6 +299,30 @@ fn no_overlay_has_more_rights_than_the_base() {
     }
 }
 
+/// OpenShift's constraints allow what the DaemonSet asks for, and nothing else.
+#[test]
+fn openshifts_constraints_are_the_rights_of_the_base() {
+    let all = kustomize("new", "base", &["openshift-scc"]);
+    let constraints = &all["SecurityContextConstraints nodetrust"];
+    let spec = &pod(&all)["spec"];
+    let context = &spec["containers"][0]["securityContext"];
+    assert_eq!(constraints["allowedCapabilities"], context["capabilities"]["add"]);
+    assert_eq!(constraints["requiredDropCapabilities"], context["capabilities"]["drop"]);
+    assert_eq!(constraints["allowPrivilegedContainer"], context["privileged"]);
+    assert_eq!(constraints["allowPrivilegeEscalation"], context["allowPrivilegeEscalation"]);
+    assert_eq!(constraints["readOnlyRootFilesystem"], context["readOnlyRootFilesystem"]);
+    assert_eq!(constraints["allowHostNetwork"], spec["hostNetwork"]);
+    assert_eq!((&constraints["allowHostPID"], &constraints["allowHostIPC"]), (&json!(false), &json!(false)));
+    let account = format!("system:serviceaccount:nodetrust:{}", text(&spec["serviceAccountName"]));
+    assert_eq!(constraints["users"], json!([account]));
+    for volume in array(&spec["volumes"]) {
+        let kinds = volume.as_object().unwrap().keys().filter(|key| *key != "name");
+        for kind in kinds {
+            assert!(array(&constraints["volumes"]).any(|allowed| allowed == kind.as_str()), "{kind}");
+        }
+    }
+}
+
 /// docs/security.md has a line for every right, mount, variable and rule of the base.
 #[test]
 fn every_right_of_the_daemonset_is_explained() {

@@ -187,7 +187,7 @@ fn immutable_systems_have_a_way_of_their_own() {
 
 #[test]
 fn what_could_not_be_looked_at_is_not_called_unsupported() {
-    let detection = Detection::unreadable("failed to read `/etc/pki/trust` on the host".into());
+    let detection = Detection::unreadable("failed to read `/etc/pki/trust` on the host".into(), String::new());
     assert!(detection.family.unwrap_err().is_unknown);
 }
 

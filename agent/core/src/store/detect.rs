@@ -100,12 +100,8 @@ pub fn detect(os: &OsRelease, found: &BTreeMap<&str, Found>, wanted: Option<Fami
 
 impl Detection {
     /// The result where a fact could not be read: nothing is known, and nothing may be done.
-    pub fn unreadable(error: String) -> Self {
-        let unsupported = Unsupported {
-            reason: error,
-            advice: "look at the path on the host; nothing is changed until it can be read".into(),
-            is_unknown: true,
-        };
+    pub fn unreadable(error: String, next: String) -> Self {
+        let unsupported = Unsupported { reason: error, advice: next, is_unknown: true };
         Self { family: Err(unsupported), because: "the host could not be looked at".into(), evidence: Vec::new() }
     }
 }
