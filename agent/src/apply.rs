@@ -146,8 +146,10 @@ fn leave(
         Some(problem) => Err(told(problem)),
         None => {
             if plan.ledger.created.contains(store.anchors_dir) {
-                // one with other people's files in it stays
-                let _ = exec.root.remove_dir(store.anchors_dir);
+                match exec.root.remove_dir(store.anchors_dir) {
+                    Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {} // other people's files
+                    removed => removed.map_err(|error| told(write_problem(store.anchors_dir, &error)))?,
+                }
             }
             Ok(())
         }

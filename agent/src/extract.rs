@@ -117,8 +117,8 @@ impl Extraction<'_> {
         let (dir, name) = split(self.store.bundle);
         let path = format!("{dir}/{staged}");
         let new = format!("{path}.new");
-        // the tool writes to these names: it must not be led elsewhere, nor wait for a pipe's reader
-        for path in [&path, &new] {
+        // the tool writes to the first two names and runs what is in the last: it must not be led elsewhere, nor wait for a pipe's reader
+        for path in [path.as_str(), &new, own::NO_HOOKS] {
             self.root().remove_file(path).map_err(|error| write_failure(path, &error))?;
         }
         let remove = || {

@@ -197,11 +197,11 @@ fn a_file_of_a_simulated_earlier_version_stays_current_until_the_new_one_is_ther
     node.nodetrust(&["apply"]).expect(0);
     simulate_an_earlier_version(&node, EARLIER);
     // something is in the way of the new one
-    fs::create_dir(node.path(PATH)).unwrap();
+    fs::create_dir_all(node.path(PATH).join("below")).unwrap();
     node.set_source(&[&one, &two]);
     node.nodetrust(&["apply"]).expect(2);
     assert!(node.trusts(&two) && is_the_bundle(&node, EARLIER));
-    fs::remove_dir(node.path(PATH)).unwrap();
+    fs::remove_dir_all(node.path(PATH)).unwrap();
     node.nodetrust(&["apply"]).expect(0);
     assert!(is_the_bundle(&node, PATH) && !node.path(EARLIER).exists());
     node.nodetrust(&["plan"]).expect(0);

@@ -12,7 +12,10 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Stdio,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -23,12 +26,16 @@ use nix::{
     sys::stat::Mode,
     unistd::mkfifo,
 };
-use nodetrust::host::{
-    ledger,
-    own::{self, Name},
-    root::HostRoot,
+use nodetrust::{
+    host::{
+        ledger,
+        obstacle::way_out,
+        own::{self, Name},
+        root::HostRoot,
+    },
+    services,
 };
-use nodetrust_core::{fingerprint::Fingerprint, runtime::certs_d, store::Family};
+use nodetrust_core::{anchor::Anchor, fingerprint::Fingerprint, pem, runtime::certs_d, store::Family};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -46,7 +53,7 @@ const VICTIM: &str = "/srv/victim";
 const EXPORT: &str = "/var/lib/nodetrust/export/all.pem";
 
 fn settings() -> String {
-    format!("rotation: {{removalGrace: 0s}}\nexport: {{bundle: {EXPORT}}}")
+    format!("rotation: {{removalGrace: 0s}}\nexport: {{bundle: all.pem}}")
 }
 
 /// What is put at a name.
@@ -430,15 +437,16 @@ fn no_change_of_a_file_of_ours_follows_what_is_planted() {
         let certs = format!("/etc/certs.d/{}/{}", certs_d::DEFAULT, certs_d::FILE);
         let files =
             [ledger::PATH, ledger::TEMP_FILE, "/var/lib/nodetrust/tmp/hook-input", "/run/nodetrust.lock", &certs];
-        for file in files {
+        let drop_ins = own::drop_in_names("/etc/k0s").map(|name| name.path);
+        for file in files.into_iter().chain(drop_ins.iter().map(String::as_str)) {
             let dir = Path::new(file).parent().unwrap();
             for what in Planted::ALL {
                 for at in [Path::new(file), dir] {
-                    if at == Path::new("/run") {
+                    if [Path::new("/run"), Path::new("/etc/k0s")].contains(&at) {
                         continue;
                     }
                     let clean = || {
-                        for dir in ["var/lib/nodetrust", "run/nodetrust.lock", "etc/certs.d/_default"] {
+                        for dir in ["var/lib/nodetrust", "run/nodetrust.lock", "etc/certs.d/_default", "etc/k0s"] {
                             let _ = fs::remove_file(base.path().join(dir));
                             let _ = fs::remove_dir_all(base.path().join(dir));
                         }
@@ -497,5 +505,50 @@ fn a_directory_that_becomes_a_link_meanwhile_is_not_entered() {
             assert!(removed > 50, "{removed}: nothing was tried");
         });
         assert_eq!(state(&at("srv/victim")), before);
+    }
+}
+
+/// The registry directory: what is in the place of our directory there, or of our file, with both ways to resolve a path.
+#[test]
+fn the_registry_directory_is_made_anew_or_told() {
+    let ca = Ca::new("Corp Root");
+    let anchor = Arc::new(Anchor::from_der(&pem::scan(ca.pem().as_bytes()).blocks[0].der).unwrap());
+    let store = Family::Debian.store();
+    let names = own::names(store, &anchor.fingerprint, Some("/etc/certs.d"), None);
+    let path = format!("/etc/certs.d/{}/{}", certs_d::DEFAULT, certs_d::FILE);
+    let names: Vec<&Name> = names.iter().filter(|name| name.path.starts_with("/etc/certs.d/")).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    for name in names {
+        for what in Planted::ALL {
+            for (base, root) in both() {
+                let before = state(&base.path().join("srv/victim"));
+                what.put(&base.path().join(&name.path[1..]), base.path(), "/srv/victim");
+                let told = format!("{what:?} at {}", name.path);
+                let written = services::write_file(&root, &path, [&anchor].into_iter());
+                assert_eq!(state(&base.path().join("srv/victim")), before, "{told}");
+                let is_kept = match what {
+                    Planted::Directory => !name.is_dir,
+                    // what the runtime reads by way of it stays readable for it
+                    Planted::LinkToDirectory | Planted::HardLink => name.is_dir,
+                    _ => false,
+                };
+                match written {
+                    Ok(()) => {
+                        assert!(!is_kept, "{told}");
+                        let file = base.path().join(&path[1..]);
+                        assert_eq!(fs::read_to_string(file).unwrap(), ca.pem(), "{told}");
+                        services::remove_file(&root, &path).unwrap();
+                        assert!(base.path().join(&path[1..]).symlink_metadata().is_err(), "{told}");
+                    }
+                    Err(error) => {
+                        assert!(is_kept, "{told}: {error}");
+                        assert!(error.to_string().contains(&name.path), "{told}: {error}");
+                        assert!(way_out(&error).is_some(), "{told}: {error}");
+                        let _ = services::remove_file(&root, &path);
+                    }
+                }
+                assert_eq!(state(&base.path().join("srv/victim")), before, "{told}");
+            }
+        }
     }
 }

@@ -127,6 +127,7 @@ pub fn remove(root: &HostRoot) -> io::Result<()> {
     root.remove_file(PATH)?;
     root.remove_file(format!("{DIR}/{DAMAGED}"))?;
     root.remove_file(TEMP_FILE)?;
+    root.remove_file(super::own::NO_HOOKS)?;
     root.remove_tree(TEMP)?;
     match root.remove_dir(DIR) {
         // somebody else's files are in it

@@ -25,6 +25,12 @@ pub const BUNDLE: &str = ".nodetrust-bundle.tmp";
 pub const EXPORT: &str = ".nodetrust-export.tmp";
 /// The file in a registry directory, before it has its name. containerd takes only names that end in `.crt`, `.cert` and `.key`.
 pub const CERTS: &str = ".nodetrust-anchors.tmp";
+/// The file that comes and goes in a runtime's directory of drop-ins.
+pub const DROP_IN: &str = "nodetrust-restart.toml";
+/// The same before it has its name.
+pub const DROP_IN_TEMP: &str = ".nodetrust-restart.toml.tmp";
+/// The directory in which the tool looks for hooks: it does not exist, since we run the hooks when the bundle is in place.
+pub const NO_HOOKS: &str = "/var/lib/nodetrust/no-hooks";
 /// What hooks are told, in [`ledger::TEMP`].
 pub const HOOK_INPUT: &str = "hook-input";
 /// The same before it has its name.
@@ -64,7 +70,7 @@ pub fn names(store: &TrustStore, anchor: &Fingerprint, certs_d: Option<&str>, ex
         match store.tool {
             Tool::Staged { staged, .. } => {
                 names.extend([file(format!("{dir}/{staged}")), file(format!("{dir}/{staged}.new"))]);
-                names.push(file(format!("{dir}/{RESTORE}")));
+                names.extend([file(format!("{dir}/{RESTORE}")), file(NO_HOOKS.to_owned())]);
             }
             Tool::Direct { .. } => names.push(file(format!("{dir}/{RESTORE}"))),
             Tool::Concatenate { .. } => names.push(file(format!("{dir}/{BUNDLE}"))),
@@ -84,6 +90,11 @@ pub fn names(store: &TrustStore, anchor: &Fingerprint, certs_d: Option<&str>, ex
         names.push(file(path.to_owned()));
     }
     names
+}
+
+/// The names that it uses in a runtime's directory of drop-ins, for a restart.
+pub fn drop_in_names(dir: &str) -> [Name; 2] {
+    [DROP_IN, DROP_IN_TEMP].map(|name| Name { path: format!("{dir}/{name}"), is_dir: false })
 }
 
 /// How many of a path's names come before the first directory of ours; None if none of them is ours.
@@ -114,7 +125,18 @@ pub(super) fn is_own(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use nodetrust_core::store::Family;
+
     use super::*;
+
+    #[test]
+    fn the_tool_gets_no_hooks() {
+        for family in [Family::Debian, Family::Redhat, Family::Suse, Family::Alpine] {
+            if let Tool::Staged { args, fresh, .. } = family.store().tool {
+                assert!(args.contains(&NO_HOOKS) && fresh.contains(&NO_HOOKS));
+            }
+        }
+    }
 
     #[test]
     fn where_our_part_of_a_path_begins() {

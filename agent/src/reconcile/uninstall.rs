@@ -12,7 +12,7 @@ use super::{ROUNDS, Reconciler, lock_problem, patience};
 use crate::{
     apply::apply,
     config::Settings,
-    extract::write_problem,
+    extract::{chain, write_problem},
     host::{
         exec::HostExec,
         ledger,
@@ -59,15 +59,21 @@ impl Reconciler {
             let failed = applied.problems.iter().any(|problem| problem.kind.is_failure());
             problems.extend(applied.problems);
             await_other_runs(&self.root, observed.store);
-            if let Ok(after) = observe(&self.root, observed.store, &look.ledger.foreign, &mut self.cache) {
-                let wrong = verify(&plan, &after);
-                let mut ledger = settle(&plan, &after, !failed, look.now.wall);
-                if applied.hooks_done {
-                    ledger.hooks.clear();
+            match observe(&self.root, observed.store, &look.ledger.foreign, &mut self.cache) {
+                Ok(after) => {
+                    let wrong = verify(&plan, &after);
+                    let mut ledger = settle(&plan, &after, !failed, look.now.wall);
+                    if applied.hooks_done {
+                        ledger.hooks.clear();
+                    }
+                    problems.extend(wrong);
+                    if let Err(error) = self.write_ledger(&ledger, look.now.wall) {
+                        problems.push(write_problem(ledger::PATH, &error));
+                    }
                 }
-                problems.extend(wrong);
-                if let Err(error) = self.write_ledger(&ledger, look.now.wall) {
-                    problems.push(write_problem(ledger::PATH, &error));
+                Err(error) => {
+                    let next = error.next("look at the path on the host");
+                    problems.push(Problem::new(ProblemKind::Observe, chain(&error), next));
                 }
             }
         }
