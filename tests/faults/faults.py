@@ -232,7 +232,7 @@ class Run:
         self.lab, self.root, self.more = lab, root, more
         self.place = f"{root.base}/beside"
         os.makedirs(f"{self.place}/source")
-        self.process, self.words, self.total, self.hit, self.call = None, "", 0, False, ""
+        self.process, self.words, self.total, self.hit, self.call, self.findings = None, "", 0, False, "", False
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -268,7 +268,7 @@ class Run:
         return subprocess.run(self.command(word), capture_output=True, text=True, env=self.environment(), timeout=LIMIT)
 
     def inject(self, case, fault, number, kind):
-        """The case's command with one fault; its exit code. Of an agent: 0 if it converged, else the code that it died with."""
+        """The case's command with one fault; its exit code. Of an agent: 0 if it converged, 2 if it has a finding, else how it died."""
         error = fault if not fault.startswith("E") else f"E{getattr(__import__('errno'), fault)}"
         waits = case.command == "run"
         words = [self.lab.options.inject, *(["-w"] if waits else []), error, str(number), kind, f"{self.place}/calls", "--", *self.command(case.command)]
@@ -304,7 +304,7 @@ class Run:
         self.set_source(case.source)
         if not self.await_converged(case.source):
             return self.process.wait(LIMIT)
-        return 0
+        return 2 if self.findings else 0  # as `apply` would end
 
     def await_converged(self, names):
         """Whether the agent says that it trusts these; False if it has ended."""
@@ -317,6 +317,7 @@ class Run:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/status", timeout=5) as answer:
                     status = json.load(answer)
                 if status["converged"] and {row["sha256"] for row in status["anchors"]} == wanted:
+                    self.findings = status["verdict"] != "trusted"
                     return True
             except (OSError, ValueError, KeyError):
                 pass
