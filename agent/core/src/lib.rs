@@ -11,11 +11,13 @@
 
 pub mod anchor;
 pub mod bundle;
+mod damage;
 mod der;
 pub mod dns;
 pub mod export;
 pub mod fingerprint;
 pub mod name;
+pub mod namesake;
 pub mod node;
 pub mod os;
 pub mod pem;

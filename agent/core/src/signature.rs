@@ -27,7 +27,7 @@ pub enum SelfSignature {
     Verified,
     /// The algorithm or key size is not supported here.
     Unchecked,
-    /// It does not verify.
+    /// It does not verify: the certificate is damaged, or another key of the same name has signed it without saying so.
     Wrong,
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn significant_bits(number: &[u8]) -> usize {
 }
 
 impl SelfSignature {
-    /// Whether its own key has signed it, as far as anyone can tell.
+    /// Whether verifiers take it for one that its own key has signed. They do not check that for an anchor (facts E.3).
     pub fn is_own(self) -> bool {
         matches!(self, Self::Verified | Self::Unchecked | Self::Wrong)
     }
