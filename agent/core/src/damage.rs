@@ -13,7 +13,7 @@ use crate::{
     fingerprint::Fingerprint,
     pem::Reason,
     policy::{Circumstances, Policy, judge, unproven},
-    signature::SelfSignature,
+    signature::{SelfSignature, is_signed_by},
     source::{Content, Part, Snapshot},
     state::Ledger,
 };
@@ -90,7 +90,18 @@ pub(crate) fn find(
         };
         originals.iter().find_map(of)
     };
-    suspects.into_iter().filter_map(|(print, newcomer)| Some((print, damage(newcomer)?))).collect()
+    // the link between two generations of a CA that kept its name (RFC 4210, 4.4), where it does not say so itself
+    let is_link = |newcomer: &Anchor, damage: &Damage| {
+        let names_of_it = anchors(snapshots).filter(|other| other.subject.raw == newcomer.issuer.raw);
+        let original = ledger.anchors.get(&damage.original).map(|entry| &*entry.der);
+        let mut signers = names_of_it.map(Anchor::der).chain(original).filter(|der| *der != newcomer.der());
+        damage.likeness == Likeness::Name && signers.any(|der| is_signed_by(newcomer.der(), der))
+    };
+    let found = suspects.into_iter().filter_map(|(print, newcomer)| {
+        let damage = damage(newcomer)?;
+        (!is_link(newcomer, &damage)).then_some((print, damage))
+    });
+    found.collect()
 }
 
 /// What a source said last, and none says now. A source that is silent is held, so nothing of it leaves.

@@ -169,6 +169,24 @@ fn a_policy_that_refuses_them_keeps_the_original_all_the_same() {
     assert_eq!(desired(&found), prints(&[&newcomer, &other]), "what is denied stays for nobody's sake");
 }
 
+/// RFC 4210, 4.4: the new key signed by the old one, and the other way round, without an authorityKeyIdentifier that says so.
+#[test]
+fn the_links_between_two_generations_of_a_name_are_no_damage() {
+    let (old_key, new_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let params = named("Corp Root");
+    let issuer = |key| Issuer::from_params(&params, key);
+    let (old, new) = (params.self_signed(&old_key).unwrap(), params.self_signed(&new_key).unwrap());
+    let new_with_old = anchor(params.signed_by(&new_key, &issuer(&old_key)).unwrap().der());
+    let old_with_new = anchor(params.signed_by(&old_key, &issuer(&new_key)).unwrap().der());
+    let (old, new) = (anchor(old.der()), anchor(new.der()));
+    for link in [new_with_old, old_with_new] {
+        assert_eq!(link.self_signature, SelfSignature::Wrong);
+        let mut node = Memory::default();
+        node.cycle(&[source("org", &[&old])]);
+        assert_eq!(desired(&node.cycle(&[source("org", &[&new, &link])])), prints(&[&new, &link]));
+    }
+}
+
 #[test]
 fn a_change_may_go_over_several_sources() {
     let (old, other, newcomer) = (ca("Corp Root"), ca("Other"), mixed_up("Corp Root"));

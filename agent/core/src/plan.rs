@@ -82,12 +82,15 @@ impl Plan {
         }
         // what this plan itself takes out is still in the bundle, and nobody has put it there
         let removes = self.actions.iter().any(|action| matches!(action, Action::RemoveAnchor { .. }));
+        let is_refused = |action: &Action| matches!(action, Action::RemoveAnchor { why: RemoveReason::Refused, .. });
+        let had_refused = self.actions.iter().any(is_refused);
         for action in &self.actions {
             match action {
                 Action::WriteAnchor { why: WriteReason::Missing, .. } => kinds.extend([Drift::AnchorDeleted]),
                 Action::WriteAnchor { why: WriteReason::Altered, .. } => kinds.extend([Drift::AnchorAltered]),
                 Action::Extract { why, .. } => kinds.extend(why.iter().filter_map(|why| match why {
                     ExtractReason::RemovedStillInBundle if removes => None,
+                    ExtractReason::BundleBroken if had_refused => None,
                     ExtractReason::BundleMissing
                     | ExtractReason::AnchorNotInBundle
                     | ExtractReason::RemovedStillInBundle
@@ -436,7 +439,7 @@ fn act(
         let why = match named.and_then(|fingerprint| next.anchors.get(&fingerprint)).map(|entry| entry.state) {
             Some(AnchorState::Denied) => RemoveReason::Denied,
             Some(_) => over,
-            None if holds_refused(store, &next, file) => RemoveReason::Refused,
+            None if over == RemoveReason::GraceOver && holds_refused(store, &next, file) => RemoveReason::Refused,
             None => RemoveReason::Damaged,
         };
         actions.push(Action::RemoveAnchor { file: file.clone(), why });

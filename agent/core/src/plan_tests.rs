@@ -364,6 +364,7 @@ fn what_breaks_a_reader_goes_at_once_whatever_the_ledger_says() {
             let extracts =
                 plan.actions.iter().filter(|action| matches!(action, Action::Extract { mode: ExtractMode::Fresh, .. }));
             assert_eq!(extracts.count(), 1, "{:?}", plan.actions);
+            assert!(plan.drift(&node.ledger).is_empty(), "nobody else has changed anything");
             node.cycle();
             assert_eq!(node.world.seen.effective.faults, [], "the bundle is healed");
             assert!(verify(&node.plan(), &node.world.seen).is_empty());

@@ -165,9 +165,9 @@ pub fn judge(anchor: &Anchor, policy: &Policy, at: Circumstances<'_>) -> Result<
 /// What is missing to prove that a root is what its owner has made.
 pub(crate) fn unproven(anchor: &Anchor) -> Option<&'static str> {
     match anchor.self_signature {
-        SelfSignature::Wrong => Some(
-            "it names itself as issuer, and its own signature does not match its key: damaged, or two files mixed up?",
-        ),
+        SelfSignature::Wrong => {
+            Some("it names itself as issuer, and its own signature does not match its key (damaged, or mixed up?)")
+        }
         SelfSignature::Unchecked => {
             Some("its own signature could not be checked: its algorithm or key size is not known here")
         }
