@@ -26,6 +26,7 @@ policy:
   notCa: auto
   expired: reject
   weak: accept
+  selfSignature: warn
   allowedFingerprints: []
   deniedFingerprints: []
   emptySource: hold
@@ -80,7 +81,7 @@ fn every_field_reaches_the_settings() {
     let settings = parse(&format!(
         "
 sources: [{{name: a-1, path: /a, optional: true}}]
-policy: {{onRejection: hold, notCa: reject, expired: accept, weak: reject, emptySource: remove,
+policy: {{onRejection: hold, notCa: reject, expired: accept, weak: reject, selfSignature: reject, emptySource: remove,
   allowedFingerprints: [{one}], deniedFingerprints: [\"{}\"]}}
 rotation: {{removalGrace: 1500ms}}
 store: {{family: redhat, extractTimeout: 2m}}
@@ -110,6 +111,7 @@ export: {{bundle: all.pem}}
             not_ca: NotCa::Reject,
             expired: Verdict::Accept,
             weak: Verdict::Reject,
+            self_signature: Unproven::Reject,
             allowed: [one].into(),
             denied: [two].into(),
             empty_source: EmptySource::Remove,
@@ -225,6 +227,7 @@ fn an_error_names_line_field_and_form() {
         ("policy:\n  onRejection: drop", "policy.onRejection", "skip, hold"),
         ("policy:\n  notCa: maybe", "policy.notCa", "auto, accept, reject"),
         ("policy:\n  expired: no", "policy.expired", "accept, reject"),
+        ("policy:\n  selfSignature: accept", "policy.selfSignature", "warn, reject"),
         ("policy:\n  weak: \"yes\"", "policy.weak", "accept, reject"),
         ("policy:\n  emptySource: keep", "policy.emptySource", "hold, remove"),
         ("policy:\n  allowedFingerprints: [abc]", "policy.allowedFingerprints", "64"),

@@ -18,6 +18,7 @@ pub mod http;
 pub mod kubernetes;
 pub mod metrics;
 pub mod mounts;
+pub mod namesakes;
 pub mod observe;
 mod outputs;
 #[doc(hidden)]

@@ -146,7 +146,7 @@ fn with_a_simulated_fault_a_tool_that_cannot_be_read_is_no_program() {
     // a file that can be looked at and not opened, unless who looks may everything
     fs::set_permissions(
         dir.path().join("usr/sbin/update-ca-certificates"),
-        std::os::unix::fs::PermissionsExt::from_mode(0),
+        std::os::unix::fs::PermissionsExt::from_mode(0o000),
     )
     .unwrap();
     let family = unprivileged(|| system(&root, None).1.family);

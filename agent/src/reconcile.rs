@@ -49,6 +49,7 @@ use crate::{
         obstacle::way_out_or,
         root::HostRoot,
     },
+    namesakes,
     observe::{self, Cache, await_other_runs, observe, old_stores},
     services,
     sources::{Said, SourceReader, state_of},
@@ -68,6 +69,7 @@ pub struct Reconciler {
     cache: Cache,
     remembered: ledger::Cache,
     services: services::Cache,
+    namesakes: namesakes::Cache,
     /// the sources as they are followed, and what they say
     followed: Option<(Vec<Snapshot>, Said)>,
     /// a change that was seen once
@@ -109,6 +111,7 @@ impl Reconciler {
             cache: Cache::default(),
             remembered: ledger::Cache::default(),
             services: services::Cache::default(),
+            namesakes: namesakes::Cache::default(),
             followed: None,
             candidate: None,
             unrepaired: BTreeSet::new(),
@@ -382,7 +385,10 @@ impl Reconciler {
         };
         let drops_not_ca = detection.family.as_ref().ok().map(|family| family.store().drops_not_ca);
         let at = Circumstances { drops_not_ca, installed: &installed, now: now.wall };
-        let resolved = resolve(snapshots, &ledger, &settings.policy, at);
+        let mut resolved = resolve(snapshots, &ledger, &settings.policy, at);
+        if let Some(observed) = &observed {
+            self.namesakes.warn(&self.root, observed, &ledger, &mut resolved);
+        }
         self.cache.share(&resolved);
         // an unreadable ledger must not be taken for an empty one
         let blind = problems.iter().any(|problem| problem.kind == ProblemKind::Observe);

@@ -61,6 +61,8 @@ mod runtimes;
 mod inspect;
 // the exact footprint on a host, and that nothing of it stays
 mod footprint;
+// roots that are damaged, mixed up, forbidden, or unreadable for one program or all
+mod anchors;
 // where the distributions' tools go wrong, and what stands in the way on real nodes
 mod tools;
 

@@ -53,7 +53,7 @@ const VICTIM: &str = "/srv/victim";
 const EXPORT: &str = "/var/lib/nodetrust/export/all.pem";
 
 fn settings() -> String {
-    format!("rotation: {{removalGrace: 0s}}\nexport: {{bundle: all.pem}}")
+    "rotation: {removalGrace: 0s}\nexport: {bundle: all.pem}".to_owned()
 }
 
 /// What is put at a name.

@@ -8,7 +8,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use nodetrust_core::{
     export,
     node::{BadTaint, Taint},
-    policy::{EmptySource, NotCa, OnRejection, Verdict},
+    policy::{EmptySource, NotCa, OnRejection, Unproven, Verdict},
     probe::{Proxy, Target},
     runtime::{Kind, TABLE, rule::OnChange},
     store::Family,
@@ -143,6 +143,10 @@ impl Words for NotCa {
 
 impl Words for Verdict {
     const WORDS: &'static [(&'static str, Self)] = &[("accept", Self::Accept), ("reject", Self::Reject)];
+}
+
+impl Words for Unproven {
+    const WORDS: &'static [(&'static str, Self)] = &[("warn", Self::Warn), ("reject", Self::Reject)];
 }
 
 impl Words for EmptySource {

@@ -182,8 +182,10 @@ pub(super) fn look(root: &HostRoot, setting: Setting, ledger: &Ledger) -> Regist
         let path = format!("{dir}/{DEFAULT}/{name}");
         certs.hidden |= name == "hosts.toml";
         if name.ends_with(".crt") && name != FILE && certs.broken.is_none() {
-            let holds_one = root.read(&path, MAX_CERTS).is_ok_and(|bytes| !bundle::read(&bytes).set.is_empty());
-            certs.broken = (!holds_one).then_some(path);
+            // one certificate that Go reads is enough for the runtime to take the file
+            let go_reads = |der: &Vec<u8>| Anchor::from_der(der).map_or(true, |anchor| anchor.go_reads());
+            let is_read = |bytes: Vec<u8>| bundle::certificates(&bytes).iter().any(go_reads);
+            certs.broken = (!root.read(&path, MAX_CERTS).is_ok_and(is_read)).then_some(path);
         }
     }
     if certs.hidden {

@@ -257,7 +257,8 @@ fn look_at_runtime(
     };
     let certs = certs::look(root, setting, ledger);
     let broken = certs.broken.as_ref().map(|path| {
-        let text = format!("{path} holds no certificate, and fails every pull through its directory");
+        let text =
+            format!("{path} holds no certificate that the runtime reads, and fails every pull through its directory");
         Problem::new(ProblemKind::RegistryCerts, text, format!("mend {path}, or move it away"))
     });
     let because = found.because.clone();
