@@ -71,7 +71,7 @@ fn is_read_by_go(block: &Block<'_>) -> bool {
             None => return false,
         }
     }
-    let last = line(&body[at..]).map_or(&body[at..], |(last, _)| last);
+    let last = line(&body[at..]).map_or(trimmed(&body[at..]), |(last, _)| last);
     body = &body[..at];
     let header = line(body).is_some_and(|(first, _)| first.contains(&b':'));
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/= \t\r\n".contains(byte);
@@ -87,8 +87,12 @@ fn is_read_by_go(block: &Block<'_>) -> bool {
 fn line(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr(b'\n', text)?;
     let line = text[..end].strip_suffix(b"\r").unwrap_or(&text[..end]);
+    Some((trimmed(line), &text[end + 1..]))
+}
+
+fn trimmed(line: &[u8]) -> &[u8] {
     let length = line.iter().rposition(|byte| !matches!(byte, b' ' | b'\t')).map_or(0, |last| last + 1);
-    Some((&line[..length], &text[end + 1..]))
+    &line[..length]
 }
 
 #[cfg(test)]
