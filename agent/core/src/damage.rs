@@ -18,6 +18,9 @@ use crate::{
     state::Ledger,
 };
 
+/// Certificates of one name that are tried as the signer of a newcomer.
+const MAX_SIGNERS: usize = 8;
+
 /// What a newcomer is taken for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Damage {
@@ -78,30 +81,69 @@ pub(crate) fn find(
         return BTreeMap::new();
     }
     let leaving = leaving(snapshots, ledger);
-    let originals: Vec<(&Fingerprint, &[u8])> =
-        leaving.iter().filter_map(|print| Some((print, &*ledger.anchors.get(print)?.der))).collect();
+    let originals = Originals::of(&leaving, ledger);
     let damage = |newcomer: &Anchor| {
-        let of = |(print, der): &(&Fingerprint, &[u8])| {
-            let likeness = likeness(newcomer, der)?;
-            let original = ledger.anchors.get(print)?.anchor().filter(|anchor| anchor.fingerprint == **print)?;
+        originals.like(newcomer).find_map(|(likeness, print)| {
+            let original = ledger.anchors.get(&print)?.decode(&print).ok()?;
             // one that may not stay cannot be kept in its place
             judge(&original, policy, Circumstances { installed: &|_| true, ..at }).ok()?;
-            Some(Damage { original: **print, name: original.subject.common.clone(), likeness })
-        };
-        originals.iter().find_map(of)
+            Some(Damage { original: print, name: original.subject.common.clone(), likeness })
+        })
     };
+    let mut found: BTreeMap<Fingerprint, Damage> =
+        suspects.iter().filter_map(|(print, newcomer)| Some((*print, damage(newcomer)?))).collect();
+    if found.is_empty() {
+        return found;
+    }
+    let mut by_name: BTreeMap<&[u8], Vec<&Anchor>> = BTreeMap::new();
+    for anchor in anchors(snapshots) {
+        by_name.entry(&anchor.subject.raw).or_default().push(anchor);
+    }
     // the link between two generations of a CA that kept its name (RFC 4210, 4.4), where it does not say so itself
     let is_link = |newcomer: &Anchor, damage: &Damage| {
-        let names_of_it = anchors(snapshots).filter(|other| other.subject.raw == newcomer.issuer.raw);
+        let namesakes = by_name.get(&*newcomer.issuer.raw).into_iter().flatten().map(|anchor| anchor.der());
         let original = ledger.anchors.get(&damage.original).map(|entry| &*entry.der);
-        let mut signers = names_of_it.map(Anchor::der).chain(original).filter(|der| *der != newcomer.der());
+        let mut signers = original.into_iter().chain(namesakes.filter(|der| *der != newcomer.der())).take(MAX_SIGNERS);
         damage.likeness == Likeness::Name && signers.any(|der| is_signed_by(newcomer.der(), der))
     };
-    let found = suspects.into_iter().filter_map(|(print, newcomer)| {
-        let damage = damage(newcomer)?;
-        (!is_link(newcomer, &damage)).then_some((print, damage))
-    });
-    found.collect()
+    found.retain(|print, damage| suspects.get(print).is_none_or(|newcomer| !is_link(newcomer, damage)));
+    found
+}
+
+/// The anchors that leave, by what a copy of one has in common with it.
+#[derive(Default)]
+struct Originals<'a> {
+    by_name: BTreeMap<&'a [u8], Vec<Fingerprint>>,
+    by_signed_part: BTreeMap<&'a [u8], Fingerprint>,
+    by_signature: BTreeMap<&'a [u8], Fingerprint>,
+}
+
+impl<'a> Originals<'a> {
+    fn of(leaving: &BTreeSet<Fingerprint>, ledger: &'a Ledger) -> Self {
+        let mut originals = Self::default();
+        for print in leaving {
+            let Some(entry) = ledger.anchors.get(print) else { continue };
+            if let Some(name) = der::subject(&entry.der) {
+                originals.by_name.entry(name).or_default().push(*print);
+            }
+            if let Some((signed, signature)) = der::signed_and_signature(&entry.der) {
+                originals.by_signed_part.insert(signed, *print);
+                originals.by_signature.insert(signature, *print);
+            }
+        }
+        originals
+    }
+
+    /// Those that a newcomer may be a copy of.
+    fn like(&self, newcomer: &Anchor) -> impl Iterator<Item = (Likeness, Fingerprint)> {
+        let by_name = self.by_name.get(&*newcomer.subject.raw).filter(|_| unproven(newcomer).is_some());
+        let parts = der::signed_and_signature(newcomer.der());
+        let copies = parts.into_iter().flat_map(|(signed, signature)| {
+            [self.by_signed_part.get(signed), self.by_signature.get(signature)].into_iter().flatten()
+        });
+        let named = by_name.into_iter().flatten().map(|print| (Likeness::Name, *print));
+        named.chain(copies.map(|print| (Likeness::Copy, *print)))
+    }
 }
 
 /// What a source said last, and none says now. A source that is silent is held, so nothing of it leaves.
@@ -110,8 +152,12 @@ fn leaving(snapshots: &[Snapshot], ledger: &Ledger) -> BTreeSet<Fingerprint> {
         let now = snapshots.iter().find(|snapshot| snapshot.name == name);
         now.is_none_or(|snapshot| matches!(snapshot.content, Content::Files(_)))
     };
-    let last = ledger.sources.iter().filter(|(name, _)| speaks(name));
-    let mut leaving: BTreeSet<Fingerprint> = last.flat_map(|(_, source)| &source.anchors).copied().collect();
+    let (speaking, silent): (Vec<_>, Vec<_>) = ledger.sources.iter().partition(|(name, _)| speaks(name));
+    let mut leaving: BTreeSet<Fingerprint> =
+        speaking.into_iter().flat_map(|(_, source)| &source.anchors).copied().collect();
+    for stays in silent.into_iter().flat_map(|(_, source)| &source.anchors) {
+        leaving.remove(stays);
+    }
     for anchor in anchors(snapshots) {
         leaving.remove(&anchor.fingerprint);
     }
@@ -124,15 +170,6 @@ fn anchors(snapshots: &[Snapshot]) -> impl Iterator<Item = &Anchor> {
         _ => None,
     });
     parts.flatten().flat_map(|part: &std::sync::Arc<Part>| &part.anchors).map(|(_, anchor)| &**anchor)
-}
-
-fn likeness(newcomer: &Anchor, original: &[u8]) -> Option<Likeness> {
-    if unproven(newcomer).is_some() && der::subject(original) == Some(&newcomer.subject.raw) {
-        return Some(Likeness::Name);
-    }
-    let (signed, signature) = der::signed_and_signature(newcomer.der())?;
-    let (same_signed, same_signature) = der::signed_and_signature(original)?;
-    (signed == same_signed || signature == same_signature).then_some(Likeness::Copy)
 }
 
 #[cfg(test)]
