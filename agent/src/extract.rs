@@ -261,10 +261,22 @@ impl Extraction<'_> {
             let text = format!("{program} wrote {} certificates twice: did two runs of it overlap?", after.repeated());
             return Err(Failure::Again(Problem::new(ProblemKind::Extract, text, "")));
         }
-        let missing = self.expected.difference(&after.set).count();
-        if missing > 0 {
-            let text = format!("{program} left out {missing} of our anchors");
-            return Err(Failure::Again(Problem::new(ProblemKind::NotTrusted, text, "")));
+        let missing: BTreeSet<Fingerprint> = self.expected.difference(&after.set).copied().collect();
+        if !missing.is_empty() {
+            let text = format!("{program} left out {} of our anchors", missing.len());
+            // only for the words: an error there is no reason to say nothing
+            let overruled = observe::overruled(self.root(), self.store, &missing).unwrap_or_default();
+            let Some(first) = overruled.first() else {
+                return Err(Failure::Again(Problem::new(ProblemKind::NotTrusted, text, "")));
+            };
+            let text = format!(
+                "{text}; {} of them, such as {}, are distrusted by the distribution or in its blocklist",
+                overruled.len(),
+                first.fp16()
+            );
+            let next =
+                "take it out of the source, or lift the distrust: `trust list --filter=blocklist` on the host shows it";
+            return Err(Failure::Again(Problem::new(ProblemKind::NotTrusted, text, next)));
         }
         Ok(())
     }

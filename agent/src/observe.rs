@@ -353,6 +353,22 @@ pub fn with_a_source(
     Ok(missing.into_iter().filter(|fingerprint| sources.contains(fingerprint)).collect())
 }
 
+/// Which of these anchors lie in p11-kit's sources and are distrusted there by the distribution or the administrator.
+///
+/// # Errors
+/// If a file is there and cannot be read.
+pub fn overruled(
+    root: &HostRoot,
+    store: &TrustStore,
+    anchors: &BTreeSet<Fingerprint>,
+) -> Result<BTreeSet<Fingerprint>, ObserveError> {
+    if !matches!(store.family, Family::Redhat | Family::Suse | Family::Arch) {
+        return Ok(BTreeSet::new());
+    }
+    let sources = p11_kit_sources(root, store)?;
+    Ok(anchors.iter().filter(|anchor| sources.is_overruled(anchor)).copied().collect())
+}
+
 /// What the files say that p11-kit reads on this family: each directory flat, with its anchors and its blocklist.
 fn p11_kit_sources(root: &HostRoot, store: &TrustStore) -> Result<p11kit::Sources, ObserveError> {
     let dirs: [&str; 2] = match store.family {

@@ -204,7 +204,7 @@ fn with_a_simulated_fault_a_file_of_ours_or_of_others_is_not_taken_for_damaged_o
     assert_eq!(unprivileged(look).unwrap(), 1);
     for path in [&root.file, &foreign] {
         let mode = |mode| fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
-        mode(0);
+        mode(0o000);
         let error = unprivileged(look).unwrap_err().to_string();
         assert!(error.contains(path.file_name().unwrap().to_str().unwrap()), "{error}");
         mode(0o644);

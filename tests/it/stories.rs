@@ -462,3 +462,26 @@ fn roots_that_p11_kit_has_not_read_are_not_taken_for_distrusted() {
         assert!(node.clients_trust(&two) && sorted(&node).is_superset(&bundle), "{store:?}");
     }
 }
+
+/// A CA of ours that the distribution distrusts: it does not arrive, the reason is told, and the others are not held back.
+#[test]
+fn an_anchor_that_the_distribution_distrusts_is_named_and_holds_nothing_back() {
+    for store in [Store::RhelOld, Store::Suse] {
+        let node = store.node("");
+        let (good, more) = (Ca::new("Good"), Ca::new("More"));
+        let bundle = sorted(&node);
+        let distrusted = fs::read(node.path("/usr/share/nodetrust-test/distrusted.pem")).unwrap();
+        fs::write(node.source.join("public.crt"), distrusted).unwrap();
+        node.set_source(&[&good, &more]);
+        let report = apply(&node, 1);
+        let problem = &report["problems"][0];
+        assert_eq!(problem["kind"], "not-trusted", "{store:?}: {report:#}");
+        assert!(problem["text"].as_str().unwrap().contains("distrusted by the distribution"), "{store:?}: {report:#}");
+        assert!(problem["next"].as_str().unwrap().contains("trust list --filter=blocklist"), "{store:?}: {report:#}");
+        assert!(node.clients_trust(&good) && node.clients_trust(&more), "{store:?}");
+        assert!(sorted(&node).is_superset(&bundle), "{store:?}");
+        fs::remove_file(node.source.join("public.crt")).unwrap();
+        node.configure("rotation: {removalGrace: 0s}");
+        apply(&node, 0);
+    }
+}

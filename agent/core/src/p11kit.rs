@@ -86,6 +86,11 @@ impl Sources {
             && !self.not_for_servers.contains(identity.key)
     }
 
+    /// Whether some file trusts this certificate, and another one, or another object, keeps it from being an anchor for servers.
+    pub fn is_overruled(&self, fingerprint: &Fingerprint) -> bool {
+        self.trusted.contains_key(fingerprint) && !self.is_anchor(fingerprint)
+    }
+
     fn trust(&mut self, der: Vec<u8>) {
         self.trusted.insert(Fingerprint::of_der(&der), der);
     }

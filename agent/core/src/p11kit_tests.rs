@@ -73,6 +73,8 @@ fn distrust_counts_wherever_it_is_said() {
     let mut sources = Sources::default();
     sources.add(Place::Anchors, (root.pem() + &other.pem()).as_bytes());
     assert!(sources.is_anchor(&root.fingerprint) && sources.is_anchor(&other.fingerprint));
+    assert!(!sources.is_overruled(&root.fingerprint));
     sources.add(Place::Blocklist, root.der());
+    assert!(sources.is_overruled(&root.fingerprint) && !sources.is_overruled(&other.fingerprint));
     assert!(!sources.is_anchor(&root.fingerprint) && sources.is_anchor(&other.fingerprint));
 }

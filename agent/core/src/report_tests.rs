@@ -229,7 +229,8 @@ fn a_host_that_could_not_be_looked_at_is_not_trusted() {
 fn a_host_that_could_not_be_told_is_not_called_unsupported() {
     let mut node = good();
     node.observed = None;
-    let detection = crate::store::Detection::unreadable("failed to read `/etc/pki/trust` on the host".into(), String::new());
+    let detection =
+        crate::store::Detection::unreadable("failed to read `/etc/pki/trust` on the host".into(), String::new());
     node.detection.family = detection.family;
     let report = node.report();
     assert_eq!(answer(&report), (Verdict::NotTrusted, "failed to read `/etc/pki/trust` on the host"));
