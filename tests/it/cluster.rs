@@ -248,7 +248,7 @@ fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
                    affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].\
                    matchFields[0].operator=In,affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.\
                    nodeSelectorTerms[0].matchFields[0].values[0]=bookworm";
-    let more = "privileged=true,tlsSecret=x,port=9000,certificates=x,podLabels.a=b,imagePullSecrets[0].name=x";
+    let more = "privileged=true,tlsSecret=x,tlsClientCASecret=y,port=9000,certificates=x,podLabels.a=b,imagePullSecrets[0].name=x";
     for values in ["", more, &digest, secret, on_host] {
         let done = cluster.kubectl_with(&dry_run, &chart_text("1.20.2", values));
         assert_eq!(done.code, 0, "{values}: {}", done.err);

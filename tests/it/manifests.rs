@@ -176,7 +176,8 @@ fn the_chart_makes_the_same_objects() {
                   sources[0].volume.projected.sources[0].clusterTrustBundle.path=ca.crt,\
                   sources[0].volume.projected.sources[0].clusterTrustBundle.optional=true";
     let on_host = "sources=null,config.sources[0].name=org,config.sources[0].path=/host/etc/nodetrust/sources/org";
-    let table: [(&str, &str, &str, &[&str]); 12] = [
+    let mtls = "tlsSecret=nodetrust-tls,tlsClientCASecret=nodetrust-tls-clients";
+    let table: [(&str, &str, &str, &[&str]); 13] = [
         ("1.29.0", "", "base", &[]),
         ("1.37.0", "", "base", &["apparmor-field", "admission-policy"]),
         ("1.37.0", "admissionPolicy=false", "base", &["apparmor-field"]),
@@ -185,6 +186,7 @@ fn the_chart_makes_the_same_objects() {
         ("1.37.0", "config.kubernetes.enabled=false", "overlays/no-api", &["apparmor-field"]),
         ("1.29.0", "privileged=true", "base", &["privileged"]),
         ("1.29.0", "tlsSecret=nodetrust-tls", "overlays/metrics-tls", &[]),
+        ("1.29.0", mtls, "overlays/metrics-mtls", &[]),
         ("1.29.0", "config.runtime.onChange=report", "overlays/k3s", &[]),
         ("1.29.0", secret, "overlays/secret", &[]),
         ("1.29.0", bundle, "overlays/cluster-trust-bundle", &[]),
@@ -214,7 +216,14 @@ fn the_chart_takes_certificates_and_refuses_what_it_does_not_know() {
         assert_eq!(pod(&all)["spec"]["containers"][0]["ports"][0]["containerPort"], 9000);
 
         let key = "certificates=-----BEGIN PRIVATE KEY-----";
-        for values in ["pivileged=true", "config.polici.weak=reject", "image.digest=latest", "sources=null", key] {
+        for values in [
+            "tlsClientCASecret=x",
+            "pivileged=true",
+            "config.polici.weak=reject",
+            "image.digest=latest",
+            "sources=null",
+            key,
+        ] {
             assert_ne!(helm(age, "1.29.0", &["--set", values]).code, 0, "{values}");
         }
     }
@@ -296,7 +305,7 @@ fn what_is_configured_is_mounted_and_served() {
             assert!(is_mounted(container, path), "{overlay}: {}", path.display());
         }
         let tls = settings.http.tls.as_ref();
-        assert!(tls.is_none_or(|(cert, key)| is_mounted(container, cert) && is_mounted(container, key)), "{overlay}");
+        assert!(tls.is_none_or(|files| files.all().all(|path| is_mounted(container, path))), "{overlay}");
         let port = &container["ports"][0];
         assert_eq!(port["containerPort"], settings.http.address.port(), "{overlay}");
         for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
