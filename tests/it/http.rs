@@ -361,8 +361,8 @@ fn a_client_that_does_not_read_is_given_up() {
     }
     // sends until the agent takes no more; whether the connection has ended
     let has_ended = |stream: &mut TcpStream| loop {
-        match stream.write(&requests) {
-            Ok(_) => {}
+        match stream.write_all(&requests) {
+            Ok(()) => {}
             Err(error) => break error.kind() != std::io::ErrorKind::WouldBlock,
         }
     };
