@@ -92,8 +92,26 @@ pub enum From {
 pub struct Http {
     /// Address and port.
     pub address: std::net::SocketAddr,
-    /// Certificate and key files, for HTTPS.
-    pub tls: Option<(PathBuf, PathBuf)>,
+    /// For HTTPS.
+    pub tls: Option<TlsFiles>,
+}
+
+/// The files for HTTPS, in our own view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, with its chain.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// CAs of clients; None if clients need no certificate.
+    pub client_ca: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// Each of them.
+    pub fn all(&self) -> impl Iterator<Item = &Path> {
+        [&self.cert, &self.key].into_iter().chain(&self.client_ca).map(PathBuf::as_path)
+    }
 }
 
 /// What the cluster is told of the node.
@@ -179,12 +197,7 @@ impl Settings {
 
     fn read_as(path: &Path, ways: Ways) -> Result<Self, ConfigError> {
         let error = |text: String, missing| ConfigError { path: path.display().to_string(), text, missing };
-        let file = nix::fcntl::open(
-            path,
-            nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_CLOEXEC,
-            nix::sys::stat::Mode::empty(),
-        );
-        let bytes = file.map_err(std::io::Error::from).and_then(|file| crate::host::root::read_regular(file, LIMIT));
+        let bytes = crate::host::root::read_file(path, LIMIT);
         let bytes =
             bytes.map_err(|e| error(format!("cannot be read: {e}"), e.kind() == std::io::ErrorKind::NotFound))?;
         let text = String::from_utf8(bytes).map_err(|_| error("is no UTF-8 text".into(), false))?;
@@ -383,6 +396,8 @@ struct RawHttp {
 struct RawTls {
     cert_file: PathBuf,
     key_file: PathBuf,
+    #[serde(rename = "clientCAFile")]
+    client_ca_file: PathBuf,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -440,12 +455,7 @@ impl Raw {
         if settle > Duration::from_secs(60) || settle > resync {
             return Err(Unfit::new("settle", "want at most 1m, and no more than `resync`"));
         }
-        let RawTls { cert_file, key_file } = self.http.tls.unwrap_or_default();
-        let tls = match (cert_file.as_os_str().is_empty(), key_file.as_os_str().is_empty()) {
-            (true, true) => None,
-            (false, false) => Some((cert_file, key_file)),
-            _ => return Err(Unfit::new("http.tls", "want both `certFile` and `keyFile`, or neither")),
-        };
+        let tls = self.http.tls.unwrap_or_default().check()?;
         if self.probes.len() > MAX_PROBES {
             let text = format!("want at most {MAX_PROBES}, not {}", self.probes.len());
             return Err(Unfit::new("probes", text));
@@ -508,6 +518,18 @@ impl RawKubernetes {
             annotations: self.annotations.unwrap_or(usual.annotations),
             events: self.events.unwrap_or(usual.events),
             startup_taint: self.startup_taint.or_default().0,
+        }
+    }
+}
+
+impl RawTls {
+    fn check(self) -> Result<Option<TlsFiles>, Unfit> {
+        let given = |path: PathBuf| (!path.as_os_str().is_empty()).then_some(path);
+        match (given(self.cert_file), given(self.key_file), given(self.client_ca_file)) {
+            (None, None, None) => Ok(None),
+            (Some(cert), Some(key), client_ca) => Ok(Some(TlsFiles { cert, key, client_ca })),
+            (None, None, Some(_)) => Err(Unfit::new("http.tls", "want `certFile` and `keyFile` with `clientCAFile`")),
+            _ => Err(Unfit::new("http.tls", "want both `certFile` and `keyFile`, or neither")),
         }
     }
 }

@@ -49,7 +49,7 @@ fleet:
 probes: []
 resync: 5m
 settle: 2s
-http: {address: "0.0.0.0:9643", tls: {certFile: "", keyFile: ""}}
+http: {address: "0.0.0.0:9643", tls: {certFile: "", keyFile: "", clientCAFile: ""}}
 kubernetes: {enabled: auto, condition: true, annotations: true, events: true, startupTaint: ""}
 export: {bundle: ""}
 "#;
@@ -93,7 +93,7 @@ probes:
 - {{target: \"https://[::1]/\"}}
 kubernetes: {{enabled: false, condition: false, annotations: false, events: false,
   startupTaint: \"corp.test/no-trust=yes:NoSchedule\"}}
-http: {{address: \"[::1]:80\", tls: {{certFile: /c, keyFile: /k}}}}
+http: {{address: \"[::1]:80\", tls: {{certFile: /c, keyFile: /k, clientCAFile: /a}}}}
 export: {{bundle: all.pem}}
 ",
         two.to_string()
@@ -130,7 +130,7 @@ export: {{bundle: all.pem}}
         settle: Duration::from_millis(300),
         http: Http {
             address: std::net::SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 80)),
-            tls: Some(("/c".into(), "/k".into())),
+            tls: Some(TlsFiles { cert: "/c".into(), key: "/k".into(), client_ca: Some("/a".into()) }),
         },
         probes: vec![
             Every {
@@ -249,6 +249,9 @@ fn an_error_names_line_field_and_form() {
         ("http:\n  address: localhost:9643", "http.address", "0.0.0.0:9643"),
         ("http:\n  address: \"9643\"", "http.address", "0.0.0.0:9643"),
         ("http:\n  tls: {certFile: /c}", "http.tls", "both `certFile` and `keyFile`"),
+        ("http:\n  tls: {clientCAFile: /a}", "http.tls", "with `clientCAFile`"),
+        ("http:\n  tls: {certFile: /c, clientCAFile: /a}", "http.tls", "both `certFile` and `keyFile`"),
+        ("http:\n  tls: {certFile: /c, keyFile: /k, clientCaFile: /a}", "clientCaFile", "clientCAFile"),
         ("http:\n  tls: {keyFile: /k}", "http.tls", "both `certFile` and `keyFile`"),
         ("kubernetes:\n  enabled: perhaps", "kubernetes.enabled", "auto, true, false"),
     ];

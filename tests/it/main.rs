@@ -48,6 +48,10 @@ mod metrics;
 
 // every path, refusals, slow clients, HTTPS
 mod http;
+// strangers on the agent's port
+mod hostile;
+// what a writer of the configuration reaches
+mod reach;
 // `probe` and the agent's own probes, against real TLS servers
 mod probe;
 mod pulls;

@@ -704,6 +704,27 @@ pub fn kind_of(fd: &OwnedFd) -> io::Result<Kind> {
     Ok(Meta::new(&fstat(fd)?).kind)
 }
 
+/// Opens for reading what a handle without rights (`O_PATH`) has found, and nothing else: to open a device can do something.
+///
+/// # Errors
+/// As `open(2)`.
+pub fn reopen(found: &OwnedFd, flags: OFlag) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    Ok(nix::fcntl::open(path.as_str(), flags | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+/// Reads a regular file in our own view to its end. Nothing but a regular file is opened.
+///
+/// # Errors
+/// As `open(2)` and [`read_regular`].
+pub fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let found = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    if kind_of(&found)? != Kind::File {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"));
+    }
+    read_regular(reopen(&found, OFlag::O_RDONLY)?, limit)
+}
+
 /// Reads a regular file to its end.
 ///
 /// # Errors
