@@ -12,11 +12,14 @@ use std::{
 use nodetrust_core::{
     export::{self, Export, Found, HEADER},
     state::{Ledger, Observed},
+    verify::{Problem, ProblemKind},
 };
 
 use crate::{
     host::{
-        ledger, own,
+        ledger,
+        obstacle::way_out_or,
+        own,
         root::{HostRoot, Kind},
     },
     observe::{MAX_BUNDLE_BYTES, bundle_bytes},
@@ -34,7 +37,12 @@ pub fn look(root: &HostRoot, want: Option<&str>, ledger: &Ledger, observed: &Obs
     let content = match bundle_bytes(root, observed.store) {
         _ if is_changing || want.is_none() => None,
         Ok(bytes) => Some(export::content(&bytes.unwrap_or_default())),
-        Err(_) => return Export::default(), // told as what could not be observed
+        Err(error) => {
+            let text =
+                format!("the bundle for pods is not looked after: failed to read {}: {error}", observed.store.bundle);
+            let next = way_out_or(&error, "look at the path on the host; the agent tries again");
+            return Export { problems: vec![Problem::new(ProblemKind::Export, text, next)], ..Export::default() };
+        }
     };
     export::decide(want, &found, content, observed)
 }

@@ -17,6 +17,7 @@ KINDS = {
     "reads": ["EIO", "ENOMEM"],
 }
 BUNDLE = "etc/ssl/certs/ca-certificates.crt"
+EXPORT = "var/lib/nodetrust/export/ca-certificates.crt"  # for pods
 LEDGER = "var/lib/nodetrust/ledger.json"
 LOCK = "run/nodetrust.lock"
 LIMIT = 90  # seconds that anything may take
@@ -114,17 +115,18 @@ def judged(path, always):
     """What is wrong with a bundle; None if nothing is."""
     found = loaded(path)
     if isinstance(found, str):
-        return f"the bundle does not load: {found}"
+        return f"{path} does not load: {found}"
     missing = always - found
-    return f"the bundle lacks {len(missing)} of {len(always)} certificates that must always be there" if missing else None
+    return f"{path} lacks {len(missing)} of {len(always)} certificates that must always be there" if missing else None
 
 
 class Watch(threading.Thread):
-    """Looks at every version of the bundle that appears."""
+    """Looks at every version that appears of the bundle, and of the one for pods, which need not be there."""
 
-    def __init__(self, path, always):
+    def __init__(self, root, always):
         super().__init__(daemon=True)
-        self.path, self.always, self.wrong, self.done, self.last = path, always, None, threading.Event(), None
+        self.paths, self.always, self.wrong, self.done = [f"{root.path}/{BUNDLE}", f"{root.path}/{EXPORT}"], always, None, threading.Event()
+        self.last = {self.paths[1]: None}
         self.start()
 
     def run(self):
@@ -132,14 +134,18 @@ class Watch(threading.Thread):
             self.look()
 
     def look(self):
-        try:
-            meta = os.stat(self.path)
-            now = (meta.st_ino, meta.st_mtime_ns, meta.st_size)
-        except OSError:
-            now = None
-        if now != self.last:
-            self.last = now
-            self.wrong = self.wrong or judged(self.path, self.always)
+        for path in self.paths:
+            try:
+                meta = os.stat(path)
+                now = (meta.st_ino, meta.st_mtime_ns, meta.st_size)
+            except OSError:
+                now = None
+            if path not in self.last or now != self.last[path]:
+                self.last[path] = now
+                if now or path == self.paths[0]:
+                    found = judged(path, self.always)
+                    gone = path != self.paths[0] and not os.path.exists(path)  # since the look before
+                    self.wrong = self.wrong or (None if gone else found)
 
     def end(self):
         self.done.set()
@@ -151,8 +157,8 @@ class Watch(threading.Thread):
 class Case:
     """One command on one prepared state, with what an undisturbed run leaves."""
 
-    def __init__(self, name, command, lowers, before, source, more=""):
-        self.name, self.command, self.lowers, self.before, self.source, self.more = name, command, lowers, before, source, more
+    def __init__(self, name, command, lowers, before, source):
+        self.name, self.command, self.lowers, self.before, self.source = name, command, lowers, before, source
 
 
 class Lab:
@@ -192,7 +198,7 @@ class Lab:
 
         folder = self.folder()
         root = Root(folder, plain)
-        with Run(self, root, "AB", "") as run:
+        with Run(self, root, "AB") as run:
             done = run.nodetrust("apply")
         assert done.returncode == 0, done.stderr
         root.close()
@@ -217,7 +223,7 @@ class Lab:
         case.points = {}
         for kind in KINDS:
             root = Root(self.folder(), case.lowers)
-            with Run(self, root, case.before, case.more) as run:
+            with Run(self, root, case.before) as run:
                 code = run.inject(case, "count", 0, kind)
                 found = run.finish()
                 assert code == 0 and not found, f"{case.name} without a fault ends at {code}: {found} {run.words}"
@@ -228,8 +234,8 @@ class Lab:
 class Run:
     """A node root with configuration and source, and what was run on it."""
 
-    def __init__(self, lab, root, source, more):
-        self.lab, self.root, self.more = lab, root, more
+    def __init__(self, lab, root, source):
+        self.lab, self.root = lab, root
         self.place = f"{root.base}/beside"
         os.makedirs(f"{self.place}/source")
         self.process, self.words, self.total, self.hit, self.call, self.findings = None, "", 0, False, "", False
@@ -249,7 +255,7 @@ class Run:
 
     def configure(self):
         text = (f"sources: [{{name: org, path: {self.place}/source}}]\nsettle: 100ms\nrotation: {{removalGrace: 0s}}\n"
-                f"http: {{address: \"127.0.0.1:{self.port}\"}}\nkubernetes: {{enabled: false}}\n{self.more}")
+                f"http: {{address: \"127.0.0.1:{self.port}\"}}\nkubernetes: {{enabled: false}}\nexport: {{bundle: ca-certificates.crt}}\n")
         with open(f"{self.place}/config.yaml", "w") as file:
             file.write(text)
 
@@ -376,8 +382,8 @@ def one_run(lab, case, kind, number, fault):
     wrong = []
     always = lab.always(case)
     try:
-        with Run(lab, root, case.before, case.more) as run:
-            watch = Watch(f"{root.path}/{BUNDLE}", always)
+        with Run(lab, root, case.before) as run:
+            watch = Watch(root, always)
             code = run.inject(case, fault, number, kind)
             if code == "time-out":
                 wrong.append(f"the disturbed run has not ended, or not converged, within {LIMIT} s")

@@ -40,7 +40,8 @@ impl Reconciler {
         // also while the store is not as it should be: the bundle that is there is what programs on the node follow
         let due = export::look(&self.root, settings.export.as_deref(), &look.ledger, observed, false);
         if due.actions.is_empty() {
-            return (done, problems); // the look that was had still holds
+            look.export = due; // it may have found an obstacle that was not there before
+            return (done, problems);
         }
         for action in &due.actions {
             let mut known = Ledger::clone(&look.ledger);
@@ -51,7 +52,9 @@ impl Reconciler {
                 }
                 Action::RemoveExport { .. } if !problems.is_empty() => Ok(()),
                 Action::WriteExport { path, .. } => {
-                    known.created.extend(host::missing_directories(&self.root, path));
+                    // the ledger's own directory goes with the ledger
+                    let made = host::missing_directories(&self.root, path).into_iter().filter(|dir| dir != ledger::DIR);
+                    known.created.extend(made);
                     known.exports.insert(path.clone());
                     self.note_export(&known, look).and_then(|()| {
                         export::write(&self.root, path, &due.content).map_err(|error| problem("write", path, &error))

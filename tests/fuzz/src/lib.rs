@@ -5,18 +5,19 @@
 
 use std::{fs, path::PathBuf, sync::LazyLock};
 
-use nodetrust::{config::Settings, docker, mounts::Mounts, parsers, tls};
+use nodetrust::{config::Settings, docker, mounts::Mounts, parsers};
 use nodetrust_core::{
     anchor::Anchor,
     bundle, dns, export,
     fingerprint::Fingerprint,
     link,
-    name::visible,
+    name::{self, MAX_SENTENCE_CHARS, visible},
     node::{ANNOTATION, NodeObject, NodeStatus, Taint},
     os::OsRelease,
-    p11kit::{self, Place},
+    p11kit::{Place, Sources},
     pem,
     probe::{Facts, Proxy, Target, judge},
+    readers,
     runtime::certs_d,
     source::Part,
     state::{Ledger, Moment},
@@ -53,9 +54,15 @@ pub fn pem(data: &[u8]) {
 
 /// One certificate in DER.
 pub fn certificate(data: &[u8]) {
+    let verdict = readers::verdict(data);
+    for why in [&verdict.openssl, &verdict.gnutls, &verdict.go].into_iter().flatten() {
+        assert_clean(why);
+    }
     match Anchor::from_der(data) {
         Ok(anchor) => {
             assert_eq!(anchor.der(), data, "a certificate is kept as it came");
+            assert!(verdict.keep_bundles_whole(), "accepted, and {:?}", verdict.bundle_fault());
+            assert_eq!(anchor.go_reads(), verdict.go.is_none());
             accepted(&anchor);
         }
         Err(error) => assert_clean(&error.detail),
@@ -77,6 +84,9 @@ fn accepted(anchor: &Anchor) {
     assert!(scan.faults.is_empty() && scan.notes.is_empty(), "our own file has faults: {:?}", scan.faults);
     assert!(matches!(scan.blocks.as_slice(), [one] if one.der == anchor.der()), "our own file reads back as it is");
 
+    for text in [&anchor.subject.text, &anchor.issuer.text, &anchor.serial] {
+        assert!(text.chars().count() <= MAX_SENTENCE_CHARS, "a text of {} bytes", text.len());
+    }
     // the bundle that holds it
     let effective = bundle::read(text.as_bytes());
     assert!(
@@ -118,15 +128,33 @@ pub fn bundle(data: &[u8]) {
     let exported = bundle::read(export::content(data).as_bytes());
     assert!(exported.set.is_subset(&effective.set), "the bundle for pods has something of its own");
     assert!(exported.repeated() == 0 && !exported.private_key);
-    // a sound bundle stays sound with one certificate more
+    // a sound bundle stays sound with one certificate more; OpenSSL takes a NUL byte at the start of a line for the file's end
     if let Some(der) = certificates.first()
         && effective.faults.is_empty()
         && data.ends_with(b"\n")
+        && !data.contains(&0)
     {
         let more = [data, pem::encode(der).as_bytes()].concat();
         let read = bundle::read(&more);
         assert!(read.set.contains(&Fingerprint::of_der(der)));
         assert_eq!(read.faults, [], "joining two sound files breaks them");
+    }
+}
+
+/// Files in the source directories of p11-kit: certificates, and objects with attributes.
+pub fn p11kit(data: &[u8]) {
+    let mut prints = link::trusted(data);
+    prints.extend(bundle::read(data).set);
+    for place in [Place::Anchors, Place::Top, Place::Blocklist] {
+        let mut sources = Sources::default();
+        sources.add(place, data);
+        let trusted = prints.iter().filter(|print| sources.is_anchor(print)).count();
+        assert!(trusted == 0 || place != Place::Blocklist, "what is blocked is no anchor");
+        // what is said twice is said once, and a blocklist has the last word
+        sources.add(place, data);
+        assert_eq!(prints.iter().filter(|print| sources.is_anchor(print)).count(), trusted);
+        sources.add(Place::Blocklist, data);
+        let _ = prints.iter().filter(|print| sources.is_anchor(print)).count();
     }
 }
 
@@ -161,20 +189,6 @@ pub fn config(data: &[u8]) {
 pub fn os_release(data: &[u8]) {
     let os = OsRelease::parse(&String::from_utf8_lossy(data));
     assert!(!os.id.is_empty() && !os.pretty_name.is_empty());
-    let _ = os.family();
-}
-
-/// A file in a source directory of p11-kit, and one in OpenSSL's directory of links.
-pub fn p11kit(data: &[u8]) {
-    let linked = link::trusted(data);
-    let mut sources = p11kit::Sources::default();
-    sources.add(Place::Top, data);
-    sources.add(Place::Anchors, data);
-    for print in &linked {
-        let _ = sources.is_anchor(print);
-    }
-    sources.add(Place::Blocklist, data);
-    assert!(linked.iter().all(|print| !sources.is_anchor(print)), "what is in the blocklist is no anchor");
 }
 
 /// `/proc` as the host shows it: mountinfo, and what processes call themselves.
@@ -288,6 +302,10 @@ pub fn names(data: &[u8]) {
     let shown = visible(&text);
     assert_clean(&shown);
     assert_eq!(visible(&shown), shown, "a visible text stays as it is");
+    for bounded in [name::shown(&text), name::sentence(&text)] {
+        assert_clean(&bounded);
+        assert!(bounded.chars().count() <= MAX_SENTENCE_CHARS);
+    }
 }
 
 /// The certificates that a server presents: length (2 bytes) and DER, again and again. The first one is in the bundle too if the
@@ -307,16 +325,8 @@ pub fn chain(data: &[u8]) {
     };
     let Ok(target) = Target::parse("registry.test:443") else { return };
     let now = Moment { wall: 1_800_000_000, boottime: 1000, boot_id: "a".to_owned() };
-    let provider = tls::provider();
-    let facts = Facts {
-        bundle: &trusted,
-        ledger: &Ledger::new(),
-        said: None,
-        removal_grace: 0,
-        now: &now,
-        behind: None,
-        algorithms: provider.signature_verification_algorithms.all,
-    };
+    let facts =
+        Facts { bundle: &trusted, ledger: &Ledger::new(), said: None, removal_grace: 0, now: &now, behind: None };
     let probe = judge(&target, &presented, facts);
     assert!(!probe.is_trusted() || !trusted.is_empty(), "nothing is trusted without a root");
     assert_clean(&probe.text);
