@@ -18,7 +18,7 @@ use crate::support::{
 };
 
 /// Where scripts/test has put them.
-fn corpus(variable: &str, usual: &str) -> PathBuf {
+pub(crate) fn corpus(variable: &str, usual: &str) -> PathBuf {
     let path = std::env::var_os(variable).map(PathBuf::from).unwrap_or_else(|| {
         let pypi = PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/nodetrust/pypi");
         let versions = fs::read_dir(&pypi).into_iter().flatten().flatten();
@@ -28,7 +28,7 @@ fn corpus(variable: &str, usual: &str) -> PathBuf {
     path
 }
 
-fn vectors() -> Vec<PathBuf> {
+pub(crate) fn vectors() -> Vec<PathBuf> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
         for entry in must("a directory of vectors", fs::read_dir(dir)).flatten() {
             let path = entry.path();

@@ -14,6 +14,8 @@ mod leave;
 mod export;
 // certificates from elsewhere, with OpenSSL as the judge
 mod corpus;
+// what OpenSSL, GnuTLS, Python and Go make of certificates and bundles, real and mutated
+mod readers;
 
 // the agent: healing, fights, restarts, reload, silent sources, commands beside it
 mod agent;

@@ -20,12 +20,16 @@ use crate::{
     fingerprint::Fingerprint,
     name,
     pem::{Block, Label, Reason},
+    readers,
     shares::in_shares,
     signature::{self, SelfSignature},
 };
 
 /// Fewer blocks than this are not worth a thread: about 10 ms of work.
 const BLOCKS_PER_THREAD: usize = 256;
+
+/// Bits of an RSA key; OpenSSL refuses to use a larger one (`OPENSSL_RSA_MAX_MODULUS_BITS`).
+const MAX_RSA_BITS: usize = 16_384;
 
 /// A certificate, decoded once.
 #[derive(Clone, PartialEq, Eq)]
@@ -63,7 +67,7 @@ pub struct Anchor {
     pub unknown_critical: Vec<String>,
     /// It has a subjectKeyIdentifier.
     pub has_key_id: bool,
-    /// Why Go's crypto/x509 does not parse it, as far as that is known; None: it does. Go leaves such a certificate out of its
+    /// Why Go's crypto/x509 does not parse it; None: it does. Go leaves such a certificate out of its
     /// roots without a word, and a runtime that meets it in its registry directory refuses every pull.
     pub go_refuses: Option<String>,
 }
@@ -122,14 +126,18 @@ impl Anchor {
     /// `trailing-data` if bytes follow.
     pub fn from_der(der: &[u8]) -> Result<Self, AnchorError> {
         let malformed = |detail: String| AnchorError { reason: Reason::MalformedCertificate, detail };
-        let (rest, cert) = X509Certificate::from_der(der)
-            .map_err(|error| malformed(format!("not an X.509 certificate ({})", describe(&error))))?;
+        let readers = readers::verdict(der);
+        let (rest, cert) = X509Certificate::from_der(der).map_err(|error| {
+            let is_like_one = der::subject(der).is_some();
+            let fault = readers.bundle_fault().filter(|_| is_like_one);
+            malformed(fault.unwrap_or_else(|| format!("not an X.509 certificate ({})", describe(&error))))
+        })?;
         if !rest.is_empty() {
             let detail = format!("{} bytes follow the certificate", rest.len());
             return Err(AnchorError { reason: Reason::TrailingData, detail });
         }
-        if let Some(fault) = der::frame_fault(der) {
-            return Err(malformed(fault.into()));
+        if let Some(fault) = readers.bundle_fault() {
+            return Err(malformed(fault));
         }
         let subject = Name::new(cert.subject()).map_err(malformed)?;
         let self_issued = cert.subject().as_raw() == cert.issuer().as_raw();
@@ -145,6 +153,10 @@ impl Anchor {
             ));
         }
         let key = Key::new(&cert);
+        if key.kind == "RSA" && key.bits > MAX_RSA_BITS {
+            let bits = key.bits;
+            return Err(malformed(format!("its RSA key has {bits} bits; no reader can use one above 16,384 bits")));
+        }
         let mut anchor = Self {
             der: der.into(),
             fingerprint: Fingerprint::of_der(der),
@@ -172,7 +184,7 @@ impl Anchor {
             name_constraints: false,
             unknown_critical: Vec::new(),
             has_key_id: false,
-            go_refuses: go_refuses(&cert).map(str::to_owned),
+            go_refuses: readers.go,
         };
         anchor.read_extensions(&cert).map_err(malformed)?;
         Ok(anchor)
@@ -187,7 +199,7 @@ impl Anchor {
             Label::Certificate | Label::Legacy => Self::from_der(der),
             Label::Trusted => {
                 let (certificate, trust) = der.split_at_checked(element_length(der)).unwrap_or((der, &[]));
-                if crate::der::is_distrusted_for_servers(trust) {
+                if der::is_distrusted_for_servers(trust) {
                     let detail = "its trust settings (TRUSTED CERTIFICATE) exclude servers".to_owned();
                     return Err(AnchorError { reason: Reason::NotCa, detail });
                 }
@@ -327,20 +339,6 @@ impl fmt::Debug for Anchor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Anchor({} {})", self.fingerprint.fp16(), self.subject.text)
     }
-}
-
-/// What Go's crypto/x509 refuses to parse and other readers take: an elliptic curve that it does not have, a negative serial
-/// number, characters that a PrintableString may not hold.
-fn go_refuses(cert: &X509Certificate<'_>) -> Option<&'static str> {
-    let info = cert.public_key();
-    if matches!(info.parsed(), Ok(PublicKey::EC(_))) && !signature::is_nist_curve(info) {
-        return Some("its elliptic curve is none that Go has");
-    }
-    if cert.raw_serial().first().is_some_and(|byte| byte & 0x80 != 0) {
-        return Some("its serial number is negative");
-    }
-    let printable = name::is_printable(cert.subject()) && name::is_printable(cert.issuer());
-    (!printable).then_some("a PrintableString in its names has characters that are not allowed there")
 }
 
 /// Whether a certificate says that another key than its own has signed it: the link between two generations of a CA that

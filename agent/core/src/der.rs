@@ -1,21 +1,7 @@
-//! What OpenSSL and Go demand of a certificate's encoding, and the parser overlooks.
+//! The walk through encoded elements (X.690), for everything that asks more of an encoding than the parser does.
 //!
-//! One block that OpenSSL cannot decode makes it refuse a whole bundle, so the encoding is checked before anything is believed.
-
-/// Levels of elements in a certificate; real ones have about eight.
-const MAX_DEPTH: usize = 32;
-
-/// What is wrong with a certificate's frame. It must be strict DER: definite lengths in their shortest form, types that are
-/// constructed or primitive as they must be; and the signature's algorithm outside as inside (RFC 5280, 4.1.1.2).
-pub(crate) fn frame_fault(der: &[u8]) -> Option<&'static str> {
-    if !is_strict(der, MAX_DEPTH) {
-        return Some("its encoding is not strict DER; OpenSSL or Go would refuse it");
-    }
-    match has_one_algorithm(der) {
-        Some(true) => None,
-        _ => Some("it names two different signature algorithms, inside and outside; Go would refuse it"),
-    }
-}
+//! [`header`] reads BER, since some readers of certificates do; [`split`] takes DER alone. What each reader demands of a
+//! certificate is in [`readers`](crate::readers).
 
 /// Whether the settings that OpenSSL appends to a `TRUSTED CERTIFICATE` (x509(1), "trust settings") exclude servers: a list of
 /// rejected uses has them, or there is a list of trusted uses without them. Settings that cannot be read exclude everything.
@@ -57,33 +43,57 @@ fn signed_part(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((rest, tbs))
 }
 
-fn is_strict(mut der: &[u8], depth: usize) -> bool {
-    while !der.is_empty() {
-        let Some((tag, content, rest)) = split(der) else { return false };
-        let constructed = tag & 0x20 != 0;
-        let universal = tag & 0xc0 == 0;
-        if universal && constructed != matches!(tag & 0x1f, 0x10 | 0x11) {
-            return false; // SEQUENCE and SET are constructed, and nothing else is
-        }
-        if constructed && (depth == 0 || !is_strict(content, depth - 1)) {
-            return false;
-        }
-        der = rest;
-    }
-    true
+/// The head of an element in BER.
+#[derive(Clone, Copy)]
+pub(crate) struct Header {
+    /// 0 universal, 1 application, 2 context-specific, 3 private.
+    pub(crate) class: u8,
+    pub(crate) constructed: bool,
+    pub(crate) number: u32,
+    /// Bytes of the head itself.
+    pub(crate) size: usize,
+    /// Bytes of the content; None: it goes on to an end mark.
+    pub(crate) length: Option<usize>,
 }
 
-fn has_one_algorithm(der: &[u8]) -> Option<bool> {
-    let (0x30, _, []) = split(der)? else { return None };
-    let (rest, tbs) = signed_part(der)?;
-    let (0x30, outer, rest) = split(rest)? else { return None };
-    let (0x03, _, []) = split(rest)? else { return None };
-    let (0x30, inner, _) = split(tbs)? else { return None };
-    Some(inner == outer)
+impl Header {
+    /// Whether it is of this class and number, constructed or not.
+    pub(crate) fn is(&self, class: u8, number: u32) -> bool {
+        (self.class, self.number) == (class, number)
+    }
+}
+
+/// Reads an element's head; None if it is cut off or its numbers are beyond all bounds. The content may be cut off.
+pub(crate) fn header(ber: &[u8]) -> Option<Header> {
+    let (&first, mut rest) = ber.split_first()?;
+    let mut number = u32::from(first & 0x1f);
+    if number == 0x1f {
+        number = 0;
+        loop {
+            let (&byte, after) = rest.split_first()?;
+            rest = after;
+            number = number.checked_mul(128)?.checked_add(u32::from(byte & 0x7f)).filter(|n| *n <= i32::MAX as u32)?;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+    }
+    let (&length, mut rest) = rest.split_first()?;
+    let length = match length {
+        0..=0x7f => Some(usize::from(length)),
+        0x80 => None,
+        _ => {
+            let (digits, after) = rest.split_at_checked(usize::from(length & 0x7f))?;
+            rest = after;
+            Some(digits.iter().try_fold(0usize, |sum, byte| Some(sum.checked_mul(256)? | usize::from(*byte)))?)
+        }
+    };
+    let size = ber.len() - rest.len();
+    Some(Header { class: first >> 6, constructed: first & 0x20 != 0, number, size, length })
 }
 
 /// Tag, content and what follows the first element; None if it is cut off, or its tag or length is not in its shortest form.
-fn split(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(crate) fn split(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let [tag, length, rest @ ..] = der else { return None };
     let head = match length {
         0..=0x7f => 0,

@@ -22,6 +22,7 @@ pub mod pem;
 pub mod plan;
 pub mod policy;
 pub mod probe;
+pub mod readers;
 pub mod report;
 pub mod runtime;
 pub mod shares;

@@ -139,14 +139,6 @@ pub(crate) fn openssl_hash(name: &X509Name<'_>) -> Result<u32, String> {
     Ok(u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]]))
 }
 
-/// Whether every PrintableString holds only what Go allows in one: the characters of X.680, 41.4, and `*` and `&`.
-pub(crate) fn is_printable(name: &X509Name<'_>) -> bool {
-    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b" '()+,-./:=?*&".contains(byte);
-    name.iter_attributes()
-        .map(|attribute| attribute.attr_value())
-        .all(|value| value.tag() != Tag::PrintableString || value.data.iter().all(allowed))
-}
-
 /// None: not one of the string types that OpenSSL converts. Some(None): one of them, with bytes that do not fit.
 fn utf8(value: &Any<'_>) -> Option<Option<String>> {
     let data = value.data;

@@ -761,7 +761,8 @@ fn any_world() -> impl Strategy<Value = World> {
             seen.unlinked = prints(&unlinked);
             if present {
                 let set = &prints(&set) | &world.shipped;
-                seen.effective = Effective { present, count: set.len() + more, set, private_key, ..Effective::default() };
+                seen.effective =
+                    Effective { present, count: set.len() + more, set, private_key, ..Effective::default() };
             } else {
                 seen.effective = Effective::default();
             }

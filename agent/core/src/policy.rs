@@ -183,6 +183,12 @@ fn oddities(anchor: &Anchor) -> impl Iterator<Item = String> {
     .into_iter()
     .filter(|(holds, _)| *holds)
     .map(|(_, text)| text.to_owned())
+    .chain(
+        anchor
+            .go_refuses
+            .as_ref()
+            .map(|why| format!("Go does not read it ({why}): containerd and other Go programs will not trust it")),
+    )
     .chain((!anchor.unknown_critical.is_empty()).then(|| {
         format!(
             "it has critical extensions that verifiers may not know ({}): Go refuses such chains",

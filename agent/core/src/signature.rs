@@ -94,11 +94,6 @@ pub(crate) fn curve_bits(info: &SubjectPublicKeyInfo<'_>) -> usize {
     CURVES.iter().find(|(known, _)| *known == curve).map_or(0, |(_, bits)| *bits)
 }
 
-/// Whether an elliptic curve is one of NIST's, which Go has.
-pub(crate) fn is_nist_curve(info: &SubjectPublicKeyInfo<'_>) -> bool {
-    curve(info).is_some_and(|curve| curve != SECP256K1 && CURVES.iter().any(|(known, _)| *known == curve))
-}
-
 const SECP256K1: Oid<'_> = oid!(1.3.132.0.10);
 /// Named curves with their sizes in bits.
 static CURVES: [(Oid<'_>, usize); 5] = [

@@ -1,0 +1,1 @@
+//! The rules, each with a certificate that has one thing wrong.

@@ -1,0 +1,218 @@
+//! Certificates and bundles as real programs read them: OpenSSL, GnuTLS, Python's ssl module and Go are asked, not simulated.
+//!
+//! Over real, odd and mutated certificates: nothing that a loader of bundles chokes on is accepted, and no certificate that all
+//! readers take is refused. Here a sample, with Debian 12's readers; `scripts/readers` runs the whole, with those of Debian 13
+//! and Debian unstable as well.
+
+mod mutate;
+mod programs;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    sync::LazyLock,
+};
+
+use nodetrust_core::{anchor::Anchor, pem, readers};
+
+use mutate::Random;
+use programs::{Kind, Reader};
+
+/// Inputs by name, each once.
+type Inputs = Vec<(String, Vec<u8>)>;
+
+/// How much is asked.
+struct Amount {
+    /// Mutated certificates.
+    mutated: usize,
+    /// Of the single-bit flips one in so many.
+    every: usize,
+    /// Mutated PEM files.
+    files: usize,
+    seed: u64,
+}
+
+const SAMPLE: Amount = Amount { mutated: 4_000, every: 16, files: 3_000, seed: 1 };
+
+/// What `scripts/readers` sets: numbers in the order of [`Amount`]'s fields.
+fn amount() -> Amount {
+    let Ok(text) = std::env::var("NODETRUST_READERS_AMOUNT") else { return SAMPLE };
+    let numbers: Vec<usize> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    let [mutated, every, files, seed] = numbers[..] else { panic!("four numbers wanted: {text}") };
+    Amount { mutated, every, files, seed: seed as u64 }
+}
+
+static CORPUS: LazyLock<Inputs> = LazyLock::new(|| {
+    let mut seen = BTreeSet::new();
+    let mut all = Vec::new();
+    let mut add = |name: String, bytes: &[u8]| {
+        for block in pem::scan(bytes).blocks {
+            if seen.insert(block.der.clone()) {
+                all.push((format!("{name}:{}", block.line), block.der));
+            }
+        }
+    };
+    add("cases".into(), include_bytes!("../data/readers/certificates.pem"));
+    for path in super::corpus::vectors() {
+        add(path.file_name().unwrap_or_default().to_string_lossy().into_owned(), &fs::read(&path).unwrap());
+    }
+    let certifi = super::corpus::corpus("NODETRUST_CERTIFI", "cacert.pem");
+    add("certifi".into(), &fs::read(certifi).unwrap());
+    all
+});
+
+fn ders(inputs: &Inputs) -> Vec<&[u8]> {
+    inputs.iter().map(|(_, der)| &der[..]).collect()
+}
+
+/// Whether we take it, but for its self-signature, which is not a matter of decoding.
+fn accepts(der: &[u8]) -> Result<Option<Anchor>, String> {
+    match Anchor::from_der(der) {
+        Ok(anchor) => Ok(Some(anchor)),
+        Err(error) if error.detail.contains("signature does not match") => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Asks all readers about all certificates, and compares. Prints figures; returns what is wrong.
+fn compare(what: &str, inputs: &Inputs) -> Vec<String> {
+    let readers = programs::all();
+    let answers: Vec<Vec<String>> = readers.iter().map(|reader| reader.certificates(&ders(inputs))).collect();
+    let mut wrong = Vec::new();
+    let mut figures: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut strict: BTreeMap<String, usize> = BTreeMap::new();
+    for (n, (name, der)) in inputs.iter().enumerate() {
+        let refused: Vec<(&Reader, &str)> = readers
+            .iter()
+            .zip(&answers)
+            .filter(|(_, lines)| !lines[n].starts_with("ok"))
+            .map(|(reader, lines)| (*reader, lines[n].as_str()))
+            .collect();
+        let verdict = readers::verdict(der);
+        let mut tell = |what: String| {
+            keep(name, der);
+            wrong.push(format!("{name}: {what}"));
+        };
+        for (kind, ours) in
+            [(Kind::OpenSsl, &verdict.openssl), (Kind::GnuTls, &verdict.gnutls), (Kind::Go, &verdict.go)]
+        {
+            let theirs = refused.iter().find(|(reader, _)| reader.kind == kind);
+            match (ours, theirs) {
+                (None, Some((reader, line))) => tell(format!("{} says {line}, we that it reads it", reader.name)),
+                (Some(why), None) => tell(format!("{kind:?} reads it, we say {why}")),
+                _ => {}
+            }
+        }
+        let chokes = refused.iter().any(|(reader, _)| reader.kind != Kind::Go);
+        let accepted = accepts(der);
+        let go_reads = refused.is_empty();
+        *figures
+            .entry(match (&accepted, chokes, go_reads) {
+                (Ok(_), true, _) => "ACCEPTED, AND A LOADER OF BUNDLES CHOKES",
+                (Ok(_), false, true) => "accepted, all read it",
+                (Ok(_), false, false) => "accepted, Go does not read it",
+                (Err(_), true, _) => "refused, a loader of bundles chokes",
+                (Err(_), false, true) => "refused, though all read it",
+                (Err(_), false, false) => "refused, only Go does not read it",
+            })
+            .or_default() += 1;
+        match &accepted {
+            Ok(_) if chokes => tell(format!("accepted, but refused by {}", names(&refused))),
+            Ok(Some(anchor)) if anchor.go_refuses.is_some() == go_reads => {
+                tell(format!("refused by {}, and the anchor says of Go: {:?}", names(&refused), anchor.go_refuses));
+            }
+            Err(why) if !chokes => {
+                *strict.entry(why.clone()).or_default() += 1;
+                let is_invalid = answers.iter().any(|lines| lines[n] == "ok invalid");
+                if go_reads && !is_beyond_use(why, is_invalid) {
+                    tell(format!("all read it, and we refuse: {why}"));
+                }
+            }
+            _ => {}
+        }
+    }
+    let names: Vec<&str> = readers.iter().map(|reader| reader.name.as_str()).collect();
+    println!("{what}: {} certificates, {} readers ({})", inputs.len(), readers.len(), names.join(", "));
+    figures.iter().for_each(|(figure, count)| println!("  {count:7} {figure}"));
+    strict.iter().for_each(|(why, count)| println!("  {count:7} refused, though bundles load: {why}"));
+    println!("  {:7} disagreements", wrong.len());
+    wrong
+}
+
+fn names(refused: &[(&Reader, &str)]) -> String {
+    refused.iter().map(|(reader, line)| format!("{} ({line})", reader.name)).collect::<Vec<_>>().join(", ")
+}
+
+/// Refused though it can be read: no reader can use it, or OpenSSL takes no chain that ends in it.
+fn is_beyond_use(why: &str, is_invalid: bool) -> bool {
+    why.contains("16,384 bits") || (is_invalid && why.contains("basicConstraints extension cannot be read"))
+}
+
+/// Keeps a certificate that is disagreed about, where NODETRUST_READERS_KEEP says.
+fn keep(name: &str, bytes: &[u8]) {
+    if let Some(dir) = std::env::var_os("NODETRUST_READERS_KEEP") {
+        let _ = fs::write(PathBuf::from(dir).join(name.replace(['/', ' '], "_")), bytes);
+    }
+}
+
+#[track_caller]
+fn none(wrong: &[String]) {
+    // one of each kind is enough
+    let kinds: BTreeMap<&str, &String> =
+        wrong.iter().map(|line| (line.split_once(": ").map_or("", |(_, what)| what), line)).collect();
+    let kinds: Vec<&str> = kinds.values().take(40).map(|line| line.as_str()).collect();
+    assert!(wrong.is_empty(), "{} disagreements, e.g.\n{}", wrong.len(), kinds.join("\n"));
+}
+
+#[test]
+fn on_real_and_odd_certificates_we_agree_with_openssl_gnutls_and_go() {
+    none(&compare("real and odd certificates", &CORPUS));
+}
+
+#[test]
+fn on_mutated_certificates_we_agree_with_openssl_gnutls_and_go() {
+    let amount = amount();
+    let pool: Vec<Vec<u8>> = CORPUS.iter().map(|(_, der)| der.clone()).collect();
+    let mut random = Random(amount.seed);
+    let mut wrong = Vec::new();
+    let mut left = amount.mutated;
+    while left > 0 {
+        let share = left.min(20_000);
+        let mutated: Inputs = (0..share)
+            .map(|n| {
+                let der = &pool[random.below(pool.len())];
+                (
+                    format!("mutated-{}-{}", amount.seed, amount.mutated - left + n),
+                    mutate::certificate(&mut random, der, &pool),
+                )
+            })
+            .collect();
+        wrong.extend(compare("mutated certificates", &mutated));
+        left -= share;
+    }
+    none(&wrong);
+}
+
+#[test]
+fn on_single_bit_flips_of_roots_we_agree_with_openssl_gnutls_and_go() {
+    let amount = amount();
+    let mut inputs = Inputs::new();
+    let ordinary = |kind: &str| {
+        let mut roots = CORPUS.iter().filter(|(name, _)| name.starts_with("certifi"));
+        roots
+            .find(|(_, der)| Anchor::from_der(der).is_ok_and(|anchor| anchor.key.to_string() == kind))
+            .unwrap()
+            .1
+            .clone()
+    };
+    for kind in ["RSA 2048", "RSA 4096", "EC 384"] {
+        let root = ordinary(kind);
+        for bit in (0..root.len() * 8).step_by(amount.every) {
+            let mut flipped = root.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            inputs.push((format!("flip-{kind}-{bit}"), flipped));
+        }
+    }
+    none(&compare("single-bit flips of three roots", &inputs));
+}
