@@ -31,6 +31,17 @@ pub(crate) fn is_distrusted_for_servers(settings: &[u8]) -> bool {
     false
 }
 
+/// The subject of a certificate, with its tag and length.
+pub(crate) fn subject(certificate: &[u8]) -> Option<&[u8]> {
+    let (_, mut tbs) = signed_part(certificate)?;
+    // signature algorithm, issuer, validity
+    for _ in 0..3 {
+        (_, _, tbs) = split(tbs)?;
+    }
+    let (_, _, rest) = split(tbs)?;
+    tbs.get(..tbs.len() - rest.len())
+}
+
 /// What follows the part that is signed, and that part behind version and serial number.
 fn signed_part(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
     let (0x30, certificate, _) = split(certificate)? else { return None };
