@@ -23,7 +23,7 @@ use nodetrust_core::{
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use tokio::{
@@ -263,10 +263,47 @@ fn failure_of(error: &io::Error) -> Failure {
         Error::InvalidMessage(_) => Failure::NotTls,
         Error::AlertReceived(rustls::AlertDescription::ProtocolVersion)
         | Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => Failure::TlsVersion,
-        Error::AlertReceived(alert) => Failure::Alert(format!("{alert:?}")),
+        Error::AlertReceived(alert) => Failure::Alert(alert_name(*alert)),
         Error::InvalidCertificate(CertificateError::BadSignature) => Failure::NotItsKey,
-        other => Failure::Handshake(other.to_string()),
+        other => Failure::Handshake(words(other)),
     }
+}
+
+/// An alert's name in the standard (RFC 8446, 6): the library writes it as one word.
+fn alert_name(alert: rustls::AlertDescription) -> String {
+    let word = format!("{alert:?}");
+    if word.contains('(') {
+        return "one without a name".to_owned();
+    }
+    let mut name = String::new();
+    for c in word.chars() {
+        if c.is_ascii_uppercase() && !name.is_empty() && !name.ends_with('_') {
+            name.push('_');
+        }
+        name.push(c.to_ascii_lowercase());
+    }
+    name.replace("unrecognised", "unrecognized").replace("b_a_d", "bad").replace("p_s_k", "psk").replace("c_a", "ca")
+}
+
+/// The library's error, without the names of its types.
+fn words(error: &rustls::Error) -> String {
+    use rustls::Error;
+    match error {
+        Error::PeerIncompatible(_) => "it shares no cipher suite, group or signature scheme with this probe",
+        Error::PeerMisbehaved(_) | Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
+            "it does not keep to the protocol"
+        }
+        Error::InvalidCertificate(_) => "the proof of its key is of a kind that is not supported here",
+        Error::NoCertificatesPresented => "it sent no certificate",
+        Error::DecryptError | Error::EncryptError => {
+            "a message could not be decrypted: does something between change it?"
+        }
+        Error::PeerSentOversizedRecord => "it sent a record that is too large",
+        Error::NoApplicationProtocol => "it wants another application protocol",
+        Error::General(text) => return text.clone(),
+        _ => "the library gives no reason",
+    }
+    .to_owned()
 }
 
 /// Accepts every chain and keeps it; that the server has the key of its certificate is checked all the same.
@@ -274,6 +311,35 @@ fn failure_of(error: &io::Error) -> Failure {
 struct Keeper {
     provider: Arc<CryptoProvider>,
     chain: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Keeper {
+    /// Checks the server's proof by the key of its certificate, whatever else is odd about that: the library's own check would
+    /// refuse to read some that Go and OpenSSL take.
+    fn verify(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        use rustls::CertificateError;
+        let encoding = rustls::Error::InvalidCertificate(CertificateError::BadEncoding);
+        let (algorithm, key) = nodetrust_core::probe::key_of(cert).ok_or(encoding.clone())?;
+        let supported = &self.provider.signature_verification_algorithms;
+        let of_scheme = supported.mapping.iter().find(|(scheme, _)| *scheme == dss.scheme);
+        let mut fitting = of_scheme
+            .into_iter()
+            .flat_map(|(_, all)| all.iter())
+            .filter(|known| known.public_key_alg_id().as_ref() == algorithm)
+            .peekable();
+        if fitting.peek().is_none() {
+            return Err(encoding);
+        }
+        if fitting.any(|known| known.verify_signature(&key, message, dss.signature()).is_ok()) {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        Err(rustls::Error::InvalidCertificate(CertificateError::BadSignature))
+    }
 }
 
 impl ServerCertVerifier for Keeper {
@@ -296,7 +362,7 @@ impl ServerCertVerifier for Keeper {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        self.verify(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -305,7 +371,7 @@ impl ServerCertVerifier for Keeper {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        self.verify(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

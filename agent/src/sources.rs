@@ -21,6 +21,7 @@ use nix::{
 };
 use nodetrust_core::{
     fingerprint::{Fingerprint, content_digest},
+    name::{sentence, shown},
     pem::{MAX_CERTIFICATES, MAX_FILE_BYTES, Reason},
     source::{Content, Part, Snapshot},
 };
@@ -62,7 +63,7 @@ impl SourceReader {
             }
             From::Path(path) => {
                 let read = reading.path(path);
-                (path.display().to_string(), reading.content(read), mounts.notes(path))
+                (shown(&path.display().to_string()), reading.content(read), mounts.notes(path))
             }
         };
         Snapshot { name: source.name.clone(), origin, optional: source.optional, content, notes }
@@ -99,7 +100,7 @@ impl Reading<'_> {
         match read {
             Ok(()) => Content::Files(self.parts),
             Err(Stop::Failed(error)) if is_missing(&error) => Content::Missing,
-            Err(Stop::Failed(error)) => Content::Unreadable(error.to_string()),
+            Err(Stop::Failed(error)) => Content::Unreadable(sentence(&error.to_string())),
             Err(Stop::Excess(reason, detail)) => Content::Excess(reason, detail),
         }
     }

@@ -54,6 +54,10 @@ mod hostile;
 mod reach;
 // `probe` and the agent's own probes, against real TLS servers
 mod probe;
+// `probe` beside real OpenSSL and Go, on CAs with every oddity
+mod oddities;
+// texts of megabytes and control characters, wherever they are told
+mod hostile_texts;
 mod pulls;
 // the registry directory of a booted node: what it makes up for, and what hides it
 mod certs_d;

@@ -26,7 +26,7 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// `openssl s_server` on a free port of the loopback; it is ended with the test.
-struct Server {
+pub struct Server {
     child: Child,
     port: u16,
 }
@@ -34,11 +34,16 @@ struct Server {
 impl Server {
     /// Serves a certificate with its key, followed by a chain.
     fn new(node: &Node, leaf: (String, String), chain: &[&Ca], more: &[&str]) -> Self {
+        Self::of(node, &leaf.0, &leaf.1, &chain.iter().map(|ca| ca.pem()).collect::<String>(), more)
+    }
+
+    /// The same with all of it in PEM.
+    pub fn of(node: &Node, leaf: &str, key_pem: &str, chain: &str, more: &[&str]) -> Self {
         let dir = tempfile::TempDir::new_in(node.beside("")).unwrap().keep();
         let (cert, key, above) = (dir.join("cert.pem"), dir.join("key.pem"), dir.join("chain.pem"));
-        fs::write(&cert, leaf.0).unwrap();
-        fs::write(&key, leaf.1).unwrap();
-        fs::write(&above, chain.iter().map(|ca| ca.pem()).collect::<String>()).unwrap();
+        fs::write(&cert, leaf).unwrap();
+        fs::write(&key, key_pem).unwrap();
+        fs::write(&above, chain).unwrap();
         let mut command = Command::new("openssl");
         command.args([
             "s_server",
@@ -67,7 +72,7 @@ impl Server {
     }
 
     /// Whether the node's own OpenSSL would trust this server under this name.
-    fn openssl_trusts(&self, node: &Node, name: &str) -> bool {
+    pub fn openssl_trusts(&self, node: &Node, name: &str) -> bool {
         let address = format!("127.0.0.1:{}", self.port);
         let mut client = node.chroot(&["openssl", "s_client", "-connect", &address, "-verify_return_error"]);
         let check = if name.parse::<std::net::IpAddr>().is_ok() { "-verify_ip" } else { "-verify_hostname" };
@@ -76,8 +81,12 @@ impl Server {
         output.status.success() && String::from_utf8_lossy(&output.stdout).contains("Verify return code: 0")
     }
 
-    fn target(&self) -> String {
+    pub fn target(&self) -> String {
         format!("localhost:{}", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 }
 

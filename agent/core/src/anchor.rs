@@ -31,6 +31,9 @@ const BLOCKS_PER_THREAD: usize = 256;
 /// Bits of an RSA key; OpenSSL refuses to use a larger one (`OPENSSL_RSA_MAX_MODULUS_BITS`).
 const MAX_RSA_BITS: usize = 16_384;
 
+/// Extensions of one certificate that are named; a hostile one has thousands.
+const MAX_NAMED_EXTENSIONS: usize = 8;
+
 /// A certificate, decoded once.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Anchor {
@@ -264,7 +267,9 @@ impl Anchor {
                 ParsedExtension::UnsupportedExtension { .. } | ParsedExtension::ParseError { .. }
                     if extension.critical =>
                 {
-                    self.unknown_critical.push(name::shown(&extension.oid.to_id_string()));
+                    if self.unknown_critical.len() < MAX_NAMED_EXTENSIONS {
+                        self.unknown_critical.push(name::shown(&extension.oid.to_id_string()));
+                    }
                 }
                 _ => {}
             }

@@ -29,7 +29,7 @@ impl OsRelease {
             .filter_map(|line| {
                 let line = line.trim();
                 let (key, value) = line.split_once('=')?;
-                (!line.starts_with('#')).then(|| (key, unquote(value)))
+                (!line.starts_with('#')).then(|| (key, crate::name::shown(&unquote(value))))
             })
             .collect();
         let get = |key: &str| fields.get(key).cloned().unwrap_or_default();

@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::{
     fingerprint::Fingerprint,
+    name::sentence,
     report::{Behind, Time},
     source::{Resolved, Snapshot},
     state::{AnchorState, Ledger, Moment},
@@ -208,7 +209,7 @@ struct Finding {
 
 impl Finding {
     fn new(reason: Reason, text: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { reason, text: text.into(), next: next.into() }
+        Self { reason, text: sentence(&text.into()), next: sentence(&next.into()) }
     }
 }
 
@@ -218,6 +219,12 @@ struct Chain<'a> {
     presented: Vec<(usize, Cert)>,
     candidates: Vec<Arc<Cert>>,
     facts: Facts<'a>,
+}
+
+/// The algorithm of a certificate's key and the key itself, as in its SubjectPublicKeyInfo: the content of the algorithm, and the bits
+/// of the key. None if it is no certificate.
+pub fn key_of(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    Cert::decode(der)?.key_parts()
 }
 
 /// Judges the certificates that a server presented, its own first.
@@ -254,12 +261,20 @@ pub fn judge(target: &Target, presented: &[Vec<u8>], facts: Facts<'_>) -> Probe 
     probe.chain = decoded.iter().map(|(index, anchor)| Element::new(*index, anchor)).collect();
     probe.not_after = decoded.iter().map(|(_, anchor)| Time(anchor.not_after)).min();
     let name = name_finding(target, leaf);
+    let by_common_name = name.is_some() && is_for_host_by_common_name(target, leaf);
     let candidates = candidates(&decoded, facts.bundle);
     let chain = Chain { presented: decoded, candidates, facts };
     let go = go::verify(&chain);
     let openssl = openssl::verify(&chain);
     let (used, anchor) = match (go, openssl) {
-        (Ok(found), Ok(_)) => found,
+        (Ok(found), Ok(_)) => {
+            if by_common_name {
+                let why =
+                    "only the common name of the server's certificate is for this host, and Go does not look at it";
+                probe.notes.push(format!("OpenSSL accepts it, Go refuses: {why}"));
+            }
+            found
+        }
         (Ok(found), Err(fault)) => {
             let why = fault.map_or_else(
                 || "it finds no way from the server's certificate to the bundle".to_owned(),
@@ -344,7 +359,7 @@ impl Probe {
                 )])
             }
             failure => {
-                self.notes.push(format!("after it had shown its certificates: {}", failure.text()));
+                self.notes.push(sentence(&format!("after it had shown its certificates: {}", failure.text())));
                 self
             }
         }
@@ -497,16 +512,6 @@ fn named(anchor: &Cert) -> String {
     format!("\"{}\" (sha256 {})", anchor.subject.common, anchor.fingerprint.fp16())
 }
 
-/// Why Go does not parse a certificate.
-fn go_fault(der: &[u8]) -> Option<String> {
-    crate::anchor::Anchor::from_der(der).ok()?.go_refuses
-}
-
-/// Why OpenSSL does not decode a certificate.
-fn openssl_fault(_: &[u8]) -> Option<String> {
-    None
-}
-
 /// What in the bundle could be part of this chain: certificates of the right names, and what is above them.
 fn candidates(presented: &[(usize, Cert)], bundle: &[Vec<u8>]) -> Vec<Arc<Cert>> {
     let mut seen = BTreeSet::new();
@@ -569,6 +574,13 @@ fn name_finding(target: &Target, leaf: &Cert) -> Option<Finding> {
     let text = format!("the server's certificate is not for {host}, but for {}", names.join(", "));
     let next = format!("use a name that the certificate has, or have it issued for {host} as well");
     Some(Finding::new(Reason::NameMismatch, text, next))
+}
+
+/// OpenSSL looks at the common name of a certificate that has no dNSName.
+fn is_for_host_by_common_name(target: &Target, leaf: &Cert) -> bool {
+    let has_names = leaf.alternative_names().iter().any(|(kind, _)| *kind == 2);
+    let is_address = target.host().parse::<std::net::IpAddr>().is_ok();
+    !has_names && !is_address && is_for_host(leaf.subject.common.as_bytes(), target.host().as_bytes())
 }
 
 /// Whether a dNSName is for a host: the same labels in any case, or an asterisk in place of the first (RFC 6125, 6.4.3).

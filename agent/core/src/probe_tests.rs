@@ -474,8 +474,8 @@ fn long_chains_are_cut() {
 fn what_happens_after_the_certificates_were_shown() {
     let corp = root("Corp Root CA");
     let world = World::of(&[&corp]);
-    let probe = world.trusts(&[leaf(&corp)]).after(&Failure::Alert("CertificateRequired".into()));
-    assert!(probe.is_trusted() && probe.notes[0].contains("CertificateRequired"), "{probe:#?}");
+    let probe = world.trusts(&[leaf(&corp)]).after(&Failure::Alert("certificate_required".into()));
+    assert!(probe.is_trusted() && probe.notes[0].contains("certificate_required"), "{probe:#?}");
     refused(world.trusts(&[leaf(&corp)]).after(&Failure::NotItsKey), Reason::BadSignature, &["key"]);
 }
 
@@ -494,8 +494,8 @@ fn every_failure_to_connect_has_a_next_step() {
         (Failure::ProxyAnswer("x"), Reason::Proxy, "HTTP proxy"),
         (Failure::NotTls, Reason::NotTls, "port"),
         (Failure::TlsVersion, Reason::TlsVersion, "1.2"),
-        (Failure::Alert("UnrecognisedName".into()), Reason::Handshake, "name"),
-        (Failure::Alert("HandshakeFailure".into()), Reason::Handshake, "cipher"),
+        (Failure::Alert("unrecognized_name".into()), Reason::Handshake, "name"),
+        (Failure::Alert("handshake_failure".into()), Reason::Handshake, "cipher"),
         (Failure::Closed, Reason::Handshake, "log"),
     ] {
         let probe = Probe::not_reached(&target, &failure);

@@ -16,6 +16,7 @@ use crate::{
     anchor::{Anchor, Authority},
     export::{Export, ExportView},
     fingerprint::{Fingerprint, SetDigest},
+    name::{sentence, shown},
     os::OsRelease,
     pem::Reason,
     plan::{Action, Drift, Plan, foreign_copy},
@@ -529,7 +530,7 @@ fn store_view(os: &OsRelease, detection: &Detection, observed: Option<&Observed>
 
 fn foreign_rows(observed: &Observed, plan: Option<&Plan>, now: &Moment) -> Vec<ForeignRow> {
     let mut rows = Vec::new();
-    let mut add = |path: &str, text: String| rows.push(ForeignRow { path: path.to_owned(), text });
+    let mut add = |path: &str, text: String| rows.push(ForeignRow { path: shown(path), text: sentence(&text) });
     for file in &observed.foreign {
         match &file.hazard {
             Some(Hazard::PrivateKey(line)) => {

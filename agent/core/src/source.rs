@@ -14,6 +14,7 @@ use crate::{
     anchor::Anchor,
     damage::{self, Damage},
     fingerprint::Fingerprint,
+    name::shown,
     pem::{self, Fault, MAX_CERTIFICATES, MAX_FAULTS, Reason},
     policy::{Circumstances, EmptySource, OnRejection, Policy, judge},
     state::{Ledger, LedgerSource},
@@ -40,13 +41,13 @@ impl Part {
     pub fn too_large(file: &str) -> Self {
         let detail = format!("more than the limit of {} bytes; split the file", pem::MAX_FILE_BYTES);
         let fault = Fault { line: 0, reason: Reason::TooLarge, detail };
-        Self { file: file.to_owned(), anchors: Vec::new(), faults: vec![fault], notes: Vec::new() }
+        Self { file: shown(file), anchors: Vec::new(), faults: vec![fault], notes: Vec::new() }
     }
 
     /// Decodes a file.
     pub fn parse(file: &str, bytes: &[u8]) -> Self {
         let scan = pem::scan(bytes);
-        let mut part = Self { file: file.to_owned(), anchors: Vec::new(), faults: scan.faults, notes: scan.notes };
+        let mut part = Self { file: shown(file), anchors: Vec::new(), faults: scan.faults, notes: scan.notes };
         // one certificate too many is enough to refuse the source
         let blocks = scan.blocks.get(..=MAX_CERTIFICATES).unwrap_or(&scan.blocks);
         for (block, anchor) in blocks.iter().zip(Anchor::from_blocks(blocks)) {

@@ -165,7 +165,9 @@ impl ProblemKind {
 impl Problem {
     /// A problem that is about no single anchor.
     pub fn new(kind: ProblemKind, text: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { kind, sha256: None, text: text.into(), next: next.into() }
+        // it may hold what a tool has printed, or the name of a file
+        let bounded = |text: String| crate::name::sentence(&text);
+        Self { kind, sha256: None, text: bounded(text.into()), next: bounded(next.into()) }
     }
 }
 

@@ -182,7 +182,7 @@ impl Cert {
             not_before: before.0,
             not_after: after.0,
             plain_times: before.1 && after.1,
-            key: key_of(&der[key.whole()]),
+            key: kind_of_key(der, &key),
             extensions,
             signed: signed.whole(),
             algorithm: algorithm.whole(),
@@ -348,6 +348,15 @@ impl Cert {
         oid.map_or(&[], |oid| &info[oid.content])
     }
 
+    /// The content of its key's algorithm, and the key's bits.
+    pub(super) fn key_parts(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let info = &self.der[self.key_info.clone()];
+        let outer = Items::of(info).next()?;
+        let mut parts = Items::within(info, &outer.content);
+        let (algorithm, bits) = (parts.next()?, parts.next()?);
+        Some((info[algorithm.content].to_vec(), info[bits.content].get(1..)?.to_vec()))
+    }
+
     /// Whether this one's key has signed another certificate; None: the algorithm or key size is not supported here.
     pub(super) fn has_signed(&self, child: &Self) -> Option<bool> {
         let bits = &child.der[child.signature.clone()];
@@ -417,10 +426,18 @@ fn name(raw: &[u8]) -> Name {
     })
 }
 
-fn key_of(info: &[u8]) -> Key {
-    match SubjectPublicKeyInfo::from_der(info) {
-        Ok((_, info)) => Key::of(&info),
-        Err(_) => Key { kind: "a key that cannot be read".into(), bits: 0 },
+fn kind_of_key(der: &[u8], info: &Item) -> Key {
+    let unreadable = || Key { kind: "a key that cannot be read".into(), bits: 0 };
+    let key =
+        SubjectPublicKeyInfo::from_der(&der[info.whole()]).map_or_else(|_| unreadable(), |(_, info)| Key::of(&info));
+    match Items::within(der, &info.content).nth(1) {
+        // a curve without a name here: its size is that of a point's coordinates
+        Some(bits) if key.kind == "EC" && key.bits == 0 => {
+            let point = bits.content.len().saturating_sub(2);
+            let is_compressed = matches!(der[bits.content].get(1), Some(2 | 3));
+            Key { bits: if is_compressed { point * 8 } else { point * 4 }, ..key }
+        }
+        _ => key,
     }
 }
 

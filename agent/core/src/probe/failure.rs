@@ -21,7 +21,7 @@ pub enum Failure {
     NotTls,
     /// The server speaks no TLS that is still accepted.
     TlsVersion,
-    /// The server ended the handshake with an alert, by its name in the standard.
+    /// The server ended the handshake with an alert, by its name in the standard (RFC 8446, 6), such as `handshake_failure`.
     Alert(String),
     /// The server closed the connection without a word.
     Closed,
@@ -65,8 +65,8 @@ impl Failure {
             Self::ProxyStatus(..) | Self::ProxyAnswer(_) => (Reason::Proxy, "check that this is an HTTP proxy which allows CONNECT, and look at its log".to_owned()),
             Self::NotTls => (Reason::NotTls, "check the port; a registry without TLS must be configured as such in the runtime (an http:// host)".to_owned()),
             Self::TlsVersion => (Reason::TlsVersion, "have the server speak TLS 1.2 or 1.3: programs in Go and OpenSSL refuse older versions as well".to_owned()),
-            Self::Alert(name) if name == "UnrecognisedName" => (Reason::Handshake, "the server has no certificate for this name: check the name, and what stands before the server".to_owned()),
-            Self::Alert(name) if name == "HandshakeFailure" => (Reason::Handshake, "server and probe share no cipher suite (TLS 1.2 with ECDHE and AES-GCM or ChaCha20, or TLS 1.3), or the server wants something else: look at its log".to_owned()),
+            Self::Alert(name) if name == "unrecognized_name" => (Reason::Handshake, "the server has no certificate for this name: check the name, and what stands before the server".to_owned()),
+            Self::Alert(name) if name == "handshake_failure" => (Reason::Handshake, "server and probe share no cipher suite (TLS 1.2 with ECDHE and AES-GCM or ChaCha20, or TLS 1.3), or the server wants something else: look at its log".to_owned()),
             Self::Alert(_) | Self::Closed | Self::Handshake(_) | Self::NotItsKey => (Reason::Handshake, "look at the server's log, and at what stands between: a proxy or firewall may cut the connection".to_owned()),
         };
         Finding::new(reason, self.text(), next)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{
     Chain, Fault, MAX_CHAIN, Reason,
-    cert::{Cert, KEY_CERT_SIGN, Subtree, oid},
+    cert::{Cert, Items, KEY_CERT_SIGN, Subtree, oid},
     diagnose, named,
 };
 
@@ -28,7 +28,7 @@ struct Search<'a> {
 /// The chain that Go finds; or why it refuses, None if there is no way to the bundle.
 pub(super) fn verify<'a>(chain: &'a Chain<'a>) -> Result<Found<'a>, Option<Fault>> {
     for (index, cert) in &chain.presented {
-        if let Some(why) = super::go_fault(cert.der()) {
+        if let Some(why) = crate::readers::go_fault(cert.der()) {
             let text = format!("it does not parse certificate {index} of the chain, {} ({why})", named(cert));
             return Err(Some(Fault::new(
                 Reason::Malformed,
@@ -67,7 +67,7 @@ impl<'a> Search<'a> {
             if is_in(anchor, below) {
                 continue;
             }
-            if let Some(why) = super::go_fault(anchor.der()) {
+            if let Some(why) = crate::readers::go_fault(anchor.der()) {
                 self.note(|| {
                     Fault::new(
                         Reason::Unsupported,
@@ -84,7 +84,7 @@ impl<'a> Search<'a> {
                 continue;
             }
             let chain: Vec<&Cert> = below.iter().copied().chain([&**anchor]).collect();
-            match purpose_fault(&chain) {
+            match purpose_fault(&chain).or_else(|| policy_fault(&chain)) {
                 Some(fault) => self.note(|| fault),
                 None => return Some((below.to_vec(), anchor)),
             }
@@ -286,6 +286,23 @@ fn purpose_fault(chain: &[&Cert]) -> Option<Fault> {
         let serves = purposes.iter().any(|purpose| [oid::SERVER, oid::ANY_PURPOSE].contains(purpose));
         (!serves).then(|| diagnose::server_usage(cert, index))?
     })
+}
+
+/// Since Go 1.24: a CA that wants explicit policies (policyConstraints, requireExplicitPolicy), and a chain that has none.
+fn policy_fault(chain: &[&Cert]) -> Option<Fault> {
+    let wants = |cert: &&&Cert| {
+        let value = cert.extension(oid::POLICY_CONSTRAINTS).unwrap_or_default();
+        let outer = Items::of(value).next();
+        outer.is_some_and(|outer| Items::within(value, &outer.content).any(|item| item.tag == 0x80))
+    };
+    let strict = chain.iter().skip(1).find(wants)?;
+    let bare = chain.iter().rev().skip(1).find(|cert| cert.extension(oid::POLICIES).is_none())?;
+    let text = format!(
+        "the CA {} wants certificatePolicies in all that it issues, and {} has none",
+        named(strict),
+        named(bare)
+    );
+    Some(Fault::new(Reason::Constraint, text, ANEW))
 }
 
 /// A name of a certificate that these constraints do not allow.

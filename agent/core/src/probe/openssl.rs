@@ -22,7 +22,7 @@ type Found<'a> = (Vec<&'a Cert>, &'a Arc<Cert>);
 /// The chain that OpenSSL builds; or why it refuses, None if there is no way to the bundle.
 pub(super) fn verify<'a>(chain: &'a Chain<'a>) -> Result<Found<'a>, Option<Fault>> {
     for (index, cert) in &chain.presented {
-        if let Some(why) = super::openssl_fault(cert.der()) {
+        if let Some(why) = crate::readers::openssl_fault(cert.der()) {
             let text = format!("it does not decode certificate {index} of the chain, {} ({why})", named(cert));
             return Err(Some(Fault::new(
                 Reason::Malformed,
@@ -37,10 +37,8 @@ pub(super) fn verify<'a>(chain: &'a Chain<'a>) -> Result<Found<'a>, Option<Fault
         .copied()
         .chain((path.last().map(|last| last.fingerprint) != Some(anchor.fingerprint)).then_some(&**anchor))
         .collect();
-    let fault = whole
-        .iter()
-        .enumerate()
-        .find_map(|(at, cert)| extension_fault(cert, at, at == 0, below(&whole, at)))
+    let fault = (0..whole.len())
+        .find_map(|at| extension_fault(&whole, at))
         .or_else(|| key_fault(&whole))
         .or_else(|| constraint_fault(&whole))
         .or_else(|| signature_fault(&whole))
@@ -131,7 +129,7 @@ fn may_issue(issuer: &Cert, cert: &Cert) -> bool {
         && fits_key_id(issuer, cert)
         && !issuer.cannot_sign()
         && is_kind_of(issuer.key_algorithm(), cert.algorithm())
-        && super::openssl_fault(issuer.der()).is_none()
+        && crate::readers::openssl_fault(issuer.der()).is_none()
 }
 
 /// `X509_check_akid`.
@@ -233,8 +231,9 @@ fn below(whole: &[&Cert], at: usize) -> usize {
     whole.iter().take(at).skip(1).filter(|cert| cert.subject.hash != cert.issuer.hash).count()
 }
 
-/// `check_extensions`.
-fn extension_fault(cert: &Cert, at: usize, is_leaf: bool, below: usize) -> Option<Fault> {
+/// `check_extensions`, for one certificate of the chain.
+fn extension_fault(whole: &[&Cert], at: usize) -> Option<Fault> {
+    let (cert, is_leaf, is_last) = (whole[at], at == 0, at + 1 == whole.len());
     let next = "have it issued anew, or use another CA";
     let fault = |reason, text: String| Some(Fault::new(reason, format!("{} {text}", named(cert)), next));
     let supported: [&[u8]; 15] = [
@@ -270,6 +269,8 @@ fn extension_fault(cert: &Cert, at: usize, is_leaf: bool, below: usize) -> Optio
     let is_old_root = cert.version == 1 && is_self_signed(cert);
     let is_ca = match constraints {
         Some((is_ca, _)) => is_ca,
+        // what is between must say so itself
+        None if !is_last => false,
         None => is_old_root || cert.usage().is_some_and(|usage| usage & KEY_CERT_SIGN != 0) || is_netscape_ca(cert),
     };
     if !is_leaf && !is_ca {
@@ -289,7 +290,7 @@ fn extension_fault(cert: &Cert, at: usize, is_leaf: bool, below: usize) -> Optio
         );
     }
     let length = constraints.and_then(|(_, length)| length).and_then(|length| usize::try_from(length).ok());
-    if at > 1 && length.is_some_and(|length| below > length) {
+    if at > 1 && length.is_some_and(|length| below(whole, at) > length) {
         return fault(Reason::Constraint, "allows no chain of this length (pathLenConstraint)".to_owned());
     }
     None

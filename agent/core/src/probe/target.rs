@@ -4,6 +4,8 @@ use std::fmt;
 
 use rustls_pki_types::ServerName;
 
+use crate::name;
+
 /// A server: host and port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -39,9 +41,9 @@ impl Target {
         if rest.contains('@') {
             return Err(BadTarget(format!("a target has no user or password: {form}")));
         }
-        let (host, port) =
-            host_and_port(rest, default).ok_or_else(|| BadTarget(format!("`{text}` is no target: {form}")))?;
-        Ok(Self { text: text.to_owned(), host, port })
+        let (host, port) = host_and_port(rest, default)
+            .ok_or_else(|| BadTarget(format!("`{}` is no target: {form}", name::shown(text))))?;
+        Ok(Self { text: name::shown(text), host, port })
     }
 
     /// As it was written.

@@ -141,7 +141,7 @@ pub(super) fn view(runtime: &Runtime, outlook: &Outlook, ledger: &Ledger, now: &
     RuntimeView {
         kind: runtime.kind,
         because: runtime.because.clone(),
-        version: runtime.version.clone(),
+        version: crate::name::shown(&runtime.version),
         unit: runtime.service.unit.clone(),
         state: match &runtime.service.state {
             ServiceState::Active => "active".into(),
