@@ -265,11 +265,9 @@ impl Anchor {
                     return Err("its basicConstraints extension cannot be read".into());
                 }
                 ParsedExtension::UnsupportedExtension { .. } | ParsedExtension::ParseError { .. }
-                    if extension.critical =>
+                    if extension.critical && self.unknown_critical.len() < MAX_NAMED_EXTENSIONS =>
                 {
-                    if self.unknown_critical.len() < MAX_NAMED_EXTENSIONS {
-                        self.unknown_critical.push(name::shown(&extension.oid.to_id_string()));
-                    }
+                    self.unknown_critical.push(name::shown(&extension.oid.to_id_string()));
                 }
                 _ => {}
             }

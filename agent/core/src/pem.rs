@@ -411,12 +411,14 @@ impl<'a> Open<'a> {
         self.has_blank_line |= line.is_empty();
         for word in line.split(u8::is_ascii_whitespace) {
             if !word.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')) {
-                let why = match word.is_ascii() {
-                    true if word.contains(&b'\\') => "line ends written as \\n, as in JSON; write real line ends",
-                    true => "a character that is not base64",
-                    false => "a character that is not base64, perhaps one that nobody sees",
+                let why = match text::invisible_in(word) {
+                    Some(name) => format!("{name} in the middle of the base64"),
+                    None if word.contains(&b'\\') => {
+                        "line ends written as \\n, as in JSON; write real line ends".to_owned()
+                    }
+                    None => "a character that is not base64".to_owned(),
                 };
-                self.fault = Some((number, why.into()));
+                self.fault = Some((number, why));
                 return;
             }
             self.base64.extend_from_slice(word);
@@ -531,7 +533,7 @@ impl Mention {
 
 fn boundary(line: &[u8]) -> Boundary<'_> {
     // nearly all lines are base64, which has no dash
-    if line.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')) {
+    if memchr(b'-', line).is_none() && line.is_ascii() {
         return Boundary::None;
     }
     if !contains(line, b"-----BEGIN") && !contains(line, b"-----END") {

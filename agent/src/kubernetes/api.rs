@@ -168,7 +168,8 @@ fn reason(body: &[u8]) -> String {
 
 /// What others send, fit for a log.
 fn shown(text: &str) -> String {
-    text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let text: String = text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    nodetrust_core::name::shown(&text)
 }
 
 impl Failure {

@@ -164,6 +164,9 @@ pub(super) fn of_file(bytes: &[u8]) -> String {
         {
             format!("base64 of {}", Kind::Pem.sentence())
         }
+        () if memmem::find(bytes, b"pkcs7-mime").is_some() || memmem::find(bytes, b"pkcs7-signature").is_some() => {
+            format!("S/MIME, {}", Kind::Pkcs7.sentence())
+        }
         () if starts(b"<!doctype html") || starts(b"<html") => {
             format!("{nothing}; it is an HTML page, perhaps the answer to a download that failed")
         }

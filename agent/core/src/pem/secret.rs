@@ -60,7 +60,7 @@ struct Search {
 struct Run {
     line: usize,
     digits: Vec<u8>,
-    /// it begins as DER, and each line is looked at by itself
+    /// it begins as DER: of the rest each line is looked at by itself
     is_der: bool,
     ended: bool,
 }
@@ -71,16 +71,23 @@ impl Search {
         if piece.is_empty() {
             return None;
         }
+        // nearly all lines are within a certificate
+        if self.mention.is_none()
+            && self.run.as_ref().is_some_and(|run| run.is_der && !run.ended && run.digits.len() >= PREFIX_DIGITS)
+            && piece.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+        {
+            return is_key_at_start(piece).then_some(number);
+        }
         if let Some(begun) = self.mention.take()
             && text::is_body(text::commented(piece).unwrap_or(piece))
         {
             return Some(begun);
         }
         let digits = unmarked(piece);
-        if !digits.is_empty()
-            && digits.iter().all(is_digit)
-            && !digits.iter().all(|byte| matches!(byte, b'-' | b'=' | b'_'))
-        {
+        let is_base64 = digits.iter().all(is_digit) && digits.iter().any(u8::is_ascii_alphanumeric);
+        // an assignment, as in a shell's variables, is not padding
+        let padding = digits.iter().position(|byte| *byte == b'=').unwrap_or(digits.len());
+        if is_base64 && digits[padding..].iter().all(|byte| *byte == b'=') {
             return self.take_digits(number, digits);
         }
         let before = self.end_run();
@@ -92,7 +99,7 @@ impl Search {
             Armour::Mention => self.mention = Some(number),
             Armour::None => {}
         }
-        for word in piece.split(|byte| !is_digit(byte)).filter(|word| word.len() >= LEAST_DIGITS) {
+        for word in piece.split(|byte| !is_digit(byte) || *byte == b'=').filter(|word| word.len() >= LEAST_DIGITS) {
             let found = self.take_digits(number, word).or_else(|| self.end_run());
             if found.is_some() {
                 return found;
@@ -102,14 +109,7 @@ impl Search {
     }
 
     fn take_digits(&mut self, number: usize, digits: &[u8]) -> Option<usize> {
-        // an escape that was not taken back may stand before the first digit
-        let is_start = |at: usize| {
-            digits.get(at) == Some(&b'M') && digits.get(at + 1).is_some_and(|next| (b'A'..=b'P').contains(next))
-        };
-        if (0..4).any(|at| {
-            is_start(at)
-                && decoded(&digits[at..digits.len().min(at + PREFIX_DIGITS)]).is_some_and(|der| is_der_key(&der))
-        }) {
+        if is_key_at_start(digits) {
             return Some(number);
         }
         let goes_on = self.run.as_ref().is_some_and(|run| !run.ended);
@@ -122,9 +122,8 @@ impl Search {
             is_der: digits.starts_with(b"MI"),
             ended: false,
         });
-        if !run.is_der {
-            run.digits.extend_from_slice(digits);
-        }
+        let most = if run.is_der { PREFIX_DIGITS.saturating_sub(run.digits.len()) } else { digits.len() };
+        run.digits.extend_from_slice(&digits[..digits.len().min(most)]);
         run.ended = digits.ends_with(b"=");
         None
     }
@@ -147,6 +146,15 @@ impl Search {
         };
         found.map(|_| run.line)
     }
+}
+
+/// Whether digits begin as a key in DER does; an escape that was not taken back may stand before the first one.
+fn is_key_at_start(digits: &[u8]) -> bool {
+    (0..4).any(|at| {
+        digits.get(at) == Some(&b'M')
+            && digits.get(at + 1).is_some_and(|next| (b'A'..=b'P').contains(next))
+            && decoded(&digits[at..digits.len().min(at + PREFIX_DIGITS)]).is_some_and(|der| is_der_key(&der))
+    })
 }
 
 /// Whether bytes, which may end within a character, begin as a text does.
@@ -202,7 +210,9 @@ enum Armour {
 /// Whether a line begins a key as PEM does, however its dashes, blanks and letters are written.
 fn armour(line: &[u8]) -> Armour {
     let has = |word: &[u8]| line.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word));
-    if has(b"PuTTY-User-Key-File") || has(b"AGE-SECRET-KEY-1") {
+    // PuTTY's and age's own files, and a key that OpenSSL has printed as text
+    let own: [&[u8]; 4] = [b"PuTTY-User-Key-File", b"AGE-SECRET-KEY-1", b"Private-Key: (", b"privateExponent:"];
+    if own.iter().any(|word| has(word)) {
         return Armour::Key;
     }
     if !has(b"BEGIN") || !has(b"PRIVATE") {

@@ -100,6 +100,7 @@ fn a_key_without_a_label_is_a_key_in_every_form_and_wrapping() {
         let forms: Vec<(&str, Vec<u8>)> = vec![
             ("DER", der.clone()),
             ("lines of 64", lines.clone().into()),
+            ("lines of 8", wrapped(&base64, 8).into()),
             ("lines of 76 with CRLF", wrapped(&base64, 76).replace('\n', "\r\n").into()),
             ("one line", one.clone().into()),
             ("base64 for URLs", BASE64URL_NOPAD.encode(&der).into()),
@@ -112,6 +113,8 @@ fn a_key_without_a_label_is_a_key_in_every_form_and_wrapping() {
             ("JSON", format!("{{\"crt\": \"x\", \"key\": \"{one}\"}}").into()),
             ("JSON with line ends", format!("{{\"key\":\"{}\"}}", lines.replace('\n', "\\n")).into()),
             ("JSON with slashes escaped", format!("{{\"key\":\"{}\"}}", one.replace('/', "\\/")).into()),
+            ("a variable", format!("export KEY={one}\n").into()),
+            ("a variable in quotes", format!("KEY='{one}'\n").into()),
             ("base64 of base64", BASE64.encode(lines.as_bytes()).into()),
             ("base64 of base64 in lines", wrapped(&BASE64.encode(lines.as_bytes()), 76).into()),
             ("base64 of PEM with a certificate first", wrapped(&BASE64.encode(pem.as_bytes()), 76).into()),
@@ -167,6 +170,7 @@ fn a_begin_of_a_key_that_is_not_quite_one_is_one() {
         ("my key, -----BEGIN PRIVATE KEY-----", ""),
         ("\u{200b}-----BEGIN PRIVATE KEY-----", ""),
         ("PuTTY-User-Key-File-3: ssh-rsa", ""),
+        ("Private-Key: (2048 bit, 2 primes)", ""),
     ] {
         for text in
             [format!("{begin}\n{body}{end}\n{cert}"), format!("{cert}{begin}\r\n{}", body.replace('\n', "\r\n"))]

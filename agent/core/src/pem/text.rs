@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use memchr::memmem;
+use memchr::{memchr2, memmem};
 
 /// Bytes at the beginning of a file by which its encoding is told.
 const HEAD_BYTES: usize = 64;
@@ -82,6 +82,11 @@ pub(super) fn without_invisible(line: &[u8]) -> (&[u8], Option<&'static str>) {
             None => return (rest, name),
         }
     }
+}
+
+/// The name of an [`INVISIBLE`] character in a text.
+pub(super) fn invisible_in(text: &[u8]) -> Option<&'static str> {
+    INVISIBLE.iter().find(|(bytes, _)| memmem::find(text, bytes).is_some()).map(|(_, name)| *name)
 }
 
 /// The rest of a line behind the sign of a comment, as configuration files and scripts write it.
@@ -181,9 +186,10 @@ pub(super) enum Side {
 
 /// A line with the escapes of JSON, YAML and URLs taken back: `\n` and `%0A` become line ends. Borrowed where there is none.
 pub(super) fn unescaped(line: &[u8]) -> Cow<'_, [u8]> {
-    let percent = memmem::find(line, b"%0").is_some()
-        || memmem::find(line, b"%2").is_some()
-        || memmem::find(line, b"%3").is_some();
+    if memchr2(b'\\', b'%', line).is_none() {
+        return Cow::Borrowed(line); // nearly always
+    }
+    let percent = [b"%0", b"%2", b"%3"].iter().any(|escape| memmem::find(line, *escape).is_some());
     if !percent && !line.contains(&b'\\') {
         return Cow::Borrowed(line);
     }

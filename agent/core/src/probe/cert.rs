@@ -56,7 +56,7 @@ pub(super) struct Item {
     pub(super) content: Range<usize>,
 }
 
-/// The elements in a range of bytes, of any definite length; it ends where one is cut off, and tells so by [`Items::is_whole`].
+/// The elements in a range of bytes, of any definite length; it ends where one is cut off, and tells so by [`Items::end_whole`].
 #[derive(Debug, Clone)]
 pub(super) struct Items<'a> {
     der: &'a [u8],
@@ -75,7 +75,7 @@ impl<'a> Items<'a> {
     }
 
     /// Whether every byte belongs to an element.
-    pub(super) fn is_whole(mut self) -> bool {
+    pub(super) fn end_whole(mut self) -> bool {
         self.by_ref().for_each(drop);
         !self.broken
     }

@@ -178,7 +178,8 @@ fn is_kind_of(key: &[u8], algorithm: &[u8]) -> bool {
 
 /// `EXFLAG_INVALID`: an extension that OpenSSL uses, and cannot read; by its name.
 pub(super) fn invalid(cert: &Cert) -> Option<&'static str> {
-    let known: [(&[u8], &'static str, fn(&[u8]) -> bool); 8] = [
+    type Rule = (&'static [u8], &'static str, fn(&[u8]) -> bool);
+    let known: [Rule; 8] = [
         (oid::BASIC_CONSTRAINTS, "basicConstraints", is_constraints),
         (oid::KEY_USAGE, "keyUsage", is_usage),
         (oid::EXTENDED_USAGE, "extendedKeyUsage", |value| is_list(value, |tag| tag == 0x06)),
@@ -200,7 +201,7 @@ pub(super) fn invalid(cert: &Cert) -> Option<&'static str> {
 fn is_list(value: &[u8], fits: fn(u8) -> bool) -> bool {
     Items::of(value).next().is_some_and(|outer| {
         let items = Items::within(value, &outer.content);
-        outer.tag == 0x30 && items.clone().all(|item| fits(item.tag)) && items.is_whole()
+        outer.tag == 0x30 && items.clone().all(|item| fits(item.tag)) && items.end_whole()
     })
 }
 
@@ -216,7 +217,7 @@ fn is_constraints(value: &[u8]) -> bool {
     boolean.is_none_or(|item| item.content.len() == 1)
         && length.is_none_or(|item| value[item.content].first().is_some_and(|first| first & 0x80 == 0))
         && fields.next().is_none()
-        && Items::within(value, &outer.content).is_whole()
+        && Items::within(value, &outer.content).end_whole()
 }
 
 /// At least one bit is set.
