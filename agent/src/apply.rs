@@ -19,6 +19,7 @@ use crate::{
         ledger, own,
         root::{HostRoot, Kind},
     },
+    links,
     observe::{Cache, await_other_runs, observe},
 };
 
@@ -105,6 +106,8 @@ fn write(action: &Action, plan: &Plan, observed: &Observed, root: &HostRoot, wal
         }
         Action::RemoveAnchor { file, .. } => {
             let path = format!("{}/{file}", store.anchors_dir);
+            // first its links: once they lead nowhere, they hide others of the same name; what stays of them, the tool removes
+            let _ = links::retire(root, store, file);
             root.remove_file(&path).map_err(failed(&path))
         }
         // the first three are done above, the others when the store is as it will be

@@ -1,8 +1,8 @@
 //! Running the store's tool so that the bundle gets better or stays as it is.
 //!
 //! What a tool leaves behind is read and judged before consumers see it (Debian, where the bundle can be staged) or right after,
-//! with the old files at hand to put them back (the others). A run that lost other people's certificates, or broke the file
-//! for OpenSSL, does not stand.
+//! with the old files at hand to put them back (the others). A run that lost other people's certificates or links, or broke the file
+//! for a reader that could load it, does not stand.
 
 use std::{
     collections::BTreeSet,
@@ -15,20 +15,24 @@ use std::{
 use nodetrust_core::{
     bundle,
     fingerprint::Fingerprint,
-    state::Effective,
+    harm::{Departed, Harm, harm},
+    pem,
+    state::{Effective, Hazard, Observed, SourceHazard, file_name},
     store::{ExtractMode, Family, Tool, TrustStore},
-    verify::{Problem, ProblemKind, lost_foreign},
+    verify::{Problem, ProblemKind, lost_foreign, roots_advice},
 };
 
 use crate::{
+    hazards,
     host::{
         exec::{ExecError, Finished, HostExec},
         ledger,
         obstacle::way_out_or,
         own,
-        root::{HostRoot, Kind},
+        root::{HostRoot, Kind, is_missing},
     },
-    observe::{self, MAX_BUNDLE_BYTES, await_other_runs, certificates_below, with_a_source},
+    links,
+    observe::{self, MAX_BUNDLE_BYTES, ObserveError, await_other_runs, certificates_below, with_a_source},
     outputs::{Extent, Outputs},
 };
 
@@ -36,6 +40,8 @@ use crate::{
 const TRIES: usize = 2;
 /// Pause before the second try.
 const PAUSE: Duration = Duration::from_millis(300);
+/// What makes hash links, on every system that has them and Debian's tool.
+const OPENSSL: &str = "/usr/bin/openssl";
 
 /// Where p11-kit finds out which modules there are.
 const P11_KIT_MODULES: &str = "/usr/share/p11-kit/modules";
@@ -79,14 +85,21 @@ impl Extraction<'_> {
                 Some(Problem::new(ProblemKind::Extract, format!("neither {names} exists on the host"), next));
             return result;
         };
+        await_other_runs(self.root(), self.store);
+        // as it was before the first try, whatever that one leaves behind
+        let first = FirstLook::take(self.root(), self.store);
         for attempt in 0..TRIES {
             if attempt > 0 {
                 thread::sleep(PAUSE);
             }
             await_other_runs(self.root(), self.store);
-            // what was wrong with the first try may be gone with links made anew
-            let mode = if attempt == 0 { mode } else { ExtractMode::Fresh };
-            result.problem = match self.attempt(program, mode, &mut result.duration) {
+            let links = match (attempt, mode) {
+                (0, ExtractMode::Plain) => Links::Added,
+                (0, ExtractMode::Fresh) => Links::Checked,
+                // what was wrong with the first try may be gone with links made anew
+                _ => Links::Anew,
+            };
+            result.problem = match self.attempt(program, links, &first, &mut result.duration) {
                 Ok(()) => None,
                 Err(Failure::Final(problem)) => return Extracted { problem: Some(problem), is_final: true, ..result },
                 Err(Failure::Again(problem)) => Some(problem),
@@ -98,13 +111,15 @@ impl Extraction<'_> {
         result
     }
 
-    fn attempt(&self, program: &str, mode: ExtractMode, spent: &mut Duration) -> Result<(), Failure> {
+    fn attempt(&self, program: &str, links: Links, first: &FirstLook, spent: &mut Duration) -> Result<(), Failure> {
         self.precondition(program)?;
         self.root().create_dir_all(ledger::TEMP).map_err(|error| write_failure(ledger::TEMP, &error))?;
+        // what a killed run has left of ours would hide others of the same name; if that fails, the tool says why
+        let _ = links::retire_dangling(self.root(), self.store);
         let done = match &self.store.tool {
-            Tool::Staged { staged, .. } => self.staged(program, mode, staged, spent),
-            Tool::Direct { .. } => self.direct(program, self.store.tool.args(mode), spent),
-            Tool::Concatenate { .. } => self.concatenate(program, spent),
+            Tool::Staged { staged, .. } => self.staged(program, links, staged, first, spent),
+            Tool::Direct { .. } => self.direct(program, self.store.tool.args(links.mode()), first, spent),
+            Tool::Concatenate { .. } => self.concatenate(program, first, spent),
             Tool::None => Ok(()),
         };
         // the tool's own temporary files, if it was killed; what stays is removed in the next cycle
@@ -113,7 +128,14 @@ impl Extraction<'_> {
     }
 
     /// The tool writes beside the bundle; what it wrote is published if it is good.
-    fn staged(&self, program: &str, mode: ExtractMode, staged: &str, spent: &mut Duration) -> Result<(), Failure> {
+    fn staged(
+        &self,
+        program: &str,
+        links: Links,
+        staged: &str,
+        first: &FirstLook,
+        spent: &mut Duration,
+    ) -> Result<(), Failure> {
         let (dir, name) = split(self.store.bundle);
         let path = format!("{dir}/{staged}");
         let new = format!("{path}.new");
@@ -121,83 +143,100 @@ impl Extraction<'_> {
         for path in [path.as_str(), &new, own::NO_HOOKS] {
             self.root().remove_file(path).map_err(|error| write_failure(path, &error))?;
         }
-        let remove = || {
-            // what stays is removed in the next cycle, or told then
-            let _ = self.root().remove_file(&path);
-            let _ = self.root().remove_file(&new);
+        let executed = self.execute(program, self.store.tool.args(links.mode()), spent);
+        let bytes = match executed {
+            Ok(finished) if finished.code == Some(0) => match self.root().own_read(&path, MAX_BUNDLE_BYTES) {
+                Ok(bytes) => bytes,
+                Err(error) if is_missing(&error) => return self.not_staged(program, links, first, spent),
+                Err(error) => {
+                    let _ = self.root().remove_file(&path); // what stays is removed in the next cycle, or told then
+                    let text = format!("what {program} wrote cannot be judged: failed to read {path}: {error}");
+                    let next = format!("look for a huge file in {} on the host", self.store.anchors_dir);
+                    let problem = Problem::new(ProblemKind::Extract, text, way_out_or(&error, &next));
+                    return Err(self.undo(Failure::Final(problem), first));
+                }
+            },
+            failed => {
+                // what stays is removed in the next cycle, or told then
+                let _ = self.root().remove_file(&path);
+                let _ = self.root().remove_file(&new);
+                let failure =
+                    failed.map_or_else(|failure| failure, |done| Failure::Again(exit_problem(program, &done)));
+                return Err(self.undo(failure, first));
+            }
         };
-        let outputs = Outputs::save(self.root(), self.store);
-        // with `--fresh` the tool takes all links away first; a run that failed has not made them anew
-        let undo = |extent| {
-            remove();
-            let _ = outputs.put_back(self.root(), extent);
-        };
-        let args = self.store.tool.args(mode);
-        let finished = self.execute(program, args, spent).inspect_err(|_| undo(Extent::Missing))?;
-        if finished.code != Some(0) {
-            undo(Extent::Missing);
-            return Err(Failure::Again(exit_problem(program, &finished)));
-        }
-        let Ok(bytes) = self.root().own_read(&path, MAX_BUNDLE_BYTES) else {
-            // a tool that does not know the option prints its usage and exits 0
-            let plain: &[&str] = if mode == ExtractMode::Fresh { &["--fresh"] } else { &[] };
-            return self.direct(program, plain, spent);
-        };
-        let after = bundle::read(&bytes);
-        if let Err(failure) = self.judge(&after, program) {
-            undo(if matches!(failure, Failure::Final(_)) { Extent::All } else { Extent::Missing });
-            return Err(failure);
+        let judged = self.judge_pasted(bytes, program).and_then(|(after, mended)| {
+            if let Some(bytes) = mended {
+                let written = self.root().write_atomic(&path, dir, own::BUNDLE, 0o644, &bytes);
+                written.map_err(|error| write_failure(&path, &error))?;
+            }
+            if links == Links::Checked {
+                self.rehash(spent);
+            }
+            self.keep_links(program, &after, first)
+        });
+        if let Err(failure) = judged {
+            let _ = self.root().remove_file(&path); // as above
+            let failure =
+                failure.map(|problem| Problem { text: format!("{}; it was not published", problem.text), ..problem });
+            return Err(self.undo(failure, first));
         }
         self.root().publish(dir, staged, name).map_err(|error| {
-            remove();
-            write_failure(self.store.bundle, &error)
+            let _ = self.root().remove_file(&path); // as above
+            self.undo(write_failure(self.store.bundle, &error), first)
         })
     }
 
-    /// The tool writes the bundle; if that made things worse, the old files are put back.
-    fn direct(&self, program: &str, args: &[&str], spent: &mut Duration) -> Result<(), Failure> {
-        let outputs = Outputs::save(self.root(), self.store);
-        let executed = self.execute(program, args, spent);
-        let bytes = self.root().read(self.store.bundle, MAX_BUNDLE_BYTES);
-        let after = bytes.map(|bytes| bundle::read(&bytes)).unwrap_or_default();
-        // a tool that was stopped may have done half of its work
-        match (self.judge(&after, program), executed) {
-            (Err(Failure::Final(mut problem)), _) => {
-                if let Err((path, error)) = outputs.put_back(self.root(), Extent::All) {
-                    problem.text = format!("{}; putting {path} back failed: {error}", problem.text);
-                }
-                Err(Failure::Final(problem))
-            }
-            (Ok(()) | Err(Failure::Again(_)), Err(failure)) => {
-                // what cannot be put back now, the next run makes
-                let _ = outputs.put_back(self.root(), Extent::Missing);
-                Err(failure)
-            }
-            (Err(Failure::Again(_)), Ok(finished)) if finished.code != Some(0) => {
-                let _ = outputs.put_back(self.root(), Extent::Missing);
-                Err(Failure::Again(exit_problem(program, &finished)))
-            }
-            // the old scripts of RHEL exit with the code of their last part
-            (Err(Failure::Again(mut problem)), Ok(finished)) => {
-                if let Some(said) = last_words(&finished) {
-                    problem.text = format!("{}; it said: {said}", problem.text);
-                }
-                Err(Failure::Again(problem))
-            }
-            // Alpine's code is that of its hooks: the bundle is what counts, and it is right
-            (Ok(()), Ok(finished)) if finished.code != Some(0) && self.store.family != Family::Alpine => {
-                Err(Failure::Again(exit_problem(program, &finished)))
-            }
-            (Ok(()), _) => Ok(()),
+    /// The tool has exited 0 and not written where it should. One that does not know the option prints its usage and does nothing; a
+    /// wrapper that drops its arguments has written the bundle itself.
+    fn not_staged(&self, program: &str, links: Links, first: &FirstLook, spent: &mut Duration) -> Result<(), Failure> {
+        if self.live_bytes() != first.bundle {
+            return self.judge_live(program, None, first);
         }
+        let args: &[&str] = if links == Links::Added { &[] } else { &["--fresh"] };
+        self.direct(program, args, first, spent)
+    }
+
+    /// The tool writes the bundle; if that made things worse, the old files are put back.
+    fn direct(&self, program: &str, args: &[&str], first: &FirstLook, spent: &mut Duration) -> Result<(), Failure> {
+        let failed = match self.execute(program, args, spent) {
+            // Alpine's code is that of its hooks: the bundle is what counts
+            Ok(done) if done.code == Some(0) || self.store.family == Family::Alpine => {
+                return self.judge_live(program, last_words(&done), first);
+            }
+            Ok(done) => Failure::Again(exit_problem(program, &done)),
+            Err(failure) => failure,
+        };
+        // a tool that was stopped may have done half of its work
+        Err(self.undo(failed, first))
+    }
+
+    /// Judges what consumers read now; what is worse than it was does not stay.
+    fn judge_live(&self, program: &str, said: Option<String>, first: &FirstLook) -> Result<(), Failure> {
+        let bytes = self.live_bytes().unwrap_or_default();
+        let judged = self.judge_pasted(bytes, program).and_then(|(after, mended)| {
+            if let Some(bytes) = mended {
+                let (dir, _) = split(self.store.bundle);
+                let written = self.root().write_atomic(self.store.bundle, dir, own::BUNDLE, 0o644, &bytes);
+                written.map_err(|error| write_failure(self.store.bundle, &error))?;
+            }
+            self.keep_links(program, &after, first)
+        });
+        let failure = match judged {
+            Ok(()) => return Ok(()),
+            Err(failure) => failure,
+        };
+        let failure = failure.map(|problem| match said {
+            Some(said) => Problem { text: format!("{}; it said: {said}", problem.text), ..problem },
+            None => problem,
+        });
+        Err(self.undo(failure, first))
     }
 
     /// Makes hash links by the tool and the bundle by ourselves, in one rename.
-    fn concatenate(&self, program: &str, spent: &mut Duration) -> Result<(), Failure> {
-        let finished = self.execute(program, self.store.tool.args(ExtractMode::Plain), spent)?;
-        if finished.code != Some(0) {
-            return Err(Failure::Again(exit_problem(program, &finished)));
-        }
+    fn concatenate(&self, program: &str, first: &FirstLook, spent: &mut Duration) -> Result<(), Failure> {
+        let finished =
+            self.execute(program, self.store.tool.args(ExtractMode::Plain), spent).map_err(|e| self.undo(e, first))?;
         let mut all = Vec::new();
         let mut seen = BTreeSet::new();
         let dir = self.store.anchors_dir;
@@ -210,52 +249,95 @@ impl Extraction<'_> {
                 }
             }
         }
-        self.judge(&bundle::read(&all), program)?;
+        let judged = self.judge(&all, program).and_then(|after| {
+            // a file that is no certificate gives another code: the links are what counts
+            let linked = links::linked(self.root(), self.store).map_err(|error| observe_failure(&error))?;
+            if finished.code != Some(0) && !linked.values().all(|linked| self.expected.is_subset(linked)) {
+                return Err(Failure::Again(exit_problem(program, &finished)));
+            }
+            self.keep_links(program, &after, first)
+        });
+        judged.map_err(|failure| self.undo(failure, first))?;
         let (to, _) = split(self.store.bundle);
         let written = self.root().write_atomic(self.store.bundle, to, own::BUNDLE, 0o644, &all);
-        written.map_err(|error| write_failure(self.store.bundle, &error))
+        written.map_err(|error| self.undo(write_failure(self.store.bundle, &error), first))
+    }
+
+    /// Makes every hash link that is missing, without taking one away first as `--fresh` does. Its exit code says little: a file that
+    /// is no certificate gives another one. What has no link afterwards is seen.
+    fn rehash(&self, spent: &mut Duration) {
+        let Some(dir) = self.store.hash_dir else { return };
+        match self.execute(OPENSSL, &["rehash", dir], spent) {
+            Ok(finished) if finished.code == Some(0) => {}
+            Ok(finished) => tracing::debug!(code = ?finished.code, output = finished.output, "openssl rehash"),
+            Err(_) => tracing::warn!("{OPENSSL} rehash did not come to its end"),
+        }
+    }
+
+    /// The links to other people's certificates that the run has lost are put back.
+    fn keep_links(&self, program: &str, after: &Effective, first: &FirstLook) -> Result<(), Failure> {
+        let lost = || -> Result<usize, Failure> {
+            let linked = links::linked(self.root(), self.store).map_err(|error| observe_failure(&error))?;
+            let mut lost = BTreeSet::new();
+            for (dir, before) in &first.linked {
+                let none = BTreeSet::new();
+                lost.extend(before.difference(linked.get(dir).unwrap_or(&none)).copied());
+            }
+            lost.retain(|print| after.set.contains(print) && !self.ours.contains(print));
+            Ok(lost.len() + first.outputs.lost_names(self.root(), &after.set))
+        };
+        let count = lost()?;
+        if count == 0 {
+            return Ok(());
+        }
+        let put_back = first.outputs.put_back(self.root(), Extent::Missing, &after.set);
+        let left = lost()?;
+        if left == 0 {
+            tracing::warn!(count, "{program} lost links to certificates that are not ours; they were put back");
+            return Ok(());
+        }
+        let dir = first.linked.keys().copied().collect::<Vec<_>>().join(" and ");
+        let why =
+            put_back.err().map_or_else(String::new, |(path, error)| format!("; putting {path} back failed: {error}"));
+        let text = format!("{program} lost the links in {dir} to {left} certificates that are not ours{why}");
+        let next = format!("run {program} on the host and look at its output");
+        Err(Failure::Again(Problem::new(ProblemKind::ForeignLost, text, next)))
+    }
+
+    /// After a run that failed: what it has made worse becomes what it was, all of it; otherwise what is missing is put back. The
+    /// problem says so.
+    fn undo(&self, failure: Failure, first: &FirstLook) -> Failure {
+        let bytes = self.live_bytes();
+        let now = bytes.as_deref().map(bundle::read).unwrap_or_default();
+        // what cannot be told counts as worse
+        let harm = || self.departed(&now).map(|departed| harm(self.before, &now, departed));
+        let is_worse = bytes != first.bundle && !matches!(harm(), Ok(None));
+        let (extent, trusted) = match &failure {
+            _ if is_worse => (Extent::All, &self.before.set),
+            Failure::Final(_) => (Extent::Links, &now.set),
+            Failure::Again(_) => (Extent::Missing, &now.set),
+        };
+        let put_back = first.outputs.put_back(self.root(), extent, trusted);
+        failure.map(|problem| {
+            let what = match put_back {
+                Err((path, error)) => format!("; putting {path} back failed: {error}"),
+                Ok(()) if is_worse => format!("; {} was put back as it was", self.store.bundle),
+                Ok(()) => String::new(),
+            };
+            Problem { text: format!("{}{what}", problem.text), ..problem }
+        })
     }
 
     /// Is this bundle one that may stand?
-    fn judge(&self, after: &Effective, program: &str) -> Result<(), Failure> {
-        let lost = lost_foreign(self.before, after, self.ours);
-        let dropped = lost.len();
-        let without_reason = with_a_source(self.root(), self.store, lost, Some(self.exec.limit));
-        let without_reason = without_reason.map_err(|error| observe_failure(&error))?.len();
-        if without_reason > 0 {
-            let text = format!(
-                "{program} left out {without_reason} of {} certificates that are not ours, though their sources are still there; the bundle stays as it was",
-                self.before.set.len()
-            );
-            let next = match self.store.family {
-                Family::Debian => {
-                    "on the host: is /etc/ca-certificates.conf there and complete? dpkg-reconfigure ca-certificates writes it anew"
-                }
-                Family::Redhat | Family::Suse | Family::Arch => {
-                    "on the host: is p11-kit's trust module installed (package p11-kit-trust)? `trust list` should print the distribution's CAs"
-                }
-                _ => "on the host: run the tool by hand and look at its output",
-            };
-            return Err(Failure::Final(Problem::new(ProblemKind::ForeignLost, text, next)));
+    fn judge(&self, bytes: &[u8], program: &str) -> Result<Effective, Failure> {
+        let after = if bytes.is_empty() { Effective::default() } else { bundle::read(bytes) };
+        let departed = self.departed(&after)?;
+        if let Some(harm) = harm(self.before, &after, departed) {
+            return Err(Failure::Final(self.harm_problem(&harm, departed, bytes, &after, program)));
         }
-        if let (true, Some(fault)) = (self.before.present && self.before.faults.is_empty(), after.faults.first()) {
-            let text = format!(
-                "{program} made a bundle that OpenSSL cannot load (line {}: {}); the old one stays",
-                fault.line, fault.detail
-            );
-            let problem =
-                Problem::new(ProblemKind::BundleBroken, text, "look for a broken file in the anchor directories");
-            return Err(Failure::Final(problem));
-        }
-        if after.private_key && !self.before.private_key {
-            let text = format!("{program} copied a private key into its bundle; the old one stays");
-            let problem =
-                Problem::new(ProblemKind::BundlePrivateKey, text, "look for a private key in the anchor directories");
-            return Err(Failure::Final(problem));
-        }
-        if dropped > 0 {
+        if departed.dropped > 0 {
             // somebody had put them into the bundle itself, or has removed their files: the tool knows nothing of them
-            tracing::warn!(count = dropped, "certificates without a source have left the bundle");
+            tracing::warn!(count = departed.dropped, "certificates without a source have left the bundle");
         }
         if after.repeated() > self.repeats.max(self.before.repeated()) {
             let text = format!("{program} wrote {} certificates twice: did two runs of it overlap?", after.repeated());
@@ -278,7 +360,130 @@ impl Extraction<'_> {
                 "take it out of the source, or lift the distrust: `trust list --filter=blocklist` on the host shows it";
             return Err(Failure::Again(Problem::new(ProblemKind::NotTrusted, text, next)));
         }
-        Ok(())
+        Ok(after)
+    }
+
+    /// The same for a tool that pastes files. Somebody else's block without an end, which was in the bundle before us, swallows what
+    /// follows; then our anchors go to the front, and the bundle with them comes back.
+    fn judge_pasted(&self, bytes: Vec<u8>, program: &str) -> Result<(Effective, Option<Vec<u8>>), Failure> {
+        let after = bundle::read(&bytes);
+        let mut front = Vec::new();
+        if self.store.pastes_files && !after.faults.is_empty() {
+            for missing in self.expected.difference(&after.set) {
+                let file = format!("{}/{}", self.store.anchors_dir, file_name(self.store, missing));
+                let own = self.root().own_read(&file, pem::MAX_FILE_BYTES as u64).unwrap_or_default();
+                if bundle::read(&own).set.contains(missing) {
+                    front.extend_from_slice(&own);
+                }
+            }
+        }
+        if front.is_empty() {
+            return Ok((self.judge(&bytes, program)?, None));
+        }
+        front.extend_from_slice(&bytes);
+        Ok((self.judge(&front, program)?, Some(front)))
+    }
+
+    /// Foreign certificates that are in the bundle no more.
+    fn departed(&self, after: &Effective) -> Result<Departed, Failure> {
+        let failed = |error: ObserveError| observe_failure(&error);
+        let lost = lost_foreign(self.before, after, self.ours);
+        let of = self.before.set.difference(self.ours).count();
+        let dropped = lost.len();
+        let with_source =
+            with_a_source(self.root(), self.store, lost.clone(), Some(self.exec.limit)).map_err(failed)?;
+        let gone = if dropped > with_source.len() {
+            let deselected = hazards::deselected(self.root(), self.store).map_err(failed)?;
+            lost.difference(&with_source).filter(|print| !deselected.contains(print)).count()
+        } else {
+            0
+        };
+        Ok(Departed { lost: with_source.len(), gone, of, dropped })
+    }
+
+    fn harm_problem(&self, harm: &Harm, departed: Departed, bytes: &[u8], after: &Effective, program: &str) -> Problem {
+        let Departed { lost, gone, of, .. } = departed;
+        match harm {
+            Harm::NoBundle => Problem::new(
+                ProblemKind::BundleBroken,
+                format!("{program} left no {}", self.store.bundle),
+                format!("run {program} on the host and look at its output"),
+            ),
+            Harm::Lost => {
+                let text = format!(
+                    "{program} left out {lost} of {of} certificates that are not ours, though their sources are still there"
+                );
+                Problem::new(ProblemKind::ForeignLost, text, self.lost_advice())
+            }
+            Harm::MostGone => {
+                let text = format!(
+                    "{program} left out {gone} of {of} certificates that are not ours: their sources are gone, and nobody has deselected them"
+                );
+                Problem::new(ProblemKind::ForeignLost, text, roots_advice(self.store.family))
+            }
+            Harm::Broken(reader, fault) => {
+                let found = self.culprits(bytes, after);
+                let named = found.iter().filter_map(|found| {
+                    let fault = reader.fault(&found.hazard)?;
+                    Some((found.path.as_str(), fault.line, fault.detail.as_str()))
+                });
+                let named = hazards::name_them(named);
+                let (why, next) = if named.is_empty() {
+                    (
+                        format!("line {}: {}", fault.line, fault.detail),
+                        "look for a broken file in the anchor directories".into(),
+                    )
+                } else {
+                    (format!("because of {named}"), format!("mend what is named, or move it away: {named}"))
+                };
+                let text = format!("{program} made a bundle that {reader} cannot load at all, {why}");
+                Problem::new(ProblemKind::BundleBroken, text, next)
+            }
+            Harm::PrivateKey => {
+                let found = self.culprits(bytes, after);
+                let named = hazards::name_them(found.iter().filter_map(|found| match found.hazard {
+                    Hazard::PrivateKey(line) => Some((found.path.as_str(), line, "")),
+                    _ => None,
+                }));
+                let next = if named.is_empty() {
+                    "look for a private key in the anchor directories".to_owned()
+                } else {
+                    format!("take the private key out of {named}, or move the file away")
+                };
+                let text = format!("{program} copied a private key into its bundle");
+                Problem::new(ProblemKind::BundlePrivateKey, text, next)
+            }
+        }
+    }
+
+    /// What lies in the sources now and may have come in since the plan was made.
+    fn culprits(&self, bytes: &[u8], after: &Effective) -> Vec<SourceHazard> {
+        if !self.store.pastes_files {
+            return hazards::holders(self.root(), self.store, bytes, after).unwrap_or_default();
+        }
+        let observed = observe::observe(self.root(), self.store, &BTreeSet::new(), &mut observe::Cache::default());
+        let all = |observed: Observed| {
+            let all = observed.all_hazards();
+            all.map(|(path, hazard)| SourceHazard { path: path.to_owned(), hazard: hazard.clone() }).collect()
+        };
+        observed.map(all).unwrap_or_default()
+    }
+
+    fn lost_advice(&self) -> &'static str {
+        match self.store.family {
+            Family::Debian => {
+                "on the host: is /etc/ca-certificates.conf there and complete? dpkg-reconfigure ca-certificates writes it anew"
+            }
+            Family::Redhat | Family::Suse | Family::Arch => {
+                "on the host: is p11-kit's trust module installed (package p11-kit-trust)? `trust list` should print the distribution's CAs"
+            }
+            _ => "on the host: run the tool by hand and look at its output",
+        }
+    }
+
+    /// What consumers read now.
+    fn live_bytes(&self) -> Option<Vec<u8>> {
+        self.root().read(self.store.bundle, MAX_BUNDLE_BYTES).ok()
     }
 
     /// What would make a run of the tool harmful from its beginning: it takes links away before it writes anything.
@@ -329,9 +534,11 @@ impl Extraction<'_> {
                     Failure::Again(problem(&way_out_or(source, next)))
                 }
                 // others wait for the lock no longer than one run may take
-                ExecError::TimedOut { .. } => Failure::Final(problem(
-                    "see what the tool waits for on the host; store.extractTimeout sets the limit",
-                )),
+                ExecError::TimedOut { .. } => {
+                    let next = "see what the tool waits for on the host; store.extractTimeout sets the limit";
+                    let text = format!("time-out (store.extractTimeout): {}", chain(&error));
+                    Failure::Final(Problem::new(ProblemKind::Extract, text, next))
+                }
             }
         })
     }
@@ -346,11 +553,59 @@ impl Extraction<'_> {
     }
 }
 
+/// How a run of Debian's tool treats the hash links. The other tools know one way only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Links {
+    /// It adds what is missing, if a file came or went.
+    Added,
+    /// The same, and then all are looked through.
+    Checked,
+    /// It takes all away first and makes them anew: the last resort, since meanwhile there are none.
+    Anew,
+}
+
+impl Links {
+    fn mode(self) -> ExtractMode {
+        match self {
+            Self::Added | Self::Checked => ExtractMode::Plain,
+            Self::Anew => ExtractMode::Fresh,
+        }
+    }
+}
+
+/// What a run can damage, as it was before the first try.
+struct FirstLook {
+    outputs: Outputs,
+    bundle: Option<Vec<u8>>,
+    /// certificates that OpenSSL finds in its directories
+    linked: links::Linked,
+}
+
+impl FirstLook {
+    fn take(root: &HostRoot, store: &'static TrustStore) -> Self {
+        Self {
+            outputs: Outputs::save(root, store),
+            bundle: root.read(store.bundle, MAX_BUNDLE_BYTES).ok(),
+            // without it nothing can be compared, and the look before the plan has said why
+            linked: links::linked(root, store).unwrap_or_default(),
+        }
+    }
+}
+
 enum Failure {
     /// A second try may do better.
     Again(Problem),
     /// It would end the same.
     Final(Problem),
+}
+
+impl Failure {
+    fn map(self, change: impl FnOnce(Problem) -> Problem) -> Self {
+        match self {
+            Self::Again(problem) => Self::Again(change(problem)),
+            Self::Final(problem) => Self::Final(change(problem)),
+        }
+    }
 }
 
 /// An error with its causes, on one line.
@@ -389,8 +644,7 @@ fn exit_problem(program: &str, finished: &Finished) -> Problem {
 
 /// What the tool reads could not be read: whether it may lose something is not known.
 fn observe_failure(error: &observe::ObserveError) -> Failure {
-    let text = format!("{}; the bundle stays as it was", chain(error));
-    Failure::Final(Problem::new(ProblemKind::Observe, text, "look at the path on the host"))
+    Failure::Final(Problem::new(ProblemKind::Observe, chain(error), "look at the path on the host"))
 }
 
 fn write_failure(path: &str, error: &std::io::Error) -> Failure {

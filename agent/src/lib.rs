@@ -12,10 +12,12 @@ pub mod cri;
 pub mod docker;
 pub mod export;
 pub mod extract;
+mod hazards;
 pub mod host;
 pub mod http;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
+mod links;
 pub mod metrics;
 pub mod mounts;
 pub mod namesakes;

@@ -22,12 +22,12 @@ use nodetrust_core::{
     runtime::{Services, Uptime},
     shares::in_shares,
     source::{Content, Part, Resolved, Snapshot},
-    state::{Effective, ForeignFile, Hazard, Ledger, Observed, OldStore, OwnFile, file_name, is_own_name},
+    state::{Effective, ForeignFile, Ledger, Observed, OldStore, OwnFile, SourceHazard, file_name, is_own_name},
     store::{self, Detection, Family, Found, Tool, TrustStore},
 };
 
 use crate::{
-    ask,
+    ask, hazards,
     host::{
         directory::HostDirectory,
         ledger,
@@ -35,6 +35,7 @@ use crate::{
         own,
         root::{HostRoot, Kind, Meta, is_missing},
     },
+    links,
 };
 
 /// Largest bundle that is read, in bytes: 30,000 certificates or more.
@@ -66,14 +67,14 @@ impl ObserveError {
     }
 }
 
-fn at(path: &str) -> impl FnOnce(io::Error) -> ObserveError {
+pub(crate) fn at(path: &str) -> impl FnOnce(io::Error) -> ObserveError {
     let path = path.to_owned();
     move |source| ObserveError { path, source }
 }
 
 /// What was read; None if there is nothing that a tool could use: a dangling link or one to itself, a socket, a huge file. Whatever
 /// else keeps it from being read is an error, and never the same as absence.
-fn usable<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+pub(crate) fn usable<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     use nix::libc::{ELOOP, ENODEV, ENXIO};
     match read {
         Ok(read) => Ok(Some(read)),
@@ -98,6 +99,10 @@ pub struct Cache {
     glances: bool,
     /// the other files, where a directory itself is what consumers read
     beside: HashMap<Digest, Effective>,
+    /// where OpenSSL's directory leads
+    links: links::Cache,
+    /// what the files that the distribution's list selects would do
+    hazards: hazards::Cache,
     /// what the sources hold: our files are made of it
     sources: Vec<Arc<Part>>,
     /// how long a program of the host may take that is asked
@@ -237,15 +242,18 @@ pub fn observe(
         leftovers: leftovers(root, store, &names)?,
         stale_temp: None,
         effective: Effective::default(),
+        hazards: Vec::new(),
         unlinked: BTreeSet::new(),
+        unlinked_foreign: BTreeSet::new(),
         lost: BTreeSet::new(),
+        gone: BTreeSet::new(),
         old: Vec::new(),
         services: Services::default(),
         at: Uptime::default(),
     };
     // in a directory that holds the extracted links and bundle too, other people's files are the distribution's
     if store.anchors_dir != "/etc/ssl/certs" {
-        foreign_files(root, store, store.anchors_dir, &names, 0, &mut observed.foreign)?;
+        foreign_files(root, store, store.anchors_dir, &names, 0, &mut observed)?;
     }
     observed.effective = match store.tool {
         Tool::None => directory_effective(root, store, &names, &observed.ours, cache)?,
@@ -255,9 +263,17 @@ pub fn observe(
         let age = age(root, foreign_temp).map_err(at(foreign_temp))?;
         observed.stale_temp = age.filter(|age| *age >= STALE_AFTER).map(|_| foreign_temp.to_owned());
     }
+    observed.hazards.extend(hazards::elsewhere(root, store, &mut cache.hazards, cache.glances)?);
+    blame(root, &mut observed)?;
     observed.unlinked = unlinked(root, &observed, cache)?;
+    observed.unlinked_foreign = unlinked_foreign(root, &observed, cache)?;
     let missing: BTreeSet<Fingerprint> = known_foreign.difference(&observed.effective.set).copied().collect();
-    observed.lost = with_a_source(root, store, missing, cache.asks)?;
+    observed.lost = with_a_source(root, store, missing.clone(), cache.asks)?;
+    if missing.len() > observed.lost.len() {
+        let deselected = hazards::deselected(root, store)?;
+        let left = missing.difference(&observed.lost).filter(|fingerprint| !deselected.contains(fingerprint));
+        observed.gone = left.copied().collect();
+    }
     Ok(observed)
 }
 
@@ -348,6 +364,17 @@ pub fn with_a_source(
         }
         Family::Flatcar | Family::Photon | Family::Directory => {
             certificates_below(root, "/usr/share/ca-certificates", 0, &mut sources)?;
+            // what lies there is a source, except for the bundle
+            for (name, _) in root.names(store.anchors_dir).map_err(at(store.anchors_dir))? {
+                let path = format!("{}/{name}", store.anchors_dir);
+                if store.takes.matches(&name)
+                    && !is_own_name(store, &name)
+                    && path != store.bundle
+                    && let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))?
+                {
+                    sources.extend(bundle::read(&bytes).set);
+                }
+            }
         }
     }
     Ok(missing.into_iter().filter(|fingerprint| sources.contains(fingerprint)).collect())
@@ -634,7 +661,7 @@ fn foreign_files(
     dir: &str,
     names: &[(String, Kind)],
     depth: usize,
-    found: &mut Vec<ForeignFile>,
+    observed: &mut Observed,
 ) -> Result<(), ObserveError> {
     for (name, kind) in names {
         let own = depth == 0 && is_own_name(store, name) || name.starts_with(".nodetrust-");
@@ -642,9 +669,10 @@ fn foreign_files(
             continue;
         }
         let path = format!("{dir}/{name}");
-        if *kind == Kind::Directory {
+        // the tool follows links to directories
+        if *kind == Kind::Directory || *kind == Kind::Link && hazards::leads_to_directory(root, &path) {
             if store.recursive && depth < MAX_DEPTH {
-                foreign_files(root, store, &path, &root.names(&path).map_err(at(&path))?, depth + 1, found)?;
+                foreign_files(root, store, &path, &root.names(&path).map_err(at(&path))?, depth + 1, observed)?;
             }
             continue;
         }
@@ -652,23 +680,26 @@ fn foreign_files(
         let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))? else { continue };
         let anchors: Vec<Arc<Anchor>> =
             Part::parse(&path, &bytes).anchors.into_iter().map(|(_, anchor)| anchor).collect();
-        let hazard = (taken && store.pastes_files).then(|| hazard(&bytes)).flatten();
+        let mut hazards = if taken && store.pastes_files { hazards::of_file(&bytes) } else { Vec::new() }.into_iter();
+        let hazard = hazards.next();
+        observed.hazards.extend(hazards.map(|hazard| SourceHazard { path: path.clone(), hazard }));
         if taken || !anchors.is_empty() {
-            found.push(ForeignFile { path, anchors, taken, hazard });
+            observed.foreign.push(ForeignFile { path, anchors, taken, hazard });
         }
     }
     Ok(())
 }
 
-/// What pasting these bytes into the bundle would do.
-fn hazard(bytes: &[u8]) -> Option<Hazard> {
-    let as_bundle = bundle::read(bytes);
-    // also a key that is indented, or in DER: whoever can read the bundle can read that
-    let key = pem::scan(bytes).faults.into_iter().find(|fault| fault.reason == pem::Reason::PrivateKey);
-    if as_bundle.private_key || key.is_some() {
-        return Some(Hazard::PrivateKey(key.map_or(0, |fault| fault.line)));
+/// Where the tool reads its sources instead of pasting them: whose certificates the bundle's faults are.
+fn blame(root: &HostRoot, observed: &mut Observed) -> Result<(), ObserveError> {
+    let (store, effective) = (observed.store, &observed.effective);
+    if store.pastes_files || effective.faults.is_empty() && effective.gnutls_faults.is_empty() {
+        return Ok(());
     }
-    as_bundle.faults.into_iter().next().map(Hazard::Broken)
+    if let Some(bytes) = bundle_bytes(root, store).map_err(at(store.bundle))? {
+        observed.hazards = hazards::holders(root, store, &bytes, &observed.effective)?;
+    }
+    Ok(())
 }
 
 /// Temporary files of ours that a killed run left behind. `names` are those in the anchor directory.
@@ -739,6 +770,24 @@ fn unlinked(root: &HostRoot, observed: &Observed, cache: &Cache) -> Result<BTree
         }
     }
     Ok(unlinked)
+}
+
+/// Certificates of the bundle that are not in files of ours and to which one of OpenSSL's directories does not lead. Those that share a
+/// file get no link from a tool that pastes files.
+fn unlinked_foreign(
+    root: &HostRoot,
+    observed: &Observed,
+    cache: &mut Cache,
+) -> Result<BTreeSet<Fingerprint>, ObserveError> {
+    let mut linked = cache.links.linked(root, observed.store)?.into_values();
+    let Some(mut known) = linked.next() else { return Ok(BTreeSet::new()) };
+    for other in linked {
+        known.retain(|fingerprint| other.contains(fingerprint));
+    }
+    known.extend(observed.ours.values().filter_map(|file| Some(file.anchor.as_ref()?.fingerprint)));
+    let shared = observed.foreign.iter().filter(|file| file.anchors.len() > 1 && observed.store.pastes_files);
+    known.extend(shared.flat_map(|file| &file.anchors).map(|anchor| anchor.fingerprint));
+    Ok(observed.effective.set.difference(&known).copied().collect())
 }
 
 fn is_hash_link(name: &str) -> bool {

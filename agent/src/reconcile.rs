@@ -209,7 +209,7 @@ impl Reconciler {
             let before = plan.clone();
             let hooks_done = applied.hooks_done;
             await_other_runs(&self.root, observed.store);
-            match observe(&self.root, observed.store, &look.ledger.foreign, &mut self.cache) {
+            match observe(&self.root, observed.store, &look.ledger.known_foreign(), &mut self.cache) {
                 Ok(mut after) => {
                     after.at = host::uptime(&self.root).unwrap_or_default();
                     let mut ledger = settle(&before, &after, !failed, look.now.wall);
@@ -344,7 +344,7 @@ impl Reconciler {
         };
         self.cache.expect(snapshots);
         let mut observed = match detection.family {
-            Ok(family) => observe(&self.root, family.store(), &ledger.foreign, &mut self.cache)
+            Ok(family) => observe(&self.root, family.store(), &ledger.known_foreign(), &mut self.cache)
                 .and_then(|observed| {
                     let old = old_stores(&self.root, family.store(), &ledger)?;
                     Ok(Observed { old, ..observed })

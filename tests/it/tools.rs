@@ -5,9 +5,12 @@
 
 mod alone;
 mod foreign;
+mod links;
 mod obstacles;
+mod readers;
 mod resolution;
 mod runs;
+mod undone;
 
 use std::{fs, path::Path};
 

@@ -16,6 +16,7 @@ mod der;
 pub mod dns;
 pub mod export;
 pub mod fingerprint;
+pub mod harm;
 pub mod link;
 pub mod name;
 pub mod namesake;

@@ -19,9 +19,9 @@ use std::{
 use serde::Serialize;
 
 pub use action::{Action, Drift, ExtractReason, RemoveReason, WriteReason};
-pub(crate) use extract::foreign_copy;
 pub use extract::foreign_repeats;
-use extract::{extract_reasons, hazards};
+use extract::{extract_reasons, hazards, most_gone};
+pub(crate) use extract::{foreign_copy, lost_links};
 pub use leave::plan_leave;
 use leave::{follow_family, leave_actions, leave_first};
 
@@ -98,7 +98,7 @@ impl Plan {
                     | ExtractReason::BundleRepeats
                     | ExtractReason::ForeignMissing
                     | ExtractReason::KeyInBundle => Some(Drift::Bundle),
-                    ExtractReason::LinkMissing => Some(Drift::Link),
+                    ExtractReason::LinkMissing | ExtractReason::ForeignLinkMissing => Some(Drift::Link),
                     ExtractReason::AnchorsChange | ExtractReason::Unfinished => None,
                 })),
                 _ => {}
@@ -211,7 +211,13 @@ pub fn settle(plan: &Plan, after: &Observed, carried_out: bool, now: i64) -> Led
             changed = true;
         }
     }
+    let thoroughly = |action: &Action| matches!(action, Action::Extract { mode: ExtractMode::Fresh, .. });
+    if carried_out && plan.actions.iter().any(thoroughly) {
+        // a run that makes every link has made none to these
+        ledger.linkless = after.unlinked_foreign.clone();
+    }
     if after.effective.present && carried_out && after.lost.is_empty() && !ledger.is_blank() {
+        ledger.gone = most_gone(after, &ledger);
         ledger.foreign = foreign_in_bundle(after, &ledger);
         ledger.repeated = if had_extract { Some(after.effective.repeated()) } else { ledger.repeated };
     }
@@ -286,8 +292,11 @@ fn forget_gone(ledger: &mut Ledger, observed: &Observed, now: i64) {
         back || !long_ago
     });
     if observed.effective.present && observed.lost.is_empty() && !ledger.is_blank() {
+        ledger.gone = most_gone(observed, ledger);
         ledger.foreign = foreign_in_bundle(observed, ledger);
     }
+    // what has a link now must not lose it again
+    ledger.linkless.retain(|fingerprint| observed.unlinked_foreign.contains(fingerprint));
 }
 
 /// Brings the ledger's anchors to their new states and returns those that are to be trusted.
@@ -457,15 +466,18 @@ fn act(
         held = hazards(observed);
         next.pending = true;
         if held.is_empty() {
-            let only_additions = why.iter().all(|why| match why {
-                // another content under the same name keeps its old link in a plain run (facts 0.3)
-                ExtractReason::AnchorsChange => !actions.iter().any(|a| {
-                    matches!(a, Action::RemoveAnchor { .. } | Action::WriteAnchor { why: WriteReason::Altered, .. })
-                }),
-                ExtractReason::AnchorNotInBundle | ExtractReason::BundleMissing => true,
+            let plain = why.iter().all(|why| match why {
+                // another content under the same name keeps its old link in a plain run (facts 0.3); what is removed takes its
+                // links along
+                ExtractReason::AnchorsChange => {
+                    !actions.iter().any(|a| matches!(a, Action::WriteAnchor { why: WriteReason::Altered, .. }))
+                }
+                ExtractReason::AnchorNotInBundle
+                | ExtractReason::BundleMissing
+                | ExtractReason::RemovedStillInBundle => true,
                 _ => false,
             });
-            let mode = if only_additions { ExtractMode::Plain } else { ExtractMode::Fresh };
+            let mode = if plain { ExtractMode::Plain } else { ExtractMode::Fresh };
             actions.push(Action::Extract { mode, why });
         }
     }

@@ -536,7 +536,9 @@ fn foreign_rows(observed: &Observed, plan: Option<&Plan>, now: &Moment) -> Vec<F
             Some(Hazard::PrivateKey(line)) => {
                 add(&file.path, format!("line {line}: a private key lies in the anchor directory"))
             }
-            Some(Hazard::Broken(fault)) => add(&file.path, format!("line {}: {}", fault.line, fault.detail)),
+            Some(Hazard::Broken(fault) | Hazard::BrokenGnuTls(fault)) => {
+                add(&file.path, format!("line {}: {}", fault.line, fault.detail));
+            }
             None => {}
         }
         for anchor in &file.anchors {

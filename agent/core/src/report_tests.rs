@@ -245,7 +245,8 @@ fn a_problem_that_is_no_failure_is_a_finding() {
         let verdict = match (kind.is_failure(), kind.is_about_trust()) {
             (true, true) => Verdict::NotTrusted,
             (true, false) => Verdict::NotConverged,
-            (false, _) => Verdict::TrustedWithFindings,
+            (false, true) => Verdict::NotTrusted,
+            (false, false) => Verdict::TrustedWithFindings,
         };
         assert_eq!(report.verdict, verdict, "{kind:?}");
         assert_eq!(report.converged, !kind.is_failure(), "{kind:?}");

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     anchor::{Anchor, AnchorError},
     fingerprint::Fingerprint,
+    harm::Reader,
     pem::Fault,
     runtime::{
         Services, Uptime,
@@ -114,6 +115,12 @@ pub struct Ledger {
     /// The bundle's certificates that are not ours, as the last good look found them: what must not get lost.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub foreign: BTreeSet<Fingerprint>,
+    /// Most of those that were there left at once, with their sources and without being deselected: which.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub gone: BTreeSet<Fingerprint>,
+    /// Certificates that are not ours and to which the tool makes no link in OpenSSL's directory.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub linkless: BTreeSet<Fingerprint>,
     /// Repetitions in the bundle after our last run of the tool: they come from the distribution's own sources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeated: Option<usize>,
@@ -248,6 +255,8 @@ impl Ledger {
             created,
             hooks,
             foreign,
+            gone,
+            linkless,
             repeated,
             removal_grace,
             changed,
@@ -267,6 +276,8 @@ impl Ledger {
             && *created == other.created
             && *hooks == other.hooks
             && *foreign == other.foreign
+            && *gone == other.gone
+            && *linkless == other.linkless
             && *repeated == other.repeated
             && *removal_grace == other.removal_grace
             && *changed == other.changed
@@ -339,10 +350,16 @@ pub struct Observed {
     pub stale_temp: Option<String>,
     /// What consumers read.
     pub effective: Effective,
+    /// Further hazards: a second one in a foreign file, and those of files that the tool pastes and that lie elsewhere.
+    pub hazards: Vec<SourceHazard>,
     /// Anchors of ours in the bundle for which OpenSSL's directory has no link.
     pub unlinked: BTreeSet<Fingerprint>,
+    /// Other certificates of the bundle for which that directory, where it is in use, has no link.
+    pub unlinked_foreign: BTreeSet<Fingerprint>,
     /// Certificates that are not ours, were in the bundle at the last good look, and are not now, though their sources are.
     pub lost: BTreeSet<Fingerprint>,
+    /// Those whose sources are gone too, and that nobody has deselected.
+    pub gone: BTreeSet<Fingerprint>,
     /// Stores that were in use before and still have something of ours.
     pub old: Vec<OldStore>,
     /// The container runtime and further services that read the bundle.
@@ -393,6 +410,37 @@ pub enum Hazard {
     PrivateKey(usize),
     /// A broken block makes OpenSSL refuse the whole bundle.
     Broken(Fault),
+    /// A certificate makes GnuTLS refuse the whole bundle.
+    BrokenGnuTls(Fault),
+}
+
+/// A hazard and the file that it is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceHazard {
+    /// Absolute path on the host.
+    pub path: String,
+    /// What is wrong with it.
+    pub hazard: Hazard,
+}
+
+impl Observed {
+    /// Every hazard with its file.
+    pub fn all_hazards(&self) -> impl Iterator<Item = (&str, &Hazard)> {
+        let files = self.foreign.iter().filter_map(|file| Some((file.path.as_str(), file.hazard.as_ref()?)));
+        files.chain(self.hazards.iter().map(|found| (found.path.as_str(), &found.hazard)))
+    }
+
+    /// What a reader chokes on in source files that are not ours: path and fault.
+    pub fn broken_for(&self, reader: Reader) -> impl Iterator<Item = (&str, &Fault)> {
+        self.all_hazards().filter_map(move |(path, hazard)| Some((path, reader.fault(hazard)?)))
+    }
+}
+
+impl Ledger {
+    /// Certificates that are not ours and should be in the bundle as far as is known.
+    pub fn known_foreign(&self) -> BTreeSet<Fingerprint> {
+        &self.foreign | &self.gone
+    }
 }
 
 /// The extracted bundle, read back.

@@ -9,9 +9,11 @@ use serde::Serialize;
 
 use crate::{
     fingerprint::Fingerprint,
-    plan::{Plan, foreign_copy},
+    harm::Reader,
+    pem::Fault,
+    plan::{Action, Plan, foreign_copy, lost_links},
     state::{Effective, Hazard, Observed, OldStore},
-    store::Tool,
+    store::{ExtractMode, Family, Tool},
 };
 
 /// Something that is not as it should be, and is not the sources' matter.
@@ -59,6 +61,12 @@ pub enum ProblemKind {
     BundlePrivateKey,
     /// A run of the tool lost certificates that are not ours; the bundle was put back.
     ForeignLost,
+    /// What is not ours keeps a reader from loading the bundle, and did before us.
+    ForeignBroken,
+    /// Most certificates that are not ours have left the bundle at once, without us.
+    ForeignGone,
+    /// A private key lies in a file that is not ours, where the distribution's own way would copy it into the bundle.
+    ForeignPrivateKey,
     /// What is due is held back because of a foreign file.
     Held,
     /// Somebody else keeps undoing what the agent does.
@@ -83,7 +91,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind, for metrics.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::UnsupportedStore,
         Self::Config,
         Self::Observe,
@@ -97,6 +105,9 @@ impl ProblemKind {
         Self::BundleBroken,
         Self::BundlePrivateKey,
         Self::ForeignLost,
+        Self::ForeignBroken,
+        Self::ForeignGone,
+        Self::ForeignPrivateKey,
         Self::Held,
         Self::DriftFight,
         Self::Ledger,
@@ -125,6 +136,9 @@ impl ProblemKind {
             Self::BundleBroken => "bundle-broken",
             Self::BundlePrivateKey => "bundle-private-key",
             Self::ForeignLost => "foreign-lost",
+            Self::ForeignBroken => "foreign-broken",
+            Self::ForeignGone => "foreign-gone",
+            Self::ForeignPrivateKey => "foreign-private-key",
             Self::Held => "held",
             Self::DriftFight => "drift-fight",
             Self::Ledger => "ledger",
@@ -140,7 +154,10 @@ impl ProblemKind {
 
     /// Whether some client does not trust what it should, or trusts what it should not, while this holds.
     pub fn is_about_trust(self) -> bool {
-        matches!(self, Self::NotTrusted | Self::StillTrusted | Self::NotLinked | Self::BundleBroken)
+        matches!(
+            self,
+            Self::NotTrusted | Self::StillTrusted | Self::NotLinked | Self::BundleBroken | Self::ForeignBroken
+        )
     }
 
     /// Whether the store is not as it should be while this holds. The others are told, and change nothing about trust.
@@ -149,6 +166,9 @@ impl ProblemKind {
             self,
             Self::Config
                 | Self::Hook
+                | Self::ForeignBroken
+                | Self::ForeignGone
+                | Self::ForeignPrivateKey
                 | Self::Ledger
                 | Self::DriftFight
                 | Self::Services
@@ -216,13 +236,19 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
             problems.push(about(ProblemKind::StillTrusted, fingerprint, text, ""));
         }
     }
-    if let Some(fault) = effective.faults.first() {
-        let culprit = observed.foreign.iter().find(|file| matches!(file.hazard, Some(Hazard::Broken(_))));
-        let next = culprit.map_or_else(String::new, |file| format!("mend {}, or move it away", file.path));
-        let text =
-            format!("OpenSSL cannot load {}: line {}: {}; Go still reads it", store.bundle, fault.line, fault.detail);
-        problems.push(Problem::new(ProblemKind::BundleBroken, text, next));
+    let lost_links = lost_links(observed, &plan.ledger).len();
+    // after a thorough run, what has no link gets none from the tool
+    let thoroughly = |action: &Action| matches!(action, Action::Extract { mode: ExtractMode::Fresh, .. });
+    if lost_links > 0 && !plan.actions.iter().any(thoroughly) {
+        let dir = store.hash_dir.unwrap_or_default();
+        let text = format!(
+            "{dir} has no link to {lost_links} certificates of {} that are not ours: clients that use the directory do not trust them",
+            store.bundle
+        );
+        problems.push(Problem::new(ProblemKind::NotLinked, text, ""));
     }
+    problems.extend(Reader::ALL.into_iter().filter_map(|reader| broken_problem(reader, observed)));
+    problems.extend(gone_problem(plan, observed));
     if !observed.lost.is_empty() {
         let text = format!(
             "{} lacks {} certificates that are not ours and whose sources are still there",
@@ -232,17 +258,87 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
         problems.push(Problem::new(ProblemKind::ForeignLost, text, ""));
     }
     if effective.private_key {
-        let culprit = observed.foreign.iter().find(|file| matches!(file.hazard, Some(Hazard::PrivateKey(_))));
-        let next = match culprit {
-            Some(file) => {
-                format!("take the key out of {}, run the tool, and replace the key: everyone could read it", file.path)
+        let next = match keys(observed).next() {
+            Some((path, _)) => {
+                format!("take the key out of {path}, run the tool, and replace the key: everyone could read it")
             }
             None => "replace the key: everyone could read it".into(),
         };
         let text = format!("{} holds a private key and is readable for everyone", store.bundle);
         problems.push(Problem::new(ProblemKind::BundlePrivateKey, text, next));
+    } else if matches!(store.tool, Tool::Concatenate { .. }) {
+        // we leave it out of the bundle; the distribution's own script does not
+        problems.extend(keys(observed).map(|(path, line)| {
+            let text = format!(
+                "{path}:{line} holds a private key: the distribution's own script copies it into {}",
+                store.bundle
+            );
+            Problem::new(ProblemKind::ForeignPrivateKey, text, format!("move {path} out of {}", store.anchors_dir))
+        }));
     }
     problems
+}
+
+/// A bundle that a reader cannot load. What comes from a file that is not ours was so before us, or the run would have been refused.
+fn broken_problem(reader: Reader, observed: &Observed) -> Option<Problem> {
+    let bundle = observed.store.bundle;
+    let fault = reader.faults(&observed.effective).first()?;
+    let else_ = match reader {
+        Reader::OpenSsl => "; Go still reads it",
+        Reader::GnuTls => " and trusts nothing",
+    };
+    let text = format!("{reader} cannot load {bundle}: line {}: {}{else_}", fault.line, fault.detail);
+    let culprits: Vec<(&str, &Fault)> = observed.broken_for(reader).collect();
+    let Some((first, fault)) = culprits.first() else {
+        return Some(Problem::new(ProblemKind::BundleBroken, text, ""));
+    };
+    let more = match culprits.len() {
+        1 => String::new(),
+        n => format!(" and {} more", n - 1),
+    };
+    let text = format!("{text}; it comes from {first}:{}{more}, which is not ours", fault.line);
+    let files: BTreeSet<&str> = culprits.iter().map(|(path, _)| *path).take(SHOWN_FILES).collect();
+    let files: Vec<&str> = files.into_iter().collect();
+    Some(Problem::new(ProblemKind::ForeignBroken, text, format!("mend {}, or move it away", files.join(" and "))))
+}
+
+/// Most of the distribution's roots are gone from the bundle, and nobody has said that they should be.
+fn gone_problem(plan: &Plan, observed: &Observed) -> Option<Problem> {
+    let gone = plan.ledger.gone.len();
+    if gone == 0 {
+        return None;
+    }
+    let text = format!(
+        "{gone} certificates that are not ours have left {} at once, and so have their sources; nodetrust did not take them",
+        observed.store.bundle
+    );
+    Some(Problem::new(ProblemKind::ForeignGone, text, roots_advice(observed.store.family)))
+}
+
+/// What to do where the distribution's roots are gone.
+pub fn roots_advice(family: Family) -> &'static str {
+    match family {
+        Family::Debian => {
+            "on the host: is /etc/ca-certificates.conf complete, and are the files in /usr/share/ca-certificates whole? reinstall ca-certificates; to go without a root, deselect it by `dpkg-reconfigure ca-certificates`"
+        }
+        Family::Alpine => {
+            "on the host: is /etc/ca-certificates.conf complete? `apk fix ca-certificates`; to go without a root, put `!` before its line there"
+        }
+        Family::Redhat | Family::Suse | Family::Arch => {
+            "on the host: reinstall ca-certificates; `trust list` should print the distribution's CAs; to go without a root, put it into the blocklist"
+        }
+        Family::Flatcar | Family::Photon | Family::Directory => {
+            "on the host: are the distribution's certificates still in /etc/ssl/certs?"
+        }
+    }
+}
+
+/// Private keys in source files that are not ours: path and line.
+fn keys(observed: &Observed) -> impl Iterator<Item = (&str, usize)> {
+    observed.all_hazards().filter_map(|(path, hazard)| match hazard {
+        Hazard::PrivateKey(line) => Some((path, *line)),
+        _ => None,
+    })
 }
 
 /// Names of files in one problem; the rest is counted.

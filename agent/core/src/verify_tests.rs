@@ -6,7 +6,7 @@ use crate::{
     plan::plan,
     policy::{Circumstances, Policy},
     source::resolve,
-    state::{ForeignFile, Ledger},
+    state::{ForeignFile, Ledger, SourceHazard},
     store::Family,
     testing::{NOW, at, fixed, host, source},
 };
@@ -97,7 +97,34 @@ fn a_bundle_that_openssl_cannot_load_names_the_culprit() {
     assert_eq!((problem.kind, problem.next.as_str()), (ProblemKind::BundleBroken, ""), "the agent mends it");
     assert!(problem.text.contains("line 44: broken base64"), "{problem:?}");
     observed.foreign = vec![foreign(Some(Hazard::Broken(fault())))];
-    assert!(verify(&plan, &observed)[0].next.contains("theirs.crt"));
+    let [problem] = verify(&plan, &observed).try_into().unwrap();
+    assert_eq!(problem.kind, ProblemKind::ForeignBroken, "not by us, and not ours to mend");
+    assert!(problem.text.contains("theirs.crt:44") && problem.next.contains("theirs.crt"), "{problem:?}");
+}
+
+#[test]
+fn a_bundle_that_gnutls_cannot_load_is_told_on_its_own() {
+    let (plan, mut observed) = good(Family::Debian);
+    observed.effective.gnutls_faults = vec![fault()];
+    assert_eq!(kinds(&plan, &observed), [ProblemKind::BundleBroken]);
+    // what OpenSSL chokes on explains nothing of GnuTLS
+    observed.foreign = vec![foreign(Some(Hazard::Broken(fault())))];
+    assert_eq!(kinds(&plan, &observed), [ProblemKind::BundleBroken]);
+    let hazard = Hazard::BrokenGnuTls(fault());
+    observed.hazards = vec![SourceHazard { path: "/usr/share/ca-certificates/corp/root.crt".into(), hazard }];
+    let [problem] = verify(&plan, &observed).try_into().unwrap();
+    assert_eq!(problem.kind, ProblemKind::ForeignBroken);
+    assert!(problem.text.contains("GnuTLS") && problem.text.contains("corp/root.crt:44"), "{problem:?}");
+}
+
+#[test]
+fn links_that_others_lost_are_told_unless_the_tool_makes_none() {
+    let (mut plan, mut observed) = good(Family::Debian);
+    let shipped = fixed("rsa-2048").fingerprint;
+    observed.unlinked_foreign = [shipped].into();
+    assert_eq!(kinds(&plan, &observed), [ProblemKind::NotLinked]);
+    plan.ledger.linkless = [shipped].into();
+    assert_eq!(kinds(&plan, &observed), []);
 }
 
 #[test]

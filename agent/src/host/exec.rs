@@ -3,13 +3,13 @@
 //! The program is never run from our root: it needs the host's loader and libraries. Our binary is run again as a helper
 //! (`nodetrust __host-exec`), which changes its root and starts the program; so nothing is needed in the image, no shell is
 //! involved and nothing unsafe is done between fork and exec. The helper's standard input is the lock: it is held until the
-//! program ends, also if the agent is killed meanwhile.
+//! program ends, also if the agent is killed meanwhile; and the helper reads what the program prints, so that it comes to its end then.
 
 use std::{
     collections::BTreeSet,
     ffi::OsString,
     fs::File,
-    io,
+    io::{self, Write},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -26,7 +26,7 @@ use nix::{
     unistd::{Pid, getpgrp},
 };
 
-use super::{ledger, lock::HostLock, output::Output, processes::Processes, root::HostRoot};
+use super::{ledger, lock::HostLock, output::Output, processes::Processes, relay, root::HostRoot};
 
 /// The hidden command by which the binary calls itself.
 pub const HELPER: &str = "__host-exec";
@@ -157,11 +157,9 @@ pub fn helper(mut args: impl Iterator<Item = OsString>) -> i32 {
         // as shells do
         Ok(status) => status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
         Err(error) => {
-            // this process's standard error is what the agent reads
-            #[expect(clippy::print_stderr)]
-            {
-                eprintln!("cannot run {} in {}: {error}", Path::new(&program).display(), Path::new(&root).display());
-            }
+            // this process's standard error is what the agent reads, if it still lives
+            let (program, root) = (Path::new(&program).display(), Path::new(&root).display());
+            let _ = writeln!(io::stderr(), "cannot run {program} in {root}: {error}");
             127
         }
     }
@@ -185,7 +183,7 @@ fn run_in_root(
     // a SIGTERM to the group is for the program; the helper stays until it has ended (std empties the child's mask)
     SigSet::from_iter([Signal::SIGTERM]).thread_block()?;
     // our own standard input, the lock, stays open here and does not reach the program
-    let status = Command::new(program).args(args).stdin(input).status()?;
+    let status = relay::run(Command::new(program).args(args).stdin(input))?;
     if !status.success() {
         // A shell that was killed leaves its current command behind, which could still publish what it saw. The lock goes with us,
         // so that has to end before; the signal does not reach ourselves, see above.

@@ -9,6 +9,7 @@ pub mod openrc;
 mod output;
 pub mod own;
 mod processes;
+mod relay;
 pub mod root;
 pub mod socket;
 pub mod systemd;

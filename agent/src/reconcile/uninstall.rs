@@ -59,7 +59,7 @@ impl Reconciler {
             let failed = applied.problems.iter().any(|problem| problem.kind.is_failure());
             problems.extend(applied.problems);
             await_other_runs(&self.root, observed.store);
-            match observe(&self.root, observed.store, &look.ledger.foreign, &mut self.cache) {
+            match observe(&self.root, observed.store, &look.ledger.known_foreign(), &mut self.cache) {
                 Ok(after) => {
                     let wrong = verify(&plan, &after);
                     let mut ledger = settle(&plan, &after, !failed, look.now.wall);

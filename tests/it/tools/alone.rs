@@ -155,8 +155,9 @@ fn one_broken_file_breaks_the_bundle() {
 
     // where somebody has run the tool already, nothing can get worse: the bundle is told broken until the file is mended
     alone.set_source(&[&ours]);
-    let report = apply(&alone, 1);
-    assert_problem(&report, "bundle-broken", &["b-broken.crt", "mend"]);
+    let report = apply(&alone, 2);
+    assert_problem(&report, "foreign-broken", &["b-broken.crt", "mend"]);
+    assert!(alone.trusts(&ours), "for those that still read it");
     put(&alone, "b-broken.crt", broken.pem());
     apply(&alone, 0);
     assert_right(&alone, &[&ours, &good, &broken]);

@@ -13,19 +13,19 @@ use super::{alone::Generation, *};
 use crate::support::wait_for;
 
 /// The tool's path on the host.
-fn tool_path(node: &Node) -> &'static str {
+pub(super) fn tool_path(node: &Node) -> &'static str {
     if node.kind == Kind::Rhelish { "/usr/bin/update-ca-trust" } else { "/usr/sbin/update-ca-certificates" }
 }
 
 /// Puts a script in the place of the tool, which moves to `PATH.real`.
-fn replace_tool(node: &Node, script: &str) {
+pub(super) fn replace_tool(node: &Node, script: &str) {
     let path = node.path(tool_path(node));
     fs::rename(&path, path.with_extension("real")).unwrap();
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-fn restore_tool(node: &Node) {
+pub(super) fn restore_tool(node: &Node) {
     let path = node.path(tool_path(node));
     fs::rename(path.with_extension("real"), &path).unwrap();
 }

@@ -151,7 +151,9 @@ pub enum ExtractReason {
     RemovedStillInBundle,
     /// OpenSSL's directory has no link to an anchor.
     LinkMissing,
-    /// OpenSSL cannot load the bundle.
+    /// OpenSSL's directory has lost links to certificates that are not ours.
+    ForeignLinkMissing,
+    /// OpenSSL or GnuTLS cannot load the bundle.
     BundleBroken,
     /// The bundle holds certificates more than once.
     BundleRepeats,
@@ -218,7 +220,8 @@ impl fmt::Display for ExtractReason {
             Self::AnchorNotInBundle => "the bundle lacks an anchor",
             Self::RemovedStillInBundle => "the bundle still has a removed anchor",
             Self::LinkMissing => "a hash link is missing",
-            Self::BundleBroken => "OpenSSL cannot load the bundle",
+            Self::ForeignLinkMissing => "hash links to certificates that are not ours are missing",
+            Self::BundleBroken => "OpenSSL or GnuTLS cannot load the bundle",
             Self::BundleRepeats => "the bundle repeats certificates",
             Self::KeyInBundle => "the bundle holds a private key",
             Self::ForeignMissing => "the bundle has lost certificates that are not ours",

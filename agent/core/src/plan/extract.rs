@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{ExtractReason, Held, Target};
 use crate::{
     fingerprint::Fingerprint,
+    harm::{Departed, Reader},
     state::{Hazard, Ledger, Observed},
     store::Tool,
 };
@@ -43,12 +44,14 @@ pub(super) fn extract_reasons(
         };
         add(retired.iter().any(lingers), ExtractReason::RemovedStillInBundle);
         add(observed.unlinked.iter().any(|fingerprint| targets.contains_key(fingerprint)), ExtractReason::LinkMissing);
-        let broken_by_others = observed.foreign.iter().any(|file| matches!(file.hazard, Some(Hazard::Broken(_))));
-        add(!effective.faults.is_empty() && !broken_by_others, ExtractReason::BundleBroken);
+        add(!lost_links(observed, next).is_empty(), ExtractReason::ForeignLinkMissing);
+        // a file of somebody else's that breaks it would break it again
+        let can_be_mended = |reader: Reader| !reader.loads(effective) && observed.broken_for(reader).next().is_none();
+        add(Reader::ALL.into_iter().any(can_be_mended), ExtractReason::BundleBroken);
         let doubled = effective.repeated() > ledger.repeated.unwrap_or(0).max(foreign_repeats(observed));
         add(!observed.lost.is_empty(), ExtractReason::ForeignMissing);
         add(doubled, ExtractReason::BundleRepeats);
-        let key_by_others = observed.foreign.iter().any(|file| matches!(file.hazard, Some(Hazard::PrivateKey(_))));
+        let key_by_others = observed.all_hazards().any(|(_, hazard)| matches!(hazard, Hazard::PrivateKey(_)));
         add(effective.private_key && !key_by_others, ExtractReason::KeyInBundle);
     }
     why
@@ -68,35 +71,52 @@ pub fn foreign_repeats(observed: &Observed) -> usize {
         + observed.ours.len()
 }
 
-/// Foreign files that a run of the tool would turn into damage that is not there yet. Damage that is already done is no
-/// reason to hold back.
+/// Certificates of the bundle that are not ours, whose link in OpenSSL's directory is gone. The tool makes none for some, e.g. those
+/// that share a file: a thorough run has shown which, and the ledger names them.
+pub(crate) fn lost_links(observed: &Observed, ledger: &Ledger) -> BTreeSet<Fingerprint> {
+    let is_lost = |print: &&Fingerprint| !ledger.linkless.contains(print) && !ledger.anchors.contains_key(print);
+    observed.unlinked_foreign.iter().filter(is_lost).copied().collect()
+}
+
+/// Which certificates are gone, if most of those that are not ours left at once (see [`Ledger::gone`]).
+pub(super) fn most_gone(observed: &Observed, ledger: &Ledger) -> BTreeSet<Fingerprint> {
+    let departed = Departed { gone: observed.gone.len(), of: ledger.known_foreign().len(), ..Departed::default() };
+    if departed.is_most() { observed.gone.clone() } else { BTreeSet::new() }
+}
+
+/// Source files that are not ours and that a run of the tool would turn into damage that is not there yet. Damage that is already
+/// done is no reason to hold back.
 pub(super) fn hazards(observed: &Observed) -> Vec<Held> {
-    if !observed.store.pastes_files {
+    // where we join the files ourselves, only certificates that can be read get in
+    if !observed.store.pastes_files || matches!(observed.store.tool, Tool::Concatenate { .. }) {
         return Vec::new();
     }
     let effective = &observed.effective;
-    let tool = observed.store.tool.programs().first().copied().unwrap_or("the tool");
-    observed
-        .foreign
-        .iter()
-        .filter_map(|file| match &file.hazard {
-            Some(Hazard::PrivateKey(line)) if !effective.private_key => Some(Held {
-                what: "extract",
-                why: format!(
-                    "{}:{line} holds a private key, which {tool} would copy into the world-readable {}",
-                    file.path, observed.store.bundle
-                ),
-                next: format!("take the key out of {}, or move the file away", file.path),
-            }),
-            Some(Hazard::Broken(fault)) if effective.present && effective.faults.is_empty() => Some(Held {
-                what: "extract",
-                why: format!(
-                    "{}:{} is broken ({}), and {tool} would copy it into {}, which OpenSSL could then not load at all",
-                    file.path, fault.line, fault.detail, observed.store.bundle
-                ),
-                next: format!("mend {}, or move it away", file.path),
-            }),
-            _ => None,
-        })
-        .collect()
+    let (bundle, tool) = (observed.store.bundle, observed.store.tool.programs().first().copied().unwrap_or("the tool"));
+    let held = |(path, hazard): (&str, &Hazard)| {
+        let (why, next) = match hazard {
+            Hazard::PrivateKey(line) if !effective.private_key => (
+                format!("{path}:{line} holds a private key, which {tool} would copy into the world-readable {bundle}"),
+                format!("take the key out of {path}, or move the file away"),
+            ),
+            Hazard::Broken(fault) | Hazard::BrokenGnuTls(fault) => {
+                let would_break = |reader: &Reader| reader.fault(hazard).is_some() && reader.loads(effective);
+                let reader = Reader::ALL.into_iter().find(would_break)?;
+                let (line, detail) = (fault.line, &fault.detail);
+                (
+                    format!(
+                        "{path}:{line} is broken ({detail}), and {tool} would copy it into {bundle}, which {reader} could then not load at all"
+                    ),
+                    format!("mend {path}, or move it away"),
+                )
+            }
+            Hazard::PrivateKey(_) => return None,
+        };
+        Some(Held { what: "extract", why, next })
+    };
+    observed.all_hazards().filter_map(held).collect()
 }
+
+#[cfg(test)]
+#[path = "foreign_tests.rs"]
+mod tests;

@@ -64,6 +64,8 @@ pub(super) fn follow_family(next: &mut Ledger, observed: &Observed) {
         entry.shared = observed.old.is_empty() && observed.effective.set.contains(fingerprint);
     }
     next.foreign.clear();
+    next.gone.clear();
+    next.linkless.clear();
     next.repeated = None;
     next.hooks.clear();
 }

@@ -55,6 +55,9 @@ impl Report {
                 let verdict = if untrue { Verdict::NotTrusted } else { Verdict::NotConverged };
                 (verdict, format!("{held}{why}"))
             }
+            () if let Some(problem) = self.problems.iter().find(|problem| problem.kind.is_about_trust()) => {
+                (Verdict::NotTrusted, problem.text.clone()) // by what is not ours, and nothing is left for us to do
+            }
             () if let Some(runtime) = stale => {
                 let parts = [Some(runtime.headline(&self.pending)), self.beyond_runtime_text()];
                 (Verdict::NotTrustedByRuntime, joined(parts))

@@ -120,7 +120,7 @@ pub(super) static FLATCAR: TrustStore = TrustStore {
     tool: Tool::Direct { programs: UPDATE_CA_CERTIFICATES, args: &[], fresh: &[] },
     bundle: "/etc/ssl/certs/ca-certificates.crt",
     hash_dir: Some("/etc/ssl/certs"),
-    outputs: &[],
+    outputs: &["/etc/ssl/certs"],
     drops_not_ca: false,
     pastes_files: true,
 };
@@ -135,7 +135,7 @@ pub(super) static PHOTON: TrustStore = TrustStore {
     tool: Tool::Concatenate { programs: &["/usr/bin/openssl"], args: &["rehash", "/etc/ssl/certs"] },
     bundle: "/etc/pki/tls/certs/ca-bundle.crt",
     hash_dir: Some("/etc/ssl/certs"),
-    outputs: &[],
+    outputs: &["/etc/ssl/certs"],
     drops_not_ca: false,
     pastes_files: true,
 };

@@ -1,0 +1,216 @@
+//! OpenSSL's directory of hash links: which certificates it leads to, and how a link of ours leaves it.
+//!
+//! OpenSSL looks for `HASH.0`, `HASH.1` … and stops at the first number that is missing or leads nowhere. So a link that only vanished,
+//! or whose file did, would hide other certificates of the same name behind it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+};
+
+use nodetrust_core::{
+    bundle,
+    fingerprint::Fingerprint,
+    pem::{self, Label},
+    state::{PREFIX, is_own_name},
+    store::{Family, TrustStore},
+};
+
+use crate::{
+    host::{
+        directory::HostDirectory,
+        root::{HostRoot, Kind, Meta},
+    },
+    observe::{ObserveError, at, usable},
+};
+
+/// Links of one hash that are looked through.
+const MAX_LINKS: usize = 64;
+
+/// What the directories led to, and what they were then: they are not read again while they are the same.
+#[derive(Debug, Default)]
+pub(crate) struct Cache(BTreeMap<&'static str, (Meta, Option<BTreeSet<Fingerprint>>)>);
+
+/// The certificates that OpenSSL finds, by directory.
+pub(crate) type Linked = BTreeMap<&'static str, BTreeSet<Fingerprint>>;
+
+impl Cache {
+    /// As [`linked`].
+    ///
+    /// # Errors
+    /// As [`linked`].
+    pub(crate) fn linked(&mut self, root: &HostRoot, store: &TrustStore) -> Result<Linked, ObserveError> {
+        let mut found = Linked::new();
+        for path in directories(store) {
+            let Some(dir) = usable(root.directory(path)).map_err(at(path))?.flatten() else { continue };
+            // before it is read: what comes in between shows the next time
+            let now = crate::host::wall();
+            let meta = dir.own_meta().map_err(at(path))?;
+            let (meta, linked) = match self.0.remove(path).filter(|(before, _)| *before == meta) {
+                Some(known) => known,
+                None => (meta, linked_in(root, store, path, &dir)?),
+            };
+            found.extend(linked.clone().map(|linked| (path, linked)));
+            if meta.tells(now) {
+                self.0.insert(path, (meta, linked));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The certificates that OpenSSL finds in each of the store's directories that is in use.
+///
+/// # Errors
+/// If a directory or what a link leads to is there and cannot be read.
+pub(crate) fn linked(root: &HostRoot, store: &TrustStore) -> Result<Linked, ObserveError> {
+    Cache::default().linked(root, store)
+}
+
+/// Where the store may have hash links.
+fn directories(store: &TrustStore) -> BTreeSet<&'static str> {
+    store.hash_dir.into_iter().chain(store.outputs.iter().copied()).collect()
+}
+
+fn linked_in(
+    root: &HostRoot,
+    store: &TrustStore,
+    path: &str,
+    dir: &HostDirectory,
+) -> Result<Option<BTreeSet<Fingerprint>>, ObserveError> {
+    let mut by_hash: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for (name, _) in dir.names().map_err(at(path))? {
+        if let Some((hash, number)) = hash_link(&name) {
+            by_hash.entry(hash.to_owned()).or_default().insert(number);
+        }
+    }
+    // Debian's tool always makes them; the others' only if a program is there that does
+    if by_hash.is_empty() && store.family != Family::Debian {
+        return Ok(None);
+    }
+    let mut found = BTreeSet::new();
+    for (hash, numbers) in by_hash {
+        for number in (0..MAX_LINKS).take_while(|number| numbers.contains(number)) {
+            let link = format!("{path}/{hash}.{number}");
+            let read = usable(root.read(&link, pem::MAX_FILE_BYTES as u64)).map_err(at(&link))?;
+            let Some(bytes) = read else { break };
+            found.extend(certificates(&bytes));
+        }
+    }
+    Ok(Some(found))
+}
+
+/// The certificates of a file as OpenSSL reads them, under each of its labels.
+pub(crate) fn certificates(bytes: &[u8]) -> BTreeSet<Fingerprint> {
+    let mut found = bundle::read(bytes).set;
+    if found.is_empty() {
+        let blocks = pem::scan(bytes).blocks;
+        found.extend(blocks.iter().map(|block| match block.label {
+            // trust settings follow the certificate
+            Label::Trusted => Fingerprint::of_der(first_element(&block.der)),
+            Label::Certificate | Label::Legacy => Fingerprint::of_der(&block.der),
+        }));
+    }
+    found
+}
+
+/// The first element of DER, all of it if its length cannot be read.
+fn first_element(der: &[u8]) -> &[u8] {
+    let length = match der.get(1) {
+        Some(&short @ 0..=0x7f) => 2 + usize::from(short),
+        Some(&long @ 0x81..=0x84) => {
+            let count = usize::from(long & 0x7f);
+            let digits = der.get(2..2 + count).unwrap_or_default();
+            digits.iter().fold(0usize, |sum, byte| sum << 8 | usize::from(*byte)).saturating_add(2 + count)
+        }
+        _ => der.len(),
+    };
+    der.get(..length).unwrap_or(der)
+}
+
+/// Whether a name is one of OpenSSL's.
+pub(crate) fn is_hash_link(name: &str) -> bool {
+    hash_link(name).is_some()
+}
+
+/// `HASH.NUMBER`.
+fn hash_link(name: &str) -> Option<(&str, usize)> {
+    let (hash, number) = name.split_once('.')?;
+    let is_hash = hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+    (is_hash && is_number).then_some(())?;
+    Some((hash, number.parse().ok()?))
+}
+
+/// Takes the links to a file of ours out of OpenSSL's directory, before the file itself goes. Others of the same hash stay reachable
+/// throughout.
+///
+/// # Errors
+/// As `rename(2)` and `unlink(2)`; then the tool's next run is what mends the links.
+pub(crate) fn retire(root: &HostRoot, store: &TrustStore, file: &str) -> io::Result<()> {
+    let Some(stem) = Path::new(file).file_stem().and_then(|stem| stem.to_str()) else { return Ok(()) };
+    // as Debian's and Flatcar's, and as Alpine's tool name it
+    let names = [format!("{stem}.pem"), format!("ca-cert-{stem}.pem")];
+    retire_where(root, store, |name| names.iter().any(|own| own == name))
+}
+
+/// The same for links to files of ours that are gone already: a run that was killed has left them.
+///
+/// # Errors
+/// As [`retire`].
+pub(crate) fn retire_dangling(root: &HostRoot, store: &TrustStore) -> io::Result<()> {
+    let dir = store.hash_dir.unwrap_or_default();
+    retire_where(root, store, |name| {
+        let file = name.strip_prefix("ca-cert-").unwrap_or(name);
+        let is_own = file.starts_with(PREFIX)
+            && Path::new(file)
+                .file_stem()
+                .and_then(|stem| stem.to_str())
+                .is_some_and(|stem| is_own_name(store, &format!("{stem}.{}", store.extension)));
+        is_own && matches!(root.stat(format!("{dir}/{name}")), Ok(None))
+    })
+}
+
+/// Takes out the links with these names, and the hash links to them.
+fn retire_where(root: &HostRoot, store: &TrustStore, is_leaving: impl Fn(&str) -> bool) -> io::Result<()> {
+    let Some(dir) = store.hash_dir else { return Ok(()) };
+    let names = root.names(dir)?;
+    let mut by_hash: BTreeMap<&str, BTreeMap<usize, bool>> = BTreeMap::new();
+    let mut leaving: BTreeMap<String, bool> = BTreeMap::new();
+    for (name, kind) in &names {
+        let Some((hash, number)) = hash_link(name) else { continue };
+        let target = match kind {
+            Kind::Link => root.link_target(format!("{dir}/{name}")),
+            _ => None,
+        };
+        let target = target.as_deref().map(Path::new).and_then(Path::file_name).and_then(|name| name.to_str());
+        let leaves =
+            target.is_some_and(|target| *leaving.entry(target.to_owned()).or_insert_with(|| is_leaving(target)));
+        by_hash.entry(hash).or_default().insert(number, leaves);
+    }
+    for (hash, mut numbers) in by_hash {
+        let path = |number: usize| format!("{dir}/{hash}.{number}");
+        while let Some(gap) = numbers.iter().find(|(_, leaves)| **leaves).map(|(number, _)| *number) {
+            // the last one closes the gap in one step
+            match numbers.pop_last() {
+                Some((last, false)) if last != gap => {
+                    root.rename(path(last), &format!("{hash}.{gap}"))?;
+                    numbers.insert(gap, false);
+                }
+                Some((last, _)) => root.remove_file(path(last))?,
+                None => break,
+            }
+        }
+    }
+    for (name, kind) in &names {
+        if *kind == Kind::Link && hash_link(name).is_none() && is_leaving(name) {
+            root.remove_file(format!("{dir}/{name}"))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "links_tests.rs"]
+mod tests;

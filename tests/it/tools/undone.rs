@@ -1,0 +1,263 @@
+//! A run that fails, stops half-way or would take most roots away leaves the node as it was, and the report says what was done.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use super::{
+    obstacles::{replace_tool, restore_tool, tool_path},
+    *,
+};
+
+/// A wrapper of the site around Debian's tool that drops its arguments writes the live bundle. One that loses roots on its way is
+/// undone; an honest one works.
+#[test]
+fn simulated_wrapper_that_drops_arguments() {
+    for kind in [Kind::Bookworm, Kind::Trixie] {
+        let node = Node::new(kind, "rotation: {removalGrace: 0s}");
+        let (one, two) = (Ca::new("One"), Ca::new("Two"));
+        let before = (bundle_bytes(&node), sorted(&node));
+        let lose = "cd /etc/ssl/certs && sed -i '1,/END/d;' ca-certificates.crt";
+        replace_tool(&node, &format!("\"$0.real\"\n{}", [lose; 4].join("\n")));
+        node.set_source(&[&one]);
+        for _ in 0..2 {
+            let report = apply(&node, 1);
+            assert_problem(&report, "foreign-lost", &["left out 4 of", "put back"]);
+            assert!(bundle_bytes(&node) == before.0, "four roots are lost");
+        }
+        restore_tool(&node);
+        replace_tool(&node, "exec \"$0.real\"");
+        apply(&node, 0);
+        assert_right(&node, &[&one]);
+        node.set_source(&[&two]);
+        apply(&node, 0);
+        assert_right(&node, &[&two]);
+        assert!(!node.clients_trust(&one));
+        node.nodetrust(&["uninstall"]).expect(0);
+        assert_eq!(sorted(&node), before.1);
+    }
+}
+
+/// A tool that damages the live files and then fails, is killed, or hangs: all is put back, and the report says so.
+#[test]
+fn simulated_tool_that_damages_the_bundle_and_fails() {
+    let damages =
+        ["head -c 20000 @ >/tmp/half; cat /tmp/half >@", ": >@", "rm @", "echo '-----BEGIN CERTIFICATE-----' >>@"];
+    let ends = [("exit 3", "exit code 3"), ("kill -9 $$", "137"), ("sleep 1000", "time-out")];
+    for kind in [Kind::Bookworm, Kind::Trixie, Kind::Rhelish] {
+        for (n, damage) in damages.iter().enumerate() {
+            let (end, says) = ends[n % ends.len()];
+            let node = Node::new(kind, "store: {extractTimeout: 2s}");
+            let ours = Ca::new("Ours");
+            let before = bundle_bytes(&node);
+            node.set_source(&[&ours]);
+            replace_tool(&node, &format!("{}\n{end}", damage.replace('@', kind.bundle())));
+            let report = apply(&node, 1);
+            assert_problem(&report, "extract", &[tool_path(&node), says, "put back as it was"]);
+            assert!(bundle_bytes(&node) == before, "{kind:?}: {damage}; {end}");
+            assert_no_leftovers(&node);
+            restore_tool(&node);
+            node.configure("");
+            apply(&node, 0);
+            assert_right(&node, &[&ours]);
+        }
+    }
+}
+
+/// What cannot be put back is not said to be.
+#[test]
+fn simulated_what_cannot_be_put_back_is_told() {
+    let node = Node::new(DEBIAN, "");
+    node.set_source(&[&Ca::new("Ours")]);
+    // a directory in its place cannot be replaced by a file
+    replace_tool(&node, "rm /etc/ssl/certs/ca-certificates.crt; mkdir -p /etc/ssl/certs/ca-certificates.crt/x; exit 3");
+    let report = apply(&node, 1);
+    let problems = report["problems"].to_string();
+    assert!(problems.contains("putting /etc/ssl/certs/ca-certificates.crt back failed"), "{problems}");
+    assert!(!problems.contains("was put back as it was"), "{problems}");
+}
+
+/// A root with the directories of a distribution and a stand-in for its tool.
+fn like(id: &str, more: &str, layout: &str, tool: &str) -> Node {
+    let node = Node::new(Kind::Trixie, more);
+    fs::remove_file(node.path("/etc/os-release")).unwrap();
+    node.write("/etc/os-release", id);
+    node.run(&["sh", "-ec", layout]).expect(0);
+    let path = "/usr/sbin/update-ca-certificates";
+    if !tool.is_empty() {
+        node.write(path, tool);
+        fs::set_permissions(node.path(path), fs::Permissions::from_mode(0o755)).unwrap();
+        node.run(&[path]).expect(0);
+    }
+    node
+}
+
+/// As Flatcar's: all hash links go first, and the bundle is joined from those that were made.
+const FLATCAR_TOOL: &str = "#!/bin/sh\ncd /etc/ssl/certs || exit 1\n[ $# = 0 ] || { echo usage; exit 0; }\nfind . -xtype l -delete\n\
+     ls | grep -E '^[0-9a-f]{8}\\.[0-9]+$' | xargs -r rm\n[ ! -e /run/hang ] || sleep 1000\n\
+     openssl rehash . >/dev/null 2>&1\nt=$(mktemp ../bundle.XXXXXX)\nfor f in *.[0-9]; do cat \"$f\"; echo; done >$t\n\
+     chmod 644 $t; mv $t ca-certificates.crt\n";
+
+fn flatcar(more: &str) -> Node {
+    like(
+        "ID=flatcar\nID_LIKE=coreos\n",
+        more,
+        "rm -r /usr/local/share/ca-certificates /etc/ca-certificates.conf",
+        FLATCAR_TOOL,
+    )
+}
+
+/// A run of Flatcar's tool that is stopped has taken all links away: they come back, and it is called a time-out.
+#[test]
+fn flatcar_with_a_simulated_tool_keeps_its_links_when_a_run_is_stopped() {
+    let node = flatcar("store: {extractTimeout: 2s}");
+    let before = node.tree(&["/etc/ssl"]);
+    let ca = Ca::new("Corp");
+    node.set_source(&[&ca]);
+    node.write("/run/hang", "");
+    let report = apply(&node, 1);
+    assert_problem(&report, "extract", &["time-out", "store.extractTimeout", "update-ca-certificates"]);
+    let mut after = node.tree(&["/etc/ssl"]);
+    after.remove(&format!("/etc/ssl/certs/nodetrust-{}.pem", ca.fp16()));
+    assert!(after == before, "{} entries, then {}", before.len(), after.len());
+    fs::remove_file(node.path("/run/hang")).unwrap();
+    apply(&node, 0);
+    assert!(node.trusts(&ca) && by_directory(&node, &ca));
+    node.nodetrust(&["plan"]).expect(0);
+    node.nodetrust(&["uninstall"]).expect(0);
+    assert!(node.tree(&["/etc/ssl"]).keys().eq(before.keys()));
+}
+
+/// Somebody's certificate with its key in Flatcar's directory is found before the run, and named.
+#[test]
+fn flatcar_with_a_simulated_tool_does_not_paste_a_key() {
+    let (node, theirs, ours) = (flatcar(""), Ca::new("Theirs"), Ca::new("Ours"));
+    let secret = theirs.key_pem();
+    node.write("/etc/ssl/certs/server.pem", theirs.pem() + &secret);
+    let before = bundle_bytes(&node);
+    node.set_source(&[&ours]);
+    let report = apply(&node, 1);
+    assert_problem(&report, "held", &["/etc/ssl/certs/server.pem:", "private key", "take the key out"]);
+    assert!(bundle_bytes(&node) == before);
+    assert!(node.nodetrust(&["status"]).expect(2).out.contains("server.pem"));
+    node.write("/etc/ssl/certs/server.pem", theirs.pem());
+    apply(&node, 0);
+    assert!(node.trusts(&ours) && node.trusts(&theirs));
+    // nobody's certificate gets no link, so it is never pasted
+    node.write("/etc/ssl/certs/notes.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    node.set_source(&[&ours, &Ca::new("Another")]);
+    apply(&node, 0);
+    assert!(python_loads(&node));
+}
+
+/// On Photon we join the files ourselves and leave a key out; it is named, since the distribution's own script does not.
+#[test]
+fn photon_with_real_openssl_names_a_key_and_leaves_it_out() {
+    let layout = "rm -r /usr/sbin/update-ca-certificates /usr/local/share/ca-certificates; mkdir -p /etc/pki/tls/certs
+        cat /etc/ssl/certs/*.pem >/etc/pki/tls/certs/ca-bundle.crt";
+    let bundle = "/etc/pki/tls/certs/ca-bundle.crt";
+    for with_certificate in [true, false] {
+        let node = like("ID=photon\n", "", layout, "");
+        let (theirs, ours) = (Ca::new("Theirs"), Ca::new("Ours"));
+        let links = node.tree(&["/etc/ssl"]).len();
+        let certificate = if with_certificate { theirs.pem() } else { String::new() };
+        node.write("/etc/ssl/certs/server.pem", certificate + &theirs.key_pem());
+        node.set_source(&[&ours]);
+        let report = apply(&node, 2);
+        assert_problem(&report, "foreign-private-key", &["/etc/ssl/certs/server.pem:", "move"]);
+        let text = fs::read_to_string(node.path(bundle)).unwrap();
+        assert!(!text.contains("PRIVATE") && text.contains(ours.pem().lines().nth(2).unwrap()));
+        assert!(by_directory(&node, &ours) && node.tree(&["/etc/ssl"]).len() >= links);
+        assert!(node.nodetrust(&["status"]).expect(2).out.contains("server.pem"));
+        fs::remove_file(node.path("/etc/ssl/certs/server.pem")).unwrap();
+        apply(&node, 0);
+        node.nodetrust(&["status"]).expect(0);
+    }
+}
+
+/// Debian's list, cut to two roots: our run does not carry that out; somebody else's is told until the list is whole again.
+#[test]
+fn a_cut_list_is_not_carried_out_and_is_told() {
+    for kind in [Kind::Bookworm, Kind::Trixie] {
+        let node = Node::new(kind, "rotation: {removalGrace: 0s}");
+        let (one, two) = (Ca::new("One"), Ca::new("Two"));
+        node.set_source(&[&one]);
+        apply(&node, 0);
+        let conf = node.path("/etc/ca-certificates.conf");
+        let list = fs::read_to_string(&conf).unwrap();
+        let kept: Vec<&str> = list.lines().filter(|line| line.starts_with("mozilla/ISRG")).collect();
+        assert!(kept.len() == 2 && list.lines().count() > 140);
+        fs::write(&conf, kept.join("\n") + "\n").unwrap();
+        let before = (bundle_bytes(&node), node.tree(&["/etc/ssl"]));
+        node.set_source(&[&one, &two]);
+        let report = apply(&node, 1);
+        assert_problem(
+            &report,
+            "foreign-lost",
+            &["sources are gone", "ca-certificates.conf", "reinstall", "not published"],
+        );
+        assert!(bundle_bytes(&node) == before.0);
+        node.nodetrust(&["uninstall"]).expect(1);
+        assert!(bundle_bytes(&node) == before.0);
+
+        // somebody runs the tool: nothing can get worse, ours goes in, and it is told
+        node.set_source(&[&one]);
+        tool(&node, &[]).expect(0);
+        let report = apply(&node, 2);
+        assert_problem(&report, "foreign-gone", &["at once", "ca-certificates.conf", "dpkg-reconfigure"]);
+        node.set_source(&[&one, &two]);
+        let report = apply(&node, 2);
+        assert_problem(&report, "foreign-gone", &["at once"]);
+        assert_eq!(sorted(&node).len(), 4);
+        node.nodetrust(&["plan"]).expect(0);
+        assert!(node.nodetrust(&["status"]).expect(2).out.contains("have left"));
+
+        fs::write(&conf, &list).unwrap();
+        apply(&node, 0);
+        assert_right(&node, &[&one, &two]);
+        assert!(sorted(&node).len() > 140);
+        node.nodetrust(&["status"]).expect(0);
+
+        // by the distribution's own way it is somebody's will
+        let deselected = |line: &str| format!("{}{line}\n", if kept.contains(&line) { "" } else { "!" });
+        fs::write(&conf, list.lines().filter(|line| line.starts_with("mozilla/")).map(deselected).collect::<String>())
+            .unwrap();
+        node.set_source(&[&one]);
+        apply(&node, 0);
+        assert_eq!(sorted(&node).len(), 3);
+        node.nodetrust(&["status"]).expect(0);
+    }
+}
+
+/// The file of the distribution's roots, emptied, where p11-kit reads it.
+#[test]
+fn rhelish_emptied_roots_are_not_carried_out_and_are_told() {
+    let node = Node::new(Kind::Rhelish, "");
+    let (one, two) = (Ca::new("One"), Ca::new("Two"));
+    node.set_source(&[&one]);
+    apply(&node, 0);
+    let find = "grep -rl 'BEGIN CERTIFICATE' /usr/share/pki/ca-trust-source";
+    let shipped = node.run(&["sh", "-c", find]).expect(0).out;
+    let whole: Vec<(&str, Vec<u8>)> = shipped.lines().map(|path| (path, fs::read(node.path(path)).unwrap())).collect();
+    assert!(!whole.is_empty());
+    for (path, _) in &whole {
+        fs::write(node.path(path), "").unwrap();
+    }
+    let before = (sorted(&node), node.tree(&["/etc/pki"]));
+    node.set_source(&[&one, &two]);
+    let report = apply(&node, 1);
+    assert_problem(&report, "foreign-lost", &["sources are gone", "put back", "reinstall ca-certificates"]);
+    let mut after = node.tree(&["/etc/pki"]);
+    after.remove(&format!("{}/nodetrust-{}.pem", node.kind.anchors_dir(), two.fp16()));
+    assert!(sorted(&node) == before.0 && after == before.1);
+
+    tool(&node, &[]).expect(0);
+    let report = apply(&node, 2);
+    assert_problem(&report, "foreign-gone", &["at once", "reinstall ca-certificates"]);
+    assert_eq!(sorted(&node).len(), 2);
+    for (path, whole) in &whole {
+        fs::write(node.path(path), whole).unwrap();
+    }
+    apply(&node, 0);
+    assert_right(&node, &[&one, &two]);
+    assert!(sorted(&node).len() > 140);
+    node.nodetrust(&["status"]).expect(0);
+}
