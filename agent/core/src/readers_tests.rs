@@ -58,8 +58,8 @@ fn what_only_go_does_not_read_is_warned_about() {
     let anchor = Anchor::from_der(&der).unwrap();
     let at = Circumstances { drops_not_ca: None, installed: &|_| false, now: NOW };
     let warnings = judge(&anchor, &Policy::default(), at).unwrap();
-    let expected = "Go does not read it (public key: an RSA key without its NULL): containerd and other Go programs will not trust it, whatever is restarted";
-    assert!(warnings.iter().any(|warning| warning == expected), "{warnings:?}");
+    let expected = "Go does not read it (public key: an RSA key without its NULL): containerd and other Go programs will not trust it";
+    assert!(warnings.iter().any(|warning| warning.starts_with(expected)), "{warnings:?}");
 }
 
 /// Parts of a certificate, each encoded; what is not set is as it should be.

@@ -68,7 +68,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], mut each: impl FnMut(Found<'a>)) {
             Ok(der) => each(Found::Block(Block {
                 label,
                 der,
-                text: &bytes[line.at..lines.at],
+                text: &bytes[line.at..lines.line_end()],
                 begins_line: line.begins && text.len() == line.text.len(),
             })),
             Err(why) => each(Found::Fault(line.number, why)),
@@ -101,6 +101,12 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
+    /// Where the line of the file that it is in ends.
+    fn line_end(&self) -> usize {
+        let rest = &self.bytes[self.at..];
+        if self.ended { self.at } else { self.at + memchr(b'\n', rest).map_or(rest.len(), |end| end + 1) }
+    }
+
     fn next(&mut self) -> Option<Line<'a>> {
         let rest = self.bytes.get(self.at..).filter(|rest| !rest.is_empty())?;
         let window = &rest[..rest.len().min(LINE_BYTES)];
