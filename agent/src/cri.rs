@@ -204,6 +204,22 @@ impl Cri<'_> {
     }
 }
 
+/// Reads bytes as every answer that a runtime gives, for tests/fuzz.
+pub(crate) fn read_answers(bytes: &[u8]) {
+    let message = grpc::body(bytes);
+    let status = decoded::<m::StatusResponse>(&message).and_then(|answer| answer.status).unwrap_or_default();
+    for kind in ["RuntimeReady", "NetworkReady"] {
+        let _ = condition(&status.conditions, kind);
+    }
+    let _ = decoded::<m::VersionResponse>(&message);
+    let _ = decoded::<m::ListContainersResponse>(&message);
+    let _ = decoded::<m::PullImageResponse>(&message);
+}
+
+fn decoded<A: prost::Message + Default>(bytes: &[u8]) -> Option<A> {
+    A::decode(bytes).ok()
+}
+
 fn condition(conditions: &[m::RuntimeCondition], kind: &str) -> Result<(), String> {
     match conditions.iter().find(|condition| condition.kind == kind) {
         Some(condition) if condition.status => Ok(()),

@@ -1,53 +1,67 @@
 //! The exported bundle on the host: what lies at its path, and writing and removing it.
+//!
+//! A path outside of the directory of exported bundles is one of an earlier version: it is known from the ledger, and only what
+//! that version has written there is read, kept current or removed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use nodetrust_core::{
     export::{self, Export, Found, HEADER},
     state::{Ledger, Observed},
-    store::TrustStore,
+    verify::{Problem, ProblemKind},
 };
 
 use crate::{
-    host::root::{HostRoot, Kind},
+    host::{
+        ledger,
+        obstacle::way_out_or,
+        own,
+        root::{HostRoot, Kind},
+    },
     observe::{MAX_BUNDLE_BYTES, bundle_bytes},
 };
 
-/// Beside the file.
-const TEMP: &str = ".nodetrust-export.tmp";
-
 /// Looks at what is exported, and decides. While the store `is_changing`, what will be written is not known yet.
 pub fn look(root: &HostRoot, want: Option<&str>, ledger: &Ledger, observed: &Observed, is_changing: bool) -> Export {
+    // the configuration cannot name such a place; here for whoever forgets that
+    let want = want.filter(|path| export::is_in_place(path) || ledger.exports.contains(*path));
     let paths: BTreeSet<&str> = ledger.exports.iter().map(String::as_str).chain(want).collect();
     if paths.is_empty() {
         return Export::default();
     }
-    let found = |path: &str| match is_in_store(root, path, observed.store) {
-        true => Found::Other("that is a directory of the trust store".to_owned()),
-        false => find(root, path),
-    };
-    let found: BTreeMap<String, Found> = paths.into_iter().map(|path| (path.to_owned(), found(path))).collect();
+    let found: BTreeMap<String, Found> = paths.into_iter().map(|path| (path.to_owned(), find(root, path))).collect();
     let content = match bundle_bytes(root, observed.store) {
         _ if is_changing || want.is_none() => None,
         Ok(bytes) => Some(export::content(&bytes.unwrap_or_default())),
-        Err(_) => return Export::default(), // told as what could not be observed
+        Err(error) => {
+            let text =
+                format!("the bundle for pods is not looked after: failed to read {}: {error}", observed.store.bundle);
+            let next = way_out_or(&error, "look at the path on the host; the agent tries again");
+            return Export { problems: vec![Problem::new(ProblemKind::Export, text, next)], ..Export::default() };
+        }
     };
     export::decide(want, &found, content, observed)
 }
 
 /// What lies at a path.
 fn find(root: &HostRoot, path: &str) -> Found {
-    let meta = match root.stat(path) {
-        Ok(Some(meta)) if meta.kind == Kind::File && root.link_target(path).is_none() => meta,
-        Ok(None) if root.link_target(path).is_none() => return Found::Nothing,
-        Ok(_) => return Found::Other("something that is no regular file is there".to_owned()),
+    let in_own_dir = Path::new(path).starts_with(ledger::DIR);
+    let meta = match root.own_meta(path) {
+        Ok(None) => return Found::Nothing,
+        Ok(Some(meta)) if meta.kind == Kind::Directory && root.names(path).is_ok_and(|names| !names.is_empty()) => {
+            return Found::Other(format!("{path} is a directory with something in it: move it away"));
+        }
+        // what is no file's only name is lost without loss, and replaced where nobody else keeps anything
+        Ok(Some(meta)) if in_own_dir && (meta.kind != Kind::File || meta.links > 1) => return Found::Ours(Vec::new()),
+        Ok(Some(meta)) if meta.kind == Kind::File => meta,
+        Ok(Some(_)) => return Found::Other("something that is no regular file is there".to_owned()),
         Err(error) => return Found::Other(error.to_string()),
     };
-    match root.read(path, MAX_BUNDLE_BYTES) {
+    match root.own_read(path, MAX_BUNDLE_BYTES) {
         Ok(bytes) if bytes.starts_with(HEADER.as_bytes()) => {
             let is_as_written = meta.mode == 0o644 && meta.links == 1;
             Found::Ours(if is_as_written { bytes } else { Vec::new() })
@@ -57,16 +71,6 @@ fn find(root: &HostRoot, path: &str) -> Found {
     }
 }
 
-/// Whether a path lies where the store's tool, or a reader of the whole directory, would take the file for one of the store's.
-fn is_in_store(root: &HostRoot, path: &str, store: &TrustStore) -> bool {
-    let files = store.outputs.iter().chain([&store.bundle]).filter_map(|path| Path::new(path).parent());
-    let mut dirs = files.chain([Path::new(store.anchors_dir)]).chain(store.hash_dir.map(Path::new));
-    let real = |dir: &Path| root.location(dir).unwrap_or_else(|_| dir.to_owned());
-    let above = Path::new(path).ancestors().skip(1);
-    let above: BTreeSet<PathBuf> = above.flat_map(|dir| [dir.to_owned(), real(dir)]).collect();
-    dirs.any(|dir| above.contains(dir) || above.contains(&real(dir)))
-}
-
 /// Writes the file.
 ///
 /// # Errors
@@ -74,7 +78,7 @@ fn is_in_store(root: &HostRoot, path: &str, store: &TrustStore) -> bool {
 pub fn write(root: &HostRoot, path: &str, content: &str) -> io::Result<()> {
     let dir = Path::new(path).parent().unwrap_or(Path::new("/"));
     root.create_dir_all(dir)?;
-    root.write_atomic(path, dir, TEMP, 0o644, content.as_bytes())
+    root.write_atomic(path, dir, own::EXPORT, 0o644, content.as_bytes())
 }
 
 /// Removes the file if it is ours, and what a run that was killed has left beside it.
@@ -82,7 +86,7 @@ pub fn write(root: &HostRoot, path: &str, content: &str) -> io::Result<()> {
 /// # Errors
 /// As [`HostRoot::remove_file`].
 pub fn remove(root: &HostRoot, path: &str) -> io::Result<()> {
-    root.remove_file(Path::new(path).with_file_name(TEMP))?;
+    root.remove_file(Path::new(path).with_file_name(own::EXPORT))?;
     match find(root, path) {
         Found::Ours(_) => root.remove_file(path),
         Found::Nothing | Found::Other(_) => Ok(()),

@@ -24,6 +24,8 @@ use crate::{
     host::{
         exec::{ExecError, Finished, HostExec},
         ledger,
+        obstacle::way_out_or,
+        own,
         root::{HostRoot, Kind},
     },
     observe::{self, MAX_BUNDLE_BYTES, await_other_runs, certificates_below, with_a_source},
@@ -34,6 +36,9 @@ use crate::{
 const TRIES: usize = 2;
 /// Pause before the second try.
 const PAUSE: Duration = Duration::from_millis(300);
+
+/// Where p11-kit finds out which modules there are.
+const P11_KIT_MODULES: &str = "/usr/share/p11-kit/modules";
 
 /// What an extract needs to know.
 #[derive(Debug)]
@@ -111,11 +116,16 @@ impl Extraction<'_> {
     fn staged(&self, program: &str, mode: ExtractMode, staged: &str, spent: &mut Duration) -> Result<(), Failure> {
         let (dir, name) = split(self.store.bundle);
         let path = format!("{dir}/{staged}");
+        let new = format!("{path}.new");
+        // the tool writes to the first two names and runs what is in the last: it must not be led elsewhere, nor wait for a pipe's reader
+        for path in [path.as_str(), &new, own::NO_HOOKS] {
+            self.root().remove_file(path).map_err(|error| write_failure(path, &error))?;
+        }
         let remove = || {
+            // what stays is removed in the next cycle, or told then
             let _ = self.root().remove_file(&path);
-            let _ = self.root().remove_file(format!("{path}.new"));
+            let _ = self.root().remove_file(&new);
         };
-        remove();
         let outputs = Outputs::save(self.root(), self.store);
         // with `--fresh` the tool takes all links away first; a run that failed has not made them anew
         let undo = |extent| {
@@ -128,7 +138,7 @@ impl Extraction<'_> {
             undo(Extent::Missing);
             return Err(Failure::Again(exit_problem(program, &finished)));
         }
-        let Ok(bytes) = self.root().read(&path, MAX_BUNDLE_BYTES) else {
+        let Ok(bytes) = self.root().own_read(&path, MAX_BUNDLE_BYTES) else {
             // a tool that does not know the option prints its usage and exits 0
             let plain: &[&str] = if mode == ExtractMode::Fresh { &["--fresh"] } else { &[] };
             return self.direct(program, plain, spent);
@@ -202,7 +212,7 @@ impl Extraction<'_> {
         }
         self.judge(&bundle::read(&all), program)?;
         let (to, _) = split(self.store.bundle);
-        let written = self.root().write_atomic(self.store.bundle, to, ".nodetrust-bundle.tmp", 0o644, &all);
+        let written = self.root().write_atomic(self.store.bundle, to, own::BUNDLE, 0o644, &all);
         written.map_err(|error| write_failure(self.store.bundle, &error))
     }
 
@@ -210,7 +220,8 @@ impl Extraction<'_> {
     fn judge(&self, after: &Effective, program: &str) -> Result<(), Failure> {
         let lost = lost_foreign(self.before, after, self.ours);
         let dropped = lost.len();
-        let without_reason = with_a_source(self.root(), self.store, lost).len();
+        let without_reason = with_a_source(self.root(), self.store, lost, Some(self.exec.limit));
+        let without_reason = without_reason.map_err(|error| observe_failure(&error))?.len();
         if without_reason > 0 {
             let text = format!(
                 "{program} left out {without_reason} of {} certificates that are not ours, though their sources are still there; the bundle stays as it was",
@@ -250,10 +261,22 @@ impl Extraction<'_> {
             let text = format!("{program} wrote {} certificates twice: did two runs of it overlap?", after.repeated());
             return Err(Failure::Again(Problem::new(ProblemKind::Extract, text, "")));
         }
-        let missing = self.expected.difference(&after.set).count();
-        if missing > 0 {
-            let text = format!("{program} left out {missing} of our anchors");
-            return Err(Failure::Again(Problem::new(ProblemKind::NotTrusted, text, "")));
+        let missing: BTreeSet<Fingerprint> = self.expected.difference(&after.set).copied().collect();
+        if !missing.is_empty() {
+            let text = format!("{program} left out {} of our anchors", missing.len());
+            // only for the words: an error there is no reason to say nothing
+            let overruled = observe::overruled(self.root(), self.store, &missing).unwrap_or_default();
+            let Some(first) = overruled.first() else {
+                return Err(Failure::Again(Problem::new(ProblemKind::NotTrusted, text, "")));
+            };
+            let text = format!(
+                "{text}; {} of them, such as {}, are distrusted by the distribution or in its blocklist",
+                overruled.len(),
+                first.fp16()
+            );
+            let next =
+                "take it out of the source, or lift the distrust: `trust list --filter=blocklist` on the host shows it";
+            return Err(Failure::Again(Problem::new(ProblemKind::NotTrusted, text, next)));
         }
         Ok(())
     }
@@ -265,10 +288,12 @@ impl Extraction<'_> {
             let text = format!("{why}: {program} would leave out the distribution's certificates; it was not run");
             Err(Failure::Final(Problem::new(ProblemKind::ForeignLost, text, next)))
         };
+        let selected = || observe::selected(root).map_err(|error| observe_failure(&error));
         match self.store.family {
-            Family::Debian | Family::Alpine if observe::selected(root).is_none() => {
+            Family::Debian | Family::Alpine if selected()?.is_none() => {
                 let mut shipped = BTreeSet::new();
-                certificates_below(root, "/usr/share/ca-certificates", 0, &mut shipped);
+                certificates_below(root, "/usr/share/ca-certificates", 0, &mut shipped)
+                    .map_err(|error| observe_failure(&error))?;
                 if shipped.is_disjoint(&self.before.set) {
                     return Ok(()); // none of them is trusted anyway
                 }
@@ -278,7 +303,10 @@ impl Extraction<'_> {
                 )
             }
             Family::Redhat | Family::Suse | Family::Arch => {
-                let modules = root.list("/usr/share/p11-kit/modules").ok().flatten();
+                let modules = root.list(P11_KIT_MODULES).map_err(|error| {
+                    let text = format!("failed to read {P11_KIT_MODULES}: {error}");
+                    Failure::Final(Problem::new(ProblemKind::Observe, text, "look at the path on the host"))
+                })?;
                 // a layout that is not known is given the benefit of the doubt
                 if modules.is_none_or(|names| names.iter().any(|(name, _)| name.contains("trust"))) {
                     return Ok(());
@@ -294,10 +322,11 @@ impl Extraction<'_> {
         let result = self.exec.run(program, args, None);
         *spent += started.elapsed();
         result.map_err(|error| {
-            let problem = |next| Problem::new(ProblemKind::Extract, chain(&error), next);
+            let problem = |next: &str| Problem::new(ProblemKind::Extract, chain(&error), next);
             match &error {
-                ExecError::Start { .. } => {
-                    Failure::Again(problem("does the agent have CAP_SYS_CHROOT, and is the host's root mounted?"))
+                ExecError::Start { source, .. } => {
+                    let next = "does the agent have CAP_SYS_CHROOT, and is the host's root mounted?";
+                    Failure::Again(problem(&way_out_or(source, next)))
                 }
                 // others wait for the lock no longer than one run may take
                 ExecError::TimedOut { .. } => Failure::Final(problem(
@@ -358,21 +387,19 @@ fn exit_problem(program: &str, finished: &Finished) -> Problem {
     )
 }
 
+/// What the tool reads could not be read: whether it may lose something is not known.
+fn observe_failure(error: &observe::ObserveError) -> Failure {
+    let text = format!("{}; the bundle stays as it was", chain(error));
+    Failure::Final(Problem::new(ProblemKind::Observe, text, "look at the path on the host"))
+}
+
 fn write_failure(path: &str, error: &std::io::Error) -> Failure {
     Failure::Final(write_problem(path, error))
 }
 
 /// A file of the host could not be written.
 pub fn write_problem(path: &str, error: &std::io::Error) -> Problem {
-    use std::io::ErrorKind;
-    let next = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free space on the host's file system",
-        ErrorKind::ReadOnlyFilesystem => {
-            "the directory is on a read-only file system: use the system's own way to add a CA"
-        }
-        ErrorKind::PermissionDenied => "run as root; with SELinux the container needs the type spc_t",
-        _ => "look at the path on the host",
-    };
+    let next = way_out_or(error, "look at the path on the host");
     Problem::new(ProblemKind::Write, format!("failed to write {path}: {error}"), next)
 }
 

@@ -1,41 +1,61 @@
 //! HTTP: `/metrics`, `/livez`, `/readyz`, `/status` and a plain page for people (contract, section 6).
 //!
 //! Read-only: nothing that is sent here changes anything. Requests are small and answered from memory; a connection that is
-//! silent is closed.
+//! silent, or does not read, is closed. Strangers may connect: what they may hold is bounded (`door`), and a long answer is made
+//! once, however many ask for it.
 
-use std::{convert::Infallible, fmt::Write as _, sync::Arc, time::Duration};
+mod door;
+mod tls;
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    fmt::Write as _,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{ACCEPT, ALLOW, CONTENT_TYPE},
+    header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nodetrust_core::report::Report;
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::watch,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
 
 use crate::{
     cli::table,
     config::Http,
-    metrics::{ApiState, Metrics},
+    metrics::{ApiState, Changes, Metrics},
     probe::ProbeResult,
 };
+use door::{Door, Stream, Visit};
+use tls::Tls;
 
-/// Connections at a time.
-const MAX_CONNECTIONS: usize = 256;
-/// How long a client may take for its request's head, and for the TLS handshake.
+/// How long a client may take for the head of a request, until the next one, and for the TLS handshake.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a connection may live: scrapers reconnect.
 const LIFETIME: Duration = Duration::from_secs(300);
+/// Clients that wait for the agent to accept them.
+const BACKLOG: u32 = 1024;
+/// What the kernel keeps of answers that a client does not read, in bytes; it doubles that. Left to itself it keeps megabytes.
+const SEND_BUFFER: u32 = 64 << 10;
+/// And of requests that the agent does not read.
+const RECEIVE_BUFFER: u32 = 16 << 10;
+
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The last report.
 pub type Latest = watch::Receiver<Option<Arc<Report>>>;
@@ -47,27 +67,13 @@ pub struct Server {
     tls: Option<Tls>,
 }
 
-/// Certificate and key, read again when they change.
-#[derive(Clone)]
-struct Tls {
-    files: (std::path::PathBuf, std::path::PathBuf),
-    acceptor: TlsAcceptor,
-    digest: [u8; 32],
-}
-
-impl std::fmt::Debug for Tls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Tls({})", self.files.0.display())
-    }
-}
-
 /// Binds the address; with TLS configured, reads certificate and key.
 ///
 /// # Errors
 /// If the address is taken, or the files are not a certificate and its key.
 pub async fn bind(http: &Http) -> anyhow::Result<Server> {
     let tls = http.tls.clone().map(Tls::read).transpose()?;
-    let listener = TcpListener::bind(http.address).await.with_context(|| {
+    let listener = listen(http.address).with_context(|| {
         format!(
             "failed to listen on {}: is another agent running? `http.address` in the configuration changes it",
             http.address
@@ -76,17 +82,26 @@ pub async fn bind(http: &Http) -> anyhow::Result<Server> {
     Ok(Server { listener, tls })
 }
 
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    // connections inherit these
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Serves for ever.
 pub async fn serve(mut server: Server, report: Latest, metrics: Arc<Metrics>) {
-    let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let (door, desk) = (Arc::new(Door::default()), Arc::new(Desk { report, metrics, pages: Mutex::default() }));
     loop {
-        // closed never: the semaphore lives as long as this loop
-        let Ok(slot) = free.clone().acquire_owned().await else { return };
-        let stream = match server.listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match server.listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // out of file descriptors, or the client is gone already
                 tracing::debug!(%error, "a connection could not be accepted");
+                door.close_one();
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -94,74 +109,147 @@ pub async fn serve(mut server: Server, report: Latest, metrics: Arc<Metrics>) {
         if let Some(tls) = &mut server.tls {
             tls.follow_files();
         }
-        let (tls, report, metrics) = (server.tls.clone(), report.clone(), metrics.clone());
+        let (visit, gone) = door.enter(address.ip());
+        let (tls, desk) = (server.tls.clone(), desk.clone());
         tokio::spawn(async move {
-            let result = timeout(LIFETIME, connection(stream, tls, report, metrics)).await;
-            if let Ok(Err(error)) = result {
-                tracing::debug!(%error, "a connection ended early");
+            tokio::select! {
+                ended = timeout(LIFETIME, connection(stream, visit, tls, desk)) => if let Ok(Err(error)) = ended {
+                    tracing::debug!(%error, "a connection ended early");
+                },
+                _ = gone => tracing::debug!(%address, "a connection was closed: there are too many"),
             }
-            drop(slot);
         });
     }
 }
 
-async fn connection(stream: TcpStream, tls: Option<Tls>, report: Latest, metrics: Arc<Metrics>) -> anyhow::Result<()> {
-    let service = service_fn(|request: Request<Incoming>| {
-        let answer = answer(&request, &report, &metrics);
-        async move { Ok::<_, Infallible>(answer) }
+async fn connection(stream: TcpStream, visit: Visit, tls: Option<Tls>, desk: Arc<Desk>) -> anyhow::Result<()> {
+    let Some(tls) = tls else { return converse(stream, visit, true, desk).await };
+    let stream = timeout(PATIENCE, tls.acceptor.accept(stream)).await.context("TLS handshake timed out")??;
+    let has_shown = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
+    let is_known = has_shown || !tls.asks_clients();
+    converse(stream, visit, is_known, desk).await
+}
+
+/// Answers a client's requests; to one that is not known, only whether the agent is alive and ready.
+async fn converse<S>(stream: S, visit: Visit, is_known: bool, desk: Arc<Desk>) -> anyhow::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let visit = Arc::new(visit);
+    let stream = Stream::new(stream, visit.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (desk, visit) = (desk.clone(), visit.clone());
+        async move { Ok::<_, Infallible>(desk.answer(&request, is_known, &visit).await) }
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(16 << 10);
-    match tls {
-        None => server.serve_connection(TokioIo::new(stream), service).await?,
-        Some(tls) => {
-            let stream = timeout(PATIENCE, tls.acceptor.accept(stream)).await.context("TLS handshake timed out")??;
-            server.serve_connection(TokioIo::new(stream), service).await?;
-        }
-    }
-    Ok(())
+    server.writev(true); // a long answer is not copied
+    Ok(server.serve_connection(TokioIo::new(stream), service).await?)
 }
 
-fn answer(request: &Request<Incoming>, report: &Latest, metrics: &Metrics) -> Response<Full<Bytes>> {
-    const TEXT: &str = "text/plain; charset=utf-8";
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut refusal = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".into());
-        refusal.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
-        return refusal;
-    }
-    let report = report.borrow().clone();
-    match request.uri().path() {
-        "/metrics" => {
-            let accept = request.headers().get_all(ACCEPT);
-            let open = accept.iter().any(|value| value.as_bytes().windows(12).any(|word| word == b"openmetrics-"));
-            if open {
-                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                response(StatusCode::OK, kind, metrics.open_metrics())
-            } else {
-                response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics.prometheus())
+/// Where answers are made.
+struct Desk {
+    report: Latest,
+    metrics: Arc<Metrics>,
+    /// the long ones, made once for all who ask, until something changes
+    pages: Mutex<(Changes, BTreeMap<Page, Bytes>)>,
+}
+
+/// The long answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Page {
+    OpenMetrics,
+    Prometheus,
+    Status,
+    People,
+}
+
+impl Desk {
+    async fn answer(&self, request: &Request<Incoming>, is_known: bool, visit: &Visit) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut refusal = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n");
+            refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return refusal;
+        }
+        let page = match request.uri().path() {
+            "/livez" => return last(response(StatusCode::OK, TEXT, "ok\n")),
+            "/readyz" => return last(self.readiness()),
+            _ if !is_known => {
+                let text = "want a client certificate of the CA in http.tls.clientCAFile; without one there are /livez and /readyz\n";
+                return last(response(StatusCode::FORBIDDEN, TEXT, text));
             }
+            "/metrics" => {
+                let accept = request.headers().get_all(ACCEPT);
+                let open = accept.iter().any(|value| value.as_bytes().windows(12).any(|word| word == b"openmetrics-"));
+                if open { Page::OpenMetrics } else { Page::Prometheus }
+            }
+            "/status" => Page::Status,
+            "/" => Page::People,
+            _ => return response(StatusCode::NOT_FOUND, TEXT, "there are /, /status, /metrics, /livez and /readyz\n"),
+        };
+        if !visit.slot().await {
+            let mut refusal = response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many others are being answered\n");
+            refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
+            return last(refusal);
         }
-        "/livez" => response(StatusCode::OK, TEXT, "ok\n".into()),
-        "/readyz" => match report {
+        self.page(page)
+    }
+
+    fn readiness(&self) -> Response<Full<Bytes>> {
+        match &*self.report.borrow() {
             // a node that gets worse later is told by its metrics, which must not vanish from a Service for it
-            Some(_) if metrics.has_succeeded() => response(StatusCode::OK, TEXT, "ok\n".into()),
+            Some(_) if self.metrics.has_succeeded() => response(StatusCode::OK, TEXT, "ok\n"),
             Some(report) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{}\n", report.headline)),
-            None => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "no cycle has ended yet\n".into()),
-        },
-        "/status" => match report.as_deref().map(|report| status(report, metrics)) {
-            Some(Ok(json)) => response(StatusCode::OK, "application/json", json + "\n"),
-            Some(Err(error)) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
-            None => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "no cycle has ended yet\n".into()),
-        },
-        "/" => response(StatusCode::OK, "text/html; charset=utf-8", page(report.as_deref(), metrics)),
-        _ => response(StatusCode::NOT_FOUND, TEXT, "there are /, /status, /metrics, /livez and /readyz\n".into()),
+            None => no_report(),
+        }
+    }
+
+    fn page(&self, page: Page) -> Response<Full<Bytes>> {
+        let report = self.report.borrow().clone();
+        let kind = match page {
+            Page::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Page::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Page::Status if report.is_none() => return no_report(),
+            Page::Status => "application/json",
+            Page::People => "text/html; charset=utf-8",
+        };
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = self.metrics.changes();
+        if pages.0 != changes {
+            *pages = (changes, BTreeMap::new());
+        }
+        if let Some(body) = pages.1.get(&page) {
+            return response(StatusCode::OK, kind, body.clone());
+        }
+        let body = match (page, report.as_deref()) {
+            (Page::OpenMetrics, _) => self.metrics.open_metrics(),
+            (Page::Prometheus, _) => self.metrics.prometheus(),
+            (Page::People, report) => people(report, &self.metrics),
+            (Page::Status, None) => return no_report(),
+            (Page::Status, Some(report)) => match status(report, &self.metrics) {
+                Ok(json) => json + "\n",
+                Err(error) => return response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+            },
+        };
+        let body = pages.1.entry(page).or_insert(Bytes::from(body)).clone();
+        response(StatusCode::OK, kind, body)
     }
 }
 
-fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn no_report() -> Response<Full<Bytes>> {
+    response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "no cycle has ended yet\n")
+}
+
+/// An answer after which the connection is closed.
+fn last(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 
@@ -180,7 +268,7 @@ fn status(report: &Report, metrics: &Metrics) -> serde_json::Result<String> {
 }
 
 /// The status screen as a page.
-fn page(report: Option<&Report>, metrics: &Metrics) -> String {
+fn people(report: Option<&Report>, metrics: &Metrics) -> String {
     let mut out = String::from(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><title>nodetrust</title>\
          <style>body{font:14px/1.5 monospace;margin:2em;color-scheme:light dark}pre{white-space:pre-wrap}</style>",
@@ -210,44 +298,4 @@ fn page(report: Option<&Report>, metrics: &Metrics) -> String {
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-impl Tls {
-    fn read(files: (std::path::PathBuf, std::path::PathBuf)) -> anyhow::Result<Self> {
-        use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-        let read = |path: &std::path::Path| {
-            std::fs::read(path).with_context(|| format!("failed to read `{}` (http.tls)", path.display()))
-        };
-        let (cert, key) = (read(&files.0)?, read(&files.1)?);
-        let digest = nodetrust_core::fingerprint::content_digest(&[cert.as_slice(), key.as_slice()].concat());
-        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&cert)
-            .collect::<Result<_, _>>()
-            .with_context(|| format!("`{}` (http.tls.certFile) is no PEM file", files.0.display()))?;
-        // the error of the key's parser is dropped: it could quote the key
-        let key = PrivateKeyDer::from_pem_slice(&key)
-            .map_err(|_| anyhow::anyhow!("`{}` (http.tls.keyFile) holds no private key in PEM", files.1.display()))?;
-        let config = rustls::ServerConfig::builder_with_provider(crate::tls::provider())
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .with_context(|| {
-                format!(
-                    "`{}` (http.tls.certFile) and `{}` (http.tls.keyFile) are no certificate and its key",
-                    files.0.display(),
-                    files.1.display()
-                )
-            })?;
-        Ok(Self { files, acceptor: TlsAcceptor::from(Arc::new(config)), digest })
-    }
-
-    /// Certificates are renewed under the same name; a pair that cannot be read (the swap is under way) leaves the old one.
-    fn follow_files(&mut self) {
-        match Self::read(self.files.clone()) {
-            Ok(new) if new.digest != self.digest => *self = new,
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "the certificate for HTTPS could not be read again")
-            }
-        }
-    }
 }

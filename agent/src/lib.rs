@@ -5,6 +5,7 @@
 //! a program is in `host`.
 
 pub mod apply;
+mod ask;
 pub mod cli;
 pub mod config;
 pub mod cri;
@@ -17,13 +18,17 @@ pub mod http;
 pub mod kubernetes;
 pub mod metrics;
 pub mod mounts;
+pub mod namesakes;
 pub mod observe;
 mod outputs;
+#[doc(hidden)]
+pub mod parsers;
 pub mod probe;
 pub mod reconcile;
 pub mod resolve;
 pub mod run;
 pub mod services;
 pub mod sources;
+pub mod threads;
 pub mod tls;
 pub mod watch;

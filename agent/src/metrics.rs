@@ -5,7 +5,10 @@
 
 use std::{
     fmt::Write as _,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use nodetrust_core::{
@@ -47,7 +50,11 @@ pub struct Metrics {
     last: Arc<Last>,
     probes: Arc<Board>,
     api: Mutex<Option<ApiState>>,
+    changes: AtomicU64,
 }
+
+/// How often anything has changed that is shown: the same number, the same text.
+pub type Changes = (u64, u64);
 
 /// How the last calls to the Kubernetes API went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -123,7 +130,28 @@ impl Metrics {
         registry.register_collector(Box::new(ReportCollector(last.clone())));
         let probes = Arc::new(Board::default());
         registry.register_collector(Box::new(ProbeCollector(probes.clone())));
-        Self { registry, reconciles, drift, errors, restarts, durations, extracts, last, probes, api: Mutex::default() }
+        Self {
+            registry,
+            reconciles,
+            drift,
+            errors,
+            restarts,
+            durations,
+            extracts,
+            last,
+            probes,
+            api: Mutex::default(),
+            changes: AtomicU64::new(1),
+        }
+    }
+
+    /// Whatever is made of the metrics and the last report stays the same while this does.
+    pub fn changes(&self) -> Changes {
+        (self.changes.load(Ordering::Acquire), self.probes.changes())
+    }
+
+    fn has_changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// The answers of the configured probes.
@@ -134,6 +162,7 @@ impl Metrics {
     /// Counts a problem that no cycle has met.
     pub fn count(&self, kind: ProblemKind) {
         self.errors.get_or_create(&vec![("reason", kind.as_str().to_owned())]).inc();
+        self.has_changed();
     }
 
     /// How the Kubernetes API can be told; None if it is not.
@@ -144,9 +173,10 @@ impl Metrics {
     /// Shows how the Kubernetes API can be told.
     pub fn show_api(&self, state: Option<ApiState>) {
         *self.api.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        self.has_changed();
     }
 
-    /// Counts a cycle and shows its report from now on.
+    /// Counts a cycle and shows its report from now on; the caller publishes the same report at once.
     pub fn record(&self, result: &CycleResult, report: Arc<Report>) {
         let labels =
             vec![("trigger", result.trigger.as_str().to_owned()), ("outcome", result.outcome.as_str().to_owned())];
@@ -174,6 +204,7 @@ impl Metrics {
             Outcome::Changed | Outcome::Unchanged => Some(report.time.0),
         };
         *last = Some(LastCycle { report, success });
+        self.has_changed();
     }
 
     /// Whether any cycle has been verified since the agent started.

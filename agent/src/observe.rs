@@ -15,7 +15,9 @@ use nodetrust_core::{
     anchor::Anchor,
     bundle,
     fingerprint::{Fingerprint, content_digest},
+    link,
     os::OsRelease,
+    p11kit::{self, Place},
     pem,
     runtime::{Services, Uptime},
     shares::in_shares,
@@ -24,10 +26,15 @@ use nodetrust_core::{
     store::{self, Detection, Family, Found, Tool, TrustStore},
 };
 
-use crate::host::{
-    directory::HostDirectory,
-    ledger,
-    root::{HostRoot, Kind, Meta},
+use crate::{
+    ask,
+    host::{
+        directory::HostDirectory,
+        ledger,
+        obstacle::way_out_or,
+        own,
+        root::{HostRoot, Kind, Meta, is_missing},
+    },
 };
 
 /// Largest bundle that is read, in bytes: 30,000 certificates or more.
@@ -52,6 +59,30 @@ pub struct ObserveError {
     source: io::Error,
 }
 
+impl ObserveError {
+    /// What to do about it, or something for all other cases.
+    pub fn next(&self, otherwise: &str) -> String {
+        way_out_or(&self.source, otherwise)
+    }
+}
+
+fn at(path: &str) -> impl FnOnce(io::Error) -> ObserveError {
+    let path = path.to_owned();
+    move |source| ObserveError { path, source }
+}
+
+/// What was read; None if there is nothing that a tool could use: a dangling link or one to itself, a socket, a huge file. Whatever
+/// else keeps it from being read is an error, and never the same as absence.
+fn usable<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    use nix::libc::{ELOOP, ENODEV, ENXIO};
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if is_missing(&error) || error.kind() == io::ErrorKind::InvalidData => Ok(None),
+        Err(error) if matches!(error.raw_os_error(), Some(ELOOP | ENXIO | ENODEV)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Remembers what files held, by their content: what is the same is not decoded again.
 #[derive(Debug, Default)]
 pub struct Cache {
@@ -69,6 +100,8 @@ pub struct Cache {
     beside: HashMap<Digest, Effective>,
     /// what the sources hold: our files are made of it
     sources: Vec<Arc<Part>>,
+    /// how long a program of the host may take that is asked
+    asks: Option<Duration>,
 }
 
 type Digest = [u8; 32];
@@ -97,6 +130,12 @@ impl Cache {
         self.glances = glances;
     }
 
+    /// Whether the host's p11-kit is asked what is an anchor, and how long that may take. It writes to a directory of ours, so the lock
+    /// is needed; without, its files are read.
+    pub fn set_asks(&mut self, asks: Option<Duration>) {
+        self.asks = asks;
+    }
+
     /// The names in the anchor directory.
     fn names(&mut self, dir: &HostDirectory) -> io::Result<Vec<(String, Kind)>> {
         // before they are read: what comes in between shows the next time
@@ -121,25 +160,60 @@ impl Cache {
     }
 }
 
-/// Reads os-release.
-pub fn os_release(root: &HostRoot) -> OsRelease {
+/// Reads os-release; without one, nothing is known of the system.
+///
+/// # Errors
+/// If it is there and cannot be read.
+pub fn os_release(root: &HostRoot) -> Result<OsRelease, ObserveError> {
     // os-release(5): the first that exists
-    let bytes = ["/etc/os-release", "/usr/lib/os-release"].iter().find_map(|path| root.read(path, 1 << 20).ok());
-    OsRelease::parse(&String::from_utf8_lossy(&bytes.unwrap_or_default()))
+    for path in ["/etc/os-release", "/usr/lib/os-release"] {
+        match root.read(path, 1 << 20) {
+            Ok(bytes) => return Ok(OsRelease::parse(&String::from_utf8_lossy(&bytes))),
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(at(path)(error)),
+        }
+    }
+    Ok(OsRelease::parse(""))
 }
 
 /// Finds the host's trust store.
-pub fn detect(root: &HostRoot, os: &OsRelease, wanted: Option<Family>) -> Detection {
-    let found = store::PROBES.iter().filter_map(|path| {
-        let found = match root.stat(path).ok()??.kind {
-            Kind::Directory => Found::Directory,
-            Kind::File if is_script(root, path) => Found::Script,
-            Kind::File => Found::File,
-            Kind::Link | Kind::Other => return None,
+///
+/// # Errors
+/// If one of the paths that decide could not be looked at: it may be there or not.
+pub fn detect(root: &HostRoot, os: &OsRelease, wanted: Option<Family>) -> Result<Detection, ObserveError> {
+    let mut found = BTreeMap::new();
+    for path in store::PROBES {
+        let what = match root.stat(path).map_err(at(path))?.map(|meta| meta.kind) {
+            Some(Kind::Directory) => Found::Directory,
+            Some(Kind::File) if is_script(root, path).map_err(at(path))? => Found::Script,
+            Some(Kind::File) => Found::File,
+            Some(Kind::Link | Kind::Other) | None => continue,
         };
-        Some((*path, found))
-    });
-    store::detect(os, &found.collect(), wanted)
+        found.insert(*path, what);
+    }
+    let mut detection = store::detect(os, &found, wanted);
+    if let Err(unsupported) = &mut detection.family
+        && found.is_empty()
+        && *os == OsRelease::parse("")
+    {
+        unsupported.reason.push_str(&format!(" (in {})", root.path().display()));
+    }
+    Ok(detection)
+}
+
+/// os-release and the trust store; where one of them cannot be read, a detection that says so, with which nothing is done.
+pub fn system(root: &HostRoot, wanted: Option<Family>) -> (OsRelease, Detection) {
+    let unreadable = |error: &ObserveError| {
+        let next = error.next("look at the path on the host; nothing is changed until it can be read");
+        Detection::unreadable(crate::extract::chain(error), next)
+    };
+    match os_release(root) {
+        Ok(os) => {
+            let detection = detect(root, &os, wanted).unwrap_or_else(|error| unreadable(&error));
+            (os, detection)
+        }
+        Err(error) => (OsRelease::parse(""), unreadable(&error)),
+    }
 }
 
 /// Looks at a host's trust store.
@@ -152,18 +226,15 @@ pub fn observe(
     known_foreign: &BTreeSet<Fingerprint>,
     cache: &mut Cache,
 ) -> Result<Observed, ObserveError> {
-    let fail = |path: &str| {
-        let path = path.to_owned();
-        move |source| ObserveError { path, source }
-    };
-    let dir = root.directory(store.anchors_dir).map_err(fail(store.anchors_dir))?;
-    let names = dir.as_ref().map_or(Ok(Vec::new()), |dir| cache.names(dir)).map_err(fail(store.anchors_dir))?;
+    let dir = root.directory(store.anchors_dir).map_err(at(store.anchors_dir))?;
+    let names = dir.as_ref().map_or(Ok(Vec::new()), |dir| cache.names(dir)).map_err(at(store.anchors_dir))?;
+    let ours = dir.as_ref().map(|dir| own_files(dir, store, &names, cache)).transpose()?;
     let mut observed = Observed {
         store,
         anchors_dir_exists: dir.is_some(),
-        ours: dir.map(|dir| own_files(&dir, store, &names, cache)).unwrap_or_default(),
+        ours: ours.unwrap_or_default(),
         foreign: Vec::new(),
-        leftovers: leftovers(root, store, &names).map_err(fail(store.temp_dir))?,
+        leftovers: leftovers(root, store, &names)?,
         stale_temp: None,
         effective: Effective::default(),
         unlinked: BTreeSet::new(),
@@ -174,20 +245,19 @@ pub fn observe(
     };
     // in a directory that holds the extracted links and bundle too, other people's files are the distribution's
     if store.anchors_dir != "/etc/ssl/certs" {
-        foreign_files(root, store, store.anchors_dir, &names, 0, &mut observed.foreign)
-            .map_err(fail(store.anchors_dir))?;
+        foreign_files(root, store, store.anchors_dir, &names, 0, &mut observed.foreign)?;
     }
     observed.effective = match store.tool {
-        Tool::None => directory_effective(root, store, &names, &observed.ours, cache),
-        _ => effective(root, store, cache).map_err(fail(store.bundle))?,
+        Tool::None => directory_effective(root, store, &names, &observed.ours, cache)?,
+        _ => effective(root, store, cache).map_err(at(store.bundle))?,
     };
     if let Tool::Staged { foreign_temp, .. } = store.tool {
-        let age = age(root, foreign_temp);
+        let age = age(root, foreign_temp).map_err(at(foreign_temp))?;
         observed.stale_temp = age.filter(|age| *age >= STALE_AFTER).map(|_| foreign_temp.to_owned());
     }
-    observed.unlinked = unlinked(root, &observed, cache);
+    observed.unlinked = unlinked(root, &observed, cache)?;
     let missing: BTreeSet<Fingerprint> = known_foreign.difference(&observed.effective.set).copied().collect();
-    observed.lost = with_a_source(root, store, missing);
+    observed.lost = with_a_source(root, store, missing, cache.asks)?;
     Ok(observed)
 }
 
@@ -202,25 +272,23 @@ pub fn old_stores(root: &HostRoot, store: &TrustStore, ledger: &Ledger) -> Resul
     let mut found = Vec::new();
     for family in old {
         let before = family.store();
-        let fail = |path: &str| {
-            let path = path.to_owned();
-            move |source| ObserveError { path, source }
-        };
-        let names = root.names(before.anchors_dir).map_err(fail(before.anchors_dir))?;
+        let names = root.names(before.anchors_dir).map_err(at(before.anchors_dir))?;
         // a link of such a name is the work of another store's tool
         let own = names.into_iter().filter(|(name, kind)| *kind == Kind::File && is_own_name(before, name));
         let files: BTreeSet<String> = own.map(|(name, _)| name).collect();
         let mut in_bundle = BTreeSet::new();
         if before.bundle != store.bundle && !matches!(before.tool, Tool::None) {
-            let effective = effective(root, before, &mut Cache::default()).map_err(fail(before.bundle))?;
+            let effective = effective(root, before, &mut Cache::default()).map_err(at(before.bundle))?;
             in_bundle =
                 effective.set.into_iter().filter(|fingerprint| ledger.anchors.contains_key(fingerprint)).collect();
-            let with_a_source = with_a_source(root, before, in_bundle.clone());
+            let with_a_source = with_a_source(root, before, in_bundle.clone(), None)?;
             in_bundle.retain(|fingerprint| !with_a_source.contains(fingerprint));
         }
         if !files.is_empty() || !in_bundle.is_empty() {
-            let is_there = |path: &&str| root.stat(path).ok().flatten().is_some_and(|meta| meta.kind == Kind::File);
-            let can_be_left = matches!(before.tool, Tool::None) || before.tool.programs().iter().any(is_there);
+            let mut can_be_left = matches!(before.tool, Tool::None);
+            for path in before.tool.programs() {
+                can_be_left |= root.stat(path).map_err(at(path))?.is_some_and(|meta| meta.kind == Kind::File);
+            }
             found.push(OldStore { family, files, in_bundle, can_be_left });
         }
     }
@@ -232,76 +300,143 @@ pub fn old_stores(root: &HostRoot, store: &TrustStore, ledger: &Ledger) -> Resul
 pub fn await_other_runs(root: &HostRoot, store: &TrustStore) {
     let Tool::Staged { foreign_temp, .. } = store.tool else { return };
     let end = Instant::now() + PATIENCE;
-    while Instant::now() < end && age(root, foreign_temp).is_some_and(|age| age < PATIENCE) {
+    // what cannot be looked at is not waited for: the look that follows says so
+    let is_written = || age(root, foreign_temp).ok().flatten().is_some_and(|age| age < PATIENCE);
+    while Instant::now() < end && is_written() {
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Which of these certificates are still in files that the tool should read. The others have left by somebody's will.
-pub fn with_a_source(root: &HostRoot, store: &TrustStore, missing: BTreeSet<Fingerprint>) -> BTreeSet<Fingerprint> {
+/// Which of these certificates the tool should put into the bundle, since files that it reads still ask for them. The others have
+/// left by somebody's will: their file was removed, or a distribution distrusts them. `asks`: p11-kit is asked, within this time.
+///
+/// # Errors
+/// If one of those files is there and cannot be read: it may ask for any of them.
+pub fn with_a_source(
+    root: &HostRoot,
+    store: &TrustStore,
+    missing: BTreeSet<Fingerprint>,
+    asks: Option<Duration>,
+) -> Result<BTreeSet<Fingerprint>, ObserveError> {
     if missing.is_empty() {
-        return missing;
+        return Ok(missing);
     }
-    let (mut sources, mut blocked) = (BTreeSet::new(), BTreeSet::new());
-    let mut p11_kit = |dirs: &[&str]| {
-        for dir in dirs {
-            certificates_below(root, dir, 0, &mut sources);
-            for name in ["blocklist", "blacklist"] {
-                certificates_below(root, &format!("{dir}/{name}"), 0, &mut blocked);
-            }
-        }
-    };
+    let mut sources = BTreeSet::new();
     match store.family {
-        Family::Redhat => p11_kit(&["/usr/share/pki/ca-trust-source", "/etc/pki/ca-trust/source"]),
-        Family::Suse => p11_kit(&["/usr/share/pki/trust", "/etc/pki/trust"]),
-        Family::Arch => p11_kit(&["/usr/share/ca-certificates/trust-source", "/etc/ca-certificates/trust-source"]),
+        Family::Redhat | Family::Suse | Family::Arch => {
+            let answer = asks.and_then(|limit| ask::p11_kit(root, limit));
+            let by_files = p11_kit_sources(root, store)?;
+            let is_wanted = |fingerprint: &Fingerprint| match &answer {
+                Some(answer) => answer.wants(fingerprint, by_files.is_anchor(fingerprint)),
+                None => by_files.is_anchor(fingerprint),
+            };
+            return Ok(missing.into_iter().filter(is_wanted).collect());
+        }
         Family::Debian | Family::Alpine => {
-            certificates_below(root, store.anchors_dir, 0, &mut sources);
-            match selected(root) {
+            certificates_below(root, store.anchors_dir, 0, &mut sources)?;
+            match selected(root)? {
                 Some(names) => {
                     for name in names {
-                        if let Ok(bytes) = root.read(format!("/usr/share/ca-certificates/{name}"), MAX_BUNDLE_BYTES) {
+                        let path = format!("/usr/share/ca-certificates/{name}");
+                        if let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))? {
                             sources.extend(bundle::read(&bytes).set);
                         }
                     }
                 }
-                None => certificates_below(root, "/usr/share/ca-certificates", 0, &mut sources),
+                None => certificates_below(root, "/usr/share/ca-certificates", 0, &mut sources)?,
             }
         }
         Family::Flatcar | Family::Photon | Family::Directory => {
-            certificates_below(root, "/usr/share/ca-certificates", 0, &mut sources);
+            certificates_below(root, "/usr/share/ca-certificates", 0, &mut sources)?;
         }
     }
-    missing.into_iter().filter(|fingerprint| sources.contains(fingerprint) && !blocked.contains(fingerprint)).collect()
+    Ok(missing.into_iter().filter(|fingerprint| sources.contains(fingerprint)).collect())
+}
+
+/// Which of these anchors lie in p11-kit's sources and are distrusted there by the distribution or the administrator.
+///
+/// # Errors
+/// If a file is there and cannot be read.
+pub fn overruled(
+    root: &HostRoot,
+    store: &TrustStore,
+    anchors: &BTreeSet<Fingerprint>,
+) -> Result<BTreeSet<Fingerprint>, ObserveError> {
+    if !matches!(store.family, Family::Redhat | Family::Suse | Family::Arch) {
+        return Ok(BTreeSet::new());
+    }
+    let sources = p11_kit_sources(root, store)?;
+    Ok(anchors.iter().filter(|anchor| sources.is_overruled(anchor)).copied().collect())
+}
+
+/// What the files say that p11-kit reads on this family: each directory flat, with its anchors and its blocklist.
+fn p11_kit_sources(root: &HostRoot, store: &TrustStore) -> Result<p11kit::Sources, ObserveError> {
+    let dirs: [&str; 2] = match store.family {
+        Family::Suse => ["/usr/share/pki/trust", "/etc/pki/trust"],
+        Family::Arch => ["/usr/share/ca-certificates/trust-source", "/etc/ca-certificates/trust-source"],
+        _ => ["/usr/share/pki/ca-trust-source", "/etc/pki/ca-trust/source"],
+    };
+    let mut sources = p11kit::Sources::default();
+    for dir in dirs {
+        let below = [("/anchors", Place::Anchors), ("/blocklist", Place::Blocklist), ("/blacklist", Place::Blocklist)];
+        for (name, place) in [("", Place::Top)].into_iter().chain(below) {
+            let dir = format!("{dir}{name}");
+            for (name, kind) in root.names(&dir).map_err(at(&dir))? {
+                let path = format!("{dir}/{name}");
+                if matches!(kind, Kind::File | Kind::Link)
+                    && let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))?
+                {
+                    sources.add(place, &bytes);
+                }
+            }
+        }
+    }
+    Ok(sources)
 }
 
 /// The shipped certificates that `/etc/ca-certificates.conf` selects. None if it selects nothing: nobody deselects everything,
 /// so the list is gone or was cut.
-pub fn selected(root: &HostRoot) -> Option<Vec<String>> {
-    let text = root.read("/etc/ca-certificates.conf", 1 << 20).unwrap_or_default();
+///
+/// # Errors
+/// If it is there and cannot be read.
+pub fn selected(root: &HostRoot) -> Result<Option<Vec<String>>, ObserveError> {
+    const CONF: &str = "/etc/ca-certificates.conf";
+    let text = match root.read(CONF, 1 << 20) {
+        Err(error) if is_missing(&error) => Vec::new(),
+        read => read.map_err(at(CONF))?,
+    };
     let text = String::from_utf8_lossy(&text);
     let names = text.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '!']));
     let names: Vec<String> = names.map(str::to_owned).collect();
-    (!names.is_empty()).then_some(names)
+    Ok((!names.is_empty()).then_some(names))
 }
 
 /// Certificates in the files below some directories of the host, for telling whether one that was lost still has a source.
-pub fn certificates_below(root: &HostRoot, dir: &str, depth: usize, found: &mut BTreeSet<Fingerprint>) {
+///
+/// # Errors
+/// If a directory or file is there and cannot be read.
+pub fn certificates_below(
+    root: &HostRoot,
+    dir: &str,
+    depth: usize,
+    found: &mut BTreeSet<Fingerprint>,
+) -> Result<(), ObserveError> {
     if depth > MAX_DEPTH {
-        return;
+        return Ok(());
     }
-    for (name, kind) in root.names(dir).unwrap_or_default() {
+    for (name, kind) in root.names(dir).map_err(at(dir))? {
         let path = format!("{dir}/{name}");
         match kind {
-            Kind::Directory => certificates_below(root, &path, depth + 1, found),
+            Kind::Directory => certificates_below(root, &path, depth + 1, found)?,
             Kind::File | Kind::Link => {
-                if let Ok(bytes) = root.read(&path, MAX_BUNDLE_BYTES) {
+                if let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))? {
                     found.extend(bundle::read(&bytes).set);
                 }
             }
             Kind::Other => {}
         }
     }
+    Ok(())
 }
 
 /// The bundle as it is now.
@@ -340,7 +475,7 @@ pub fn bundle_bytes(root: &HostRoot, store: &TrustStore) -> io::Result<Option<Ve
 fn directory_bytes(root: &HostRoot, dir: &str) -> io::Result<Vec<u8>> {
     let mut all = Vec::new();
     for (name, _) in root.names(dir)? {
-        if let Ok(bytes) = root.read(format!("{dir}/{name}"), MAX_BUNDLE_BYTES)
+        if let Some(bytes) = usable(root.read(format!("{dir}/{name}"), MAX_BUNDLE_BYTES))?
             && stands_for_itself(&bundle::read(&bytes))
         {
             all.extend_from_slice(&bytes);
@@ -357,7 +492,7 @@ fn directory_effective(
     names: &[(String, Kind)],
     ours: &BTreeMap<String, OwnFile>,
     cache: &mut Cache,
-) -> Effective {
+) -> Result<Effective, ObserveError> {
     let before = std::mem::take(&mut cache.beside);
     let mut all = Vec::new();
     let mut count = 0;
@@ -365,7 +500,10 @@ fn directory_effective(
         if let Some(OwnFile { anchor: Some(anchor), intact: true }) = ours.get(name) {
             all.push(anchor.fingerprint);
             count += 1;
-        } else if let Ok(bytes) = root.read(format!("{}/{name}", store.bundle), MAX_BUNDLE_BYTES) {
+            continue;
+        }
+        let path = format!("{}/{name}", store.bundle);
+        if let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))? {
             let digest = content_digest(&bytes);
             let read = cache.beside.entry(digest).or_insert_with(|| match before.get(&digest) {
                 Some(known) => known.clone(),
@@ -377,7 +515,7 @@ fn directory_effective(
             }
         }
     }
-    Effective { present: true, set: all.into_iter().collect(), count, ..Effective::default() }
+    Ok(Effective { present: true, set: all.into_iter().collect(), count, ..Effective::default() })
 }
 
 /// Each file of such a directory stands for itself: what breaks one does not break the next, and a key in one is not in a bundle.
@@ -391,7 +529,7 @@ fn own_files(
     store: &TrustStore,
     names: &[(String, Kind)],
     cache: &mut Cache,
-) -> BTreeMap<String, OwnFile> {
+) -> Result<BTreeMap<String, OwnFile>, ObserveError> {
     let known = std::mem::take(&mut cache.own);
     let stamps = std::mem::take(&mut cache.stamps);
     let sources = &cache.sources;
@@ -408,6 +546,7 @@ fn own_files(
         share.iter().map(|(name, kind)| look.file(name, *kind, expected, &mut bytes)).collect()
     });
     let read = own.into_iter().zip(files).map(|((name, _), file)| {
+        let file = file.map_err(at(&format!("{}/{name}", store.anchors_dir)))?;
         let file = file.map_or(OwnFile { anchor: None, intact: false }, |(file, meta, digest, own)| {
             if meta.tells(now) {
                 cache.stamps.insert(name.clone(), (meta, digest));
@@ -415,10 +554,13 @@ fn own_files(
             cache.own.insert(digest, own);
             file
         });
-        (name.clone(), file)
+        Ok((name.clone(), file))
     });
     read.collect()
 }
+
+/// A file of ours as it was read: what it is, and what is to be remembered of it.
+type ReadOwn = (OwnFile, Meta, Digest, Own);
 
 /// What our files are read with.
 struct OwnFiles<'a> {
@@ -438,16 +580,20 @@ impl OwnFiles<'_> {
         kind: Kind,
         expected: impl Fn(&str) -> Option<&'a Arc<Anchor>>,
         bytes: &mut Vec<u8>,
-    ) -> Option<(OwnFile, Meta, Digest, Own)> {
+    ) -> io::Result<Option<ReadOwn>> {
         if kind != Kind::File {
-            return None;
+            return Ok(None);
         }
-        let (meta, digest, own) = self.as_before(name).or_else(|| self.read(name, expected, bytes))?;
+        let read = match self.as_before(name) {
+            Some(read) => Some(read),
+            None => self.read(name, expected, bytes)?,
+        };
+        let Some((meta, digest, own)) = read else { return Ok(None) };
         let right_name = file_name(self.store, &own.anchor.fingerprint) == name;
         let right_owner = meta.owner == (0, 0) || !nix::unistd::geteuid().is_root();
         let intact = right_name && right_owner && meta.mode == 0o644 && meta.links == 1 && own.as_written;
         let anchor = right_name.then(|| own.anchor.clone());
-        Some((OwnFile { anchor, intact }, meta, digest, own))
+        Ok(Some((OwnFile { anchor, intact }, meta, digest, own)))
     }
 
     fn read<'a>(
@@ -455,8 +601,8 @@ impl OwnFiles<'_> {
         name: &str,
         expected: impl Fn(&str) -> Option<&'a Arc<Anchor>>,
         bytes: &mut Vec<u8>,
-    ) -> Option<(Meta, Digest, Own)> {
-        let meta = self.dir.read(name, pem::MAX_FILE_BYTES as u64, bytes).ok()?;
+    ) -> io::Result<Option<(Meta, Digest, Own)>> {
+        let Some(meta) = usable(self.dir.read(name, pem::MAX_FILE_BYTES as u64, bytes))? else { return Ok(None) };
         let digest = content_digest(bytes);
         let as_expected = || {
             let anchor = expected(name).filter(|anchor| anchor.pem().as_bytes() == bytes.as_slice())?;
@@ -468,10 +614,10 @@ impl OwnFiles<'_> {
                 [(_, anchor)] => {
                     Own { anchor: anchor.clone(), as_written: anchor.pem().as_bytes() == bytes.as_slice() }
                 }
-                _ => return None,
+                _ => return Ok(None),
             },
         };
-        Some((meta, digest, own))
+        Ok(Some((meta, digest, own)))
     }
 
     /// What a file held, if it is the one that was read.
@@ -489,7 +635,7 @@ fn foreign_files(
     names: &[(String, Kind)],
     depth: usize,
     found: &mut Vec<ForeignFile>,
-) -> io::Result<()> {
+) -> Result<(), ObserveError> {
     for (name, kind) in names {
         let own = depth == 0 && is_own_name(store, name) || name.starts_with(".nodetrust-");
         if own && *kind != Kind::Directory {
@@ -498,13 +644,12 @@ fn foreign_files(
         let path = format!("{dir}/{name}");
         if *kind == Kind::Directory {
             if store.recursive && depth < MAX_DEPTH {
-                foreign_files(root, store, &path, &root.names(&path)?, depth + 1, found)?;
+                foreign_files(root, store, &path, &root.names(&path).map_err(at(&path))?, depth + 1, found)?;
             }
             continue;
         }
         let taken = store.takes.matches(name);
-        // a dangling link, a socket, a huge file: nothing that a tool could use
-        let Ok(bytes) = root.read(&path, MAX_BUNDLE_BYTES) else { continue };
+        let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))? else { continue };
         let anchors: Vec<Arc<Anchor>> =
             Part::parse(&path, &bytes).anchors.into_iter().map(|(_, anchor)| anchor).collect();
         let hazard = (taken && store.pastes_files).then(|| hazard(&bytes)).flatten();
@@ -527,17 +672,17 @@ fn hazard(bytes: &[u8]) -> Option<Hazard> {
 }
 
 /// Temporary files of ours that a killed run left behind. `names` are those in the anchor directory.
-fn leftovers(root: &HostRoot, store: &TrustStore, names: &[(String, Kind)]) -> io::Result<BTreeSet<String>> {
+fn leftovers(root: &HostRoot, store: &TrustStore, names: &[(String, Kind)]) -> Result<BTreeSet<String>, ObserveError> {
     let mut left = BTreeSet::new();
     let elsewhere;
     let names = if store.temp_dir == store.anchors_dir {
         names
     } else {
-        elsewhere = root.names(store.temp_dir)?;
+        elsewhere = root.names(store.temp_dir).map_err(at(store.temp_dir))?;
         &elsewhere
     };
     for (name, _) in names {
-        if name.starts_with(".nodetrust-") && name.ends_with(".tmp") {
+        if name.starts_with(own::HIDDEN) && name.ends_with(".tmp") {
             left.insert(format!("{}/{name}", store.temp_dir));
         }
     }
@@ -545,15 +690,16 @@ fn leftovers(root: &HostRoot, store: &TrustStore, names: &[(String, Kind)]) -> i
         let outputs = store.outputs.iter().chain([&store.bundle]);
         let dirs: BTreeSet<&Path> = outputs.filter_map(|path| Path::new(path).parent()).collect();
         for dir in dirs {
-            for (name, _) in root.names(dir)? {
+            let dir = dir.display().to_string();
+            for (name, _) in root.names(&dir).map_err(at(&dir))? {
                 if name.starts_with(".nodetrust-") {
-                    left.insert(format!("{}/{name}", dir.display()));
+                    left.insert(format!("{dir}/{name}"));
                 }
             }
         }
     }
     for path in [ledger::TEMP, ledger::TEMP_FILE] {
-        if root.stat(path)?.is_some() {
+        if root.own_meta(path).map_err(at(path))?.is_some() {
             left.insert(path.to_owned());
         }
     }
@@ -561,33 +707,38 @@ fn leftovers(root: &HostRoot, store: &TrustStore, names: &[(String, Kind)]) -> i
 }
 
 /// Our anchors in the bundle to which OpenSSL's directory has no link, where that directory is in use at all.
-fn unlinked(root: &HostRoot, observed: &Observed, cache: &Cache) -> BTreeSet<Fingerprint> {
-    let Some(dir) = observed.store.hash_dir else { return BTreeSet::new() };
-    let Ok(Some(names)) = root.directory(dir).and_then(|dir| dir.map(|dir| dir.names()).transpose()) else {
-        return BTreeSet::new();
-    };
+fn unlinked(root: &HostRoot, observed: &Observed, cache: &Cache) -> Result<BTreeSet<Fingerprint>, ObserveError> {
+    let Some(dir) = observed.store.hash_dir else { return Ok(BTreeSet::new()) };
+    let names = root.names(dir).map_err(at(dir))?;
+    // in a directory that only p11-kit fills, files without links have lost them
+    let is_filled = matches!(observed.store.family, Family::Redhat | Family::Suse)
+        && names.iter().any(|(name, _)| name.ends_with(".pem"));
     let names: HashSet<String> = names.into_iter().map(|(name, _)| name).filter(|name| is_hash_link(name)).collect();
-    if names.is_empty() && observed.store.drops_not_ca {
-        return BTreeSet::new(); // stores over p11-kit: the older scripts make none
+    if names.is_empty() && observed.store.drops_not_ca && !is_filled {
+        return Ok(BTreeSet::new()); // stores over p11-kit: the older scripts make none
     }
+    let mut unlinked = BTreeSet::new();
     let own = observed.ours.values().filter_map(|file| file.anchor.as_ref());
-    own.filter(|anchor| observed.effective.set.contains(&anchor.fingerprint))
-        .filter(|anchor| {
-            let linked = (0..MAX_LINKS)
-                .map(|n| format!("{:08x}.{n}", anchor.subject.hash))
-                // OpenSSL counts up and stops at the first number that is missing
-                .take_while(|link| names.contains(link))
-                .any(|link| {
-                    let bytes = root.read(format!("{dir}/{link}"), pem::MAX_FILE_BYTES as u64).unwrap_or_default();
-                    match cache.own.get(&content_digest(&bytes)) {
-                        Some(own) if own.as_written => own.anchor.fingerprint == anchor.fingerprint,
-                        _ => bundle::read(&bytes).set.contains(&anchor.fingerprint),
-                    }
-                });
-            !linked
-        })
-        .map(|anchor| anchor.fingerprint)
-        .collect()
+    for anchor in own.filter(|anchor| observed.effective.set.contains(&anchor.fingerprint)) {
+        let links = (0..MAX_LINKS).map(|n| format!("{:08x}.{n}", anchor.subject.hash));
+        let mut is_linked = false;
+        // OpenSSL counts up and stops at the first number that is missing
+        for link in links.take_while(|link| names.contains(link)) {
+            let path = format!("{dir}/{link}");
+            let bytes = usable(root.read(&path, pem::MAX_FILE_BYTES as u64)).map_err(at(&path))?.unwrap_or_default();
+            is_linked = match cache.own.get(&content_digest(&bytes)) {
+                Some(own) if own.as_written => own.anchor.fingerprint == anchor.fingerprint,
+                _ => link::trusted(&bytes).contains(&anchor.fingerprint),
+            };
+            if is_linked {
+                break;
+            }
+        }
+        if !is_linked {
+            unlinked.insert(anchor.fingerprint);
+        }
+    }
+    Ok(unlinked)
 }
 
 fn is_hash_link(name: &str) -> bool {
@@ -599,17 +750,16 @@ fn is_hash_link(name: &str) -> bool {
     })
 }
 
-fn is_script(root: &HostRoot, path: &str) -> bool {
+fn is_script(root: &HostRoot, path: &str) -> io::Result<bool> {
     // tools are small; a program of more than this is none of the scripts
-    root.read(path, 1 << 20).is_ok_and(|bytes| bytes.starts_with(b"#!"))
+    Ok(usable(root.read(path, 1 << 20))?.is_some_and(|bytes| bytes.starts_with(b"#!")))
 }
 
 /// How long ago a file was written, None if it does not exist. A time in the future counts as a distance too: a clock that was
 /// set back must not make a dead file look alive for ever.
-fn age(root: &HostRoot, path: &str) -> Option<Duration> {
-    let modified = root.stat(path).ok()??.modified;
+fn age(root: &HostRoot, path: &str) -> io::Result<Option<Duration>> {
     let now = crate::host::wall();
-    Some(Duration::from_secs(now.abs_diff(modified)))
+    Ok(root.stat(path)?.map(|meta| Duration::from_secs(now.abs_diff(meta.modified))))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A glance at our files sees what reading them would see.
+//! A glance at our files sees what reading them would see, and what cannot be read is an error, never absent.
 
 use std::{
     fs::{self, File, FileTimes},
@@ -92,4 +92,127 @@ fn a_glance_sees_a_mode_another_name_and_another_file() {
         change(root);
         assert!(!root.is_intact(true));
     }
+}
+
+/// A root with these files; a path that ends in a slash is a directory.
+fn root_with(files: &[(&str, &str)]) -> (tempfile::TempDir, HostRoot) {
+    let dir = tempfile::tempdir().unwrap();
+    for (path, content) in files {
+        let path = dir.path().join(path);
+        let is_dir = path.to_str().unwrap().ends_with('/');
+        fs::create_dir_all(if is_dir { path.as_path() } else { path.parent().unwrap() }).unwrap();
+        if !is_dir {
+            fs::write(path, content).unwrap();
+        }
+    }
+    let root = HostRoot::open(dir.path()).unwrap();
+    (dir, root)
+}
+
+/// Makes whatever reads this path fail; here by a link to itself, which is no different from any other error.
+fn break_path(dir: &tempfile::TempDir, path: &str) {
+    let path = dir.path().join(path);
+    let _ = fs::remove_dir_all(&path);
+    let _ = fs::remove_file(&path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(path.file_name().unwrap(), &path).unwrap();
+}
+
+const SUSE: &[(&str, &str)] = &[
+    ("etc/os-release", "ID=something-new\n"),
+    ("usr/sbin/update-ca-certificates", "#!/bin/sh\n"),
+    ("etc/pki/trust/anchors/", ""),
+];
+
+#[test]
+fn with_a_simulated_fault_a_path_that_decides_is_not_taken_for_absent() {
+    let found = |root: &HostRoot| detect(root, &os_release(root)?, None);
+    let (_dir, root) = root_with(SUSE);
+    assert_eq!(found(&root).unwrap().family, Ok(Family::Suse));
+    for broken in store::PROBES.iter().copied().chain(["/etc/os-release"]) {
+        let (dir, root) = root_with(SUSE);
+        break_path(&dir, broken.trim_start_matches('/'));
+        let error = found(&root).map(|detection| detection.family).unwrap_err();
+        assert_eq!(error.to_string(), format!("failed to read `{broken}` on the host"));
+        let (_, detection) = system(&root, None);
+        assert!(detection.family.unwrap_err().is_unknown, "{broken}");
+    }
+}
+
+#[test]
+fn with_a_simulated_fault_a_tool_that_cannot_be_read_is_no_program() {
+    let (dir, root) = root_with(&[("etc/os-release", "ID=new\n"), ("usr/sbin/update-ca-certificates", "#!/bin/sh\n")]);
+    assert_eq!(system(&root, None).1.family, Ok(Family::Debian));
+    // a file that can be looked at and not opened, unless who looks may everything
+    fs::set_permissions(
+        dir.path().join("usr/sbin/update-ca-certificates"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o000),
+    )
+    .unwrap();
+    let family = unprivileged(|| system(&root, None).1.family);
+    assert!(family.unwrap_err().is_unknown);
+}
+
+/// Runs on a thread without rights over other people's files.
+fn unprivileged<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // of this thread only: the system call, not the C library's function for all threads
+            nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
+            run()
+        });
+        thread.join().unwrap()
+    })
+}
+
+#[test]
+fn with_a_simulated_fault_nothing_that_counts_is_overlooked() {
+    let look = |root: &HostRoot, family: Family, known: &BTreeSet<Fingerprint>| {
+        observe(root, family.store(), known, &mut Cache::default()).map(|observed| observed.lost)
+    };
+    let gone: BTreeSet<Fingerprint> = [Fingerprint::of_der(b"was there")].into();
+    for (family, broken) in [
+        (Family::Debian, "/etc/ca-certificates.conf"),
+        (Family::Debian, "/usr/share/ca-certificates"),
+        (Family::Debian, "/etc/ssl/certs"),
+        (Family::Debian, "/etc/ssl/certs/ca-certificates.crt"),
+        (Family::Debian, "/etc/ssl/certs/ca-certificates.crt.new"),
+        (Family::Redhat, "/usr/share/pki/ca-trust-source"),
+        (Family::Redhat, "/etc/pki/ca-trust/source/anchors"),
+        (Family::Redhat, "/etc/pki/ca-trust/source/blocklist"),
+        (Family::Suse, "/usr/share/pki/trust/anchors"),
+        (Family::Suse, "/var/lib/ca-certificates/openssl"),
+        (Family::Arch, "/etc/ca-certificates/trust-source/blacklist"),
+        (Family::Flatcar, "/usr/share/ca-certificates"),
+    ] {
+        let (dir, root) = root_with(&[]);
+        assert_eq!(look(&root, family, &gone).unwrap(), BTreeSet::new(), "{family}: its source is gone");
+        break_path(&dir, broken.trim_start_matches('/'));
+        let error = look(&root, family, &gone).expect_err(broken);
+        assert!(error.to_string().contains(broken), "{broken}: {error}");
+    }
+}
+
+#[test]
+fn with_a_simulated_fault_a_file_of_ours_or_of_others_is_not_taken_for_damaged_or_gone() {
+    let root = Root::new();
+    let host = HostRoot::open(root.dir.path()).unwrap();
+    let look =
+        || observe(&host, Family::Debian.store(), &BTreeSet::new(), &mut Cache::default()).map(|seen| seen.ours.len());
+    let foreign = root.file.with_file_name("corp.crt");
+    fs::write(&foreign, "x").unwrap();
+    assert_eq!(unprivileged(look).unwrap(), 1);
+    for path in [&root.file, &foreign] {
+        let mode = |mode| fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        mode(0o000);
+        let error = unprivileged(look).unwrap_err().to_string();
+        assert!(error.contains(path.file_name().unwrap().to_str().unwrap()), "{error}");
+        mode(0o644);
+    }
+    // what no tool could use is no obstacle
+    fs::remove_file(&foreign).unwrap();
+    std::os::unix::fs::symlink("corp.crt", &foreign).unwrap();
+    std::os::unix::fs::symlink("nowhere", root.file.with_file_name("gone.crt")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(root.file.with_file_name("socket.crt")).unwrap();
+    assert_eq!(look().unwrap(), 1);
 }

@@ -5,12 +5,12 @@ use std::{ffi::OsString, io, path::Path};
 use nodetrust_core::store::TrustStore;
 
 use crate::{
-    host::root::{HostRoot, Kind},
+    host::{
+        own::RESTORE,
+        root::{HostRoot, Kind},
+    },
     observe::MAX_BUNDLE_BYTES,
 };
-
-/// Temporary name of what is put back.
-const RESTORE: &str = ".nodetrust-restore.tmp";
 
 /// How much is put back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -133,10 +133,11 @@ impl Host {
             Ok(ledger::Read::Damaged(_)) => Arc::new(Ledger::new()), // `status` reports it
             Err(error) => return Err(format!("failed to read {}: {error}; run as root on the host", ledger::PATH)),
         };
-        let os = observe::os_release(root);
         let wanted = settings.map_or(ledger.family, |settings| settings.family);
-        let family = observe::detect(root, &os, wanted).family.map_err(|unsupported| {
-            format!("the trust store is unsupported: {}; {}", unsupported.reason, unsupported.advice)
+        let (_, detection) = observe::system(root, wanted);
+        let family = detection.family.map_err(|unsupported| {
+            let what = if unsupported.is_unknown { "unknown" } else { "unsupported" };
+            format!("the trust store is {what}: {}; {}", unsupported.reason, unsupported.advice)
         })?;
         let store = family.store();
         let bytes = observe::bundle_bytes(root, store)
@@ -206,16 +207,21 @@ async fn pass(stream: &mut TcpStream, proxy: &Proxy, target: &Target) -> Result<
             n => head.extend_from_slice(&piece[..n]),
         }
     };
-    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let mut words = std::str::from_utf8(line).unwrap_or_default().split(' ');
-    let is_http = words.next().is_some_and(|word| word.starts_with("HTTP/1."));
-    match words.next().and_then(|word| word.parse::<u16>().ok()).filter(|_| is_http) {
+    match proxy_status(&head) {
         // the server speaks only after we have
         Some(200..=299) if head.len() == end => Ok(()),
         Some(200..=299) => Err(Failure::ProxyAnswer("something follows its head")),
         Some(status) => Err(Failure::ProxyStatus(status, proxy.has_password())),
         None => Err(Failure::ProxyAnswer("it is not HTTP")),
     }
+}
+
+/// The status in the first line of a proxy's answer; None if that is not HTTP/1.
+pub(crate) fn proxy_status(head: &[u8]) -> Option<u16> {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut words = std::str::from_utf8(line).unwrap_or_default().split(' ');
+    let is_http = words.next().is_some_and(|word| word.starts_with("HTTP/1."));
+    words.next().and_then(|word| word.parse().ok()).filter(|_| is_http)
 }
 
 async fn handshake(stream: TcpStream, target: &Target) -> Presented {

@@ -29,10 +29,11 @@ use nodetrust_core::{
     },
     source::{Resolved, Snapshot, resolve},
     state::{Ledger, Moment, Observed, file_name},
-    store::Detection,
+    store::{Detection, where_read_only},
     verify::{Problem, ProblemKind, verify},
 };
 
+pub(crate) use cycle::Failures;
 pub use cycle::{CycleResult, Outcome, Trigger};
 use cycle::{last_cycle, note_cycle};
 
@@ -45,8 +46,10 @@ use crate::{
         exec::HostExec,
         ledger,
         lock::{self, HostLock},
+        obstacle::way_out_or,
         root::HostRoot,
     },
+    namesakes,
     observe::{self, Cache, await_other_runs, observe, old_stores},
     services,
     sources::{Said, SourceReader, state_of},
@@ -66,12 +69,15 @@ pub struct Reconciler {
     cache: Cache,
     remembered: ledger::Cache,
     services: services::Cache,
+    namesakes: namesakes::Cache,
     /// the sources as they are followed, and what they say
     followed: Option<(Vec<Snapshot>, Said)>,
     /// a change that was seen once
     candidate: Option<Said>,
     /// drift whose repair has not succeeded yet
     unrepaired: BTreeSet<Drift>,
+    /// how the last cycles ended
+    failures: Failures,
 }
 
 /// A look at a host, and what follows from it.
@@ -105,9 +111,11 @@ impl Reconciler {
             cache: Cache::default(),
             remembered: ledger::Cache::default(),
             services: services::Cache::default(),
+            namesakes: namesakes::Cache::default(),
             followed: None,
             candidate: None,
             unrepaired: BTreeSet::new(),
+            failures: Failures::default(),
         })
     }
 
@@ -128,7 +136,8 @@ impl Reconciler {
             Ok(ledger::Read::Good(ledger)) => ledger,
             _ => Arc::new(Ledger::new()), // `look` reports it
         };
-        let export = ledger.exports.first().cloned();
+        let in_place = ledger.exports.iter().find(|path| nodetrust_core::export::is_in_place(path));
+        let export = in_place.or(ledger.exports.first()).cloned();
         let mut settings = Settings { family: ledger.family, export, ..Settings::default() };
         settings.policy.removal_grace = ledger.removal_grace.unwrap_or(settings.policy.removal_grace);
         let snapshots: Vec<Snapshot> =
@@ -158,6 +167,7 @@ impl Reconciler {
             Ok(lock) => lock,
             Err(error) => return self.without_lock(settings, trigger, started, &error),
         };
+        self.cache.set_asks(Some(settings.extract_timeout));
         // under the lock: what was read before a long wait may be old, and whoever kept it may have followed what is new
         let (snapshots, settled) = self.read_sources(settings, trigger);
         let mut look = self.look(settings, &snapshots, None);
@@ -170,7 +180,7 @@ impl Reconciler {
             problems.push(self.set_ledger_aside(&why));
         }
         let exec_limit = settings.extract_timeout;
-        for round in 0..ROUNDS {
+        for round in 0..self.rounds(trigger) {
             let (Some(plan), Some(observed)) = (&look.plan, &look.observed) else { break };
             if plan.actions.is_empty() || (round > 0 && !plan.changes_store()) {
                 break;
@@ -213,7 +223,8 @@ impl Reconciler {
                     }
                 }
                 Err(error) => {
-                    problems.push(Problem::new(ProblemKind::Observe, chain(&error), "look at the path on the host"))
+                    let next = error.next("look at the path on the host");
+                    problems.push(Problem::new(ProblemKind::Observe, chain(&error), next))
                 }
             }
             let services = observed.services.clone();
@@ -237,8 +248,11 @@ impl Reconciler {
         }
         let mut seen = BTreeSet::new();
         problems.retain(|problem| seen.insert((problem.kind, problem.text.clone())));
+        refine_advice(&mut problems, &look.os);
         look.problems = problems;
+        self.cache.set_asks(None); // from here on nothing is looked at, and the lock goes
         let mut report = self.report(&look, settings);
+        self.failures.note(&report);
         let outcome = match (report.converged, done.iter().any(|action| !matches!(action, Action::RecordLedger))) {
             (false, _) => Outcome::Failed,
             (true, true) => Outcome::Changed,
@@ -266,6 +280,13 @@ impl Reconciler {
         }
         let result = self.result(report, &look, settings, trigger, outcome, duration, extract, drift);
         CycleResult { unsettled: !settled, restarts: followed.restarts, ..result }
+    }
+
+    /// How often a cycle may try. When the last two failed alike, and nothing that is wanted has changed, a second run of the tool would
+    /// end as all before it.
+    fn rounds(&self, trigger: Trigger) -> usize {
+        let is_again = matches!(trigger, Trigger::Retry | Trigger::Drift | Trigger::Resync);
+        if is_again && self.failures.alike() > 0 { 1 } else { ROUNDS }
     }
 
     /// Whether the next cycle takes our files as they were read last while their inodes are unchanged: for when nothing has told of a
@@ -299,13 +320,12 @@ impl Reconciler {
     /// Looks at the host, and thinks. Services are not asked again if they are `known`.
     fn look(&mut self, settings: &Settings, snapshots: &[Snapshot], known: Option<&Services>) -> Look {
         let mut problems = Vec::new();
-        let os = observe::os_release(&self.root);
-        let detection = observe::detect(&self.root, &os, settings.family);
+        let (os, detection) = observe::system(&self.root, settings.family);
         let now = host::moment(&self.root).unwrap_or_else(|error| {
             problems.push(Problem::new(
                 ProblemKind::Observe,
                 format!("failed to read the host's boot id: {error}"),
-                "is /proc mounted?",
+                way_out_or(&error, "is /proc mounted?"),
             ));
             Moment { wall: host::wall(), boottime: 0, boot_id: String::new() }
         });
@@ -318,7 +338,7 @@ impl Reconciler {
             }
             Err(error) => {
                 let text = format!("failed to read {}: {error}", ledger::PATH);
-                problems.push(Problem::new(ProblemKind::Observe, text, "run as root on the host"));
+                problems.push(Problem::new(ProblemKind::Observe, text, way_out_or(&error, "run as root on the host")));
                 Arc::new(Ledger::new())
             }
         };
@@ -333,7 +353,7 @@ impl Reconciler {
                     problems.push(Problem::new(
                         ProblemKind::Observe,
                         chain(&error),
-                        "run as root; look at the path on the host",
+                        error.next("run as root; look at the path on the host"),
                     ))
                 })
                 .ok(),
@@ -365,7 +385,10 @@ impl Reconciler {
         };
         let drops_not_ca = detection.family.as_ref().ok().map(|family| family.store().drops_not_ca);
         let at = Circumstances { drops_not_ca, installed: &installed, now: now.wall };
-        let resolved = resolve(snapshots, &ledger, &settings.policy, at);
+        let mut resolved = resolve(snapshots, &ledger, &settings.policy, at);
+        if let Some(observed) = &observed {
+            self.namesakes.warn(&self.root, observed, &ledger, &mut resolved);
+        }
         self.cache.share(&resolved);
         // an unreadable ledger must not be taken for an empty one
         let blind = problems.iter().any(|problem| problem.kind == ProblemKind::Observe);
@@ -502,6 +525,17 @@ fn patience(settings: &Settings) -> Duration {
     settings.extract_timeout + services::LONGEST_RESTART + Duration::from_secs(10)
 }
 
+/// Where a directory is read-only on a system that has its own way to add a CA, that way is what helps.
+fn refine_advice(problems: &mut [Problem], os: &OsRelease) {
+    let Some(way) = where_read_only(os) else { return };
+    let read_only = std::io::Error::from_raw_os_error(nix::libc::EROFS).to_string();
+    for problem in problems {
+        if problem.kind == ProblemKind::Write && problem.text.ends_with(&read_only) {
+            problem.next = way.to_owned();
+        }
+    }
+}
+
 fn damaged_problem(why: &str) -> Problem {
     let text = format!("{} is damaged ({why}); it is set aside and made anew from what is on the host", ledger::PATH);
     Problem::new(ProblemKind::Ledger, text, "anchors that no source has any more begin their grace time again")
@@ -511,11 +545,11 @@ fn lock_problem(error: &std::io::Error) -> Problem {
     let (text, next) = match error.kind() {
         std::io::ErrorKind::TimedOut => (
             format!("another nodetrust, or a tool that it started, keeps {}", lock::PATH),
-            "look for its process on the host",
+            "look for its process on the host".to_owned(),
         ),
         _ => (
             format!("failed to take {}: {error}", lock::PATH),
-            "run as root; is /run of the host mounted and writable?",
+            way_out_or(error, "run as root; is /run of the host mounted and writable?"),
         ),
     };
     Problem::new(ProblemKind::Lock, text, next)

@@ -1,20 +1,19 @@
 //! The agent: waits for reasons, runs cycles, serves what they found.
 //!
-//! The host belongs to one thread that runs cycles one after the other; this module's loop decides when. It sleeps on inotify,
-//! signals and one timer: nothing polls while nothing happens.
+//! Cycles run one after the other, each on a thread of its own; this module's loop decides when. It sleeps on inotify, the table of
+//! mounts, signals and one timer: nothing polls while nothing happens.
 
 use std::{
     collections::{BTreeSet, VecDeque},
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
-    thread,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc as async_mpsc, watch as broadcast},
+    sync::{oneshot, watch as broadcast},
     time::{Instant, sleep_until},
 };
 
@@ -29,7 +28,8 @@ use crate::{
     http,
     metrics::Metrics,
     probe,
-    reconcile::{CycleResult, Outcome, Reconciler, Trigger},
+    reconcile::{CycleResult, Failures, Outcome, Reconciler, Trigger},
+    threads,
     watch::Hints,
 };
 
@@ -39,9 +39,12 @@ const MAX_SETTLES: u32 = 10;
 const FIGHT_WINDOW: Duration = Duration::from_secs(600);
 /// How many of them.
 const FIGHT_REPAIRS: usize = 5;
-/// First pause after a failed cycle; it doubles up to `resync`.
+/// First pause after a failed cycle; it doubles up to `resync`, and twice where the tool was run and the cycle failed as the one
+/// before.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
-/// Longest time between two cycles where the kernel gives no hints.
+/// Longest pause before a tool is run again that has failed in the same way, where `resync` is shorter.
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
+/// Longest time between two cycles where the kernel does not tell of every change: no inotify instance or watch is left.
 const BLIND_RESYNC: Duration = Duration::from_secs(30);
 /// How long a running cycle may go on after SIGTERM. The tool itself is then left to end on its own, under the lock.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -63,12 +66,34 @@ pub fn run(settings: Settings, config: PathBuf, host_root: &Path) -> anyhow::Res
     result
 }
 
-/// Work for the thread that owns the host.
-struct Job {
-    settings: Arc<Settings>,
-    trigger: Trigger,
-    /// a glance at our files is enough
-    glances: bool,
+/// The host, of which one cycle may run.
+struct Owner {
+    reconciler: Arc<Mutex<Reconciler>>,
+    running: Option<oneshot::Receiver<CycleResult>>,
+}
+
+impl Owner {
+    /// Starts a cycle. It has a thread of its own, since the allocator keeps what a thread has freed until the thread ends; on a node
+    /// that has none left it runs here, and nobody is served meanwhile.
+    fn start(&mut self, settings: Arc<Settings>, trigger: Trigger, glances: bool) {
+        let reconciler = self.reconciler.clone();
+        self.running = Some(threads::beside(move || {
+            let mut reconciler = reconciler.lock().unwrap_or_else(PoisonError::into_inner);
+            reconciler.set_glances(glances);
+            reconciler.cycle(&settings, trigger)
+        }));
+    }
+
+    /// Waits for the running cycle's end, for ever if there is none.
+    ///
+    /// # Errors
+    /// If it has panicked.
+    async fn result(&mut self) -> anyhow::Result<CycleResult> {
+        let Some(running) = &mut self.running else { return std::future::pending().await };
+        let result = running.await;
+        self.running = None;
+        result.context("a cycle has ended without a result; see the log above")
+    }
 }
 
 async fn agent(
@@ -90,7 +115,7 @@ async fn agent(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let (jobs, mut results) = owner(reconciler).context("failed to start the thread that owns the host")?;
+    let mut owner = Owner { reconciler: Arc::new(Mutex::new(reconciler)), running: None };
     warn_without_effect(&settings);
 
     let mut pace = Pace::new(&settings);
@@ -100,8 +125,9 @@ async fn agent(
     tracing::info!(version = env!("CARGO_PKG_VERSION"), http = %settings.http.address, config = %config.display(), "agent started");
     loop {
         if let Some(trigger) = pace.due() {
-            // also at each slow look, should an event have been missed
-            if matches!(trigger, Trigger::Config | Trigger::Resync | Trigger::Retry) {
+            // also at each slow look, should an event have been missed; at the start for what is wrong with one that was written for
+            // an earlier version
+            if matches!(trigger, Trigger::Config | Trigger::Resync | Trigger::Retry | Trigger::Start) {
                 reload(&mut settings, &config, &mut config_error, &mut pace);
                 followed.send_if_modified(|known| {
                     let changed = !Arc::ptr_eq(known, &settings);
@@ -111,24 +137,20 @@ async fn agent(
             }
             tracing::debug!(%trigger, "cycle begins");
             let glances = trigger == Trigger::Resync && pace.is_calm() && hints.see_all();
-            if jobs.send(Job { settings: settings.clone(), trigger, glances }).is_err() {
-                anyhow::bail!("the thread that owns the host has ended; see the log above");
-            }
+            owner.start(settings.clone(), trigger, glances);
         }
         tokio::select! {
             Some(triggers) = hints.next() => pace.hint(&triggers),
-            result = results.recv() => {
-                let Some(mut result) = result else {
-                    anyhow::bail!("the thread that owns the host has ended; see the log above");
-                };
-                pace.is_blind = hints.are_missing();
+            result = owner.result() => {
+                let mut result = result?;
+                let unwatched = hints.watch(&watch_list(&settings, &config, &result.watch));
+                pace.is_blind = !hints.see_all();
                 if let Some(fight) = pace.done(&result) {
                     result.report.add_problem(fight);
                 }
                 if let Some(problem) = &config_error {
                     result.report.add_problem(problem.clone());
                 }
-                let unwatched = hints.watch(&watch_list(&settings, &config, &result.watch));
                 if !unwatched.is_empty() {
                     pace.hint(&unwatched);
                 }
@@ -149,37 +171,11 @@ async fn agent(
     probes.abort();
     #[cfg(feature = "kubernetes")]
     cluster.abort();
-    drop(jobs);
     // a cycle that is under way is let finish: stopping between a write and its extract only makes work for the next start
-    let _ = tokio::time::timeout(SHUTDOWN, async { while results.recv().await.is_some() {} }).await;
+    if owner.running.is_some() && tokio::time::timeout(SHUTDOWN, owner.result()).await.is_err() {
+        tracing::warn!("a cycle is still running; its tool ends on its own, under the lock");
+    }
     Ok(())
-}
-
-/// The thread that owns the host.
-fn owner(
-    mut reconciler: Reconciler,
-) -> std::io::Result<(mpsc::Sender<Job>, async_mpsc::UnboundedReceiver<CycleResult>)> {
-    let (jobs, todo) = mpsc::channel::<Job>();
-    let (done, results) = async_mpsc::unbounded_channel();
-    thread::Builder::new().spawn(move || {
-        for job in todo {
-            reconciler.set_glances(job.glances);
-            // each on a thread of its own: the allocator keeps what a thread has freed until the thread ends
-            let cycle = thread::scope(|scope| {
-                let cycle = || reconciler.cycle(&job.settings, job.trigger);
-                thread::Builder::new().spawn_scoped(scope, cycle).map(thread::ScopedJoinHandle::join)
-            });
-            let result = match cycle {
-                Ok(Ok(result)) => result,
-                Ok(Err(_)) => return,
-                Err(_) => reconciler.cycle(&job.settings, job.trigger), // the node has no thread left
-            };
-            if done.send(result).is_err() {
-                return;
-            }
-        }
-    })?;
-    Ok((jobs, results))
 }
 
 fn reload(settings: &mut Arc<Settings>, config: &Path, error: &mut Option<Problem>, pace: &mut Pace) {
@@ -264,9 +260,10 @@ struct Pace {
     /// the next cycle without any hint
     next: (Instant, Trigger),
     failures: u32,
+    ended: Failures,
     repairs: VecDeque<Instant>,
     running: bool,
-    /// no hint will come
+    /// not every change will be told
     is_blind: bool,
 }
 
@@ -280,6 +277,7 @@ impl Pace {
             last_hint: None,
             next: (Instant::now() + settings.resync, Trigger::Resync),
             failures: 0,
+            ended: Failures::default(),
             repairs: VecDeque::new(),
             running: false,
             is_blind: false,
@@ -333,11 +331,10 @@ impl Pace {
         let trigger = if by_hint {
             let hints = std::mem::take(&mut self.hints);
             (self.first_hint, self.last_hint) = (None, None);
+            // what a failed cycle has left behind is no drift
+            let other = if self.failures > 0 { Trigger::Retry } else { Trigger::Drift };
             // the configuration first: it says where the sources are
-            [Trigger::Config, Trigger::Source]
-                .into_iter()
-                .find(|trigger| hints.contains(trigger))
-                .unwrap_or(Trigger::Drift)
+            [Trigger::Config, Trigger::Source].into_iter().find(|trigger| hints.contains(trigger)).unwrap_or(other)
         } else {
             self.next.1
         };
@@ -367,10 +364,17 @@ impl Pace {
         if result.unsettled && now + self.settle < self.next.0 {
             self.next = (now + self.settle, Trigger::Resync);
         }
+        self.ended.note(&result.report);
         if result.outcome == Outcome::Failed {
-            let pause = FIRST_RETRY.saturating_mul(2u32.saturating_pow(self.failures.min(16))).min(self.resync);
+            let again = if result.extract.is_some() { self.ended.alike() } else { 0 };
+            let doublings = self.failures.saturating_add(again).min(16);
+            let pause = FIRST_RETRY.saturating_mul(2u32.saturating_pow(doublings));
             self.failures += 1;
-            if now + pause < self.next.0 {
+            // the tool is not run over and over only to fail in the same way, however short `resync` is
+            let nothing_else_waits = self.next.1 == Trigger::Resync && !result.unsettled && !self.is_blind;
+            let is_again = again > 0 && nothing_else_waits;
+            let pause = pause.min(if is_again { self.resync.max(LONGEST_RETRY) } else { self.resync });
+            if is_again || now + pause < self.next.0 {
                 self.next = (now + pause, Trigger::Retry);
             }
         } else {

@@ -51,6 +51,13 @@ fn result(outcome: Outcome) -> CycleResult {
     }
 }
 
+/// A cycle that ran the tool, and failed for this reason.
+fn failure(kind: ProblemKind) -> CycleResult {
+    let mut failed = CycleResult { extract: Some(Duration::from_secs(1)), ..result(Outcome::Failed) };
+    failed.report.problems = vec![Problem::new(kind, format!("it says {:?}", Instant::now()), "")];
+    failed
+}
+
 fn repair() -> CycleResult {
     CycleResult { drift: [Drift::AnchorDeleted].into(), ..result(Outcome::Changed) }
 }
@@ -251,4 +258,41 @@ async fn a_reloaded_configuration_changes_the_pace() {
     assert_eq!(next_cycle(&mut pace).await, (Trigger::Source, seconds(7)));
     pace.done(&result(Outcome::Unchanged));
     assert_eq!(next_cycle(&mut pace).await, (Trigger::Resync, seconds(60)));
+}
+
+/// How long a failing cycle is followed by another one, the pauses one after the other.
+async fn pauses(pace: &mut Pace, failures: impl IntoIterator<Item = CycleResult>) -> Vec<u64> {
+    let mut pauses = Vec::new();
+    for failure in failures {
+        assert!(pace.running || pace.due().is_some());
+        pace.done(&failure);
+        hint(pace, Trigger::Drift); // what the failed run of the tool has left
+        let (trigger, pause) = next_cycle(pace).await;
+        assert!(matches!(trigger, Trigger::Retry | Trigger::Resync), "a failure's traces are no drift: {trigger}");
+        pauses.push(pause.as_secs());
+    }
+    pauses
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tool_that_fails_again_in_the_same_way_is_run_more_and_more_rarely() {
+    let mut pace = Pace::new(&settings());
+    pace.now(Trigger::Start);
+    let same = std::iter::repeat_with(|| failure(ProblemKind::NotLinked)).take(6);
+    assert_eq!(pauses(&mut pace, same).await, [5, 20, 80, 300, 300, 300], "and no more rarely than resync");
+
+    let mut pace = Pace::new(&Settings { resync: Duration::from_secs(2), ..settings() });
+    pace.now(Trigger::Start);
+    let same = std::iter::repeat_with(|| failure(ProblemKind::NotLinked)).take(5);
+    assert_eq!(pauses(&mut pace, same).await, [2, 20, 80, 300, 300], "however short resync is");
+
+    let mut pace = Pace::new(&settings());
+    pace.now(Trigger::Start);
+    let kinds = [ProblemKind::NotLinked, ProblemKind::Extract].into_iter().cycle().take(6);
+    assert_eq!(pauses(&mut pace, kinds.map(failure)).await, [5, 10, 20, 40, 80, 160], "another failure each time");
+
+    let mut pace = Pace::new(&settings());
+    pace.now(Trigger::Start);
+    let idle = std::iter::repeat_with(|| CycleResult { extract: None, ..failure(ProblemKind::Lock) }).take(4);
+    assert_eq!(pauses(&mut pace, idle).await, [5, 10, 20, 40], "the tool did not run");
 }

@@ -28,7 +28,7 @@ use nodetrust_core::{
 
 use crate::{
     config::{From, Settings, Source},
-    host::root::{Kind, is_missing, kind_of, read_regular},
+    host::root::{Kind, is_missing, kind_of, read_regular, reopen},
     mounts,
 };
 
@@ -106,10 +106,12 @@ impl Reading<'_> {
     }
 
     fn path(&mut self, path: &Path) -> Result<(), Stop> {
-        let fd = open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())?;
-        if kind_of(&fd)? != Kind::Directory {
-            return self.file(path, fd);
-        }
+        let found = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+        let fd = match kind_of(&found)? {
+            Kind::Directory => reopen(&found, OFlag::O_RDONLY)?,
+            Kind::File => return self.file(path, reopen(&found, OFlag::O_RDONLY)?),
+            Kind::Link | Kind::Other => return Err(io::Error::other("neither a file nor a directory").into()),
+        };
         // One generation of a kubelet volume; a plain directory has no such link. The old generation is removed after the swap, so
         // what was read while the link changed may be a part only.
         for _ in 0..MAX_SWAPS {
@@ -130,14 +132,15 @@ impl Reading<'_> {
 
     fn directory(&mut self, path: &Path, dir: OwnedFd) -> Result<(), Stop> {
         for name in names(dir.try_clone()?)? {
-            let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
             // a link to elsewhere is followed, as every reader of such a directory does
-            let file = match openat(&dir, name.as_os_str(), flags, Mode::empty()) {
-                Ok(file) => file,
-                Err(Errno::ENOENT | Errno::ENXIO) => continue, // gone again, a dangling link, or a socket
+            let found = match openat(&dir, name.as_os_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
+                Ok(found) => found,
+                Err(Errno::ENOENT) => continue, // gone again, or a dangling link
                 Err(error) => return Err(io::Error::other(format!("{}: {error}", name.display())).into()),
             };
-            if kind_of(&file)? == Kind::File {
+            if kind_of(&found)? == Kind::File {
+                let file = reopen(&found, OFlag::O_RDONLY);
+                let file = file.map_err(|error| io::Error::other(format!("{}: {error}", name.display())))?;
                 self.file(&path.join(name), file)?;
             }
         }

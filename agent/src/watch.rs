@@ -1,22 +1,24 @@
-//! Hints that something changed: inotify(7) on directories.
+//! Hints that something changed: inotify(7) on directories, and the table of mounts.
 //!
 //! A hint only starts a cycle earlier; what counts is what the cycle reads, and the slow poll of `resync` comes anyway. Only
 //! directories are watched, since a kubelet volume changes by a rename inside one (facts D). Opening and reading are not asked
-//! for: every program that uses TLS reads the bundle, and the agent must sleep through that.
+//! for: every program that uses TLS reads the bundle, and the agent must sleep through that. inotify says nothing of a mount over
+//! a directory: when the table of mounts changes, the paths are watched anew, and one that leads elsewhere is a hint.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
+    fs::File,
+    io,
+    os::fd::{AsFd, AsRawFd, RawFd},
     path::{Path, PathBuf},
-    sync::Arc,
-    thread,
 };
 
 use nix::{
     errno::Errno,
     sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor},
 };
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::reconcile::Trigger;
 
@@ -24,17 +26,24 @@ use crate::reconcile::Trigger;
 #[derive(Debug, Default)]
 pub struct Hints {
     watcher: Option<Watcher>,
+    wanted: Vec<(PathBuf, Trigger)>,
     is_told: bool,
 }
 
 impl Hints {
     /// As [`Watcher::watch`]. Where there is no watcher, one is tried again each time.
     pub fn watch(&mut self, wanted: &[(PathBuf, Trigger)]) -> BTreeSet<Trigger> {
+        self.wanted = wanted.to_vec();
         if self.watcher.is_none() {
             match Watcher::new() {
-                Ok(watcher) => self.watcher = Some(watcher),
+                Ok(watcher) => (self.watcher, self.is_told) = (Some(watcher), false),
                 Err(error) if !self.is_told => {
-                    let next = "raise fs.inotify.max_user_instances on the host";
+                    let next = match error.raw_os_error().map(Errno::from_raw) {
+                        Some(Errno::EMFILE) => {
+                            "raise fs.inotify.max_user_instances on the host, or the agent's limit of open files"
+                        }
+                        _ => "see the error",
+                    };
                     tracing::warn!(%error, next, "inotify cannot be started; the node is polled until it can");
                     self.is_told = true;
                 }
@@ -46,50 +55,89 @@ impl Hints {
 
     /// Waits for hints; for ever where there is no watcher, None once when it has ended.
     pub async fn next(&mut self) -> Option<BTreeSet<Trigger>> {
-        let Some(watcher) = &mut self.watcher else { return std::future::pending().await };
-        let hints = watcher.next().await;
-        if hints.is_none() {
-            self.watcher = None;
+        loop {
+            let Some(watcher) = &mut self.watcher else { return std::future::pending().await };
+            match watcher.next().await {
+                Some(Hint::Changed(triggers)) => return Some(triggers),
+                Some(Hint::Mounts) => {
+                    let wanted = std::mem::take(&mut self.wanted);
+                    let elsewhere = self.watch(&wanted);
+                    if !elsewhere.is_empty() {
+                        return Some(elsewhere);
+                    }
+                }
+                None => {
+                    self.watcher = None;
+                    return None;
+                }
+            }
         }
-        hints
     }
 
     /// Whether every change in what is watched will be told.
     pub fn see_all(&self) -> bool {
-        self.watcher.as_ref().is_some_and(|watcher| watcher.sees_all)
+        self.watcher.as_ref().is_some_and(|watcher| watcher.unwatched.is_empty())
     }
+}
 
-    /// Whether nothing will be told.
-    pub fn are_missing(&self) -> bool {
-        self.watcher.is_none()
-    }
+/// What the kernel tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hint {
+    /// A cycle should run, for these reasons.
+    Changed(BTreeSet<Trigger>),
+    /// Something was mounted or unmounted: paths may lead elsewhere.
+    Mounts,
 }
 
 /// Watches directories and tells why a cycle should run.
 #[derive(Debug)]
 pub struct Watcher {
-    inotify: Arc<Inotify>,
-    events: UnboundedReceiver<Event>,
+    inotify: AsyncFd<Handle>,
+    /// None where the kernel does not tell
+    mounts: Option<AsyncFd<File>>,
     /// what to conclude from an event in a directory: with a name, only if the event is about that name
     watched: BTreeMap<WatchDescriptor, BTreeSet<(Option<OsString>, Trigger)>>,
-    /// no directory could not be watched
-    sees_all: bool,
+    /// directories that could not be watched
+    unwatched: BTreeSet<PathBuf>,
+}
+
+/// nix's type has no raw descriptor, which tokio wants.
+#[derive(Debug)]
+struct Handle(Inotify);
+
+impl AsRawFd for Handle {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// Waits for a descriptor.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; both types that are used here own the descriptor that they give"
+)]
+fn register<T: AsRawFd>(owner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(owner, interest)
 }
 
 /// Something happened to a name in a directory; None if the kernel lost count of what.
 type Event = Option<(WatchDescriptor, Option<OsString>)>;
 
 impl Watcher {
-    /// A watcher of nothing. A thread of its own waits for the kernel.
+    /// A watcher of nothing. No thread waits for the kernel: the agent's loop does.
     ///
     /// # Errors
     /// If the kernel has no inotify instance left (`fs.inotify.max_user_instances`).
-    pub fn new() -> std::io::Result<Self> {
-        let inotify = Arc::new(Inotify::init(InitFlags::IN_CLOEXEC)?);
-        let (sender, events) = unbounded_channel();
-        let reader = inotify.clone();
-        thread::Builder::new().name("inotify".to_owned()).spawn(move || read(&reader, &sender))?;
-        Ok(Self { inotify, events, watched: BTreeMap::new(), sees_all: true })
+    pub fn new() -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        let inotify = register(Handle(inotify), Interest::READABLE)?;
+        // proc(5): the table of mounts is ready with priority when it has changed
+        let mounts = File::open("/proc/self/mountinfo");
+        let mounts = mounts.and_then(|file| register(file, Interest::PRIORITY));
+        if let Err(error) = &mounts {
+            tracing::warn!(%error, "the table of mounts cannot be watched; a mount is noticed at the next resync");
+        }
+        Ok(Self { inotify, mounts: mounts.ok(), watched: BTreeMap::new(), unwatched: BTreeSet::new() })
     }
 
     /// Watches exactly these directories from now on. One that does not exist is stood in for by the nearest one above it, where
@@ -105,7 +153,7 @@ impl Watcher {
             dirs.entry(dir).or_default().insert((name, *trigger));
         }
         let mut now: BTreeMap<WatchDescriptor, BTreeSet<(Option<OsString>, Trigger)>> = BTreeMap::new();
-        self.sees_all = true;
+        let before = std::mem::take(&mut self.unwatched);
         for (dir, reasons) in dirs {
             let appears = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
             let changes = appears
@@ -118,18 +166,25 @@ impl Watcher {
                 | AddWatchFlags::IN_MOVE_SELF;
             let stands_in = reasons.iter().all(|(name, _)| name.is_some());
             let mask = if stands_in { appears } else { changes };
-            match self.inotify.add_watch(dir, mask | AddWatchFlags::IN_ONLYDIR) {
+            match self.inotify.get_ref().0.add_watch(dir, mask | AddWatchFlags::IN_ONLYDIR) {
                 Ok(descriptor) => now.entry(descriptor).or_default().extend(reasons),
                 Err(Errno::ENOENT | Errno::ENOTDIR) => {} // gone again
                 Err(error) => {
-                    self.sees_all = false;
-                    tracing::warn!(path = %dir.display(), %error, "cannot watch; changes are noticed at the next resync");
+                    self.unwatched.insert(dir.to_owned());
+                    if !before.contains(dir) {
+                        let next = if error == Errno::ENOSPC {
+                            "raise fs.inotify.max_user_watches on the host"
+                        } else {
+                            "look at the path"
+                        };
+                        tracing::warn!(path = %dir.display(), %error, next, "cannot watch a directory; the node is polled until it can");
+                    }
                 }
             }
         }
         for descriptor in self.watched.keys().filter(|descriptor| !now.contains_key(descriptor)) {
             // a watch whose directory is gone has ended by itself
-            let _ = self.inotify.rm_watch(*descriptor);
+            let _ = self.inotify.get_ref().0.rm_watch(*descriptor);
         }
         let before = std::mem::replace(&mut self.watched, now);
         let is_new = |descriptor: &WatchDescriptor, reason: &(Option<OsString>, Trigger)| {
@@ -139,16 +194,47 @@ impl Watcher {
         reasons.filter(|(at, reason)| is_new(at, reason)).map(|(_, (_, trigger))| *trigger).collect()
     }
 
-    /// Waits for hints; returns the triggers of all that are there, None if the thread has ended and only polling is left.
-    pub async fn next(&mut self) -> Option<BTreeSet<Trigger>> {
+    /// Waits for a hint; None if inotify has failed and only polling is left.
+    pub async fn next(&mut self) -> Option<Hint> {
         loop {
-            let mut events = BTreeSet::from([self.events.recv().await?]);
-            while let Ok(event) = self.events.try_recv() {
-                events.insert(event);
-            }
-            let triggers: BTreeSet<Trigger> = events.iter().flat_map(|event| self.conclude(event)).collect();
-            if !triggers.is_empty() {
-                return Some(triggers);
+            let mounted = async {
+                match &self.mounts {
+                    Some(mounts) => mounts.ready(Interest::PRIORITY).await.map(|mut ready| ready.clear_ready()),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ready = self.inotify.readable() => {
+                    let mut ready = ready.ok()?;
+                    match ready.get_inner().0.read_events() {
+                        Ok(batch) => {
+                            // the events of one name in a batch count once
+                            let lost = |mask: AddWatchFlags| mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
+                            let events: BTreeSet<Event> = batch
+                                .into_iter()
+                                .map(|event| (!lost(event.mask)).then_some((event.wd, event.name)))
+                                .collect();
+                            let triggers: BTreeSet<Trigger> =
+                                events.iter().flat_map(|event| self.conclude(event)).collect();
+                            if !triggers.is_empty() {
+                                return Some(Hint::Changed(triggers));
+                            }
+                        }
+                        Err(Errno::EAGAIN) => ready.clear_ready(),
+                        Err(Errno::EINTR) => {}
+                        Err(error) => {
+                            tracing::error!(%error, "inotify failed; the node is polled until it can be started again");
+                            return None;
+                        }
+                    }
+                }
+                ready = mounted => match ready {
+                    Ok(()) => return Some(Hint::Mounts),
+                    Err(error) => {
+                        tracing::warn!(%error, "the table of mounts can no longer be watched");
+                        self.mounts = None;
+                    }
+                },
             }
         }
     }
@@ -160,27 +246,6 @@ impl Watcher {
                 let reasons = self.watched.get(descriptor).into_iter().flatten();
                 let fits = |wanted: &Option<OsString>| wanted.is_none() || wanted == name;
                 reasons.filter(|(wanted, _)| fits(wanted)).map(|(_, trigger)| *trigger).collect()
-            }
-        }
-    }
-}
-
-/// Passes the kernel's events on, one for each name that a batch is about.
-fn read(inotify: &Inotify, sender: &UnboundedSender<Event>) {
-    loop {
-        match inotify.read_events() {
-            Ok(batch) => {
-                let lost = |mask: AddWatchFlags| mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
-                let events: BTreeSet<Event> =
-                    batch.into_iter().map(|event| (!lost(event.mask)).then_some((event.wd, event.name))).collect();
-                if events.into_iter().any(|event| sender.send(event).is_err()) {
-                    return; // the agent stops
-                }
-            }
-            Err(Errno::EINTR) => {}
-            Err(error) => {
-                tracing::error!(%error, "inotify failed; changes are noticed at the next resync");
-                return;
             }
         }
     }

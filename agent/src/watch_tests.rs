@@ -19,7 +19,7 @@ async fn what_is_watched_for_the_first_time_must_be_read_again() {
     assert_eq!(watcher.watch(&drift(&dir)), [Trigger::Drift].into());
     assert_eq!(watcher.watch(&drift(&dir)), BTreeSet::new(), "the same again is nothing new");
     fs::write(dir.join("late"), "x").unwrap();
-    assert_eq!(watcher.next().await, Some([Trigger::Drift].into()));
+    assert_eq!(watcher.next().await, Some(Hint::Changed([Trigger::Drift].into())));
 
     // the same directory for another reason
     let both = [drift(&dir), vec![(dir.clone(), Trigger::Source)]].concat();
@@ -34,7 +34,7 @@ async fn a_directory_that_was_replaced_or_has_appeared_is_new() {
     let mut watcher = Watcher::new().unwrap();
     assert_eq!(watcher.watch(&drift(&dir)), [Trigger::Drift].into(), "the one above stands in");
     fs::create_dir(&dir).unwrap();
-    assert_eq!(watcher.next().await, Some([Trigger::Drift].into()));
+    assert_eq!(watcher.next().await, Some(Hint::Changed([Trigger::Drift].into())));
     assert_eq!(watcher.watch(&drift(&dir)), [Trigger::Drift].into(), "it may have been filled already");
     fs::rename(&dir, base.path().join("old")).unwrap();
     fs::create_dir(&dir).unwrap();

@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
-    node::{Kind, Node},
+    node::{Agent, Kind, Node},
     pki::Ca,
     wait_for,
 };
@@ -20,8 +20,9 @@ const PATH: &str = "/var/lib/nodetrust/export/ca-certificates.crt";
 /// Where a node's own state is.
 const PLACES: [&str; 4] = ["/etc", "/usr/local", "/var/lib", "/run"];
 
+/// A configuration whose bundle lies at a path in the directory of exported bundles.
 fn to(path: &str) -> String {
-    format!("rotation: {{removalGrace: 0s}}\nexport: {{bundle: {path}}}\n")
+    format!("rotation: {{removalGrace: 0s}}\nexport: {{bundle: {}}}\n", path.rsplit('/').next().unwrap())
 }
 
 fn fingerprints(node: &Node, path: &str) -> Vec<String> {
@@ -92,7 +93,7 @@ fn it_moves_with_the_configuration_and_goes_with_it() {
     let ca = Ca::new("Corp Root");
     node.set_source(&[&ca]);
     node.nodetrust(&["apply"]).expect(0);
-    let other = "/etc/corp/trust/all.pem";
+    let other = "/var/lib/nodetrust/export/all.pem";
     node.configure(&to(other));
     node.nodetrust(&["apply"]).expect(0);
     assert!(is_the_bundle(&node, other) && !node.path(PATH).exists());
@@ -131,33 +132,141 @@ fn what_somebody_else_has_there_stays_and_is_told() {
     fs::remove_file(&path).unwrap();
     node.write("/etc/target", "not to be touched\n");
     symlink("/etc/target", &path).unwrap();
-    told("no regular file");
+    node.nodetrust(&["apply"]).expect(0); // a link in our directory is replaced, not followed
     assert_eq!(fs::read_to_string(node.path("/etc/target")).unwrap(), "not to be touched\n");
-
-    // a dangling one, too
-    fs::remove_file(node.path("/etc/target")).unwrap();
-    told("no regular file");
-    assert!(!node.path("/etc/target").exists());
+    assert!(path.symlink_metadata().unwrap().is_file());
 
     fs::remove_file(&path).unwrap();
-    fs::create_dir(&path).unwrap();
-    told("no regular file");
-    fs::remove_dir(&path).unwrap();
+    fs::create_dir_all(path.join("below")).unwrap();
+    told("is a directory");
+    fs::remove_dir_all(&path).unwrap();
 
-    // the store would read it as one of its own, also by way of a link
-    symlink("/usr/local/share", node.path("/etc/share")).unwrap();
-    for inside in
-        ["/etc/ssl/certs/all.pem", "/usr/local/share/ca-certificates/a/b.crt", "/etc/share/ca-certificates/b.crt"]
-    {
-        node.configure(&to(inside));
-        told("a directory of the trust store");
-        assert!(!node.path(inside).exists());
-    }
-
-    node.configure(&to(PATH));
     node.nodetrust(&["apply"]).expect(0);
     assert!(is_the_bundle(&node, PATH));
     node.nodetrust(&["uninstall"]).expect(0);
+}
+
+/// Files that the system runs or obeys: whoever could have one written would be root. No writing of the name leads there.
+#[test]
+fn the_configuration_chooses_no_place() {
+    let node = Node::new(Kind::Trixie, "");
+    let ca = Ca::new("Corp Root");
+    node.set_source(&[&ca]);
+    node.nodetrust(&["apply"]).expect(0);
+    let before = node.tree(&PLACES);
+    for place in [
+        "/etc/ld.so.preload",
+        "/etc/cron.d/x",
+        "/var/lib/nodetrust/export/ca-certificates.crt",
+        "/var/lib/nodetrust/ledger.json",
+        "../../../../etc/ld.so.preload",
+        "../ledger.json",
+        "a/b",
+        "..",
+        ".bashrc",
+    ] {
+        node.configure(&format!("export: {{bundle: \"{place}\"}}"));
+        for command in ["plan", "apply", "run"] {
+            let done = node.nodetrust(&[command]).expect(64);
+            let says = |what: &str| done.err.contains(what);
+            assert!(says("export.bundle") && says("bare name") && says("/var/lib/nodetrust/export/"), "{}", done.err);
+            assert!(says(&node.config.display().to_string()) && says("line 3"), "{}", done.err);
+        }
+        assert_eq!(node.tree(&PLACES), before, "{place}");
+    }
+}
+
+/// What a version that took a path has left, made by hand: the ledger names the file.
+fn simulate_an_earlier_version(node: &Node, path: &str) {
+    let ledger = node.path("/var/lib/nodetrust/ledger.json");
+    let mut text: Value = serde_json::from_slice(&fs::read(&ledger).unwrap()).unwrap();
+    text["exports"] = json!([path]);
+    fs::write(&ledger, text.to_string()).unwrap();
+    node.write(path, fs::read(node.path(PATH)).unwrap());
+    fs::set_permissions(node.path(path), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::remove_file(node.path(PATH)).unwrap();
+}
+
+const EARLIER: &str = "/etc/corp/trust/all.pem";
+
+#[test]
+fn a_file_of_a_simulated_earlier_version_stays_current_until_the_new_one_is_there() {
+    let node = Node::new(Kind::Trixie, &to(PATH));
+    let (one, two) = (Ca::new("Corp Root"), Ca::new("Second Root"));
+    node.set_source(&[&one]);
+    node.nodetrust(&["apply"]).expect(0);
+    simulate_an_earlier_version(&node, EARLIER);
+    // something is in the way of the new one
+    fs::create_dir_all(node.path(PATH).join("below")).unwrap();
+    node.set_source(&[&one, &two]);
+    node.nodetrust(&["apply"]).expect(2);
+    assert!(node.trusts(&two) && is_the_bundle(&node, EARLIER));
+    fs::remove_dir_all(node.path(PATH)).unwrap();
+    node.nodetrust(&["apply"]).expect(0);
+    assert!(is_the_bundle(&node, PATH) && !node.path(EARLIER).exists());
+    node.nodetrust(&["plan"]).expect(0);
+
+    // `uninstall` takes both, also with the old configuration
+    simulate_an_earlier_version(&node, EARLIER);
+    node.write(PATH, fs::read(node.path(EARLIER)).unwrap());
+    node.configure(&to(PATH));
+    node.nodetrust(&["uninstall"]).expect(0);
+    assert!(!node.path(EARLIER).exists() && !node.path(PATH).exists() && !node.trusts(&one));
+}
+
+#[test]
+fn uninstall_takes_the_configuration_of_a_simulated_earlier_version() {
+    let node = Node::new(Kind::Trixie, &to(PATH));
+    let ca = Ca::new("Corp Root");
+    node.set_source(&[&ca]);
+    node.nodetrust(&["apply"]).expect(0);
+    simulate_an_earlier_version(&node, EARLIER);
+    let theirs = "/etc/corp/theirs.pem";
+    node.write(theirs, ca.pem());
+    node.configure(&format!("export: {{bundle: {theirs}}}")); // the ledger knows the right one
+    node.nodetrust(&["uninstall"]).expect(0);
+    assert!(!node.path(EARLIER).exists() && node.path(theirs).exists() && !node.trusts(&ca));
+}
+
+#[test]
+fn an_agent_bears_a_path_in_its_configuration() {
+    let node = Node::new(Kind::Trixie, &to(PATH));
+    let (one, two) = (Ca::new("Corp Root"), Ca::new("Second Root"));
+    node.set_source(&[&one]);
+    let base = "settle: 200ms\nresync: 1h\nrotation: {removalGrace: 0s}\n";
+    let agent = node.agent(&format!("{base}export: {{bundle: ca-certificates.crt}}\n"));
+    agent.wait_status("an export", LIMIT, |status| status["export"]["current"] == true);
+    let listen = format!("http: {{address: \"127.0.0.1:{}\"}}\n{base}", agent.port());
+    let refused = |agent: &Agent| {
+        let status = agent.wait_status("the error", LIMIT, |status| status["problems"][0]["kind"] == "config");
+        let problem = &status["problems"][0]["text"];
+        let says = |what: &str| problem.as_str().unwrap().contains(what);
+        assert!(says("export.bundle") && says("/var/lib/nodetrust/export/"), "{problem}");
+    };
+    // while it runs: the old configuration stays in force, and its file current
+    node.configure(&format!("{listen}export: {{bundle: {EARLIER}}}\n"));
+    refused(&agent);
+    node.set_source(&[&one, &two]);
+    agent.wait_converged(&[&one, &two], LIMIT);
+    wait_for("both in the file", LIMIT, || is_the_bundle(&node, PATH).then_some(()));
+    assert!(!node.path(EARLIER).exists());
+    drop(agent);
+
+    // an upgrade: the version before has written to that path, and its configuration is still there
+    simulate_an_earlier_version(&node, EARLIER);
+    let agent = node.agent(&format!("{base}export: {{bundle: {EARLIER}}}\n"));
+    refused(&agent);
+    assert_eq!(agent.get("/readyz").map(|(code, _)| code), Some(200), "the upgrade alone makes no node unready");
+    node.set_source(&[&two]);
+    agent.wait_converged(&[&two], LIMIT);
+    wait_for("the file of that version", LIMIT, || is_the_bundle(&node, EARLIER).then_some(()));
+    assert!(!node.path(PATH).exists());
+    let listen = format!("http: {{address: \"127.0.0.1:{}\"}}\n{base}", agent.port());
+    node.configure(&format!("{listen}export: {{bundle: all.pem}}\n"));
+    let new = "/var/lib/nodetrust/export/all.pem";
+    wait_for("the new file", LIMIT, || (node.path(new).exists() && !node.path(EARLIER).exists()).then_some(()));
+    assert!(is_the_bundle(&node, new));
+    agent.wait_status("no problem", LIMIT, |status| status["problems"] == json!([]));
 }
 
 #[test]
@@ -186,7 +295,7 @@ fn the_agent_keeps_it_as_it_should_be() {
     let node = Node::new(Kind::Trixie, "");
     let ca = Ca::new("Corp Root");
     node.set_source(&[&ca]);
-    let agent = node.agent(&format!("settle: 200ms\nexport: {{bundle: {PATH}}}\n"));
+    let agent = node.agent(&format!("settle: 200ms\n{}", to(PATH)));
     agent.wait_status("an export", LIMIT, |status| status["export"]["current"] == true);
     let file = node.path(PATH);
     let good = fs::read(&file).unwrap();

@@ -70,27 +70,6 @@ fn whole_life(family: &Family) {
 }
 
 #[test]
-fn suse_with_real_p11_kit_and_a_simulated_tool() {
-    whole_life(&Family {
-        name: "suse",
-        kind: Kind::Rhelish,
-        os_release: "ID=\"opensuse-leap\"\nID_LIKE=\"suse opensuse\"\n",
-        layout: "rm /usr/bin/update-ca-trust; mkdir -p /etc/pki/trust/anchors /usr/share/pki/trust/anchors /var/lib/ca-certificates/openssl
-            mv /usr/share/pki/ca-trust-source/anchors/* /usr/share/pki/trust/anchors/
-            sed -i \"s|^x-init-reserved:.*|x-init-reserved: paths='/etc/pki/trust:/usr/share/pki/trust'|\" /usr/share/p11-kit/modules/p11-kit-trust.module",
-        tool: (
-            "/usr/sbin/update-ca-certificates",
-            "#!/bin/sh\n[ -z \"$TRANSACTIONAL_UPDATE\" ] || exit 0\n\
-             trust extract --format=pem-bundle --purpose=server-auth --filter=ca-anchors --overwrite /var/lib/ca-certificates/ca-bundle.pem\n\
-             trust extract --format=pem-directory-hash --purpose=server-auth --filter=ca-anchors --overwrite /var/lib/ca-certificates/openssl\n",
-        ),
-        bundle: "/var/lib/ca-certificates/ca-bundle.pem",
-        anchors_dir: "/etc/pki/trust/anchors",
-        extension: "pem",
-    });
-}
-
-#[test]
 fn arch_with_real_p11_kit_and_a_simulated_tool() {
     whole_life(&Family {
         name: "arch",
@@ -98,7 +77,7 @@ fn arch_with_real_p11_kit_and_a_simulated_tool() {
         os_release: "ID=arch\n",
         layout: "rm -r /etc/pki/ca-trust; mkdir -p /etc/ca-certificates/trust-source/anchors /etc/ca-certificates/extracted
             mkdir -p /usr/share/ca-certificates/trust-source
-            mv /usr/share/pki/ca-trust-source/anchors /usr/share/ca-certificates/trust-source/
+            mv /usr/share/pki/ca-trust-source/*.p11-kit /usr/share/ca-certificates/trust-source/
             sed -i \"s|^x-init-reserved:.*|x-init-reserved: paths='/etc/ca-certificates/trust-source:/usr/share/ca-certificates/trust-source'|\" \
                 /usr/share/p11-kit/modules/p11-kit-trust.module",
         tool: (
@@ -191,6 +170,9 @@ fn systems_without_a_store_are_left_alone() {
         ("talos", "TrustedRootsConfig"),
         ("nixos", "security.pki"),
         ("cos", "registry access"),
+        ("clear-linux-os", "clrtrust"),
+        ("guix", "guix system reconfigure"),
+        ("ubuntu-core", "/var/snap"),
     ] {
         let node = Node::new(Kind::Trixie, "");
         fs::remove_file(node.path("/etc/os-release")).unwrap();

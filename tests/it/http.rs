@@ -4,7 +4,8 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
-    process::{Child, Command, Stdio},
+    path::Path,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -16,6 +17,7 @@ use crate::{
     support::{
         node::{Agent, Kind, Node},
         pki::Ca,
+        process::Running,
         wait_for,
     },
 };
@@ -202,16 +204,6 @@ fn no_client_holds_the_server_up() {
     assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
 }
 
-/// An agent that the harness cannot speak to; it is ended with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The certificate that the agent shows, by the machine's own OpenSSL, and whether it verifies against this CA.
 fn shown(node: &Node, port: u16, ca: &Ca) -> (String, bool) {
     let file = node.beside("trusted.pem");
@@ -267,9 +259,117 @@ fn https_follows_a_renewed_certificate() {
     }
     drop(running);
 
+    // a certificate that nothing can read to its end is no reason to wait or to grow
+    for odd in ["/dev/zero", "/dev/tty", "/proc/kmsg"] {
+        let tls = format!("{{certFile: {odd}, keyFile: {}}}", key.display());
+        node.configure(&format!("http: {{address: \"127.0.0.1:{port}\", tls: {tls}}}\n{}", fast("1h")));
+        let done = node.nodetrust(&["run"]).expect(1);
+        assert!(done.err.contains(odd) && done.err.contains("http.tls"), "{}", done.err);
+    }
+    node.configure(&format!("http: {{address: \"127.0.0.1:{port}\", tls: {tls}}}\n{}", fast("1h")));
+
     // files that are no pair are refused at the start, and the key is not quoted
     fs::write(&key, "-----BEGIN PRIVATE KEY-----\nSECRETSECRET\n-----END PRIVATE KEY-----\n").unwrap();
     let done = node.nodetrust(&["run"]).expect(1);
     assert!(done.err.contains("tls.key") && done.err.contains("http.tls.keyFile"), "{}", done.err);
     assert!(!done.err.contains("SECRET"), "{}", done.err);
+}
+
+/// What curl gets from the agent over HTTPS, with a client certificate or none: the status, 0 if there was no answer.
+fn asked(port: u16, ca: &Path, client: Option<(&Path, &Path)>, path: &str) -> u16 {
+    let mut command = Command::new("curl");
+    command.args([
+        "-q",
+        "-s",
+        "--noproxy",
+        "*",
+        "--max-time",
+        "20",
+        "--output",
+        "/dev/null",
+        "--write-out",
+        "%{http_code}",
+    ]);
+    command.args(["--resolve", &format!("agent.test:{port}:127.0.0.1"), "--cacert"]).arg(ca);
+    if let Some((cert, key)) = client {
+        command.arg("--cert").arg(cert).arg("--key").arg(key);
+    }
+    let output = command.arg(format!("https://agent.test:{port}{path}")).output().expect("curl");
+    String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or(0)
+}
+
+#[test]
+fn a_ca_of_clients_lets_its_own_in_and_the_kubelet_ask_whether_the_agent_lives() {
+    let node = Node::new(Kind::Trixie, "");
+    let (ca, issuer, clients, others) =
+        (Ca::new("Corp Root"), Ca::new("Issuer"), Ca::new("Scrapers"), Ca::new("Other Scrapers"));
+    node.set_source(&[&ca]);
+    let write = |name: &str, text: String| {
+        let path = node.beside(&format!("config/{name}"));
+        fs::write(path.with_extension("new"), text).unwrap();
+        fs::rename(path.with_extension("new"), &path).unwrap();
+        path
+    };
+    let pair = |name: &str, (cert, key): (String, String)| {
+        (write(&format!("{name}.crt"), cert), write(&format!("{name}.key"), key))
+    };
+    let client = |name: &str, ca: &Ca| {
+        let usage = rcgen::ExtendedKeyUsagePurpose::ClientAuth;
+        pair(name, ca.leaf_with(name, |params| params.extended_key_usages = vec![usage]))
+    };
+    let (cert, key) = pair("tls", issuer.leaf("agent.test"));
+    let issuer = write("issuer.pem", issuer.pem());
+    let client_ca = write("clients.pem", clients.pem());
+    let (good, other) = (client("prometheus", &clients), client("other", &others));
+    let server_only = pair("server", clients.leaf("server"));
+    let (good, other, server_only) =
+        [&good, &other, &server_only].map(|(cert, key)| Some((cert.as_path(), key.as_path()))).into();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let files = [&cert, &key, &client_ca].map(|path| path.display().to_string());
+    let tls = format!("{{certFile: {}, keyFile: {}, clientCAFile: {}}}", files[0], files[1], files[2]);
+    node.configure(&format!("http: {{address: \"127.0.0.1:{port}\", tls: {tls}}}\n{}", fast("1h")));
+    let running = Running(node.command(&["run"]).stderr(Stdio::null()).spawn().unwrap());
+    // as the kubelet, which has no certificate to show
+    wait_for("/readyz", LIMIT, || (asked(port, &issuer, None, "/readyz") == 200).then_some(()));
+    assert_eq!(asked(port, &issuer, None, "/livez"), 200);
+    for path in ["/metrics", "/status", "/", "/nothing"] {
+        assert_eq!(asked(port, &issuer, None, path), 403, "{path}");
+        assert_eq!(asked(port, &issuer, good, path), if path == "/nothing" { 404 } else { 200 }, "{path}");
+        // a certificate that is shown must be good: not from elsewhere, not a server's
+        assert_eq!(asked(port, &issuer, other, path), 0, "{path}");
+        assert_eq!(asked(port, &issuer, server_only, path), 0, "{path}");
+    }
+    // another CA of clients is followed
+    write("clients.pem", others.pem());
+    assert_eq!((asked(port, &issuer, good, "/status"), asked(port, &issuer, other, "/status")), (0, 200));
+    // what is no CA leaves the last one
+    write("clients.pem", "no certificate".to_owned());
+    assert_eq!((asked(port, &issuer, None, "/status"), asked(port, &issuer, other, "/status")), (403, 200));
+    drop(running);
+    let done = node.nodetrust(&["run"]).expect(1);
+    assert!(done.err.contains("clients.pem") && done.err.contains("http.tls.clientCAFile"), "{}", done.err);
+}
+
+/// Clients that ask without an end and read nothing: each is given up, and its peer's slots are free for others.
+#[test]
+fn a_client_that_does_not_read_is_given_up() {
+    let (_node, agent, _ca) = converged(Kind::Trixie, "Corp Root");
+    let requests = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+    let mut greedy: Vec<TcpStream> = (0..40).map(|_| connect(&agent)).collect();
+    for stream in &greedy {
+        stream.set_nonblocking(true).unwrap();
+    }
+    // sends until the agent takes no more; whether the connection has ended
+    let has_ended = |stream: &mut TcpStream| loop {
+        match stream.write_all(&requests) {
+            Ok(()) => {}
+            Err(error) => break error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    };
+    wait_for("the end of each of them", LIMIT, || {
+        assert_eq!(ask(&agent, "GET", "/livez").code, 200);
+        greedy.retain_mut(|stream| !has_ended(stream));
+        greedy.is_empty().then_some(())
+    });
+    assert_eq!(ask(&agent, "GET", "/status").code, 200);
 }

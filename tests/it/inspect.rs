@@ -116,7 +116,9 @@ fn mixed() -> (String, String) {
 #[test]
 fn the_table_of_a_mixed_set_of_files() {
     let (mixed, denied) = mixed();
-    let desk = Desk::new(&format!("policy: {{notCa: reject, weak: reject, deniedFingerprints: [{denied}]}}"));
+    let desk = Desk::new(&format!(
+        "policy: {{notCa: reject, weak: reject, selfSignature: reject, deniedFingerprints: [{denied}]}}"
+    ));
     let key = Ca::new("Key Root");
     desk.file("mixed.pem", &mixed);
     desk.file("with-key.pem", format!("{}{}", fixed("corp-2021"), key.key_pem()));

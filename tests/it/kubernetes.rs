@@ -11,7 +11,7 @@ use crate::support::{
     machine,
     node::{self, Agent, Node},
     pki::Ca,
-    wait_for,
+    rights, wait_for,
 };
 
 /// For what takes seconds, on a busy machine.
@@ -96,7 +96,7 @@ spec:
         securityContext:
           readOnlyRootFilesystem: true
           allowPrivilegeEscalation: false
-          capabilities: {{drop: [ALL], add: [SYS_CHROOT]}}
+          capabilities: {{drop: [ALL], add: [{}]}}
         volumeMounts:
         - {{name: host, mountPath: /host, mountPropagation: HostToContainer}}
         - {{name: config, mountPath: /etc/nodetrust}}
@@ -107,7 +107,8 @@ spec:
       - {{name: org, configMap: {{name: org}}}}
 "#,
         indent(&config),
-        indent(&pem)
+        indent(&pem),
+        rights::capabilities().join(", ")
     )
 }
 

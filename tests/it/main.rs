@@ -8,6 +8,14 @@ mod support;
 mod roots;
 // stores whose distribution is not at hand
 mod families;
+// what a node can run out of
+mod limits;
+// what lies at the names that we use
+mod own_names;
+// the stores over p11-kit, over each generation of their scripts, with the manifest's rights
+mod stories;
+// which store a node has, with faults and contradictions
+mod witness;
 // another store on a living node
 mod leave;
 // the bundle for pods
@@ -23,6 +31,9 @@ mod agent;
 // what the API server's audit log says of agents at rest; among the first by its name, since it watches for ten minutes
 mod at_rest;
 
+// the new program over what an older one has left
+mod upgrade;
+
 // kill -9 of the agent and of the tool at any moment
 mod crash;
 
@@ -37,6 +48,10 @@ mod metrics;
 
 // every path, refusals, slow clients, HTTPS
 mod http;
+// strangers on the agent's port
+mod hostile;
+// what a writer of the configuration reaches
+mod reach;
 // `probe` and the agent's own probes, against real TLS servers
 mod probe;
 // `probe` beside real OpenSSL and Go, on CAs with every oddity
@@ -54,6 +69,8 @@ mod runtimes;
 mod inspect;
 // the exact footprint on a host, and that nothing of it stays
 mod footprint;
+// roots that are damaged, mixed up, forbidden, or unreadable for one program or all
+mod anchors;
 // where the distributions' tools go wrong, and what stands in the way on real nodes
 mod tools;
 

@@ -103,6 +103,11 @@ pub fn configmap(pem: &str, more: &str) -> String {
 fn helm(age: &str, kubernetes: &str, args: &[&str]) -> Done {
     let mut command = tool(age, "helm");
     command.args(["template", "nodetrust", "-n", "nodetrust", "--kube-version", kubernetes]).args(args);
+    // what a cluster of that version would say
+    let minor = kubernetes.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
+    if minor.is_some_and(|minor| minor >= 30) {
+        command.args(["--api-versions", "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"]);
+    }
     Done::new(must("helm", command.arg(Path::new(MANIFESTS).join("chart")).output()))
 }
 
@@ -171,12 +176,17 @@ fn the_chart_makes_the_same_objects() {
                   sources[0].volume.projected.sources[0].clusterTrustBundle.path=ca.crt,\
                   sources[0].volume.projected.sources[0].clusterTrustBundle.optional=true";
     let on_host = "sources=null,config.sources[0].name=org,config.sources[0].path=/host/etc/nodetrust/sources/org";
-    let table: [(&str, &str, &str, &[&str]); 9] = [
+    let mtls = "tlsSecret=nodetrust-tls,tlsClientCASecret=nodetrust-tls-clients";
+    let table: [(&str, &str, &str, &[&str]); 13] = [
         ("1.29.0", "", "base", &[]),
-        ("1.37.0", "", "base", &["apparmor-field"]),
-        ("1.37.0", "admissionPolicy=true", "base", &["apparmor-field", "admission-policy"]),
+        ("1.37.0", "", "base", &["apparmor-field", "admission-policy"]),
+        ("1.37.0", "admissionPolicy=false", "base", &["apparmor-field"]),
+        ("1.29.0", "admissionPolicy=true", "base", &["admission-policy"]),
+        ("1.29.0", "config.kubernetes.enabled=false", "overlays/no-api", &[]),
+        ("1.37.0", "config.kubernetes.enabled=false", "overlays/no-api", &["apparmor-field"]),
         ("1.29.0", "privileged=true", "base", &["privileged"]),
         ("1.29.0", "tlsSecret=nodetrust-tls", "overlays/metrics-tls", &[]),
+        ("1.29.0", mtls, "overlays/metrics-mtls", &[]),
         ("1.29.0", "config.runtime.onChange=report", "overlays/k3s", &[]),
         ("1.29.0", secret, "overlays/secret", &[]),
         ("1.29.0", bundle, "overlays/cluster-trust-bundle", &[]),
@@ -206,9 +216,52 @@ fn the_chart_takes_certificates_and_refuses_what_it_does_not_know() {
         assert_eq!(pod(&all)["spec"]["containers"][0]["ports"][0]["containerPort"], 9000);
 
         let key = "certificates=-----BEGIN PRIVATE KEY-----";
-        for values in ["pivileged=true", "config.polici.weak=reject", "image.digest=latest", "sources=null", key] {
+        for values in [
+            "tlsClientCASecret=x",
+            "pivileged=true",
+            "config.polici.weak=reject",
+            "image.digest=latest",
+            "sources=null",
+            key,
+        ] {
             assert_ne!(helm(age, "1.29.0", &["--set", values]).code, 0, "{values}");
         }
+    }
+}
+
+/// Whoever has no use for the API has no token for it, and no rights.
+#[test]
+fn a_token_is_mounted_where_the_cluster_is_told_and_nowhere_else() {
+    for overlay in overlays() {
+        let all = kustomize("new", &overlay, &[]);
+        let spec = &pod(&all)["spec"];
+        let settings = Settings::parse(text(&all["ConfigMap nodetrust-config"]["data"]["config.yaml"])).unwrap();
+        let is_silent = settings.kubernetes.enabled == Some(false);
+        let wants_none = is_silent || spec["initContainers"].is_array();
+        let mounted = &spec["automountServiceAccountToken"];
+        assert_eq!(*mounted, if wants_none { json!(false) } else { Value::Null }, "{overlay}");
+        let roles = all.values().filter(|object| text(&object["kind"]).contains("Role")).count();
+        assert_eq!(roles == 0, is_silent, "{overlay}");
+    }
+    assert!(overlays().iter().any(|overlay| overlay == "overlays/no-api"));
+}
+
+/// What people are told to type on Kubernetes 1.30 and later has the policy; the base has none.
+#[test]
+fn the_command_for_kubernetes_1_30_includes_the_policy() {
+    for readme in ["../README.md", "README.md"] {
+        let page = must(readme, fs::read_to_string(Path::new(MANIFESTS).join(readme)));
+        let command = "kubectl apply -k manifests/overlays/configmap-1.30";
+        assert!(page.contains(command), "{readme} lacks `{command}`");
+    }
+    let all = kustomize("new", "overlays/configmap-1.30", &[]);
+    let (policy, rest): (Objects, Objects) =
+        all.into_iter().partition(|(name, _)| name.starts_with("ValidatingAdmissionPolicy"));
+    assert_eq!(policy.len(), 2);
+    assert_same(&rest, &kustomize("new", "overlays/configmap", &[]), "beside the policy");
+    for overlay in overlays().iter().filter(|overlay| *overlay != "overlays/configmap-1.30") {
+        let all = kustomize("new", overlay, &[]);
+        assert!(!all.keys().any(|name| name.starts_with("ValidatingAdmissionPolicy")), "{overlay}");
     }
 }
 
@@ -252,7 +305,7 @@ fn what_is_configured_is_mounted_and_served() {
             assert!(is_mounted(container, path), "{overlay}: {}", path.display());
         }
         let tls = settings.http.tls.as_ref();
-        assert!(tls.is_none_or(|(cert, key)| is_mounted(container, cert) && is_mounted(container, key)), "{overlay}");
+        assert!(tls.is_none_or(|files| files.all().all(|path| is_mounted(container, path))), "{overlay}");
         let port = &container["ports"][0];
         assert_eq!(port["containerPort"], settings.http.address.port(), "{overlay}");
         for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
@@ -270,7 +323,7 @@ fn no_overlay_has_more_rights_than_the_base() {
     let agent = &pod(&base)["spec"]["containers"][0];
     let rights = json!({
         "runAsUser": 0, "runAsGroup": 0, "privileged": false, "allowPrivilegeEscalation": false,
-        "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"], "add": ["SYS_CHROOT"]},
+        "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"], "add": ["SYS_CHROOT", "DAC_OVERRIDE"]},
         "seccompProfile": {"type": "RuntimeDefault"}, "seLinuxOptions": {"type": "spc_t"},
     });
     assert_eq!(agent["securityContext"], rights);
@@ -295,6 +348,30 @@ fn no_overlay_has_more_rights_than_the_base() {
         for object in all.values().filter(|object| text(&object["kind"]).contains("Role")) {
             let name = format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"]));
             assert_eq!(Some(object), base.get(&name), "{overlay}: {name}");
+        }
+    }
+}
+
+/// OpenShift's constraints allow what the DaemonSet asks for, and nothing else.
+#[test]
+fn openshifts_constraints_are_the_rights_of_the_base() {
+    let all = kustomize("new", "base", &["openshift-scc"]);
+    let constraints = &all["SecurityContextConstraints nodetrust"];
+    let spec = &pod(&all)["spec"];
+    let context = &spec["containers"][0]["securityContext"];
+    assert_eq!(constraints["allowedCapabilities"], context["capabilities"]["add"]);
+    assert_eq!(constraints["requiredDropCapabilities"], context["capabilities"]["drop"]);
+    assert_eq!(constraints["allowPrivilegedContainer"], context["privileged"]);
+    assert_eq!(constraints["allowPrivilegeEscalation"], context["allowPrivilegeEscalation"]);
+    assert_eq!(constraints["readOnlyRootFilesystem"], context["readOnlyRootFilesystem"]);
+    assert_eq!(constraints["allowHostNetwork"], spec["hostNetwork"]);
+    assert_eq!((&constraints["allowHostPID"], &constraints["allowHostIPC"]), (&json!(false), &json!(false)));
+    let account = format!("system:serviceaccount:nodetrust:{}", text(&spec["serviceAccountName"]));
+    assert_eq!(constraints["users"], json!([account]));
+    for volume in array(&spec["volumes"]) {
+        let kinds = volume.as_object().unwrap().keys().filter(|key| *key != "name");
+        for kind in kinds {
+            assert!(array(&constraints["volumes"]).any(|allowed| allowed == kind.as_str()), "{kind}");
         }
     }
 }
@@ -371,7 +448,7 @@ fn new_kinds_of_objects_have_fields_that_are_documented_though_no_server_at_hand
 
 /// The rules of the policy in a CEL implementation that is not the API server's: no server that has them is at hand.
 mod policy_in_another_cel_implementation {
-    use std::sync::Arc;
+    use std::sync::{Arc, OnceLock};
 
     use cel::{Context, Env};
     use nodetrust_core::node::{ANNOTATION, CONDITION};
@@ -403,7 +480,8 @@ mod policy_in_another_cel_implementation {
 
     /// The messages of the rules that refuse, None if the policy does not look at the request.
     fn refusals(old: &Value, new: &Value, user: &Value) -> Option<Vec<String>> {
-        let policy = kustomize("new", "base", &["admission-policy"]);
+        static POLICY: OnceLock<Objects> = OnceLock::new();
+        let policy = POLICY.get_or_init(|| kustomize("new", "base", &["admission-policy"]));
         let spec = &policy["ValidatingAdmissionPolicy nodetrust"]["spec"];
         let env = Arc::new(Env::stdlib());
         let mut variables = serde_json::Map::new();
@@ -415,7 +493,8 @@ mod policy_in_another_cel_implementation {
                 must(name, context.add_variable(name, value.clone()));
             }
             let program = must("a rule", env.compile(text(expression)));
-            must("a rule's value", must("a rule", program.execute(&context)).json())
+            // one that fails refuses, as `failurePolicy: Fail` has it
+            program.execute(&context).map(|value| must("a rule's value", value.json())).unwrap_or_default()
         };
         if array(&spec["matchConditions"]).any(|rule| eval(&rule["expression"], &json!({})) != true) {
             return None;
@@ -459,6 +538,148 @@ mod policy_in_another_cel_implementation {
         check("Ready", false, |node| node["status"]["conditions"][0]["status"] = json!("False"));
         check("capacity", false, |node| node["status"]["capacity"]["cpu"] = json!("200"));
         check("addresses", false, |node| drop(node["status"].as_object_mut().unwrap().remove("addresses")));
+    }
+
+    /// A Node with every field that the API reference of 1.33 has for it, and with some that nobody knows yet.
+    fn whole_node() -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Node", "later": {"deep": [1]},
+            "metadata": {
+                "name": "a", "generateName": "x", "namespace": "", "selfLink": "x", "uid": "u", "resourceVersion": "7",
+                "generation": 1, "creationTimestamp": null, "deletionTimestamp": "2026-01-01T00:00:00Z",
+                "deletionGracePeriodSeconds": 1, "labels": {"role": "x", "a": ""},
+                "annotations": {"theirs": "1", "nodetrust.io/status": "{}", "nodetrust.io/status2": "x"},
+                "ownerReferences": [{"apiVersion": "v1", "kind": "X", "name": "x", "uid": "u", "controller": true}],
+                "finalizers": ["x"], "managedFields": [{"manager": "m", "operation": "Update"}], "later": "x",
+            },
+            "spec": {
+                "podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24", "fd00::/64"], "providerID": "p", "unschedulable": true,
+                "taints": [
+                    {"key": "first", "effect": "NoSchedule"},
+                    {"key": "nodetrust.io/not-trusted", "effect": "NoSchedule"},
+                    {"key": "nodetrust", "value": "x", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"},
+                ],
+                "configSource": {"configMap": {"name": "x", "kubeletConfigKey": "x"}}, "externalID": "x", "later": {},
+            },
+            "status": {
+                "capacity": {"cpu": "2", "memory": "1Gi"}, "allocatable": {"cpu": "2"}, "phase": "Running",
+                "conditions": [
+                    {"type": "Ready", "status": "True", "reason": "x", "lastHeartbeatTime": null},
+                    {"type": "nodetrust.io/TrustReady", "status": "True"},
+                    {"type": "nodetrust.io/TrustReady2", "status": "True"},
+                ],
+                "addresses": [{"type": "InternalIP", "address": "198.51.100.11"}],
+                "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
+                "nodeInfo": {"kernelVersion": "6", "swap": {"capacity": 1}, "bootID": "x"},
+                "images": [{"names": ["a", "b"], "sizeBytes": 1}], "volumesInUse": ["v"],
+                "volumesAttached": [{"name": "v", "devicePath": ""}], "config": {"error": "x"},
+                "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": true}}],
+                "features": {"supplementalGroupsPolicy": true}, "declaredFeatures": ["x"], "later": [{}],
+            },
+        })
+    }
+
+    /// Each place in a document, as a JSON pointer.
+    fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+        let inner: Vec<(String, &Value)> = match value {
+            Value::Object(map) => {
+                map.iter().map(|(key, value)| (key.replace('~', "~0").replace('/', "~1"), value)).collect()
+            }
+            Value::Array(list) => list.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect(),
+            _ => Vec::new(),
+        };
+        for (name, value) in inner {
+            let at = format!("{at}/{name}");
+            places(value, &at, found);
+            found.push(at);
+        }
+    }
+
+    /// The same document with one change at a place: taken away, another value, and one more in what holds others.
+    fn changed(node: &Value, at: &str) -> Vec<(&'static str, Value)> {
+        let with = |change: &dyn Fn(&mut Value)| {
+            let mut new = node.clone();
+            change(new.pointer_mut(at).unwrap());
+            new
+        };
+        let (above, name) = at.rsplit_once('/').unwrap();
+        let mut without = node.clone();
+        match without.pointer_mut(above).unwrap() {
+            Value::Object(map) => drop(map.remove(&name.replace("~1", "/").replace("~0", "~"))),
+            Value::Array(list) => drop(list.remove(name.parse().unwrap())),
+            _ => unreachable!(),
+        }
+        let other = with(&|value| {
+            *value = match value {
+                Value::String(text) => json!(format!("{text}x")),
+                Value::Bool(flag) => json!(!*flag),
+                Value::Number(number) => json!(number.as_i64().unwrap() + 1),
+                _ => json!("x"),
+            }
+        });
+        let more = with(&|value| match value {
+            Value::Object(map) => drop(map.insert("added".into(), json!("x"))),
+            Value::Array(list) => list.push(list.first().cloned().unwrap_or_else(|| json!("x"))),
+            _ => {}
+        });
+        let mut all = vec![("gone", without), ("another", other)];
+        all.extend((more != *node).then_some(("more", more)));
+        all
+    }
+
+    #[test]
+    fn every_other_field_of_a_node_is_compared() {
+        let old = whole_node();
+        let mut all = Vec::new();
+        places(&old, "", &mut all);
+        assert!(all.len() > 100, "{}", all.len());
+        let user = user(json!({NODE_NAME: ["a"]}));
+        // ours, and what the API server alone sets
+        let free = [
+            "/metadata/annotations/nodetrust.io~1status",
+            "/metadata/managedFields",
+            "/metadata/resourceVersion",
+            "/metadata/generation",
+            "/status/conditions/1",
+            "/apiVersion",
+            "/kind",
+        ];
+        let is_free = |at: &str| free.iter().any(|free| at == *free || at.starts_with(&format!("{free}/")));
+        let mut checked = 0;
+        for at in &all {
+            for (how, new) in changed(&old, at) {
+                // another type would be another condition beside theirs; a taint of ours may go, and not change
+                let allowed = (is_free(at)
+                    && at != "/status/conditions/1/type"
+                    && !(at == "/status/conditions/1" && how == "another"))
+                    || (at == "/spec/taints/1" && how == "gone");
+                let refused = refusals(&old, &new, &user);
+                assert_eq!(refused.as_ref().map(Vec::is_empty), Some(allowed), "{at} {how}: {refused:?}");
+                checked += 1;
+            }
+        }
+        assert!(checked > 250, "{checked}");
+        // a field that comes, in each of the four parts
+        for at in ["", "/metadata", "/spec", "/status"] {
+            let mut new = old.clone();
+            new.pointer_mut(at).unwrap()["comes"] = json!({});
+            assert_eq!(refusals(&old, &new, &user).map(|refused| refused.len()), Some(1), "{at}");
+            assert_eq!(refusals(&new, &old, &user).map(|refused| refused.len()), Some(1), "{at}");
+        }
+        // what is the same in another order is not the same
+        for at in ["/spec/taints", "/status/conditions", "/spec/podCIDRs"] {
+            let mut new = old.clone();
+            new.pointer_mut(at).unwrap().as_array_mut().unwrap().reverse();
+            assert_eq!(refusals(&old, &new, &user).map(|refused| refused.len()), Some(1), "{at}");
+        }
+        // a node that has little, as a new one
+        let bare = json!({"metadata": {"name": "a"}});
+        let mut new = bare.clone();
+        new["metadata"]["annotations"] = json!({"nodetrust.io/status": "{}"});
+        new["status"] = json!({"conditions": [{"type": "nodetrust.io/TrustReady", "status": "True"}]});
+        assert_eq!(refusals(&bare, &bare, &user), Some(Vec::new()));
+        let refused = refusals(&bare, &new, &user).unwrap();
+        assert_eq!(refused, [""; 0]);
     }
 
     #[test]

@@ -10,12 +10,14 @@ mod programs;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
+    process::Command,
     sync::LazyLock,
 };
 
-use nodetrust_core::{anchor::Anchor, pem, readers};
+use nodetrust_core::{anchor::Anchor, bundle, pem, readers};
 
+use crate::support::pki::Ca;
 use mutate::Random;
 use programs::{Kind, Reader};
 
@@ -215,4 +217,187 @@ fn on_single_bit_flips_of_roots_we_agree_with_openssl_gnutls_and_go() {
         }
     }
     none(&compare("single-bit flips of three roots", &inputs));
+}
+
+/// Asks all readers about PEM files, and compares with what we say of a bundle.
+fn compare_files(what: &str, files: &Inputs) -> Vec<String> {
+    let all = programs::of_bundles();
+    let answers: Vec<Vec<String>> = all.iter().map(|reader| reader.bundles(&ders(files))).collect();
+    let mut wrong = Vec::new();
+    let mut figures: BTreeMap<&str, usize> = BTreeMap::new();
+    for (n, (name, file)) in files.iter().enumerate() {
+        let ours = bundle::read(file);
+        let of = |kinds: &[Kind]| -> Vec<(&Reader, &str)> {
+            all.iter()
+                .zip(&answers)
+                .filter(|(reader, _)| kinds.contains(&reader.kind))
+                .map(|(reader, lines)| (reader, lines[n].as_str()))
+                .collect()
+        };
+        let mut tell = |what: String| {
+            keep(name, file);
+            wrong.push(format!("{name}: {what}"));
+        };
+        let mut check = |kinds: &[Kind], faults: &[pem::Fault]| {
+            let refused: Vec<_> = of(kinds)
+                .into_iter()
+                // a file without a certificate is none that anybody has broken
+                .filter(|(_, line)| {
+                    line.starts_with("refused")
+                        && !line.contains("no certificate or crl found")
+                        && !line.contains("No certificate was found")
+                        && !line.contains("NO_CERTIFICATE_OR_CRL_FOUND")
+                })
+                .collect();
+            // it loads, but without what stands behind that line
+            let lost =
+                faults.iter().any(|fault| fault.detail.contains("next BEGIN") || fault.detail.contains("NUL byte"));
+            match (refused.is_empty(), faults) {
+                (false, []) => tell(format!("refused by {}, and we find no fault", names(&refused))),
+                (true, [first, ..]) if !lost => {
+                    tell(format!("{kinds:?} load it, we say {}: {}", first.line, first.detail))
+                }
+                _ => {}
+            }
+            refused.is_empty()
+        };
+        let openssl = check(&[Kind::OpenSsl, Kind::Python], &ours.faults);
+        let gnutls = check(&[Kind::GnuTls], &ours.gnutls_faults);
+        if ours.faults.is_empty() {
+            let go =
+                of(&[Kind::Go]).iter().filter_map(|(_, line)| line.strip_prefix("ok ")?.parse::<usize>().ok()).min();
+            let parsed: BTreeSet<Vec<u8>> =
+                bundle::certificates(file).into_iter().filter(|der| readers::go_fault(der).is_none()).collect();
+            if go != Some(parsed.len()) {
+                tell(format!("Go loads {go:?} certificates, we say {}", parsed.len()));
+            }
+        }
+        *figures
+            .entry(match (openssl, gnutls) {
+                (true, true) => "load everywhere",
+                (true, false) => "load but in GnuTLS",
+                (false, true) => "load but in OpenSSL",
+                (false, false) => "load in neither",
+            })
+            .or_default() += 1;
+    }
+    let names: Vec<&str> = all.iter().map(|reader| reader.name.as_str()).collect();
+    println!("{what}: {} files, {} readers ({})", files.len(), all.len(), names.join(", "));
+    figures.iter().for_each(|(figure, count)| println!("  {count:7} {figure}"));
+    println!("  {:7} disagreements", wrong.len());
+    wrong
+}
+
+/// Roots that Go reads too.
+fn ordinary() -> Vec<Vec<u8>> {
+    let roots = CORPUS.iter().filter(|(name, der)| name.starts_with("certifi") && readers::go_fault(der).is_none());
+    roots.map(|(_, der)| der.clone()).collect()
+}
+
+#[test]
+fn on_mutated_bundles_we_agree_with_the_loaders_of_openssl_gnutls_python_and_go() {
+    let amount = amount();
+    let pool = ordinary();
+    let mut random = Random(amount.seed);
+    let files: Inputs = (0..amount.files)
+        .map(|n| (format!("bundle-{}-{n}", amount.seed), mutate::bundle(&mut random, &pool)))
+        .collect();
+    none(&compare_files("mutated bundles", &files));
+}
+
+/// Writes the bundle and asks the programs themselves whether a leaf of the CA in it still verifies.
+fn programs_verify(dir: &Path, bundle: &str, leaf: &str) -> [bool; 3] {
+    let [bundle_file, leaf_file] = [("bundle.pem", bundle), ("leaf.pem", leaf)].map(|(name, text)| {
+        let path = dir.join(name);
+        fs::write(&path, text).unwrap();
+        path
+    });
+    let python = "import ssl, sys; ssl.create_default_context(cafile=sys.argv[1])";
+    [
+        Command::new("openssl").args(["verify", "-CAfile"]).args([&bundle_file, &leaf_file]),
+        Command::new("certtool")
+            .args(["--verify", "--load-ca-certificate"])
+            .arg(&bundle_file)
+            .arg("--infile")
+            .arg(&leaf_file),
+        Command::new("/usr/bin/python3").args(["-c", python]).arg(&bundle_file),
+    ]
+    .map(|command| command.output().unwrap().status.success())
+}
+
+/// openssl verify, certtool --verify and python3 on bundles with one odd CA each, beside the CA that matters.
+#[test]
+fn the_programs_themselves_trust_a_ca_beside_what_is_accepted_and_not_beside_what_is_refused() {
+    let ca = Ca::new("Corp Root");
+    let (leaf, _) = ca.leaf("registry.example");
+    let dir = tempfile::tempdir().unwrap();
+    let mut figures = BTreeMap::<[bool; 2], usize>::new();
+    let cases = CORPUS.iter().filter(|(name, _)| name.starts_with("cases"));
+    for (name, der) in cases.step_by(if std::env::var_os("NODETRUST_READERS").is_some() { 1 } else { 3 }) {
+        let verdict = readers::verdict(der);
+        let before = pem::encode(der);
+        let [openssl, certtool, python] = programs_verify(dir.path(), &format!("{before}{}", ca.pem()), &leaf);
+        // newer versions than this machine's may be stricter, but what breaks must be known
+        assert!(openssl || verdict.openssl.is_some(), "{name}: openssl verify fails, and we say nothing");
+        assert!(python || verdict.openssl.is_some(), "{name}: Python fails, and we say nothing");
+        assert!(certtool || verdict.gnutls.is_some(), "{name}: certtool fails, and we say nothing");
+        if accepts(der).is_ok() {
+            assert!(openssl && certtool && python, "{name}: accepted, and the bundle is broken");
+        }
+        *figures.entry([openssl, certtool]).or_default() += 1;
+    }
+    assert!(figures.len() > 2, "{figures:?}: the odd ones are missing");
+}
+
+/// Files that somebody else may leave in an anchor directory, each between two roots, as a tool would copy them together.
+#[test]
+fn on_foreign_files_in_a_bundle_we_agree_with_the_loaders() {
+    let [first, last] = [&ordinary()[0], &ordinary()[1]].map(|der| pem::encode(der));
+    let mut files = Inputs::new();
+    for dir in ["../tests/data/readers/foreign", "../tests/data/readers/files"] {
+        for entry in fs::read_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(dir)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let file = fs::read(&path).unwrap();
+            let end: &[u8] = if file.ends_with(b"\n") { b"" } else { b"\n" };
+            files.push((name.clone(), [first.as_bytes(), &file, end, last.as_bytes()].concat()));
+            files.push((format!("{name} alone"), file));
+        }
+    }
+    none(&compare_files("foreign files", &files));
+}
+
+/// What is asked about single certificates is what happens to a bundle: each stands between two others in a file.
+#[test]
+fn a_certificate_that_a_reader_does_not_decode_breaks_its_bundle() {
+    let [first, last] = [&ordinary()[0], &ordinary()[1]].map(|der| pem::encode(der));
+    let amount = amount();
+    let pool: Vec<Vec<u8>> = CORPUS.iter().map(|(_, der)| der.clone()).collect();
+    let mut random = Random(amount.seed);
+    let mut inputs = CORPUS.clone();
+    for n in 0..amount.files / 4 {
+        let der = &pool[random.below(pool.len())];
+        let der = mutate::certificate(&mut random, der, &pool);
+        inputs.push((format!("mutated-in-bundle-{n}"), der));
+    }
+    inputs.retain(|(_, der)| !der.is_empty());
+    let files: Inputs = inputs
+        .iter()
+        .map(|(name, der)| (name.clone(), format!("{first}{}{last}", pem::encode(der)).into_bytes()))
+        .collect();
+    let mut wrong = Vec::new();
+    for reader in programs::of_bundles().iter().filter(|reader| reader.kind != Kind::Python) {
+        let alone = reader.certificates(&ders(&inputs));
+        let together = reader.bundles(&ders(&files));
+        for (n, (name, _)) in inputs.iter().enumerate() {
+            // Go leaves it out instead; OpenSSL and Go keep one of equal certificates
+            let breaks =
+                if reader.kind == Kind::Go { together[n] == "ok 2" } else { together[n].starts_with("refused") };
+            let is_there_twice = together[n] == "ok 2" && alone[n].starts_with("ok");
+            if breaks == alone[n].starts_with("ok") && !is_there_twice {
+                wrong.push(format!("{name}: {}: alone {}, in a bundle {}", reader.name, alone[n], together[n]));
+            }
+        }
+    }
+    none(&wrong);
 }

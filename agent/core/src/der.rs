@@ -42,6 +42,14 @@ pub(crate) fn subject(certificate: &[u8]) -> Option<&[u8]> {
     tbs.get(..tbs.len() - rest.len())
 }
 
+/// The part of a certificate that is signed, and the signature, both with their headers.
+pub(crate) fn signed_and_signature(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (0x30, content, _) = split(certificate)? else { return None };
+    let (0x30, _, rest) = split(content)? else { return None };
+    let (0x30, _, signature) = split(rest)? else { return None };
+    Some((&content[..content.len() - rest.len()], signature))
+}
+
 /// What follows the part that is signed, and that part behind version and serial number.
 fn signed_part(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
     let (0x30, certificate, _) = split(certificate)? else { return None };

@@ -86,6 +86,40 @@ fn what_is_not_ours_is_left_alone_and_told() {
 }
 
 #[test]
+fn a_name_is_a_name_and_its_file_lies_in_our_directory() {
+    for name in ["ca-certificates.crt", "a", "A_z.0-9", "-", "a..b", &"x".repeat(MAX_NAME)] {
+        let path = path_of(name).expect(name);
+        assert_eq!(path, format!("/var/lib/nodetrust/export/{name}"));
+        assert!(is_in_place(&path), "{name}");
+    }
+    for text in [
+        "",
+        ".",
+        "..",
+        ".hidden",
+        "a/b",
+        "/etc/ld.so.preload",
+        "../x",
+        "a b",
+        "a\nb",
+        "\u{e4}",
+        "a\0",
+        "~",
+        "a\\b",
+        "%2e",
+    ] {
+        assert_eq!(path_of(text), None, "{text:?}");
+        assert!(!is_in_place(&format!("{DIRECTORY}/{text}")), "{text:?}");
+    }
+    assert_eq!(path_of(&"x".repeat(MAX_NAME + 1)), None);
+    for path in
+        ["/etc/all.pem", "/var/lib/nodetrust/export", "/var/lib/nodetrust/exported/x", "/var/lib/nodetrust/ledger.json"]
+    {
+        assert!(!is_in_place(path), "{path}");
+    }
+}
+
+#[test]
 fn an_earlier_path_goes_after_the_new_one_has_come() {
     let (observed, content) = exported();
     let mut both = found("/old/ca.crt", ours(&content));
@@ -98,6 +132,20 @@ fn an_earlier_path_goes_after_the_new_one_has_come() {
     both.insert(PATH.into(), Found::Other("a directory".into()));
     let export = decide(Some(PATH), &both, Some(content.clone()), &observed);
     assert_eq!(told(&export), [""; 0], "the old one is the only one that there is");
+    // and as such it is kept current
+    both.insert("/old/ca.crt".into(), ours(HEADER));
+    for known in [Some(content.clone()), None] {
+        let export = decide(Some(PATH), &both, known.clone(), &observed);
+        assert_eq!(told(&export), ["export   /old/ca.crt (2 certificates)"]);
+        assert_eq!(export.content, known.unwrap_or_default());
+    }
+    let mut lost = observed.clone();
+    lost.lost.insert(ca("Somebody's").fingerprint);
+    assert_eq!(
+        told(&decide(Some(PATH), &both, Some(content.clone()), &lost)),
+        [""; 0],
+        "not with a bundle that is not sound"
+    );
 
     let export = decide(None, &found("/old/ca.crt", ours(&content)), None, &observed);
     assert_eq!(told(&export), ["remove   /old/ca.crt (no longer in export.bundle)"]);

@@ -11,13 +11,17 @@
 
 pub mod anchor;
 pub mod bundle;
+mod damage;
 mod der;
 pub mod dns;
 pub mod export;
 pub mod fingerprint;
+pub mod link;
 pub mod name;
+pub mod namesake;
 pub mod node;
 pub mod os;
+pub mod p11kit;
 pub mod pem;
 pub mod plan;
 pub mod policy;

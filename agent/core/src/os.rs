@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::store::Family;
+
 /// The fields of os-release that decisions and reports use.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct OsRelease {
@@ -41,10 +43,32 @@ impl OsRelease {
         }
     }
 
-    /// Whether `ID` or one of `ID_LIKE` is this.
-    pub fn is_like(&self, id: &str) -> bool {
-        self.id == id || self.id_like.iter().any(|like| like == id)
+    /// The family of trust stores that this system says it is of: by `ID`, then by `ID_LIKE` in its order, whose first known name
+    /// counts (os-release(5): the closest one comes first). None if no name is known.
+    pub fn family(&self) -> Option<Family> {
+        by_id(&self.id).or_else(|| {
+            let like = self.id_like.iter().find_map(|id| by_id(id));
+            // what is only like them has the usual store of its base: `coreos` alone does not make a Flatcar
+            like.filter(|family| !matches!(family, Family::Flatcar | Family::Photon))
+        })
     }
+}
+
+/// The systems of each family (facts A.1).
+fn by_id(id: &str) -> Option<Family> {
+    let id = id.to_ascii_lowercase(); // `openEuler` does not follow the manual page
+    Some(match id.as_str() {
+        "debian" | "ubuntu" | "gentoo" => Family::Debian,
+        "rhel" | "fedora" | "centos" | "rocky" | "almalinux" | "ol" | "amzn" | "mariner" | "azurelinux" | "rhcos"
+        | "openeuler" | "euleros" | "hce" | "anolis" | "alinux" | "opencloudos" | "tencentos" => Family::Redhat,
+        "suse" | "sles" | "sled" | "sles_sap" | "sle_hpc" | "sle-micro" | "sl-micro" => Family::Suse,
+        _ if id == "opensuse" || id.starts_with("opensuse-") => Family::Suse,
+        "alpine" | "wolfi" | "chainguard" => Family::Alpine,
+        "arch" => Family::Arch,
+        "flatcar" => Family::Flatcar,
+        "photon" => Family::Photon,
+        _ => return None,
+    })
 }
 
 /// Shell quoting as os-release(5) allows it: single quotes, double quotes with backslashes, or none.
@@ -73,7 +97,7 @@ mod tests {
             "# x\nID=\"sles\"\nID_LIKE='suse opensuse'\nVERSION_ID=15.3\nPRETTY_NAME=\"A \\\"b\\\"\"\nbroken\n",
         );
         assert_eq!((os.id.as_str(), os.version_id.as_str(), os.pretty_name.as_str()), ("sles", "15.3", "A \"b\""));
-        assert!(os.is_like("suse") && os.is_like("sles") && !os.is_like("debian"));
+        assert_eq!(os.family(), Some(Family::Suse));
         let none = OsRelease::parse("");
         assert_eq!((none.id.as_str(), none.pretty_name.as_str()), ("linux", "Linux"));
     }

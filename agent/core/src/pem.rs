@@ -38,7 +38,7 @@ pub enum Reason {
     NoCertificate,
     /// The file holds a private key; nothing of it is used.
     PrivateKey,
-    /// The content of a block is no X.509 certificate, or its own signature does not match.
+    /// The content of a block is no X.509 certificate, or one that would break readers of the bundle.
     MalformedCertificate,
     /// Bytes follow the certificate inside its block or file.
     TrailingData,
@@ -48,6 +48,9 @@ pub enum Reason {
     Expired,
     /// A weak key or signature, refused by policy.
     Weak,
+    /// It names itself as issuer, and its own signature does not match or cannot be checked: refused by policy, or taken for a
+    /// damaged copy of an anchor that leaves with the same change.
+    SelfSignature,
     /// Its fingerprint is in `deniedFingerprints`.
     Denied,
     /// `allowedFingerprints` is set and does not have it.
@@ -60,7 +63,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the documentation; metrics have a series for each.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NotPemOrDer,
         Self::NoCertificate,
         Self::PrivateKey,
@@ -69,6 +72,7 @@ impl Reason {
         Self::NotCa,
         Self::Expired,
         Self::Weak,
+        Self::SelfSignature,
         Self::Denied,
         Self::NotAllowed,
         Self::TooLarge,
@@ -86,6 +90,7 @@ impl Reason {
             Self::NotCa => "not-ca",
             Self::Expired => "expired",
             Self::Weak => "weak",
+            Self::SelfSignature => "self-signature",
             Self::Denied => "denied",
             Self::NotAllowed => "not-allowed",
             Self::TooLarge => "too-large",

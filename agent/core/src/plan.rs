@@ -32,7 +32,7 @@ use crate::{
     runtime::rule::{Bundle, Wanted, follow_all},
     source::{self, Resolved, SourceStatus},
     state::{AnchorState, Ledger, LedgerAnchor, Moment, Observed, file_name},
-    store::{ExtractMode, Tool},
+    store::{ExtractMode, Tool, TrustStore},
 };
 
 /// Seconds for which a removed anchor is remembered: far longer than any run of a tool.
@@ -82,12 +82,15 @@ impl Plan {
         }
         // what this plan itself takes out is still in the bundle, and nobody has put it there
         let removes = self.actions.iter().any(|action| matches!(action, Action::RemoveAnchor { .. }));
+        let is_refused = |action: &Action| matches!(action, Action::RemoveAnchor { why: RemoveReason::Refused, .. });
+        let had_refused = self.actions.iter().any(is_refused);
         for action in &self.actions {
             match action {
                 Action::WriteAnchor { why: WriteReason::Missing, .. } => kinds.extend([Drift::AnchorDeleted]),
                 Action::WriteAnchor { why: WriteReason::Altered, .. } => kinds.extend([Drift::AnchorAltered]),
                 Action::Extract { why, .. } => kinds.extend(why.iter().filter_map(|why| match why {
                     ExtractReason::RemovedStillInBundle if removes => None,
+                    ExtractReason::BundleBroken if had_refused => None,
                     ExtractReason::BundleMissing
                     | ExtractReason::AnchorNotInBundle
                     | ExtractReason::RemovedStillInBundle
@@ -249,9 +252,17 @@ fn follow_services(
     let denied = |fingerprint: &Fingerprint| {
         next.anchors.get(fingerprint).is_some_and(|entry| entry.state == AnchorState::Denied)
     };
-    for record in next.services.values_mut() {
+    // a runtime never had what Go does not read; what else the further units are made of is not known
+    let go_reads = |fingerprint: &Fingerprint| {
+        let entry = next.anchors.get(fingerprint);
+        entry.is_none_or(|entry| entry.decode(fingerprint).is_ok_and(|anchor| anchor.go_reads()))
+    };
+    for (unit, record) in &mut next.services {
         record.note_served(targets.keys().filter(|print| observed.effective.set.contains(print)).copied());
-        record.note_left(retired, denied, |fingerprint| targets.contains_key(fingerprint));
+        let is_runtime = !observed.services.also.contains_key(unit);
+        record.note_left(retired, denied, |fingerprint| {
+            targets.contains_key(fingerprint) || is_runtime && !go_reads(fingerprint)
+        });
     }
     // a file of our name there is ours, also when the ledger was lost
     next.certs_files.extend(observed.services.runtime.iter().flat_map(|runtime| runtime.certs.own.keys().cloned()));
@@ -288,7 +299,7 @@ fn decide_states(
     next: &mut Ledger,
 ) -> BTreeMap<Fingerprint, Target> {
     let latest = next.updated;
-    let denied = |fingerprint: &Fingerprint| policy.denied.contains(fingerprint);
+    let denied = |fingerprint: &Fingerprint| policy.forbids(fingerprint);
     let state = |fingerprint: &Fingerprint| if denied(fingerprint) { AnchorState::Denied } else { AnchorState::Grace };
     adopt_own_files(observed, next, state);
     // a source that cannot be read, and whose last set is not known, may want any of them: no grace begins
@@ -335,12 +346,15 @@ fn decide_states(
         };
         if entry.state == AnchorState::Grace {
             let own = observed.ours.get(&file_name(observed.store, fingerprint)).and_then(|file| file.anchor.clone());
-            match own.filter(|own| own.fingerprint == *fingerprint).or_else(|| entry.anchor().map(Arc::new)) {
-                Some(anchor) => {
+            let own = own.filter(|own| own.fingerprint == *fingerprint);
+            match own.map_or_else(|| entry.decode(fingerprint).map(Arc::new), Ok) {
+                Ok(anchor) => {
                     targets.insert(*fingerprint, Target { anchor, state: AnchorState::Grace });
                 }
+                // an older version took it, and it would break readers: it gets no grace
+                Err(Some(_)) => entry.state = AnchorState::Retired,
                 // neither the host nor the ledger has its certificate: nothing is left to keep
-                None => lost.push(*fingerprint),
+                Err(None) => lost.push(*fingerprint),
             }
         }
     }
@@ -364,6 +378,12 @@ fn adopt_own_files(observed: &Observed, next: &mut Ledger, state: impl Fn(&Finge
             ..LedgerAnchor::new(anchor, state(&anchor.fingerprint))
         });
     }
+}
+
+/// Whether a file of ours is that of an anchor which an older version took, and which is none by today's rules.
+fn holds_refused(store: &TrustStore, ledger: &Ledger, file: &str) -> bool {
+    let mut entries = ledger.anchors.iter().filter(|(fingerprint, _)| *file == file_name(store, fingerprint));
+    entries.any(|(fingerprint, entry)| matches!(entry.decode(fingerprint), Err(Some(_))))
 }
 
 /// The actions that bring the host from what is observed to the targets.
@@ -419,6 +439,7 @@ fn act(
         let why = match named.and_then(|fingerprint| next.anchors.get(&fingerprint)).map(|entry| entry.state) {
             Some(AnchorState::Denied) => RemoveReason::Denied,
             Some(_) => over,
+            None if over == RemoveReason::GraceOver && holds_refused(store, &next, file) => RemoveReason::Refused,
             None => RemoveReason::Damaged,
         };
         actions.push(Action::RemoveAnchor { file: file.clone(), why });

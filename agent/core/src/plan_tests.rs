@@ -287,6 +287,110 @@ fn a_denied_anchor_leaves_without_grace() {
 }
 
 #[test]
+fn an_anchor_that_is_dropped_from_those_allowed_leaves_without_grace() {
+    let mut node = Node::new().wants(&["corp-2026", "inspection"]);
+    node.policy.allowed = [fixed("corp-2026").fingerprint, fixed("inspection").fingerprint].into();
+    node.converge();
+    assert!(node.trusts("corp-2026") && node.trusts("inspection"));
+    node.policy.allowed.remove(&fixed("inspection").fingerprint);
+    let plan = node.cycle();
+    let removed = Action::RemoveAnchor { file: own("inspection"), why: RemoveReason::Denied };
+    assert!(plan.actions.contains(&removed), "{:?}", plan.actions);
+    assert!(node.trusts("corp-2026") && !node.trusts("inspection"));
+    // one that is in its grace already, one that a held source wants, and one that the ledger has lost
+    let mut in_grace = Node::new().wants(&["corp-2026", "inspection"]);
+    in_grace.converge();
+    in_grace = in_grace.wants(&["corp-2026"]);
+    in_grace.converge();
+    let mut held = Node::new().wants(&["corp-2026", "inspection"]);
+    held.converge();
+    held.sources = vec![source_of("org", Content::Missing)];
+    let mut lost = Node::new().wants(&["corp-2026", "inspection"]);
+    lost.converge();
+    lost.ledger = Ledger::new();
+    lost = lost.wants(&["corp-2026"]);
+    for mut node in [in_grace, held, lost] {
+        assert!(node.trusts("inspection"));
+        node.policy.allowed = [fixed("corp-2026").fingerprint].into();
+        node.cycle();
+        assert!(node.trusts("corp-2026") && !node.trusts("inspection"));
+    }
+}
+
+/// Bytes that are no anchor by today's rules, as an older version may have taken them.
+fn refused() -> (Fingerprint, LedgerAnchor) {
+    let mut der = fixed("inspection").der().to_vec();
+    der.push(0);
+    assert!(Anchor::from_der(&der).is_err());
+    let entry = LedgerAnchor {
+        der: der.clone().into(),
+        settled: true,
+        ..LedgerAnchor::new(&fixed("inspection"), AnchorState::Desired)
+    };
+    (Fingerprint::of_der(&der), entry)
+}
+
+#[test]
+fn what_breaks_a_reader_goes_at_once_whatever_the_ledger_says() {
+    let (print, entry) = refused();
+    let file = file_name(Family::Debian.store(), &print);
+    let long_left = Some(at(NOW, 1000, "one"));
+    let entries = [
+        entry.clone(),
+        LedgerAnchor { state: AnchorState::Grace, left: long_left, ..entry.clone() },
+        LedgerAnchor { state: AnchorState::Grace, adopted: true, ..entry.clone() },
+        LedgerAnchor { shared: true, ..entry.clone() },
+        LedgerAnchor { state: AnchorState::Retired, ..entry.clone() },
+    ];
+    for entry in entries {
+        // its source has it still, is silent, has never been seen, or is gone from the configuration
+        for content in [Some(files(&[&fixed("corp-2026").pem()])), Some(Content::Missing), None] {
+            let mut node = Node::new().wants(&["corp-2026"]);
+            node.converge();
+            if let Some(content) = content {
+                node.sources = vec![source_of("org", content)];
+            }
+            node.policy.empty_source = EmptySource::Hold;
+            node.ledger.sources.get_mut("org").unwrap().anchors.insert(print);
+            node.ledger.anchors.insert(print, entry.clone());
+            let own = OwnFile { anchor: None, intact: false };
+            node.world.seen.ours.insert(file.clone(), own);
+            let fault = Fault { line: 9, reason: Reason::MalformedCertificate, detail: "no certificate".into() };
+            node.world.seen.effective.faults.push(fault);
+            let plan = node.plan();
+            assert!(!plan.targets.contains_key(&print) && plan.targets.contains_key(&fixed("corp-2026").fingerprint));
+            let remove = Action::RemoveAnchor { file: file.clone(), why: RemoveReason::Refused };
+            assert!(plan.actions.contains(&remove), "{:?}", plan.actions);
+            let extracts =
+                plan.actions.iter().filter(|action| matches!(action, Action::Extract { mode: ExtractMode::Fresh, .. }));
+            assert_eq!(extracts.count(), 1, "{:?}", plan.actions);
+            assert!(plan.drift(&node.ledger).is_empty(), "nobody else has changed anything");
+            node.cycle();
+            assert_eq!(node.world.seen.effective.faults, [], "the bundle is healed");
+            assert!(verify(&node.plan(), &node.world.seen).is_empty());
+            let entry = node.ledger.anchors.get(&print).unwrap();
+            assert!(entry.state == AnchorState::Retired && entry.gone.is_some(), "{entry:?}");
+            node.later(REMEMBER_GONE);
+            node.converge();
+            assert_eq!(node.ledger.anchors.get(&print), None, "nothing of it is kept");
+        }
+    }
+}
+
+#[test]
+fn the_ledger_cannot_give_one_anchor_the_certificate_of_another() {
+    let mut node = Node::new().wants(&["corp-2026", "inspection"]);
+    node.converge();
+    let other = fixed("foreign").shared_der();
+    node.ledger.anchors.get_mut(&fixed("inspection").fingerprint).unwrap().der = other;
+    node.world.forget("inspection");
+    node.sources = vec![source_of("org", Content::Missing)];
+    let plan = node.converge();
+    assert!(plan.targets.iter().all(|(print, target)| target.anchor.fingerprint == *print));
+    assert!(!node.trusts("foreign"));
+}
+
+#[test]
 fn what_somebody_deletes_or_alters_is_healed() {
     let mut node = Node::new().wants(&["corp-2026", "inspection"]);
     node.converge();

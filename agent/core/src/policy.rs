@@ -22,7 +22,9 @@ pub struct Policy {
     pub expired: Verdict,
     /// Weak keys and signatures.
     pub weak: Verdict,
-    /// When not empty, nothing else is installed.
+    /// Roots whose own signature does not match, or cannot be checked here.
+    pub self_signature: Unproven,
+    /// When not empty, nothing else is installed, and what is ours and not among them is removed without grace.
     pub allowed: BTreeSet<Fingerprint>,
     /// Never installed; removed without grace if ours.
     pub denied: BTreeSet<Fingerprint>,
@@ -39,6 +41,7 @@ impl Default for Policy {
             not_ca: NotCa::Auto,
             expired: Verdict::Reject,
             weak: Verdict::Accept,
+            self_signature: Unproven::Warn,
             allowed: BTreeSet::new(),
             denied: BTreeSet::new(),
             empty_source: EmptySource::Hold,
@@ -76,6 +79,15 @@ pub enum Verdict {
     Reject,
 }
 
+/// `policy.selfSignature`: what nothing but its place in a source speaks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unproven {
+    /// Install it, and say so.
+    Warn,
+    /// Do not.
+    Reject,
+}
+
 /// `policy.emptySource`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EmptySource {
@@ -94,6 +106,13 @@ pub struct Circumstances<'a> {
     pub installed: &'a (dyn Fn(&Fingerprint) -> bool + Sync),
     /// Seconds since the epoch.
     pub now: i64,
+}
+
+impl Policy {
+    /// Whether the lists of fingerprints forbid an anchor: one of ours goes without grace then.
+    pub fn forbids(&self, fingerprint: &Fingerprint) -> bool {
+        self.denied.contains(fingerprint) || !self.allowed.is_empty() && !self.allowed.contains(fingerprint)
+    }
 }
 
 /// Judges one certificate.
@@ -133,8 +152,35 @@ pub fn judge(anchor: &Anchor, policy: &Policy, at: Circumstances<'_>) -> Result<
         }
         warnings.push(weak);
     }
+    if let Some(unproven) = unproven(anchor) {
+        if policy.self_signature == Unproven::Reject {
+            return Err((Reason::SelfSignature, format!("{unproven}; policy.selfSignature is reject")));
+        }
+        warnings.push(format!("{unproven}; no reader checks the signature of an anchor, so it works all the same"));
+    }
     warnings.extend(oddities(anchor));
     Ok(warnings)
+}
+
+/// What is missing to prove that a root is what its owner has made.
+pub(crate) fn unproven(anchor: &Anchor) -> Option<&'static str> {
+    match anchor.self_signature {
+        SelfSignature::Wrong => {
+            Some("it names itself as issuer, and its own signature does not match its key (damaged, or mixed up?)")
+        }
+        SelfSignature::Unchecked => {
+            Some("its own signature could not be checked: its algorithm or key size is not known here")
+        }
+        SelfSignature::NotSelfIssued | SelfSignature::OtherKey | SelfSignature::Verified => None,
+    }
+}
+
+/// Why programs in Go, container runtimes among them, make nothing of an anchor; None if they read it.
+pub fn go_warning(anchor: &Anchor) -> Option<String> {
+    let why = anchor.go_refuses.as_ref()?;
+    Some(format!(
+        "Go does not read it ({why}): containerd and other Go programs will not trust it, whatever is restarted"
+    ))
 }
 
 fn check_authority(
@@ -175,20 +221,11 @@ fn oddities(anchor: &Anchor) -> impl Iterator<Item = String> {
             !anchor.is_root(),
             "it is an intermediate, not a root: OpenSSL follows chains to its issuer unless told to stop at any anchor",
         ),
-        (
-            anchor.self_signature == SelfSignature::Unchecked,
-            "its own signature could not be checked: unknown algorithm or key size",
-        ),
     ]
     .into_iter()
     .filter(|(holds, _)| *holds)
     .map(|(_, text)| text.to_owned())
-    .chain(
-        anchor
-            .go_refuses
-            .as_ref()
-            .map(|why| format!("Go does not read it ({why}): containerd and other Go programs will not trust it")),
-    )
+    .chain(go_warning(anchor))
     .chain((!anchor.unknown_critical.is_empty()).then(|| {
         format!(
             "it has critical extensions that verifiers may not know ({}): Go refuses such chains",

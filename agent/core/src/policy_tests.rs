@@ -107,6 +107,26 @@ fn lists_of_fingerprints_come_first() {
     assert_eq!(verdict(&judge(&root, &both, at)), Some(Reason::Denied), "also what is installed");
 }
 
+/// A root whose own signature is damaged.
+fn wrongly_signed() -> Arc<Anchor> {
+    let mut der = made(|_| {}).der().to_vec();
+    *der.last_mut().unwrap() ^= 1;
+    anchor(&der)
+}
+
+#[test]
+fn what_its_own_signature_does_not_prove_is_accepted_unless_told_otherwise() {
+    let strict = Policy { self_signature: Unproven::Reject, ..Policy::default() };
+    for root in [wrongly_signed(), fixed("ed448")] {
+        assert!(judged(&root, &Policy::default(), None).unwrap()[0].contains("own signature"), "{root:?}");
+        assert_eq!(verdict(&judged(&root, &strict, None)), Some(Reason::SelfSignature), "{root:?}");
+    }
+    // there is nothing to prove, or it is proven
+    for name in ["corp-2026", "intermediate-sha1", "version-1"] {
+        assert_eq!(verdict(&judged(&fixed(name), &strict, None)), None, "{name}");
+    }
+}
+
 #[test]
 fn every_oddity_is_told() {
     let word = |anchor: &Anchor, word: &str| {
@@ -117,6 +137,8 @@ fn every_oddity_is_told() {
     word(&anchor(&self_signed(|_| {})), "subject is empty");
     word(&fixed("intermediate-sha1"), "intermediate");
     word(&fixed("ed448"), "could not be checked");
+    word(&wrongly_signed(), "signature does not match");
+    word(&fixed("ec-k256"), "Go does not read it (");
     let unknown = || rcgen::CustomExtension::from_oid_content(&[1, 2, 3], vec![5, 0]);
     let critical = anchor(&self_signed(|params| {
         let mut unknown = unknown();

@@ -2,10 +2,11 @@
 //!
 //! In: everything that a cycle decided and saw. Out: plain data, ordered, with absolute times.
 
+mod denied;
 mod services;
 mod verdict;
 
-pub use services::{Behind, HoldView, LastRestart, RuntimeView};
+pub use services::{Behind, ByRuntime, HoldView, LastRestart, RuntimeView};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +20,7 @@ use crate::{
     os::OsRelease,
     pem::Reason,
     plan::{Action, Drift, Plan, foreign_copy},
-    policy::Policy,
+    policy::{self, Policy},
     runtime::rule::Outlook,
     source::{Rejection, Resolved, SourceStatus},
     state::{AnchorState, Hazard, Ledger, Moment, Observed},
@@ -168,9 +169,12 @@ pub struct AnchorRow {
     pub state: AnchorState,
     /// It is in the extracted bundle.
     pub trusted: bool,
-    /// Pulls by the container runtime trust it; None if there is no runtime, or nothing is known of its process.
+    /// Whether pulls by the container runtime trust it; None if there is no runtime, or nothing is known of its process.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub runtime: Option<bool>,
+    pub runtime: Option<ByRuntime>,
+    /// Why programs in Go, container runtimes among them, do not read it; None if they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub go_refuses: Option<String>,
     /// Start of validity.
     pub not_before: Time,
     /// End of validity.
@@ -277,15 +281,16 @@ pub fn build(inputs: Inputs<'_>) -> Report {
         inputs;
     let mut problems = problems.to_vec();
     if let Err(unsupported) = &detection.family {
-        problems.insert(
-            0,
-            Problem::new(ProblemKind::UnsupportedStore, unsupported.reason.clone(), unsupported.advice.clone()),
-        );
+        let kind = if unsupported.is_unknown { ProblemKind::Observe } else { ProblemKind::UnsupportedStore };
+        problems.insert(0, Problem::new(kind, unsupported.reason.clone(), unsupported.advice.clone()));
     }
     let mut pending: Vec<Action> = plan.map(|plan| plan.actions.clone()).unwrap_or_default();
     pending.extend(outlook.iter().flat_map(|outlook| outlook.actions.clone()));
     pending.extend(export.iter().flat_map(|export| export.actions.clone()));
     problems.extend(export.iter().flat_map(|export| export.problems.clone()));
+    problems.extend(
+        observed.and_then(|observed| denied::still_trusted(observed, plan.map_or(ledger, |plan| &plan.ledger), policy)),
+    );
     let failing = problems.iter().any(|problem| problem.kind.is_failure());
     let left = plan.is_none_or(Plan::changes_store);
     let mut anchors = plan.map_or_else(|| desired_rows(resolved, inputs), |plan| anchor_rows(plan, inputs));
@@ -295,11 +300,8 @@ pub fn build(inputs: Inputs<'_>) -> Report {
     let process = observed.and_then(|observed| observed.services.runtime.as_ref()?.service.process.as_ref());
     let record = runtime.as_ref().zip(plan).and_then(|(view, plan)| plan.ledger.services.get(&view.unit));
     let record = record.filter(|record| Some(&record.process) == process);
-    if let (Some(view), Some(_)) = (&runtime, record) {
-        for row in &mut anchors {
-            let lingers = view.lingering.contains(&row.sha256);
-            row.runtime = Some(lingers || row.trusted && !view.missing.contains(&row.sha256));
-        }
+    for row in &mut anchors {
+        row.runtime = runtime.as_ref().and_then(|view| view.of(row, record.is_some()));
     }
     let (desired_digest, effective_digest) = digests(plan, observed, resolved);
     let converged = !failing && !left && desired_digest == effective_digest;
@@ -335,11 +337,16 @@ impl Report {
         matches!(self.verdict, Verdict::Trusted | Verdict::NothingDesired)
     }
 
-    /// Anything that was rejected or held.
+    /// Anything that was rejected or held, or that the runtime cannot use.
     pub fn has_findings(&self) -> bool {
         self.sources.iter().any(|source| {
             !source.rejections.is_empty() || matches!(source.status, SourceStatus::Held | SourceStatus::Failed)
-        })
+        }) || self.beyond_runtime().next().is_some()
+    }
+
+    /// Anchors that the container runtime cannot use, whatever is done.
+    pub fn beyond_runtime(&self) -> impl Iterator<Item = &AnchorRow> {
+        self.anchors.iter().filter(|row| row.runtime == Some(ByRuntime::Cannot))
     }
 
     /// Rejections by source and reason.
@@ -428,6 +435,8 @@ fn anchor_rows(plan: &Plan, inputs: Inputs<'_>) -> Vec<AnchorRow> {
         if let Some(wanted) = wanted {
             row.sources = wanted.sources.iter().cloned().collect();
             row.warnings.clone_from(&wanted.warnings);
+        } else {
+            row.warnings.extend(policy::go_warning(&target.anchor));
         }
         if target.state == AnchorState::Grace && left.is_none() {
             row.warnings
@@ -487,6 +496,7 @@ pub fn anchor_row(anchor: &Anchor, state: AnchorState, trusted: bool) -> AnchorR
         state,
         trusted,
         runtime: None,
+        go_refuses: anchor.go_refuses.clone(),
         not_before: Time(anchor.not_before),
         not_after: Time(anchor.not_after),
         grace_end: None,

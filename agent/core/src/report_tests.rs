@@ -207,6 +207,7 @@ fn an_unsupported_store_names_the_native_way() {
     let unsupported = Unsupported {
         reason: "Talos: its trust store is part of …".into(),
         advice: "apply a TrustedRootsConfig".into(),
+        is_unknown: false,
     };
     node.detection.family = Err(unsupported);
     let report = node.report();
@@ -222,6 +223,18 @@ fn a_host_that_could_not_be_looked_at_is_not_trusted() {
     node.observed = None;
     node.problems.push(Problem::new(ProblemKind::Observe, "failed to read `/etc/ssl/certs`", "look at the path"));
     assert_eq!(answer(&node.report()), (Verdict::NotTrusted, "failed to read `/etc/ssl/certs`"));
+}
+
+#[test]
+fn a_host_that_could_not_be_told_is_not_called_unsupported() {
+    let mut node = good();
+    node.observed = None;
+    let detection =
+        crate::store::Detection::unreadable("failed to read `/etc/pki/trust` on the host".into(), String::new());
+    node.detection.family = detection.family;
+    let report = node.report();
+    assert_eq!(answer(&report), (Verdict::NotTrusted, "failed to read `/etc/pki/trust` on the host"));
+    assert!(report.problems.iter().all(|problem| problem.kind == ProblemKind::Observe) && !report.converged);
 }
 
 #[test]
@@ -406,7 +419,7 @@ fn with_runtime(has: &[&str]) -> Node {
 fn a_runtime_that_follows_is_told_and_changes_no_answer() {
     let report = with_runtime(&["corp-2026", "inspection"]).report();
     assert_eq!(answer(&report), (Verdict::Trusted, "2 anchors in the extracted bundle, proven by fingerprint"));
-    assert!(report.anchors.iter().all(|row| row.runtime == Some(true)));
+    assert!(report.anchors.iter().all(|row| row.runtime == Some(ByRuntime::Yes)));
     let runtime = report.runtime.unwrap();
     assert!(!runtime.stale && runtime.why.starts_with("no restart needed: "), "{}", runtime.why);
     assert_eq!(runtime.started, Some(Time(NOW - 600)));
@@ -419,7 +432,7 @@ fn a_runtime_that_is_behind_is_the_answer() {
     let text = "containerd: 1 anchor newer than the process; a restart is due";
     assert_eq!(answer(&report), (Verdict::NotTrustedByRuntime, text));
     assert!(report.converged && !report.is_healthy());
-    let trusted: Vec<_> = report.anchors.iter().filter(|row| row.runtime == Some(true)).collect();
+    let trusted: Vec<_> = report.anchors.iter().filter(|row| row.runtime == Some(ByRuntime::Yes)).collect();
     assert_eq!(trusted.len(), 1);
     assert_eq!(trusted[0].sha256, fixed("inspection").fingerprint);
 
@@ -448,7 +461,7 @@ fn a_registry_directory_that_covers_the_change_is_an_answer_without_a_restart() 
     node.ledger.certs_files.insert(path);
     let report = node.report();
     assert_eq!(report.verdict, Verdict::Trusted);
-    assert!(report.anchors.iter().all(|row| row.runtime == Some(true)));
+    assert!(report.anchors.iter().all(|row| row.runtime == Some(ByRuntime::Yes)));
     assert!(report.pending.iter().all(|action| *action == Action::RecordLedger), "{:?}", report.pending);
     let runtime = report.runtime.unwrap();
     assert_eq!(runtime.covered, [fixed("corp-2026").fingerprint]);
@@ -470,4 +483,93 @@ fn a_runtime_that_is_down_needs_nothing() {
     let view = report.runtime.unwrap();
     assert_eq!((view.state.as_str(), view.stale, view.started), ("failed (start-limit-hit)", false, None));
     assert_eq!(view.why, "no restart needed: it reads the bundle when it starts");
+}
+
+/// As [`with_runtime`], with these anchors instead.
+fn with_runtime_over(has: &[&str], ours: &[&std::sync::Arc<Anchor>]) -> Node {
+    let Node { observed, ledger, .. } = with_runtime(has);
+    let services = observed.unwrap().services;
+    let mut node = Node::new(vec![source("org", ours)], Observed { services, ..host(Family::Debian, ours) });
+    node.ledger.services = ledger.services;
+    node.settled()
+}
+
+#[test]
+fn an_anchor_that_the_runtime_cannot_read_is_a_finding_and_nothing_else() {
+    let (plain, odd) = (fixed("corp-2026"), fixed("ec-k256"));
+    let mut node = with_runtime_over(&["corp-2026"], &[&plain, &odd]);
+    let report = node.report();
+    assert_eq!(report.verdict, Verdict::TrustedWithFindings, "{}", report.headline);
+    let named = format!("containerd cannot use {} ({}): ", odd.subject.common, odd.fingerprint.fp16());
+    assert!(report.headline.contains(&named) && report.headline.contains("elliptic curve"), "{}", report.headline);
+    let rows: Vec<_> = report.anchors.iter().map(|row| (row.sha256, row.runtime, row.trusted)).collect();
+    assert!(rows.contains(&(odd.fingerprint, Some(ByRuntime::Cannot), true)), "{rows:?}");
+    assert!(rows.contains(&(plain.fingerprint, Some(ByRuntime::Yes), true)), "{rows:?}");
+    let json = serde_json::to_value(&report).unwrap();
+    let words: Vec<_> = json["anchors"].as_array().unwrap().iter().map(|row| row["runtime"].clone()).collect();
+    assert!(words.contains(&"cannot".into()) && words.contains(&true.into()), "{words:?}");
+    let view = report.runtime.as_ref().unwrap();
+    assert_eq!((view.stale, view.held.is_none(), view.cannot.as_slice()), (false, true, &[odd.fingerprint][..]));
+    assert!(report.behind().is_none() && report.converged && report.has_findings() && !report.is_healthy());
+    assert!(report.next.iter().any(|next| next.contains("issued anew")), "{:?}", report.next);
+    // the cluster: ready, with the name
+    let condition = crate::node::condition(&report);
+    assert_eq!((condition.ready, condition.reason), (true, crate::node::Reason::Trusted));
+    assert!(condition.message.contains(&odd.fingerprint.fp16()), "{}", condition.message);
+    // it leaves: neither then is anything stale
+    node.sources = vec![source("org", &[&plain])];
+    let report = node.report();
+    let row = report.anchors.iter().find(|row| row.sha256 == odd.fingerprint).unwrap();
+    assert_eq!((row.state, row.runtime), (AnchorState::Grace, Some(ByRuntime::Cannot)));
+    assert!(row.warnings.iter().any(|warning| warning.contains("Go does not read it")), "{:?}", row.warnings);
+    node.policy.removal_grace = 0;
+    assert!(!node.report().runtime.unwrap().stale);
+    // a node without a runtime says nothing of one
+    node.observed.as_mut().unwrap().services.runtime = None;
+    node.sources = vec![source("org", &[&plain, &odd])];
+    let report = node.report();
+    assert_eq!(report.verdict, Verdict::Trusted, "{}", report.headline);
+    assert!(report.anchors.iter().all(|row| row.runtime.is_none()));
+}
+
+#[test]
+fn a_process_that_started_over_what_it_cannot_read_is_not_behind_when_that_goes() {
+    for (odd, stale) in [("ec-k256", false), ("inspection", true)] {
+        let (plain, odd) = (fixed("corp-2026"), fixed(odd));
+        let mut node = with_runtime_over(&["corp-2026", "ec-k256", "inspection"], &[&plain, &odd]);
+        node.policy.removal_grace = 0;
+        node.sources = vec![source("org", &[&plain])];
+        let services = node.observed.take().unwrap().services;
+        node.observed = Some(Observed { services, ..host(Family::Debian, &[&plain]) });
+        let report = node.report();
+        assert_eq!(report.runtime.unwrap().stale, stale, "{}", report.headline);
+    }
+}
+
+#[test]
+fn a_denied_root_of_the_distribution_is_told_with_the_distribution_s_own_way() {
+    let root = fixed("rsa-2048").fingerprint; // shipped, in every bundle of these tests
+    for (family, way) in [
+        (Family::Debian, "/etc/ca-certificates.conf"),
+        (Family::Alpine, "/etc/ca-certificates.conf"),
+        (Family::Redhat, "/etc/pki/ca-trust/source/blocklist"),
+        (Family::Suse, "/etc/pki/trust/blocklist"),
+        (Family::Arch, "/etc/ca-certificates/trust-source/blocklist"),
+        (Family::Flatcar, "/etc/ssl/certs"),
+        (Family::Photon, "/etc/ssl/certs"),
+        (Family::Directory, "/etc/ssl/certs"),
+    ] {
+        let ours = fixed("corp-2026");
+        let mut node = Node::new(vec![source("org", &[&ours])], host(family, &[&ours])).settled();
+        node.policy.denied = [root, fixed("foreign").fingerprint].into();
+        let report = node.report();
+        let problem = report.problems.iter().find(|problem| problem.kind == ProblemKind::DeniedTrusted).unwrap();
+        assert!(problem.text.contains(&root.fp16()) && problem.next.contains(way), "{problem:?}");
+        assert!(!problem.text.contains(&fixed("foreign").fingerprint.fp16()), "{}", problem.text);
+        assert_eq!((report.verdict, report.converged), (Verdict::TrustedWithFindings, true), "{family}");
+        assert!(report.next.contains(&problem.next), "{:?}", report.next);
+        // one of ours that is denied is told by its own row
+        node.policy.denied = [ours.fingerprint].into();
+        assert!(node.report().problems.iter().all(|problem| problem.kind != ProblemKind::DeniedTrusted));
+    }
 }

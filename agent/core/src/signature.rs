@@ -27,7 +27,7 @@ pub enum SelfSignature {
     Verified,
     /// The algorithm or key size is not supported here.
     Unchecked,
-    /// It does not verify.
+    /// It does not verify: the certificate is damaged, or another key of the same name has signed it without saying so.
     Wrong,
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn significant_bits(number: &[u8]) -> usize {
 }
 
 impl SelfSignature {
-    /// Whether its own key has signed it, as far as anyone can tell.
+    /// Whether verifiers take it for one that its own key has signed. They do not check that for an anchor (facts E.3).
     pub fn is_own(self) -> bool {
         matches!(self, Self::Verified | Self::Unchecked | Self::Wrong)
     }
@@ -46,16 +46,27 @@ impl SelfSignature {
 
 /// Verifies a self-issued certificate under its own key.
 pub(crate) fn verify_own(cert: &X509Certificate<'_>) -> SelfSignature {
-    let info = cert.public_key();
-    let Some(algorithm) = algorithm(&cert.signature_algorithm, info) else { return SelfSignature::Unchecked };
-    if cert.signature_value.unused_bits != 0 {
-        return SelfSignature::Wrong;
+    match verify_under(cert, cert.public_key()) {
+        Some(true) => SelfSignature::Verified,
+        Some(false) => SelfSignature::Wrong,
+        None => SelfSignature::Unchecked,
     }
+}
+
+/// Whether one certificate is signed by another one's key, DER both; false where that cannot be checked.
+pub(crate) fn is_signed_by(certificate: &[u8], issuer: &[u8]) -> bool {
+    match (X509Certificate::from_der(certificate), X509Certificate::from_der(issuer)) {
+        (Ok((_, certificate)), Ok((_, issuer))) => verify_under(&certificate, issuer.public_key()) == Some(true),
+        _ => false,
+    }
+}
+
+/// None: the algorithm or key size is not supported here.
+fn verify_under(cert: &X509Certificate<'_>, info: &SubjectPublicKeyInfo<'_>) -> Option<bool> {
+    let algorithm = algorithm(&cert.signature_algorithm, info)?;
     let key = UnparsedPublicKey::new(algorithm, &info.subject_public_key.data);
-    match key.verify(cert.tbs_certificate.as_ref(), &cert.signature_value.data) {
-        Ok(()) => SelfSignature::Verified,
-        Err(_) => SelfSignature::Wrong,
-    }
+    let signature = &cert.signature_value;
+    Some(signature.unused_bits == 0 && key.verify(cert.tbs_certificate.as_ref(), &signature.data).is_ok())
 }
 
 /// Whether a key has signed a message, all in DER; None: the algorithm or key size is not supported here.

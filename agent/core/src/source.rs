@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::{
     anchor::Anchor,
+    damage::{self, Damage},
     fingerprint::Fingerprint,
     name::shown,
     pem::{self, Fault, MAX_CERTIFICATES, MAX_FAULTS, Reason},
@@ -211,8 +212,9 @@ impl Resolved {
 /// Resolves all sources.
 pub fn resolve(snapshots: &[Snapshot], ledger: &Ledger, policy: &Policy, at: Circumstances<'_>) -> Resolved {
     let mut resolved = Resolved::default();
+    let damaged = damage::find(snapshots, ledger, policy, at);
     for snapshot in snapshots {
-        let (state, accepted) = resolve_one(snapshot, ledger, policy, at);
+        let (state, accepted) = resolve_one(snapshot, ledger, policy, at, &damaged);
         for (fingerprint, (anchor, warnings)) in accepted {
             let wanted = resolved.desired.entry(fingerprint).or_insert_with(|| Wanted {
                 anchor,
@@ -250,12 +252,14 @@ pub fn remember(resolved: &Resolved, ledger: &Ledger, now: i64) -> BTreeMap<Stri
 }
 
 type Accepted = BTreeMap<Fingerprint, (Arc<Anchor>, Vec<String>)>;
+type Damaged = BTreeMap<Fingerprint, Damage>;
 
 fn resolve_one(
     snapshot: &Snapshot,
     ledger: &Ledger,
     policy: &Policy,
     at: Circumstances<'_>,
+    damaged: &Damaged,
 ) -> (SourceState, Accepted) {
     let mut state = SourceState {
         name: snapshot.name.clone(),
@@ -271,13 +275,17 @@ fn resolve_one(
         Content::Missing => Some("missing".to_owned()),
         Content::Unreadable(why) => Some(format!("unreadable: {why}")),
         Content::Excess(reason, detail) => Some(refuse(&mut state, *reason, detail.clone())),
-        Content::Files(parts) => judge_parts(parts, policy, at, &mut state, &mut accepted),
+        Content::Files(parts) => judge_parts(parts, policy, at, damaged, &mut state, &mut accepted),
     };
     let last = ledger.sources.get(&snapshot.name).map(|source| &source.anchors);
     let held = last.filter(|anchors| !anchors.is_empty());
     let missing_is_fine = snapshot.optional && matches!(snapshot.content, Content::Missing);
     match (silent, held) {
-        (None, _) => {}
+        (None, _) => {
+            let originals = state.rejections.iter().filter_map(|rejection| damaged.get(&rejection.sha256?));
+            let originals = originals.map(|damage| damage.original).collect();
+            accepted.extend(hold(&originals, ledger, policy, at, &mut state.notes));
+        }
         (Some(why), None) if missing_is_fine => {
             state.status = SourceStatus::Absent;
             state.detail = format!("{why}, which is allowed (optional)");
@@ -317,6 +325,7 @@ fn judge_parts(
     parts: &[Arc<Part>],
     policy: &Policy,
     at: Circumstances<'_>,
+    damaged: &Damaged,
     state: &mut SourceState,
     accepted: &mut Accepted,
 ) -> Option<String> {
@@ -335,7 +344,11 @@ fn judge_parts(
             sha256: None,
         }));
         for (line, anchor) in &part.anchors {
-            match judge(anchor, policy, at) {
+            let judged = match damaged.get(&anchor.fingerprint) {
+                Some(damage) => Err((damage.reason(), damage.text(anchor))),
+                None => judge(anchor, policy, at),
+            };
+            match judged {
                 Ok(warnings) => {
                     accepted.entry(anchor.fingerprint).or_insert_with(|| (anchor.clone(), warnings));
                 }
@@ -379,10 +392,17 @@ fn hold(
 ) -> Accepted {
     let mut accepted = Accepted::new();
     for fingerprint in held {
-        let Some(anchor) = ledger.anchors.get(fingerprint).and_then(|entry| entry.anchor()) else {
-            notes
-                .push(format!("{}: in the last good set, but the ledger has lost its certificate", fingerprint.fp16()));
-            continue;
+        let anchor = match ledger.anchors.get(fingerprint).map(|entry| entry.decode(fingerprint)) {
+            Some(Ok(anchor)) => anchor,
+            Some(Err(Some(refused))) => {
+                notes.push(format!("{}: in the last good set, now refused ({refused})", fingerprint.fp16()));
+                continue;
+            }
+            Some(Err(None)) | None => {
+                let text = "in the last good set, but the ledger has lost its certificate";
+                notes.push(format!("{}: {text}", fingerprint.fp16()));
+                continue;
+            }
         };
         match judge(&anchor, policy, Circumstances { installed: &|_| true, ..at }) {
             Ok(warnings) => {

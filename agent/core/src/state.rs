@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    anchor::Anchor,
+    anchor::{Anchor, AnchorError},
     fingerprint::Fingerprint,
     pem::Fault,
     runtime::{
@@ -286,9 +286,22 @@ impl LedgerAnchor {
         Self { state, der: anchor.shared_der(), left: None, settled: false, gone: None, shared: false, adopted: false }
     }
 
-    /// The certificate; None if the entry was damaged by hand.
+    /// The certificate; None if the entry was damaged by hand, or is no anchor by today's rules.
     pub fn anchor(&self) -> Option<Anchor> {
         Anchor::from_der(&self.der).ok()
+    }
+
+    /// The certificate of this fingerprint.
+    ///
+    /// # Errors
+    /// None: the entry does not hold it. Some: it does, and it is no anchor by today's rules: an older version took what would
+    /// break readers of the bundle.
+    pub fn decode(&self, fingerprint: &Fingerprint) -> Result<Anchor, Option<AnchorError>> {
+        match Anchor::from_der(&self.der) {
+            Ok(anchor) if anchor.fingerprint == *fingerprint => Ok(anchor),
+            Err(refused) if Fingerprint::of_der(&self.der) == *fingerprint => Err(Some(refused)),
+            _ => Err(None),
+        }
     }
 }
 

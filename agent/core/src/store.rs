@@ -3,11 +3,13 @@
 //! In: os-release and which paths exist. Out: a [`TrustStore`], or the named reason why there is none, with every fact that
 //! decided. Sources of the rows: facts A.2 to A.12 (distribution scripts, packages and manual pages).
 
+mod advice;
 mod detect;
 mod table;
 
 use serde::{Deserialize, Serialize};
 
+pub use advice::where_read_only;
 pub use detect::{Detection, Evidence, Found, PROBES, Unsupported, detect};
 use table::{ALPINE, ARCH, DEBIAN, DIRECTORY, FLATCAR, PHOTON, REDHAT, SUSE};
 

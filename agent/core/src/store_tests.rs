@@ -50,6 +50,13 @@ fn every_distribution_of_the_list_finds_its_family() {
         ("ID=arch", ARCH_HOST, Family::Arch),
         ("ID=flatcar ID_LIKE=coreos", ALPINE_HOST, Family::Flatcar),
         ("ID=photon", &[("/usr/bin/openssl", Found::File)], Family::Photon),
+        ("ID=\"openEuler\"", RHEL_HOST, Family::Redhat),
+        ("ID=rhcos ID_LIKE=rhel VARIANT_ID=coreos", RHEL_HOST, Family::Redhat),
+        ("ID=azurelinux VARIANT_ID=osguard", RHEL_HOST, Family::Redhat),
+        ("ID=sl-micro ID_LIKE=suse", SUSE_HOST, Family::Suse),
+        ("ID=sle-micro", SUSE_HOST, Family::Suse),
+        ("ID=opensuse-microos", SUSE_HOST, Family::Suse),
+        ("ID=manjaro ID_LIKE=arch", ARCH_HOST, Family::Arch),
         ("ID=something-new", DEBIAN_HOST, Family::Debian),
     ] {
         let found = on(release, host, None);
@@ -64,6 +71,36 @@ fn a_tool_without_its_directory_does_not_count() {
     assert_eq!(on("ID=debian", &host, None).family, Ok(Family::Debian));
     let found = on("ID=rhel", &[("/usr/bin/update-ca-trust", Found::Script)], None);
     assert!(found.family.unwrap_err().advice.contains("dnf install ca-certificates"));
+}
+
+/// Each of them would make the node one of another family, whose plan takes our anchors out of the old one.
+#[test]
+fn os_release_is_a_witness() {
+    let without = |host: &[(&'static str, Found)], path: &str| -> Vec<(&'static str, Found)> {
+        host.iter().copied().filter(|(name, _)| *name != path).collect()
+    };
+    let with = |host: &[(&'static str, Found)], path: &'static str, what: Found| {
+        [without(host, path), vec![(path, what)]].concat()
+    };
+    let wrapper = with(DEBIAN_HOST, "/usr/sbin/update-ca-certificates", Found::File);
+    assert_eq!(on("ID=debian", &wrapper, None).family, Ok(Family::Debian), "a site's wrapper that is a program");
+    let script = with(ALPINE_HOST, "/usr/sbin/update-ca-certificates", Found::Script);
+    assert_eq!(on("ID=alpine", &script, None).family, Ok(Family::Alpine), "a site's wrapper that is a script");
+    let stray = with(DEBIAN_HOST, "/etc/pki/trust", Found::Directory);
+    assert_eq!(on("ID=ubuntu ID_LIKE=debian", &stray, None).family, Ok(Family::Debian), "a stray directory");
+
+    let headless = without(SUSE_HOST, "/etc/pki/trust");
+    let no_tool = [without(RHEL_HOST, "/usr/bin/update-ca-trust"), DEBIAN_HOST.to_vec()].concat();
+    for (release, host) in [("ID=sles", headless.as_slice()), ("ID=new ID_LIKE=suse", &headless), ("ID=rhel", &no_tool)]
+    {
+        let found = on(release, host, None);
+        let unsupported = found.family.unwrap_err();
+        assert!(unsupported.reason.contains("nothing is changed"), "{release}: {unsupported}");
+        assert!(unsupported.advice.contains("store.family"), "{release}: {unsupported}");
+        assert_eq!(on(release, host, Some(Family::Debian)).family, Ok(Family::Debian), "who says so may");
+    }
+    // without a witness, what is there decides as ever
+    assert_eq!(on("ID=something-new", &headless, None).family, Ok(Family::Debian));
 }
 
 #[test]
@@ -81,6 +118,9 @@ fn systems_with_their_own_way_are_named() {
         ("talos", "TrustedRootsConfig"),
         ("nixos", "security.pki.certificateFiles"),
         ("cos", "certificateAuthorityDomainConfig"),
+        ("clear-linux-os", "clrtrust add"),
+        ("guix", "guix system reconfigure"),
+        ("ubuntu-core", "/var/snap"),
     ] {
         let unsupported = on(&format!("ID={id}"), DEBIAN_HOST, None).family.unwrap_err();
         assert!(unsupported.advice.contains(advice), "{id}: {unsupported}");
@@ -99,8 +139,56 @@ fn the_configured_family_wins_if_its_tool_is_there() {
 
 #[test]
 fn nothing_installed_says_what_to_install() {
-    let unsupported = on("ID=ubuntu ID_LIKE=debian", &[], None).family.unwrap_err();
-    assert!(unsupported.advice.contains("apt-get install ca-certificates"), "{unsupported}");
+    for (release, advice) in [
+        ("ID=ubuntu ID_LIKE=debian", "apt-get install ca-certificates"),
+        ("ID=gentoo", "emerge"),
+        ("ID=rocky ID_LIKE=rhel", "dnf install ca-certificates"),
+        ("ID=openEuler", "dnf install ca-certificates"),
+        ("ID=amzn VERSION_ID=2", "yum install"),
+        ("ID=azurelinux VERSION_ID=3.0", "ca-certificates-tools"),
+        ("ID=azurelinux VERSION_ID=3.0 VARIANT_ID=osguard", "build the node image anew"),
+        ("ID=sles ID_LIKE=suse", "zypper install"),
+        ("ID=sl-micro ID_LIKE=suse", "transactional-update"),
+        ("ID=sle-micro ID_LIKE=suse", "transactional-update"),
+        ("ID=opensuse-microos ID_LIKE=suse", "transactional-update"),
+        ("ID=opensuse-leap-micro ID_LIKE=suse", "transactional-update"),
+        ("ID=wolfi", "apk add ca-certificates"),
+        ("ID=alpine", "apk add ca-certificates"),
+        ("ID=arch", "pacman"),
+        ("ID=photon VERSION_ID=5.0", "tdnf install openssl"),
+        ("ID=fedora VARIANT_ID=coreos", "rpm-ostree"),
+        ("ID=rhcos VARIANT_ID=coreos", "Machine Config Operator"),
+        ("ID=unknown", "install the package ca-certificates"),
+    ] {
+        let unsupported = on(release, &[], None).family.unwrap_err();
+        assert!(unsupported.advice.contains(advice), "{release}: {unsupported}");
+    }
+    // another store's tool is no reason to call a Photon without OpenSSL something else
+    let photon = on("ID=photon", DEBIAN_HOST.split_at(1).0, None).family.unwrap_err();
+    assert!(photon.reason.contains("openssl") && photon.advice.contains("tdnf install openssl"), "{photon}");
+}
+
+#[test]
+fn immutable_systems_have_a_way_of_their_own() {
+    for (release, way) in [
+        ("ID=sl-micro ID_LIKE=suse", Some("transactional-update")),
+        ("ID=azurelinux VARIANT_ID=osguard", Some("build the node image anew")),
+        ("ID=rhcos VARIANT_ID=coreos", Some("trustedCA")),
+        ("ID=sles", None),
+        ("ID=azurelinux", None),
+        ("ID=debian", None),
+    ] {
+        let os = OsRelease::parse(&release.replace(' ', "\n"));
+        let said = where_read_only(&os);
+        assert_eq!(said.is_some(), way.is_some(), "{release}");
+        assert!(way.is_none_or(|way| said.unwrap().contains(way)), "{release}: {said:?}");
+    }
+}
+
+#[test]
+fn what_could_not_be_looked_at_is_not_called_unsupported() {
+    let detection = Detection::unreadable("failed to read `/etc/pki/trust` on the host".into(), String::new());
+    assert!(detection.family.unwrap_err().is_unknown);
 }
 
 #[test]

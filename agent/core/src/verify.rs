@@ -73,6 +73,8 @@ pub enum ProblemKind {
     RegistryCerts,
     /// A store that was in use before still has something of ours.
     OldStore,
+    /// A certificate in `policy.deniedFingerprints` is trusted, and not because of us.
+    DeniedTrusted,
     /// The bundle for pods could not be written.
     Export,
     /// The Kubernetes API cannot be told; counted, and no part of a report.
@@ -81,7 +83,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind, for metrics.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::UnsupportedStore,
         Self::Config,
         Self::Observe,
@@ -102,6 +104,7 @@ impl ProblemKind {
         Self::Restart,
         Self::RegistryCerts,
         Self::OldStore,
+        Self::DeniedTrusted,
         Self::Export,
         Self::Kubernetes,
     ];
@@ -129,6 +132,7 @@ impl ProblemKind {
             Self::Restart => "restart",
             Self::RegistryCerts => "registry-certs",
             Self::OldStore => "old-store",
+            Self::DeniedTrusted => "denied-trusted",
             Self::Export => "export",
             Self::Kubernetes => "kubernetes",
         }
@@ -151,6 +155,7 @@ impl ProblemKind {
                 | Self::Restart
                 | Self::RegistryCerts
                 | Self::OldStore
+                | Self::DeniedTrusted
                 | Self::Export
                 | Self::Kubernetes
         )

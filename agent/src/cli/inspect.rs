@@ -4,20 +4,26 @@ use std::{
     collections::BTreeSet,
     io::Read,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use nodetrust_core::{
+    namesake::Others,
     pem::MAX_FILE_BYTES,
     policy::{Circumstances, Policy, judge},
     report::{AnchorRow, anchor_row},
     shares::in_shares,
     source::{Part, Rejection},
     state::AnchorState,
+    store::TrustStore,
 };
 use serde::Serialize;
 
 use super::{Context, FINDINGS, OK, table};
-use crate::{host::root::HostRoot, observe};
+use crate::{
+    host::{ledger, root::HostRoot},
+    namesakes, observe,
+};
 
 #[derive(Serialize)]
 pub(super) struct Inspection {
@@ -44,18 +50,22 @@ pub(super) fn main(context: &Context, files: &[PathBuf]) -> anyhow::Result<u8> {
     let settings = context.rules_if_any()?;
     let policy = settings.as_ref().map_or_else(Policy::default, |settings| settings.policy.clone());
     // on a machine that is no node the store is unknown; what some stores drop is then a warning
-    let drops_not_ca = HostRoot::open(&context.host_root).ok().and_then(|root| {
-        let os = observe::os_release(&root);
+    let host = HostRoot::open(&context.host_root).ok().and_then(|root| {
         let wanted = settings.as_ref().and_then(|settings| settings.family);
-        observe::detect(&root, &os, wanted).family.ok().map(|family| family.store().drops_not_ca)
+        let (_, detection) = observe::system(&root, wanted);
+        let store = detection.family.ok()?.store();
+        Some((root, store))
     });
+    let drops_not_ca = host.as_ref().map(|(_, store)| store.drops_not_ca);
+    let others = host.map(|(root, store)| others(&root, store)).unwrap_or_default();
     let now = crate::host::wall();
     let at = Circumstances { drops_not_ca, installed: &|_| false, now };
     // standard input comes when it comes: one after the other then, and no further than the first error
     let files: anyhow::Result<Vec<File>> = match files.iter().any(|path| path == Path::new("-")) {
-        true => files.iter().map(|path| inspect(path, &policy, at)).collect(),
+        true => files.iter().map(|path| inspect(path, &policy, at, &others)).collect(),
         false => {
-            let each = in_shares(files, 1, |share| share.iter().map(|path| inspect(path, &policy, at)).collect());
+            let each =
+                in_shares(files, 1, |share| share.iter().map(|path| inspect(path, &policy, at, &others)).collect());
             each.into_iter().collect()
         }
     };
@@ -65,7 +75,16 @@ pub(super) fn main(context: &Context, files: &[PathBuf]) -> anyhow::Result<u8> {
     Ok(if clean { OK } else { FINDINGS })
 }
 
-fn inspect(path: &Path, policy: &Policy, at: Circumstances<'_>) -> anyhow::Result<File> {
+/// What is in this host's bundle and not ours.
+fn others(root: &HostRoot, store: &TrustStore) -> Others {
+    let ledger = match ledger::read(root) {
+        Ok(ledger::Read::Good(ledger)) => ledger,
+        _ => Arc::default(),
+    };
+    namesakes::others(root, store, |print| ledger.anchors.get(print).is_some_and(|entry| !entry.shared))
+}
+
+fn inspect(path: &Path, policy: &Policy, at: Circumstances<'_>, others: &Others) -> anyhow::Result<File> {
     let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
     let part = match read(path)? {
         Some(bytes) => Part::parse(&name, &bytes),
@@ -86,6 +105,7 @@ fn inspect(path: &Path, policy: &Policy, at: Circumstances<'_>) -> anyhow::Resul
     for (line, anchor) in part.anchors {
         match judge(&anchor, policy, at) {
             Ok(mut warnings) => {
+                warnings.extend(others.warning(&anchor));
                 if !seen.insert(anchor.fingerprint) {
                     warnings.push("the same certificate stands above; it is installed once".into());
                 }

@@ -23,7 +23,10 @@ use nodetrust_core::verify::{Problem, ProblemKind};
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
-use crate::config::{ConfigError, DEFAULT_PATH, Settings};
+use crate::{
+    config::{ConfigError, DEFAULT_PATH, Settings},
+    host::obstacle::way_out_of,
+};
 
 /// Everything is as it should be.
 pub const OK: u8 = 0;
@@ -157,8 +160,14 @@ pub fn main() -> u8 {
     let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print(); // a closed pipe is all that can go wrong here
-            return if error.use_stderr() { USAGE } else { OK };
+            let code = if error.use_stderr() { USAGE } else { OK };
+            return match printed(error.print().and_then(|()| std::io::stdout().flush())) {
+                Err(error) if code == OK => {
+                    complain(&format!("{error:#}"));
+                    FAILURE
+                }
+                _ => code, // the code says what the text, which nobody can read, would say
+            };
         }
     };
     init_log(&cli);
@@ -181,7 +190,10 @@ pub fn main() -> u8 {
         Ok(code) => code,
         Err(error) => {
             let code = if error.downcast_ref::<crate::config::ConfigError>().is_some() { USAGE } else { FAILURE };
-            complain(&format!("{error:#}"));
+            match way_out_of(&error) {
+                Some(next) => complain(&format!("{error:#}; {next}")),
+                None => complain(&format!("{error:#}")),
+            }
             code
         }
     }
@@ -215,6 +227,11 @@ impl Context {
         self.if_any(Settings::read_rules(&self.config_path()))
     }
 
+    /// And for one that takes what was written for an earlier version, too.
+    fn earlier_rules_if_any(&self) -> anyhow::Result<Option<Settings>> {
+        self.if_any(Settings::read_earlier_rules(&self.config_path()))
+    }
+
     fn if_any(&self, read: Result<Settings, ConfigError>) -> anyhow::Result<Option<Settings>> {
         match read {
             Ok(settings) => Ok(Some(settings)),
@@ -245,8 +262,7 @@ impl Context {
             Output::Yaml => serde_saphyr::to_string(value)?,
             Output::Table => table(table::Style::of_stdout()),
         };
-        write_out(&text);
-        Ok(())
+        write_out(&text)
     }
 }
 
@@ -258,11 +274,24 @@ fn default_host_root() -> PathBuf {
     if mounted { "/host".into() } else { "/".into() }
 }
 
-fn write_out(text: &str) {
-    // a reader that has gone, such as `head`, is no failure of ours
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+/// Prints a result. The exit code promises that it was printed.
+fn write_out(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    printed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
+/// What counts of an attempt to print: a reader that has gone, such as `head`, is no failure of ours.
+fn printed(result: std::io::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            // not as a cause: what helps with a full disk of the node does not help here
+            Err(anyhow::anyhow!("failed to write to standard output: {error}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Tells an error. Where standard error cannot be written, the exit code has to do.
 fn complain(text: &str) {
     // what it quotes may be somebody else's text
     let lines: Vec<String> = text.lines().map(nodetrust_core::name::visible).collect();
@@ -282,7 +311,8 @@ fn init_log(cli: &Cli) {
     // the library would log each failed call as an error; what counts of them we say ourselves
     let usual = || Targets::new().with_default(level).with_target("kube_client", LevelFilter::OFF);
     let log = registry().with(named.unwrap_or_else(usual));
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    // a log that cannot be written must not end the program, as it would if that were told
+    let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     // a log collector gets JSON, a person text
     if agent && !std::io::stderr().is_terminal() {
         log.with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false)).init();

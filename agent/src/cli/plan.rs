@@ -8,7 +8,8 @@ pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
     let report = Reconciler::new(&context.host_root)?.inspect(&settings);
     context.print(&report.pending, |style| table::plan(&report, style))?;
     for problem in report.problems.iter().filter(|_| report.pending.is_empty()) {
-        complain(&problem.text); // the list of actions alone would say that all is well
+        let next = if problem.next.is_empty() { String::new() } else { format!("; {}", problem.next) };
+        complain(&format!("{}{next}", problem.text)); // the list of actions alone would say that all is well
     }
     let blocked = report.pending.is_empty() && report.problems.iter().any(|problem| problem.kind.is_failure());
     Ok(match (report.pending.is_empty(), blocked) {

@@ -1,8 +1,23 @@
 //! `nodetrust run`: the agent.
 
 use super::{Context, OK};
+use crate::{
+    config::Settings,
+    host::{ledger, root::HostRoot},
+};
 
 pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
-    crate::run::run(context.settings()?, context.config_path(), &context.host_root)?;
+    let settings = context.settings().or_else(|error| of_an_earlier_version(context).ok_or(error))?;
+    crate::run::run(settings, context.config_path(), &context.host_root)?;
     Ok(OK)
+}
+
+/// The configuration as the version before understood it, if that has exported a bundle on this node to the path that is in it. So
+/// an upgrade does not end the agent: it says that the path is an error, keeps that file current, and follows everything else.
+fn of_an_earlier_version(context: &Context) -> Option<Settings> {
+    let settings = Settings::read_earlier_rules(&context.config_path()).ok()?;
+    let root = HostRoot::open(&context.host_root).ok()?;
+    let ledger::Read::Good(ledger) = ledger::read(&root).ok()? else { return None };
+    let is_known = ledger.exports.contains(settings.export.as_ref()?);
+    (is_known && !settings.sources.is_empty()).then_some(settings)
 }

@@ -23,8 +23,8 @@ struct Stores {
 pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
     let wanted = context.rules_if_any()?.and_then(|settings| settings.family);
     let root = HostRoot::open(&context.host_root)?;
-    let os = observe::os_release(&root);
-    let detection = observe::detect(&root, &os, wanted);
+    let os = observe::os_release(&root)?;
+    let detection = observe::detect(&root, &os, wanted)?;
     let unsupported = detection.family.as_ref().err();
     let store = detection.family.as_ref().ok().map(|family| family.store());
     let stores = Stores {

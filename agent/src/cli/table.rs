@@ -5,7 +5,7 @@ use std::{fmt::Write as _, io::IsTerminal};
 use nodetrust_core::{
     name::visible,
     plan::Action,
-    report::{Report, RuntimeView, Time, Verdict, plural},
+    report::{ByRuntime, Report, RuntimeView, Time, Verdict, plural},
     source::{Rejection, SourceStatus},
     state::AnchorState,
 };
@@ -97,7 +97,7 @@ pub fn status(report: &Report, style: Style) -> String {
                 anchor.sha256.fp16(),
                 anchor.state.as_str().into(),
                 yes(anchor.trusted).into(),
-                anchor.runtime.map_or("", yes).into(),
+                anchor.runtime.map_or("", ByRuntime::as_str).into(),
                 day(anchor.not_after),
                 remark,
             ]);
@@ -382,6 +382,9 @@ fn runtime_text(runtime: &RuntimeView, now: Time, style: Style) -> String {
     let mut lines = pack(&[what, unit, format!("certs.d: {}", runtime.certs_dir)]);
     lines.extend(runtime.sick.iter().filter(|_| running).map(|sick| format!("does not work: {sick}")));
     lines.push(runtime.why.clone());
+    if !runtime.cannot.is_empty() {
+        lines.push(format!("cannot read {}, and no restart would help", plural(runtime.cannot.len(), "anchor")));
+    }
     lines.extend(runtime.held.iter().map(|held| format!("restart held: {}", held.why)));
     if !runtime.not_covered.is_empty() {
         let hosts = runtime.not_covered.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");

@@ -24,6 +24,7 @@ fn fine() -> RuntimeView {
         missing: Vec::new(),
         lingering: Vec::new(),
         covered: Vec::new(),
+        cannot: Vec::new(),
         why: "no restart needed: the process is younger than the last change".into(),
         held: None,
         last_restart: None,
@@ -47,6 +48,13 @@ fn a_runtime_that_follows_takes_two_lines() {
             "          no restart needed: the process is younger than the last change",
         ],
     );
+}
+
+#[test]
+fn what_the_runtime_cannot_read_is_told() {
+    let view = RuntimeView { cannot: vec![nodetrust_core::fingerprint::Fingerprint::of_der(b"one")], ..fine() };
+    let text = runtime_text(&view, Time(1000), Style::plain());
+    assert!(text.ends_with("          cannot read 1 anchor, and no restart would help\n"), "{text}");
 }
 
 #[test]

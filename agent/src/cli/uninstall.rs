@@ -5,7 +5,7 @@ use crate::reconcile::Reconciler;
 
 pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
     // only the store's settings matter, and a node must be cleaned also when the configuration is gone
-    let settings = context.rules_if_any()?.unwrap_or_default();
+    let settings = context.earlier_rules_if_any()?.unwrap_or_default();
     let report = Reconciler::new(&context.host_root)?.uninstall(&settings);
     context.print(&report, |style| table::uninstalled(&report, style))?;
     let clean = report.anchors.is_empty() && !report.problems.iter().any(|problem| problem.kind.is_failure());

@@ -6,8 +6,9 @@
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use nodetrust_core::{
+    export,
     node::{BadTaint, Taint},
-    policy::{EmptySource, NotCa, OnRejection, Verdict},
+    policy::{EmptySource, NotCa, OnRejection, Unproven, Verdict},
     probe::{Proxy, Target},
     runtime::{Kind, TABLE, rule::OnChange},
     store::Family,
@@ -53,9 +54,16 @@ pub(super) struct StartupTaint(pub(super) Option<Taint>);
 #[derive(Debug)]
 pub(super) struct AbsolutePath(pub(super) PathBuf);
 
-/// A file on the host, or empty.
+/// The name of an exported bundle, or empty.
 #[derive(Debug, Default)]
-pub(super) struct HostFile(pub(super) Option<String>);
+pub(super) enum ExportName {
+    #[default]
+    Unset,
+    /// Where a file of that name lies.
+    At(String),
+    /// A path, which is what earlier versions took.
+    Path(String),
+}
 
 /// `auto`, or a family.
 #[derive(Debug, Default)]
@@ -135,6 +143,10 @@ impl Words for NotCa {
 
 impl Words for Verdict {
     const WORDS: &'static [(&'static str, Self)] = &[("accept", Self::Accept), ("reject", Self::Reject)];
+}
+
+impl Words for Unproven {
+    const WORDS: &'static [(&'static str, Self)] = &[("warn", Self::Warn), ("reject", Self::Reject)];
 }
 
 impl Words for EmptySource {
@@ -270,19 +282,30 @@ impl FromStr for AbsolutePath {
     }
 }
 
-impl FromStr for HostFile {
+impl FromStr for ExportName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // as it is written is how it is compared: one way to write each path
         let fits = |name: &str| !matches!(name, "" | "." | "..") && !name.chars().any(char::is_control);
-        match text.strip_prefix('/') {
-            None if text.is_empty() => Ok(Self(None)),
-            Some(names) if names.split('/').all(fits) => Ok(Self(Some(text.to_owned()))),
-            _ => Err(format!(
-                "`{text}` is not the path of a file: want such as /var/lib/nodetrust/export/ca-certificates.crt"
-            )),
+        let is_path = text.strip_prefix('/').is_some_and(|names| names.split('/').all(fits));
+        match export::path_of(text) {
+            _ if text.is_empty() => Ok(Self::Unset),
+            Some(path) => Ok(Self::At(path)),
+            None if is_path => Ok(Self::Path(text.to_owned())),
+            None => Err(format!("`{text}` is not a file name: {}", Self::wanted())),
         }
+    }
+}
+
+impl ExportName {
+    /// The expected form, and where such a file lies.
+    pub(super) fn wanted() -> String {
+        format!(
+            "want a bare name such as ca-certificates.crt (1 to {} of A-Z, a-z, 0-9, `.`, `_` and `-`, no dot first); the file is \
+             kept in {}/ on the node",
+            export::MAX_NAME,
+            export::DIRECTORY
+        )
     }
 }
 

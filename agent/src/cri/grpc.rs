@@ -5,7 +5,7 @@ use hyper::{
     HeaderMap, Request, Response,
     body::{Bytes, Incoming},
     client::conn::http2,
-    header::{CONTENT_TYPE, TE},
+    header::{CONTENT_TYPE, HeaderName, HeaderValue, TE},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
@@ -174,6 +174,18 @@ fn plain(text: &[u8]) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The message in these bytes with its prefix; the bytes themselves if they are none. And all that a server says in words.
+pub(super) fn body(bytes: &[u8]) -> Vec<u8> {
+    let _ = plain(bytes);
+    let mut headers = HeaderMap::new();
+    let (code, message) = bytes.split_at(bytes.len().min(2));
+    for (name, value) in [("grpc-status", code), ("grpc-message", message)] {
+        headers.extend(HeaderValue::from_bytes(value).ok().map(|value| (HeaderName::from_static(name), value)));
+    }
+    let _ = status(&headers);
+    unframe(bytes.to_vec().into()).map_or_else(|_| bytes.to_vec(), Into::into)
 }
 
 /// The one message in an answer.

@@ -6,26 +6,27 @@
 //! program ends, also if the agent is killed meanwhile.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs::File,
-    io::{self, Read},
+    io,
     os::unix::process::{CommandExt, ExitStatusExt},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
 use nix::{
     sys::{
+        prctl::set_child_subreaper,
         signal::{SigSet, Signal, killpg},
         wait::{Id, WaitPidFlag, WaitStatus, waitid},
     },
     unistd::{Pid, getpgrp},
 };
 
-use super::{ledger, lock::HostLock, root::HostRoot};
+use super::{ledger, lock::HostLock, output::Output, processes::Processes, root::HostRoot};
 
 /// The hidden command by which the binary calls itself.
 pub const HELPER: &str = "__host-exec";
@@ -134,8 +135,8 @@ impl HostExec<'_> {
             .stderr(Stdio::piped())
             .process_group(0);
         let mut child = command.spawn().map_err(start_error)?;
-        let output = collect(&mut child, kept);
-        match wait(&mut child, &output, started + self.limit).map_err(start_error)? {
+        let ended = Output::of(&mut child, kept).and_then(|output| wait(&mut child, output, started + self.limit));
+        match ended.map_err(start_error)? {
             Some((status, (stdout, stderr))) => {
                 let output = format!("{stdout}{stderr}");
                 Ok(Finished { code: status.code(), output, stdout, duration: started.elapsed() })
@@ -172,6 +173,10 @@ fn run_in_root(
     program: &Path,
     args: impl Iterator<Item = OsString>,
 ) -> io::Result<ExitStatus> {
+    // What the program leaves behind becomes our child, whatever group or session it is in, so that it can be found and ended. Where
+    // that cannot be had, its group is what can be ended.
+    let _ = set_child_subreaper(true);
+    let processes = Processes::open().ok();
     if root != Path::new("/") {
         nix::unistd::chroot(root)?;
     }
@@ -185,57 +190,36 @@ fn run_in_root(
         // A shell that was killed leaves its current command behind, which could still publish what it saw. The lock goes with us,
         // so that has to end before; the signal does not reach ourselves, see above.
         let _ = killpg(getpgrp(), Signal::SIGTERM); // usually nobody is left to hear it
+        if let Some(processes) = processes {
+            end_all_below(&processes, Pid::this());
+        }
     }
     Ok(status)
 }
 
-/// Collects the ends of both outputs; the receiver hears once when both are closed.
-fn collect(child: &mut Child, kept: usize) -> Receiver<(String, String)> {
-    let (sender, receiver) = sync_channel(1);
-    let stdout = child.stdout.take().map(|stream| thread::spawn(move || last_bytes(stream, kept)));
-    let stderr = child.stderr.take().map(|stream| thread::spawn(move || last_bytes(stream, kept)));
-    thread::spawn(move || {
-        let text = |reader: Option<JoinHandle<Vec<u8>>>| {
-            let bytes = reader.and_then(|reader| reader.join().ok()).unwrap_or_default();
-            String::from_utf8_lossy(&bytes).into_owned()
-        };
-        let _ = sender.send((text(stdout), text(stderr))); // nobody listens after a time-out
-    });
-    receiver
-}
-
-fn last_bytes(mut stream: impl Read, kept: usize) -> Vec<u8> {
-    let mut last = Vec::new();
-    let mut chunk = [0; KEPT];
+/// Ends what a program that failed has left, kindly at first.
+fn end_all_below(processes: &Processes, ancestor: Pid) {
+    let end = Instant::now() + LAST_CHANCE / 5;
+    processes.signal(&processes.below(ancestor), Signal::SIGTERM);
     loop {
-        match stream.read(&mut chunk) {
-            Ok(0) => return last,
-            Ok(n) => {
-                last.extend_from_slice(&chunk[..n]);
-                let excess = last.len().saturating_sub(kept);
-                last.drain(..excess);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return last,
+        let left = processes.below(ancestor);
+        if left.is_empty() {
+            return;
         }
+        if Instant::now() > end {
+            processes.signal(&left, Signal::SIGKILL);
+            return;
+        }
+        thread::sleep(PAUSE / 10);
     }
 }
 
 /// Waits until the child ends, None if it had to be stopped. A daemon that the program left behind may keep the output open;
 /// what was printed until then is then not waited for.
-fn wait(
-    child: &mut Child,
-    output: &Receiver<(String, String)>,
-    end: Instant,
-) -> io::Result<Option<(ExitStatus, (String, String))>> {
-    let mut text = None;
+fn wait(child: &mut Child, mut output: Output, end: Instant) -> io::Result<Option<(ExitStatus, (String, String))>> {
     while Instant::now() < end {
-        match text {
-            None => match output.recv_timeout(PAUSE) {
-                Ok(all) => text = Some(all),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
-            },
-            Some(_) => thread::sleep(Duration::from_millis(1)),
+        if output.collect(PAUSE.min(end.saturating_duration_since(Instant::now())))? {
+            thread::sleep(Duration::from_millis(1));
         }
         if let Some(status) = child.try_wait()? {
             if !status.success() {
@@ -243,8 +227,8 @@ fn wait(
                 // one, which writes the same files. After a success, a daemon that was left on purpose lives.
                 let _ = killpg(group(child), Signal::SIGKILL); // usually nothing is left
             }
-            let text = text.or_else(|| output.recv_timeout(PAUSE).ok()).unwrap_or_default();
-            return Ok(Some((status, text)));
+            output.collect(PAUSE)?;
+            return Ok(Some((status, output.texts())));
         }
     }
     stop(child)?;
@@ -256,18 +240,37 @@ fn group(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).unwrap_or(0))
 }
 
-/// Ends the child's whole process group: first kindly, since a tool may clean up after itself.
+/// Ends the helper and all that descends from it: first kindly, since a tool may clean up after itself. What has left the group is
+/// found below the helper, which takes in all orphans.
 fn stop(child: &mut Child) -> io::Result<()> {
     let group = group(child);
+    let processes = Processes::open();
+    let mut below = BTreeSet::new();
+    let mut look = || {
+        if let Ok(processes) = &processes {
+            below.extend(processes.below(group)); // also those of a moment ago: the helper may be gone before them
+        }
+    };
+    look();
     let _ = killpg(group, Signal::SIGTERM); // gone already is fine
     let end = Instant::now() + LAST_CHANCE;
     while Instant::now() < end {
+        look();
         // not reaped yet, so that the group's number stays ours
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         if !matches!(waitid(Id::Pid(group), flags), Ok(WaitStatus::StillAlive)) {
             break;
         }
         thread::sleep(PAUSE);
+    }
+    look();
+    // the helper last: as long as it lives, what loses its parent stays below it
+    let end = Instant::now() + LAST_CHANCE;
+    if let Ok(processes) = &processes {
+        while processes.signal(&below, Signal::SIGKILL) && Instant::now() < end {
+            thread::sleep(PAUSE / 10);
+            below.extend(processes.below(group));
+        }
     }
     let _ = killpg(group, Signal::SIGKILL);
     child.wait().map(|_| ())

@@ -8,7 +8,7 @@ use nodetrust_core::{
     state::Ledger,
 };
 
-use super::root::{HostRoot, Meta, is_missing};
+use super::root::{HostRoot, Kind, Meta, is_missing};
 
 /// Its directory on the host.
 pub const DIR: &str = "/var/lib/nodetrust";
@@ -57,7 +57,7 @@ pub fn read(root: &HostRoot) -> io::Result<Read> {
 pub fn read_again(root: &HostRoot, cache: &mut Cache, sources: &[Snapshot]) -> io::Result<Read> {
     // before it is read, and what cannot be read leaves nothing to glance at
     let now = super::wall();
-    let meta = root.stat(PATH).ok().flatten();
+    let meta = root.own_meta(PATH).ok().flatten();
     let before = cache.meta.take();
     if let (true, Some(before), Some((_, ledger))) = (cache.glances, before, &cache.last)
         && meta.as_ref() == Some(&before)
@@ -65,7 +65,7 @@ pub fn read_again(root: &HostRoot, cache: &mut Cache, sources: &[Snapshot]) -> i
         cache.meta = Some(before);
         return Ok(Read::Good(ledger.clone()));
     }
-    match root.read(PATH, LIMIT) {
+    match root.own_read(PATH, LIMIT) {
         Ok(bytes) => {
             let meta = meta.filter(|meta| meta.tells(now));
             let digest = content_digest(&bytes);
@@ -94,12 +94,20 @@ pub fn read_again(root: &HostRoot, cache: &mut Cache, sources: &[Snapshot]) -> i
     }
 }
 
-/// Moves a damaged ledger out of the way.
+/// Moves a damaged ledger out of the way. What holds nothing, such as a link, is removed.
 ///
 /// # Errors
 /// As `rename(2)`.
 pub fn set_aside(root: &HostRoot) -> io::Result<()> {
-    root.rename(PATH, DAMAGED)
+    root.create_dir_all(DIR)?;
+    match root.own_meta(PATH)?.map(|meta| meta.kind) {
+        None => Ok(()),
+        Some(Kind::Link | Kind::Other) => root.remove_file(PATH),
+        Some(Kind::File | Kind::Directory) => {
+            root.remove_file(format!("{DIR}/{DAMAGED}"))?;
+            root.rename(PATH, DAMAGED)
+        }
+    }
 }
 
 /// Writes the ledger.
@@ -119,8 +127,10 @@ pub fn remove(root: &HostRoot) -> io::Result<()> {
     root.remove_file(PATH)?;
     root.remove_file(format!("{DIR}/{DAMAGED}"))?;
     root.remove_file(TEMP_FILE)?;
+    root.remove_file(super::own::NO_HOOKS)?;
     root.remove_tree(TEMP)?;
     match root.remove_dir(DIR) {
+        // somebody else's files are in it
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
         result => result,
     }

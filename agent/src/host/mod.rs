@@ -4,17 +4,22 @@ pub mod directory;
 pub mod exec;
 pub mod ledger;
 pub mod lock;
+pub mod obstacle;
 pub mod openrc;
+mod output;
+pub mod own;
+mod processes;
 pub mod root;
 pub mod socket;
 pub mod systemd;
+mod tree;
 
 use std::{io, path::Path, time::SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
 use nodetrust_core::{runtime::Uptime, state::Moment};
 
-use root::HostRoot;
+use root::{HostRoot, Kind};
 
 /// The present moment in the host's clocks.
 ///
@@ -64,7 +69,12 @@ pub fn wall() -> i64 {
 /// Directories above a file of ours that do not exist yet, to be removed by `uninstall`.
 pub fn missing_directories(root: &HostRoot, path: &str) -> Vec<String> {
     let above = Path::new(path).ancestors().skip(1).filter(|dir| *dir != Path::new("/"));
-    above.take_while(|dir| matches!(root.stat(dir), Ok(None))).map(|dir| dir.display().to_string()).collect()
+    let is_missing = |dir: &&Path| match own::directories_above(dir) {
+        // something else in its place is removed for it
+        Some(_) => root.own_meta(dir).is_ok_and(|meta| meta.is_none_or(|meta| meta.kind != Kind::Directory)),
+        None => matches!(root.stat(dir), Ok(None)),
+    };
+    above.take_while(is_missing).map(|dir| dir.display().to_string()).collect()
 }
 
 /// The node's name: `NODE_NAME`, which a pod gets from the downward API, else the host's name.

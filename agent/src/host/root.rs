@@ -3,6 +3,9 @@
 //! Every path is resolved inside the host root, also where a link on the host is absolute: `/etc/ssl/certs` that points to
 //! `/etc/pki/tls/certs` is the host's, not the container's. `openat2(2)` does that in the kernel; where it is missing (before
 //! Linux 5.6, e.g. EL 8) the same walk is done here. Everything that changes the host's files is in this module.
+//!
+//! What is changed, and what is ours, is always reached by that walk: it goes only through directories that root owns and nobody else
+//! can write, and enters no link from our first own directory down (`own`). Each step is made from the handle of the one before.
 
 use std::{
     collections::VecDeque,
@@ -19,18 +22,19 @@ use std::{
 use nix::{
     dir::Dir,
     errno::Errno,
-    fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat, renameat},
+    fcntl::{AtFlags, Flock, FlockArg, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat, renameat},
     sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat},
     unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat},
 };
 
-use super::directory::HostDirectory;
+use super::{directory::HostDirectory, obstacle::Obstacle, own, tree};
 
 /// Links that are followed on one path before it counts as a loop, as in the kernel.
 const MAX_LINKS: usize = 40;
 
-/// Levels of a tree that is removed.
-const MAX_DEPTH: usize = 16;
+/// The group of Debian's `staff`, which may write below `/usr/local` on systems that began before Debian 7: whoever is in it can
+/// replace programs that root runs, and counts as root (Debian policy 9.1.2).
+const STAFF: u32 = 50;
 
 /// A handle on the host's `/`.
 #[derive(Debug)]
@@ -80,7 +84,8 @@ impl HostRoot {
     /// # Errors
     /// If the path is no directory that can be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let dir = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = nix::fcntl::open(path, flags, Mode::empty()).map_err(|error| Obstacle::host_root(path, error))?;
         let mut root = Self { dir, path: path.to_owned(), kernel_resolves: true };
         // ENOSYS: an old kernel; EPERM: an old container runtime's seccomp filter
         if let Err(Errno::ENOSYS | Errno::EPERM) = root.open_in_kernel(Path::new("."), OFlag::O_PATH | OFlag::O_CLOEXEC)
@@ -159,8 +164,11 @@ impl HostRoot {
 
     /// The target of a link; None if the path is no link or does not exist.
     pub fn link_target(&self, path: impl AsRef<Path>) -> Option<OsString> {
-        let (parent, name) = self.parent(path.as_ref()).ok()?;
-        readlinkat(&parent, name.as_os_str()).ok()
+        let path = path.as_ref();
+        let above = path.parent().unwrap_or(Path::new("/"));
+        let parent = self.resolve(above, DIRECTORY).ok()?;
+        let name = path.file_name()?;
+        readlinkat(&parent, name).ok()
     }
 
     /// Where a path of the host really lies in our own view, links resolved. For watching only: it may change.
@@ -180,53 +188,102 @@ impl HostRoot {
         self.resolve(path.as_ref(), OFlag::O_PATH | OFlag::O_CLOEXEC)
     }
 
-    /// Opens a file for the lock, making it if needed.
+    /// What a file or directory of ours is, not following a link; None if it does not exist, or if what should be a directory of
+    /// ours on the way is none.
     ///
     /// # Errors
-    /// As `open(2)`.
+    /// As `stat(2)`; an [`Obstacle`] if others than root can change the way there.
+    pub fn own_meta(&self, path: impl AsRef<Path>) -> io::Result<Option<Meta>> {
+        match self.parent(path.as_ref(), Own::Enter) {
+            Ok((parent, name)) => look_at(&parent, &name),
+            Err(error) if is_missing(&error) || is_replaced(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads a regular file of ours, not following a link.
+    ///
+    /// # Errors
+    /// As [`HostRoot::read`]; `InvalidData` also for a link, there or in the place of a directory of ours.
+    pub fn own_read(&self, path: impl AsRef<Path>, limit: u64) -> io::Result<Vec<u8>> {
+        read_regular(self.open_own(path.as_ref())?.into(), limit)
+    }
+
+    /// Opens a file of ours for reading, not following a link.
+    ///
+    /// # Errors
+    /// As `open(2)`; `InvalidData` for a link or anything else that is no regular file.
+    pub fn open_own(&self, path: impl AsRef<Path>) -> io::Result<File> {
+        let (parent, name) = self.parent(path.as_ref(), Own::Enter)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match openat(&parent, name.as_os_str(), flags, Mode::empty()) {
+            Ok(fd) if kind_of(&fd)? == Kind::File => Ok(fd.into()),
+            Ok(_) | Err(Errno::ENXIO) => Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file")),
+            Err(Errno::ELOOP) => Err(io::Error::new(io::ErrorKind::InvalidData, "a link, not a regular file")),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens a file for the lock, making it if needed. What is there and is no file of its own (a link, a pipe, another name of a
+    /// file) is removed.
+    ///
+    /// # Errors
+    /// As `open(2)`; an [`Obstacle`] for a directory that is not empty.
     pub fn open_lock(&self, path: impl AsRef<Path>) -> io::Result<File> {
-        let (parent, name) = self.parent(path.as_ref())?;
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        Ok(openat(&parent, name.as_os_str(), flags, Mode::from_bits_truncate(0o600))?.into())
+        let path = path.as_ref();
+        let (parent, name) = self.parent(path, Own::Enter)?;
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let open = || openat(&parent, name.as_os_str(), flags, Mode::from_bits_truncate(0o600));
+        let is_good =
+            |fd: &OwnedFd| fstat(fd).is_ok_and(|stat| Meta::new(&stat).kind == Kind::File && stat.st_nlink <= 1);
+        match open() {
+            Ok(fd) if is_good(&fd) => return Ok(fd.into()),
+            Ok(_) | Err(Errno::ELOOP | Errno::EISDIR | Errno::ENXIO) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // one at a time: the second would remove what the first has made
+        let one = match Flock::lock(parent.try_clone()?, FlockArg::LockExclusiveNonblock) {
+            Ok(one) => one,
+            Err((_, error)) => return Err(error.into()),
+        };
+        match open() {
+            Ok(fd) if is_good(&fd) => return Ok(fd.into()),
+            _ => clear(&parent, &name, path)?,
+        }
+        let made = openat(&parent, name.as_os_str(), flags | OFlag::O_EXCL, Mode::from_bits_truncate(0o600))?;
+        drop(one);
+        Ok(made.into())
     }
 
-    /// Whether a path still is this open file.
+    /// Whether a path still is this open file, not following a link.
     pub fn is_same_file(&self, path: impl AsRef<Path>, file: &File) -> bool {
-        let there = self.resolve(path.as_ref(), OFlag::O_PATH | OFlag::O_CLOEXEC).ok().and_then(|fd| fstat(&fd).ok());
+        let there = self.own_meta(path).ok().flatten();
         let here = fstat(file).ok();
-        there.zip(here).is_some_and(|(there, here)| (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino))
+        there.zip(here).is_some_and(|(there, here)| (there.stamp.0, there.stamp.1) == (here.st_dev, here.st_ino))
     }
 
-    /// Opens a file that exists, for reading.
+    /// Makes a directory and what is missing above it, mode 0755 whatever the umask. A link, pipe or socket in the place of a directory
+    /// of ours is removed.
     ///
     /// # Errors
-    /// As `open(2)`.
-    pub fn open_existing(&self, path: impl AsRef<Path>) -> io::Result<File> {
-        Ok(self.resolve(path.as_ref(), OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?.into())
-    }
-
-    /// Makes a directory and what is missing above it, mode 0755 whatever the umask.
-    ///
-    /// # Errors
-    /// As `mkdir(2)`.
+    /// As `mkdir(2)`; an [`Obstacle`] if something else is in its place.
     pub fn create_dir_all(&self, path: impl AsRef<Path>) -> io::Result<()> {
         let path = path.as_ref();
+        if let Some(above) = own::directories_above(path) {
+            let first = prefix(path, above);
+            if self.stat(&first)?.is_none() {
+                self.create_dir_all(&first)?;
+            }
+            return self.own_directory(path, above, Own::Make).map(drop);
+        }
         if self.stat(path)?.is_some_and(|meta| meta.kind == Kind::Directory) {
             return Ok(());
         }
         if let Some(above) = path.parent() {
             self.create_dir_all(above)?;
         }
-        let (parent, name) = self.parent(path)?;
-        match mkdirat(&parent, name.as_os_str(), Mode::from_bits_truncate(0o755)) {
-            Ok(()) => {}
-            Err(Errno::EEXIST) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-        let made =
-            openat(&parent, name.as_os_str(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-        fchmod(&made, Mode::from_bits_truncate(0o755))?;
-        sync(parent)
+        let (parent, name) = self.parent(path, Own::Enter)?;
+        make_directory(&parent, &name, path).map(drop)
     }
 
     /// Puts a file in place at once or not at all: a temporary file in `temp_dir`, synchronised, then renamed. Readers see the
@@ -242,9 +299,9 @@ impl HostRoot {
         mode: u32,
         bytes: &[u8],
     ) -> io::Result<()> {
-        let (parent, name) = self.parent(path.as_ref())?;
-        let temp_dir = self.resolve(temp_dir.as_ref(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)?;
-        remove_entry(&temp_dir, OsStr::new(temp_name), UnlinkatFlags::NoRemoveDir)?;
+        let path = path.as_ref();
+        let (parent, name) = self.parent(path, Own::Enter)?;
+        let temp_dir = self.temporary(temp_dir.as_ref(), temp_name)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mut file = File::from(openat(&temp_dir, temp_name, flags, Mode::from_bits_truncate(0o600))?);
         let written = (|| {
@@ -255,8 +312,7 @@ impl HostRoot {
             })?;
             fchmod(&file, Mode::from_bits_truncate(mode))?;
             file.sync_all()?;
-            renameat(&temp_dir, temp_name, &parent, name.as_os_str())?;
-            Ok(())
+            put(&temp_dir, temp_name, &parent, &name, path)
         })();
         if written.is_err() {
             // the first error is the one to tell
@@ -277,20 +333,20 @@ impl HostRoot {
         temp_name: &str,
         target: &OsStr,
     ) -> io::Result<()> {
-        let (parent, name) = self.parent(path.as_ref())?;
+        let path = path.as_ref();
+        let (parent, name) = self.parent(path, Own::Enter)?;
         match symlinkat(target, &parent, name.as_os_str()) {
             Err(Errno::EEXIST) => {}
             made => return Ok(made?),
         }
-        let temp_dir = self.resolve(temp_dir.as_ref(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)?;
-        remove_entry(&temp_dir, OsStr::new(temp_name), UnlinkatFlags::NoRemoveDir)?;
+        let temp_dir = self.temporary(temp_dir.as_ref(), temp_name)?;
         symlinkat(target, &temp_dir, temp_name)?;
-        if let Err(error) = renameat(&temp_dir, temp_name, &parent, name.as_os_str()) {
+        let put = put(&temp_dir, temp_name, &parent, &name, path);
+        if put.is_err() {
             // the first error is the one to tell
             let _ = remove_entry(&temp_dir, OsStr::new(temp_name), UnlinkatFlags::NoRemoveDir);
-            return Err(error.into());
         }
-        Ok(())
+        put
     }
 
     /// Gives a file that is complete another name in its directory, after bringing it to the disk.
@@ -298,56 +354,52 @@ impl HostRoot {
     /// # Errors
     /// As `open(2)`, `fsync(2)`, `rename(2)`.
     pub fn publish(&self, dir: impl AsRef<Path>, from: &str, to: &str) -> io::Result<()> {
-        let dir = self.resolve(dir.as_ref(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)?;
-        let file = openat(&dir, from, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
-        File::from(file).sync_all()?;
+        let dir = dir.as_ref();
+        self.open_own(dir.join(from))?.sync_all()?;
+        let (dir, _) = self.parent(&dir.join(to), Own::Enter)?;
         renameat(&dir, from, &dir, to)?;
         sync(dir)
     }
 
-    /// Removes a file or link, not following it. Being gone already is no error.
+    /// Removes a file or link, not following it; an empty directory too, where the name is ours. Being gone already is no error.
     ///
     /// # Errors
-    /// As `unlink(2)`.
+    /// As `unlink(2)`; an [`Obstacle`] for a directory that is not empty.
     pub fn remove_file(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        let (parent, name) = match self.parent(path.as_ref()) {
-            Err(error) if is_missing(&error) => return Ok(()),
-            parent => parent?,
-        };
-        remove_entry(&parent, &name, UnlinkatFlags::NoRemoveDir)?;
+        let path = path.as_ref();
+        let Some((parent, name)) = self.parent_if_any(path)? else { return Ok(()) };
+        clear(&parent, &name, path)?;
         sync(parent)
     }
 
-    /// Removes a directory if it is empty. Being gone already is no error.
+    /// Removes a directory if it is empty. Being gone already is no error, nor is something else in its place: that is not ours. A
+    /// link in the place of a directory of ours is removed.
     ///
     /// # Errors
     /// As `rmdir(2)`, `ENOTEMPTY` included.
     pub fn remove_dir(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        let (parent, name) = match self.parent(path.as_ref()) {
-            Err(error) if is_missing(&error) => return Ok(()),
-            parent => parent?,
-        };
-        remove_entry(&parent, &name, UnlinkatFlags::RemoveDir)?;
+        let path = path.as_ref();
+        let Some((parent, name)) = self.parent_if_any(path)? else { return Ok(()) };
+        match look_at(&parent, &name)?.map(|meta| meta.kind) {
+            Some(Kind::Directory) => remove_entry(&parent, &name, UnlinkatFlags::RemoveDir)?,
+            Some(Kind::Link) if own::directories_above(path).is_some() => {
+                remove_entry(&parent, &name, UnlinkatFlags::NoRemoveDir)?;
+            }
+            _ => return Ok(()),
+        }
         sync(parent)
     }
 
-    /// Removes a directory of ours with all that tools have left in it. Links are removed, not followed.
+    /// Removes a directory of ours with all that tools have left in it. Links are removed, not followed, at its top too; what is
+    /// mounted in it is not touched.
     ///
     /// # Errors
-    /// As `unlink(2)` and `rmdir(2)`; `ELOOP` if it is deeper than anything that a tool makes.
+    /// As `unlink(2)` and `rmdir(2)`; `ELOOP` if it is deeper than anything that a tool makes; an [`Obstacle`] for a mount.
     pub fn remove_tree(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        self.remove_below(path.as_ref(), MAX_DEPTH)
-    }
-
-    fn remove_below(&self, path: &Path, depth: usize) -> io::Result<()> {
-        let depth = depth.checked_sub(1).ok_or(Errno::ELOOP)?;
-        for (name, meta) in self.list(path)?.unwrap_or_default() {
-            match meta.kind {
-                Kind::Directory => self.remove_below(&path.join(name), depth)?,
-                Kind::File | Kind::Link | Kind::Other => self.remove_file(path.join(name))?,
-            }
-        }
-        self.remove_dir(path)
+        let path = path.as_ref();
+        let Some((parent, name)) = self.parent_if_any(path)? else { return Ok(()) };
+        tree::remove(&parent, &name, path)?;
+        sync(parent)
     }
 
     /// Renames a file within its directory.
@@ -355,23 +407,67 @@ impl HostRoot {
     /// # Errors
     /// As `rename(2)`.
     pub fn rename(&self, path: impl AsRef<Path>, to: &str) -> io::Result<()> {
-        let (parent, name) = self.parent(path.as_ref())?;
+        let (parent, name) = self.parent(path.as_ref(), Own::Enter)?;
         renameat(&parent, name.as_os_str(), &parent, to)?;
         sync(parent)
     }
 
-    /// The directory that holds a path's last name, and that name.
-    fn parent(&self, path: &Path) -> io::Result<(OwnedFd, OsString)> {
+    /// The directory of a temporary file, in which nothing has its name.
+    fn temporary(&self, dir: &Path, name: &str) -> io::Result<OwnedFd> {
+        let path = dir.join(name);
+        let (dir, name) = self.parent(&path, Own::Enter)?;
+        clear(&dir, &name, &path)?;
+        Ok(dir)
+    }
+
+    /// The directory that holds a path's last name, and that name: for a change, or for something that is ours.
+    fn parent(&self, path: &Path, own: Own) -> io::Result<(OwnedFd, OsString)> {
         let name = path.file_name().ok_or(Errno::EISDIR)?.to_owned();
-        let above = path.parent().unwrap_or(Path::new("/"));
-        Ok((self.resolve(above, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)?, name))
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        let fd = match own::directories_above(path) {
+            Some(above) => self.own_directory(dir, above, own)?,
+            None => self.walk(dir, DIRECTORY, Through::Root)?,
+        };
+        Ok((fd, name))
+    }
+
+    /// The same; None if there is no such directory, so that nothing of ours can be in it.
+    fn parent_if_any(&self, path: &Path) -> io::Result<Option<(OwnedFd, OsString)>> {
+        match self.parent(path, Own::Enter) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if is_missing(&error) || is_replaced(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A directory of which all but the first so many names are ours.
+    fn own_directory(&self, path: &Path, above: usize, own: Own) -> io::Result<OwnedFd> {
+        let mut so_far = prefix(path, above);
+        let mut dir = self.walk(&so_far, DIRECTORY, Through::Root)?;
+        for name in names(path).into_iter().skip(above) {
+            so_far.push(&name);
+            let flags = DIRECTORY | OFlag::O_NOFOLLOW;
+            let next = match openat(&dir, name.as_os_str(), flags, Mode::empty()) {
+                Ok(next) => next,
+                Err(Errno::ELOOP | Errno::ENOTDIR | Errno::ENXIO) if own == Own::Enter => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, Replaced(so_far)));
+                }
+                Err(Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR | Errno::ENXIO) if own == Own::Make => {
+                    make_directory(&dir, &name, &so_far)?
+                }
+                Err(error) => return Err(error.into()),
+            };
+            check(&next, &so_far)?;
+            dir = next;
+        }
+        Ok(dir)
     }
 
     fn resolve(&self, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
         if self.kernel_resolves {
             return Ok(self.open_in_kernel(path, flags)?);
         }
-        Ok(self.walk(path, flags)?)
+        self.walk(path, flags, Through::Any)
     }
 
     fn open_in_kernel(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
@@ -387,9 +483,11 @@ impl HostRoot {
     }
 
     /// What `openat2(RESOLVE_IN_ROOT)` does, one name at a time.
-    fn walk(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    fn walk(&self, path: &Path, flags: OFlag, through: Through) -> io::Result<OwnedFd> {
         let at = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mut dirs = vec![openat(&self.dir, ".", at, Mode::empty())?];
+        // what the host calls the last of these directories
+        let called = |dirs: &[(OsString, OwnedFd)]| dirs.iter().map(|(name, _)| name).collect::<PathBuf>();
+        let mut dirs = vec![(OsString::from("/"), openat(&self.dir, ".", at, Mode::empty())?)];
         let mut names: VecDeque<OsString> = names(path);
         let mut links = 0;
         while let Some(name) = names.pop_front() {
@@ -402,13 +500,16 @@ impl HostRoot {
                 }
                 continue;
             }
-            let top = dirs.last().ok_or(Errno::ENOENT)?;
+            let (_, top) = dirs.last().ok_or(Errno::ENOENT)?;
+            if through == Through::Root {
+                check(top, &called(&dirs))?;
+            }
             let fd = openat(top, name.as_os_str(), at, Mode::empty())?;
             match Meta::new(&fstat(&fd)?).kind {
                 Kind::Link => {
                     links += 1;
                     if links > MAX_LINKS {
-                        return Err(Errno::ELOOP);
+                        return Err(Errno::ELOOP.into());
                     }
                     let target = readlinkat(top, name.as_os_str())?;
                     if target.as_bytes().starts_with(b"/") {
@@ -418,15 +519,144 @@ impl HostRoot {
                         names.push_front(name);
                     }
                 }
+                Kind::Directory if !names.is_empty() || through == Through::Root => dirs.push((name, fd)),
                 _ if names.is_empty() => {
-                    return openat(top, name.as_os_str(), flags | OFlag::O_NOFOLLOW, Mode::empty());
+                    return Ok(openat(top, name.as_os_str(), flags | OFlag::O_NOFOLLOW, Mode::empty())?);
                 }
-                Kind::Directory => dirs.push(fd),
-                _ => return Err(Errno::ENOTDIR),
+                _ => return Err(Errno::ENOTDIR.into()),
             }
         }
-        openat(dirs.last().ok_or(Errno::ENOENT)?, ".", flags, Mode::empty())
+        let (_, top) = dirs.last().ok_or(Errno::ENOENT)?;
+        if through == Through::Root {
+            check(top, &called(&dirs))?;
+        }
+        Ok(openat(top, ".", flags, Mode::empty())?)
     }
+}
+
+/// A directory that is read, or in which something is changed.
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+/// Which directories a path may lead through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Through {
+    /// All that there are.
+    Any,
+    /// Those that root owns and nobody else can write.
+    Root,
+}
+
+/// What becomes of a directory of ours that is missing, or has something else in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Own {
+    /// It is an error.
+    Enter,
+    /// It is made.
+    Make,
+}
+
+/// Something else is in the place of a directory of ours.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is no directory", .0.display())]
+struct Replaced(PathBuf);
+
+fn is_replaced(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Replaced>())
+}
+
+/// Whoever can write a directory on the way can lead us elsewhere.
+fn check(dir: &OwnedFd, path: &Path) -> io::Result<()> {
+    let stat = fstat(dir)?;
+    let owned = stat.st_uid == 0 || stat.st_uid == nix::unistd::geteuid().as_raw();
+    let by_group = stat.st_mode & 0o020 != 0 && stat.st_gid != 0;
+    let by_staff = stat.st_gid == STAFF && path.starts_with("/usr/local");
+    if owned && stat.st_mode & 0o002 == 0 && (!by_group || by_staff) {
+        return Ok(());
+    }
+    let (path, mode) = (path.display(), stat.st_mode & 0o7777);
+    Err(Obstacle::error(
+        io::ErrorKind::PermissionDenied,
+        format!(
+            "others than root can write {path} (mode {mode:04o}, owner {}:{}): nothing is written, read or removed by way of it",
+            stat.st_uid, stat.st_gid
+        ),
+        format!("on the host: `chown root:root {path}; chmod go-w {path}`, or remove the link that leads there"),
+    ))
+}
+
+/// What a name in a directory is, a link not followed.
+fn look_at(dir: &OwnedFd, name: &OsStr) -> io::Result<Option<Meta>> {
+    match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(Meta::new(&stat))),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes a directory, mode 0755 whatever the umask. Where the name is ours, what is lost without loss is removed for it: a link, a
+/// pipe, a socket.
+fn make_directory(parent: &OwnedFd, name: &OsStr, path: &Path) -> io::Result<OwnedFd> {
+    let open = || openat(parent, name, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty());
+    let make = || mkdirat(parent, name, Mode::from_bits_truncate(0o755));
+    match make() {
+        Err(Errno::EEXIST) => match look_at(parent, name)?.map(|meta| meta.kind) {
+            Some(Kind::Directory) => return Ok(open()?), // somebody else has made it meanwhile
+            Some(Kind::Link | Kind::Other) if own::directories_above(path).is_some() => {
+                remove_entry(parent, name, UnlinkatFlags::NoRemoveDir)?;
+                make()?;
+            }
+            Some(Kind::Link) => return Err(Obstacle::no_directory(path, "a link that leads to no directory")),
+            Some(Kind::File) => return Err(Obstacle::no_directory(path, "a file")),
+            _ => return Err(Obstacle::no_directory(path, "no directory")),
+        },
+        made => made?,
+    }
+    let made = open()?;
+    fchmod(&made, Mode::from_bits_truncate(0o755))?;
+    sync(parent.try_clone()?)?;
+    Ok(made)
+}
+
+/// Frees a name: a file, link, pipe or socket is removed, and an empty directory if the name is ours.
+fn clear(dir: &OwnedFd, name: &OsStr, path: &Path) -> io::Result<()> {
+    match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        // POSIX has EPERM for it
+        Err(error @ (Errno::EISDIR | Errno::EPERM)) => {
+            let is_dir = look_at(dir, name)?.is_some_and(|meta| meta.kind == Kind::Directory);
+            match is_dir && own::is_own(path) {
+                true => remove_empty(dir, name, path),
+                false => Err(error.into()),
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn remove_empty(dir: &OwnedFd, name: &OsStr, path: &Path) -> io::Result<()> {
+    match unlinkat(dir, name, UnlinkatFlags::RemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(Errno::ENOTEMPTY | Errno::EEXIST) => Err(Obstacle::directory(path)),
+        Err(Errno::EBUSY) => Err(Obstacle::mount(path)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives a temporary file its name. An empty directory of that name goes, if the name is ours.
+fn put(from_dir: &OwnedFd, from: &str, to_dir: &OwnedFd, to: &OsStr, path: &Path) -> io::Result<()> {
+    match renameat(from_dir, from, to_dir, to) {
+        Err(Errno::EISDIR) if own::is_own(path) => {
+            remove_empty(to_dir, to, path)?;
+            Ok(renameat(from_dir, from, to_dir, to)?)
+        }
+        Err(Errno::EISDIR) => Err(Obstacle::directory(path)),
+        result => Ok(result?),
+    }
+}
+
+/// The first so many names of a path.
+fn prefix(path: &Path, count: usize) -> PathBuf {
+    Path::new("/").join(names(path).into_iter().take(count).collect::<PathBuf>())
 }
 
 impl Meta {
@@ -472,6 +702,27 @@ pub fn is_missing(error: &io::Error) -> bool {
 /// As `fstat(2)`.
 pub fn kind_of(fd: &OwnedFd) -> io::Result<Kind> {
     Ok(Meta::new(&fstat(fd)?).kind)
+}
+
+/// Opens for reading what a handle without rights (`O_PATH`) has found, and nothing else: to open a device can do something.
+///
+/// # Errors
+/// As `open(2)`.
+pub fn reopen(found: &OwnedFd, flags: OFlag) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    Ok(nix::fcntl::open(path.as_str(), flags | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+/// Reads a regular file in our own view to its end. Nothing but a regular file is opened.
+///
+/// # Errors
+/// As `open(2)` and [`read_regular`].
+pub fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let found = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    if kind_of(&found)? != Kind::File {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"));
+    }
+    read_regular(reopen(&found, OFlag::O_RDONLY)?, limit)
 }
 
 /// Reads a regular file to its end.
@@ -549,7 +800,7 @@ fn names(path: &Path) -> VecDeque<OsString> {
         .collect()
 }
 
-fn remove_entry(dir: &OwnedFd, name: &OsStr, flag: UnlinkatFlags) -> io::Result<()> {
+pub(super) fn remove_entry(dir: &OwnedFd, name: &OsStr, flag: UnlinkatFlags) -> io::Result<()> {
     match unlinkat(dir, name, flag) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(error) => Err(error.into()),

@@ -10,6 +10,8 @@ use hyper::{
 use kube::client::{Body, ClientBuilder};
 use nodetrust_core::node::{Event, NodeObject, Write};
 
+use crate::threads;
+
 /// How long one call may take, from the connection to the last byte.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Largest answer, in bytes: etcd takes objects of 1.5 MiB.
@@ -66,6 +68,13 @@ impl Api {
             Failure::of(Cause::Account, "the pod's service account is not usable", Some(error))
         };
         let mut config = kube::Config::incluster_env().map_err(|error| failure(&error))?;
+        // the library looks a name up on a thread, and ends the program if there is none
+        let host = config.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']);
+        if host.parse::<std::net::IpAddr>().is_err() {
+            threads::are_left().map_err(|error| {
+                Failure::of(Cause::NoAnswer, "no thread can be started to look up the API server's name", Some(&error))
+            })?;
+        }
         config.connect_timeout = Some(PATIENCE);
         config.default_retry = false; // when to try again is decided by the caller
         let server = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use nodetrust_core::{probe::Probe, report::Time};
@@ -23,17 +26,24 @@ pub struct Result {
 
 /// The last answer by target; a target that has not answered yet has none.
 #[derive(Debug, Default)]
-pub struct Board(Mutex<BTreeMap<String, Result>>);
+pub struct Board(Mutex<BTreeMap<String, Result>>, AtomicU64);
 
 impl Board {
     /// Shows an answer.
     pub fn show(&self, result: Result) {
         self.lock().insert(result.probe.target.clone(), result);
+        self.1.fetch_add(1, Ordering::Release);
     }
 
     /// Drops what is not configured any more.
     pub fn keep_only(&self, targets: &BTreeSet<&str>) {
         self.lock().retain(|target, _| targets.contains(target.as_str()));
+        self.1.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often the answers have changed.
+    pub fn changes(&self) -> u64 {
+        self.1.load(Ordering::Acquire)
     }
 
     /// The answers, in the order of the targets.

@@ -2,7 +2,7 @@
 //! runtime does not know yet.
 //!
 //! They run beside the cycles and never in their way: the network is waited for on the agent's loop, files and signatures are
-//! read on a thread for blocking work.
+//! read on a thread of their own.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -26,6 +26,7 @@ use crate::{
     config::Settings,
     host::{self, root::HostRoot},
     http::Latest,
+    threads,
 };
 
 /// Probes that may be configured.
@@ -155,8 +156,7 @@ async fn once(
     let presented = ask(&every.target, every.proxy.as_ref()).await;
     let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let target = every.target.clone();
-    let judged =
-        tokio::task::spawn_blocking(move || answer(&target, &presented, &root, Some(&settings), behind.as_ref())).await;
+    let judged = threads::beside(move || answer(&target, &presented, &root, Some(&settings), behind.as_ref())).await;
     let probe = judged.unwrap_or_else(|error| {
         nodetrust_core::probe::Probe::without_bundle(&every.target, &format!("the answer could not be judged: {error}"))
     });

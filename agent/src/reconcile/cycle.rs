@@ -3,8 +3,10 @@
 use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
 use nodetrust_core::{
+    fingerprint::Fingerprint,
     plan::Drift,
     report::{Cycle, Report, Time},
+    verify::ProblemKind,
 };
 use serde::Serialize;
 
@@ -112,6 +114,29 @@ pub struct CycleResult {
     pub unsettled: bool,
     /// Directories on the host to watch, in our own view.
     pub watch: Vec<PathBuf>,
+}
+
+/// Cycles that failed one after the other, and whether in the same way.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    /// kinds, not words: tools put random names into their messages
+    last: BTreeSet<(ProblemKind, Option<Fingerprint>)>,
+    alike: u32,
+}
+
+impl Failures {
+    /// Takes note of how a cycle ended.
+    pub(crate) fn note(&mut self, report: &Report) {
+        let failing = report.problems.iter().filter(|problem| problem.kind.is_failure());
+        let now: BTreeSet<_> = failing.map(|problem| (problem.kind, problem.sha256)).collect();
+        self.alike = if !now.is_empty() && now == self.last { self.alike.saturating_add(1) } else { 0 };
+        self.last = now;
+    }
+
+    /// How many cycles have failed in the same way as the one before them.
+    pub(crate) fn alike(&self) -> u32 {
+        self.alike
+    }
 }
 
 /// Notes the cycle for `status`; without the note it only says less.

@@ -10,7 +10,12 @@ use nodetrust_core::{
 };
 
 use super::{Look, Reconciler};
-use crate::{config::Settings, export, extract::write_problem, host, host::ledger};
+use crate::{
+    config::Settings,
+    export,
+    extract::write_problem,
+    host::{self, ledger, obstacle::way_out_or},
+};
 
 impl Reconciler {
     /// What is to be done about it, as things are.
@@ -35,13 +40,21 @@ impl Reconciler {
         // also while the store is not as it should be: the bundle that is there is what programs on the node follow
         let due = export::look(&self.root, settings.export.as_deref(), &look.ledger, observed, false);
         if due.actions.is_empty() {
-            return (done, problems); // the look that was had still holds
+            look.export = due; // it may have found an obstacle that was not there before
+            return (done, problems);
         }
         for action in &due.actions {
             let mut known = Ledger::clone(&look.ledger);
             let result = match action {
+                // an earlier file goes only when the new one has come; until then it is what pods read
+                Action::RemoveExport { path } if !problems.is_empty() && !due.content.is_empty() => {
+                    export::write(&self.root, path, &due.content).map_err(|error| problem("write", path, &error))
+                }
+                Action::RemoveExport { .. } if !problems.is_empty() => Ok(()),
                 Action::WriteExport { path, .. } => {
-                    known.created.extend(host::missing_directories(&self.root, path));
+                    // the ledger's own directory goes with the ledger
+                    let made = host::missing_directories(&self.root, path).into_iter().filter(|dir| dir != ledger::DIR);
+                    known.created.extend(made);
                     known.exports.insert(path.clone());
                     self.note_export(&known, look).and_then(|()| {
                         export::write(&self.root, path, &due.content).map_err(|error| problem("write", path, &error))
@@ -57,11 +70,9 @@ impl Reconciler {
                 _ => Ok(()), // the core gives no other action for it
             };
             match result {
-                Ok(()) => done.push(action.clone()),
-                Err(problem) => {
-                    problems.push(problem);
-                    break; // an earlier file goes only when the new one has come
-                }
+                Ok(()) if problems.is_empty() => done.push(action.clone()),
+                Ok(()) => {}
+                Err(problem) => problems.push(problem),
             }
         }
         look.export = self.look_at_export(settings, &look.ledger, look.observed.as_ref(), look.plan.as_ref());
@@ -85,5 +96,9 @@ impl Reconciler {
 
 fn problem(what: &str, path: &str, error: &std::io::Error) -> Problem {
     let text = format!("failed to {what} {path}: {error}");
-    Problem::new(ProblemKind::Export, text, "look at its directory on the host; the agent tries again")
+    Problem::new(
+        ProblemKind::Export,
+        text,
+        way_out_or(error, "look at its directory on the host; the agent tries again"),
+    )
 }

@@ -17,7 +17,7 @@ use super::{Look, Reconciler};
 use crate::{
     config::Settings,
     extract::write_problem,
-    host::{self, exec::HostExec, ledger, lock::HostLock},
+    host::{self, exec::HostExec, ledger, lock::HostLock, obstacle::way_out_or},
     services,
 };
 
@@ -193,5 +193,6 @@ fn runtime_of<'a>(services: &'a Services, unit: &str) -> Option<&'a Runtime> {
 
 fn certs_problem(path: &str, error: &std::io::Error) -> Problem {
     let text = format!("failed to write {path}: {error}");
-    Problem::new(ProblemKind::RegistryCerts, text, "look at the directory on the host; the agent tries again")
+    let next = way_out_or(error, "look at the directory on the host; the agent tries again");
+    Problem::new(ProblemKind::RegistryCerts, text, next)
 }

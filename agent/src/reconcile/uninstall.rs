@@ -1,5 +1,7 @@
 //! Taking everything of ours off a host.
 
+use std::{path::Path, sync::Arc};
+
 use nodetrust_core::{
     plan::{plan_uninstall, settle},
     report::Report,
@@ -10,7 +12,7 @@ use super::{ROUNDS, Reconciler, lock_problem, patience};
 use crate::{
     apply::apply,
     config::Settings,
-    extract::write_problem,
+    extract::{chain, write_problem},
     host::{
         exec::HostExec,
         ledger,
@@ -31,6 +33,7 @@ impl Reconciler {
                 return report;
             }
         };
+        self.cache.set_asks(Some(settings.extract_timeout));
         let mut problems = Vec::new();
         for _ in 0..ROUNDS {
             let mut look = self.look(&empty, &[], None);
@@ -38,7 +41,11 @@ impl Reconciler {
             let Some(observed) = &look.observed else {
                 if let Err(unsupported) = &look.detection.family {
                     let text = format!("what is ours cannot be found without the trust store: {}", unsupported.reason);
-                    problems.push(Problem::new(ProblemKind::UnsupportedStore, text, unsupported.advice.clone()));
+                    let kind = match unsupported.is_unknown {
+                        true => ProblemKind::Observe,
+                        false => ProblemKind::UnsupportedStore,
+                    };
+                    problems.push(Problem::new(kind, text, unsupported.advice.clone()));
                 }
                 break;
             };
@@ -52,15 +59,21 @@ impl Reconciler {
             let failed = applied.problems.iter().any(|problem| problem.kind.is_failure());
             problems.extend(applied.problems);
             await_other_runs(&self.root, observed.store);
-            if let Ok(after) = observe(&self.root, observed.store, &look.ledger.foreign, &mut self.cache) {
-                let wrong = verify(&plan, &after);
-                let mut ledger = settle(&plan, &after, !failed, look.now.wall);
-                if applied.hooks_done {
-                    ledger.hooks.clear();
+            match observe(&self.root, observed.store, &look.ledger.foreign, &mut self.cache) {
+                Ok(after) => {
+                    let wrong = verify(&plan, &after);
+                    let mut ledger = settle(&plan, &after, !failed, look.now.wall);
+                    if applied.hooks_done {
+                        ledger.hooks.clear();
+                    }
+                    problems.extend(wrong);
+                    if let Err(error) = self.write_ledger(&ledger, look.now.wall) {
+                        problems.push(write_problem(ledger::PATH, &error));
+                    }
                 }
-                problems.extend(wrong);
-                if let Err(error) = self.write_ledger(&ledger, look.now.wall) {
-                    problems.push(write_problem(ledger::PATH, &error));
+                Err(error) => {
+                    let next = error.next("look at the path on the host");
+                    problems.push(Problem::new(ProblemKind::Observe, chain(&error), next));
                 }
             }
         }
@@ -69,6 +82,7 @@ impl Reconciler {
         {
             problems.push(write_problem(ledger::DIR, &error));
         }
+        self.cache.set_asks(None);
         drop(lock); // looking waits for it
         let mut report = self.inspect(&empty);
         for problem in problems {
@@ -78,20 +92,26 @@ impl Reconciler {
     }
 
     fn remove_own_directories(&self, settings: &Settings) -> std::io::Result<()> {
-        if let ledger::Read::Good(ledger) = ledger::read(&self.root)? {
-            // one that the ledger has lost too
-            for path in ledger.exports.iter().chain(&settings.export) {
-                crate::export::remove(&self.root, path)?;
-            }
-            for path in &ledger.certs_files {
-                crate::services::remove_file(&self.root, path)?;
-            }
-            // the deepest first
-            for dir in ledger.created.iter().rev() {
-                match self.root.remove_dir(dir) {
-                    Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
-                    result => result?,
-                }
+        let ledger = match ledger::read(&self.root)? {
+            ledger::Read::Good(ledger) => ledger,
+            ledger::Read::Damaged(_) => Arc::default(), // told; what is known without it goes all the same
+        };
+        let mut created = ledger.created.clone();
+        // one that the ledger has lost too
+        for path in ledger.exports.iter().chain(&settings.export) {
+            crate::export::remove(&self.root, path)?;
+            let dirs = Path::new(path).ancestors().skip(1);
+            let own = dirs.take_while(|dir| dir.starts_with(ledger::DIR) && *dir != Path::new(ledger::DIR));
+            created.extend(own.map(|dir| dir.display().to_string()));
+        }
+        for path in &ledger.certs_files {
+            crate::services::remove_file(&self.root, path)?;
+        }
+        // the deepest first
+        for dir in created.iter().rev() {
+            match self.root.remove_dir(dir) {
+                Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+                result => result?,
             }
         }
         ledger::remove(&self.root)?;

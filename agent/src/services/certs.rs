@@ -18,7 +18,9 @@ use crate::{
     host::{
         self,
         exec::HostExec,
-        root::{HostRoot, Kind as FileKind},
+        obstacle::Obstacle,
+        own,
+        root::{HostRoot, Kind as FileKind, is_missing},
         systemd::Unit,
     },
 };
@@ -29,8 +31,6 @@ const MAX_CONFIG: u64 = 4 << 20;
 const MAX_CERTS: u64 = 64 << 20;
 /// Hosts with a directory of their own that are told; the rest is not read.
 const MAX_HOSTS: usize = 100;
-/// Beside our file; containerd takes only names that end in `.crt`, `.cert` and `.key`.
-const TEMP: &str = ".nodetrust-anchors.tmp";
 /// A file that changed this much before a process started may still have been read by it: the clock tick of starts, in milliseconds.
 const TICK: i64 = 10;
 
@@ -134,7 +134,7 @@ fn dump(exec: &HostExec<'_>, program: &str, config: &str) -> Result<String, Stri
 }
 
 /// `--config FILE`, `--config=FILE`, `-c FILE` or `-c=FILE`.
-fn config_of(command: &[String]) -> Option<String> {
+pub(super) fn config_of(command: &[String]) -> Option<String> {
     let mut words = command.iter().skip(1);
     while let Some(word) = words.next() {
         if matches!(word.as_str(), "--config" | "-c" | "-config") {
@@ -182,8 +182,10 @@ pub(super) fn look(root: &HostRoot, setting: Setting, ledger: &Ledger) -> Regist
         let path = format!("{dir}/{DEFAULT}/{name}");
         certs.hidden |= name == "hosts.toml";
         if name.ends_with(".crt") && name != FILE && certs.broken.is_none() {
-            let holds_one = root.read(&path, MAX_CERTS).is_ok_and(|bytes| !bundle::read(&bytes).set.is_empty());
-            certs.broken = (!holds_one).then_some(path);
+            // one certificate that Go reads is enough for the runtime to take the file
+            let go_reads = |der: &Vec<u8>| Anchor::from_der(der).map_or(true, |anchor| anchor.go_reads());
+            let is_read = |bytes: Vec<u8>| bundle::certificates(&bytes).iter().any(go_reads);
+            certs.broken = (!root.read(&path, MAX_CERTS).is_ok_and(is_read)).then_some(path);
         }
     }
     if certs.hidden {
@@ -194,8 +196,8 @@ pub(super) fn look(root: &HostRoot, setting: Setting, ledger: &Ledger) -> Regist
 
 /// None if there is no such file.
 fn own_file(root: &HostRoot, path: &str) -> Option<OwnFile> {
-    let meta = root.stat(path).ok()??;
-    let bytes = match root.read(path, MAX_CERTS) {
+    let meta = root.own_meta(path).ok()??;
+    let bytes = match root.own_read(path, MAX_CERTS) {
         Ok(bytes) if meta.mode == 0o644 && meta.links == 1 => bytes,
         _ => return Some(OwnFile::Altered),
     };
@@ -213,7 +215,7 @@ fn content<'a>(anchors: impl Iterator<Item = &'a Arc<Anchor>>) -> String {
 /// # Errors
 /// As [`HostRoot::remove_file`].
 pub fn remove_file(root: &HostRoot, path: &str) -> io::Result<()> {
-    let temporary = Path::new(path).with_file_name(TEMP);
+    let temporary = Path::new(path).with_file_name(own::CERTS);
     root.remove_file(temporary)?;
     root.remove_file(path)
 }
@@ -224,8 +226,30 @@ pub fn remove_file(root: &HostRoot, path: &str) -> io::Result<()> {
 /// As [`HostRoot::write_atomic`].
 pub fn write_file<'a>(root: &HostRoot, path: &str, anchors: impl Iterator<Item = &'a Arc<Anchor>>) -> io::Result<()> {
     let dir = Path::new(path).parent().unwrap_or(Path::new("/"));
+    keep_what_others_have(root, dir)?;
     root.create_dir_all(dir)?;
-    root.write_atomic(path, dir, TEMP, 0o644, content(anchors).as_bytes())
+    root.write_atomic(path, dir, own::CERTS, 0o644, content(anchors).as_bytes())
+}
+
+/// A link in the place of our directory is replaced by the directory, unless the runtime reads somebody else's files by way of it.
+fn keep_what_others_have(root: &HostRoot, dir: &Path) -> io::Result<()> {
+    let Some(target) = root.link_target(dir) else { return Ok(()) };
+    let names = match root.list(dir) {
+        Ok(names) => names.unwrap_or_default(),
+        Err(error) if is_missing(&error) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    if names.is_empty() {
+        return Ok(());
+    }
+    let (dir, target) = (dir.display(), target.display());
+    Err(Obstacle::error(
+        io::ErrorKind::AlreadyExists,
+        format!("{dir} is a link to {target}, where other files are; nodetrust enters no link"),
+        format!(
+            "on the host: make {dir} a directory with these files in it, or remove the link; or set runtime.onChange to restart"
+        ),
+    ))
 }
 
 /// Directories of the host where a change would matter, in our own view.

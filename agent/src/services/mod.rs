@@ -128,6 +128,16 @@ enum Init {
     Other,
 }
 
+/// Reads what `/proc/PID/stat` says of a process, for tests/fuzz: its name and when it started.
+pub(crate) fn read_stat(text: &str) -> Option<(String, u64)> {
+    processes::read_stat(text)
+}
+
+/// Reads `/proc/PID/cmdline`, for tests/fuzz: the configuration that a runtime was started with.
+pub(crate) fn read_command_line(bytes: &[u8]) -> Option<String> {
+    certs::config_of(&processes::words(bytes))
+}
+
 fn init(root: &HostRoot) -> Init {
     // sd_booted(3)
     if matches!(root.stat("/run/systemd/system"), Ok(Some(_))) {
@@ -247,7 +257,8 @@ fn look_at_runtime(
     };
     let certs = certs::look(root, setting, ledger);
     let broken = certs.broken.as_ref().map(|path| {
-        let text = format!("{path} holds no certificate, and fails every pull through its directory");
+        let text =
+            format!("{path} holds no certificate that the runtime reads, and fails every pull through its directory");
         Problem::new(ProblemKind::RegistryCerts, text, format!("mend {path}, or move it away"))
     });
     let because = found.because.clone();

@@ -51,8 +51,18 @@ fn is_of_the_host(root: &HostRoot, pid: u32) -> bool {
 /// The command line of a process.
 pub(super) fn command(root: &HostRoot, pid: u32) -> io::Result<Vec<String>> {
     let bytes = root.read(format!("/proc/{pid}/cmdline"), LIMIT)?;
+    Ok(words(&bytes))
+}
+
+/// The words of a command line as `/proc` has it, each ended by a zero.
+pub(super) fn words(bytes: &[u8]) -> Vec<String> {
     let words = bytes.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
-    Ok(words.filter(|word| !word.is_empty()).collect())
+    words.filter(|word| !word.is_empty()).collect()
+}
+
+/// Name and start of a process, from its `stat`.
+pub(super) fn read_stat(text: &str) -> Option<(String, u64)> {
+    parse(text, 100).map(|stat| (stat.name, stat.started))
 }
 
 fn youngest(root: &HostRoot, wanted: impl Fn(&Stat) -> bool) -> Option<u32> {

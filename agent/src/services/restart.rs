@@ -18,7 +18,7 @@ use crate::{
     host::{
         self,
         exec::HostExec,
-        openrc,
+        openrc, own,
         root::HostRoot,
         systemd::{self, JobResult, Unit},
     },
@@ -41,8 +41,6 @@ const MAX_STAY: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Lines of its log that a failure is told with.
 const LOG_LINES: &str = "8";
-/// The file that comes and goes in a directory of drop-ins.
-const DROP_IN_FILE: &str = "nodetrust-restart.toml";
 
 /// What became of a restart.
 #[derive(Debug)]
@@ -139,8 +137,8 @@ fn make_anew(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Resu
 fn order(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Result<(), String> {
     if let Some(Means::DropIn(dir)) = runtime.map(|runtime| runtime.kind.row().restart) {
         let touched = exec.root.create_dir_all(dir).and_then(|()| {
-            let path = format!("{dir}/{DROP_IN_FILE}");
-            exec.root.write_atomic(&path, dir, &format!(".{DROP_IN_FILE}.tmp"), 0o644, b"version = 2\n")?;
+            let path = format!("{dir}/{}", own::DROP_IN);
+            exec.root.write_atomic(&path, dir, own::DROP_IN_TEMP, 0o644, b"version = 2\n")?;
             exec.root.remove_file(&path)
         });
         return touched.map_err(|error| format!("failed to touch {dir}: {error}"));

@@ -518,7 +518,7 @@ pub fn bundle(random: &mut Random, pool: &[Vec<u8>]) -> Vec<u8> {
     }
     match random.below(30) {
         0 => [&b"\xef\xbb\xbf"[..], &out].concat(),
-        1 => {
+        1 if !out.is_empty() => {
             let at = random.below(out.len());
             out[at] = [0, 9, 11, 12, 13, 26, 32, b'-', b'=', b':', 0x80, 0xa0, 0xff][random.below(13)];
             out
@@ -569,6 +569,9 @@ fn other_block(random: &mut Random) -> Vec<Vec<u8>> {
 }
 
 fn armour(random: &mut Random, lines: &mut Vec<Vec<u8>>) {
+    if lines.is_empty() {
+        return;
+    }
     let at = random.below(lines.len());
     // half of the changes are where it matters most
     let edges: Vec<usize> = (0..lines.len()).filter(|n| lines[*n].starts_with(b"---")).collect();

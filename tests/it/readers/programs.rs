@@ -43,7 +43,7 @@ fn find() -> Vec<Reader> {
     let script = here.join("libraries.py").display().to_string();
     let mut all = Vec::new();
     let mut libraries = vec![vec!["/usr/bin/python3".to_owned(), script.clone()]];
-    let mut go = vec![PathBuf::from("/usr/lib/go-1.19/bin/go")];
+    let mut go = vec![PathBuf::from("/usr/bin/go")];
     if let Some(fetched) = std::env::var_os("NODETRUST_READERS").map(PathBuf::from) {
         let place = fetched.join("trixie/usr/lib/x86_64-linux-gnu").display().to_string();
         let loader = format!("{place}/ld-linux-x86-64.so.2");

@@ -22,6 +22,7 @@ use super::{
     must,
     node::{self, Done},
     pki::Ca,
+    rights,
     served::Served,
     wait_for,
 };
@@ -173,15 +174,21 @@ impl Machine {
     /// configuration.
     #[track_caller]
     pub fn agent(&self, cas: &[&Ca], more: &str) -> Agent {
-        let image = self.script(&["image", AGENT_IMAGE, env!("CARGO_BIN_EXE_nodetrust")]).output();
-        Done::new(must("scripts/node image", image)).expect(0);
+        self.load_agent(Path::new(env!("CARGO_BIN_EXE_nodetrust")));
         self.configure_agent(more);
         self.set_source(cas);
         self.start_agent()
     }
 
-    /// Starts the agent again, with all as it is. It runs as its DaemonSet has it: uid 0 without capabilities but
-    /// `CAP_SYS_CHROOT`, no new privileges, containerd's own seccomp profile, a read-only root, its own PID namespace, the
+    /// Makes this program the one that agents are started from.
+    #[track_caller]
+    pub fn load_agent(&self, program: &Path) {
+        let image = self.script(&["image", AGENT_IMAGE]).arg(program).output();
+        Done::new(must("scripts/node image", image)).expect(0);
+    }
+
+    /// Starts the agent again, with all as it is. It runs as its DaemonSet has it: uid 0 with the manifest's
+    /// capabilities, no new privileges, containerd's own seccomp profile, a read-only root, its own PID namespace, the
     /// node's network, and the node's `/` at `/host`.
     #[track_caller]
     pub fn start_agent(&self) -> Agent {
@@ -196,8 +203,10 @@ impl Machine {
             .message(7, &mount("/", "/host", false))
             .message(7, &mount(&format!("{VOLUMES}/config"), "/etc/nodetrust", true))
             .message(7, &mount(&format!("{VOLUMES}/org"), "/sources/org", true));
+        let capabilities = rights::capabilities();
+        let capabilities: Vec<&str> = capabilities.iter().map(String::as_str).collect();
         let security = Message::new()
-            .message(1, &Message::new().text(1, "SYS_CHROOT").text(2, "ALL"))
+            .message(1, &Message::new().texts(1, &capabilities).text(2, "ALL"))
             .number(7, 1) // a read-only root
             .number(11, 1) // no new privileges
             .texts(13, &MASKED)

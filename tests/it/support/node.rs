@@ -24,7 +24,7 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{must, pki::Ca, served::Served, wait_for};
+use super::{must, pki::Ca, rights, served::Served, wait_for};
 
 /// The kinds of node roots, made by scripts/node-roots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub enum Kind {
     Trixie,
     /// Debian 13's files with real p11-kit on RHEL's paths; the update-ca-trust script is simulated.
     Rhelish,
+    /// The same on SUSE's paths; the update-ca-certificates script and its hooks are simulated.
+    Suselike,
 }
 
 impl Kind {
@@ -43,6 +45,7 @@ impl Kind {
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
             Self::Rhelish => "rhelish",
+            Self::Suselike => "suselike",
         };
         let roots = std::env::var_os("NODETRUST_ROOTS").map(PathBuf::from).unwrap_or_else(|| {
             let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
@@ -55,21 +58,30 @@ impl Kind {
 
     /// Where anchors go.
     pub fn anchors_dir(self) -> &'static str {
-        if self == Self::Rhelish { "/etc/pki/ca-trust/source/anchors" } else { "/usr/local/share/ca-certificates" }
+        match self {
+            Self::Rhelish => "/etc/pki/ca-trust/source/anchors",
+            Self::Suselike => "/etc/pki/trust/anchors",
+            Self::Bookworm | Self::Trixie => "/usr/local/share/ca-certificates",
+        }
     }
 
     /// The extension of anchor files.
     pub fn extension(self) -> &'static str {
-        if self == Self::Rhelish { "pem" } else { "crt" }
+        if matches!(self, Self::Rhelish | Self::Suselike) { "pem" } else { "crt" }
     }
 
     /// The extracted bundle.
     pub fn bundle(self) -> &'static str {
-        if self == Self::Rhelish {
-            "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"
-        } else {
-            "/etc/ssl/certs/ca-certificates.crt"
+        match self {
+            Self::Rhelish => "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+            Self::Suselike => "/var/lib/ca-certificates/ca-bundle.pem",
+            Self::Bookworm | Self::Trixie => "/etc/ssl/certs/ca-certificates.crt",
         }
+    }
+
+    /// The directory in which OpenSSL looks for links.
+    pub fn hash_dir(self) -> &'static str {
+        if self == Self::Suselike { "/var/lib/ca-certificates/openssl" } else { "/etc/ssl/certs" }
     }
 
     /// The distribution's tool.
@@ -178,9 +190,14 @@ impl Node {
         fs::rename(temp, self.source.join("ca.crt")).unwrap();
     }
 
-    /// Our program, with the node's configuration and root.
+    /// Our program, with the node's configuration and root, and with the rights that its manifest gives it.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nodetrust"));
+        self.command_with(&rights::capabilities(), args)
+    }
+
+    /// The same with these capabilities.
+    pub fn command_with(&self, capabilities: &[String], args: &[&str]) -> Command {
+        let mut command = rights::confined(env!("CARGO_BIN_EXE_nodetrust"), capabilities);
         command.arg("--config").arg(&self.config).arg("--host-root").arg(&self.root).args(args);
         command
             .stdin(Stdio::null())
@@ -276,9 +293,12 @@ impl Node {
             self.run(&args).code == 0
         };
         let by_file = verify(&["-CAfile", self.kind.bundle(), "-no-CApath"]);
-        // the old update-ca-trust of RHEL makes no links: there the directory is nobody's trust store
-        let by_directory =
-            if self.kind == Kind::Rhelish { by_file } else { verify(&["-CApath", "/etc/ssl/certs", "-no-CAfile"]) };
+        let links = self.run(&["sh", "-c", &format!("ls {}/*.[0-9]", self.kind.hash_dir())]);
+        let by_directory = match self.kind {
+            // the old update-ca-trust of RHEL makes no links: there the directory is nobody's trust store
+            Kind::Rhelish if links.code != 0 => by_file,
+            _ => verify(&["-CApath", self.kind.hash_dir(), "-no-CAfile"]),
+        };
         let python = "import ssl,sys; c=ssl.create_default_context(cafile=sys.argv[1]); \
                       sys.exit(0 if sys.argv[2].encode() in [__import__('hashlib').sha256(d).hexdigest().encode() for d in c.get_ca_certs(True)] else 1)";
         let by_python = self.run(&["python3", "-c", python, self.kind.bundle(), &ca.sha256()]).code == 0;

@@ -1,11 +1,21 @@
 //! Processes that a test has started, found by parentage and never by name.
 
-use std::fs;
+use std::{fs, process::Child};
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+
+/// A program that is ended with the test.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// Every living process below this one, nearest first.
 pub fn descendants(of: Pid) -> Vec<Pid> {

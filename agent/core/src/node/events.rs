@@ -133,7 +133,10 @@ fn done(report: &Report) -> Vec<String> {
                 let row = report.anchors.iter().find(|row| row.sha256 == *sha256);
                 came.insert(*sha256, row.map_or("", |row| row.common_name.as_str()));
             }
-            Action::RemoveAnchor { file, why: RemoveReason::GraceOver | RemoveReason::Denied } => {
+            Action::RemoveAnchor {
+                file,
+                why: RemoveReason::GraceOver | RemoveReason::Denied | RemoveReason::Refused,
+            } => {
                 left.push(format!("-{}", file.trim_start_matches(PREFIX).split('.').next().unwrap_or_default()));
             }
             _ => {}

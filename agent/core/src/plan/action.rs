@@ -123,10 +123,12 @@ pub enum WriteReason {
 pub enum RemoveReason {
     /// It left the sources and its grace is over.
     GraceOver,
-    /// Policy denies it.
+    /// Policy denies it, or allows only others.
     Denied,
     /// Its name is ours, and it does not hold the certificate of that name.
     Damaged,
+    /// An older version took its certificate, which would break readers of the bundle.
+    Refused,
     /// Everything of ours is being removed.
     Uninstall,
     /// Its store is no longer the node's.
@@ -178,6 +180,7 @@ impl fmt::Display for Action {
                     RemoveReason::GraceOver => "its grace is over",
                     RemoveReason::Denied => "denied by policy",
                     RemoveReason::Damaged => "it does not hold the certificate that its name says",
+                    RemoveReason::Refused => "an older version took it, and it would break readers of the bundle",
                     RemoveReason::Uninstall => "uninstall",
                     RemoveReason::StoreLeft => "its store is no longer the node's",
                 };

@@ -1,8 +1,8 @@
 //! The runtime's part of a report.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::{Report, Time};
+use super::{AnchorRow, Report, Time};
 use crate::{
     fingerprint::Fingerprint,
     plan::Action,
@@ -10,7 +10,7 @@ use crate::{
         HoldReason, Kind, Runtime, ServiceState,
         rule::{Lag, Outlook, TryOutcome},
     },
-    state::{Ledger, Moment},
+    state::{AnchorState, Ledger, Moment},
 };
 
 /// The container runtime, for people and metrics.
@@ -47,6 +47,8 @@ pub struct RuntimeView {
     pub lingering: Vec<Fingerprint>,
     /// Anchors newer than its process that every pull gets from the registry directory.
     pub covered: Vec<Fingerprint>,
+    /// Anchors that it cannot read, so that no restart would help.
+    pub cannot: Vec<Fingerprint>,
     /// The fact that decided whether it must be restarted.
     pub why: String,
     /// Why a restart that is due is not made.
@@ -77,6 +79,38 @@ pub struct LastRestart {
     pub time: Time,
     /// `done`, `failed: …`, or `unknown` if the agent was killed meanwhile.
     pub outcome: String,
+}
+
+/// Whether pulls by the container runtime trust an anchor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ByRuntime {
+    /// They do.
+    Yes,
+    /// Not yet.
+    No,
+    /// They never will: the runtime cannot read it.
+    Cannot,
+}
+
+impl ByRuntime {
+    /// The word on a screen.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::No => "no",
+            Self::Cannot => "cannot",
+        }
+    }
+}
+
+impl Serialize for ByRuntime {
+    /// A truth value, or the word `cannot`.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Yes | Self::No => serializer.serialize_bool(*self == Self::Yes),
+            Self::Cannot => serializer.serialize_str(self.as_str()),
+        }
+    }
 }
 
 /// What pulls do not trust yet although the store does, and what becomes of it.
@@ -123,6 +157,7 @@ pub(super) fn view(runtime: &Runtime, outlook: &Outlook, ledger: &Ledger, now: &
         missing: outlook.lag.missing.iter().copied().collect(),
         lingering: outlook.lag.lingering.iter().copied().collect(),
         covered: outlook.covered.iter().copied().collect(),
+        cannot: outlook.cannot.iter().copied().collect(),
         why: outlook.why.clone(),
         held: outlook.hold.as_ref().map(|hold| HoldView {
             reason: hold.reason,
@@ -134,6 +169,17 @@ pub(super) fn view(runtime: &Runtime, outlook: &Outlook, ledger: &Ledger, now: &
 }
 
 impl RuntimeView {
+    /// Whether pulls trust an anchor; None if nothing is `known` of the process that would tell.
+    pub(super) fn of(&self, row: &AnchorRow, known: bool) -> Option<ByRuntime> {
+        let is_wanted = matches!(row.state, AnchorState::Desired | AnchorState::Grace);
+        if row.go_refuses.is_some() {
+            // neither does it trust one that should be gone
+            return if is_wanted { Some(ByRuntime::Cannot) } else { known.then_some(ByRuntime::No) };
+        }
+        let trusts = self.lingering.contains(&row.sha256) || row.trusted && !self.missing.contains(&row.sha256);
+        known.then_some(if trusts { ByRuntime::Yes } else { ByRuntime::No })
+    }
+
     /// The answer's second half: why the runtime does not follow, and what becomes of it.
     pub(super) fn headline(&self, pending: &[Action]) -> String {
         let restart = pending.iter().any(|action| matches!(action, Action::Restart { unit, .. } if *unit == self.unit));

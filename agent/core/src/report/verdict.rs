@@ -1,7 +1,14 @@
 //! The answer: verdict, headline and advice, drawn from the rest of a report.
 
 use super::{Report, Verdict, plural};
-use crate::{plan::Action, source::SourceStatus, state::AnchorState};
+use crate::{plan::Action, source::SourceStatus, state::AnchorState, verify::ProblemKind};
+
+/// Anchors that the runtime cannot use and that get a line of advice each.
+const SHOWN: usize = 5;
+
+fn joined<const N: usize>(parts: [Option<String>; N]) -> String {
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
 
 impl Report {
     /// Verdict, headline and advice from the rest.
@@ -21,8 +28,12 @@ impl Report {
         let anchors = |n: usize| format!("{n} anchor{}", if n == 1 { "" } else { "s" });
         let stale = self.runtime.as_ref().filter(|runtime| runtime.stale && runtime.state == "active");
         let findings = self.has_findings() || !self.problems.is_empty() || lingering > 0;
+        let is_unsupported = self.problems.iter().any(|problem| problem.kind == ProblemKind::UnsupportedStore);
         (self.verdict, self.headline) = match () {
-            () if self.store.family.is_none() => (Verdict::UnsupportedStore, first.unwrap_or_default()),
+            // a host that could not be looked at may well have a store
+            () if self.store.family.is_none() && is_unsupported => {
+                (Verdict::UnsupportedStore, first.unwrap_or_default())
+            }
             () if !self.converged => {
                 let untrue = missing > 0 || self.problems.iter().any(|problem| problem.kind.is_about_trust());
                 let held = if untrue || wanted == 0 {
@@ -44,12 +55,15 @@ impl Report {
                 let verdict = if untrue { Verdict::NotTrusted } else { Verdict::NotConverged };
                 (verdict, format!("{held}{why}"))
             }
-            () if let Some(runtime) = stale => (Verdict::NotTrustedByRuntime, runtime.headline(&self.pending)),
+            () if let Some(runtime) = stale => {
+                let parts = [Some(runtime.headline(&self.pending)), self.beyond_runtime_text()];
+                (Verdict::NotTrustedByRuntime, joined(parts))
+            }
             () if wanted == 0 && failed => (Verdict::NotTrusted, "no source gives a usable certificate".into()),
             () if wanted == 0 && !findings => (Verdict::NothingDesired, "no source asks for an anchor".into()),
             () if findings => {
-                let text = format!("{} in the extracted bundle; {}", anchors(wanted), self.finding());
-                (Verdict::TrustedWithFindings, text)
+                let first = format!("{} in the extracted bundle", anchors(wanted));
+                (Verdict::TrustedWithFindings, joined([Some(first), self.finding(), self.beyond_runtime_text()]))
             }
             () => (Verdict::Trusted, format!("{} in the extracted bundle, proven by fingerprint", anchors(wanted))),
         };
@@ -74,24 +88,37 @@ impl Report {
         self.next.insert(0, next);
     }
 
-    /// The most important finding in a few words.
-    fn finding(&self) -> String {
+    /// The most important finding in a few words, but for what the runtime cannot use.
+    fn finding(&self) -> Option<String> {
         let of = |status| {
             self.sources.iter().filter(move |source| source.status == status).map(|source| source.name.as_str())
         };
         if let Some(problem) = self.problems.first() {
-            return problem.text.clone();
+            return Some(problem.text.clone());
         }
         if let Some(name) = of(SourceStatus::Failed).next() {
-            return format!("source {name} gives nothing usable");
+            return Some(format!("source {name} gives nothing usable"));
         }
         if let Some(name) = of(SourceStatus::Held).next() {
-            return format!("source {name} is held at its last good set");
+            return Some(format!("source {name} is held at its last good set"));
         }
+        let lingers = self.anchors.iter().any(|row| matches!(row.state, AnchorState::Retired | AnchorState::Denied));
         match self.rejections().values().sum::<usize>() {
-            0 => "a removed anchor is kept trusted by a file that is not ours".into(),
-            n => format!("{} not accepted", plural(n, "certificate or block")),
+            0 => lingers.then(|| "a removed anchor is kept trusted by a file that is not ours".into()),
+            n => Some(format!("{} not accepted", plural(n, "certificate or block"))),
         }
+    }
+
+    /// What the runtime cannot use, by name, and why.
+    fn beyond_runtime_text(&self) -> Option<String> {
+        let mut rows = self.beyond_runtime();
+        let (first, runtime) = (rows.next()?, self.runtime.as_ref()?);
+        let more = match rows.count() {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        let why = first.go_refuses.as_deref().unwrap_or_default();
+        Some(format!("{} cannot use {} ({}){more}: {why}", runtime.kind, first.common_name, first.sha256.fp16()))
     }
 
     fn advice(&self) -> Vec<String> {
@@ -111,6 +138,16 @@ impl Report {
         }
         if let Some(runtime) = &self.runtime {
             next.extend(runtime.held.as_ref().map(|held| held.next.clone()).filter(|next| !next.is_empty()));
+        }
+        if let Some(runtime) = &self.runtime {
+            next.extend(self.beyond_runtime().take(SHOWN).map(|row| {
+                format!(
+                    "{} ({}): have this CA issued anew so that programs in Go read it; until then pulls from registries behind it fail, and a restart of {} would not help",
+                    row.common_name,
+                    row.sha256.fp16(),
+                    runtime.kind
+                )
+            }));
         }
         for row in &self.foreign {
             next.push(format!("{}: {}", row.path, row.text));

@@ -149,6 +149,8 @@ pub struct Outlook {
     pub covered: BTreeSet<Fingerprint>,
     /// What our file in the registry directory is to hold.
     pub serves: BTreeSet<Fingerprint>,
+    /// Wanted anchors that the runtime cannot read: no restart is due for them, and they make nothing stale.
+    pub cannot: BTreeSet<Fingerprint>,
     /// Which fact decided.
     pub why: String,
 }
@@ -207,8 +209,8 @@ impl Record {
         self.later.extend(ours.filter(|fingerprint| !self.has.contains(fingerprint)));
     }
 
-    /// Notes which of our anchors are to be trusted no more, and which of these are denied. One that it started with, it may
-    /// have. One that came later, it may have if it verified TLS for the first time after that: for a denied one that is
+    /// Notes which of our anchors are to be trusted no more, and which of these are denied; those that are `wanted`, or that the
+    /// process cannot have read, do not count. One that it started with, it may have. One that came later, it may have if it verified TLS for the first time after that: for a denied one that is
     /// reason enough, since nobody can tell.
     pub fn note_left(
         &mut self,
@@ -240,7 +242,8 @@ impl Record {
 pub struct Wanted {
     /// Anchors that are to be trusted.
     pub anchors: BTreeSet<Fingerprint>,
-    /// Those among them that Go reads: a registry file without any of these would fail every pull.
+    /// Those among them that Go reads. The runtime can trust no others, whatever is done, and a registry file without any of these
+    /// would fail every pull.
     pub readable: BTreeSet<Fingerprint>,
     /// What is in the bundle.
     pub bundle: BTreeSet<Fingerprint>,
@@ -253,12 +256,13 @@ pub fn decide(services: &Services, ledger: &Ledger, wanted: &Wanted, policy: &Po
         let record = ledger.services.get(&service.unit);
         record.filter(|record| service.process.as_ref() == Some(&record.process))
     };
-    let lag_of = |service: &Service| {
-        record_of(service).map(|record| record.lag(&wanted.anchors, &wanted.bundle)).unwrap_or_default()
+    let lag_of = |service: &Service, of: &BTreeSet<Fingerprint>| {
+        record_of(service).map(|record| record.lag(of, &wanted.bundle)).unwrap_or_default()
     };
     let mut due: Vec<Action> = Vec::new();
     if let Some(runtime) = &services.runtime {
-        outlook.lag = lag_of(&runtime.service);
+        outlook.cannot = &wanted.anchors - &wanted.readable;
+        outlook.lag = lag_of(&runtime.service, &wanted.readable);
         let there = runtime.certs.served();
         let known = record_of(&runtime.service).is_some();
         outlook.serves = serves(runtime, wanted, known.then_some(&outlook.lag), policy.on_change);
@@ -281,7 +285,8 @@ pub fn decide(services: &Services, ledger: &Ledger, wanted: &Wanted, policy: &Po
     }
     let runtime_is_due = !due.is_empty();
     for service in services.also.values().filter(|service| service.state == ServiceState::Active) {
-        let lag = lag_of(service);
+        // one that is no Go program may read what a runtime cannot
+        let lag = lag_of(service, &wanted.anchors);
         if !lag.is_none() && matches!(policy.on_change, OnChange::Auto | OnChange::Restart) {
             due.push(Action::Restart { unit: service.unit.clone(), why: lag.text() });
         }

@@ -304,13 +304,53 @@ fn an_anchor_that_go_cannot_read_is_not_served() {
     // alone in the file, it would fail every pull
     let mut node = Node::new("z", "a").certs_d(None);
     node.readable = Some(set(""));
-    assert_eq!(node.actions(), ["restart containerd.service (1 anchor newer than the process)"]);
+    assert_eq!(node.actions(), NOTHING);
     let mut node = Node::new("z", "ab").certs_d(None);
     node.readable = Some(set("a"));
-    assert_eq!(
-        node.actions(),
-        [format!("write {CERTS} (1 anchor)"), "restart containerd.service (1 anchor newer than the process)".into()]
-    );
+    assert_eq!(node.actions(), [format!("write {CERTS} (1 anchor)")]);
+    // as a version before has left it, when it did not know
+    let mut node = Node::new("z", "ab").certs_d(Some("ab"));
+    node.readable = Some(set("a"));
+    assert_eq!(node.actions(), [format!("write {CERTS} (1 anchor)")]);
+    let mut node = Node::new("z", "b").certs_d(Some("b"));
+    node.readable = Some(set(""));
+    assert_eq!(node.actions(), [format!("remove {CERTS} (nothing is to be served there)")]);
+}
+
+/// Whatever the policy, the process and the directory are: what it cannot read, no restart brings.
+#[test]
+fn no_restart_is_made_held_or_awaited_for_an_anchor_that_go_cannot_read() {
+    for on_change in [OnChange::Auto, OnChange::Restart, OnChange::Report, OnChange::Never] {
+        for certs_d in [false, true] {
+            let mut node = Node::new("z", "a");
+            node = if certs_d { node.certs_d(None) } else { node };
+            node.readable = Some(set(""));
+            node.policy.on_change = on_change;
+            node.runtime().health = Err("it does not answer".into());
+            let outlook = node.decide();
+            assert_eq!((node.actions(), outlook.hold), (Vec::new(), None), "{on_change:?}");
+            assert!(outlook.lag.is_none() && outlook.covered.is_empty() && outlook.serves.is_empty());
+            assert_eq!(outlook.cannot, set("a"));
+            assert!(outlook.why.starts_with("no restart needed"), "{}", outlook.why);
+        }
+    }
+    // the others count as ever
+    let mut node = Node::new("z", "ab");
+    node.readable = Some(set("b"));
+    let outlook = node.decide();
+    assert_eq!((outlook.lag.missing, outlook.cannot), (set("b"), set("a")));
+}
+
+#[test]
+fn a_further_unit_may_read_what_the_runtime_cannot() {
+    let mut node = Node::new("az", "a");
+    node.readable = Some(set(""));
+    let process = process("one", 2_000);
+    let service = Service { unit: "web.service".into(), state: ServiceState::Active, process: Some(process.clone()) };
+    let record = Record { process, has: set("z"), doubt: set(""), later: set(""), left: set("") };
+    node.ledger.services.insert("web.service".into(), record);
+    node.services.also.insert("web.service".into(), service);
+    assert_eq!(node.actions(), ["restart web.service (1 anchor newer than the process)"]);
 }
 
 #[test]

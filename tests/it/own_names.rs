@@ -1,0 +1,554 @@
+//! What lies at a name that nodetrust uses is never followed and never hurt: a link, a pipe, a directory, a hard link, a socket.
+//!
+//! The names come from the program's own list (`host::own::names`), so that a new one is covered.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Read,
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt, chown, symlink},
+        net::UnixListener,
+    },
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    fcntl::{AT_FDCWD, RenameFlags, renameat2},
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::stat::Mode,
+    unistd::mkfifo,
+};
+use nodetrust::{
+    host::{
+        ledger,
+        obstacle::way_out,
+        own::{self, Name},
+        root::HostRoot,
+    },
+    services,
+};
+use nodetrust_core::{anchor::Anchor, fingerprint::Fingerprint, pem, runtime::certs_d, store::Family};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{
+    must,
+    node::{Done, Kind, Node},
+    pki::Ca,
+    wait_for,
+};
+
+/// No run may take longer, whatever it finds: a pipe without a reader would be waited for without end.
+const LIMIT: Duration = Duration::from_secs(90);
+/// What must not be touched.
+const VICTIM: &str = "/srv/victim";
+const EXPORT: &str = "/var/lib/nodetrust/export/all.pem";
+
+fn settings() -> String {
+    "rotation: {removalGrace: 0s}\nexport: {bundle: all.pem}".to_owned()
+}
+
+/// What is put at a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Planted {
+    LinkToDirectory,
+    LinkToFile,
+    Dangling,
+    Pipe,
+    Socket,
+    HardLink,
+    Directory,
+    EmptyDirectory,
+}
+
+impl Planted {
+    const ALL: [Self; 8] = [
+        Self::LinkToDirectory,
+        Self::LinkToFile,
+        Self::Dangling,
+        Self::Pipe,
+        Self::Socket,
+        Self::HardLink,
+        Self::Directory,
+        Self::EmptyDirectory,
+    ];
+
+    /// Links lead to `victim` as the host calls it.
+    fn put(self, at: &Path, root: &Path, victim: &str) {
+        fs::create_dir_all(at.parent().unwrap()).unwrap();
+        match self {
+            Self::LinkToDirectory => symlink(victim, at).unwrap(),
+            Self::LinkToFile => symlink(format!("{victim}/file"), at).unwrap(),
+            Self::Dangling => symlink(format!("{victim}/nothing"), at).unwrap(),
+            Self::Pipe => mkfifo(at, Mode::from_bits_truncate(0o644)).unwrap(),
+            Self::Socket => drop(UnixListener::bind(at).unwrap()),
+            Self::HardLink => fs::hard_link(root.join(&victim[1..]).join("file"), at).unwrap(),
+            Self::Directory => {
+                fs::create_dir_all(at.join("below")).unwrap();
+                fs::write(at.join("below/kept"), "somebody's").unwrap();
+            }
+            Self::EmptyDirectory => fs::create_dir(at).unwrap(),
+        }
+    }
+}
+
+/// A directory with a file, another directory and odd modes.
+fn victim(at: &Path) {
+    fs::create_dir_all(at.join("sub")).unwrap();
+    fs::write(at.join("file"), "of the host").unwrap();
+    fs::write(at.join("sub/ledger.json"), "also of the host").unwrap();
+    fs::set_permissions(at.join("file"), fs::Permissions::from_mode(0o640)).unwrap();
+}
+
+/// Everything below a directory: kind, mode, owner, content. Not the number of links: hard links that were planted go.
+fn state(dir: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut todo = vec![dir.to_owned()];
+    while let Some(path) = todo.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let content = if meta.is_file() { fs::read_to_string(&path).unwrap() } else { String::new() };
+        if meta.is_dir() {
+            todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        found.insert(path, format!("{:o} {}:{} {content}", meta.mode(), meta.uid(), meta.gid()));
+    }
+    found
+}
+
+/// Runs our program; fails the test if it does not come to its end.
+#[track_caller]
+fn run(node: &Node, args: &[&str]) -> Done {
+    let mut command = node.command(args);
+    let mut child = must("nodetrust", command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn());
+    let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let text = |stream: &mut dyn Read| {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    let reader = thread::spawn(move || text(&mut err));
+    let reading = thread::spawn(move || text(&mut out));
+    let status = wait_for(&format!("the end of {args:?}"), LIMIT, || child.try_wait().unwrap());
+    Done { code: status.code().unwrap_or(-1), out: reading.join().unwrap(), err: reader.join().unwrap() }
+}
+
+#[track_caller]
+fn apply(node: &Node) -> (i32, Value) {
+    let done = run(node, &["apply", "-o", "json"]);
+    (done.code, done.json())
+}
+
+/// All that a report says of what is wrong, with the advice.
+fn said(report: &Value) -> String {
+    let problems = report["problems"].as_array().unwrap();
+    problems.iter().map(|problem| format!("{} → {}\n", problem["text"], problem["next"])).collect()
+}
+
+fn names(kind: Kind, ca: &Ca) -> Vec<Name> {
+    let family = if kind == Kind::Rhelish { Family::Redhat } else { Family::Debian };
+    let fingerprint: Fingerprint = ca.sha256().parse().unwrap();
+    own::names(family.store(), &fingerprint, None, Some(EXPORT))
+}
+
+/// Names that can have an obstacle at the same time: none is below another one.
+fn leaves(names: &[Name]) -> Vec<&Name> {
+    let is_above =
+        |name: &Name| names.iter().any(|other| other != name && Path::new(&other.path).starts_with(&name.path));
+    names.iter().filter(|name| !is_above(name)).collect()
+}
+
+struct Scene {
+    node: Node,
+    ca: Ca,
+    before: BTreeMap<PathBuf, String>,
+}
+
+impl Scene {
+    fn new(kind: Kind) -> Self {
+        let node = Node::new(kind, &settings());
+        let ca = Ca::new("Corp Root");
+        node.set_source(&[&ca]);
+        victim(&node.path(VICTIM));
+        let before = state(&node.path(VICTIM));
+        Self { node, ca, before }
+    }
+
+    #[track_caller]
+    fn plant(&self, what: Planted, name: &str) {
+        what.put(&self.node.path(name), &self.node.root, VICTIM);
+    }
+
+    #[track_caller]
+    fn is_untouched(&self, after: &str) {
+        assert_eq!(state(&self.node.path(VICTIM)), self.before, "{after}");
+    }
+
+    /// Commands that only look end too, and touch nothing.
+    #[track_caller]
+    fn look(&self, what: &str) {
+        for command in ["plan", "status"] {
+            run(&self.node, &[command]);
+            self.is_untouched(&format!("{command} with {what}"));
+        }
+    }
+}
+
+/// What is no data is replaced, at all names at once; the node converges, and nothing is left after `uninstall`.
+fn obstacles_are_replaced(kind: Kind) {
+    for what in [
+        Planted::LinkToDirectory,
+        Planted::LinkToFile,
+        Planted::Dangling,
+        Planted::Pipe,
+        Planted::Socket,
+        Planted::HardLink,
+        Planted::EmptyDirectory,
+    ] {
+        let scene = Scene::new(kind);
+        let names = names(kind, &scene.ca);
+        for name in leaves(&names) {
+            // a file in the place of a directory is not ours to remove, see below
+            if !(name.is_dir && what == Planted::HardLink) {
+                scene.plant(what, &name.path);
+            }
+        }
+        scene.look(&format!("{what:?}"));
+        let (code, report) = apply(&scene.node);
+        assert!(matches!(code, 0 | 2), "{what:?}: {code}: {}", said(&report));
+        scene.is_untouched(&format!("apply with {what:?}"));
+        assert_eq!(apply(&scene.node).0, 0, "{what:?}");
+        run(&scene.node, &["status"]).expect(0);
+        assert!(scene.node.trusts(&scene.ca));
+        // and they come back one by one while it is installed
+        for name in leaves(&names).into_iter().filter(|name| !name.is_dir || what != Planted::HardLink) {
+            let path = scene.node.path(&name.path);
+            let _ = fs::remove_file(&path);
+            let _ = fs::remove_dir_all(&path);
+            scene.plant(what, &name.path);
+        }
+        run(&scene.node, &["uninstall"]).expect(0);
+        scene.is_untouched(&format!("uninstall with {what:?}"));
+        for name in &names {
+            assert!(scene.node.path(&name.path).symlink_metadata().is_err(), "{what:?}: {} stays", name.path);
+        }
+    }
+}
+
+#[test]
+fn obstacles_at_every_name_are_replaced_on_debian() {
+    obstacles_are_replaced(Kind::Trixie);
+}
+
+#[test]
+fn obstacles_at_every_name_are_replaced_over_p11_kit() {
+    obstacles_are_replaced(Kind::Rhelish);
+}
+
+/// The directories of ours have what is below them in the other test; here they are obstacles themselves.
+#[test]
+fn a_link_in_the_place_of_a_directory_of_ours_is_replaced_and_never_entered() {
+    for (what, dir) in [
+        (Planted::LinkToDirectory, ledger::TEMP),
+        (Planted::LinkToDirectory, ledger::DIR),
+        (Planted::LinkToDirectory, "/var/lib/nodetrust/export"),
+        (Planted::Dangling, ledger::DIR),
+        (Planted::Pipe, ledger::DIR),
+        (Planted::Socket, ledger::TEMP),
+    ] {
+        let scene = Scene::new(Kind::Trixie);
+        scene.plant(what, dir);
+        scene.look(dir);
+        let (code, report) = apply(&scene.node);
+        assert!(matches!(code, 0 | 2), "{what:?} at {dir}: {}", said(&report));
+        scene.is_untouched(dir);
+        assert_eq!(apply(&scene.node).0, 0);
+        let _ = fs::remove_dir_all(scene.node.path(dir));
+        scene.plant(what, dir);
+        run(&scene.node, &["uninstall"]);
+        scene.is_untouched(&format!("uninstall with {what:?} at {dir}"));
+        assert!(scene.node.path(dir).symlink_metadata().is_err(), "{what:?} at {dir} stays");
+    }
+}
+
+/// Somebody's files are never removed: the message names them and the way out, which works.
+fn directories_are_told(kind: Kind) {
+    let count = names(kind, &Ca::new("any")).len();
+    for index in 0..count {
+        let scene = Scene::new(kind);
+        let name = &names(kind, &scene.ca)[index];
+        if name.is_dir || name.path.starts_with(ledger::TEMP) {
+            continue;
+        }
+        scene.plant(Planted::Directory, &name.path);
+        let there = scene.node.path(&name.path);
+        let before = state(&there);
+        scene.look(&name.path);
+        let (code, report) = apply(&scene.node);
+        if name.path == ledger::PATH {
+            // a damaged ledger is set aside
+            assert_eq!(code, 2, "{}", said(&report));
+            let aside = scene.node.path(ledger::DIR).join(ledger::DAMAGED);
+            assert_eq!(fs::read_to_string(aside.join("below/kept")).unwrap(), "somebody's");
+            let done = run(&scene.node, &["uninstall", "-o", "json"]).expect(1);
+            assert!(said(&done.json()).contains("ledger.json.damaged is a directory"), "{}", done.out);
+            continue;
+        }
+        let is_used = !name.path.ends_with(ledger::DAMAGED) && !name.path.ends_with(own::RESTORE);
+        if is_used {
+            assert_ne!(code, 0, "{}: {}", name.path, said(&report));
+            let said = said(&report);
+            assert!(said.contains(&format!("{} is a directory", name.path)), "{}: {said}", name.path);
+            assert!(said.contains("move it away"), "{}: {said}", name.path);
+        }
+        assert_eq!(state(&there), before, "{}", name.path);
+        fs::rename(&there, scene.node.path("/srv/moved")).unwrap();
+        let (code, report) = apply(&scene.node);
+        assert_eq!(code, 0, "{} after the way out: {}", name.path, said(&report));
+    }
+}
+
+#[test]
+fn a_directory_at_a_files_name_is_told_and_kept_on_debian() {
+    directories_are_told(Kind::Trixie);
+}
+
+#[test]
+fn a_directory_at_a_files_name_is_told_and_kept_over_p11_kit() {
+    directories_are_told(Kind::Rhelish);
+}
+
+#[test]
+fn a_file_in_the_place_of_our_directory_is_told_and_kept() {
+    let scene = Scene::new(Kind::Trixie);
+    scene.node.write(ledger::DIR, "somebody's");
+    let (code, report) = apply(&scene.node);
+    assert_eq!(code, 1);
+    assert!(said(&report).contains("/var/lib/nodetrust is a file") && said(&report).contains("move it away"));
+    assert_eq!(fs::read_to_string(scene.node.path(ledger::DIR)).unwrap(), "somebody's");
+    run(&scene.node, &["uninstall"]);
+    assert_eq!(fs::read_to_string(scene.node.path(ledger::DIR)).unwrap(), "somebody's");
+}
+
+/// What is mounted in our temporary directory is not emptied, be it of the same file system.
+#[test]
+fn a_mount_below_our_directory_is_not_emptied() {
+    let scene = Scene::new(Kind::Trixie);
+    let none: Option<&str> = None;
+    for place in ["/var/lib/nodetrust/tmp", "/var/lib/nodetrust/tmp/deep/er"] {
+        let at = scene.node.path(place);
+        fs::create_dir_all(&at).unwrap();
+        mount(Some(&scene.node.path(VICTIM)), &at, none, MsFlags::MS_BIND, none).unwrap();
+        let (_, report) = apply(&scene.node);
+        scene.is_untouched(place);
+        let said = said(&report);
+        assert!(said.contains(&format!("mounted at {place}")) && said.contains(&format!("unmount {place}")), "{said}");
+        umount2(&at, MntFlags::MNT_DETACH).unwrap();
+        assert_eq!(apply(&scene.node).0, 0, "after the way out");
+    }
+}
+
+/// A directory on the way that others can write is refused by name; root's own links are followed as ever.
+#[test]
+fn nothing_is_done_by_way_of_a_directory_that_others_can_write() {
+    let lower = |node: &Node| node.tree(&["/srv", "/tmp"]);
+    type Spoil = fn(&Path);
+    let by_mode: Spoil = |dir| fs::set_permissions(dir, fs::Permissions::from_mode(0o1777)).unwrap();
+    let by_group: Spoil = |dir| {
+        chown(dir, Some(0), Some(1000)).unwrap();
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o775)).unwrap();
+    };
+    let by_owner: Spoil = |dir| chown(dir, Some(1000), Some(1000)).unwrap();
+    for (moved, spoil) in [
+        ("/var/lib", by_mode),
+        ("/var/lib", by_owner),
+        ("/usr/local/share/ca-certificates", by_group),
+        ("/usr/local/share/ca-certificates", by_mode),
+        ("/run", by_owner),
+    ] {
+        let node = Node::new(Kind::Trixie, "");
+        let ca = Ca::new("Corp Root");
+        node.set_source(&[&ca]);
+        let there = node.path("/srv/elsewhere");
+        fs::create_dir_all(&there).unwrap();
+        // the directory's content stays where programs find it
+        node.run(&[
+            "sh",
+            "-c",
+            &format!("cp -a {moved}/. /srv/elsewhere/ && rm -r {moved} && ln -s /srv/elsewhere {moved}"),
+        ])
+        .expect(0);
+        run(&node, &["apply"]).expect(0);
+        run(&node, &["uninstall"]).expect(0);
+        spoil(&there);
+        let before = lower(&node);
+        let (code, report) = apply(&node);
+        let said = said(&report);
+        assert_eq!(code, 1, "{moved}: {said}");
+        assert!(said.contains("others than root can write /srv/elsewhere") && said.contains("chmod go-w"), "{said}");
+        assert_eq!(lower(&node), before, "{moved}");
+        chown(&there, Some(0), Some(0)).unwrap();
+        fs::set_permissions(&there, fs::Permissions::from_mode(0o755)).unwrap();
+        run(&node, &["apply"]).expect(0);
+        assert!(node.trusts(&ca));
+    }
+}
+
+/// Debian systems that began long ago let the group `staff` write below /usr/local (policy 9.1.2).
+#[test]
+fn debians_group_staff_counts_as_root_below_usr_local() {
+    let node = Node::new(Kind::Bookworm, "");
+    let ca = Ca::new("Corp Root");
+    node.set_source(&[&ca]);
+    for dir in ["/usr/local", "/usr/local/share", "/usr/local/share/ca-certificates"] {
+        chown(node.path(dir), Some(0), Some(50)).unwrap();
+        fs::set_permissions(node.path(dir), fs::Permissions::from_mode(0o2775)).unwrap();
+    }
+    run(&node, &["apply"]).expect(0);
+    assert!(node.trusts(&ca));
+}
+
+/// A root with both resolvers.
+fn both() -> [(TempDir, HostRoot); 2] {
+    [false, true].map(|by_hand| {
+        let base = TempDir::with_prefix("nodetrust-test-").unwrap();
+        victim(&base.path().join("srv/victim"));
+        for dir in ["var/lib", "run", "etc/certs.d"] {
+            fs::create_dir_all(base.path().join(dir)).unwrap();
+        }
+        let root = HostRoot::open(base.path()).unwrap();
+        let root = if by_hand { root.without_openat2() } else { root };
+        (base, root)
+    })
+}
+
+/// Every change that the program makes, at every obstacle, with both ways to resolve a path.
+#[test]
+fn no_change_of_a_file_of_ours_follows_what_is_planted() {
+    for (base, root) in both() {
+        let before = state(&base.path().join("srv/victim"));
+        let certs = format!("/etc/certs.d/{}/{}", certs_d::DEFAULT, certs_d::FILE);
+        let files =
+            [ledger::PATH, ledger::TEMP_FILE, "/var/lib/nodetrust/tmp/hook-input", "/run/nodetrust.lock", &certs];
+        let drop_ins = own::drop_in_names("/etc/k0s").map(|name| name.path);
+        for file in files.into_iter().chain(drop_ins.iter().map(String::as_str)) {
+            let dir = Path::new(file).parent().unwrap();
+            for what in Planted::ALL {
+                for at in [Path::new(file), dir] {
+                    if [Path::new("/run"), Path::new("/etc/k0s")].contains(&at) {
+                        continue;
+                    }
+                    let clean = || {
+                        for dir in ["var/lib/nodetrust", "run/nodetrust.lock", "etc/certs.d/_default", "etc/k0s"] {
+                            let _ = fs::remove_file(base.path().join(dir));
+                            let _ = fs::remove_dir_all(base.path().join(dir));
+                        }
+                    };
+                    let changes: [(&str, &dyn Fn()); 8] = [
+                        ("remove_tree", &|| drop(root.remove_tree(at))),
+                        ("remove_file", &|| drop(root.remove_file(file))),
+                        ("remove_dir", &|| drop(root.remove_dir(dir))),
+                        ("create_dir_all", &|| drop(root.create_dir_all(dir))),
+                        ("write_atomic", &|| drop(root.write_atomic(file, dir, ".nodetrust-x.tmp", 0o644, b"ours"))),
+                        ("open_lock", &|| drop(root.open_lock(file).map(|file| file.set_len(0)))),
+                        ("rename", &|| drop(root.rename(file, "ledger.json.damaged"))),
+                        ("set_aside", &|| drop(ledger::set_aside(&root))),
+                    ];
+                    for (name, change) in changes {
+                        clean();
+                        what.put(&base.path().join(&at.to_str().unwrap()[1..]), base.path(), "/srv/victim");
+                        assert!(!matches!(root.own_read(file, 100), Ok(bytes) if bytes == b"also of the host"));
+                        change();
+                        let told = format!("{name} of {file} with {what:?} at {}", at.display());
+                        assert_eq!(state(&base.path().join("srv/victim")), before, "{told}");
+                    }
+                    clean();
+                }
+            }
+        }
+    }
+}
+
+/// While a directory and a link change places all the time, what the link leads to stays as it is.
+#[test]
+fn a_directory_that_becomes_a_link_meanwhile_is_not_entered() {
+    for (base, root) in both() {
+        let at = |path: &str| base.path().join(path);
+        let before = state(&at("srv/victim"));
+        fs::create_dir_all(at("var/lib/nodetrust")).unwrap();
+        symlink("../../../srv/victim", at("var/lib/swap")).unwrap(); // right in the place of our directory
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let (a, b) = (at("var/lib/nodetrust/tmp"), at("var/lib/swap"));
+                    let _ = renameat2(AT_FDCWD, &a, AT_FDCWD, &b, RenameFlags::RENAME_EXCHANGE);
+                }
+            });
+            let mut removed = 0;
+            for _ in 0..300 {
+                let _ = root.create_dir_all("/var/lib/nodetrust/tmp/sub");
+                let _ = root.write_atomic("/var/lib/nodetrust/tmp/sub/x", ledger::TEMP, ".x", 0o600, b"ours");
+                removed += usize::from(root.remove_tree(ledger::TEMP).is_ok());
+                if at("var/lib/swap").symlink_metadata().is_err() {
+                    let _ = symlink("../../../srv/victim", at("var/lib/swap"));
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+            assert!(removed > 50, "{removed}: nothing was tried");
+        });
+        assert_eq!(state(&at("srv/victim")), before);
+    }
+}
+
+/// The registry directory: what is in the place of our directory there, or of our file, with both ways to resolve a path.
+#[test]
+fn the_registry_directory_is_made_anew_or_told() {
+    let ca = Ca::new("Corp Root");
+    let anchor = Arc::new(Anchor::from_der(&pem::scan(ca.pem().as_bytes()).blocks[0].der).unwrap());
+    let store = Family::Debian.store();
+    let names = own::names(store, &anchor.fingerprint, Some("/etc/certs.d"), None);
+    let path = format!("/etc/certs.d/{}/{}", certs_d::DEFAULT, certs_d::FILE);
+    let names: Vec<&Name> = names.iter().filter(|name| name.path.starts_with("/etc/certs.d/")).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    for name in names {
+        for what in Planted::ALL {
+            for (base, root) in both() {
+                let before = state(&base.path().join("srv/victim"));
+                what.put(&base.path().join(&name.path[1..]), base.path(), "/srv/victim");
+                let told = format!("{what:?} at {}", name.path);
+                let written = services::write_file(&root, &path, [&anchor].into_iter());
+                assert_eq!(state(&base.path().join("srv/victim")), before, "{told}");
+                let is_kept = match what {
+                    Planted::Directory => !name.is_dir,
+                    // what the runtime reads by way of it stays readable for it
+                    Planted::LinkToDirectory | Planted::HardLink => name.is_dir,
+                    _ => false,
+                };
+                match written {
+                    Ok(()) => {
+                        assert!(!is_kept, "{told}");
+                        let file = base.path().join(&path[1..]);
+                        assert_eq!(fs::read_to_string(file).unwrap(), ca.pem(), "{told}");
+                        services::remove_file(&root, &path).unwrap();
+                        assert!(base.path().join(&path[1..]).symlink_metadata().is_err(), "{told}");
+                    }
+                    Err(error) => {
+                        assert!(is_kept, "{told}: {error}");
+                        assert!(error.to_string().contains(&name.path), "{told}: {error}");
+                        assert!(way_out(&error).is_some(), "{told}: {error}");
+                        let _ = services::remove_file(&root, &path);
+                    }
+                }
+                assert_eq!(state(&base.path().join("srv/victim")), before, "{told}");
+            }
+        }
+    }
+}
