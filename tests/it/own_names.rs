@@ -278,6 +278,34 @@ fn a_link_in_the_place_of_a_directory_of_ours_is_replaced_and_never_entered() {
     }
 }
 
+/// The same while an agent runs. What the tool itself writes to is left out: while it runs, it follows whatever root puts there.
+#[test]
+fn an_agent_enters_no_link_at_any_name() {
+    let scene = Scene::new(Kind::Trixie);
+    let names = names(Kind::Trixie, &scene.ca);
+    for name in leaves(&names) {
+        scene.plant(Planted::LinkToDirectory, &name.path);
+    }
+    let agent = scene.node.agent("settle: 200ms\nexport: {bundle: all.pem}\nrotation: {removalGrace: 0s}");
+    agent.wait_converged(&[&scene.ca], LIMIT);
+    scene.is_untouched("start");
+    let file = scene.node.anchor_file(&scene.ca);
+    for what in [Planted::LinkToDirectory, Planted::Dangling] {
+        for name in leaves(&names).into_iter().filter(|name| !name.path.contains("/.nodetrust-bundle")) {
+            let path = scene.node.path(&name.path);
+            let _ = fs::remove_file(&path);
+            let _ = fs::remove_dir_all(&path);
+            scene.plant(what, &name.path);
+        }
+        wait_for(&format!("the anchor file instead of {what:?}"), LIMIT, || {
+            file.symlink_metadata().is_ok_and(|meta| meta.is_file()).then_some(())
+        });
+        agent.wait_converged(&[&scene.ca], LIMIT);
+        scene.is_untouched(&format!("{what:?} beside the agent"));
+    }
+    assert_eq!(agent.get("/livez").unwrap().0, 200);
+}
+
 /// Somebody's files are never removed: the message names them and the way out, which works.
 fn directories_are_told(kind: Kind) {
     let count = names(kind, &Ca::new("any")).len();
