@@ -79,7 +79,8 @@ impl Sources {
     /// Whether p11-kit takes this certificate for an anchor for servers.
     pub fn is_anchor(&self, fingerprint: &Fingerprint) -> bool {
         let Some(der) = self.trusted.get(fingerprint) else { return false };
-        let Some(identity) = Identity::of(der) else { return true };
+        // what cannot be decoded is nothing to p11-kit either
+        let Some(identity) = Identity::of(der) else { return false };
         let by_name = (identity.issuer.to_vec(), identity.serial.to_vec());
         !self.distrusted.contains(&by_name)
             && !self.distrusted_keys.contains(identity.key)
@@ -186,7 +187,10 @@ impl Object {
 
     fn set_block(&mut self, label: &[u8], der: Option<Vec<u8>>) {
         match label {
-            b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE" => self.certificate = der,
+            b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE" => {
+                // without the settings that may follow
+                self.certificate = der.as_deref().and_then(whole).map(|(certificate, _)| certificate.to_vec());
+            }
             b"PUBLIC KEY" => self.key = der,
             _ => {}
         }
