@@ -116,6 +116,7 @@ impl Extraction<'_> {
         self.root().create_dir_all(ledger::TEMP).map_err(|error| write_failure(ledger::TEMP, &error))?;
         // what a killed run has left of ours would hide others of the same name; if that fails, the tool says why
         let _ = links::retire_dangling(self.root(), self.store);
+        let _ = links::retire_nameless(self.root(), self.store); // as above
         let done = match &self.store.tool {
             Tool::Staged { staged, .. } => self.staged(program, links, staged, first, spent),
             Tool::Direct { .. } => self.direct(program, self.store.tool.args(links.mode()), first, spent),
@@ -276,6 +277,12 @@ impl Extraction<'_> {
 
     /// The links to other people's certificates that the run has lost are put back.
     fn keep_links(&self, program: &str, after: &Effective, first: &FirstLook) -> Result<(), Failure> {
+        let dir = self.store.hash_dir.unwrap_or_default();
+        if links::retire_nameless(self.root(), self.store).map_err(|error| write_failure(dir, &error))? {
+            let text = format!("{program} could not name a link in {dir}: one of its programs failed or was killed");
+            let next = format!("look for a full process table or memory on the host, then run {program} there");
+            return Err(Failure::Again(Problem::new(ProblemKind::Extract, text, next)));
+        }
         let lost = || -> Result<usize, Failure> {
             let linked = links::linked(self.root(), self.store).map_err(|error| observe_failure(&error))?;
             let mut lost = BTreeSet::new();

@@ -172,6 +172,23 @@ pub(crate) fn retire_dangling(root: &HostRoot, store: &TrustStore) -> io::Result
     })
 }
 
+/// Debian's tool asks `basename` for a link's name and does not look how that ended: where it was killed, the link is called `.pem`,
+/// and hash links lead to it. Takes these out, so that the next run makes them under their names. Whether there was one.
+///
+/// # Errors
+/// As [`retire`].
+pub(crate) fn retire_nameless(root: &HostRoot, store: &TrustStore) -> io::Result<bool> {
+    const NAMELESS: &str = ".pem";
+    let Some(dir) = store.hash_dir.filter(|_| store.family == Family::Debian) else { return Ok(false) };
+    let target = root.link_target(format!("{dir}/{NAMELESS}"));
+    let sources = ["/usr/share/ca-certificates", store.anchors_dir];
+    let is_the_tools = target.is_some_and(|target| sources.iter().any(|source| Path::new(&target).starts_with(source)));
+    if is_the_tools {
+        retire_where(root, store, |name| name == NAMELESS)?;
+    }
+    Ok(is_the_tools)
+}
+
 /// Takes out the links with these names, and the hash links to them.
 fn retire_where(root: &HostRoot, store: &TrustStore, is_leaving: impl Fn(&str) -> bool) -> io::Result<()> {
     let Some(dir) = store.hash_dir else { return Ok(()) };

@@ -108,3 +108,23 @@ fn a_directory_that_is_the_same_is_not_read_again() {
     fs::remove_file(root.path(&format!("/etc/ssl/certs/{:08x}.0", root.anchors[0].subject.hash))).unwrap();
     assert_eq!(cache.linked(&host, store).unwrap()["/etc/ssl/certs"].len(), 0, "OpenSSL stops at the first number");
 }
+
+#[test]
+fn a_link_without_a_name_is_taken_out_and_nobody_elses() {
+    let root = debian(&[false, false, true]);
+    let at = |name: &str| root.path("/etc/ssl/certs").join(name);
+    assert!(!retire_nameless(&root.host(), Family::Debian.store()).unwrap());
+    let names = root.names();
+    // as the tool leaves it for our third one
+    let link = root.file(2).replace(".crt", ".pem");
+    fs::rename(at(&link), at(".pem")).unwrap();
+    let hash = format!("{:08x}.2", root.anchors[2].subject.hash);
+    fs::remove_file(at(&hash)).unwrap();
+    symlink(".pem", at(&hash)).unwrap();
+    assert!(retire_nameless(&root.host(), Family::Debian.store()).unwrap());
+    assert_eq!((root.found(), root.names()), (vec![0, 1], names - 2));
+    // one that somebody else made
+    symlink("/somewhere/else.crt", at(".pem")).unwrap();
+    assert!(!retire_nameless(&root.host(), Family::Debian.store()).unwrap());
+    assert!(at(".pem").is_symlink());
+}

@@ -31,6 +31,9 @@ mod agent;
 // what the API server's audit log says of agents at rest; among the first by its name, since it watches for ten minutes
 mod at_rest;
 
+// what scripts/faults has found
+mod faults;
+
 // the new program over what an older one has left
 mod upgrade;
 

@@ -68,14 +68,23 @@ pub fn wall() -> i64 {
 }
 
 /// Directories above a file of ours that do not exist yet, to be removed by `uninstall`.
-pub fn missing_directories(root: &HostRoot, path: &str) -> Vec<String> {
-    let above = Path::new(path).ancestors().skip(1).filter(|dir| *dir != Path::new("/"));
-    let is_missing = |dir: &&Path| match own::directories_above(dir) {
-        // something else in its place is removed for it
-        Some(_) => root.own_meta(dir).is_ok_and(|meta| meta.is_none_or(|meta| meta.kind != Kind::Directory)),
-        None => matches!(root.stat(dir), Ok(None)),
-    };
-    above.take_while(is_missing).map(|dir| dir.display().to_string()).collect()
+///
+/// # Errors
+/// If one of them cannot be looked at: one that is not noted would stay behind.
+pub fn missing_directories(root: &HostRoot, path: &str) -> io::Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for dir in Path::new(path).ancestors().skip(1).filter(|dir| *dir != Path::new("/")) {
+        let is_there = match own::directories_above(dir) {
+            // something else in its place is removed for it
+            Some(_) => root.own_meta(dir)?.is_some_and(|meta| meta.kind == Kind::Directory),
+            None => root.stat(dir)?.is_some(),
+        };
+        if is_there {
+            break;
+        }
+        missing.push(dir.display().to_string());
+    }
+    Ok(missing)
 }
 
 /// The node's name: `NODE_NAME`, which a pod gets from the downward API, else the host's name.

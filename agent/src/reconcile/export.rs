@@ -52,11 +52,15 @@ impl Reconciler {
                 }
                 Action::RemoveExport { .. } if !problems.is_empty() => Ok(()),
                 Action::WriteExport { path, .. } => {
-                    // the ledger's own directory goes with the ledger
-                    let made = host::missing_directories(&self.root, path).into_iter().filter(|dir| dir != ledger::DIR);
-                    known.created.extend(made);
+                    let missing =
+                        host::missing_directories(&self.root, path).map_err(|error| problem("write", path, &error));
                     known.exports.insert(path.clone());
-                    self.note_export(&known, look).and_then(|()| {
+                    let noted = missing.and_then(|missing| {
+                        // the ledger's own directory goes with the ledger
+                        known.created.extend(missing.into_iter().filter(|dir| dir != ledger::DIR));
+                        self.note_export(&known, look)
+                    });
+                    noted.and_then(|()| {
                         export::write(&self.root, path, &due.content).map_err(|error| problem("write", path, &error))
                     })
                 }

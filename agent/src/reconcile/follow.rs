@@ -91,10 +91,15 @@ impl Reconciler {
         for action in outlook.actions.iter().filter(|action| is_restart(action) == (part == Part::Restarts)) {
             let result = match action {
                 Action::WriteRegistryCerts { path, .. } => {
-                    known.created.extend(host::missing_directories(&self.root, path));
+                    let missing =
+                        host::missing_directories(&self.root, path).map_err(|error| certs_problem(path, &error));
                     known.certs_files.insert(path.clone());
                     let served = plan.targets.iter().filter(|(print, _)| outlook.serves.contains(print));
-                    self.note(&known, look).and_then(|()| {
+                    let noted = missing.and_then(|missing| {
+                        known.created.extend(missing);
+                        self.note(&known, look)
+                    });
+                    noted.and_then(|()| {
                         let anchors = served.map(|(_, target)| &target.anchor);
                         services::write_file(&self.root, path, anchors).map_err(|error| certs_problem(path, &error))
                     })
