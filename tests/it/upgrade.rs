@@ -7,6 +7,7 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -48,8 +49,13 @@ fn old_program() -> PathBuf {
 #[track_caller]
 fn old(node: &Node, args: &[&str]) -> Done {
     let ours = node.command(args);
-    let mut command = Command::new(old_program());
-    command.args(ours.get_args()).envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    // it may be started by a program that takes rights away
+    let swap = |word: &OsStr| match word == env!("CARGO_BIN_EXE_nodetrust") {
+        true => old_program().into_os_string(),
+        false => word.to_owned(),
+    };
+    let mut command = Command::new(swap(ours.get_program()));
+    command.args(ours.get_args().map(swap)).envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
     Done::new(must("the old program", command.stdin(Stdio::null()).output()))
 }
 
