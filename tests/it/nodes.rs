@@ -75,7 +75,7 @@ fn pulls_through_an_inspecting_proxy_need_the_proxys_ca() {
 
 /// The agent as its DaemonSet runs it. It has no more rights than it needs, and with those it puts the trust store right.
 #[test]
-fn the_agent_works_in_a_pod_with_one_capability() {
+fn the_agent_works_in_a_pod_with_two_capabilities() {
     let machine = Machine::boot(Kind::Bookworm);
     let image = machine.push("app:1");
     let agent = machine.agent(&[], "settle: 100ms");
@@ -88,9 +88,9 @@ fn the_agent_works_in_a_pod_with_one_capability() {
 
     let (pid, _) = machine.process(&agent.container).unwrap();
     let status = machine.read(&format!("/proc/{pid}/status")).unwrap();
-    let sys_chroot = format!("{:016x}", 1 << 18);
-    for line in [&format!("CapBnd:\t{sys_chroot}"), &format!("CapEff:\t{sys_chroot}"), "NoNewPrivs:\t1", "Seccomp:\t2"]
-    {
+    // DAC_OVERRIDE and SYS_CHROOT, capabilities(7)
+    let given = format!("{:016x}", 1 << 1 | 1 << 18);
+    for line in [&format!("CapBnd:\t{given}"), &format!("CapEff:\t{given}"), "NoNewPrivs:\t1", "Seccomp:\t2"] {
         assert!(status.contains(line), "no {line} in {status}");
     }
     assert!(
