@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     source::{self, Resolved, SourceStatus, resolve},
     state::{AnchorState, LedgerAnchor},
-    testing::{NOW, anchor, ca, files, fixed, params, source, source_of},
+    testing::{NOW, anchor, ca, files, fixed, params, source, source_of, unchecked},
 };
 
 fn at() -> Circumstances<'static> {
@@ -65,8 +65,8 @@ fn mixed_up(name: &str) -> Arc<Anchor> {
 
 /// A root of this name whose own signature cannot be checked here.
 fn uncheckable(name: &str) -> Arc<Anchor> {
-    let made = named(name).self_signed(&KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA256).unwrap()).unwrap();
-    let made = anchor(made.der());
+    let made = named(name).self_signed(&KeyPair::generate().unwrap()).unwrap();
+    let made = anchor(&unchecked(made.der()));
     assert_eq!(made.self_signature, SelfSignature::Unchecked);
     made
 }
@@ -118,6 +118,25 @@ fn what_comes_in_place_of_its_namesake_is_refused_until_the_source_changes_again
         let found = node.cycle(&[source("org", &[&newcomer, &old, &other])]);
         assert_eq!(desired(&found), prints(&[&newcomer, &old, &other]));
         assert_eq!(desired(&node.cycle(&[source("org", &[&newcomer, &other])])), prints(&[&newcomer, &other]));
+    }
+}
+
+/// P-521 with SHA-256 is what OpenSSL makes of `-newkey ec:P-521` without more.
+#[test]
+fn a_new_key_of_every_curve_that_can_be_checked_takes_its_place_at_once() {
+    for algorithm in [
+        &rcgen::PKCS_ECDSA_P256_SHA256,
+        &rcgen::PKCS_ECDSA_P384_SHA384,
+        &rcgen::PKCS_ECDSA_P521_SHA256,
+        &rcgen::PKCS_ECDSA_P521_SHA384,
+        &rcgen::PKCS_ECDSA_P521_SHA512,
+    ] {
+        let made = || anchor(named("Corp Root").self_signed(&KeyPair::generate_for(algorithm).unwrap()).unwrap().der());
+        let (old, new) = (made(), made());
+        let mut node = Memory::default();
+        node.cycle(&[source("org", &[&old])]);
+        let found = node.cycle(&[source("org", &[&new])]);
+        assert_eq!((desired(&found), found.sources[0].rejections.len()), (prints(&[&new]), 0), "{algorithm:?}");
     }
 }
 

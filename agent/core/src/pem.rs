@@ -281,6 +281,11 @@ fn scan_der(bytes: &[u8], scan: &mut Scan) {
         }
         rest = kinds::next(element);
     }
+    // a key in PEM that was appended to it
+    if rest.is_some_and(|rest| !rest.is_empty() && secret::line(rest).is_some()) {
+        *scan = Scan::of_key(0, PRIVATE_KEY);
+        return;
+    }
     match kinds::of_der(der) {
         Some(kind @ (kinds::Kind::Pkcs7 | kinds::Kind::Crl | kinds::Kind::Request | kinds::Kind::PublicKey)) => {
             scan.fault(0, Reason::NoCertificate, kind.sentence());

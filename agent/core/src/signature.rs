@@ -175,11 +175,16 @@ static RSA: [(Oid<'_>, usize, &dyn VerificationAlgorithm); 4] = [
     (oids::OID_PKCS1_SHA512WITHRSA, 1024, &algorithms::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY),
 ];
 
-/// Those of elliptic curves, with their curve.
-static ECDSA: [(Oid<'_>, Oid<'_>, &dyn VerificationAlgorithm); 5] = [
+/// Those of elliptic curves, with their curve. OpenSSL signs with SHA-256 unless told otherwise, whatever the curve.
+static ECDSA: [(Oid<'_>, Oid<'_>, &dyn VerificationAlgorithm); 10] = [
     (oids::OID_SIG_ECDSA_WITH_SHA256, oids::OID_EC_P256, &algorithms::ECDSA_P256_SHA256_ASN1),
     (oids::OID_SIG_ECDSA_WITH_SHA384, oids::OID_EC_P256, &algorithms::ECDSA_P256_SHA384_ASN1),
+    (oids::OID_SIG_ECDSA_WITH_SHA512, oids::OID_EC_P256, &algorithms::ECDSA_P256_SHA512_ASN1),
     (oids::OID_SIG_ECDSA_WITH_SHA256, oids::OID_NIST_EC_P384, &algorithms::ECDSA_P384_SHA256_ASN1),
     (oids::OID_SIG_ECDSA_WITH_SHA384, oids::OID_NIST_EC_P384, &algorithms::ECDSA_P384_SHA384_ASN1),
+    (oids::OID_SIG_ECDSA_WITH_SHA512, oids::OID_NIST_EC_P384, &algorithms::ECDSA_P384_SHA512_ASN1),
+    (oids::OID_SIG_ECDSA_WITH_SHA256, oids::OID_NIST_EC_P521, &algorithms::ECDSA_P521_SHA256_ASN1),
+    (oids::OID_SIG_ECDSA_WITH_SHA384, oids::OID_NIST_EC_P521, &algorithms::ECDSA_P521_SHA384_ASN1),
     (oids::OID_SIG_ECDSA_WITH_SHA512, oids::OID_NIST_EC_P521, &algorithms::ECDSA_P521_SHA512_ASN1),
+    (oids::OID_SIG_ECDSA_WITH_SHA256, SECP256K1, &algorithms::ECDSA_P256K1_SHA256_ASN1),
 ];

@@ -51,6 +51,13 @@ impl Reconciler {
             };
             let plan = plan_uninstall(observed, &look.ledger);
             if !plan.changes_host() {
+                // A run that would do harm is not even planned, in a second call as little as in the first: what is left stays ours.
+                let left = verify(&plan, observed);
+                if left.iter().any(|problem| problem.kind == ProblemKind::StillTrusted) {
+                    let left = left.into_iter().filter(|problem| problem.kind.is_failure());
+                    let new: Vec<Problem> = left.filter(|problem| !problems.contains(problem)).collect();
+                    problems.extend(new);
+                }
                 break;
             }
             problems.clear();

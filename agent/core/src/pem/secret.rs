@@ -84,7 +84,9 @@ impl Search {
             return Some(begun);
         }
         let digits = unmarked(piece);
-        let is_base64 = digits.iter().all(is_digit) && digits.iter().any(u8::is_ascii_alphanumeric);
+        // a BEGIN without blanks, and age's own form, have no other characters than base64 for URLs
+        let is_armour = digits.contains(&b'-') && matches!(armour(digits), Armour::Key);
+        let is_base64 = !is_armour && digits.iter().all(is_digit) && digits.iter().any(u8::is_ascii_alphanumeric);
         // an assignment, as in a shell's variables, is not padding
         let padding = digits.iter().position(|byte| *byte == b'=').unwrap_or(digits.len());
         if is_base64 && digits[padding..].iter().all(|byte| *byte == b'=') {
@@ -212,7 +214,11 @@ fn armour(line: &[u8]) -> Armour {
     let has = |word: &[u8]| line.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word));
     // PuTTY's and age's own files, and a key that OpenSSL has printed as text
     let own: [&[u8]; 4] = [b"PuTTY-User-Key-File", b"AGE-SECRET-KEY-1", b"Private-Key: (", b"privateExponent:"];
-    if own.iter().any(|word| has(word)) {
+    // the first line of that text for a key without a size, as `ED25519 Private-Key:`
+    let is_title = line.trim_ascii().strip_suffix(b" Private-Key:").is_some_and(|algorithm| {
+        algorithm.rsplit(u8::is_ascii_whitespace).next().is_some_and(|word| word.iter().any(u8::is_ascii_digit))
+    });
+    if is_title || own.iter().any(|word| has(word)) {
         return Armour::Key;
     }
     if !has(b"BEGIN") || !has(b"PRIVATE") {

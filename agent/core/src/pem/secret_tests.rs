@@ -131,7 +131,9 @@ fn a_key_without_a_label_is_a_key_in_every_form_and_wrapping() {
     }
     // DER behind a certificate in DER
     let (_, key) = keys().remove(2);
-    is_refused("DER behind DER", &[crate::testing::self_signed(|_| {}), key].concat(), "MII");
+    is_refused("DER behind DER", &[crate::testing::self_signed(|_| {}), key.clone()].concat(), "MII");
+    let pem = encode(&key).replace("CERTIFICATE", "PRIVATE KEY");
+    is_refused("PEM behind DER", &[crate::testing::self_signed(|_| {}), pem.into_bytes()].concat(), "MII");
 }
 
 #[test]
@@ -171,6 +173,9 @@ fn a_begin_of_a_key_that_is_not_quite_one_is_one() {
         ("\u{200b}-----BEGIN PRIVATE KEY-----", ""),
         ("PuTTY-User-Key-File-3: ssh-rsa", ""),
         ("Private-Key: (2048 bit, 2 primes)", ""),
+        ("ED25519 Private-Key:", ""),
+        ("-----BEGIN_PRIVATE_KEY-----", ""),
+        ("AGE-SECRET-KEY-1QQPZRY9X8GF2TVDW0S3JN54KHCE6MUA7LQQPZRY9X8GF2TVDW0S3JN54KH", ""),
     ] {
         for text in
             [format!("{begin}\n{body}{end}\n{cert}"), format!("{cert}{begin}\r\n{}", body.replace('\n', "\r\n"))]
@@ -235,6 +240,8 @@ fn certificates_and_words_are_no_keys() {
         "this file has no PRIVATE KEY",
         "see https://docs.corp.example/how-to/remove-a-private-key-from-git before you BEGIN",
         "# private key: kept in the vault, kty d",
+        "The Private-Key: kept elsewhere",
+        "see AGE-SECRET-KEY in its manual",
     ] {
         let scan = scan(format!("{words}\n\n{one}").as_bytes());
         assert_eq!((scan.blocks.len(), scan.faults.len()), (1, 0), "{words}: {scan:?}");
