@@ -223,7 +223,7 @@ impl Extraction<'_> {
             }
             self.keep_links(program, &after, first)
         });
-        let failure = match judged {
+        let failure = match judged.and_then(|()| self.keep_mode(first)) {
             Ok(()) => return Ok(()),
             Err(failure) => failure,
         };
@@ -232,6 +232,20 @@ impl Extraction<'_> {
             None => problem,
         });
         Err(self.undo(failure, first))
+    }
+
+    /// Who could read the bundle can still read it, and nobody else write it.
+    fn keep_mode(&self, first: &FirstLook) -> Result<(), Failure> {
+        let path = self.store.bundle;
+        let failed = |error: io::Error| write_failure(path, &error);
+        let Some(now) = self.root().stat(path).map_err(failed)? else { return Ok(()) };
+        let before = first.mode.unwrap_or(0o644);
+        let mode = (now.mode | before & 0o444) & !(0o7022 & !before);
+        if mode == now.mode {
+            return Ok(());
+        }
+        tracing::warn!("the tool left {path} with mode {:04o}; it is {mode:04o} again", now.mode);
+        self.root().set_mode(path, mode).map_err(failed)
     }
 
     /// Makes hash links by the tool and the bundle by ourselves, in one rename.
@@ -584,6 +598,8 @@ impl Links {
 struct FirstLook {
     outputs: Outputs,
     bundle: Option<Vec<u8>>,
+    /// the bundle's permission bits
+    mode: Option<u32>,
     /// certificates that OpenSSL finds in its directories
     linked: links::Linked,
 }
@@ -593,6 +609,7 @@ impl FirstLook {
         Self {
             outputs: Outputs::save(root, store),
             bundle: root.read(store.bundle, MAX_BUNDLE_BYTES).ok(),
+            mode: root.stat(store.bundle).ok().flatten().map(|meta| meta.mode),
             // without it nothing can be compared, and the look before the plan has said why
             linked: links::linked(root, store).unwrap_or_default(),
         }

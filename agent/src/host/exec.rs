@@ -21,6 +21,7 @@ use nix::{
     sys::{
         prctl::set_child_subreaper,
         signal::{SigSet, Signal, killpg},
+        stat::{Mode, umask},
         wait::{Id, WaitPidFlag, WaitStatus, waitid},
     },
     unistd::{Pid, getpgrp},
@@ -180,6 +181,8 @@ fn run_in_root(
     }
     nix::unistd::chdir("/")?;
     let input = if input.as_os_str().is_empty() { Stdio::null() } else { Stdio::from(File::open(input)?) };
+    // what the tools make by `>` is for everybody to read, whatever the umask of the shell or unit that we were started from
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
     // a SIGTERM to the group is for the program; the helper stays until it has ended (std empties the child's mask)
     SigSet::from_iter([Signal::SIGTERM]).thread_block()?;
     // our own standard input, the lock, stays open here and does not reach the program

@@ -349,16 +349,32 @@ impl HostRoot {
         put
     }
 
-    /// Gives a file that is complete another name in its directory, after bringing it to the disk.
+    /// Gives a file that is complete another name in its directory, after bringing it to the disk. Everybody can read it, only its
+    /// owner write it, whatever whoever made it has left.
     ///
     /// # Errors
-    /// As `open(2)`, `fsync(2)`, `rename(2)`.
+    /// As `open(2)`, `chmod(2)`, `fsync(2)`, `rename(2)`.
     pub fn publish(&self, dir: impl AsRef<Path>, from: &str, to: &str) -> io::Result<()> {
         let dir = dir.as_ref();
-        self.open_own(dir.join(from))?.sync_all()?;
+        let file = self.open_own(dir.join(from))?;
+        fchmod(&file, Mode::from_bits_truncate(0o644))?;
+        file.sync_all()?;
         let (dir, _) = self.parent(&dir.join(to), Own::Enter)?;
         renameat(&dir, from, &dir, to)?;
         sync(dir)
+    }
+
+    /// Sets the permission bits of somebody's regular file, links to it followed.
+    ///
+    /// # Errors
+    /// As `open(2)` and `chmod(2)`; an [`Obstacle`] if others than root can change the way there.
+    pub fn set_mode(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<()> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = self.walk(path.as_ref(), flags, Through::Root)?;
+        if kind_of(&file)? != Kind::File {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"));
+        }
+        Ok(fchmod(&file, Mode::from_bits_truncate(mode))?)
     }
 
     /// Removes a file or link, not following it; an empty directory too, where the name is ours. Being gone already is no error.

@@ -261,3 +261,34 @@ fn rhelish_emptied_roots_are_not_carried_out_and_are_told() {
     assert!(sorted(&node).len() > 140);
     node.nodetrust(&["status"]).expect(0);
 }
+
+/// Whatever the umask of the shell that starts us, and whatever a wrapper of the site makes of the file's permissions: everybody can
+/// read the bundle afterwards, and only root write it.
+#[test]
+fn everybody_can_read_the_bundle_whatever_the_umask() {
+    for kind in [Kind::Bookworm, Kind::Rhelish, Kind::Suselike] {
+        let node = Node::new(kind, "rotation: {removalGrace: 0s}");
+        let (one, two) = (Ca::new("One"), Ca::new("Two"));
+        if !node.path(kind.bundle()).exists() {
+            node.run(&[kind.tool()]).expect(0);
+        }
+        let mode = || fs::metadata(node.path(kind.bundle())).unwrap().permissions().mode() & 0o7777;
+        node.set_source(&[&one]);
+        let ours = node.command(&["apply"]);
+        let mut under_umask = std::process::Command::new("sh");
+        under_umask.args(["-c", "umask 0777; exec \"$0\" \"$@\""]).arg(ours.get_program()).args(ours.get_args());
+        under_umask.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Done::new(under_umask.output().unwrap()).expect(0);
+        assert_eq!(mode() & 0o7466, 0o444, "{kind:?}: {:o}", mode());
+        assert_right(&node, &[&one]);
+        for left in ["600", "4777"] {
+            let file = if kind == Kind::Bookworm { "/etc/ssl/certs/.nodetrust-bundle" } else { kind.bundle() };
+            replace_tool(&node, &format!("\"$0.real\" \"$@\" && chmod {left} {file}"));
+            node.set_source(&[if left == "600" { &two } else { &one }]);
+            apply(&node, 0);
+            assert_eq!(mode() & 0o7466, 0o444, "{kind:?}: {left} {:o}", mode());
+            restore_tool(&node);
+        }
+        assert_right(&node, &[&one]);
+    }
+}
