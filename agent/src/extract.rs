@@ -339,13 +339,18 @@ impl Extraction<'_> {
             Failure::Again(_) => (Extent::Missing, &now.set),
         };
         let put_back = first.outputs.put_back(self.root(), extent, trusted);
+        // the same bytes may have another mode than before
+        let mode = match self.keep_mode(first) {
+            Ok(()) => String::new(),
+            Err(Failure::Final(problem) | Failure::Again(problem)) => format!("; {}", problem.text),
+        };
         failure.map(|problem| {
             let what = match put_back {
                 Err((path, error)) => format!("; putting {path} back failed: {error}"),
                 Ok(()) if is_worse => format!("; {} was put back as it was", self.store.bundle),
                 Ok(()) => String::new(),
             };
-            Problem { text: format!("{}{what}", problem.text), ..problem }
+            Problem { text: format!("{}{what}{mode}", problem.text), ..problem }
         })
     }
 
