@@ -28,7 +28,15 @@ const MAX_DEPTH: usize = 8;
 
 /// What was found in a file, and what the file was then: it is not read again while it is the same.
 #[derive(Debug, Default)]
-pub(crate) struct Cache(HashMap<String, (Meta, Vec<Hazard>)>);
+pub(crate) struct Cache(HashMap<String, (Meta, Found)>);
+
+/// What was found in a file.
+#[derive(Debug, Default)]
+struct Found {
+    hazards: Vec<Hazard>,
+    /// there is no certificate in it
+    hollow: bool,
+}
 
 /// Everything that pasting these bytes into the bundle would do.
 pub(crate) fn of_file(bytes: &[u8]) -> Vec<Hazard> {
@@ -46,7 +54,7 @@ pub(crate) fn of_file(bytes: &[u8]) -> Vec<Hazard> {
 }
 
 /// Those in files that the tool pastes and that are not in an anchor directory of its own: what the distribution's list selects, and
-/// what lies beside our files in the directory of links.
+/// what lies beside our files in the directory of links. And the paths of what the list selects, is there and holds no certificate.
 ///
 /// # Errors
 /// If one of them is there and cannot be read.
@@ -55,10 +63,11 @@ pub(crate) fn elsewhere(
     store: &TrustStore,
     cache: &mut Cache,
     glances: bool,
-) -> Result<Vec<SourceHazard>, ObserveError> {
+) -> Result<(Vec<SourceHazard>, Vec<String>), ObserveError> {
     if !store.pastes_files {
-        return Ok(Vec::new());
+        return Ok(Default::default());
     }
+    let has_list = matches!(store.family, Family::Debian | Family::Alpine);
     let paths: Vec<String> = match store.family {
         Family::Debian | Family::Alpine => {
             selected(root)?.unwrap_or_default().iter().map(|name| format!("{SHIPPED}/{name}")).collect()
@@ -73,29 +82,36 @@ pub(crate) fn elsewhere(
     };
     let mut before = std::mem::take(&mut cache.0);
     let now = crate::host::wall();
-    let mut found = Vec::new();
+    let (mut found, mut hollow) = (Vec::new(), Vec::new());
     for path in paths {
         let known = before.remove(&path);
-        let (meta, hazards) = match known {
+        let (meta, file) = match known {
             Some(known) if glances => known,
             known => {
                 let Some(meta) = usable(root.stat(&path)).map_err(at(&path))?.flatten() else { continue };
                 match known {
-                    Some((was, hazards)) if was == meta => (meta, hazards),
+                    Some((was, file)) if was == meta => (meta, file),
                     _ => {
                         let bytes = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))?;
                         let Some(bytes) = bytes else { continue };
-                        (meta, in_place(store, &bytes))
+                        let hollow = has_list && !bytes.split(|byte| *byte == b'\n').any(begins_certificate);
+                        (meta, Found { hazards: in_place(store, &bytes), hollow })
                     }
                 }
             }
         };
-        found.extend(hazards.iter().map(|hazard| SourceHazard { path: path.clone(), hazard: hazard.clone() }));
+        found.extend(file.hazards.iter().map(|hazard| SourceHazard { path: path.clone(), hazard: hazard.clone() }));
+        hollow.extend(file.hollow.then(|| path.clone()));
         if meta.tells(now) {
-            cache.0.insert(path, (meta, hazards));
+            cache.0.insert(path, (meta, file));
         }
     }
-    Ok(found)
+    Ok((found, hollow))
+}
+
+/// A certificate of whatever label; what is wrong with its content is a hazard of its own.
+fn begins_certificate(line: &[u8]) -> bool {
+    line.starts_with(b"-----BEGIN ") && line.trim_ascii_end().ends_with(b"CERTIFICATE-----")
 }
 
 /// What a file would do, given that the tool takes it.

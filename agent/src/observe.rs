@@ -247,6 +247,7 @@ pub fn observe(
         unlinked_foreign: BTreeSet::new(),
         lost: BTreeSet::new(),
         gone: BTreeSet::new(),
+        hollow: Vec::new(),
         old: Vec::new(),
         services: Services::default(),
         at: Uptime::default(),
@@ -263,7 +264,9 @@ pub fn observe(
         let age = age(root, foreign_temp).map_err(at(foreign_temp))?;
         observed.stale_temp = age.filter(|age| *age >= STALE_AFTER).map(|_| foreign_temp.to_owned());
     }
-    observed.hazards.extend(hazards::elsewhere(root, store, &mut cache.hazards, cache.glances)?);
+    let (hazards, hollow) = hazards::elsewhere(root, store, &mut cache.hazards, cache.glances)?;
+    observed.hazards.extend(hazards);
+    observed.hollow = hollow;
     blame(root, &mut observed)?;
     observed.unlinked = unlinked(root, &observed, cache)?;
     observed.unlinked_foreign = unlinked_foreign(root, &observed, cache)?;

@@ -360,6 +360,8 @@ pub struct Observed {
     pub lost: BTreeSet<Fingerprint>,
     /// Those whose sources are gone too, and that nobody has deselected.
     pub gone: BTreeSet<Fingerprint>,
+    /// Files that the distribution's list selects, that exist, and that hold no certificate: somebody or a failing disk emptied them.
+    pub hollow: Vec<String>,
     /// Stores that were in use before and still have something of ours.
     pub old: Vec<OldStore>,
     /// The container runtime and further services that read the bundle.

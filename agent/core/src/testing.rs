@@ -108,6 +108,7 @@ pub(crate) fn host(family: Family, ours: &[&Arc<Anchor>]) -> Observed {
         unlinked_foreign: BTreeSet::new(),
         lost: BTreeSet::new(),
         gone: BTreeSet::new(),
+        hollow: Vec::new(),
         services: Services::default(),
         at: Uptime::default(),
         old: Vec::new(),

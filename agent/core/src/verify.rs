@@ -248,7 +248,7 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
         problems.push(Problem::new(ProblemKind::NotLinked, text, ""));
     }
     problems.extend(Reader::ALL.into_iter().filter_map(|reader| broken_problem(reader, observed)));
-    problems.extend(gone_problem(plan, observed));
+    problems.extend(hollow_problem(observed).or_else(|| gone_problem(plan, observed)));
     if !observed.lost.is_empty() {
         let text = format!(
             "{} lacks {} certificates that are not ours and whose sources are still there",
@@ -300,6 +300,19 @@ fn broken_problem(reader: Reader, observed: &Observed) -> Option<Problem> {
     let files: BTreeSet<&str> = culprits.iter().map(|(path, _)| *path).take(SHOWN_FILES).collect();
     let files: Vec<&str> = files.into_iter().collect();
     Some(Problem::new(ProblemKind::ForeignBroken, text, format!("mend {}, or move it away", files.join(" and "))))
+}
+
+/// Roots that the distribution's list selects are not trusted: there is nothing in their files.
+fn hollow_problem(observed: &Observed) -> Option<Problem> {
+    let first = observed.hollow.first()?;
+    let text = match observed.hollow.len() {
+        1 => format!("{first} is selected by the distribution's list and holds no certificate"),
+        n => {
+            format!("{first} and {} more files are selected by the distribution's list and hold no certificate", n - 1)
+        }
+    };
+    let text = format!("{text}: the roots that were in it are not trusted; nodetrust did not take them");
+    Some(Problem::new(ProblemKind::ForeignGone, text, roots_advice(observed.store.family)))
 }
 
 /// Most of the distribution's roots are gone from the bundle, and nobody has said that they should be.

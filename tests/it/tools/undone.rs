@@ -262,6 +262,35 @@ fn rhelish_emptied_roots_are_not_carried_out_and_are_told() {
     node.nodetrust(&["status"]).expect(0);
 }
 
+/// Some of the distribution's files are emptied, by somebody or a failing disk: too few to be called most, and told all the same.
+#[test]
+fn emptied_files_of_the_distribution_are_told() {
+    let node = Node::new(Kind::Bookworm, "");
+    let (one, two) = (Ca::new("One"), Ca::new("Two"));
+    node.set_source(&[&one]);
+    apply(&node, 0);
+    let shipped = node.path("/usr/share/ca-certificates/mozilla");
+    let mut files: Vec<_> = fs::read_dir(&shipped).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let kept: Vec<_> = files.iter().take(12).map(|file| (file, fs::read(file).unwrap())).collect();
+    for (file, _) in &kept {
+        fs::write(file, "").unwrap();
+    }
+    node.set_source(&[&one, &two]);
+    let report = apply(&node, 2);
+    let first = kept[0].0.file_name().unwrap().to_str().unwrap();
+    assert_problem(&report, "foreign-gone", &[first, "11 more files", "hold no certificate", "reinstall"]);
+    node.nodetrust(&["status"]).expect(2);
+
+    for (file, bytes) in &kept {
+        fs::write(file, bytes).unwrap();
+    }
+    tool(&node, &[]).expect(0);
+    apply(&node, 0);
+    assert_right(&node, &[&one, &two]);
+    node.nodetrust(&["status"]).expect(0);
+}
+
 /// Whatever the umask of the shell that starts us, and whatever a wrapper of the site makes of the file's permissions: everybody can
 /// read the bundle afterwards, and only root write it.
 #[test]
@@ -289,6 +318,13 @@ fn everybody_can_read_the_bundle_whatever_the_umask() {
             assert_eq!(mode() & 0o7466, 0o444, "{kind:?}: {left} {:o}", mode());
             restore_tool(&node);
         }
+        replace_tool(&node, &format!("chmod 600 {}; exit 7", kind.bundle()));
+        node.set_source(&[&two]);
+        apply(&node, 1);
+        assert_eq!(mode() & 0o7466, 0o444, "{kind:?}: a run that failed {:o}", mode());
+        restore_tool(&node);
+        node.set_source(&[&one]);
+        apply(&node, 0);
         assert_right(&node, &[&one]);
     }
 }
