@@ -208,7 +208,7 @@ pub fn target(data: &[u8]) {
     let _ = parsers::proxy_answer(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(target) = Target::parse(text) {
-        assert_eq!(target.text(), text);
+        assert_eq!(target.text(), name::shown(text));
         let again = Target::parse(&target.authority()).map(|again| (again.host().to_owned(), again.port()));
         assert_eq!(again, Ok((target.host().to_owned(), target.port())), "{text}");
         for c in [' ', '\r', '\n', '\0', '/', '@'] {

@@ -46,7 +46,7 @@ impl Target {
         Ok(Self { text: name::shown(text), host, port })
     }
 
-    /// As it was written.
+    /// As it was written, escaped and bounded by [`name::shown`].
     pub fn text(&self) -> &str {
         &self.text
     }
