@@ -28,11 +28,11 @@ const MAX_DEPTH: usize = 8;
 
 /// What was found in a file, and what the file was then: it is not read again while it is the same.
 #[derive(Debug, Default)]
-pub(crate) struct Cache(HashMap<String, (Meta, Found)>);
+pub(crate) struct Cache(HashMap<String, (Meta, PastedFile)>);
 
-/// What was found in a file.
+/// What a file that the tool pastes has in it.
 #[derive(Debug, Default)]
-struct Found {
+struct PastedFile {
     hazards: Vec<Hazard>,
     /// there is no certificate in it
     hollow: bool,
@@ -95,7 +95,7 @@ pub(crate) fn elsewhere(
                         let bytes = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))?;
                         let Some(bytes) = bytes else { continue };
                         let hollow = has_list && !bytes.split(|byte| *byte == b'\n').any(begins_certificate);
-                        (meta, Found { hazards: in_place(store, &bytes), hollow })
+                        (meta, PastedFile { hazards: in_place(store, &bytes), hollow })
                     }
                 }
             }
