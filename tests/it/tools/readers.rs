@@ -64,17 +64,21 @@ fn files() -> Vec<(String, Vec<u8>)> {
     files
 }
 
+/// What the readers make of the bundle where the tool alone meets such a file.
+fn by_the_tool(kind: Kind, name: &str, content: &[u8]) -> Readers {
+    let alone = Node::new(kind, "");
+    put(&alone, name, content);
+    tool(&alone, &[]).expect(0);
+    readers(&alone, kind.bundle())
+}
+
 /// Every file, beside a good source: a run that any reader would be worse off for does not take effect and names the file, by `apply`
 /// and by `uninstall`; any other run goes through.
 fn nobody_is_worse_off(kind: Kind, files: Vec<(String, Vec<u8>)>) {
     let (mut refused, mut wrong) = (0, Vec::new());
     let ours = Ca::new("Ours");
     for (name, content) in files {
-        let alone = Node::new(kind, "");
-        put(&alone, &name, &content);
-        tool(&alone, &[]).expect(0);
-        let by_the_tool = readers(&alone, kind.bundle());
-        drop(alone);
+        let by_the_tool = by_the_tool(kind, &name, &content);
 
         let node = Node::new(kind, "");
         let before = sorted(&node);
@@ -282,11 +286,7 @@ fn rhelish_nobody_is_worse_off_for_somebodys_certificate() {
     let (mut refused, mut wrong) = (0, Vec::new());
     let kind = Kind::Rhelish;
     for (name, content) in files() {
-        let alone = Node::new(kind, "");
-        put(&alone, &name, &content);
-        tool(&alone, &[]).expect(0);
-        let by_the_tool = readers(&alone, kind.bundle());
-        drop(alone);
+        let by_the_tool = by_the_tool(kind, &name, &content);
         let node = Node::new(kind, "");
         let (ours, before) = (Ca::new("Ours"), sorted(&node));
         let path = put(&node, &name, &content);
