@@ -126,6 +126,13 @@ impl Serialize for SetDigest {
     }
 }
 
+impl<'de> Deserialize<'de> for SetDigest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let digest: Fingerprint = String::deserialize(deserializer)?.parse().map_err(D::Error::custom)?;
+        Ok(Self(digest.0))
+    }
+}
+
 impl<'de> Deserialize<'de> for Fingerprint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)

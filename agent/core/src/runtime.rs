@@ -6,6 +6,7 @@
 
 pub mod certs_d;
 pub mod rule;
+pub mod witness;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -229,6 +230,8 @@ pub struct Runtime {
 pub struct Services {
     /// The runtime, None if there is none or nobody looks at it.
     pub runtime: Option<Runtime>,
+    /// Where no runtime was found: what says all the same that there is one, in a sentence. None if nothing does.
+    pub sign: Option<String>,
     /// Further units, by name.
     pub also: BTreeMap<String, Service>,
     /// The bundle was last replaced this many milliseconds after boot, as its inode says; None if before this boot.

@@ -19,6 +19,7 @@ use crate::{
     runtime::{
         Services, Uptime,
         rule::{Record, Try},
+        witness::Witness,
     },
     store::{Family, TrustStore},
 };
@@ -142,6 +143,9 @@ pub struct Ledger {
     /// The last tries to restart them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tries: Vec<Try>,
+    /// What the runtime answered last when it was asked about a registry, by `host:port`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub witnesses: BTreeMap<String, Witness>,
     /// Files that we wrote into registry directories.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub certs_files: BTreeSet<String>,

@@ -118,7 +118,7 @@ pub fn look(
             )),
         }
     }
-    (Services { runtime, also, bundle_replaced: bundle_replaced(root, store) }, problems)
+    (Services { runtime, sign: None, also, bundle_replaced: bundle_replaced(root, store) }, problems)
 }
 
 /// How services are kept on a host.

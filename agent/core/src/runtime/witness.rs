@@ -1,0 +1,47 @@
+//! What the runtime itself answered when it was asked to pull a digest that nobody can have (facts C.9).
+//!
+//! Everything else that is known of a runtime is inferred: from units, times and configuration files. This is not. "Not found" and
+//! "denied" come from a registry, so the runtime has trusted its certificate; an x509 error says that it has not.
+
+use serde::{Deserialize, Serialize};
+
+use super::Process;
+use crate::{fingerprint::SetDigest, state::Moment};
+
+/// What an answer proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WitnessAnswer {
+    /// The registry answered: the runtime trusts its certificate.
+    Trusts,
+    /// The runtime refused the registry's certificate.
+    Refuses,
+    /// Neither: the registry could not be reached, or the answer has no known meaning.
+    NotReached,
+}
+
+/// The last answer about one registry. The ledger keeps it, so that a command without an agent says what the agent says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Witness {
+    /// The runtime's process that answered. An answer of another process says nothing.
+    pub process: Process,
+    /// The set of our anchors that was in force when it was asked. An answer about another set says nothing.
+    pub set: SetDigest,
+    /// What it proves.
+    pub answer: WitnessAnswer,
+    /// The runtime's own words, bounded and escaped.
+    pub words: String,
+    /// The runtime reaches this registry by TLS that it verifies, without a mirror. Where this is false, the answer proves that pulls
+    /// work, not that the CA is trusted.
+    pub verifies_tls: bool,
+    /// Our own handshake with the same host, made the same way with the bundle in force and Go's rules: None if it succeeded, else why
+    /// not. Only where it succeeds can a restart help.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake_error: Option<String>,
+    /// When it was asked.
+    pub at: Moment,
+    /// A restart was made because of this process's refusal of this set: it is not made a second time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restarted: bool,
+}
