@@ -271,6 +271,7 @@ impl Ledger {
             tries,
             certs_files,
             exports,
+            witnesses,
         } = self;
         *version == other.version
             && *family == other.family
@@ -292,6 +293,7 @@ impl Ledger {
             && *tries == other.tries
             && *certs_files == other.certs_files
             && *exports == other.exports
+            && *witnesses == other.witnesses
     }
 }
 
