@@ -5,6 +5,7 @@
 //! the bundle and what is to be done; [`certs_d`] says what a registry directory that is read at every pull makes up for.
 
 pub mod certs_d;
+pub mod pull_answer;
 pub mod rule;
 pub mod witness;
 
