@@ -5,7 +5,10 @@
 //! the bundle and what is to be done; [`certs_d`] says what a registry directory that is read at every pull makes up for.
 
 pub mod certs_d;
+pub mod environment;
 pub mod pull_answer;
+pub mod registry;
+pub mod registry_way;
 pub mod rule;
 pub mod witness;
 
