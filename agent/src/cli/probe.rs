@@ -70,6 +70,7 @@ fn screen(probe: &Probe, style: Style) -> String {
     let (verdict, colour) = match probe.verdict {
         Verdict::Trusted => ("TRUSTED", "1;32"),
         Verdict::NotTrustedByRuntime => ("TRUSTED, but not by the runtime yet", "1;33"),
+        Verdict::PullsWork => ("PULLS WORK, trust is not proven", "1;33"),
         Verdict::NotTrusted => ("NOT TRUSTED", "1;31"),
         Verdict::NotReached => ("NOT REACHED", "1;31"),
     };
