@@ -29,7 +29,10 @@ use crate::{
     anchor::Anchor,
     fingerprint::Fingerprint,
     policy::Policy,
-    runtime::rule::{Bundle, Wanted, follow_all},
+    runtime::{
+        Runtime,
+        rule::{Bundle, Wanted, follow_all},
+    },
     source::{self, Resolved, SourceStatus},
     state::{AnchorState, Ledger, LedgerAnchor, Moment, Observed, file_name},
     store::{ExtractMode, Tool, TrustStore},
@@ -269,6 +272,9 @@ fn follow_services(
         record.note_left(retired, denied, |fingerprint| {
             targets.contains_key(fingerprint) || is_runtime && !go_reads(fingerprint)
         });
+    }
+    if let Some(known) = observed.services.runtime.as_ref().and_then(Runtime::known_setting) {
+        next.registry = Some(known);
     }
     // a file of our name there is ours, also when the ledger was lost
     next.certs_files.extend(observed.services.runtime.iter().flat_map(|runtime| runtime.certs.own.keys().cloned()));

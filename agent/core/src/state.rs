@@ -18,6 +18,7 @@ use crate::{
     pem::Fault,
     runtime::{
         Services, Uptime,
+        certs_d::KnownSetting,
         rule::{Record, Try},
         witness::Witness,
     },
@@ -146,6 +147,9 @@ pub struct Ledger {
     /// What the runtime answered last when it was asked about a registry, by `host:port`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub witnesses: BTreeMap<String, Witness>,
+    /// What the runtime's process reads as its registry directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<KnownSetting>,
     /// Files that we wrote into registry directories.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub certs_files: BTreeSet<String>,
@@ -272,6 +276,7 @@ impl Ledger {
             certs_files,
             exports,
             witnesses,
+            registry,
         } = self;
         *version == other.version
             && *family == other.family
@@ -294,6 +299,7 @@ impl Ledger {
             && *certs_files == other.certs_files
             && *exports == other.exports
             && *witnesses == other.witnesses
+            && *registry == other.registry
     }
 }
 
