@@ -34,3 +34,4 @@ pub mod sources;
 pub mod threads;
 pub mod tls;
 pub mod watch;
+pub mod witness;

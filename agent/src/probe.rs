@@ -41,7 +41,7 @@ use crate::{
     sources::SourceReader,
 };
 
-pub use board::{Board, Result as ProbeResult};
+pub use board::{Board, Question, Result as ProbeResult};
 pub use periodic::{Every, MAX_PROBES, serve};
 
 /// How long connecting to one address may take.

@@ -47,11 +47,6 @@ impl Environment {
         self.0.extend(named);
     }
 
-    /// Sets a variable.
-    pub fn set(&mut self, name: &str, value: String) {
-        self.0.insert(name.to_owned(), value);
-    }
-
     fn first(&self, names: [&str; 2]) -> &str {
         let values = names.iter().filter_map(|name| self.0.get(*name));
         values.map(String::as_str).find(|value| !value.is_empty()).unwrap_or_default()

@@ -5,7 +5,7 @@
 
 use toml::{Table, Value};
 
-use super::registry::Registry;
+use super::{containerd::ContainerdFile, registry::Registry};
 
 /// How a runtime reaches a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,15 +80,11 @@ impl RegistryWay {
         way
     }
 
-    /// As the tables `mirrors` and `configs` of containerd 1 change it, which count where there is no registry directory.
+    /// As the tables `mirrors` and `configs` in a file of containerd's change it. They count only in containerd 1 without a registry
+    /// directory; in doubt they count here.
     #[must_use]
-    pub fn by_tables(self, configuration: &str, registry: &Registry) -> Self {
-        let Ok(table) = configuration.parse::<Table>() else {
-            return self.with_certs().unverified("containerd's configuration cannot be read".to_owned());
-        };
-        let plugins = table.get("plugins").and_then(Value::as_table);
-        let sections = plugins.into_iter().flatten().filter_map(|(_, plugin)| plugin.get("registry")?.as_table());
-        sections.fold(self, |way, section| way.by_section(section, registry))
+    pub fn by_tables(self, file: &ContainerdFile, registry: &Registry) -> Self {
+        file.registry_sections().fold(self, |way, section| way.by_section(section, registry))
     }
 
     fn by_section(self, section: &Table, registry: &Registry) -> Self {
@@ -217,7 +213,8 @@ mod tests {
     fn the_tables_of_containerd_1_may_make_the_answer_worthless() {
         let by = |table: &str| {
             let text = format!("version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry.{table}");
-            let way = RegistryWay::straight(&registry()).by_tables(&text, &registry());
+            let file = ContainerdFile::parse(&text).unwrap();
+            let way = RegistryWay::straight(&registry()).by_tables(&file, &registry());
             (way.verifies_tls, way.own_roots)
         };
         assert_eq!(by("mirrors.\"registry.corp:5000\"]\nendpoint = [\"https://registry.corp:5000\"]"), (true, true));
@@ -230,9 +227,10 @@ mod tests {
         assert_eq!(by("configs.\"registry.corp:5000\".tls]\ninsecure_skip_verify = true"), (false, true));
         assert_eq!(by("configs.\"registry.corp:5000\".tls]\nca_file = \"/x\""), (true, false));
         assert_eq!(by("configs.\"registry.corp:5000\".tls]\nca_file = \"\""), (true, true));
-        assert_eq!(by("configs"), (false, false), "no TOML");
         let way = RegistryWay::straight(&registry());
-        assert_eq!(way.clone().by_tables("", &registry()), way);
+        assert_eq!(way.clone().by_tables(&ContainerdFile::default(), &registry()), way);
+        let named = ContainerdFile::parse("plugins.cri.registry.config_path = \"/a:/b:c\"").unwrap();
+        assert_eq!(named.registry_dirs().collect::<Vec<_>>(), ["/a", "/b"]);
     }
 
     #[test]
