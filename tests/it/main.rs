@@ -68,6 +68,8 @@ mod certs_d;
 mod restarts;
 // Docker, OpenRC, and distributions with a containerd of their own
 mod runtimes;
+// the runtime is asked itself: what it answers, what a registry sees of that, and that nothing stays
+mod witnesses;
 // what people and scripts read of `inspect`
 mod inspect;
 // the exact footprint on a host, and that nothing of it stays
