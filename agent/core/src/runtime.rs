@@ -1,11 +1,15 @@
 //! The container runtime: which one a node has, what is known of its process, and what follows from that.
 //!
 //! Go programs read the system's roots once, at their first TLS verification (facts B.1). So a runtime that runs since before
-//! a change of the bundle neither trusts what was added nor forgets what was removed. [`rule`] says whether a process is behind
-//! the bundle and what is to be done; [`certs_d`] says what a registry directory that is read at every pull makes up for.
+//! a change of the bundle neither trusts what was added nor forgets what was removed. [`record`] says what a process has read, [`rule`] whether it
+//! is behind the bundle and what is to be done; [`certs_d`] says what a registry directory that is read at every pull makes up for; [`evidence`]
+//! says what is known of pulls at all, with what the runtime itself has answered ([`witness`], [`testimony`]).
 
 pub mod certs_d;
+pub mod evidence;
+pub mod record;
 pub mod rule;
+pub mod testimony;
 pub mod witness;
 
 use std::{collections::BTreeMap, fmt};
@@ -13,6 +17,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use certs_d::RegistryCerts;
+use rule::RuntimeChoice;
 
 /// The kinds of runtimes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -193,6 +198,14 @@ pub enum ServiceState {
     Down(String),
 }
 
+impl ServiceState {
+    /// Whether it does not run although it was started: systemd's first word for that is `failed` (org.freedesktop.systemd1(5),
+    /// `ActiveState`).
+    pub fn has_failed(&self) -> bool {
+        matches!(self, Self::Down(word) if word.starts_with("failed"))
+    }
+}
+
 /// A service, as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -234,8 +247,10 @@ pub struct Services {
     pub sign: Option<String>,
     /// Further units, by name.
     pub also: BTreeMap<String, Service>,
-    /// The bundle was last replaced this many milliseconds after boot, as its inode says; None if before this boot.
-    pub bundle_replaced: Option<u64>,
+    /// How the runtime was looked for.
+    pub choice: RuntimeChoice,
+    /// This program is the agent in a pod of this node.
+    pub in_pod: bool,
 }
 
 /// Why a restart that is due is held back; also the label `reason` of `nodetrust_restart_held`.

@@ -15,7 +15,6 @@ use nodetrust_core::{
         rule::{Policy, aftermath},
     },
     state::Ledger,
-    store::TrustStore,
     verify::{Problem, ProblemKind},
 };
 
@@ -23,7 +22,6 @@ use crate::{
     cri, docker,
     extract::chain,
     host::{
-        self,
         exec::HostExec,
         openrc,
         root::{HostRoot, Kind as FileKind},
@@ -51,7 +49,6 @@ pub fn look(
     exec: &HostExec<'_>,
     policy: &Policy,
     ledger: &Ledger,
-    store: &TrustStore,
     now: &Uptime,
     cache: &mut Cache,
 ) -> (Services, Vec<Problem>) {
@@ -65,11 +62,11 @@ pub fn look(
     let units = match init(root) {
         Init::Systemd => match systemd::units(root, &names, ASKING) {
             Ok(units) => units,
-            Err(error) => return (Services::default(), vec![problem(chain(&error), error.next())]),
+            Err(error) => return unseen("systemd could not be asked", problem(chain(&error), error.next())),
         },
         Init::OpenRc => match openrc_units(root, &names) {
             Ok(units) => units,
-            Err(error) => return (Services::default(), vec![problem(chain(&error), error.next())]),
+            Err(error) => return unseen("OpenRC could not be asked", problem(chain(&error), error.next())),
         },
         Init::Other if policy.kind.is_some() || !policy.also.is_empty() => {
             let text = "the host runs neither systemd nor OpenRC: no service can be looked at or restarted";
@@ -118,7 +115,12 @@ pub fn look(
             )),
         }
     }
-    (Services { runtime, sign: None, also, bundle_replaced: bundle_replaced(root, store) }, problems)
+    (Services { runtime, also, ..Services::default() }, problems)
+}
+
+/// A host whose service manager does not answer may have any runtime.
+fn unseen(sign: &str, problem: Problem) -> (Services, Vec<Problem>) {
+    (Services { sign: Some(sign.to_owned()), ..Services::default() }, vec![problem])
 }
 
 /// How services are kept on a host.
@@ -280,15 +282,6 @@ fn look_at_cri(root: &HostRoot, kind: Kind, socket: &str, version: &mut String) 
     status.runtime_ready?;
     // with a configuration that its plug-in refuses, containerd 2.1 serves everything but the images (facts C.6)
     status.image_service
-}
-
-/// When the bundle's file was last replaced, in milliseconds after boot.
-fn bundle_replaced(root: &HostRoot, store: &TrustStore) -> Option<u64> {
-    let changed = root.stat(store.bundle).ok()??.changed;
-    // both clocks at the same time: looking at services may have taken seconds
-    let (now, wall) = (host::uptime(root).ok()?, host::wall_milliseconds());
-    let age = wall.saturating_sub(changed);
-    now.milliseconds.checked_sub(u64::try_from(age).unwrap_or(0))
 }
 
 fn problem(text: String, next: &str) -> Problem {
