@@ -407,7 +407,7 @@ pub struct OldStore {
 }
 
 /// A file with our kind of name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnFile {
     /// The certificate in it, if it holds exactly one.
     pub anchor: Option<Arc<Anchor>>,
