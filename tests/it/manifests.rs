@@ -212,7 +212,7 @@ fn the_chart_takes_certificates_and_refuses_what_it_does_not_know() {
 
         let done = helm(age, "1.29.0", &["--set", "port=9000"]).expect(0);
         let all = comparable(objects(&done.out));
-        assert_eq!(all["ConfigMap nodetrust-config"]["data"]["config.yaml"]["http"]["address"], "0.0.0.0:9000");
+        assert_eq!(all["ConfigMap nodetrust-config"]["data"]["config.yaml"]["http"]["address"], "[::]:9000");
         assert_eq!(pod(&all)["spec"]["containers"][0]["ports"][0]["containerPort"], 9000);
 
         let key = "certificates=-----BEGIN PRIVATE KEY-----";

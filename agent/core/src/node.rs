@@ -9,7 +9,7 @@ mod object;
 
 pub use annotation::{AnchorMark, NAME_LIMIT, NodeStatus};
 pub use events::{Event, EventKind, events};
-pub use object::{BadTaint, NodeCondition, NodeObject, Taint, Write, pause, writes};
+pub use object::{BadTaint, NodeCondition, NodeObject, TAINT, Taint, Write, pause, writes};
 
 use crate::{
     report::{Report, Time, Verdict},
@@ -98,6 +98,13 @@ pub struct Signals {
     pub annotation: Option<String>,
     /// The startup taint that has done its work.
     pub done_with: Option<Taint>,
+}
+
+impl Signals {
+    /// Whether the startup taint that has to go has another's name.
+    pub fn takes_foreign_taint(&self) -> bool {
+        self.done_with.as_ref().is_some_and(|taint| !taint.is_own())
+    }
 }
 
 /// The condition that a report asks for.
