@@ -230,8 +230,8 @@ impl Reconciler {
             }
             let services = observed.services.clone();
             let mut next = self.look(settings, &snapshots, Some(&services));
-            if let Some(undone) = next.plan.as_ref().filter(|_| round == 0) {
-                undone_meanwhile.extend(undone_since(&done, undone));
+            if let (Some(undone), Some(plan), Some(observed), 0) = (&next.plan, &look.plan, &look.observed, round) {
+                undone_meanwhile.extend(undone_since(plan, observed, &done, undone));
             }
             problems.append(&mut next.problems);
             look = next;
@@ -507,15 +507,21 @@ impl Reconciler {
     }
 }
 
-/// What somebody has undone while the cycle was running. The ledger cannot tell, since the change is still pending; that the
-/// same file must be written again can.
-fn undone_since(done: &[Action], next: &Plan) -> BTreeSet<Drift> {
-    let was_written = |name: &str| done.iter().any(|a| matches!(a, Action::WriteAnchor { file, .. } if file == name));
-    let again = next.actions.iter().filter_map(|action| match action {
-        Action::WriteAnchor { file, why, .. } if was_written(file) => Some(*why),
+/// What somebody has undone while the cycle was running. The ledger cannot tell, since the change is still pending; that a file must
+/// be written that was right at the first look, or has been written since, can.
+fn undone_since(plan: &Plan, observed: &Observed, done: &[Action], next: &Plan) -> BTreeSet<Drift> {
+    let writes = |actions: &[Action], name: &str| {
+        actions.iter().any(|action| matches!(action, Action::WriteAnchor { file, .. } if file == name))
+    };
+    let was_right = |name: &str| {
+        let at_first = observed.ours.get(name).is_some_and(|own| own.intact) && !writes(&plan.actions, name);
+        at_first || writes(done, name)
+    };
+    let undone = next.actions.iter().filter_map(|action| match action {
+        Action::WriteAnchor { file, why, .. } if was_right(file) => Some(*why),
         _ => None,
     });
-    again
+    undone
         .map(|why| match why {
             WriteReason::Altered => Drift::AnchorAltered,
             WriteReason::Missing | WriteReason::New => Drift::AnchorDeleted,

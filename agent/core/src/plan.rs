@@ -30,6 +30,7 @@ use crate::{
     fingerprint::{Fingerprint, SetDigest},
     policy::Policy,
     runtime::{
+        Runtime,
         record::{Bundle, follow_all},
         rule::{RuntimeChoice, Wanted},
     },
@@ -292,6 +293,9 @@ fn follow_services(
         record.note_left(retired, denied, |fingerprint| {
             targets.contains_key(fingerprint) || is_runtime && !go_reads(fingerprint)
         });
+    }
+    if let Some(known) = observed.services.runtime.as_ref().and_then(Runtime::known_setting) {
+        next.registry = Some(known);
     }
     // a file of our name there is ours, also when the ledger was lost
     next.certs_files.extend(observed.services.runtime.iter().flat_map(|runtime| runtime.certs.own.keys().cloned()));

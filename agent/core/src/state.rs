@@ -18,6 +18,7 @@ use crate::{
     pem::Fault,
     runtime::{
         Services, Uptime,
+        certs_d::KnownSetting,
         record::Record,
         rule::{RuntimeChoice, Try},
         witness::Witness,
@@ -153,6 +154,9 @@ pub struct Ledger {
     /// The boot in which the agent last ran in a pod of this node: then there is a runtime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
+    /// What the runtime's process reads as its registry directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<KnownSetting>,
     /// Files that we wrote into registry directories.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub certs_files: BTreeSet<String>,
@@ -281,6 +285,7 @@ impl Ledger {
             witnesses,
             runtime,
             pod,
+            registry,
         } = self;
         *version == other.version
             && *family == other.family
@@ -305,6 +310,7 @@ impl Ledger {
             && *witnesses == other.witnesses
             && *runtime == other.runtime
             && *pod == other.pod
+            && *registry == other.registry
     }
 }
 
@@ -401,7 +407,7 @@ pub struct OldStore {
 }
 
 /// A file with our kind of name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnFile {
     /// The certificate in it, if it holds exactly one.
     pub anchor: Option<Arc<Anchor>>,

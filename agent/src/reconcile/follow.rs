@@ -88,6 +88,7 @@ impl Reconciler {
             services: plan.ledger.services.clone(),
             published: plan.ledger.published.clone(),
             certs_files: plan.ledger.certs_files.clone(),
+            registry: plan.ledger.registry.clone(),
             ..Ledger::clone(&look.ledger)
         };
         for action in outlook.actions.iter().filter(|action| is_restart(action) == (part == Part::Restarts)) {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     HoldReason, Kind, Runtime, Service, ServiceState, Services,
-    certs_d::OwnFile,
+    certs_d::{OwnFile, Setting},
     evidence::{RuntimeTrust, judge},
     record::Lag,
     testimony::Testimony,
@@ -60,6 +60,8 @@ pub enum OnChange {
     /// Keep the registry directory, restart for what that does not cover.
     #[default]
     Auto,
+    /// Keep the registry directory; report what that does not cover, and never restart.
+    Registry,
     /// Restart.
     Restart,
     /// Say it.
@@ -230,7 +232,7 @@ pub fn decide(services: &Services, ledger: &Ledger, wanted: &Wanted, policy: &Po
 fn serves(runtime: &Runtime, wanted: &Wanted, lag: Option<&Lag>, on_change: OnChange) -> BTreeSet<Fingerprint> {
     let there = &runtime.certs.served() & &wanted.readable;
     match (on_change, lag) {
-        (OnChange::Auto, _) => &(&wanted.readable & &wanted.bundle) | &there,
+        (OnChange::Auto | OnChange::Registry, _) => &(&wanted.readable & &wanted.bundle) | &there,
         (_, Some(lag)) => &there & &(&lag.missing | &lag.unproven),
         (_, None) => there,
     }
@@ -246,10 +248,7 @@ fn certs_actions(runtime: &Runtime, ledger: &Ledger, serves: &BTreeSet<Fingerpri
         actions.push(Action::WriteRegistryCerts { path: path.clone(), anchors: serves.len() });
     }
     // while the configuration cannot be judged, what pulls may be reading stays
-    let judged = !matches!(
-        runtime.certs.setting,
-        super::certs_d::Setting::Unknown(_) | super::certs_d::Setting::ChangedSince(_)
-    );
+    let judged = !matches!(runtime.certs.setting, Setting::Unknown(_) | Setting::ChangedSince(_));
     for old in runtime.certs.own.keys().filter(|old| Some(*old) != path.as_ref()) {
         if judged && (ledger.certs_files.contains(old) || runtime.certs.path().as_ref() == Some(old)) {
             actions.push(Action::RemoveRegistryCerts { path: old.clone() });
@@ -263,10 +262,14 @@ fn hold(runtime: &Runtime, on_change: OnChange) -> Option<Hold> {
     let unit = &runtime.service.unit;
     let held = |reason, why: String, next: String, wait| Some(Hold { reason, why, next, wait });
     match on_change {
-        OnChange::Never | OnChange::Report => {
-            let word = if on_change == OnChange::Never { "never" } else { "report" };
+        OnChange::Never | OnChange::Report | OnChange::Registry => {
+            let why = match on_change {
+                OnChange::Never => "runtime.onChange is never".to_owned(),
+                OnChange::Registry => format!("runtime.onChange is registry, {}", beyond_registry(runtime)),
+                _ => "runtime.onChange is report".to_owned(),
+            };
             let next = format!("when it suits: systemctl restart {unit}");
-            return held(HoldReason::Policy, format!("runtime.onChange is {word}"), next, None);
+            return held(HoldReason::Policy, why, next, None);
         }
         OnChange::Auto | OnChange::Restart => {}
     }
@@ -293,6 +296,18 @@ fn hold(runtime: &Runtime, on_change: OnChange) -> Option<Hold> {
         return held(*reason, why.clone(), next, None);
     }
     None
+}
+
+/// Why the registry directory does not do what a restart would.
+fn beyond_registry(runtime: &Runtime) -> String {
+    match &runtime.certs.setting {
+        Setting::Unsupported => format!("and {} has no registry directory for all registries", runtime.kind),
+        Setting::NotConfigured => format!("and {} has no registry directory configured", runtime.kind),
+        setting => match runtime.certs.covers() {
+            Ok(()) => format!("and what the process started with stays in it, whatever is in {setting}"),
+            Err(why) => format!("and {why}"),
+        },
+    }
 }
 
 /// Why not now.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     runtime::{
-        Found, Process, Uptime,
+        Process, Uptime,
         certs_d::{RegistryCerts, Setting},
         evidence::RuntimeState,
         record::Record,
@@ -330,6 +330,41 @@ fn the_configuration_may_forbid() {
 }
 
 #[test]
+fn the_registry_directory_is_kept_where_a_restart_is_forbidden() {
+    let node = |served| {
+        let mut node = Node::new("z", "a").certs_d(served);
+        node.policy.on_change = OnChange::Registry;
+        node
+    };
+    assert_eq!(node(None).actions(), [format!("write {CERTS} (1 anchor)")]);
+    assert_eq!(node(Some("a")).actions(), NOTHING);
+    assert_eq!(node(Some("a")).decide().hold, None);
+    // what it does not cover is told, and nothing is restarted
+    let held = |edit: fn(&mut Node)| {
+        let mut node = node(Some("a"));
+        edit(&mut node);
+        assert!(!node.actions().iter().any(|action| action.starts_with("restart")), "{:?}", node.actions());
+        let hold = node.decide().hold.unwrap();
+        assert_eq!(hold.reason, HoldReason::Policy);
+        hold.why
+    };
+    assert_eq!(
+        held(|node| node.runtime().certs.elsewhere = vec!["registry.test".into()]),
+        "runtime.onChange is registry, and /etc/containerd/certs.d/registry.test hides _default/ for pulls from that host"
+    );
+    assert_eq!(
+        held(|node| node.runtime().certs = RegistryCerts::default()),
+        "runtime.onChange is registry, and containerd has no registry directory for all registries"
+    );
+    assert!(held(|node| node.runtime().certs.setting = Setting::NotConfigured).ends_with("configured"));
+    let started_with = held(|node| {
+        node.ledger.services.get_mut(UNIT).unwrap().has.insert(Fingerprint::from_bytes([b'b'; 32]));
+        node.record().note_left(&set("b"), |_| false, |_| false);
+    });
+    assert!(started_with.contains("what the process started with stays in it"), "{started_with}");
+}
+
+#[test]
 fn what_is_sick_or_would_end_containers_is_not_restarted() {
     let held = |edit: fn(&mut Runtime)| {
         let mut node = Node::new("z", "a");
@@ -425,14 +460,4 @@ fn a_process_that_was_not_seen_yet_is_not_judged() {
     let mut node = Node::new("z", "a");
     node.runtime().service.process = Some(process("one", 9_999));
     assert_eq!(node.actions(), NOTHING);
-}
-
-#[test]
-fn detection_s_words_are_kept() {
-    let units = [("containerd.service".to_owned(), true)].into();
-    let found = super::super::detect(&units, None, None);
-    assert_eq!(
-        found,
-        Some(Found { kind: Kind::Containerd, unit: UNIT.into(), because: "containerd.service is active".into() })
-    );
 }
