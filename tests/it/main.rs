@@ -57,6 +57,8 @@ mod listen;
 mod hostile;
 // what a writer of the configuration reaches
 mod reach;
+// what is known of the runtime, and what is not
+mod evidence;
 // `probe` and the agent's own probes, against real TLS servers
 mod probe;
 // `probe` beside real OpenSSL and Go, on CAs with every oddity
