@@ -1,18 +1,22 @@
 //! The container runtime: which one a node has, what is known of its process, and what follows from that.
 //!
 //! Go programs read the system's roots once, at their first TLS verification (facts B.1). So a runtime that runs since before
-//! a change of the bundle neither trusts what was added nor forgets what was removed. [`rule`] says whether a process is behind
-//! the bundle and what is to be done; [`certs_d`] says what a registry directory that is read at every pull makes up for.
+//! a change of the bundle neither trusts what was added nor forgets what was removed. [`record`] says what a process has read, [`rule`] whether it
+//! is behind the bundle and what is to be done; [`certs_d`] says what a registry directory that is read at every pull makes up for; [`evidence`]
+//! says what is known of pulls at all, with what the runtime itself has answered ([`witness`], [`testimony`]).
 
 pub mod certs_d;
 pub mod containerd;
 mod detect;
 pub mod environment;
+pub mod evidence;
 pub mod kubelet;
 pub mod pull_answer;
+pub mod record;
 pub mod registry;
 pub mod registry_way;
 pub mod rule;
+pub mod testimony;
 pub mod witness;
 
 use std::{collections::BTreeMap, fmt};
@@ -21,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use certs_d::{KnownSetting, RegistryCerts};
 pub use detect::{CRI_DOCKERD, Clues, Found, RuntimeDetection, RuntimeEndpoint, detect, units};
+use rule::RuntimeChoice;
 
 /// The kinds of runtimes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -208,6 +213,14 @@ pub enum ServiceState {
     Down(String),
 }
 
+impl ServiceState {
+    /// Whether it does not run although it was started: systemd's first word for that is `failed` (org.freedesktop.systemd1(5),
+    /// `ActiveState`).
+    pub fn has_failed(&self) -> bool {
+        matches!(self, Self::Down(word) if word.starts_with("failed"))
+    }
+}
+
 /// A service, as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -258,8 +271,10 @@ pub struct Services {
     pub sign: Option<String>,
     /// Further units, by name.
     pub also: BTreeMap<String, Service>,
-    /// The bundle was last replaced this many milliseconds after boot, as its inode says; None if before this boot.
-    pub bundle_replaced: Option<u64>,
+    /// How the runtime was looked for.
+    pub choice: RuntimeChoice,
+    /// This program is the agent in a pod of this node.
+    pub in_pod: bool,
 }
 
 /// Why a restart that is due is held back; also the label `reason` of `nodetrust_restart_held`.

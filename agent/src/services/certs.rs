@@ -106,7 +106,7 @@ pub fn write_file<'a>(root: &HostRoot, path: &str, anchors: impl Iterator<Item =
 
 /// A link in the place of our directory is replaced by the directory, unless the runtime reads somebody else's files by way of it.
 fn keep_what_others_have(root: &HostRoot, dir: &Path) -> io::Result<()> {
-    let Some(target) = root.link_target(dir) else { return Ok(()) };
+    let Some(target) = root.link_target(dir)? else { return Ok(()) };
     let names = match root.list(dir) {
         Ok(names) => names.unwrap_or_default(),
         Err(error) if is_missing(&error) => Vec::new(),

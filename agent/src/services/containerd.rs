@@ -56,21 +56,29 @@ pub(super) fn setting(exec: &HostExec<'_>, launch: &Launch, version: &str, since
 }
 
 /// Whether the program would start with its configuration as it is now, as far as it tells beforehand: not what its plug-ins
-/// make of it (facts C.6). Where it cannot be asked, nothing speaks against it.
+/// make of it (facts C.6). Where it cannot be asked, only a file speaks against it that was changed since the process has read it, and
+/// is no TOML now.
 ///
 /// # Errors
 /// Why it would not.
-pub(super) fn would_load(exec: &HostExec<'_>, launch: &Launch) -> Result<(), String> {
+pub(super) fn would_load(exec: &HostExec<'_>, launch: &Launch, since: Option<&Since<'_>>) -> Result<(), String> {
     let mut launch = launch.clone();
     launch.programs = launch.next_program.iter().chain(&launch.programs).cloned().collect();
-    match ask(exec, &launch, None) {
-        Told::Refused(why) => Err(why),
-        Told::Dump(_) => Ok(()),
+    let told = ask(exec, &launch, None);
+    let sources = Sources::read(exec.root, &launch.config);
+    match told {
+        Told::Refused(why) => return Err(why),
+        Told::Dump(_) => {}
         Told::Nobody(why) => {
             tracing::debug!(why, "whether the runtime would start again could not be asked");
-            Ok(())
+            let is_new = |path: &str| since.is_none_or(|since| since.changed(path));
+            if let Some((path, why)) = sources.broken.iter().find(|(path, _)| is_new(path)) {
+                return Err(format!("{path} {why}"));
+            }
         }
     }
+    // 2.1 prints its configuration all the same, and does not start
+    sources.missing.first().map_or(Ok(()), |path| Err(format!("{} takes in {path}, which is not there", launch.config)))
 }
 
 /// The socket that its configuration names; None if it names none or cannot be read.
@@ -150,6 +158,10 @@ struct Sources {
     files: Vec<ContainerdFile>,
     /// Files, and directories that more of them may come from, or from which one went.
     watched: BTreeSet<String>,
+    /// Files that are taken in by their name and are not there: no containerd starts then.
+    missing: Vec<String>,
+    /// Files that are no TOML, and why.
+    broken: Vec<(String, String)>,
     /// The first thing that was not understood; then what the files say together is not known.
     doubt: Option<String>,
 }
@@ -195,6 +207,7 @@ impl Sources {
                     if is_first {
                         return None; // then nothing is configured
                     }
+                    self.missing.push(path.to_owned());
                 } else {
                     self.watched.insert(path.to_owned());
                 }
@@ -209,7 +222,9 @@ impl Sources {
         {
             Ok(file) => Some(file),
             Err(why) => {
-                self.doubts(format!("{path} is no TOML: {why}"));
+                let why = format!("is no TOML: {why}");
+                self.doubts(format!("{path} {why}"));
+                self.broken.push((path.to_owned(), why));
                 None
             }
         }

@@ -22,7 +22,6 @@ use nodetrust_core::{
         rule::{Policy, aftermath},
     },
     state::Ledger,
-    store::TrustStore,
     verify::{Problem, ProblemKind},
 };
 
@@ -32,7 +31,6 @@ use crate::{
     cri, docker,
     extract::chain,
     host::{
-        self,
         exec::HostExec,
         openrc,
         root::HostRoot,
@@ -61,7 +59,6 @@ pub fn look(
     exec: &HostExec<'_>,
     policy: &Policy,
     ledger: &Ledger,
-    store: &TrustStore,
     now: &Uptime,
     cache: &mut Cache,
 ) -> (Services, Vec<Problem>) {
@@ -139,7 +136,7 @@ pub fn look(
             )),
         }
     }
-    (Services { runtime, sign, also, bundle_replaced: bundle_replaced(root, store) }, problems)
+    (Services { runtime, sign, also, ..Services::default() }, problems)
 }
 
 /// How services are kept on a host.
@@ -323,15 +320,6 @@ fn look_at_cri(root: &HostRoot, kind: Kind, socket: &str, version: &mut String) 
     status.runtime_ready?;
     // with a configuration that its plug-in refuses, containerd 2.1 serves everything but the images (facts C.6)
     status.image_service
-}
-
-/// When the bundle's file was last replaced, in milliseconds after boot.
-fn bundle_replaced(root: &HostRoot, store: &TrustStore) -> Option<u64> {
-    let changed = root.stat(store.bundle).ok()??.changed;
-    // both clocks at the same time: looking at services may have taken seconds
-    let (now, wall) = (host::uptime(root).ok()?, host::wall_milliseconds());
-    let age = wall.saturating_sub(changed);
-    now.milliseconds.checked_sub(u64::try_from(age).unwrap_or(0))
 }
 
 fn problem(text: String, next: &str) -> Problem {

@@ -64,7 +64,7 @@ pub struct Witness {
     /// When it was asked.
     pub at: Moment,
     /// The process that was restarted, or was about to be, when the runtime refused this registry with this set in force. If another one
-    /// runs now, the restart did not help and is not made a second time. Set by `note_restart`.
+    /// runs now, the restart did not help and is not made a second time. Set by [`note_restart`](super::testimony::note_restart).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarted: Option<Process>,
 }
