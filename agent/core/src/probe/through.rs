@@ -118,7 +118,7 @@ impl Probe {
 mod tests {
     use super::*;
     use crate::{
-        fingerprint::set_digest,
+        fingerprint::SetDigest,
         probe::{Failure, Target},
         runtime::{Process, Uptime},
         testing::at,
