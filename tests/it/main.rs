@@ -51,6 +51,8 @@ mod metrics;
 
 // every path, refusals, slow clients, HTTPS
 mod http;
+// IPv4, IPv6, both or one of them
+mod listen;
 // strangers on the agent's port
 mod hostile;
 // what a writer of the configuration reaches
