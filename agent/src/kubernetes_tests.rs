@@ -58,11 +58,7 @@ fn answer(object: Result<(NodeObject, bool), Failure>) -> Told {
 }
 
 /// What came of calls that were made with the files that are there.
-fn round(
-    object: Option<Result<Brought, Failure>>,
-    sent: Vec<Event>,
-    events: Option<Result<(), Failure>>,
-) -> Told {
+fn round(object: Option<Result<Brought, Failure>>, sent: Vec<Event>, events: Option<Result<(), Failure>>) -> Told {
     Told { object, sent, events, account: AccountFiles::read() }
 }
 
