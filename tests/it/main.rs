@@ -78,6 +78,8 @@ mod runtime_files;
 mod runtime_choice;
 // the layouts of k3s, RKE2, k0s and MicroK8s
 mod distributions;
+// the runtime is asked itself: what it answers, what a registry sees of that, and that nothing stays
+mod witnesses;
 // what people and scripts read of `inspect`
 mod inspect;
 // the exact footprint on a host, and that nothing of it stays

@@ -11,6 +11,7 @@ mod launch;
 mod processes;
 mod restart;
 mod roots;
+mod ways;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -40,6 +41,7 @@ use crate::{
 
 pub use certs::{remove_file, watched, write_file};
 pub use restart::{LONGEST_RESTART, Restarted, restart};
+pub use ways::{environment, process_now, registry_way};
 
 /// How long the service manager may take to say how its units are.
 const ASKING: Duration = Duration::from_secs(5);
