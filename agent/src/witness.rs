@@ -15,6 +15,7 @@ use nodetrust_core::{
         certs_d::Setting,
         pull_answer::{self, DIGEST_BYTES, PullEnd, RefusedServer, classify},
         registry::{Registry, of_images},
+        testimony::note_answer,
         witness::{Witness, WitnessAnswer},
     },
     state::{Ledger, Moment},
@@ -215,25 +216,30 @@ pub fn remember(root: &HostRoot, answers: &[Asked], patience: Duration) -> io::R
     let Some(known) = read()? else { return Ok(false) };
     let mut next = Ledger::clone(&known);
     for asked in answers {
-        note(&mut next, &asked.registry.key(), &asked.witness);
+        note(&mut next, &asked.registry.key(), &asked.witness, known.updated);
     }
     let is_new = answers.iter().any(|asked| {
         let key = asked.registry.key();
         !says_the_same(known.witnesses.get(&key), next.witnesses.get(&key))
     });
-    let is_old = answers.iter().any(|asked| {
-        let before = known.witnesses.get(&asked.registry.key());
-        before.is_some_and(|before| asked.witness.at.elapsed_since(&before.at, known.updated) >= RENEWAL)
-    });
-    if is_new || is_old {
+    if !next.same_as(&known) {
         next.updated = host::wall();
         ledger::write(root, &next)?;
     }
     Ok(is_new)
 }
 
-fn note(ledger: &mut Ledger, key: &str, witness: &Witness) {
-    ledger.witnesses.insert(key.to_owned(), witness.clone());
+/// Notes an answer. One that says the same as before gets a new time only after [`RENEWAL`].
+fn note(ledger: &mut Ledger, key: &str, witness: &Witness, latest: i64) {
+    note_answer(ledger, key, witness.clone());
+    let is_same = |kept: &&mut Witness| {
+        (kept.answer, &kept.process, &kept.set) == (witness.answer, &witness.process, &witness.set)
+    };
+    if let Some(kept) = ledger.witnesses.get_mut(key).filter(is_same)
+        && witness.at.elapsed_since(&kept.at, latest) >= RENEWAL
+    {
+        kept.at = witness.at.clone();
+    }
 }
 
 /// Whether two answers differ in nothing but the time, and where nothing was reached, in the words: those have numbers of ports.

@@ -21,8 +21,17 @@ const PLACES: [&str; 6] = [
 
 /// What says that this process reads other roots than the node's, in a sentence. None if nothing does, or nothing can be seen.
 pub(super) fn elsewhere(root: &HostRoot, pid: Option<u32>, unit: &Unit) -> Option<String> {
-    if let Some(variable) = unit.roots.first() {
-        return Some(format!("{} sets {variable} for it, which takes the place of the node's bundle", unit.name));
+    // Go reads one file and all directories: only with both of them elsewhere it sees nothing of the node's
+    let is_elsewhere = |name: &str| {
+        let value = unit.roots.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        value
+            .filter(|value| !value.split(':').any(|path| PLACES.iter().any(|place| Path::new(path).starts_with(place))))
+    };
+    if let (Some(file), Some(directories)) = (is_elsewhere("SSL_CERT_FILE"), is_elsewhere("SSL_CERT_DIR")) {
+        let unit = &unit.name;
+        return Some(format!(
+            "{unit} has it read SSL_CERT_FILE={file} and SSL_CERT_DIR={directories}, not the node's roots"
+        ));
     }
     // any process may read another one's table (proc_pid_mountinfo(5))
     let table = |pid: u32| {
