@@ -224,6 +224,40 @@ fn a_runtime_that_does_not_work_is_never_nothing_to_do() {
 }
 
 #[test]
+fn a_runtime_that_reads_other_roots_than_the_node_s_is_never_called_trusted() {
+    let machine = Machine::boot(Kind::Trixie);
+    let (image, ours) = (machine.push("app:1"), machine.registry_ca());
+    let bundle = "/etc/ssl/certs/ca-certificates.crt";
+    machine.run(&["cp", "-r", "/etc/ssl/certs", "/srv/roots"]).expect(0);
+    machine.run(&["cp", "--remove-destination", bundle, "/srv/roots/ca-certificates.crt"]).expect(0);
+    let agent = machine.agent(&[], FAST);
+    wait_two_cycles(&agent);
+    for (line, says) in [
+        ("Environment=SSL_CERT_FILE=/srv/roots/ca-certificates.crt", "containerd.service sets SSL_CERT_FILE="),
+        ("BindReadOnlyPaths=/srv/roots:/etc/ssl/certs", "its process has another /etc/ssl/certs mounted"),
+    ] {
+        let drop_in = "/etc/systemd/system/containerd.service.d/test.conf";
+        machine.write(drop_in, format!("[Service]\n{line}\n"));
+        machine.run(&["systemctl", "daemon-reload"]).expect(0);
+        machine.run(&["systemctl", "restart", "containerd"]).expect(0);
+        machine.wait_runtime();
+        let before = starts(&machine);
+        machine.set_source_pem(&ours);
+        let status = wait_state(&agent, &ours, "unknown");
+        assert!(text(&status, "/headline").contains(says), "{line}: {status:#}");
+        wait_two_cycles(&agent);
+        assert_untrusted(&machine, &image);
+        assert_eq!(starts(&machine), before, "{line}: a restart brings nothing");
+        machine.run(&["rm", drop_in]).expect(0);
+        machine.run(&["systemctl", "daemon-reload"]).expect(0);
+        machine.run(&["systemctl", "restart", "containerd"]).expect(0);
+        machine.wait_runtime();
+        wait_trusted(&agent, &ours);
+    }
+    assert_eq!(machine.pull(&image), Ok(()));
+}
+
+#[test]
 fn who_looks_without_the_configuration_finds_the_runtime_that_the_agent_was_told_of() {
     let machine = Machine::boot(Kind::Bookworm);
     let ours = machine.registry_ca();
