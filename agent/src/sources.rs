@@ -58,7 +58,8 @@ impl SourceReader {
 
     fn read_one(&mut self, source: &Source, before: &Parts, mounts: &mounts::Mounts) -> Snapshot {
         let layout = SourceLayout::default();
-        let mut reading = Reading { now: &mut self.parts, before, parts: Vec::new(), bytes: 0, certificates: 0, layout };
+        let mut reading =
+            Reading { now: &mut self.parts, before, parts: Vec::new(), bytes: 0, certificates: 0, layout };
         let (origin, read, notes) = match &source.from {
             From::Inline(text) => {
                 let read = reading.take(Path::new("inline"), text.as_bytes());

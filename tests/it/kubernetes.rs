@@ -445,7 +445,8 @@ fn simulated_api_whose_policy_keeps_a_taint_is_quoted_with_the_way_out() {
         api.answer(Manner::KeepsTaints(status, why));
         let agent = node.agent(&format!("{FAST}kubernetes: {{startupTaint: {taint}}}\n"));
         let told = agent.wait_status("an error", LIMIT, |status| status["kubernetes"]["error"].is_string());
-        let (error, next) = (told["kubernetes"]["error"].as_str().unwrap(), told["kubernetes"]["next"].as_str().unwrap());
+        let (error, next) =
+            (told["kubernetes"]["error"].as_str().unwrap(), told["kubernetes"]["next"].as_str().unwrap());
         assert!(error.contains("startup taint") && error.contains("of its own, nodetrust.io/…"), "{error}");
         assert!(next.contains("ValidatingAdmissionPolicy `nodetrust`") && next.contains(advice), "{next}");
         // everything else is told

@@ -150,7 +150,11 @@ fn folders_are_named_whatever_the_source_says_beside_them() {
     };
     let root = fixed("corp-2026");
     let good = fresh(&[with(source("org", &[&root]).content)]);
-    assert!(good.sources[0].detail.ends_with("the folders nested") && !good.has_findings(), "{}", good.sources[0].detail);
+    assert!(
+        good.sources[0].detail.ends_with("the folders nested") && !good.has_findings(),
+        "{}",
+        good.sources[0].detail
+    );
     for (ledger, says) in [(said("org", &[&root]), "last good set"), (Ledger::new(), "no earlier set")] {
         let detail = &resolved(&[with(files(&[]))], &ledger, &Policy::default()).sources[0].detail;
         assert!(detail.contains(says) && detail.ends_with("the folders nested"), "{detail}");

@@ -205,14 +205,7 @@ impl Failure {
             }
             next = error.source();
         }
-        Self {
-            text: shown(&text),
-            cause,
-            of_event: false,
-            of_foreign_taint: false,
-            denied_by: None,
-            retry_after: None,
-        }
+        Self { text: shown(&text), cause, of_event: false, of_foreign_taint: false, denied_by: None, retry_after: None }
     }
 
     /// Whether the next call, whatever it is, would meet the same.
@@ -301,7 +294,10 @@ mod tests {
         };
         for status in [StatusCode::UNPROCESSABLE_ENTITY, StatusCode::FORBIDDEN] {
             let taint = of(status, Some("the ValidatingAdmissionPolicy `x`"), true);
-            assert!(taint.contains("`x`") && taint.contains("startupTaint") && taint.contains("nodetrust.io/"), "{taint}");
+            assert!(
+                taint.contains("`x`") && taint.contains("startupTaint") && taint.contains("nodetrust.io/"),
+                "{taint}"
+            );
             let other = of(status, Some("the ValidatingAdmissionPolicy `x`"), false);
             assert!(other.contains("`x`") && !other.contains("startupTaint") && !other.contains("Roles"), "{other}");
         }

@@ -68,7 +68,8 @@ impl NameList {
 impl SourceLayout {
     /// Why there is no certificate in files none of which was rejected.
     pub fn emptiness(&self) -> String {
-        let unsupported = "the API server has dropped a source of the volume that it does not support, such as clusterTrustBundle";
+        let unsupported =
+            "the API server has dropped a source of the volume that it does not support, such as clusterTrustBundle";
         if self.files > 0 && self.files == self.blank.len() {
             let why = match self.volume {
                 // projected-volumes of the Kubernetes documentation: an optional bundle that does not exist is an empty file
@@ -87,15 +88,13 @@ impl SourceLayout {
             None if self.folders.is_empty() => "empty".to_owned(),
             None => "empty: no file beside its folders".to_owned(),
             Some(_) if !self.folders.is_empty() => "empty: a Kubernetes volume that has folders and no file".to_owned(),
-            Some(KubeletVolume::ConfigMap) => {
-                "empty: the volume's ConfigMap does not exist, or has no keys".to_owned()
-            }
-            Some(KubeletVolume::Secret) => "empty: the volume's Secret does not exist, or has no keys".to_owned(),
+            Some(KubeletVolume::ConfigMap) => "empty: the volume's ConfigMap does not exist, or has no key that is taken".to_owned(),
+            Some(KubeletVolume::Secret) => "empty: the volume's Secret does not exist, or has no key that is taken".to_owned(),
             Some(KubeletVolume::Projected) => {
                 format!("empty: a projected volume without files: nothing that it names exists, or {unsupported}")
             }
             Some(KubeletVolume::Unknown) => format!(
-                "empty: a Kubernetes volume without files: its ConfigMap or Secret does not exist or has no keys; or it is a projected \
+                "empty: a Kubernetes volume without files: its ConfigMap or Secret does not exist or has no key that is taken; or it is a projected \
                  volume, and {unsupported}"
             ),
         }
@@ -104,8 +103,9 @@ impl SourceLayout {
     /// Which folders were not read; None if there is none.
     pub fn passed_over(&self) -> Option<String> {
         let folders = self.folders.text();
-        (!self.folders.is_empty())
-            .then(|| format!("passed over, since only files right in a source's directory are read: the folders {folders}"))
+        (!self.folders.is_empty()).then(|| {
+            format!("passed over, since only files right in a source's directory are read: the folders {folders}")
+        })
     }
 }
 
