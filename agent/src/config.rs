@@ -90,7 +90,7 @@ pub enum From {
 /// The HTTP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
-    /// Address and port.
+    /// Address and port; `[::]` is every address, of IPv4 too.
     pub address: std::net::SocketAddr,
     /// For HTTPS.
     pub tls: Option<TlsFiles>,
@@ -155,7 +155,7 @@ impl Default for Settings {
             extract_timeout: Duration::from_secs(60),
             resync: Duration::from_secs(300),
             settle: Duration::from_secs(2),
-            http: Http { address: std::net::SocketAddr::from(([0, 0, 0, 0], 9643)), tls: None },
+            http: Http { address: (std::net::Ipv6Addr::UNSPECIFIED, 9643).into(), tls: None },
             probes: Vec::new(),
             kubernetes: Kubernetes::default(),
             export: None,

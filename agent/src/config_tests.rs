@@ -49,7 +49,7 @@ fleet:
 probes: []
 resync: 5m
 settle: 2s
-http: {address: "0.0.0.0:9643", tls: {certFile: "", keyFile: "", clientCAFile: ""}}
+http: {address: "[::]:9643", tls: {certFile: "", keyFile: "", clientCAFile: ""}}
 kubernetes: {enabled: auto, condition: true, annotations: true, events: true, startupTaint: ""}
 export: {bundle: ""}
 "#;
@@ -71,7 +71,7 @@ fn the_contracts_example_is_the_defaults() {
         (2, 300, 60)
     );
     assert_eq!(defaults.policy.removal_grace, 24 * 3600);
-    assert_eq!(defaults.http.address.to_string(), "0.0.0.0:9643");
+    assert_eq!(defaults.http.address.to_string(), "[::]:9643");
 }
 
 #[test]

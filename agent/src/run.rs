@@ -19,6 +19,7 @@ use tokio::{
 
 use nodetrust_core::{
     plan::Action,
+    runtime::evidence::RuntimeState,
     verify::{Problem, ProblemKind},
 };
 
@@ -242,6 +243,13 @@ fn log(result: &CycleResult) {
     }
     for drift in &result.drift {
         tracing::warn!(kind = drift.as_str(), "drift: somebody else changed the store");
+    }
+    let trust = &report.runtime_trust;
+    if let Some(inferred) = &trust.misled {
+        tracing::warn!(inferred, "the runtime's own word contradicts what was inferred: {}", trust.why);
+    }
+    if trust.state == RuntimeState::Unknown {
+        tracing::warn!(next = trust.next, "whether pulls follow is {}", trust.why);
     }
     for problem in &report.problems {
         tracing::warn!(kind = problem.kind.as_str(), next = problem.next, "{}", problem.text);

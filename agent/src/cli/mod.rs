@@ -80,7 +80,7 @@ enum Command {
     Status,
     /// What would be made of these files: each certificate, each rejection
     Inspect {
-        /// PEM or DER files, - for standard input
+        /// PEM or DER files, or directories of them; - for standard input
         #[arg(value_name = "FILE", default_value = "-")]
         files: Vec<PathBuf>,
     },

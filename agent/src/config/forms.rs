@@ -154,8 +154,13 @@ impl Words for EmptySource {
 }
 
 impl Words for OnChange {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("auto", Self::Auto), ("restart", Self::Restart), ("report", Self::Report), ("never", Self::Never)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("registry", Self::Registry),
+        ("restart", Self::Restart),
+        ("report", Self::Report),
+        ("never", Self::Never),
+    ];
 }
 
 impl Words for RemovalGate {
@@ -215,7 +220,7 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         let read = text.parse().map(Self);
         read.map_err(|_| {
-            format!("`{text}` is not an address: want an IP address and a port, such as 0.0.0.0:9643 or [::]:9643")
+            format!("`{text}` is not an address: want an IP address and a port, such as [::]:9643 (every address, of IPv4 too) or 0.0.0.0:9643")
         })
     }
 }
