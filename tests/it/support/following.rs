@@ -5,7 +5,10 @@ use std::{fs, time::Duration};
 use nodetrust_core::source::Part;
 use serde_json::Value;
 
-use super::machine::{Access, Agent, Machine};
+use super::{
+    machine::{Access, Agent, Machine},
+    served::Served,
+};
 
 /// For what takes seconds, on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(120);
@@ -59,7 +62,7 @@ pub fn wait_held(agent: &Agent, reason: &str) -> Value {
 
 /// Waits for the end of two more cycles.
 #[track_caller]
-pub fn wait_two_cycles(agent: &Agent) {
+pub fn wait_two_cycles(agent: &Served) {
     let cycles = || {
         let (_, text) = agent.get("/metrics")?;
         let counts = text.lines().filter(|line| line.starts_with("nodetrust_reconciles_total"));
