@@ -12,6 +12,7 @@ pub mod cri;
 pub mod docker;
 pub mod export;
 pub mod extract;
+mod foreign;
 mod hazards;
 pub mod host;
 pub mod http;

@@ -15,7 +15,7 @@ use nodetrust_core::{
     pem::Reason,
     plan::Drift,
     report::{AnchorRow, Report, RuntimeView, Time},
-    runtime::HoldReason,
+    runtime::{HoldReason, evidence::RuntimeState},
     source::SourceStatus,
     verify::ProblemKind,
 };
@@ -359,6 +359,9 @@ impl Exposition<'_> {
             "1 if the node trusts what it should and nothing is left to do",
             [(none(), flag(report.converged))],
         )?;
+        let states = RuntimeState::ALL
+            .map(|state| (vec![("state", state.as_str().to_owned())], flag(report.runtime_trust.state == state)));
+        self.gauge("runtime_state", "1 for what is known of pulls by the container runtime", states)?;
         self.runtime(report.runtime.as_ref())?;
         let at = |time: Option<i64>| time.map(|time| (none(), seconds(time)));
         self.gauge("last_success_timestamp_seconds", "When the last verified cycle ended", at(success))?;

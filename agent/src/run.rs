@@ -243,6 +243,9 @@ fn log(result: &CycleResult) {
     for drift in &result.drift {
         tracing::warn!(kind = drift.as_str(), "drift: somebody else changed the store");
     }
+    if let Some(inferred) = &report.runtime_trust.misled {
+        tracing::warn!(inferred, "the runtime's own word contradicts what was inferred: {}", report.runtime_trust.why);
+    }
     for problem in &report.problems {
         tracing::warn!(kind = problem.kind.as_str(), next = problem.next, "{}", problem.text);
     }

@@ -70,6 +70,12 @@ mod restarts;
 mod layouts;
 // Docker, OpenRC, and distributions with a containerd of their own
 mod runtimes;
+// what the process of a runtime reads, and what it does not
+mod runtime_files;
+// which runtime a node has, and what speaks of one where none is found
+mod runtime_choice;
+// the layouts of k3s, RKE2, k0s and MicroK8s
+mod distributions;
 // what people and scripts read of `inspect`
 mod inspect;
 // the exact footprint on a host, and that nothing of it stays

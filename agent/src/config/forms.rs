@@ -154,8 +154,13 @@ impl Words for EmptySource {
 }
 
 impl Words for OnChange {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("auto", Self::Auto), ("restart", Self::Restart), ("report", Self::Report), ("never", Self::Never)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("registry", Self::Registry),
+        ("restart", Self::Restart),
+        ("report", Self::Report),
+        ("never", Self::Never),
+    ];
 }
 
 impl Words for RemovalGate {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     machine::{Access, Agent, Machine},
+    node::Done,
     served::Served,
 };
 
@@ -91,4 +92,35 @@ pub fn ledger(machine: &Access) -> Value {
 pub fn install(machine: &Machine) {
     machine.write("/usr/local/bin/nodetrust", super::must("the program", fs::read(env!("CARGO_BIN_EXE_nodetrust"))));
     machine.run(&["chmod", "755", "/usr/local/bin/nodetrust"]).expect(0);
+}
+
+/// Configures the program on the host itself, with this more of configuration.
+#[track_caller]
+pub fn configure(machine: &Machine, more: &str) {
+    let text = format!(
+        "sources: [{{name: org, path: /etc/nodetrust/org.crt}}]\npolicy: {{emptySource: remove}}\n\
+         rotation: {{removalGrace: 0s}}\n{more}\n"
+    );
+    machine.write("/etc/nodetrust/config.yaml", text);
+}
+
+/// Makes the host's source hold the registry's CA, and does what is to be done.
+#[track_caller]
+pub fn apply(machine: &Machine) -> Done {
+    machine.write("/etc/nodetrust/org.crt", machine.registry_ca());
+    let done = machine.run(&["nodetrust", "apply"]);
+    println!("apply: {}\n{}{}", done.code, done.out, done.err);
+    done
+}
+
+/// What `nodetrust status` says on the host itself.
+#[track_caller]
+pub fn status(machine: &Machine) -> Value {
+    let done = machine.run(&["nodetrust", "status", "-o", "json"]);
+    super::must("the status", serde_json::from_str(&done.out))
+}
+
+/// What a run has printed, without the breaks of its lines.
+pub fn flat(done: &Done) -> String {
+    done.out.split_whitespace().collect::<Vec<_>>().join(" ")
 }
