@@ -5,6 +5,7 @@
 //! that works again. What was written is remembered as the server's answer has it, so that at rest there is one read each
 //! quarter of an hour and no write.
 
+mod account;
 mod api;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use hyper::StatusCode;
 use nodetrust_core::{
     node::{self, ConditionStatus, Event, EventKind, NodeObject, NodeStatus, Signals, TAINT_PATIENCE},
     report::{Report, Time},
@@ -31,6 +33,7 @@ use crate::{
     http::Latest,
     metrics::{ApiState, Metrics},
 };
+use account::{AccountFiles, AccountWatch};
 pub(crate) use api::is_in_cluster;
 use api::{Api, Cause, Failure};
 
@@ -42,6 +45,12 @@ const RECHECK_SPREAD: Duration = Duration::from_secs(300);
 const LONGEST_WISH: Duration = Duration::from_secs(600);
 /// Events that could not be sent for so long tell nobody anything.
 const STALE: i64 = 3600;
+/// How often a part is written anew at once because somebody else has changed the Node since it was read (409).
+const CONFLICT_RETRIES: u32 = 8;
+/// Another token or CA ends a pause at once, but not more often than this.
+const RENEWALS_APART: Duration = Duration::from_secs(1);
+/// How every request calls the program.
+pub(crate) const AGENT: &str = concat!("nodetrust/", env!("CARGO_PKG_VERSION"));
 /// How long a loop sleeps that has nothing to do.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -55,11 +64,16 @@ pub async fn serve(
     let mut desk = Desk::new(node, metrics);
     desk.follow(&settings.borrow_and_update().kubernetes);
     let mut round: Option<Pin<Box<dyn Future<Output = Told> + Send>>> = None;
+    let mut account = AccountWatch::default();
     loop {
         if round.is_none()
             && let Some(job) = desk.job()
         {
             round = Some(Box::pin(job.run()));
+        }
+        let awaits_account = round.is_none() && desk.awaits_account();
+        if !awaits_account {
+            account.rest();
         }
         tokio::select! {
             changed = report.changed() => {
@@ -81,6 +95,7 @@ pub async fn serve(
                 round = None;
                 desk.done(told);
             }
+            files = account.changed(&desk.account), if awaits_account => desk.renew(files),
             () = sleep_until(desk.wake()), if round.is_none() => {}
         }
     }
@@ -106,6 +121,10 @@ struct Desk {
     sent: BTreeMap<EventKind, Instant>,
     object: Track,
     events: Track,
+    /// the files of the service account, as the last calls or the last look found them
+    account: AccountFiles,
+    /// when others last ended a pause
+    renewed: Option<Instant>,
     recheck: Instant,
     rechecks: u32,
     /// what is shown of the API, and since when
@@ -135,6 +154,8 @@ struct Told {
     object: Option<Result<Brought, Failure>>,
     sent: Vec<Event>,
     events: Option<Result<(), Failure>>,
+    /// what the calls were made with
+    account: AccountFiles,
 }
 
 /// A Node that says what it should.
@@ -164,6 +185,8 @@ impl Desk {
             sent: BTreeMap::new(),
             object: Track::default(),
             events: Track::default(),
+            account: AccountFiles::default(),
+            renewed: None,
             recheck: Instant::now(),
             rechecks: 0,
             shown: None,
@@ -304,6 +327,7 @@ impl Desk {
 
     fn done(&mut self, told: Told) {
         let now = Instant::now();
+        self.account = told.account;
         for event in told.sent {
             self.sent.insert(event.kind, now);
             if self.waiting.get(&event.kind) == Some(&event) {
@@ -353,6 +377,25 @@ impl Desk {
         self.show();
     }
 
+    /// Whether something waits that other files of the service account may end.
+    fn awaits_account(&self) -> bool {
+        let waits = |track: &Track| track.error.as_ref().is_some_and(AccountFiles::may_matter_to);
+        self.enabled && [&self.object, &self.events].into_iter().any(waits)
+    }
+
+    /// The files of the service account are others than before: what failed for want of them is due.
+    fn renew(&mut self, files: AccountFiles) {
+        let now = Instant::now();
+        let soonest = self.renewed.map_or(now, |last| now.max(last + RENEWALS_APART));
+        for track in [&mut self.object, &mut self.events] {
+            if track.error.as_ref().is_some_and(|error| self.account.may_be_cured_by(&files, error)) {
+                track.not_before = Some(soonest);
+                self.renewed = Some(soonest);
+            }
+        }
+        self.account = files;
+    }
+
     /// Shows how it stands, and logs it if it is another than before.
     fn show(&mut self) {
         let error = self.object.error.as_ref().or(self.events.error.as_ref()).filter(|_| self.enabled);
@@ -366,14 +409,14 @@ impl Desk {
         self.metrics.show_api(self.enabled.then(|| ApiState {
             since,
             error: error.map(|error| error.text.clone()),
-            next: error.map(|error| error.next().to_owned()),
+            next: error.map(|error| error.next().into_owned()),
         }));
         match error {
             _ if is_same => {}
             Some(error) => {
                 tracing::warn!(
                     error = error.text,
-                    next = error.next(),
+                    next = &*error.next(),
                     "the Kubernetes API cannot be told; it is tried again, and trust does not wait for it"
                 );
             }
@@ -398,7 +441,8 @@ impl Track {
 
 impl Job {
     async fn run(self) -> Told {
-        let mut told = Told { object: None, sent: Vec::new(), events: None };
+        let account = AccountFiles::read();
+        let mut told = Told { object: None, sent: Vec::new(), events: None, account };
         let api = match Api::new(&self.node) {
             Ok(api) => api,
             Err(failure) => {
@@ -438,17 +482,25 @@ async fn bring(api: &Api, signals: &Signals, known: Option<NodeObject>, routine:
         .is_some_and(|(is, (wanted, _))| is.reason == wanted.reason.as_str());
     let mut tried = BTreeSet::new();
     let mut failure = None;
+    let mut conflicts = 0;
     // anew after each patch: the next one names the version that the last one has made
     while let Some(write) = node::writes(signals, &node, wall()).into_iter().find(|write| !tried.contains(write.what)) {
-        tried.insert(write.what);
         match api.write(&write).await {
             Ok(new) => node = new,
+            Err(refused) if refused.cause == Cause::Refused(StatusCode::CONFLICT) && conflicts < CONFLICT_RETRIES => {
+                conflicts += 1;
+                node = api.read(false).await?;
+                continue;
+            }
             // one part may be forbidden and the others not
             Err(refused) if matches!(refused.cause, Cause::Refused(is) if is.is_client_error() && is != 429) => {
-                failure.get_or_insert(refused);
+                let of_foreign_taint = write.what == node::TAINT && signals.takes_foreign_taint();
+                failure.get_or_insert(Failure { of_foreign_taint, ..refused });
             }
             Err(other) => return Err(other),
         }
+        tried.insert(write.what);
+        conflicts = 0;
     }
     if let Some(failure) = failure {
         return Err(failure);

@@ -35,3 +35,4 @@ pub mod sources;
 pub mod threads;
 pub mod tls;
 pub mod watch;
+pub mod witness;

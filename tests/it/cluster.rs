@@ -168,10 +168,23 @@ fn every_overlay_has_its_agent_ready_and_its_ca_trusted() {
     cluster.apply(&kustomize_with("new", "base", &[], ""));
     let running = |list: &Value| items(list).iter().any(|pod| pod["status"]["containerStatuses"][0]["started"] == true);
     cluster.wait("a started agent", &["pods", "-n", "nodetrust"], running);
+    let agent = cluster.agent("trixie", PORT, "nodetrust", "daemonset/nodetrust");
+    let why =
+        wait_for("an unready agent", LIMIT, || agent.get("/readyz").filter(|(_, why)| why.contains("source org")));
+    assert!(why.0 == 503 && why.1.contains("ConfigMap does not exist"), "{why:?}");
+    assert_eq!(cluster.pods(&["-n", "nodetrust"])[0]["status"]["containerStatuses"][0]["ready"], false);
     let ca = Ca::new("Given later");
     give(&["configmap"], "any-key", &ca);
     ready("the ConfigMap's CA", &ca);
 
+    // the source has spoken on this node: what it said is held, and the rollout does not wait
+    cluster.apply(&kustomize_with("new", "overlays/secret", &[], ""));
+    cluster.rolled_out();
+    let done =
+        cluster.kubectl(&["-n", "nodetrust", "exec", "daemonset/nodetrust", "--", "nodetrust", "-o", "json", "status"]);
+    let held = &done.json()["sources"][0];
+    assert_eq!(held["status"], "held", "{held}");
+    assert!(held["detail"].as_str().unwrap().contains("Secret does not exist"), "{held}");
     let ca = Ca::new("In a Secret");
     give(&["secret", "generic"], "ca.crt", &ca);
     cluster.apply(&kustomize_with("new", "overlays/secret", &[], ""));

@@ -51,10 +51,14 @@ mod metrics;
 
 // every path, refusals, slow clients, HTTPS
 mod http;
+// IPv4, IPv6, both or one of them
+mod listen;
 // strangers on the agent's port
 mod hostile;
 // what a writer of the configuration reaches
 mod reach;
+// what is known of the runtime, and what is not
+mod evidence;
 // `probe` and the agent's own probes, against real TLS servers
 mod probe;
 // `probe` beside real OpenSSL and Go, on CAs with every oddity
@@ -76,6 +80,8 @@ mod runtime_files;
 mod runtime_choice;
 // the layouts of k3s, RKE2, k0s and MicroK8s
 mod distributions;
+// the runtime is asked itself: what it answers, what a registry sees of that, and that nothing stays
+mod witnesses;
 // what people and scripts read of `inspect`
 mod inspect;
 // the exact footprint on a host, and that nothing of it stays

@@ -8,7 +8,6 @@ use nodetrust::{
 use nodetrust_core::{
     runtime::{Services, rule::Policy},
     state::Ledger,
-    store::Family,
 };
 
 use crate::{
@@ -182,7 +181,7 @@ fn look(machine: &Machine) -> Services {
     let exec = HostExec { root: &root, lock: None, limit: std::time::Duration::from_secs(60) };
     let now = host::uptime(&root).unwrap();
     let mut cache = services::Cache::default();
-    services::look(&exec, &Policy::default(), &Ledger::new(), Family::Debian.store(), &now, &mut cache).0
+    services::look(&exec, &Policy::default(), &Ledger::new(), &now, &mut cache).0
 }
 
 #[test]

@@ -32,6 +32,7 @@ fn assert_untrusted(machine: &Machine, image: &str) {
 fn wait_trusted(agent: &Agent) -> Value {
     agent.wait_status("one anchor, trusted by the runtime", LIMIT, |status| {
         status["converged"] == true
+            && status["runtimeTrust"]["state"] == "current"
             && status["runtime"]["stale"] == false
             && status["anchors"].as_array().is_some_and(|rows| rows.len() == 1 && rows[0]["runtime"] == true)
     })

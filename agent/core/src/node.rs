@@ -139,6 +139,13 @@ pub struct Signals {
     pub done_with: Option<Taint>,
 }
 
+impl Signals {
+    /// Whether the startup taint that has to go has another's name.
+    pub fn takes_foreign_taint(&self) -> bool {
+        self.done_with.as_ref().is_some_and(|taint| !taint.is_own())
+    }
+}
+
 /// The condition that a report asks for.
 pub fn condition(report: &Report) -> Condition {
     let (status, reason) = judge(report);

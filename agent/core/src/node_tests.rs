@@ -58,6 +58,7 @@ fn source(status: SourceStatus, rejections: usize) -> SourceRow {
         name: "org".into(),
         origin: "/sources/org".into(),
         status,
+        awaited: false,
         anchors: 1,
         changed: None,
         detail: "it is empty".into(),

@@ -138,6 +138,10 @@ pub struct SourceRow {
     pub origin: String,
     /// Its state.
     pub status: SourceStatus,
+    /// By the ledger it has never given an anchor on this node, and it is not optional: the agent is not ready yet. Told by
+    /// `/readyz`.
+    #[serde(skip)]
+    pub awaited: bool,
     /// Anchors that it puts in force.
     pub anchors: usize,
     /// When what it says last changed.
@@ -354,6 +358,11 @@ impl Report {
         self.anchors.iter().filter(|row| row.runtime == Some(ByRuntime::Cannot))
     }
 
+    /// The first source without which the agent does not become ready: it must give an anchor, and never has on this node.
+    pub fn awaited_source(&self) -> Option<&SourceRow> {
+        self.sources.iter().find(|source| source.awaited)
+    }
+
     /// Rejections by source and reason.
     pub fn rejections(&self) -> BTreeMap<(&str, Reason), usize> {
         let mut counts = BTreeMap::new();
@@ -397,6 +406,7 @@ fn source_rows(resolved: &Resolved, ledger: &Ledger) -> Vec<SourceRow> {
         name: source.name.clone(),
         origin: source.origin.clone(),
         status: source.status,
+        awaited: source.awaited,
         anchors: source.anchors.len(),
         changed: ledger.sources.get(&source.name).map(|source| Time(source.changed)),
         detail: source.detail.clone(),

@@ -8,9 +8,13 @@
 pub mod certs_d;
 pub mod containerd;
 mod detect;
+pub mod environment;
 pub mod evidence;
 pub mod kubelet;
+pub mod pull_answer;
 pub mod record;
+pub mod registry;
+pub mod registry_way;
 pub mod rule;
 pub mod testimony;
 pub mod witness;

@@ -234,7 +234,7 @@ pub(super) fn inspection(inspection: &Inspection, now: i64, style: Style) -> Str
         for rejection in &file.rejections {
             out.push_str(&labelled("REJECTED", &rejection_text(rejection), style));
         }
-        if file.certificates.is_empty() && file.rejections.is_empty() {
+        if file.certificates.is_empty() && file.rejections.is_empty() && !file.is_directory {
             out.push_str("empty: it says nothing\n");
         }
     }

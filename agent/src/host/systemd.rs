@@ -4,6 +4,8 @@
 //! `systemctl` in a changed root refuses or says yes and does nothing (facts C.7). Asking starts nothing and loads nothing: only units
 //! that systemd has in memory are known here, which are all that run, failed, are enabled or are named by another unit.
 
+mod environment;
+
 use std::{
     collections::{BTreeMap, HashMap},
     io,
@@ -22,6 +24,8 @@ use super::{
     root::{HostRoot, is_missing},
     socket::{connect, converse},
 };
+
+pub use environment::{UnitEnvironment, environment};
 
 /// Present where systemd is the init system, as sd_booted(3) looks.
 const BOOTED: &str = "/run/systemd/system";

@@ -80,7 +80,9 @@ fn on_the_way(root: &HostRoot, path: &str) -> Vec<Meta> {
         let whole = format!("{place}/{name}");
         if meta.kind == FileKind::Link {
             links += 1;
-            let Some(target) = root.link_target(&whole).filter(|_| links <= MAX_LINKS) else { return metas };
+            let Some(target) = root.link_target(&whole).ok().flatten().filter(|_| links <= MAX_LINKS) else {
+                return metas;
+            };
             let target = target.to_string_lossy().into_owned();
             for name in names(&target).into_iter().rev() {
                 rest.push_front(name);

@@ -10,6 +10,7 @@ mod containerd;
 mod launch;
 mod processes;
 mod restart;
+mod ways;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -39,6 +40,7 @@ use crate::{
 
 pub use certs::{remove_file, watched, write_file};
 pub use restart::{LONGEST_RESTART, Restarted, restart};
+pub use ways::{environment, process_now, registry_way};
 
 /// How long the service manager may take to say how its units are.
 const ASKING: Duration = Duration::from_secs(5);

@@ -46,7 +46,8 @@ pub fn has_anchors(status: &Value, pem: &str) -> bool {
 pub fn wait_trusted(agent: &Agent, pem: &str) -> Value {
     agent.wait_status("a runtime that trusts what it should", LONG, |status| {
         let by_runtime = status["anchors"].as_array().is_some_and(|rows| rows.iter().all(|row| row["runtime"] == true));
-        has_anchors(status, pem) && by_runtime && status["runtime"]["stale"] == false
+        let is_known = status["runtimeTrust"]["state"] == "current" && status["runtime"]["stale"] == false;
+        has_anchors(status, pem) && by_runtime && is_known
     })
 }
 

@@ -106,6 +106,11 @@ pub struct Taint {
 pub struct BadTaint(pub String);
 
 impl Taint {
+    /// Whether it has a name of ours. Others may be forbidden to the agent: the admission policy of the installation does that.
+    pub fn is_own(&self) -> bool {
+        self.key.starts_with(OWN)
+    }
+
     /// Whether a taint of a Node is this one; what is not said here may be anything there.
     fn is(&self, taint: &Value) -> bool {
         let field = |name: &str| taint.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -168,7 +173,8 @@ pub struct Write {
 
 /// What a patch is about that takes the startup taint away.
 pub const TAINT: &str = "startup taint";
-
+/// How names of ours in the cluster begin.
+const OWN: &str = "nodetrust.io/";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const MERGE: &str = "application/merge-patch+json";
 
