@@ -15,6 +15,7 @@ use nodetrust_core::{
         certs_d::Setting,
         pull_answer::{self, DIGEST_BYTES, PullEnd, RefusedServer, classify},
         registry::{Registry, of_images},
+        testimony::note_answer,
         witness::{Witness, WitnessAnswer},
     },
     state::{Ledger, Moment},
@@ -42,10 +43,6 @@ const PULL: Duration = Duration::from_secs(20);
 const HANDSHAKE: Duration = Duration::from_secs(25);
 /// How long the runtime may take to list its images.
 const LISTING: Duration = Duration::from_secs(10);
-/// Seconds after which an answer that says the same is written down anew, so that its time is about right and nodes at rest are not
-/// written to all the time.
-const RENEWAL: u64 = 3600;
-
 /// Which registries the runtime is asked about, beside the probes that name it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Registries {
@@ -197,7 +194,7 @@ pub fn registries_of_ours(
 }
 
 /// Writes answers down on the host, for whoever looks without an agent and for the next cycle. The answer is whether one of them says
-/// something new. Where there is no ledger, nothing of ours is on the node, and nothing is written.
+/// something new: what is the same is not written again. Where there is no ledger, nothing of ours is on the node, and nothing is written.
 ///
 /// # Errors
 /// If the lock is kept by somebody else for longer than `patience`, or the ledger cannot be read or written.
@@ -215,38 +212,14 @@ pub fn remember(root: &HostRoot, answers: &[Asked], patience: Duration) -> io::R
     let Some(known) = read()? else { return Ok(false) };
     let mut next = Ledger::clone(&known);
     for asked in answers {
-        note(&mut next, &asked.registry.key(), &asked.witness);
+        note_answer(&mut next, &asked.registry.key(), asked.witness.clone());
     }
-    let is_new = answers.iter().any(|asked| {
-        let key = asked.registry.key();
-        !says_the_same(known.witnesses.get(&key), next.witnesses.get(&key))
-    });
-    let is_old = answers.iter().any(|asked| {
-        let before = known.witnesses.get(&asked.registry.key());
-        before.is_some_and(|before| asked.witness.at.elapsed_since(&before.at, known.updated) >= RENEWAL)
-    });
-    if is_new || is_old {
+    let is_new = next.witnesses != known.witnesses;
+    if is_new {
         next.updated = host::wall();
         ledger::write(root, &next)?;
     }
     Ok(is_new)
-}
-
-fn note(ledger: &mut Ledger, key: &str, witness: &Witness) {
-    ledger.witnesses.insert(key.to_owned(), witness.clone());
-}
-
-/// Whether two answers differ in nothing but the time, and where nothing was reached, in the words: those have numbers of ports.
-fn says_the_same(one: Option<&Witness>, other: Option<&Witness>) -> bool {
-    let (Some(one), Some(other)) = (one, other) else { return one.is_none() && other.is_none() };
-    let plain = |witness: &Witness| {
-        let mut witness = Witness { at: one.at.clone(), ..witness.clone() };
-        if witness.answer == WitnessAnswer::NotReached {
-            (witness.words, witness.handshake_error) = (String::new(), None);
-        }
-        witness
-    };
-    plain(one) == plain(other)
 }
 
 /// Our own handshake with a server, by way of the runtime's proxy and judged by the host's bundle.
