@@ -74,22 +74,14 @@ mod restarts;
 mod layouts;
 // Docker, OpenRC, and distributions with a containerd of their own
 mod runtimes;
-<<<<<<< HEAD
-=======
-// the runtime is asked itself: what it answers, what a registry sees of that, and that nothing stays
-mod witnesses;
->>>>>>> witness
 // what the process of a runtime reads, and what it does not
 mod runtime_files;
 // which runtime a node has, and what speaks of one where none is found
 mod runtime_choice;
 // the layouts of k3s, RKE2, k0s and MicroK8s
 mod distributions;
-<<<<<<< HEAD
 // the runtime is asked itself: what it answers, what a registry sees of that, and that nothing stays
 mod witnesses;
-=======
->>>>>>> witness
 // what people and scripts read of `inspect`
 mod inspect;
 // the exact footprint on a host, and that nothing of it stays
