@@ -46,8 +46,8 @@ fn an_answer_is_written_down_once_and_changes_nothing_else() {
         registry: Registry::parse("other.corp").unwrap(),
         ..asked(WitnessAnswer::NotReached, words, wall)
     };
-    assert_eq!(note(&other("from port 1", 600)).0, true);
-    assert_eq!(note(&other("from port 2", 900)).0, false, "only the words differ");
+    assert!(note(&other("from port 1", 600)).0);
+    assert!(!note(&other("from port 2", 900)).0, "only the words differ");
 
     let ledger::Read::Good(kept) = ledger::read(&root).unwrap() else { panic!("damaged") };
     assert_eq!(kept.sources, ledger.sources, "what else is in the ledger stays");

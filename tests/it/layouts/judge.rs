@@ -199,7 +199,7 @@ impl Run<'_> {
         let mut runtime = format!("onChange: {policy}");
         if let Some(unit) = layout.said_unit() {
             runtime += &format!(", unit: {unit}");
-            if layout.unit == Starter::ParentSaid && layout.seed % 2 == 0 {
+            if layout.unit == Starter::ParentSaid && layout.seed.is_multiple_of(2) {
                 runtime += ", kind: k3s"; // a containerd that is a child
             }
         }
@@ -272,7 +272,7 @@ impl Run<'_> {
                 self.nodetrust(&["apply"]);
             }
         }
-        let early = layout.seed % 2 == 0;
+        let early = layout.seed.is_multiple_of(2);
         if early {
             stage.age_import(layout, false);
         }
@@ -294,7 +294,7 @@ impl Run<'_> {
             && matches!(layout.default, DefaultFolder::None | DefaultFolder::LateToml);
         is_plain
             && layout.on_change == ChangePolicy::Auto
-            && layout.seed % 2 == 0
+            && layout.seed.is_multiple_of(2)
             && !layout.directories().is_empty()
             && matches!(before, Some(PullEnd::Untrusted(_)))
     }
