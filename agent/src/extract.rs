@@ -32,7 +32,7 @@ use crate::{
         root::{HostRoot, Kind, is_missing},
     },
     links,
-    observe::{self, MAX_BUNDLE_BYTES, ObserveError, await_other_runs, certificates_below, with_a_source},
+    observe::{self, MAX_BUNDLE_BYTES, ObserveError, at, await_other_runs, certificates_below, usable, with_a_source},
     outputs::{Extent, Outputs},
 };
 
@@ -74,11 +74,22 @@ pub struct Extracted {
     pub duration: Duration,
 }
 
+impl Extracted {
+    /// What the tool replaces, or the tool itself, could not be read: nothing was run, since nothing could be put back.
+    fn unobserved(error: &ObserveError) -> Self {
+        Self { problem: Some(observe_problem(error)), is_final: true, ..Self::default() }
+    }
+}
+
 impl Extraction<'_> {
     /// Runs the tool, twice at most.
     pub fn run(&self, mode: ExtractMode) -> Extracted {
         let mut result = Extracted::default();
-        let Some(program) = self.program() else {
+        let program = match self.program() {
+            Ok(program) => program,
+            Err(error) => return Extracted::unobserved(&error),
+        };
+        let Some(program) = program else {
             let names = self.store.tool.programs().join(" nor ");
             let next = "install the distribution's package ca-certificates on the host";
             result.problem =
@@ -87,7 +98,10 @@ impl Extraction<'_> {
         };
         await_other_runs(self.root(), self.store);
         // as it was before the first try, whatever that one leaves behind
-        let first = FirstLook::take(self.root(), self.store);
+        let first = match FirstLook::take(self.root(), self.store) {
+            Ok(first) => first,
+            Err(error) => return Extracted::unobserved(&error),
+        };
         for attempt in 0..TRIES {
             if attempt > 0 {
                 thread::sleep(PAUSE);
@@ -191,7 +205,7 @@ impl Extraction<'_> {
     /// The tool has exited 0 and not written where it should. One that does not know the option prints its usage and does nothing; a
     /// wrapper that drops its arguments has written the bundle itself.
     fn not_staged(&self, program: &str, links: Links, first: &FirstLook, spent: &mut Duration) -> Result<(), Failure> {
-        if self.live_bytes() != first.bundle {
+        if self.live_bytes().map_err(|error| self.undo(observe_failure(&error), first))? != first.bundle {
             return self.judge_live(program, None, first);
         }
         let args: &[&str] = if links == Links::Added { &[] } else { &["--fresh"] };
@@ -214,8 +228,9 @@ impl Extraction<'_> {
 
     /// Judges what consumers read now; what is worse than it was does not stay.
     fn judge_live(&self, program: &str, said: Option<String>, first: &FirstLook) -> Result<(), Failure> {
-        let bytes = self.live_bytes().unwrap_or_default();
-        let judged = self.judge_pasted(bytes, program).and_then(|(after, mended)| {
+        let bytes = self.live_bytes().map_err(|error| observe_failure(&error));
+        let judged = bytes.and_then(|bytes| self.judge_pasted(bytes.unwrap_or_default(), program));
+        let judged = judged.and_then(|(after, mended)| {
             if let Some(bytes) = mended {
                 let (dir, _) = split(self.store.bundle);
                 let written = self.root().write_atomic(self.store.bundle, dir, own::BUNDLE, 0o644, &bytes);
@@ -257,7 +272,9 @@ impl Extraction<'_> {
         let dir = self.store.anchors_dir;
         let listing = self.root().list(dir).map_err(|error| write_failure(dir, &error))?.unwrap_or_default();
         for (name, _) in listing.iter().filter(|(name, _)| self.store.takes.matches(name)) {
-            let Ok(bytes) = self.root().read(format!("{dir}/{name}"), MAX_BUNDLE_BYTES) else { continue };
+            let path = format!("{dir}/{name}");
+            let read = usable(self.root().read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path));
+            let Some(bytes) = read.map_err(|error| self.undo(observe_failure(&error), first))? else { continue };
             for block in nodetrust_core::pem::scan(&bytes).blocks {
                 if seen.insert(Fingerprint::of_der(&block.der)) {
                     all.extend_from_slice(nodetrust_core::pem::encode(&block.der).as_bytes());
@@ -305,7 +322,8 @@ impl Extraction<'_> {
                 lost.extend(before.difference(linked.get(dir).unwrap_or(&none)).copied());
             }
             lost.retain(|print| after.set.contains(print) && !self.ours.contains(print));
-            Ok(lost.len() + first.outputs.lost_names(self.root(), &after.set))
+            let names = first.outputs.lost_names(self.root(), &after.set);
+            Ok(lost.len() + names.map_err(|error| observe_failure(&error))?)
         };
         let count = lost()?;
         if count == 0 {
@@ -329,10 +347,13 @@ impl Extraction<'_> {
     /// problem says so.
     fn undo(&self, failure: Failure, first: &FirstLook) -> Failure {
         let bytes = self.live_bytes();
-        let now = bytes.as_deref().map(bundle::read).unwrap_or_default();
+        let now = bytes.as_ref().ok().and_then(Option::as_deref).map(bundle::read).unwrap_or_default();
         // what cannot be told counts as worse
         let harm = || self.departed(&now).map(|departed| harm(self.before, &now, departed));
-        let is_worse = bytes != first.bundle && !matches!(harm(), Ok(None));
+        let is_worse = match bytes {
+            Ok(bytes) => bytes != first.bundle && !matches!(harm(), Ok(None)),
+            Err(_) => true,
+        };
         let (extent, trusted) = match &failure {
             _ if is_worse => (Extent::All, &self.before.set),
             Failure::Final(_) => (Extent::Links, &now.set),
@@ -397,7 +418,8 @@ impl Extraction<'_> {
         if self.store.pastes_files && !after.faults.is_empty() {
             for missing in self.expected.difference(&after.set) {
                 let file = format!("{}/{}", self.store.anchors_dir, file_name(self.store, missing));
-                let own = self.root().own_read(&file, pem::MAX_FILE_BYTES as u64).unwrap_or_default();
+                let own = usable(self.root().own_read(&file, pem::MAX_FILE_BYTES as u64)).map_err(at(&file));
+                let own = own.map_err(|error| observe_failure(&error))?.unwrap_or_default();
                 if bundle::read(&own).set.contains(missing) {
                     front.extend_from_slice(&own);
                 }
@@ -485,6 +507,7 @@ impl Extraction<'_> {
     /// What lies in the sources now and may have come in since the plan was made.
     fn culprits(&self, bytes: &[u8], after: &Effective) -> Vec<SourceHazard> {
         if !self.store.pastes_files {
+            // only for the words: an error there is no reason to say nothing
             return hazards::holders(self.root(), self.store, bytes, after).unwrap_or_default();
         }
         let observed = observe::observe(self.root(), self.store, &BTreeSet::new(), &mut observe::Cache::default());
@@ -492,7 +515,7 @@ impl Extraction<'_> {
             let all = observed.all_hazards();
             all.map(|(path, hazard)| SourceHazard { path: path.to_owned(), hazard: hazard.clone() }).collect()
         };
-        observed.map(all).unwrap_or_default()
+        observed.map(all).unwrap_or_default() // as above
     }
 
     fn lost_advice(&self) -> &'static str {
@@ -507,9 +530,9 @@ impl Extraction<'_> {
         }
     }
 
-    /// What consumers read now.
-    fn live_bytes(&self) -> Option<Vec<u8>> {
-        self.root().read(self.store.bundle, MAX_BUNDLE_BYTES).ok()
+    /// What consumers read now, None if there is nothing that they could.
+    fn live_bytes(&self) -> Result<Option<Vec<u8>>, ObserveError> {
+        live_bytes(self.root(), self.store)
     }
 
     /// What would make a run of the tool harmful from its beginning: it takes links away before it writes anything.
@@ -569,9 +592,15 @@ impl Extraction<'_> {
         })
     }
 
-    fn program(&self) -> Option<&'static str> {
-        let is_there = |path: &&&str| self.root().stat(path).ok().flatten().is_some_and(|meta| meta.kind == Kind::File);
-        self.store.tool.programs().iter().find(is_there).copied()
+    /// The store's tool, None if the host has none of its names.
+    fn program(&self) -> Result<Option<&'static str>, ObserveError> {
+        for path in self.store.tool.programs() {
+            let found = usable(self.root().stat(path)).map_err(at(path))?.flatten();
+            if found.is_some_and(|meta| meta.kind == Kind::File) {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
     }
 
     fn root(&self) -> &HostRoot {
@@ -610,15 +639,20 @@ struct FirstLook {
 }
 
 impl FirstLook {
-    fn take(root: &HostRoot, store: &'static TrustStore) -> Self {
-        Self {
-            outputs: Outputs::save(root, store),
-            bundle: root.read(store.bundle, MAX_BUNDLE_BYTES).ok(),
-            mode: root.stat(store.bundle).ok().flatten().map(|meta| meta.mode),
-            // without it nothing can be compared, and the look before the plan has said why
-            linked: links::linked(root, store).unwrap_or_default(),
-        }
+    /// What cannot be read could neither be compared nor put back.
+    fn take(root: &HostRoot, store: &'static TrustStore) -> Result<Self, ObserveError> {
+        let meta = usable(root.stat(store.bundle)).map_err(at(store.bundle))?.flatten();
+        Ok(Self {
+            outputs: Outputs::save(root, store)?,
+            bundle: live_bytes(root, store)?,
+            mode: meta.map(|meta| meta.mode),
+            linked: links::linked(root, store)?,
+        })
     }
+}
+
+fn live_bytes(root: &HostRoot, store: &TrustStore) -> Result<Option<Vec<u8>>, ObserveError> {
+    usable(root.read(store.bundle, MAX_BUNDLE_BYTES)).map_err(at(store.bundle))
 }
 
 enum Failure {
@@ -672,8 +706,12 @@ fn exit_problem(program: &str, finished: &Finished) -> Problem {
 }
 
 /// What the tool reads could not be read: whether it may lose something is not known.
-fn observe_failure(error: &observe::ObserveError) -> Failure {
-    Failure::Final(Problem::new(ProblemKind::Observe, chain(error), "look at the path on the host"))
+fn observe_failure(error: &ObserveError) -> Failure {
+    Failure::Final(observe_problem(error))
+}
+
+fn observe_problem(error: &ObserveError) -> Problem {
+    Problem::new(ProblemKind::Observe, chain(error), error.next("look at the path on the host"))
 }
 
 fn write_failure(path: &str, error: &std::io::Error) -> Failure {
@@ -694,3 +732,7 @@ fn split(path: &str) -> (&str, &str) {
         path.file_name().and_then(|name| name.to_str()).unwrap_or_default(),
     )
 }
+
+#[cfg(test)]
+#[path = "extract_tests.rs"]
+mod tests;

@@ -12,6 +12,7 @@ use nodetrust_core::{
     fingerprint::Fingerprint,
     harm::{Reader, blocks},
     pem,
+    source::Part,
     state::{Effective, Hazard, SourceHazard, is_own_name},
     store::{Family, TrustStore},
 };
@@ -40,9 +41,18 @@ struct PastedFile {
 
 /// Everything that pasting these bytes into the bundle would do.
 pub(crate) fn of_file(bytes: &[u8]) -> Vec<Hazard> {
+    of_faults(&pem::scan(bytes).faults, bytes)
+}
+
+/// The same for a file that has been scanned already.
+pub(crate) fn of_part(part: &Part, bytes: &[u8]) -> Vec<Hazard> {
+    of_faults(&part.faults, bytes)
+}
+
+fn of_faults(faults: &[pem::Fault], bytes: &[u8]) -> Vec<Hazard> {
     let as_bundle = bundle::read(bytes);
     // also a key that is indented, or in DER: whoever can read the bundle can read that
-    let key = pem::scan(bytes).faults.into_iter().find(|fault| fault.reason == pem::Reason::PrivateKey);
+    let key = faults.iter().find(|fault| fault.reason == pem::Reason::PrivateKey);
     let mut found = Vec::new();
     if as_bundle.private_key || key.is_some() {
         found.push(Hazard::PrivateKey(key.map_or(0, |fault| fault.line)));
@@ -244,6 +254,10 @@ pub(crate) fn deselected(root: &HostRoot, store: &TrustStore) -> Result<BTreeSet
 }
 
 /// Whether a path of a listing leads to a directory.
-pub(crate) fn leads_to_directory(root: &HostRoot, path: &str) -> bool {
-    root.stat(Path::new(path)).ok().flatten().is_some_and(|meta| meta.kind == Kind::Directory)
+///
+/// # Errors
+/// If where it leads cannot be looked at.
+pub(crate) fn leads_to_directory(root: &HostRoot, path: &str) -> Result<bool, ObserveError> {
+    let meta = usable(root.stat(Path::new(path))).map_err(at(path))?.flatten();
+    Ok(meta.is_some_and(|meta| meta.kind == Kind::Directory))
 }

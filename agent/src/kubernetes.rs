@@ -18,7 +18,7 @@ use std::{
 
 use hyper::StatusCode;
 use nodetrust_core::{
-    node::{self, Event, EventKind, NodeObject, NodeStatus, Signals},
+    node::{self, ConditionStatus, Event, EventKind, NodeObject, NodeStatus, Signals, TAINT_PATIENCE},
     report::{Report, Time},
     verify::ProblemKind,
 };
@@ -34,6 +34,7 @@ use crate::{
     metrics::{ApiState, Metrics},
 };
 use account::{AccountFiles, AccountWatch};
+pub(crate) use api::is_in_cluster;
 use api::{Api, Cause, Failure};
 
 /// The Node is looked at again after this time at the earliest: somebody may have taken away what it said.
@@ -108,7 +109,9 @@ struct Desk {
     enabled: bool,
     latest: Option<Arc<Report>>,
     /// since when the condition has its status
-    turned: Option<(bool, Time)>,
+    turned: Option<(ConditionStatus, Time)>,
+    /// since when the store is proven, as far as this agent knows
+    proven: Option<Instant>,
     signals: Signals,
     /// the Node as the server last showed it
     known: Option<NodeObject>,
@@ -148,12 +151,21 @@ struct Job {
 
 /// What came of them.
 struct Told {
-    /// the Node, and whether its condition had the same reason before
-    object: Option<Result<(NodeObject, bool), Failure>>,
+    object: Option<Result<Brought, Failure>>,
     sent: Vec<Event>,
     events: Option<Result<(), Failure>>,
     /// what the calls were made with
     account: AccountFiles,
+}
+
+/// A Node that says what it should.
+struct Brought {
+    /// as the server shows it
+    node: NodeObject,
+    /// its condition had the same reason before
+    said: bool,
+    /// it had the startup taint, which is gone
+    untainted: bool,
 }
 
 impl Desk {
@@ -165,6 +177,7 @@ impl Desk {
             enabled: false,
             latest: None,
             turned: None,
+            proven: None,
             signals: Signals::default(),
             known: None,
             met: false,
@@ -182,7 +195,7 @@ impl Desk {
 
     fn follow(&mut self, settings: &Kubernetes) {
         self.settings = settings.clone();
-        self.enabled = settings.enabled.unwrap_or_else(api::is_in_cluster);
+        self.enabled = settings.enabled.unwrap_or_else(is_in_cluster);
         if !self.settings.events {
             self.waiting.clear();
         }
@@ -210,17 +223,42 @@ impl Desk {
         self.waiting.insert(event.kind, event);
     }
 
+    /// The startup taint has gone: an event tells if there was no proof that it may.
+    fn tell_of_doubt(&mut self) {
+        let is_unknown = self.turned.is_some_and(|(status, _)| status == ConditionStatus::Unknown);
+        if let (true, true, Some(report), Some(taint)) =
+            (is_unknown, self.settings.events, &self.latest, &self.settings.startup_taint)
+        {
+            self.tell_of(node::taint_without_proof(report, taint, wall()));
+        }
+    }
+
     fn update(&mut self) {
         let Some(report) = &self.latest else { return };
         let condition = node::condition(report);
-        let ready = condition.ready;
-        let since = self.turned.filter(|(before, _)| *before == ready).map_or(report.time, |(_, since)| since);
-        self.turned = Some((ready, since));
+        let status = condition.status;
+        let since = self.turned.filter(|(before, _)| *before == status).map_or(report.time, |(_, since)| since);
+        self.turned = Some((status, since));
+        self.proven = condition.proves_store().then(|| self.proven.unwrap_or_else(Instant::now));
+        let overdue = self.doubt_ends().is_some_and(|end| end <= Instant::now());
+        let may_go = status == ConditionStatus::True || overdue;
         self.signals = Signals {
             condition: self.settings.condition.then_some((condition, since)),
             annotation: self.settings.annotations.then(|| NodeStatus::of(report).text()),
-            done_with: self.settings.startup_taint.clone().filter(|_| ready),
+            done_with: self.settings.startup_taint.clone().filter(|_| may_go),
         };
+    }
+
+    /// When the startup taint goes although it is not known whether the runtime trusts. None if that is known, or there is no taint.
+    fn doubt_ends(&self) -> Option<Instant> {
+        let is_unknown = self.turned.is_some_and(|(status, _)| status == ConditionStatus::Unknown);
+        let proven = self.proven.filter(|_| is_unknown && self.settings.startup_taint.is_some())?;
+        Some(proven + TAINT_PATIENCE)
+    }
+
+    /// When the startup taint goes for that reason and has not been told to go yet.
+    fn taint_due(&self) -> Option<Instant> {
+        self.doubt_ends().filter(|_| self.signals.done_with.is_none())
     }
 
     /// The calls that are due now.
@@ -229,6 +267,9 @@ impl Desk {
             return None;
         }
         let now = Instant::now();
+        if self.taint_due().is_some_and(|due| due <= now) {
+            self.update();
+        }
         let wall = wall();
         self.waiting.retain(|_, event| wall.0.saturating_sub(event.time.0) < STALE);
         let wants = self.wants_object(now) && self.object.is_due(now);
@@ -281,7 +322,7 @@ impl Desk {
         };
         let telling = self.waiting.keys().filter(|kind| self.may_tell(**kind));
         let events = telling.map(|kind| self.sendable(*kind).max(self.events.not_before).unwrap_or(now)).min();
-        events.map_or(object, |events| events.min(object))
+        events.into_iter().chain(self.taint_due()).fold(object, Instant::min)
     }
 
     fn done(&mut self, told: Told) {
@@ -297,8 +338,11 @@ impl Desk {
         // the events of this round were not even tried
         let unheard = matches!(&told.object, Some(Err(failure)) if failure.is_final());
         match told.object {
-            Some(Ok((node, said))) => {
+            Some(Ok(Brought { node, said, untainted })) => {
                 self.object = Track::default();
+                if untainted {
+                    self.tell_of_doubt();
+                }
                 if !self.met && said {
                     self.waiting.retain(|kind, _| !kind.is_standing());
                 }
@@ -426,13 +470,8 @@ impl Job {
     }
 }
 
-/// Makes the Node say what it should, and returns it as the server shows it then, with whether it gave that reason before.
-async fn bring(
-    api: &Api,
-    signals: &Signals,
-    known: Option<NodeObject>,
-    routine: bool,
-) -> Result<(NodeObject, bool), Failure> {
+/// Makes the Node say what it should.
+async fn bring(api: &Api, signals: &Signals, known: Option<NodeObject>, routine: bool) -> Result<Brought, Failure> {
     let mut node = match known {
         Some(node) => node,
         None => api.read(routine).await?,
@@ -467,7 +506,7 @@ async fn bring(
         return Err(failure);
     }
     match node::writes(signals, &node, wall()).first() {
-        None => Ok((node, said)),
+        None => Ok(Brought { node, said, untainted: tried.contains(node::TAINT) }),
         Some(write) => {
             Err(Failure::of(Cause::Content, &format!("the Node's {} is not as it was written", write.what), None))
         }

@@ -3,6 +3,7 @@
 use nodetrust_core::{
     fingerprint::SetDigest,
     report::{StoreView, Verdict},
+    runtime::evidence::{RuntimeState, RuntimeTrust},
     store::Family,
 };
 use serde_json::json;
@@ -24,6 +25,7 @@ fn report(headline: &str) -> Arc<Report> {
         anchors: Vec::new(),
         store: StoreView { family: Some(Family::Debian), ..StoreView::default() },
         runtime: None,
+        runtime_trust: RuntimeTrust::default(),
         export: None,
         foreign: Vec::new(),
         problems: Vec::new(),
@@ -45,22 +47,18 @@ fn told(signals: &Signals) -> NodeObject {
     let (condition, _) = signals.condition.as_ref().unwrap();
     let object = json!({
         "metadata": {"name": "a17", "annotations": {node::ANNOTATION: signals.annotation}},
-        "status": {"conditions": [{"type": node::CONDITION, "status": if condition.ready { "True" } else { "False" },
+        "status": {"conditions": [{"type": node::CONDITION, "status": condition.status.as_str(),
             "reason": condition.reason.as_str(), "message": condition.message}]},
     });
     serde_json::from_value(object).unwrap()
 }
 
 fn answer(object: Result<(NodeObject, bool), Failure>) -> Told {
-    round(Some(object), Vec::new(), None)
+    round(Some(object.map(|(node, said)| Brought { node, said, untainted: false })), Vec::new(), None)
 }
 
 /// What came of calls that were made with the files that are there.
-fn round(
-    object: Option<Result<(NodeObject, bool), Failure>>,
-    sent: Vec<Event>,
-    events: Option<Result<(), Failure>>,
-) -> Told {
+fn round(object: Option<Result<Brought, Failure>>, sent: Vec<Event>, events: Option<Result<(), Failure>>) -> Told {
     Told { object, sent, events, account: AccountFiles::read() }
 }
 
@@ -231,8 +229,8 @@ async fn an_outage_is_one_piece_of_news() {
 
     // the Node may be told again, and events not yet
     let of_event = Failure { of_event: true, ..forbidden("to send an event") };
-    let object = Some(Ok((told(&desk.signals), true)));
-    desk.done(round(object, Vec::new(), Some(Err(of_event))));
+    let told = answer(Ok((told(&desk.signals), true)));
+    desk.done(Told { events: Some(Err(of_event)), ..told });
     let state = desk.metrics.api().unwrap();
     assert!(state.since > long_ago && state.error.unwrap().contains("event"));
     desk.done(round(None, Vec::new(), Some(Ok(()))));
@@ -271,6 +269,66 @@ async fn what_stood_before_the_agent_started_is_no_event() {
         desk.done(answer(Ok((told(&desk.signals), said))));
         assert_eq!(desk.job().map_or(0, |job| job.events.len()), expected);
     }
+}
+
+/// A report of a node whose store is proven, or not, and whose runtime is unknown.
+fn doubtful(verdict: Verdict) -> Arc<Report> {
+    let mut report = Report::clone(&report("1 anchor in the extracted bundle; whether pulls follow is not known"));
+    report.verdict = verdict;
+    report.runtime_trust.state = RuntimeState::Unknown;
+    Arc::new(report)
+}
+
+fn tainted() -> Kubernetes {
+    let taint = Some("nodetrust.io/not-ready:NoSchedule".parse().unwrap());
+    Kubernetes { condition: true, annotations: true, events: true, startup_taint: taint, ..Kubernetes::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubt_keeps_a_startup_taint_for_ten_minutes_and_an_event_tells() {
+    let mut desk = desk(tainted());
+    // the ten minutes begin when the store is proven
+    desk.take(doubtful(Verdict::NotTrusted));
+    desk.done(answer(Ok((told(&desk.signals), false))));
+    tokio::time::advance(TAINT_PATIENCE).await;
+    desk.take(doubtful(Verdict::RuntimeUnknown));
+    desk.done(answer(Ok((told(&desk.signals), false))));
+    assert!(desk.signals.done_with.is_none() && desk.job().is_none());
+    let began = Instant::now();
+    while desk.signals.done_with.is_none() {
+        assert!(began.elapsed() < TAINT_PATIENCE);
+        sleep_until(desk.wake()).await;
+        if let Some(job) = desk.job() {
+            assert!(job.events.is_empty());
+            let told = answer(Ok((told(job.signals.as_ref().unwrap()), true)));
+            desk.done(told);
+        }
+    }
+    assert_eq!(began.elapsed(), TAINT_PATIENCE);
+    let node = told(&desk.signals);
+    desk.done(round(Some(Ok(Brought { node, said: true, untainted: true })), Vec::new(), None));
+    let event = desk.waiting.remove(&EventKind::RuntimeUnknown).unwrap();
+    assert!(event.warning && event.message.contains("nodetrust.io/not-ready:NoSchedule"), "{event:?}");
+    assert!(event.message.contains("after 10 minutes") && event.message.contains("is not known"), "{event:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_startup_taint_goes_at_once_with_a_proof_and_tells_of_no_doubt() {
+    let new = || desk(tainted());
+    let mut desk = new();
+    desk.take(doubtful(Verdict::RuntimeUnknown));
+    desk.take(report("good"));
+    assert!(desk.signals.done_with.is_some());
+    let node = told(&desk.signals);
+    desk.done(round(Some(Ok(Brought { node, said: false, untainted: true })), Vec::new(), None));
+    assert!(!desk.waiting.contains_key(&EventKind::RuntimeUnknown));
+    // a store that is not proven keeps it, however long
+    let mut untrue = new();
+    let mut report = Report::clone(&doubtful(Verdict::NotConverged));
+    report.verdict = Verdict::NotTrusted;
+    untrue.take(Arc::new(report));
+    tokio::time::advance(TAINT_PATIENCE * 2).await;
+    assert!(untrue.doubt_ends().is_none() && untrue.signals.done_with.is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -180,7 +180,7 @@ pub(crate) fn retire_dangling(root: &HostRoot, store: &TrustStore) -> io::Result
 pub(crate) fn retire_nameless(root: &HostRoot, store: &TrustStore) -> io::Result<bool> {
     const NAMELESS: &str = ".pem";
     let Some(dir) = store.hash_dir.filter(|_| store.family == Family::Debian) else { return Ok(false) };
-    let target = root.link_target(format!("{dir}/{NAMELESS}"));
+    let target = root.link_target(format!("{dir}/{NAMELESS}"))?;
     let sources = ["/usr/share/ca-certificates", store.anchors_dir];
     let is_the_tools = target.is_some_and(|target| sources.iter().any(|source| Path::new(&target).starts_with(source)));
     if is_the_tools {
@@ -198,7 +198,7 @@ fn retire_where(root: &HostRoot, store: &TrustStore, is_leaving: impl Fn(&str) -
     for (name, kind) in &names {
         let Some((hash, number)) = hash_link(name) else { continue };
         let target = match kind {
-            Kind::Link => root.link_target(format!("{dir}/{name}")),
+            Kind::Link => root.link_target(format!("{dir}/{name}"))?,
             _ => None,
         };
         let target = target.as_deref().map(Path::new).and_then(Path::file_name).and_then(|name| name.to_str());

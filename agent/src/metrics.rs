@@ -15,7 +15,7 @@ use nodetrust_core::{
     pem::Reason,
     plan::Drift,
     report::{AnchorRow, Report, RuntimeView, Time},
-    runtime::HoldReason,
+    runtime::{HoldReason, evidence::RuntimeState},
     source::SourceStatus,
     verify::ProblemKind,
 };
@@ -284,11 +284,13 @@ struct ProbeCollector(Arc<Board>);
 impl Collector for ProbeCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let results = self.0.all();
-        let target = |result: &crate::probe::ProbeResult| vec![("target", result.probe.target.clone())];
+        let target = |result: &crate::probe::ProbeResult| {
+            vec![("target", result.probe.target.clone()), ("through", result.probe.through.as_str().to_owned())]
+        };
         let mut out = Exposition(encoder);
         out.gauge(
             "probe_success",
-            "1 if programs on the host trust the target",
+            "1 if programs on the host trust the target; through the runtime, if that does",
             results.iter().map(|result| (target(result), flag(result.probe.is_trusted()))),
         )?;
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of a bounded probe")]
@@ -364,6 +366,9 @@ impl Exposition<'_> {
             "1 if the node trusts what it should and nothing is left to do",
             [(none(), flag(report.converged))],
         )?;
+        let states = RuntimeState::ALL
+            .map(|state| (vec![("state", state.as_str().to_owned())], flag(report.runtime_trust.state == state)));
+        self.gauge("runtime_state", "1 for what is known of pulls by the container runtime", states)?;
         self.runtime(report.runtime.as_ref())?;
         let at = |time: Option<i64>| time.map(|time| (none(), seconds(time)));
         self.gauge("last_success_timestamp_seconds", "When the last verified cycle ended", at(success))?;

@@ -22,12 +22,14 @@ use nodetrust_core::{
     runtime::{Services, Uptime},
     shares::in_shares,
     source::{Content, Part, Resolved, Snapshot},
-    state::{Effective, ForeignFile, Ledger, Observed, OldStore, OwnFile, SourceHazard, file_name, is_own_name},
+    state::{Effective, Ledger, Observed, OldStore, OwnFile, file_name, is_own_name},
     store::{self, Detection, Family, Found, Tool, TrustStore},
 };
 
 use crate::{
-    ask, hazards,
+    ask,
+    foreign::KnownForeign,
+    hazards,
     host::{
         directory::HostDirectory,
         ledger,
@@ -40,7 +42,9 @@ use crate::{
 
 /// Largest bundle that is read, in bytes: 30,000 certificates or more.
 pub const MAX_BUNDLE_BYTES: u64 = 64 << 20;
-/// How deep other people's anchors are looked for below a directory that the tool searches.
+/// Looks at a host whose files somebody changes meanwhile; the last one counts.
+const LOOKS: usize = 3;
+/// How deep a directory of certificates is searched.
 const MAX_DEPTH: usize = 8;
 /// A temporary file of the tool that nobody has written to for this long was left by a run that was killed: far longer than
 /// any step of the tool, since taking the file from under a live run would make that run install a short bundle.
@@ -103,6 +107,8 @@ pub struct Cache {
     links: links::Cache,
     /// what the files that the distribution's list selects would do
     hazards: hazards::Cache,
+    /// what other people's files in the anchor directory hold
+    foreign: KnownForeign,
     /// what the sources hold: our files are made of it
     sources: Vec<Arc<Part>>,
     /// how long a program of the host may take that is asked
@@ -231,6 +237,45 @@ pub fn observe(
     known_foreign: &BTreeSet<Fingerprint>,
     cache: &mut Cache,
 ) -> Result<Observed, ObserveError> {
+    // A file of ours that somebody changes while the rest is read would show as a fault of the bundle or of a link to it: such a look is
+    // of no one moment, and is made again.
+    for _ in 1..LOOKS {
+        let observed = observe_once(root, store, known_foreign, cache)?;
+        if is_as_it_should(&observed) || read_own_files(root, store, cache)? == observed.ours {
+            return Ok(observed);
+        }
+    }
+    observe_once(root, store, known_foreign, cache)
+}
+
+/// Whether our files, the bundle and the links to them fit together.
+fn is_as_it_should(observed: &Observed) -> bool {
+    observed.unlinked.is_empty()
+        && observed.ours.values().all(|own| {
+            let trusted = own.anchor.as_ref().is_some_and(|own| observed.effective.set.contains(&own.fingerprint));
+            own.intact && trusted
+        })
+}
+
+/// Our files as they are now.
+fn read_own_files(
+    root: &HostRoot,
+    store: &TrustStore,
+    cache: &mut Cache,
+) -> Result<BTreeMap<String, OwnFile>, ObserveError> {
+    let Some(dir) = root.directory(store.anchors_dir).map_err(at(store.anchors_dir))? else {
+        return Ok(BTreeMap::new());
+    };
+    let names = dir.names().map_err(at(store.anchors_dir))?;
+    own_files(&dir, store, &names, cache)
+}
+
+fn observe_once(
+    root: &HostRoot,
+    store: &'static TrustStore,
+    known_foreign: &BTreeSet<Fingerprint>,
+    cache: &mut Cache,
+) -> Result<Observed, ObserveError> {
     let dir = root.directory(store.anchors_dir).map_err(at(store.anchors_dir))?;
     let names = dir.as_ref().map_or(Ok(Vec::new()), |dir| cache.names(dir)).map_err(at(store.anchors_dir))?;
     let ours = dir.as_ref().map(|dir| own_files(dir, store, &names, cache)).transpose()?;
@@ -254,7 +299,7 @@ pub fn observe(
     };
     // in a directory that holds the extracted links and bundle too, other people's files are the distribution's
     if store.anchors_dir != "/etc/ssl/certs" {
-        foreign_files(root, store, store.anchors_dir, &names, 0, &mut observed)?;
+        cache.foreign.look(root, &names, &mut observed)?;
     }
     observed.effective = match store.tool {
         Tool::None => directory_effective(root, store, &names, &observed.ours, cache)?,
@@ -575,9 +620,13 @@ fn own_files(
         let expected = |name: &str| by_name.get(name).copied();
         share.iter().map(|(name, kind)| look.file(name, *kind, expected, &mut bytes)).collect()
     });
-    let read = own.into_iter().zip(files).map(|((name, _), file)| {
-        let file = file.map_err(at(&format!("{}/{name}", store.anchors_dir)))?;
-        let file = file.map_or(OwnFile { anchor: None, intact: false }, |(file, meta, digest, own)| {
+    let read = own.into_iter().zip(files).filter_map(|((name, _), file)| match file {
+        // somebody has removed it since the directory was listed
+        Err(error) if is_missing(&error) => None,
+        file => Some((name, file.map_err(at(&format!("{}/{name}", store.anchors_dir))))),
+    });
+    let read = read.map(|(name, file)| {
+        let file = file?.map_or(OwnFile { anchor: None, intact: false }, |(file, meta, digest, own)| {
             if meta.tells(now) {
                 cache.stamps.insert(name.clone(), (meta, digest));
             }
@@ -603,7 +652,7 @@ struct OwnFiles<'a> {
 
 impl OwnFiles<'_> {
     /// A file with our kind of name, and what is to be remembered of it; None if it does not hold exactly one certificate. What is
-    /// known by its digest, or to the byte what a source's certificate gives under this name, is not decoded.
+    /// known by its digest, or to the byte what a source's certificate gives under this name, is not decoded. `NotFound` if it is gone.
     fn file<'a>(
         &self,
         name: &str,
@@ -632,7 +681,11 @@ impl OwnFiles<'_> {
         expected: impl Fn(&str) -> Option<&'a Arc<Anchor>>,
         bytes: &mut Vec<u8>,
     ) -> io::Result<Option<(Meta, Digest, Own)>> {
-        let Some(meta) = usable(self.dir.read(name, pem::MAX_FILE_BYTES as u64, bytes))? else { return Ok(None) };
+        let read = match self.dir.read(name, pem::MAX_FILE_BYTES as u64, bytes) {
+            Err(error) if is_missing(&error) => return Err(error),
+            read => usable(read)?,
+        };
+        let Some(meta) = read else { return Ok(None) };
         let digest = content_digest(bytes);
         let as_expected = || {
             let anchor = expected(name).filter(|anchor| anchor.pem().as_bytes() == bytes.as_slice())?;
@@ -656,41 +709,6 @@ impl OwnFiles<'_> {
         let meta = self.dir.meta(name).ok().filter(|meta| meta == before)?;
         Some((meta, *digest, self.known.get(digest)?.clone()))
     }
-}
-
-fn foreign_files(
-    root: &HostRoot,
-    store: &TrustStore,
-    dir: &str,
-    names: &[(String, Kind)],
-    depth: usize,
-    observed: &mut Observed,
-) -> Result<(), ObserveError> {
-    for (name, kind) in names {
-        let own = depth == 0 && is_own_name(store, name) || name.starts_with(".nodetrust-");
-        if own && *kind != Kind::Directory {
-            continue;
-        }
-        let path = format!("{dir}/{name}");
-        // the tool follows links to directories
-        if *kind == Kind::Directory || *kind == Kind::Link && hazards::leads_to_directory(root, &path) {
-            if store.recursive && depth < MAX_DEPTH {
-                foreign_files(root, store, &path, &root.names(&path).map_err(at(&path))?, depth + 1, observed)?;
-            }
-            continue;
-        }
-        let taken = store.takes.matches(name);
-        let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))? else { continue };
-        let anchors: Vec<Arc<Anchor>> =
-            Part::parse(&path, &bytes).anchors.into_iter().map(|(_, anchor)| anchor).collect();
-        let mut hazards = if taken && store.pastes_files { hazards::of_file(&bytes) } else { Vec::new() }.into_iter();
-        let hazard = hazards.next();
-        observed.hazards.extend(hazards.map(|hazard| SourceHazard { path: path.clone(), hazard }));
-        if taken || !anchors.is_empty() {
-            observed.foreign.push(ForeignFile { path, anchors, taken, hazard });
-        }
-    }
-    Ok(())
 }
 
 /// Where the tool reads its sources instead of pasting them: whose certificates the bundle's faults are.

@@ -94,6 +94,55 @@ fn a_glance_sees_a_mode_another_name_and_another_file() {
     }
 }
 
+/// What is altered while it is looked at is altered or gone, and no fault of the bundle or the links.
+#[test]
+fn a_file_of_ours_that_changes_during_a_look_is_seen_as_it_is_afterwards() {
+    let mut root = Root::new();
+    let host = HostRoot::open(root.dir.path()).unwrap();
+    let store = Family::Debian.store();
+    let before = observe_once(&host, store, &BTreeSet::new(), &mut root.cache).unwrap();
+    assert!(!is_as_it_should(&before), "its certificate is not in the bundle: our files are read once more");
+    assert_eq!(read_own_files(&host, store, &mut root.cache).unwrap(), before.ours);
+    let dir = host.directory(store.anchors_dir).unwrap().unwrap();
+    let names = dir.names().unwrap();
+
+    root.alter();
+    assert_ne!(read_own_files(&host, store, &mut root.cache).unwrap(), before.ours);
+
+    // removed between the listing and the reading: as if it had been removed before
+    fs::remove_file(&root.file).unwrap();
+    assert_eq!(own_files(&dir, store, &names, &mut root.cache).unwrap(), BTreeMap::new());
+}
+
+/// Foreign files are read again only when they are other ones.
+#[test]
+fn a_foreign_file_is_read_again_only_when_it_is_another_one() {
+    let mut root = Root::new();
+    let foreign = root.file.with_file_name("corp.crt");
+    fs::write(&foreign, fs::read(&root.file).unwrap()).unwrap();
+    let host = HostRoot::open(root.dir.path()).unwrap();
+    let mut look = || {
+        let observed = observe(&host, Family::Debian.store(), &BTreeSet::new(), &mut root.cache).unwrap();
+        observed.foreign.into_iter().map(|file| (file.anchors, file.hazard.is_some())).collect::<Vec<_>>()
+    };
+    let first = look();
+    assert_eq!((first.len(), first[0].0.len()), (1, 1));
+    assert!(!Arc::ptr_eq(&look()[0].0[0], &first[0].0[0]), "so young a file may change within one tick of its clock");
+    thread::sleep(Duration::from_secs(TICK as u64 + 2));
+    let known = look();
+    assert!(Arc::ptr_eq(&look()[0].0[0], &known[0].0[0]), "it is not decoded again");
+    // another content of the same size, with the time that the file had
+    let times = FileTimes::new().set_modified(fs::metadata(&foreign).unwrap().modified().unwrap());
+    let mut text = fs::read(&foreign).unwrap();
+    text[40] = b'!';
+    fs::write(&foreign, text).unwrap();
+    File::options().write(true).open(&foreign).unwrap().set_times(times).unwrap();
+    let (anchors, is_broken) = look().remove(0);
+    assert!(anchors.is_empty() && is_broken, "one byte of it is another one");
+    fs::remove_file(&foreign).unwrap();
+    assert_eq!(look(), []);
+}
+
 /// A root with these files; a path that ends in a slash is a directory.
 fn root_with(files: &[(&str, &str)]) -> (tempfile::TempDir, HostRoot) {
     let dir = tempfile::tempdir().unwrap();

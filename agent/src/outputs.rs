@@ -10,7 +10,7 @@ use crate::{
         root::{HostRoot, Kind},
     },
     links,
-    observe::MAX_BUNDLE_BYTES,
+    observe::{MAX_BUNDLE_BYTES, ObserveError, at, usable},
 };
 
 /// How much is put back.
@@ -40,54 +40,64 @@ enum Output {
 }
 
 impl Outputs {
-    /// What cannot be read is not saved: the tool may still do its work, and mostly does.
-    pub(crate) fn save(root: &HostRoot, store: &'static TrustStore) -> Self {
+    /// Reads them. What no tool could use (a socket, a link to itself, a huge file) is nobody's loss.
+    ///
+    /// # Errors
+    /// If one of them is there and cannot be read: it could not be put back.
+    pub(crate) fn save(root: &HostRoot, store: &'static TrustStore) -> Result<Self, ObserveError> {
         let mut saved = Vec::new();
-        let mut save = |path: String, mode: u32| {
-            if let Ok(bytes) = root.read(&path, MAX_BUNDLE_BYTES) {
-                saved.push((path, Output::File(bytes, mode)));
-            }
-        };
         let mut links = Vec::new();
+        let read = |path: &str| usable(root.read(path, MAX_BUNDLE_BYTES)).map_err(at(path));
         for path in std::iter::once(&store.bundle).chain(store.outputs) {
-            let Ok(Some(meta)) = root.stat(path) else { continue };
+            let Some(meta) = usable(root.stat(path)).map_err(at(path))?.flatten() else { continue };
             if meta.kind == Kind::File {
-                save((*path).to_owned(), meta.mode);
+                saved.extend(read(path)?.map(|bytes| ((*path).to_owned(), Output::File(bytes, meta.mode))));
                 continue;
             }
             let is_source = *path == store.anchors_dir;
-            for (name, meta) in root.list(path).ok().flatten().unwrap_or_default() {
+            for (name, meta) in root.list(path).map_err(at(path))?.unwrap_or_default() {
                 let path = format!("{path}/{name}");
                 match meta.kind {
                     // other files in such a directory are not the tool's, and where it reads them, none is
-                    Kind::File if name.ends_with(".pem") && !is_source => save(path, meta.mode),
-                    // one that leads nowhere is nobody's loss
-                    Kind::Link if root.stat(&path).ok().flatten().is_some() => {
-                        links.extend(root.link_target(&path).map(|target| {
-                            let bytes = root.read(&path, MAX_BUNDLE_BYTES).unwrap_or_default();
-                            (path, Output::Link(target, links::certificates(&bytes)))
-                        }));
+                    Kind::File if name.ends_with(".pem") && !is_source => {
+                        saved.extend(read(&path)?.map(|bytes| (path, Output::File(bytes, meta.mode))));
                     }
-                    _ => {}
+                    Kind::Link => {
+                        // one that leads nowhere is nobody's loss
+                        if usable(root.stat(&path)).map_err(at(&path))?.flatten().is_some()
+                            && let Some(target) = root.link_target(&path).map_err(at(&path))?
+                        {
+                            let certificates = links::certificates(&read(&path)?.unwrap_or_default());
+                            links.push((path, Output::Link(target, certificates)));
+                        }
+                    }
+                    Kind::File | Kind::Directory | Kind::Other => {}
                 }
             }
         }
         saved.extend(links); // after the files that they lead to
-        Self { temp_dir: Path::new(store.bundle).parent().and_then(Path::to_str).unwrap_or("/"), saved }
+        Ok(Self { temp_dir: Path::new(store.bundle).parent().and_then(Path::to_str).unwrap_or("/"), saved })
     }
 
     /// How many links, but for hash links, are gone though what they led to is there and trusted.
-    pub(crate) fn lost_names(&self, root: &HostRoot, trusted: &BTreeSet<Fingerprint>) -> usize {
-        let is_lost = |(path, output): &&(String, Output)| {
-            let Output::Link(target, certificates) = output else { return false };
+    ///
+    /// # Errors
+    /// If a link, or what it led to, cannot be looked at.
+    pub(crate) fn lost_names(&self, root: &HostRoot, trusted: &BTreeSet<Fingerprint>) -> Result<usize, ObserveError> {
+        let mut lost = 0;
+        for (path, output) in &self.saved {
+            let Output::Link(target, certificates) = output else { continue };
             let (dir, name) = path.rsplit_once('/').unwrap_or_default();
-            let leads = || root.stat(Path::new(dir).join(target)).ok().flatten().is_some();
-            !links::is_hash_link(name)
-                && !certificates.is_disjoint(trusted)
-                && root.link_target(path).is_none()
-                && leads()
-        };
-        self.saved.iter().filter(is_lost).count()
+            if links::is_hash_link(name)
+                || certificates.is_disjoint(trusted)
+                || root.link_target(path).map_err(at(path))?.is_some()
+            {
+                continue;
+            }
+            let leads = usable(root.stat(Path::new(dir).join(target))).map_err(at(path))?.flatten().is_some();
+            lost += usize::from(leads);
+        }
+        Ok(lost)
     }
 
     /// Puts back as much as can be; the first path that could not be, and why. `trusted` is in the bundle now.
@@ -104,7 +114,8 @@ impl Outputs {
                     Ok(now) if extent != Extent::All || now == *bytes => continue,
                     _ => root.write_atomic(path, self.temp_dir, RESTORE, *mode, bytes),
                 },
-                Output::Link(target, certificates) => match root.link_target(path) {
+                // what cannot be read is written anew
+                Output::Link(target, certificates) => match root.link_target(path).unwrap_or_default() {
                     Some(now) if extent == Extent::Missing || now == *target => continue,
                     None if extent == Extent::Missing
                         && !certificates.is_empty()

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt, symlink},
     path::Path,
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
@@ -190,6 +190,33 @@ fn without_inotify_it_polls() {
     agent.wait_converged(&[&one, &two], LIMIT);
     assert!(node.clients_trust(&two));
     assert_eq!(agent.metric("nodetrust_reconciles_total{trigger=\"source\",outcome=\"changed\"}"), Some(0.0));
+}
+
+/// Somebody deletes an anchor while the tool runs for another repair. The cycle mends both, and tells of both.
+#[test]
+fn what_is_undone_while_the_tool_runs_is_counted() {
+    let node = Node::new(Kind::Trixie, "");
+    let ca = Ca::new("Corp Root");
+    node.set_source(&[&ca]);
+    let agent = node.agent(&fast("1h"));
+    agent.wait_converged(&[&ca], LIMIT);
+    let tool = node.path("/usr/sbin/update-ca-certificates");
+    fs::rename(&tool, tool.with_extension("real")).unwrap();
+    let anchor = node.anchor_file(&ca);
+    let anchor = Path::new("/").join(anchor.strip_prefix(&node.root).unwrap());
+    let script = format!(
+        "#!/bin/sh\n[ -e /tmp/done ] || {{ touch /tmp/done; rm {}; }}\nexec /usr/sbin/update-ca-certificates.real \"$@\"\n",
+        anchor.display()
+    );
+    node.write("/usr/sbin/update-ca-certificates", script);
+    fs::set_permissions(&tool, PermissionsExt::from_mode(0o755)).unwrap();
+    fs::remove_file(node.path(node.kind.bundle())).unwrap();
+    agent.wait_status("the repair of the bundle", LIMIT, |_| repaired(&agent, "bundle") > 0.0);
+    agent.wait_converged(&[&ca], LIMIT);
+    assert!(node.path("/tmp/done").exists() && node.clients_trust(&ca));
+    for kind in ["bundle", "anchor-deleted"] {
+        assert_eq!(repaired(&agent, kind), 1.0, "{kind}");
+    }
 }
 
 #[test]

@@ -57,6 +57,8 @@ mod listen;
 mod hostile;
 // what a writer of the configuration reaches
 mod reach;
+// what is known of the runtime, and what is not
+mod evidence;
 // `probe` and the agent's own probes, against real TLS servers
 mod probe;
 // `probe` beside real OpenSSL and Go, on CAs with every oddity
@@ -70,6 +72,14 @@ mod certs_d;
 mod restarts;
 // Docker, OpenRC, and distributions with a containerd of their own
 mod runtimes;
+// what the process of a runtime reads, and what it does not
+mod runtime_files;
+// which runtime a node has, and what speaks of one where none is found
+mod runtime_choice;
+// the layouts of k3s, RKE2, k0s and MicroK8s
+mod distributions;
+// the runtime is asked itself: what it answers, what a registry sees of that, and that nothing stays
+mod witnesses;
 // what people and scripts read of `inspect`
 mod inspect;
 // the exact footprint on a host, and that nothing of it stays

@@ -163,12 +163,21 @@ impl HostRoot {
     }
 
     /// The target of a link; None if the path is no link or does not exist.
-    pub fn link_target(&self, path: impl AsRef<Path>) -> Option<OsString> {
+    ///
+    /// # Errors
+    /// As `open(2)` and `readlink(2)`, except that something on the path is missing.
+    pub fn link_target(&self, path: impl AsRef<Path>) -> io::Result<Option<OsString>> {
         let path = path.as_ref();
-        let above = path.parent().unwrap_or(Path::new("/"));
-        let parent = self.resolve(above, DIRECTORY).ok()?;
-        let name = path.file_name()?;
-        readlinkat(&parent, name).ok()
+        let Some(name) = path.file_name() else { return Ok(None) };
+        let parent = match self.resolve(path.parent().unwrap_or(Path::new("/")), DIRECTORY) {
+            Err(error) if is_missing(&error) => return Ok(None),
+            opened => opened?,
+        };
+        match readlinkat(&parent, name) {
+            // readlink(2): EINVAL is the answer for what is no link
+            Err(Errno::EINVAL | Errno::ENOENT) => Ok(None),
+            target => Ok(Some(target?)),
+        }
     }
 
     /// Where a path of the host really lies in our own view, links resolved. For watching only: it may change.

@@ -4,6 +4,8 @@
 //! `systemctl` in a changed root refuses or says yes and does nothing (facts C.7). Asking starts nothing and loads nothing: only units
 //! that systemd has in memory are known here, which are all that run, failed, are enabled or are named by another unit.
 
+mod environment;
+
 use std::{
     collections::{BTreeMap, HashMap},
     io,
@@ -22,6 +24,8 @@ use super::{
     root::{HostRoot, is_missing},
     socket::{connect, converse},
 };
+
+pub use environment::{UnitEnvironment, environment};
 
 /// Present where systemd is the init system, as sd_booted(3) looks.
 const BOOTED: &str = "/run/systemd/system";
@@ -51,6 +55,8 @@ pub struct Unit {
     pub main_pid: Option<u32>,
     /// When the main process was started last, since boot, in CLOCK_MONOTONIC.
     pub started: Option<Duration>,
+    /// The time of day at which it was, since the epoch.
+    pub started_at: Option<Duration>,
     /// 32 hex digits that are new with each start; empty if it was not started since boot.
     pub invocation: String,
     /// How often systemd itself restarted it since its last manual start.
@@ -232,6 +238,7 @@ async fn unit(bus: &Connection, name: &str) -> zbus::Result<Option<Unit>> {
         result: text(&properties, "Result"),
         main_pid: u32::try_from(number(&properties, "MainPID")).ok().filter(|pid| *pid != 0),
         started: Some(microseconds(&properties, "ExecMainStartTimestampMonotonic")).filter(|time| !time.is_zero()),
+        started_at: Some(microseconds(&properties, "ExecMainStartTimestamp")).filter(|time| !time.is_zero()),
         invocation: invocation(&properties),
         restarts: u32::try_from(number(&properties, "NRestarts")).unwrap_or(u32::MAX),
         kill_mode: text(&properties, "KillMode"),

@@ -59,7 +59,7 @@ pub(super) struct Api {
 }
 
 /// Whether this looks like a pod that was given its node's name and a token.
-pub(super) fn is_in_cluster() -> bool {
+pub(crate) fn is_in_cluster() -> bool {
     let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     set("NODE_NAME") && set("KUBERNETES_SERVICE_HOST") && Path::new(ACCOUNT).join("token").exists()
 }

@@ -48,6 +48,14 @@ fn is_of_the_host(root: &HostRoot, pid: u32) -> bool {
     field("Uid:").first().is_some_and(|uid| uid == "0") && field("NSpid:").len() == 1
 }
 
+/// The unit of systemd that a process belongs to, by its control group (systemd.slice(5)); None if it is in none.
+pub(super) fn unit(root: &HostRoot, pid: u32) -> Option<String> {
+    let bytes = root.read(format!("/proc/{pid}/cgroup"), LIMIT).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let names = text.lines().flat_map(|line| line.rsplit('/').next());
+    names.filter(|name| name.ends_with(".service")).map(str::to_owned).next()
+}
+
 /// The command line of a process.
 pub(super) fn command(root: &HostRoot, pid: u32) -> io::Result<Vec<String>> {
     let bytes = root.read(format!("/proc/{pid}/cmdline"), LIMIT)?;

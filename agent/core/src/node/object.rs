@@ -171,7 +171,7 @@ pub struct Write {
     pub patch: Value,
 }
 
-/// What a write of the startup taint is about.
+/// What a patch is about that takes the startup taint away.
 pub const TAINT: &str = "startup taint";
 /// How names of ours in the cluster begin.
 const OWN: &str = "nodetrust.io/";
@@ -182,7 +182,7 @@ const MERGE: &str = "application/merge-patch+json";
 pub fn writes(signals: &Signals, node: &NodeObject, now: Time) -> Vec<Write> {
     let mut writes = Vec::new();
     if let Some((wanted, since)) = &signals.condition {
-        let status = if wanted.ready { "True" } else { "False" };
+        let status = wanted.status.as_str();
         let is = node.condition();
         let same = is.is_some_and(|is| {
             (is.status.as_str(), is.reason.as_str(), &is.message) == (status, wanted.reason.as_str(), &wanted.message)

@@ -88,8 +88,12 @@ impl SourceLayout {
             None if self.folders.is_empty() => "empty".to_owned(),
             None => "empty: no file beside its folders".to_owned(),
             Some(_) if !self.folders.is_empty() => "empty: a Kubernetes volume that has folders and no file".to_owned(),
-            Some(KubeletVolume::ConfigMap) => "empty: the volume's ConfigMap does not exist, or has no key that is taken".to_owned(),
-            Some(KubeletVolume::Secret) => "empty: the volume's Secret does not exist, or has no key that is taken".to_owned(),
+            Some(KubeletVolume::ConfigMap) => {
+                "empty: the volume's ConfigMap does not exist, or has no key that is taken".to_owned()
+            }
+            Some(KubeletVolume::Secret) => {
+                "empty: the volume's Secret does not exist, or has no key that is taken".to_owned()
+            }
             Some(KubeletVolume::Projected) => {
                 format!("empty: a projected volume without files: nothing that it names exists, or {unsupported}")
             }
