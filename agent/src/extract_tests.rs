@@ -28,11 +28,8 @@ impl Root {
         write("etc/ca-certificates.conf", "root.crt\n");
         write("etc/ssl/certs/ca-certificates.crt", "the bundle");
         write("etc/ssl/certs/site.pem", "of the site");
-        std::os::unix::fs::symlink(
-            "/usr/share/ca-certificates/root.crt",
-            dir.path().join("etc/ssl/certs/0123abcd.0"),
-        )
-        .unwrap();
+        std::os::unix::fs::symlink("/usr/share/ca-certificates/root.crt", dir.path().join("etc/ssl/certs/0123abcd.0"))
+            .unwrap();
         let root = HostRoot::open(dir.path()).unwrap();
         Self { dir, root }
     }

@@ -34,4 +34,5 @@ pub mod services;
 pub mod sources;
 pub mod threads;
 pub mod tls;
+mod tool_words;
 pub mod watch;

@@ -83,11 +83,7 @@ impl Outputs {
     ///
     /// # Errors
     /// If a link, or what it led to, cannot be looked at.
-    pub(crate) fn lost_names(
-        &self,
-        root: &HostRoot,
-        trusted: &BTreeSet<Fingerprint>,
-    ) -> Result<usize, ObserveError> {
+    pub(crate) fn lost_names(&self, root: &HostRoot, trusted: &BTreeSet<Fingerprint>) -> Result<usize, ObserveError> {
         let mut lost = 0;
         for (path, output) in &self.saved {
             let Output::Link(target, certificates) = output else { continue };

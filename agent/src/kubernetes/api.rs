@@ -160,7 +160,7 @@ async fn receive(response: Response<Body>) -> Result<Vec<u8>, Failure> {
 }
 
 /// The message of a `Status` object.
-fn reason(body: &[u8]) -> String {
+pub(super) fn reason(body: &[u8]) -> String {
     let status: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let message = status.as_ref().and_then(|status| status.get("message")?.as_str());
     message.map(|message| format!(": {}", shown(message))).unwrap_or_default()
