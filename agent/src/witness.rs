@@ -43,10 +43,6 @@ const PULL: Duration = Duration::from_secs(20);
 const HANDSHAKE: Duration = Duration::from_secs(25);
 /// How long the runtime may take to list its images.
 const LISTING: Duration = Duration::from_secs(10);
-/// Seconds after which an answer that says the same is written down anew, so that its time is about right and nodes at rest are not
-/// written to all the time.
-const RENEWAL: u64 = 3600;
-
 /// Which registries the runtime is asked about, beside the probes that name it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Registries {
@@ -198,7 +194,7 @@ pub fn registries_of_ours(
 }
 
 /// Writes answers down on the host, for whoever looks without an agent and for the next cycle. The answer is whether one of them says
-/// something new. Where there is no ledger, nothing of ours is on the node, and nothing is written.
+/// something new: what is the same is not written again. Where there is no ledger, nothing of ours is on the node, and nothing is written.
 ///
 /// # Errors
 /// If the lock is kept by somebody else for longer than `patience`, or the ledger cannot be read or written.
@@ -216,43 +212,14 @@ pub fn remember(root: &HostRoot, answers: &[Asked], patience: Duration) -> io::R
     let Some(known) = read()? else { return Ok(false) };
     let mut next = Ledger::clone(&known);
     for asked in answers {
-        note(&mut next, &asked.registry.key(), &asked.witness, known.updated);
+        note_answer(&mut next, &asked.registry.key(), asked.witness.clone());
     }
-    let is_new = answers.iter().any(|asked| {
-        let key = asked.registry.key();
-        !says_the_same(known.witnesses.get(&key), next.witnesses.get(&key))
-    });
-    if !next.same_as(&known) {
+    let is_new = next.witnesses != known.witnesses;
+    if is_new {
         next.updated = host::wall();
         ledger::write(root, &next)?;
     }
     Ok(is_new)
-}
-
-/// Notes an answer. One that says the same as before gets a new time only after [`RENEWAL`].
-fn note(ledger: &mut Ledger, key: &str, witness: &Witness, latest: i64) {
-    note_answer(ledger, key, witness.clone());
-    let is_same = |kept: &&mut Witness| {
-        (kept.answer, &kept.process, &kept.set) == (witness.answer, &witness.process, &witness.set)
-    };
-    if let Some(kept) = ledger.witnesses.get_mut(key).filter(is_same)
-        && witness.at.elapsed_since(&kept.at, latest) >= RENEWAL
-    {
-        kept.at = witness.at.clone();
-    }
-}
-
-/// Whether two answers differ in nothing but the time, and where nothing was reached, in the words: those have numbers of ports.
-fn says_the_same(one: Option<&Witness>, other: Option<&Witness>) -> bool {
-    let (Some(one), Some(other)) = (one, other) else { return one.is_none() && other.is_none() };
-    let plain = |witness: &Witness| {
-        let mut witness = Witness { at: one.at.clone(), ..witness.clone() };
-        if witness.answer == WitnessAnswer::NotReached {
-            (witness.words, witness.handshake_error) = (String::new(), None);
-        }
-        witness
-    };
-    plain(one) == plain(other)
 }
 
 /// Our own handshake with a server, by way of the runtime's proxy and judged by the host's bundle.

@@ -70,6 +70,8 @@ mod pulls;
 mod certs_d;
 // when a booted node's runtime is restarted, and when it is not
 mod restarts;
+// layouts composed by a seed, judged by a real pull
+mod layouts;
 // Docker, OpenRC, and distributions with a containerd of their own
 mod runtimes;
 // what the process of a runtime reads, and what it does not
