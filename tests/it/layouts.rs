@@ -24,8 +24,8 @@ use self::{
 };
 use crate::support::machine::Kind;
 
-/// Each version and, but for the roots of a unit's own, each subject. Some were called trusted, or restarted without need, before the
-/// runtime's processes were looked at.
+/// Each version, and each subject but three: `config_path` and the unit, whose seeds are still among those below, and roots of the
+/// unit's own. Seed 7 was called trusted while its pull was refused, before the process itself was looked at.
 const SAMPLE: [(u64, Kind); 10] = [
     (1, Kind::Containerd21),
     (3, Kind::Bookworm),
