@@ -33,8 +33,8 @@ use nodetrust_core::{
     verify::{Problem, ProblemKind, verify},
 };
 
-pub(crate) use cycle::Failures;
 pub use cycle::{CycleResult, Outcome, Trigger};
+pub(crate) use cycle::{Failures, read_note};
 use cycle::{last_cycle, note_cycle};
 
 use crate::{

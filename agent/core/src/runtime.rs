@@ -251,6 +251,8 @@ pub struct Runtime {
     pub spares: Result<(), (HoldReason, String)>,
     /// Its registry directory.
     pub certs: RegistryCerts,
+    /// What says that its process reads other roots than the node's bundle, in a sentence; None if nothing does.
+    pub elsewhere: Option<String>,
 }
 
 impl Runtime {

@@ -9,7 +9,7 @@ mod status;
 mod stores;
 pub mod table;
 #[cfg(feature = "kubernetes")]
-mod topology;
+pub(crate) mod topology;
 mod uninstall;
 mod version;
 

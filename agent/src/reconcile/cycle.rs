@@ -170,10 +170,16 @@ pub(super) fn note_cycle(lock: &mut HostLock, report: &Report) {
 
 /// What the last cycle noted, without its actions.
 pub(super) fn last_cycle(root: &HostRoot) -> Option<Cycle> {
-    let note: serde_json::Value = serde_json::from_str(&lock::last_note(root)?).ok()?;
+    read_note(&lock::last_note(root)?)
+}
+
+/// Reads the note of a cycle. One with a word that no cycle uses was damaged, and says nothing.
+pub(crate) fn read_note(text: &str) -> Option<Cycle> {
+    let note: serde_json::Value = serde_json::from_str(text).ok()?;
+    let (trigger, outcome) = (note.get("trigger")?.as_str()?, note.get("outcome")?.as_str()?);
     Some(Cycle {
-        trigger: note.get("trigger")?.as_str()?.to_owned(),
-        outcome: note.get("outcome")?.as_str()?.to_owned(),
+        trigger: Trigger::ALL.into_iter().find(|known| known.as_str() == trigger)?.to_string(),
+        outcome: Outcome::ALL.into_iter().find(|known| known.as_str() == outcome)?.as_str().to_owned(),
         time: Time(note.get("time")?.as_i64()?),
         milliseconds: note.get("milliseconds")?.as_u64()?,
         extract_milliseconds: note.get("extractMilliseconds")?.as_u64()?,

@@ -10,6 +10,7 @@ mod containerd;
 mod launch;
 mod processes;
 mod restart;
+mod roots;
 mod ways;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -286,7 +287,8 @@ impl Node<'_> {
             Problem::new(ProblemKind::RegistryCerts, text, format!("mend {path}, or move it away"))
         });
         let because = found.because.clone();
-        (Runtime { kind: found.kind, because, version, socket, service, health, spares, certs }, broken)
+        let elsewhere = roots::elsewhere(root, pid(root, found.kind, unit), unit);
+        (Runtime { kind: found.kind, because, version, socket, service, health, spares, certs, elsewhere }, broken)
     }
 
     /// What the process reads as its registry directory. `runs` is the version that it says.

@@ -58,7 +58,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub(super) fn name(self) -> &'static str {
+    /// Its name in scripts/node.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
@@ -419,6 +420,27 @@ impl Access {
     #[track_caller]
     pub fn cri(&self, method: &str, request: &Message) -> Result<Answer, String> {
         cri::call(self.script(&["cri", &self.node, method]), request)
+    }
+
+    /// The same through another socket of the machine.
+    #[track_caller]
+    pub fn pull_at(&self, socket: &str, image: &str) -> Result<(), String> {
+        let request = Message::new().message(1, &Message::new().text(1, image));
+        self.cri_at(socket, "ImageService/PullImage", &request).map(drop)
+    }
+
+    /// Calls the containerd behind a socket of the machine. The error is its message.
+    #[track_caller]
+    pub fn cri_at(&self, socket: &str, method: &str, request: &Message) -> Result<Answer, String> {
+        let mut command = self.script(&["cri", &self.node, method]);
+        command.env("RIG_SOCKET", socket);
+        cri::call(command, request)
+    }
+
+    /// What an agent on the machine's network says of itself, whose log is this file of the machine.
+    pub fn served(&self, log: &'static str) -> Served {
+        let (access, rig) = (self.clone(), self.rig.clone());
+        Served::new(move || connect(&rig, ADDRESS, PORT), move || access.read(log).unwrap_or_default())
     }
 
     /// Waits until containerd answers the kubelet.
