@@ -13,8 +13,9 @@ use nodetrust_core::{
 use crate::{
     runtimes::boot_docker,
     support::{
-        following::{apply, assert_untrusted, configure, install, starts, status},
+        following::{LIMIT, apply, assert_untrusted, configure, install, starts, status},
         machine::{Kind, Machine},
+        wait_for,
     },
 };
 
@@ -205,7 +206,8 @@ fn a_runtime_that_no_known_unit_runs_leaves_a_sign() {
 
     start_unit(&machine, "corp-runtime.service", "/usr/bin/containerd --address /run/corp.sock");
     machine.run(&["rm", "-f", SOCKET]).expect(0);
-    let runs = sign("a process").unwrap();
+    // systemd has forked it, and it need not have become containerd yet
+    let runs = wait_for("the sign of a process", LIMIT, || sign("a process"));
     assert!(runs.starts_with("containerd runs in corp-runtime.service as process "), "{runs}");
     machine.run(&["systemctl", "stop", "corp-runtime"]).expect(0);
     assert_eq!(sign("nothing"), None);
