@@ -47,6 +47,17 @@ pub fn look(root: &HostRoot, want: Option<&str>, ledger: &Ledger, observed: &Obs
     export::decide(want, &found, content, observed)
 }
 
+/// The files in the directory of exported bundles: for whoever cannot ask the ledger.
+///
+/// # Errors
+/// If the directory is there and cannot be read.
+pub fn in_place(root: &HostRoot) -> io::Result<Vec<String>> {
+    let is_dir = root.own_meta(export::DIRECTORY)?.is_some_and(|meta| meta.kind == Kind::Directory);
+    let names = if is_dir { root.names(export::DIRECTORY)? } else { Vec::new() };
+    let paths = names.into_iter().map(|(name, _)| format!("{}/{name}", export::DIRECTORY));
+    Ok(paths.filter(|path| export::is_in_place(path)).collect())
+}
+
 /// What lies at a path.
 fn find(root: &HostRoot, path: &str) -> Found {
     let in_own_dir = Path::new(path).starts_with(ledger::DIR);

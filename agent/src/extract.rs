@@ -34,6 +34,7 @@ use crate::{
     links,
     observe::{self, MAX_BUNDLE_BYTES, ObserveError, at, await_other_runs, certificates_below, usable, with_a_source},
     outputs::{Extent, Outputs},
+    tool_words::{exit_problem, last_words},
 };
 
 /// Tries for one extract: a second one after a lost race with another runner (apt, a dpkg trigger, a path unit).
@@ -175,8 +176,10 @@ impl Extraction<'_> {
                 // what stays is removed in the next cycle, or told then
                 let _ = self.root().remove_file(&path);
                 let _ = self.root().remove_file(&new);
-                let failure =
-                    failed.map_or_else(|failure| failure, |done| Failure::Again(exit_problem(program, &done)));
+                let failure = failed.map_or_else(
+                    |failure| failure,
+                    |done| Failure::Again(exit_problem(self.root(), self.store, program, &done)),
+                );
                 return Err(self.undo(failure, first));
             }
         };
@@ -219,7 +222,7 @@ impl Extraction<'_> {
             Ok(done) if done.code == Some(0) || self.store.family == Family::Alpine => {
                 return self.judge_live(program, last_words(&done), first);
             }
-            Ok(done) => Failure::Again(exit_problem(program, &done)),
+            Ok(done) => Failure::Again(exit_problem(self.root(), self.store, program, &done)),
             Err(failure) => failure,
         };
         // a tool that was stopped may have done half of its work
@@ -285,7 +288,7 @@ impl Extraction<'_> {
             // a file that is no certificate gives another code: the links are what counts
             let linked = links::linked(self.root(), self.store).map_err(|error| observe_failure(&error))?;
             if finished.code != Some(0) && !linked.values().all(|linked| self.expected.is_subset(linked)) {
-                return Err(Failure::Again(exit_problem(program, &finished)));
+                return Err(Failure::Again(exit_problem(self.root(), self.store, program, &finished)));
             }
             self.keep_links(program, &after, first)
         });
@@ -680,29 +683,6 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// The last line of what a tool printed. p11-kit leaves system errors as numbers.
-fn last_words(finished: &Finished) -> Option<String> {
-    let said = finished.output.trim().lines().next_back()?;
-    let number = said.rsplit_once("Unknown error ").and_then(|(_, number)| number.parse().ok());
-    Some(match number {
-        Some(number) => format!("{said} ({})", io::Error::from_raw_os_error(number)),
-        None => said.to_owned(),
-    })
-}
-
-fn exit_problem(program: &str, finished: &Finished) -> Problem {
-    let how = match finished.code {
-        Some(code) => format!("exit code {code}"),
-        None => "ended by a signal".to_owned(),
-    };
-    let said = last_words(finished).unwrap_or_else(|| "it printed nothing".to_owned());
-    Problem::new(
-        ProblemKind::Extract,
-        format!("{program}: {how}: {said}"),
-        format!("run {program} on the host and look at its output"),
-    )
 }
 
 /// What the tool reads could not be read: whether it may lose something is not known.

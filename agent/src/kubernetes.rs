@@ -54,6 +54,11 @@ pub(crate) const AGENT: &str = concat!("nodetrust/", env!("CARGO_PKG_VERSION"));
 /// How long a loop sleeps that has nothing to do.
 const IDLE: Duration = Duration::from_secs(3600);
 
+/// What an API server that refuses says in words, for tests/fuzz.
+pub(crate) fn words_of_refusal(body: &[u8]) -> String {
+    api::reason(body)
+}
+
 /// Tells for ever. The first time after the first cycle.
 pub async fn serve(
     node: String,

@@ -34,4 +34,6 @@ pub mod services;
 pub mod sources;
 pub mod threads;
 pub mod tls;
+mod tool_words;
 pub mod watch;
+pub mod witness;

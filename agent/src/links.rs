@@ -20,6 +20,7 @@ use nodetrust_core::{
 use crate::{
     host::{
         directory::HostDirectory,
+        exec::SEARCH_PATH,
         root::{HostRoot, Kind, Meta},
     },
     observe::{ObserveError, at, usable},
@@ -101,6 +102,24 @@ fn linked_in(
     Ok(Some(found))
 }
 
+/// The program that the store's tool calls to make the links, if the host has it nowhere on the tool's search path.
+///
+/// # Errors
+/// If one of its places cannot be looked at.
+pub(crate) fn missing_program(root: &HostRoot, store: &TrustStore) -> io::Result<Option<&'static str>> {
+    const OPENSSL: &str = "openssl";
+    // of the others' tools it is not known what they call
+    if store.family != Family::Debian {
+        return Ok(None);
+    }
+    for dir in SEARCH_PATH.split(':') {
+        if usable(root.stat(format!("{dir}/{OPENSSL}")))?.flatten().is_some() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(OPENSSL))
+}
+
 /// The certificates of a file as OpenSSL reads them, under each of its labels.
 pub(crate) fn certificates(bytes: &[u8]) -> BTreeSet<Fingerprint> {
     let mut found = bundle::read(bytes).set;
@@ -162,14 +181,34 @@ pub(crate) fn retire(root: &HostRoot, store: &TrustStore, file: &str) -> io::Res
 pub(crate) fn retire_dangling(root: &HostRoot, store: &TrustStore) -> io::Result<()> {
     let dir = store.hash_dir.unwrap_or_default();
     retire_where(root, store, |name| {
-        let file = name.strip_prefix("ca-cert-").unwrap_or(name);
-        let is_own = file.starts_with(PREFIX)
-            && Path::new(file)
-                .file_stem()
-                .and_then(|stem| stem.to_str())
-                .is_some_and(|stem| is_own_name(store, &format!("{stem}.{}", store.extension)));
-        is_own && matches!(root.stat(format!("{dir}/{name}")), Ok(None))
+        own_digits(store, name).is_some() && matches!(root.stat(format!("{dir}/{name}")), Ok(None))
     })
+}
+
+/// The 16 digits in the names of links to files of ours that are gone.
+///
+/// # Errors
+/// If the directory, or where one of them leads, is there and cannot be read.
+pub(crate) fn dangling(root: &HostRoot, store: &TrustStore) -> Result<BTreeSet<String>, ObserveError> {
+    let Some(dir) = store.hash_dir else { return Ok(BTreeSet::new()) };
+    let mut found = BTreeSet::new();
+    for (name, kind) in root.names(dir).map_err(at(dir))? {
+        let digits = own_digits(store, &name).filter(|_| kind == Kind::Link);
+        let path = format!("{dir}/{name}");
+        if let Some(digits) = digits
+            && root.stat(&path).map_err(at(&path))?.is_none()
+        {
+            found.insert(digits.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// The 16 digits in the name of a link to a file of ours, as Debian's and Flatcar's, and as Alpine's tool name it.
+fn own_digits<'a>(store: &TrustStore, name: &'a str) -> Option<&'a str> {
+    let stem = Path::new(name.strip_prefix("ca-cert-").unwrap_or(name)).file_stem()?.to_str()?;
+    let digits = stem.strip_prefix(PREFIX)?;
+    is_own_name(store, &format!("{stem}.{}", store.extension)).then_some(digits)
 }
 
 /// Debian's tool asks `basename` for a link's name and does not look how that ended: where it was killed, the link is called `.pem`,

@@ -284,11 +284,13 @@ struct ProbeCollector(Arc<Board>);
 impl Collector for ProbeCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let results = self.0.all();
-        let target = |result: &crate::probe::ProbeResult| vec![("target", result.probe.target.clone())];
+        let target = |result: &crate::probe::ProbeResult| {
+            vec![("target", result.probe.target.clone()), ("through", result.probe.through.as_str().to_owned())]
+        };
         let mut out = Exposition(encoder);
         out.gauge(
             "probe_success",
-            "1 if programs on the host trust the target",
+            "1 if programs on the host trust the target; through the runtime, if that does",
             results.iter().map(|result| (target(result), flag(result.probe.is_trusted()))),
         )?;
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of a bounded probe")]

@@ -51,6 +51,15 @@ impl Mounts {
         volume_in(&mount.root).or_else(named).unwrap_or(KubeletVolume::Unknown)
     }
 
+    /// Where a path leads: the device, and the path in its file system. Two mount namespaces show the same there if these are equal.
+    pub fn place(&self, path: &Path) -> Option<(&str, PathBuf)> {
+        // of several mounts at one place the last one is seen
+        let over = self.0.iter().filter(|mount| path.starts_with(&mount.point));
+        let mount = over.max_by_key(|mount| mount.point.components().count())?;
+        let rest = path.strip_prefix(&mount.point).ok()?;
+        Some((&mount.device, Path::new(&mount.root).join(rest)))
+    }
+
     /// What people should know about the mount that a path, or a file right in it, is.
     pub fn notes(&self, path: &Path) -> Vec<String> {
         self.0
@@ -98,6 +107,19 @@ mod tests {
 843 822 0:55 /..2026_11_22_03_04_05.123/ca.crt /etc/nodetrust/sources/a\\040b/ca.crt ro - tmpfs tmpfs rw
 844 822 254:1 /var/lib/kubelet/pods/0a/volume-subpaths/org/agent/0 /etc/nodetrust/sources/two.crt ro - ext4 /dev/vda1 rw
 ";
+
+    #[test]
+    fn the_same_files_by_another_mount_are_no_other_place() {
+        let host = Mounts::parse("1 0 254:1 / / rw - ext4 /dev/vda1 rw\n");
+        let bound = Mounts::parse("1 0 254:1 / / rw - ext4 x rw\n2 1 254:1 /etc /etc ro - ext4 x ro\n");
+        let other = Mounts::parse("1 0 254:1 / / rw - ext4 x rw\n2 1 254:1 /srv/roots /etc/ssl/certs ro - ext4 x ro\n");
+        let certs = Path::new("/etc/ssl/certs");
+        assert_eq!(host.place(certs), Some(("254:1", PathBuf::from("/etc/ssl/certs"))));
+        assert_eq!(bound.place(certs), host.place(certs));
+        assert_ne!(other.place(certs), host.place(certs));
+        assert_eq!(other.place(Path::new("/etc/ssl")), host.place(Path::new("/etc/ssl")));
+        assert_eq!(Mounts::default().place(certs), None);
+    }
 
     #[test]
     fn sub_path_mounts_are_called_out() {

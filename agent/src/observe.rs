@@ -196,8 +196,7 @@ pub fn detect(root: &HostRoot, os: &OsRelease, wanted: Option<Family>) -> Result
     for path in store::PROBES {
         let what = match root.stat(path).map_err(at(path))?.map(|meta| meta.kind) {
             Some(Kind::Directory) => Found::Directory,
-            Some(Kind::File) if is_script(root, path).map_err(at(path))? => Found::Script,
-            Some(Kind::File) => Found::File,
+            Some(Kind::File) => kind_of_program(root, path).map_err(at(path))?,
             Some(Kind::Link | Kind::Other) | None => continue,
         };
         found.insert(*path, what);
@@ -290,6 +289,7 @@ fn observe_once(
         hazards: Vec::new(),
         unlinked: BTreeSet::new(),
         unlinked_foreign: BTreeSet::new(),
+        no_linker: None,
         lost: BTreeSet::new(),
         gone: BTreeSet::new(),
         hollow: Vec::new(),
@@ -315,6 +315,9 @@ fn observe_once(
     blame(root, &mut observed)?;
     observed.unlinked = unlinked(root, &observed, cache)?;
     observed.unlinked_foreign = unlinked_foreign(root, &observed, cache)?;
+    if !observed.unlinked.is_empty() || !observed.unlinked_foreign.is_empty() {
+        observed.no_linker = links::missing_program(root, store).map_err(at("openssl"))?;
+    }
     let missing: BTreeSet<Fingerprint> = known_foreign.difference(&observed.effective.set).copied().collect();
     observed.lost = with_a_source(root, store, missing.clone(), cache.asks)?;
     if missing.len() > observed.lost.len() {
@@ -480,10 +483,14 @@ pub fn selected(root: &HostRoot) -> Result<Option<Vec<String>>, ObserveError> {
         Err(error) if is_missing(&error) => Vec::new(),
         read => read.map_err(at(CONF))?,
     };
-    let text = String::from_utf8_lossy(&text);
-    let names = text.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '!']));
-    let names: Vec<String> = names.map(str::to_owned).collect();
+    let names = read_selection(&String::from_utf8_lossy(&text));
     Ok((!names.is_empty()).then_some(names))
+}
+
+/// The names in the distribution's list; `#` begins a comment, `!` what is deselected.
+pub(crate) fn read_selection(text: &str) -> Vec<String> {
+    let names = text.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '!']));
+    names.map(str::to_owned).collect()
 }
 
 /// Certificates in the files below some directories of the host, for telling whether one that was lost still has a source.
@@ -820,9 +827,14 @@ fn is_hash_link(name: &str) -> bool {
     })
 }
 
-fn is_script(root: &HostRoot, path: &str) -> io::Result<bool> {
+fn kind_of_program(root: &HostRoot, path: &str) -> io::Result<Found> {
     // tools are small; a program of more than this is none of the scripts
-    Ok(usable(root.read(path, 1 << 20))?.is_some_and(|bytes| bytes.starts_with(b"#!")))
+    let bytes = usable(root.read(path, 1 << 20))?.unwrap_or_default();
+    Ok(match bytes.as_slice() {
+        script if store::is_debian_script(script) => Found::DebianScript,
+        script if script.starts_with(b"#!") => Found::Script,
+        _ => Found::File,
+    })
 }
 
 /// How long ago a file was written, None if it does not exist. A time in the future counts as a distance too: a clock that was

@@ -33,8 +33,8 @@ use nodetrust_core::{
     verify::{Problem, ProblemKind, verify},
 };
 
-pub(crate) use cycle::Failures;
 pub use cycle::{CycleResult, Outcome, Trigger};
+pub(crate) use cycle::{Failures, read_note};
 use cycle::{last_cycle, note_cycle};
 
 use crate::{
@@ -53,6 +53,7 @@ use crate::{
     observe::{self, Cache, await_other_runs, observe, old_stores},
     services,
     sources::{Said, SourceReader, state_of},
+    witness::Subject,
 };
 
 /// Rounds in a cycle: a second one when the first did not lead to what was wanted.
@@ -78,6 +79,8 @@ pub struct Reconciler {
     unrepaired: BTreeSet<Drift>,
     /// how the last cycles ended
     failures: Failures,
+    /// the runtime that can be asked, by the last look that was reported
+    subject: Option<Subject>,
 }
 
 /// A look at a host, and what follows from it.
@@ -116,12 +119,18 @@ impl Reconciler {
             candidate: None,
             unrepaired: BTreeSet::new(),
             failures: Failures::default(),
+            subject: None,
         })
     }
 
     /// The host.
     pub fn root(&self) -> &HostRoot {
         &self.root
+    }
+
+    /// The runtime that can be asked, as the last report has it.
+    pub fn subject(&self) -> Option<&Subject> {
+        self.subject.as_ref()
     }
 
     /// Looks and reports; changes nothing, takes no lock.
@@ -286,7 +295,7 @@ impl Reconciler {
     /// How often a cycle may try. When the last two failed alike, and nothing that is wanted has changed, a second run of the tool would
     /// end as all before it.
     fn rounds(&self, trigger: Trigger) -> usize {
-        let is_again = matches!(trigger, Trigger::Retry | Trigger::Drift | Trigger::Resync);
+        let is_again = matches!(trigger, Trigger::Retry | Trigger::Drift | Trigger::Resync | Trigger::Witness);
         if is_again && self.failures.alike() > 0 { 1 } else { ROUNDS }
     }
 
@@ -404,7 +413,7 @@ impl Reconciler {
         Look { now, os, detection, ledger, resolved, observed, plan, outlook, export, problems, damaged }
     }
 
-    fn report(&self, look: &Look, settings: &Settings) -> Report {
+    fn report(&mut self, look: &Look, settings: &Settings) -> Report {
         let mut report = report::build(Inputs {
             node: &self.node,
             now: &look.now,
@@ -422,6 +431,10 @@ impl Reconciler {
         if let Some(why) = &look.damaged {
             report.add_problem(damaged_problem(why));
         }
+        self.subject = look.observed.as_ref().and_then(|observed| {
+            let has_anchors = report.anchors.iter().any(|row| row.trusted);
+            Subject::of(&observed.services, report.effective_digest, has_anchors, &look.ledger)
+        });
         report
     }
 
@@ -465,6 +478,7 @@ impl Reconciler {
             next_try,
             unsettled: false,
             watch,
+            subject: self.subject.clone(),
         }
     }
 
@@ -538,7 +552,7 @@ fn is_in_pod(settings: &Settings) -> bool {
 }
 
 /// How long another cycle is waited for: its tool, and a restart that it makes.
-fn patience(settings: &Settings) -> Duration {
+pub(crate) fn patience(settings: &Settings) -> Duration {
     settings.extract_timeout + services::LONGEST_RESTART + Duration::from_secs(10)
 }
 

@@ -426,7 +426,8 @@ fn sigterm_ends_the_agent_with_0_also_during_an_extract() {
     let started = Instant::now();
     agent.signal(Signal::SIGTERM);
     assert_eq!(agent.wait(), 0);
-    assert!(started.elapsed() < Duration::from_secs(5), "at rest it ends at once, not after {:?}", started.elapsed());
+    // what a running cycle would be waited for
+    assert!(started.elapsed() < Duration::from_secs(10), "at rest it ends at once, not after {:?}", started.elapsed());
 
     node.set_source(&[&one, &two]);
     let mut agent = node.agent(&fast("1h"));

@@ -173,7 +173,7 @@ fn a_tool_whose_helper_was_killed_does_not_overlap_with_the_next_run() {
     // the helper, the shell that it started, and whatever that runs just now
     let below = wait_for("the tool at work", LIMIT, || Some(descendants(agent.pid())).filter(|below| below.len() >= 3));
     kill_9(below[0]);
-    wait_for("the orphaned shell's end", Duration::from_secs(5), || (!is_alive(below[1])).then_some(()));
+    wait_for("the orphaned shell's end", LIMIT, || (!is_alive(below[1])).then_some(()));
     agent.wait_converged(&[&one, &two], LIMIT);
     assert!(node.clients_trust(&one) && node.clients_trust(&two));
     watchman.stop();
@@ -235,10 +235,8 @@ fn a_simulated_stale_new_of_somebody_elses_killed_run_is_not_appended_to() {
     fs::write(&stale, &bytes[..bytes.len() / 2]).unwrap();
     let long_ago = SystemTime::now() - Duration::from_secs(3600);
     fs::File::options().write(true).open(&stale).unwrap().set_modified(long_ago).unwrap();
-    let started = Instant::now();
     node.nodetrust(&["apply"]).expect(0);
     assert!(!stale.exists());
-    assert!(started.elapsed() < Duration::from_secs(9), "nobody waits for a dead run");
     // what apt would do next
     node.run(&[node.kind.tool()]).expect(0);
     assert_eq!(node.bundle(), whole);

@@ -80,7 +80,7 @@ fn golden(kind: Kind) -> (Machine, String) {
 fn an_image_with_the_ca_in_it_is_not_restarted(kind: Kind) {
     let (machine, image) = golden(kind);
     let (before, ours) = (starts(&machine), machine.registry_ca());
-    let agent = machine.agent(&[], FAST);
+    let agent = machine.agent(&[], &format!("{FAST}\nruntime: {{witness: never}}"));
     machine.set_source_pem(&ours);
     let status = wait_state(&agent, &ours, "unknown");
     assert_eq!(text(&status, "/verdict"), "runtime-unknown");
@@ -135,7 +135,7 @@ fn a_runtime_that_refuses_by_a_simulated_answer_is_restarted_once_and_only_where
     assert_untrusted(&machine, &image);
     let (before, ours) = (starts(&machine), machine.registry_ca());
     machine.trust_by_hand("registry", &ours);
-    let agent = machine.agent(&[], FAST);
+    let agent = machine.agent(&[], &format!("{FAST}\nruntime: {{witness: never}}"));
     machine.set_source_pem(&ours);
     let status = wait_state(&agent, &ours, "unknown");
     wait_two_cycles(&agent);
@@ -181,6 +181,32 @@ fn a_runtime_that_refuses_by_a_simulated_answer_is_restarted_once_and_only_where
     assert_eq!(starts(&machine), before + 1);
 }
 
+/// The same two processes, of which nothing inferred tells one from the other, and the runtime itself is asked.
+#[test]
+fn first_sight_is_settled_by_what_the_runtime_answers_itself() {
+    for knows in [true, false] {
+        let machine = Machine::boot(Kind::Trixie);
+        let (image, ours) = (machine.push("app:1"), machine.registry_ca());
+        if !knows {
+            assert_untrusted(&machine, &image);
+        }
+        machine.trust_by_hand("registry", &ours);
+        if knows {
+            machine.run(&["systemctl", "restart", "containerd"]).expect(0);
+            machine.wait_runtime();
+        }
+        let before = starts(&machine);
+        let agent = machine.agent(&[], &format!("{FAST}\nruntime: {{witness: [\"{HOST}\"]}}"));
+        machine.set_source_pem(&ours);
+        let status = wait_trusted(&agent, &ours);
+        assert_eq!(machine.pull(&image), Ok(()), "{status:#}");
+        wait_two_cycles(&agent);
+        assert_eq!(starts(&machine), before + usize::from(!knows), "{status:#}");
+        let why = text(&status, "/runtime/why");
+        assert!(!knows || why.contains("the runtime trusts registry.test:5443"), "{why}");
+    }
+}
+
 #[test]
 fn a_runtime_that_does_not_work_is_never_nothing_to_do() {
     let machine = Machine::boot(Kind::Trixie);
@@ -197,8 +223,9 @@ fn a_runtime_that_does_not_work_is_never_nothing_to_do() {
                 [plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"mirror.test\"]\nendpoint = [\"https://mirror.test\"]";
     machine.write(CONFIG, config.replace("config_path = \"\"", both));
     machine.run(&["systemctl", "restart", "containerd"]).expect(0);
-    let status = wait_state(&agent, &ours, "unknown");
-    assert!(text(&status, "/headline").contains("containerd does not work"), "{status:#}");
+    let status = agent.wait_status("a runtime that does not work", LIMIT, |status| {
+        text(status, "/verdict") == "runtime-unknown" && text(status, "/headline").contains("containerd does not work")
+    });
     assert!(text(&status, "/runtimeTrust/next").contains("journalctl -u containerd.service"), "{status:#}");
     let screen = machine.run(&["nodetrust", "status"]).expect(2).out; // no program runs in its containers now
     assert!(screen.contains("NEXT      mend it") && !screen.contains("nothing to do"), "{screen}");
@@ -214,13 +241,53 @@ fn a_runtime_that_does_not_work_is_never_nothing_to_do() {
     machine.write("/etc/systemd/system/containerd.service.d/test.conf", drop_in);
     machine.run(&["systemctl", "daemon-reload"]).expect(0);
     assert_ne!(machine.run(&["systemctl", "start", "containerd"]).code, 0);
-    let status = wait_state(&agent, &ours, "unknown");
-    assert!(text(&status, "/headline").contains("containerd.service is failed"), "{status:#}");
+    agent.wait_status("a unit that has failed", LIMIT, |status| {
+        text(status, "/verdict") == "runtime-unknown"
+            && text(status, "/headline").contains("containerd.service is failed")
+    });
     machine.run(&["rm", "/etc/systemd/system/containerd.service.d/test.conf"]).expect(0);
     machine.run(&["systemctl", "daemon-reload"]).expect(0);
     machine.run(&["systemctl", "restart", "containerd"]).expect(0);
     machine.wait_runtime();
     wait_state(&agent, &ours, "current");
+}
+
+#[test]
+fn a_runtime_that_reads_other_roots_than_the_node_s_is_never_called_trusted() {
+    let machine = Machine::boot(Kind::Trixie);
+    let (image, ours) = (machine.push("app:1"), machine.registry_ca());
+    let bundle = "/etc/ssl/certs/ca-certificates.crt";
+    machine.run(&["cp", "-r", "/etc/ssl/certs", "/srv/roots"]).expect(0);
+    machine.run(&["cp", "--remove-destination", bundle, "/srv/roots/ca-certificates.crt"]).expect(0);
+    let agent = machine.agent(&[], FAST);
+    wait_two_cycles(&agent);
+    for (line, says) in [
+        (
+            "Environment=SSL_CERT_FILE=/srv/roots/ca-certificates.crt SSL_CERT_DIR=/srv/none",
+            "containerd.service has it read SSL_CERT_FILE=",
+        ),
+        ("BindReadOnlyPaths=/srv/roots:/etc/ssl/certs", "its process has another /etc/ssl/certs mounted"),
+    ] {
+        let drop_in = "/etc/systemd/system/containerd.service.d/test.conf";
+        machine.write(drop_in, format!("[Service]\n{line}\n"));
+        machine.run(&["systemctl", "daemon-reload"]).expect(0);
+        machine.run(&["systemctl", "restart", "containerd"]).expect(0);
+        machine.wait_runtime();
+        let before = starts(&machine);
+        machine.set_source_pem(&ours);
+        agent.wait_status(line, LIMIT, |status| {
+            text(status, "/verdict") == "runtime-unknown" && text(status, "/headline").contains(says)
+        });
+        wait_two_cycles(&agent);
+        assert_untrusted(&machine, &image);
+        assert_eq!(starts(&machine), before, "{line}: a restart brings nothing");
+        machine.run(&["rm", drop_in]).expect(0);
+        machine.run(&["systemctl", "daemon-reload"]).expect(0);
+        machine.run(&["systemctl", "restart", "containerd"]).expect(0);
+        machine.wait_runtime();
+        wait_trusted(&agent, &ours);
+    }
+    assert_eq!(machine.pull(&image), Ok(()));
 }
 
 #[test]

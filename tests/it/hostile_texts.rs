@@ -12,7 +12,7 @@ use crate::{
     support::node::{Kind, Node},
 };
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(300);
 /// What draws on a terminal, turns the direction of writing, or hides.
 const EVIL: &str = "\u{1b}[2J\u{1b}]0;x\u{7}\u{202e}\u{2066}\u{200b}\r\n\t\u{0}\u{e0041}\u{feff}";
 

@@ -185,7 +185,9 @@ fn simulated() -> (Node, SimulatedApi) {
     (node, api)
 }
 
-const FAST: &str = "settle: 100ms\nrotation: {removalGrace: 1h}\n";
+/// These nodes are roots without a runtime, which a pod's node cannot be: nobody asks for one.
+const NO_RUNTIME: &str = "runtime: {kind: none}\n";
+const FAST: &str = "settle: 100ms\nrotation: {removalGrace: 1h}\nruntime: {kind: none}\n";
 
 /// Tries that failed so far.
 fn errors(agent: &Agent) -> f64 {
@@ -262,7 +264,7 @@ fn simulated_api_gets_no_request_at_rest() {
     let (node, api) = simulated();
     let ca = Ca::new("Corp Root");
     node.set_source(&[&ca]);
-    let agent = node.agent("settle: 100ms\nresync: 1s\n");
+    let agent = node.agent(&format!("settle: 100ms\nresync: 1s\n{NO_RUNTIME}"));
     let first = wait_told(&api, &agent, &[&ca]);
     wait_for("the event of the first install", LIMIT, || (api.events() == ["TrustAnchorsChanged"]).then_some(()));
     let requests: Vec<String> = api.requests().into_iter().map(|r| format!("{} {}", r.method, r.path)).collect();
@@ -292,7 +294,7 @@ fn simulated_api_gets_no_request_at_rest() {
 
     // another agent finds everything said: one read, and no event of what the first one has done
     drop(agent);
-    let agent = node.agent("settle: 100ms\nresync: 1s\n");
+    let agent = node.agent(&format!("settle: 100ms\nresync: 1s\n{NO_RUNTIME}"));
     wait_told(&api, &agent, &[&ca]);
     let so_far = cycles_of(&agent);
     wait_for("more cycles", LIMIT, || (cycles_of(&agent) >= so_far + 3.0).then_some(()));
@@ -453,6 +455,35 @@ fn simulated_api_whose_policy_keeps_a_taint_is_quoted_with_the_way_out() {
         let is_told = || annotation(&api.node()).is_some() && condition(&api.node(), CONDITION).is_some();
         wait_for("the rest", LIMIT, || is_told().then_some(()));
     }
+}
+
+#[test]
+fn simulated_api_is_told_that_a_pod_without_a_known_runtime_proves_nothing() {
+    let (node, api) = simulated();
+    api.edit(|node| {
+        node["spec"]["taints"] = serde_json::json!([{"key": "corp.test/no-trust", "effect": "NoSchedule"}])
+    });
+    let ca = Ca::new("Corp Root");
+    node.set_source(&[&ca]);
+    let taint = "settle: 100ms\nkubernetes: {startupTaint: \"corp.test/no-trust\"}\n";
+    let agent = node.agent(taint);
+    let told = wait_for("a condition", LIMIT, || condition(&api.node(), CONDITION).cloned());
+    assert_eq!((&told["status"], &told["reason"]), (&"Unknown".into(), &"RuntimeUnknown".into()), "{told}");
+    let status = agent.status().unwrap();
+    assert_eq!((&status["verdict"], &status["converged"]), (&"runtime-unknown".into(), &true.into()), "{status}");
+    let text = status["headline"].as_str().unwrap();
+    assert!(text.contains("this agent runs in a pod") && text.contains("none was found"), "{text}");
+    assert_eq!(agent.get("/readyz").unwrap().0, 200);
+    wait_for("the annotation", LIMIT, || annotation(&api.node()).filter(|status| status.runtime_unknown));
+    assert!(api.node()["spec"]["taints"].to_string().contains("no-trust"), "it stays for ten minutes");
+    // without its environment, as in a debug session
+    let ledger: Value =
+        serde_json::from_str(&std::fs::read_to_string(node.path("/var/lib/nodetrust/ledger.json")).unwrap()).unwrap();
+    assert!(ledger["pod"].is_string(), "{ledger}");
+    // somebody says that there is none
+    node.configure(&format!("{taint}{NO_RUNTIME}"));
+    wait_told(&api, &agent, &[&ca]);
+    wait_for("no taint", LIMIT, || (api.node()["spec"]["taints"] == serde_json::json!([])).then_some(()));
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn all_end(node: &Node, least: usize) {
     let pids = fs::read_to_string(node.path("/run/pids")).unwrap();
     assert!(pids.lines().count() >= least, "{pids}");
     for pid in pids.lines().map(|pid| Pid::from_raw(pid.parse().unwrap())) {
-        wait_for(&format!("the end of {pid}"), Duration::from_secs(5), || (!is_alive(pid)).then_some(()));
+        wait_for(&format!("the end of {pid}"), LIMIT, || (!is_alive(pid)).then_some(()));
     }
 }
 
@@ -191,9 +191,7 @@ fn what_a_successful_hook_leaves_lives() {
     );
     node.set_source(&[&Ca::new("Corp")]);
     node.nodetrust(&["apply"]).expect(0);
-    let pid = wait_for("its number", Duration::from_secs(5), || {
-        fs::read_to_string(node.path("/run/pids")).ok()?.trim().parse().ok()
-    });
+    let pid = wait_for("its number", LIMIT, || fs::read_to_string(node.path("/run/pids")).ok()?.trim().parse().ok());
     let pid = Pid::from_raw(pid);
     assert!(is_alive(pid));
     crate::support::process::kill_9(pid);

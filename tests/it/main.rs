@@ -70,6 +70,8 @@ mod pulls;
 mod certs_d;
 // when a booted node's runtime is restarted, and when it is not
 mod restarts;
+// layouts composed by a seed, judged by a real pull
+mod layouts;
 // Docker, OpenRC, and distributions with a containerd of their own
 mod runtimes;
 // what the process of a runtime reads, and what it does not
@@ -78,6 +80,8 @@ mod runtime_files;
 mod runtime_choice;
 // the layouts of k3s, RKE2, k0s and MicroK8s
 mod distributions;
+// the runtime is asked itself: what it answers, what a registry sees of that, and that nothing stays
+mod witnesses;
 // what people and scripts read of `inspect`
 mod inspect;
 // the exact footprint on a host, and that nothing of it stays

@@ -193,7 +193,7 @@ fn the_chart_makes_the_same_objects() {
         ("1.29.0", "privileged=true,openshiftSCC=true", "base", &["openshift-scc", "privileged"]),
         ("1.29.0", "tlsSecret=nodetrust-tls", "overlays/metrics-tls", &[]),
         ("1.29.0", mtls, "overlays/metrics-mtls", &[]),
-        ("1.29.0", "config.runtime.onChange=report", "overlays/k3s", &[]),
+        ("1.29.0", "config.runtime.onChange=registry", "overlays/k3s", &[]),
         ("1.29.0", secret, "overlays/secret", &[]),
         ("1.37.0", bundle, "overlays/cluster-trust-bundle", &[]),
         ("1.29.0", on_host, "overlays/host-path", &[]),

@@ -11,6 +11,7 @@ mod readers;
 mod resolution;
 mod runs;
 mod undone;
+mod uninstalled;
 
 use std::{fs, path::Path};
 

@@ -81,6 +81,23 @@ fn a_node_does_not_become_one_of_another_family() {
     apply(&node, 0);
     assert!(node.clients_trust(&ca));
 
+    // another system's os-release over Debian's own tool
+    for id in ["photon", "flatcar", "alpine"] {
+        let node = Node::new(Kind::Trixie, "");
+        node.set_source(&[&ca]);
+        fs::remove_file(node.path("/etc/os-release")).unwrap();
+        node.write("/etc/os-release", format!("ID={id}\n"));
+        let before = tree(&node);
+        let report = apply(&node, 1);
+        assert_eq!(report["verdict"], "unsupported-store", "{report:#}");
+        let headline = report["headline"].as_str().unwrap();
+        assert!(headline.contains("Debian's script") && headline.contains("nothing is changed"), "{headline}");
+        assert_eq!(tree(&node), before);
+        node.configure("store: {family: debian}");
+        apply(&node, 0);
+        assert!(node.clients_trust(&ca));
+    }
+
     // a stray directory does not make a Debian node a SUSE one
     let node = Node::new(Kind::Trixie, "");
     node.set_source(&[&ca]);

@@ -75,7 +75,12 @@ pub struct Departed {
 impl Departed {
     /// Whether most are gone at once: an emptied file or a cut list rather than somebody's will.
     pub fn is_most(&self) -> bool {
-        self.gone >= MANY && self.gone.saturating_mul(2) > self.of
+        self.is_many() && self.gone.saturating_mul(2) > self.of
+    }
+
+    /// Whether so many are gone at once that a person should hear of it, be it a package's upgrade.
+    pub fn is_many(&self) -> bool {
+        self.gone >= MANY
     }
 }
 

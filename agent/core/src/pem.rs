@@ -604,7 +604,7 @@ fn is_sentence(line: &[u8]) -> bool {
 
 /// The label behind the last BEGIN of a line that is not a proper boundary.
 fn odd_label(line: &[u8]) -> &[u8] {
-    let at = line.windows(BEGIN.len()).rposition(|window| window == BEGIN).map_or(line.len(), |at| at + BEGIN.len());
+    let at = memmem::rfind(line, BEGIN).map_or(line.len(), |at| at + BEGIN.len());
     let label = &line[at..];
     label.strip_suffix(DASHES).unwrap_or(label)
 }

@@ -10,6 +10,7 @@
 mod action;
 mod extract;
 mod leave;
+mod orphans;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -20,10 +21,11 @@ use serde::Serialize;
 
 pub use action::{Action, Drift, ExtractReason, RemoveReason, WriteReason};
 pub use extract::foreign_repeats;
-use extract::{extract_reasons, hazards, most_gone};
+use extract::{extract_reasons, hazards, note_gone};
 pub(crate) use extract::{foreign_copy, lost_links};
 pub use leave::plan_leave;
 use leave::{follow_family, leave_actions, leave_first};
+pub use orphans::{Orphans, orphans};
 
 use crate::{
     anchor::Anchor,
@@ -234,7 +236,7 @@ pub fn settle(plan: &Plan, after: &Observed, carried_out: bool, now: i64) -> Led
         ledger.linkless = after.unlinked_foreign.clone();
     }
     if after.effective.present && carried_out && after.lost.is_empty() && !ledger.is_blank() {
-        ledger.gone = most_gone(after, &ledger);
+        note_gone(after, &mut ledger, now);
         ledger.foreign = foreign_in_bundle(after, &ledger);
         ledger.repeated = if had_extract { Some(after.effective.repeated()) } else { ledger.repeated };
     }
@@ -319,7 +321,7 @@ fn forget_gone(ledger: &mut Ledger, observed: &Observed, now: i64) {
         back || !long_ago
     });
     if observed.effective.present && observed.lost.is_empty() && !ledger.is_blank() {
-        ledger.gone = most_gone(observed, ledger);
+        note_gone(observed, ledger, now);
         ledger.foreign = foreign_in_bundle(observed, ledger);
     }
     // what has a link now must not lose it again

@@ -379,7 +379,9 @@ impl Report {
         if problem.kind.is_failure() {
             self.converged = false;
         }
-        self.problems.push(problem);
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
         self.conclude();
     }
 }

@@ -411,6 +411,7 @@ fn with_runtime(has: &[&str]) -> Node {
         health: Ok(()),
         spares: Ok(()),
         certs: RegistryCerts { setting: Setting::NotConfigured, ..RegistryCerts::default() },
+        elsewhere: None,
     };
     let has = has.iter().map(|name| fixed(name).fingerprint).collect();
     let [doubt, unproven, later, left] = std::array::from_fn(|_| BTreeSet::new());

@@ -8,9 +8,13 @@
 pub mod certs_d;
 pub mod containerd;
 mod detect;
+pub mod environment;
 pub mod evidence;
 pub mod kubelet;
+pub mod pull_answer;
 pub mod record;
+pub mod registry;
+pub mod registry_way;
 pub mod rule;
 pub mod testimony;
 pub mod witness;
@@ -247,6 +251,8 @@ pub struct Runtime {
     pub spares: Result<(), (HoldReason, String)>,
     /// Its registry directory.
     pub certs: RegistryCerts,
+    /// What says that its process reads other roots than the node's bundle, in a sentence; None if nothing does.
+    pub elsewhere: Option<String>,
 }
 
 impl Runtime {

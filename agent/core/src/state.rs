@@ -118,9 +118,12 @@ pub struct Ledger {
     /// The bundle's certificates that are not ours, as the last good look found them: what must not get lost.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub foreign: BTreeSet<Fingerprint>,
-    /// Most of those that were there left at once, with their sources and without being deselected: which.
+    /// Many of those that were there left at once, with their sources and without being deselected: which.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub gone: BTreeSet<Fingerprint>,
+    /// Wall clock of when that was seen first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_since: Option<i64>,
     /// Certificates that are not ours and to which the tool makes no link in OpenSSL's directory.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub linkless: BTreeSet<Fingerprint>,
@@ -242,6 +245,19 @@ impl Ledger {
         }
     }
 
+    /// Takes note of a certificate that was found to be ours, for its removal. What it holds need not be an anchor by today's rules.
+    pub fn adopt_for_removal(&mut self, der: &[u8]) {
+        self.anchors.entry(Fingerprint::of_der(der)).or_insert_with(|| LedgerAnchor {
+            state: AnchorState::Retired,
+            der: der.into(),
+            left: None,
+            settled: true,
+            gone: None,
+            shared: false,
+            adopted: true,
+        });
+    }
+
     /// Whether there is nothing worth writing down.
     pub fn is_blank(&self) -> bool {
         let Self { left, anchors, sources, pending, created, hooks, certs_files, exports, .. } = self;
@@ -271,6 +287,7 @@ impl Ledger {
             hooks,
             foreign,
             gone,
+            gone_since,
             linkless,
             repeated,
             removal_grace,
@@ -296,6 +313,7 @@ impl Ledger {
             && *hooks == other.hooks
             && *foreign == other.foreign
             && *gone == other.gone
+            && *gone_since == other.gone_since
             && *linkless == other.linkless
             && *repeated == other.repeated
             && *removal_grace == other.removal_grace
@@ -379,6 +397,8 @@ pub struct Observed {
     pub unlinked: BTreeSet<Fingerprint>,
     /// Other certificates of the bundle for which that directory, where it is in use, has no link.
     pub unlinked_foreign: BTreeSet<Fingerprint>,
+    /// The program that makes those links is not on the host: which. Looked for only where one is missing.
+    pub no_linker: Option<&'static str>,
     /// Certificates that are not ours, were in the bundle at the last good look, and are not now, though their sources are.
     pub lost: BTreeSet<Fingerprint>,
     /// Those whose sources are gone too, and that nobody has deselected.

@@ -10,7 +10,7 @@ mod table;
 use serde::{Deserialize, Serialize};
 
 pub use advice::where_read_only;
-pub use detect::{Detection, Evidence, Found, PROBES, Unsupported, detect};
+pub use detect::{Detection, Evidence, Found, PROBES, Unsupported, detect, is_debian_script};
 use table::{ALPINE, ARCH, DEBIAN, DIRECTORY, FLATCAR, PHOTON, REDHAT, SUSE};
 
 /// A kind of trust store.

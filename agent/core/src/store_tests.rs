@@ -4,7 +4,7 @@ use super::*;
 use crate::os::OsRelease;
 
 const DEBIAN_HOST: &[(&str, Found)] = &[
-    ("/usr/sbin/update-ca-certificates", Found::Script),
+    ("/usr/sbin/update-ca-certificates", Found::DebianScript),
     ("/usr/bin/openssl", Found::File),
     ("/usr/local/share/ca-certificates", Found::Directory),
     ("/usr/share/ca-certificates", Found::Directory),
@@ -103,6 +103,22 @@ fn os_release_is_a_witness() {
     assert_eq!(on("ID=something-new", &headless, None).family, Ok(Family::Debian));
 }
 
+/// A container image of Debian with another system's os-release, or the other way round.
+#[test]
+fn debians_script_is_no_other_systems_tool() {
+    for (id, way) in [("photon", "tdnf"), ("flatcar", "update the system"), ("alpine", "apk add"), ("wolfi", "apk add")]
+    {
+        let release = format!("ID={id}");
+        let unsupported = on(&release, DEBIAN_HOST, None).family.unwrap_err();
+        assert!(unsupported.reason.contains("Debian's script") && unsupported.reason.contains("nothing is changed"));
+        assert!(unsupported.advice.contains(way) && unsupported.advice.contains("store.family"), "{id}: {unsupported}");
+        assert_eq!(on(&release, DEBIAN_HOST, Some(Family::Debian)).family, Ok(Family::Debian), "who says so may");
+    }
+    assert!(is_debian_script(b"#!/bin/sh -e\nCERTSCONF=/etc/ca-certificates.conf\nLOCALCERTSDIR=/usr/local/x\n"));
+    assert!(!is_debian_script(b"#!/bin/sh\nexec /usr/sbin/update-ca-certificates.real \"$@\"\n"));
+    assert!(!is_debian_script(b"\x7fELF LOCALCERTSDIR="));
+}
+
 #[test]
 fn of_two_stores_the_id_decides() {
     let host = [DEBIAN_HOST, RHEL_HOST].concat();
@@ -164,7 +180,7 @@ fn nothing_installed_says_what_to_install() {
         assert!(unsupported.advice.contains(advice), "{release}: {unsupported}");
     }
     // another store's tool is no reason to call a Photon without OpenSSL something else
-    let photon = on("ID=photon", DEBIAN_HOST.split_at(1).0, None).family.unwrap_err();
+    let photon = on("ID=photon", SUSE_HOST, None).family.unwrap_err();
     assert!(photon.reason.contains("openssl") && photon.advice.contains("tdnf install openssl"), "{photon}");
 }
 

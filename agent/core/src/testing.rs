@@ -113,6 +113,7 @@ pub(crate) fn host(family: Family, ours: &[&Arc<Anchor>]) -> Observed {
         hazards: Vec::new(),
         unlinked: BTreeSet::new(),
         unlinked_foreign: BTreeSet::new(),
+        no_linker: None,
         lost: BTreeSet::new(),
         gone: BTreeSet::new(),
         hollow: Vec::new(),

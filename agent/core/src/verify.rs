@@ -222,11 +222,12 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
             problems.push(about(ProblemKind::NotTrusted, fingerprint, text, ""));
         } else if observed.unlinked.contains(fingerprint) {
             let dir = store.hash_dir.unwrap_or_default();
+            let (why, next) = linker(observed);
             let text = format!(
-                "{name} ({}) has no link in {dir}: clients that use the directory do not trust it",
+                "{name} ({}) has no link in {dir}: clients that use the directory do not trust it{why}",
                 fingerprint.fp16()
             );
-            problems.push(about(ProblemKind::NotLinked, fingerprint, text, ""));
+            problems.push(about(ProblemKind::NotLinked, fingerprint, text, &next));
         }
     }
     for fingerprint in plan.retired.iter().filter(|fingerprint| effective.set.contains(fingerprint)) {
@@ -241,11 +242,12 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
     let thoroughly = |action: &Action| matches!(action, Action::Extract { mode: ExtractMode::Fresh, .. });
     if lost_links > 0 && !plan.actions.iter().any(thoroughly) {
         let dir = store.hash_dir.unwrap_or_default();
+        let (why, next) = linker(observed);
         let text = format!(
-            "{dir} has no link to {lost_links} certificates of {} that are not ours: clients that use the directory do not trust them",
+            "{dir} has no link to {lost_links} certificates of {} that are not ours: clients that use the directory do not trust them{why}",
             store.bundle
         );
-        problems.push(Problem::new(ProblemKind::NotLinked, text, ""));
+        problems.push(Problem::new(ProblemKind::NotLinked, text, next));
     }
     problems.extend(Reader::ALL.into_iter().filter_map(|reader| broken_problem(reader, observed)));
     problems.extend(hollow_problem(observed).or_else(|| gone_problem(plan, observed)));
@@ -277,6 +279,17 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
         }));
     }
     problems
+}
+
+/// Why no link can be made, and what to do: nothing where the agent does it by itself.
+fn linker(observed: &Observed) -> (String, String) {
+    match observed.no_linker {
+        None => Default::default(),
+        Some(program) => (
+            format!("; {program}, which makes the links, is not on the host"),
+            format!("install the package {program} on the host"),
+        ),
+    }
 }
 
 /// A bundle that a reader cannot load. What comes from a file that is not ours was so before us, or the run would have been refused.
@@ -315,7 +328,7 @@ fn hollow_problem(observed: &Observed) -> Option<Problem> {
     Some(Problem::new(ProblemKind::ForeignGone, text, roots_advice(observed.store.family)))
 }
 
-/// Most of the distribution's roots are gone from the bundle, and nobody has said that they should be.
+/// Many of the distribution's roots are gone from the bundle, and nobody has said that they should be.
 fn gone_problem(plan: &Plan, observed: &Observed) -> Option<Problem> {
     let gone = plan.ledger.gone.len();
     if gone == 0 {

@@ -188,7 +188,7 @@ pub fn applied(report: &Report, style: Style) -> String {
 pub fn uninstalled(report: &Report, style: Style) -> String {
     let mut out = match (report.anchors.len(), report.problems.is_empty()) {
         (0, true) => "nothing of nodetrust is left on this node\n".to_owned(),
-        (0, false) => "no anchor of nodetrust is left, but:\n".to_owned(),
+        (0, false) => "no anchor of nodetrust is known to be left, but:\n".to_owned(),
         (n, _) => format!("{} of nodetrust still there\n", plural(n, "anchor")),
     };
     section(&mut out, &findings(report, style));

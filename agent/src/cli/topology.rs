@@ -4,6 +4,9 @@ mod cluster;
 mod proxy;
 mod screen;
 
+pub(crate) use cluster::{read_page, words_of_refusal};
+pub(crate) use proxy::is_direct;
+
 use std::{
     path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},

@@ -29,6 +29,8 @@ use nix::{
 
 use super::{ledger, lock::HostLock, output::Output, processes::Processes, relay, root::HostRoot};
 
+/// Where the host's programs find others.
+pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The hidden command by which the binary calls itself.
 pub const HELPER: &str = "__host-exec";
 
@@ -124,7 +126,7 @@ impl HostExec<'_> {
             .arg(program)
             .args(args)
             .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("PATH", SEARCH_PATH)
             .env("LC_ALL", "C")
             .env("HOME", "/root")
             .env("TMPDIR", ledger::TEMP)

@@ -8,7 +8,7 @@ pub mod obstacle;
 pub mod openrc;
 mod output;
 pub mod own;
-mod processes;
+pub(crate) mod processes;
 mod relay;
 pub mod root;
 pub mod socket;

@@ -81,14 +81,18 @@ impl Processes {
         let file = openat(&self.0, format!("{pid}/stat").as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
         let mut text = Vec::new();
         std::fs::File::from(file.ok()?).read_to_end(&mut text).ok()?;
-        let text = String::from_utf8_lossy(&text);
-        // the name in parentheses may hold anything
-        let mut fields = text.rsplit_once(')')?.1.split_whitespace();
-        let state = fields.next()?;
-        let parent = fields.next()?.parse().ok()?;
-        let started = fields.nth(17)?.parse().ok()?;
-        (!matches!(state, "Z" | "X")).then_some((parent, started))
+        read_stat(&String::from_utf8_lossy(&text))
     }
+}
+
+/// proc_pid_stat(5): a process's parent and start; None if it has ended.
+pub(crate) fn read_stat(text: &str) -> Option<(i32, u64)> {
+    // the name in parentheses may hold anything
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let started = fields.nth(17)?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some((parent, started))
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub(super) const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount"
 const LIMIT: u64 = 1 << 20;
 /// Time between two looks where the kernel does not tell of changes: no inotify instance or watch is left.
 const POLL: Duration = Duration::from_secs(10);
+/// And where it does, should it have lost an event.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// What the files hold, as digests: a token is a secret. None for a file that cannot be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,8 +71,9 @@ impl AccountWatch {
             }
             let is_told = self.0.see_all();
             tokio::select! {
-                _ = self.0.next() => {}
-                () = sleep(POLL), if !is_told => {}
+                Some(_) = self.0.next() => {}
+                // also where the kernel stops telling
+                () = sleep(if is_told { LONGEST_SLEEP } else { POLL }) => {}
             }
         }
     }

@@ -186,6 +186,13 @@ fn denied_by(message: &str) -> Option<String> {
     message.contains(" denied the request").then(|| named("admission webhook", '"')).flatten()
 }
 
+/// Reads bytes as the answer to a call that was refused, for tests/fuzz: what is said of it.
+pub(super) fn reason(body: &[u8]) -> String {
+    let message = message(body);
+    let denied_by = message.as_deref().and_then(denied_by).unwrap_or_default();
+    message.map(|message| format!(": {}{denied_by}", shown(&message))).unwrap_or_default()
+}
+
 /// What others send, fit for a log.
 fn shown(text: &str) -> String {
     let text: String = text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();

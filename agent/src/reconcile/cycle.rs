@@ -10,9 +10,12 @@ use nodetrust_core::{
 };
 use serde::Serialize;
 
-use crate::host::{
-    lock::{self, HostLock},
-    root::HostRoot,
+use crate::{
+    host::{
+        lock::{self, HostLock},
+        root::HostRoot,
+    },
+    witness::Subject,
 };
 
 /// Why a cycle runs.
@@ -33,14 +36,25 @@ pub enum Trigger {
     Retry,
     /// Nothing happened for `resync`.
     Resync,
+    /// The runtime has answered when it was asked about a registry.
+    Witness,
     /// A person or a script ran a command.
     Command,
 }
 
 impl Trigger {
     /// Every trigger, for metrics.
-    pub const ALL: [Self; 8] =
-        [Self::Start, Self::Source, Self::Config, Self::Drift, Self::Grace, Self::Retry, Self::Resync, Self::Command];
+    pub const ALL: [Self; 9] = [
+        Self::Start,
+        Self::Source,
+        Self::Config,
+        Self::Drift,
+        Self::Grace,
+        Self::Retry,
+        Self::Resync,
+        Self::Witness,
+        Self::Command,
+    ];
 
     /// The public name.
     pub fn as_str(self) -> &'static str {
@@ -52,6 +66,7 @@ impl Trigger {
             Self::Grace => "grace",
             Self::Retry => "retry",
             Self::Resync => "resync",
+            Self::Witness => "witness",
             Self::Command => "command",
         }
     }
@@ -114,6 +129,8 @@ pub struct CycleResult {
     pub unsettled: bool,
     /// Directories on the host to watch, in our own view.
     pub watch: Vec<PathBuf>,
+    /// The runtime that can be asked.
+    pub subject: Option<Subject>,
 }
 
 /// Cycles that failed one after the other, and whether in the same way.
@@ -153,10 +170,16 @@ pub(super) fn note_cycle(lock: &mut HostLock, report: &Report) {
 
 /// What the last cycle noted, without its actions.
 pub(super) fn last_cycle(root: &HostRoot) -> Option<Cycle> {
-    let note: serde_json::Value = serde_json::from_str(&lock::last_note(root)?).ok()?;
+    read_note(&lock::last_note(root)?)
+}
+
+/// Reads the note of a cycle. One with a word that no cycle uses was damaged, and says nothing.
+pub(crate) fn read_note(text: &str) -> Option<Cycle> {
+    let note: serde_json::Value = serde_json::from_str(text).ok()?;
+    let (trigger, outcome) = (note.get("trigger")?.as_str()?, note.get("outcome")?.as_str()?);
     Some(Cycle {
-        trigger: note.get("trigger")?.as_str()?.to_owned(),
-        outcome: note.get("outcome")?.as_str()?.to_owned(),
+        trigger: Trigger::ALL.into_iter().find(|known| known.as_str() == trigger)?.to_string(),
+        outcome: Outcome::ALL.into_iter().find(|known| known.as_str() == outcome)?.as_str().to_owned(),
         time: Time(note.get("time")?.as_i64()?),
         milliseconds: note.get("milliseconds")?.as_u64()?,
         extract_milliseconds: note.get("extractMilliseconds")?.as_u64()?,

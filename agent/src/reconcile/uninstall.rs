@@ -1,16 +1,25 @@
 //! Taking everything of ours off a host.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 use nodetrust_core::{
-    plan::{plan_uninstall, settle},
+    bundle,
+    fingerprint::Fingerprint,
+    plan::{Action, Orphans, Plan, orphans, plan_uninstall, settle},
     report::Report,
+    source::Content,
+    state::{Ledger, Observed},
+    store::Tool,
     verify::{Problem, ProblemKind, verify},
 };
 
-use super::{ROUNDS, Reconciler, lock_problem, patience};
+use super::{Look, ROUNDS, Reconciler, lock_problem, patience};
 use crate::{
-    apply::apply,
+    apply::{Applied, apply},
     config::Settings,
     extract::{chain, write_problem},
     host::{
@@ -18,8 +27,12 @@ use crate::{
         ledger,
         lock::{self, HostLock},
     },
-    observe::{await_other_runs, observe},
+    links,
+    observe::{ObserveError, await_other_runs, bundle_bytes, observe, with_a_source},
 };
+
+/// Fingerprints that one problem names; the rest is counted.
+const SHOWN: usize = 3;
 
 impl Reconciler {
     /// Removes all that is ours, and proves it.
@@ -34,58 +47,66 @@ impl Reconciler {
             }
         };
         self.cache.set_asks(Some(settings.extract_timeout));
+        let named = self.named(settings);
         let mut problems = Vec::new();
+        // files that only a lost ledger would name
+        let mut certs_files = BTreeSet::new();
         for _ in 0..ROUNDS {
             let mut look = self.look(&empty, &[], None);
             problems.append(&mut look.problems);
             let Some(observed) = &look.observed else {
-                if let Err(unsupported) = &look.detection.family {
-                    let text = format!("what is ours cannot be found without the trust store: {}", unsupported.reason);
-                    let kind = match unsupported.is_unknown {
-                        true => ProblemKind::Observe,
-                        false => ProblemKind::UnsupportedStore,
-                    };
-                    problems.push(Problem::new(kind, text, unsupported.advice.clone()));
-                }
+                problems.extend(without_store(&look));
                 break;
             };
-            let plan = plan_uninstall(observed, &look.ledger);
+            let known = match self.with_orphans(settings, observed, &look.ledger, &named) {
+                Ok((known, unproven)) => {
+                    problems.extend(unproven);
+                    known
+                }
+                Err(error) => {
+                    problems.push(observe_problem(&error));
+                    break;
+                }
+            };
+            let plan = plan_uninstall(observed, &known);
+            certs_files.extend(plan.ledger.certs_files.iter().cloned());
             if !plan.changes_host() {
                 // A run that would do harm is not even planned, in a second call as little as in the first: what is left stays ours.
                 let left = verify(&plan, observed);
                 if left.iter().any(|problem| problem.kind == ProblemKind::StillTrusted) {
-                    let left = left.into_iter().filter(|problem| problem.kind.is_failure());
-                    let new: Vec<Problem> = left.filter(|problem| !problems.contains(problem)).collect();
-                    problems.extend(new);
+                    problems.extend(left.into_iter().filter(|problem| problem.kind.is_failure()));
+                }
+                // links whose files somebody else has removed: no run of the tool follows that would take them out
+                if let Err(error) = links::retire_dangling(&self.root, observed.store) {
+                    problems.push(write_problem(observed.store.hash_dir.unwrap_or_default(), &error));
                 }
                 break;
             }
             problems.clear();
             let exec = HostExec { root: &self.root, lock: Some(&lock), limit: settings.extract_timeout };
-            let applied = apply(&plan, observed, &exec, look.now.wall);
+            let applied = take_off(&plan, observed, &exec, look.now.wall);
             let failed = applied.problems.iter().any(|problem| problem.kind.is_failure());
             problems.extend(applied.problems);
             await_other_runs(&self.root, observed.store);
             match observe(&self.root, observed.store, &look.ledger.known_foreign(), &mut self.cache) {
                 Ok(after) => {
-                    let wrong = verify(&plan, &after);
+                    problems.extend(verify(&plan, &after));
                     let mut ledger = settle(&plan, &after, !failed, look.now.wall);
                     if applied.hooks_done {
                         ledger.hooks.clear();
                     }
-                    problems.extend(wrong);
-                    if let Err(error) = self.write_ledger(&ledger, look.now.wall) {
+                    if let Err(error) = self.write_ledger(&ledger, look.now.wall)
+                        && problems.iter().any(|problem| problem.kind.is_failure())
+                    {
+                        // where nothing is left it goes in a moment, and need not be up to date
                         problems.push(write_problem(ledger::PATH, &error));
                     }
                 }
-                Err(error) => {
-                    let next = error.next("look at the path on the host");
-                    problems.push(Problem::new(ProblemKind::Observe, chain(&error), next));
-                }
+                Err(error) => problems.push(observe_problem(&error)),
             }
         }
         if !problems.iter().any(|problem| problem.kind.is_failure())
-            && let Err(error) = self.remove_own_directories(settings)
+            && let Err(error) = self.remove_own_directories(settings, certs_files)
         {
             problems.push(write_problem(ledger::DIR, &error));
         }
@@ -98,20 +119,66 @@ impl Reconciler {
         report
     }
 
-    fn remove_own_directories(&self, settings: &Settings) -> std::io::Result<()> {
+    /// What the sources of the configuration hold, as far as they can be read.
+    fn named(&mut self, settings: &Settings) -> BTreeSet<Fingerprint> {
+        let mut named = BTreeSet::new();
+        for snapshot in self.reader.read(settings) {
+            if let Content::Files(parts) = snapshot.content {
+                named.extend(parts.iter().flat_map(|part| &part.anchors).map(|(_, anchor)| anchor.fingerprint));
+            }
+        }
+        named
+    }
+
+    /// The ledger; where there is none, one that knows what is ours in the bundle all the same, and a problem if that cannot be told.
+    fn with_orphans(
+        &self,
+        settings: &Settings,
+        observed: &Observed,
+        ledger: &Ledger,
+        named: &BTreeSet<Fingerprint>,
+    ) -> Result<(Ledger, Option<Problem>), ObserveError> {
+        let mut known = ledger.clone();
+        // where the directory itself is what consumers read, what has no file is not trusted
+        if !ledger.is_blank() || matches!(observed.store.tool, Tool::None) {
+            return Ok((known, None));
+        }
+        let own = observed.ours.values().filter_map(|file| Some(file.anchor.as_ref()?.fingerprint));
+        let own: BTreeSet<Fingerprint> = own.collect();
+        let others = &observed.effective.set - &own;
+        let sourced = with_a_source(&self.root, observed.store, others.clone(), Some(settings.extract_timeout))?;
+        let linked = links::dangling(&self.root, observed.store)?;
+        let Orphans { ours, unproven } = orphans(&(&others - &sourced), &linked, named);
+        if !ours.is_empty() {
+            let bundle = observed.store.bundle;
+            let bytes = bundle_bytes(&self.root, observed.store).map_err(crate::observe::at(bundle))?;
+            let all = bundle::certificates(&bytes.unwrap_or_default());
+            let by_print: BTreeMap<Fingerprint, &Vec<u8>> =
+                all.iter().map(|der| (Fingerprint::of_der(der), der)).collect();
+            for der in ours.iter().filter_map(|print| by_print.get(print)) {
+                known.adopt_for_removal(der);
+            }
+        }
+        let problem = (!unproven.is_empty()).then(|| unproven_problem(observed, &unproven));
+        Ok((known, problem))
+    }
+
+    fn remove_own_directories(&self, settings: &Settings, mut certs_files: BTreeSet<String>) -> std::io::Result<()> {
         let ledger = match ledger::read(&self.root)? {
             ledger::Read::Good(ledger) => ledger,
             ledger::Read::Damaged(_) => Arc::default(), // told; what is known without it goes all the same
         };
         let mut created = ledger.created.clone();
-        // one that the ledger has lost too
-        for path in ledger.exports.iter().chain(&settings.export) {
+        // some that the ledger has lost too
+        let in_place = crate::export::in_place(&self.root)?;
+        for path in ledger.exports.iter().chain(&settings.export).chain(&in_place) {
             crate::export::remove(&self.root, path)?;
             let dirs = Path::new(path).ancestors().skip(1);
             let own = dirs.take_while(|dir| dir.starts_with(ledger::DIR) && *dir != Path::new(ledger::DIR));
             created.extend(own.map(|dir| dir.display().to_string()));
         }
-        for path in &ledger.certs_files {
+        certs_files.extend(ledger.certs_files.iter().cloned());
+        for path in &certs_files {
             crate::services::remove_file(&self.root, path)?;
         }
         // the deepest first
@@ -124,4 +191,57 @@ impl Reconciler {
         ledger::remove(&self.root)?;
         self.root.remove_file(lock::PATH)
     }
+}
+
+/// Carries out the plan. What the ledger says already suffices, should this be interrupted: where it cannot be written, as on a full disk,
+/// what is ours goes all the same, and takes the ledger along.
+fn take_off(plan: &Plan, observed: &Observed, exec: &HostExec<'_>, wall: i64) -> Applied {
+    let applied = apply(plan, observed, exec, wall);
+    let first = plan.actions.first();
+    if !applied.done.is_empty() || first != Some(&Action::RecordLedger) {
+        return applied;
+    }
+    let mut rest = plan.clone();
+    rest.actions.remove(0);
+    let Applied { mut problems, .. } = applied;
+    let mut applied = apply(&rest, observed, exec, wall);
+    if applied.problems.iter().any(|problem| problem.kind.is_failure()) {
+        // both are told: the first may well be the cause
+        problems.append(&mut applied.problems);
+        applied.problems = problems;
+    }
+    applied
+}
+
+fn without_store(look: &Look) -> Option<Problem> {
+    let unsupported = look.detection.family.as_ref().err()?;
+    let text = format!("what is ours cannot be found without the trust store: {}", unsupported.reason);
+    let kind = match unsupported.is_unknown {
+        true => ProblemKind::Observe,
+        false => ProblemKind::UnsupportedStore,
+    };
+    Some(Problem::new(kind, text, unsupported.advice.clone()))
+}
+
+fn observe_problem(error: &ObserveError) -> Problem {
+    Problem::new(ProblemKind::Observe, chain(error), error.next("look at the path on the host"))
+}
+
+fn unproven_problem(observed: &Observed, unproven: &BTreeSet<Fingerprint>) -> Problem {
+    let store = observed.store;
+    let mut shown: Vec<String> = unproven.iter().take(SHOWN).map(Fingerprint::fp16).collect();
+    if unproven.len() > SHOWN {
+        shown.push(format!("{} more", unproven.len() - SHOWN));
+    }
+    let text = format!(
+        "{} is gone, and certificates of {} lie in no file that is there ({}): whether nodetrust has put them there cannot be proven",
+        ledger::PATH,
+        store.bundle,
+        shown.join(", ")
+    );
+    let program = store.tool.programs().first().copied().unwrap_or("the store's tool");
+    let next = format!(
+        "run {program} on the host, which makes the bundle from the files that are there; or name the configuration whose sources the certificates came from (--config)"
+    );
+    Problem::new(ProblemKind::StillTrusted, text, next)
 }

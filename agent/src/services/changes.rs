@@ -100,3 +100,35 @@ fn on_the_way(root: &HostRoot, path: &str) -> Vec<Meta> {
     }
     metas
 }
+
+#[cfg(test)]
+mod tests {
+    use nodetrust_core::runtime::Uptime;
+
+    use super::*;
+
+    #[test]
+    fn a_change_after_the_start_is_seen_by_either_clock() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.toml"), "").unwrap();
+        std::os::unix::fs::symlink("a.toml", dir.path().join("b.toml")).unwrap();
+        let root = HostRoot::open(dir.path()).unwrap();
+        let now = host::uptime(&root).unwrap();
+        let process = |ago: u64| Process {
+            invocation: String::new(),
+            started: Uptime { milliseconds: now.milliseconds - ago, ..now.clone() },
+        };
+        let changed = |ago, wall, path| Since { root: &root, process: &process(ago), wall }.changed(path);
+        let today = host::wall_milliseconds();
+        for path in ["/a.toml", "/b.toml", "/./b.toml", "/", "/../a.toml"] {
+            assert!(changed(60_000, None, path), "{path}: it ran for a minute before the file was made");
+            assert!(!changed(0, None, path), "{path}: it started after that");
+            assert!(!changed(0, Some(today), path), "{path}: and both clocks say so");
+            // it says that it started a minute before the file was made; a clock that was set forward hides that from ages
+            assert!(changed(0, Some(today - 60_000), path), "{path}");
+        }
+        assert!(!changed(60_000, Some(today - 60_000), "/missing"), "its directory tells");
+        std::os::unix::fs::symlink("loop", dir.path().join("loop")).unwrap();
+        assert!(changed(60_000, None, "/loop"), "and it ends");
+    }
+}

@@ -67,7 +67,7 @@ struct RancherFile {
 
 /// Finds the runtime among these units.
 pub(super) fn find(root: &HostRoot, units: &BTreeMap<String, Unit>, policy: &Policy) -> Located {
-    let endpoint = endpoint(root, units);
+    let mut endpoint = endpoint(root, units);
     let active: BTreeMap<String, bool> =
         units.iter().map(|(name, unit)| (name.clone(), !matches!(state(unit), ServiceState::Down(_)))).collect();
     let mut served: BTreeMap<String, Served> = TABLE
@@ -75,8 +75,11 @@ pub(super) fn find(root: &HostRoot, units: &BTreeMap<String, Unit>, policy: &Pol
         .flat_map(|row| row.units.iter().map(|unit| (row.kind, *unit)))
         .filter_map(|(kind, name)| Some((name.to_owned(), serves(root, kind, units.get(name)?))))
         .collect();
-    if let Some(endpoint) = &endpoint {
+    if let Some(endpoint) = &mut endpoint {
         match_endpoint(root, &endpoint.socket, &active, &mut served);
+        let is_served = |unit: &str| served.get(unit).is_some_and(|served| served.sockets.contains(&endpoint.socket));
+        let has_server = active.iter().any(|(unit, active)| *active && is_served(unit));
+        endpoint.answers = !has_server && answers(root, &endpoint.socket);
     }
     let sockets = served.iter().map(|(unit, served)| (unit.clone(), served.sockets.clone())).collect();
     let clues = Clues { units: &active, served: &sockets, endpoint: endpoint.as_ref() };
@@ -134,8 +137,10 @@ fn match_endpoint(
         _ => name == "containerd",
     };
     let kind_of = |unit: &str| TABLE.iter().find(|row| row.units.contains(&unit)).map(|row| row.kind);
+    // a unit whose own socket answers serves no other one: somebody else does
+    let has_own = |served: &Served| served.sockets.iter().any(|socket| answers(root, socket));
     let mut fitting = served.iter_mut().filter(|(unit, served)| {
-        active.get(*unit) == Some(&true) && !served.is_sure && kind_of(unit).is_some_and(is_of)
+        active.get(*unit) == Some(&true) && !served.is_sure && kind_of(unit).is_some_and(is_of) && !has_own(served)
     });
     if let (Some((_, served)), None) = (fitting.next(), fitting.next()) {
         served.sockets.push(endpoint.to_owned());
@@ -144,8 +149,9 @@ fn match_endpoint(
 
 /// The socket that the kubelet uses, or would use.
 fn endpoint(root: &HostRoot, units: &BTreeMap<String, Unit>) -> Option<RuntimeEndpoint> {
-    let found =
-        |socket: String, said_by: &str, in_use| Some(RuntimeEndpoint { socket, said_by: said_by.to_owned(), in_use });
+    let found = |socket: String, said_by: &str, in_use| {
+        Some(RuntimeEndpoint { socket, said_by: said_by.to_owned(), in_use, answers: false })
+    };
     if let Some(command) = kubelet_command(root, units) {
         if let Some(socket) = kubelet::endpoint_of_command(&command) {
             return found(socket, "the kubelet's command line", true);
@@ -193,7 +199,8 @@ fn endpoint_of_distribution(root: &HostRoot, kind: Kind, units: &BTreeMap<String
         Kind::K0s => kubelet::endpoint_of_k0s(&unit.command),
         _ => None,
     }?;
-    Some(RuntimeEndpoint { socket, said_by: format!("the configuration of {}", unit.name), in_use: true })
+    let said_by = format!("the configuration of {}", unit.name);
+    Some(RuntimeEndpoint { socket, said_by, in_use: true, answers: false })
 }
 
 /// By its command line, else by its configuration: a file, and a directory of more, of which the last counts.
@@ -244,6 +251,11 @@ pub(super) fn socket(root: &HostRoot, kind: Kind, sockets: &[String]) -> String 
     let usual = kind.row().sockets.iter().copied();
     let there = sockets.iter().map(String::as_str).chain(usual.clone()).find(|path| is_socket(root, path));
     there.or(sockets.first().map(String::as_str)).or(usual.clone().next()).unwrap_or_default().to_owned()
+}
+
+/// Whether a runtime answers there. A socket that systemd would start a shim for is not asked.
+fn answers(root: &HostRoot, socket: &str) -> bool {
+    socket != ACTIVATED && is_socket(root, socket) && cri::look(root, socket, ANSWERING).is_ok()
 }
 
 fn is_socket(root: &HostRoot, path: &str) -> bool {

@@ -87,6 +87,15 @@ pub(super) fn address(root: &HostRoot, launch: &Launch) -> Option<String> {
     launch.address.clone().or_else(|| files.iter().rev().find_map(ContainerdFile::address))
 }
 
+/// Its configuration files as they are now.
+///
+/// # Errors
+/// The first thing that was not understood.
+pub(super) fn files(root: &HostRoot, launch: &Launch) -> Result<Vec<ContainerdFile>, String> {
+    let sources = Sources::read(root, &launch.config);
+    sources.doubt.map_or(Ok(sources.files), Err)
+}
+
 /// Asks the first of its programs that runs here; of this version, if one is given.
 fn ask(exec: &HostExec<'_>, launch: &Launch, version: Option<&str>) -> Told {
     let mut nobody = "the program that runs cannot be named".to_owned();

@@ -5,7 +5,10 @@ use std::path::Path;
 use nodetrust_core::runtime::{Kind, containerd::option};
 
 use super::processes;
-use crate::host::{root::HostRoot, systemd::Unit};
+use crate::host::{
+    root::{HostRoot, Kind as FileKind},
+    systemd::Unit,
+};
 
 /// What the command line of a containerd says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +20,8 @@ pub(super) struct Launch {
     /// The socket that the command line names, which then counts before the one in the configuration.
     pub(super) address: Option<String>,
     /// Programs that are this containerd, the one that runs first. `/proc/PID/exe` of a process of the host cannot be read with the
-    /// pod's rights, and a process may call itself what it likes: so only a name from the root counts, and another containerd that
-    /// lies in a usual place is never taken for this one.
+    /// pod's rights, so its command line says it, if the host runs it as root and only root can write the file: it is started to be
+    /// asked. Another containerd that lies in a usual place is never taken for this one.
     pub(super) programs: Vec<String>,
     /// The one that a restart would start, if the unit says so.
     pub(super) next_program: Option<String>,
@@ -34,9 +37,12 @@ pub(super) fn launch(root: &HostRoot, kind: Kind, pid: Option<u32>, unit: &Unit)
     let command = if running.is_empty() { of_unit } else { &running };
     let named = option(command, &["config", "c"]).filter(|file| file.starts_with('/'));
     let config = named.unwrap_or(usual).to_owned();
-    let next_program = of_unit.first().filter(|program| is_containerd(program)).cloned();
+    let is_ours_to_ask = |program: &&String| is_containerd(program) && only_root_writes(root, program);
+    let next_program = of_unit.first().filter(is_ours_to_ask).cloned();
     let bundled = row.program.and_then(|program| Some(format!("{}/{program}", data_dir(kind, &config)?)));
-    let first = running.first().filter(|program| is_containerd(program)).cloned();
+    let is_root = pid.is_some_and(|pid| processes::is_of_the_host(root, pid));
+    let first = running.first().filter(|program| is_root && is_ours_to_ask(program)).cloned();
+    let bundled = bundled.filter(|program| only_root_writes(root, program));
     let mut programs: Vec<String> = first.into_iter().chain(next_program.clone()).chain(bundled).collect();
     programs.dedup();
     let address = option(command, &["address", "a"]).map(str::to_owned);
@@ -47,6 +53,11 @@ pub(super) fn launch(root: &HostRoot, kind: Kind, pid: Option<u32>, unit: &Unit)
 fn is_containerd(program: &str) -> bool {
     let name = Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or_default();
     program.starts_with('/') && name.contains("containerd")
+}
+
+fn only_root_writes(root: &HostRoot, program: &str) -> bool {
+    let meta = root.stat(program).ok().flatten();
+    meta.is_some_and(|meta| meta.kind == FileKind::File && meta.owner.0 == 0 && meta.mode & 0o022 == 0)
 }
 
 /// The directory of a distribution's data. k3s and RKE2 write containerd's configuration below it.

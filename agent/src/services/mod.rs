@@ -10,6 +10,8 @@ mod containerd;
 mod launch;
 mod processes;
 mod restart;
+mod roots;
+mod ways;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -39,6 +41,7 @@ use crate::{
 
 pub use certs::{remove_file, watched, write_file};
 pub use restart::{LONGEST_RESTART, Restarted, restart};
+pub use ways::{environment, process_now, registry_way};
 
 /// How long the service manager may take to say how its units are.
 const ASKING: Duration = Duration::from_secs(5);
@@ -284,7 +287,8 @@ impl Node<'_> {
             Problem::new(ProblemKind::RegistryCerts, text, format!("mend {path}, or move it away"))
         });
         let because = found.because.clone();
-        (Runtime { kind: found.kind, because, version, socket, service, health, spares, certs }, broken)
+        let elsewhere = roots::elsewhere(root, pid(root, found.kind, unit), unit);
+        (Runtime { kind: found.kind, because, version, socket, service, health, spares, certs, elsewhere }, broken)
     }
 
     /// What the process reads as its registry directory. `runs` is the version that it says.

@@ -37,8 +37,9 @@ pub(super) fn by_name(root: &HostRoot, name: &str) -> Option<u32> {
         .map(|(pid, _)| pid)
 }
 
-/// proc_pid_status(5): `Uid` has the real user first, `NSpid` a number for each PID namespace from this /proc's down.
-fn is_of_the_host(root: &HostRoot, pid: u32) -> bool {
+/// Whether the host itself runs a process, as root. proc_pid_status(5): `Uid` has the real user first, `NSpid` a number for each PID
+/// namespace from this /proc's down.
+pub(super) fn is_of_the_host(root: &HostRoot, pid: u32) -> bool {
     let bytes = root.read(format!("/proc/{pid}/status"), LIMIT).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let field = |name: &str| -> Vec<String> {

@@ -20,8 +20,9 @@ use nodetrust_core::{
     readers,
     runtime::{certs_d, containerd},
     source::Part,
-    state::{Ledger, Moment},
+    state::{Hazard, Ledger, Moment},
     topology::{self, Member},
+    verify::{Problem, ProblemKind},
 };
 
 /// A file of a source: PEM or DER.
@@ -40,6 +41,14 @@ pub fn pem(data: &[u8]) {
             accepted(&anchor);
         }
     }
+    for hazard in parsers::hazards(data) {
+        match hazard {
+            Hazard::Broken(fault) | Hazard::BrokenGnuTls(fault) => assert_clean(&fault.detail),
+            Hazard::PrivateKey(line) => assert!(line <= data.len() + 1),
+        }
+    }
+    let linked = parsers::linked(data);
+    assert!(bundle::read(data).set.is_subset(&linked), "what the bundle's reader finds, a link leads to");
     let part = Part::parse("file", data);
     for fault in &part.faults {
         assert_clean(&fault.detail);
@@ -199,7 +208,9 @@ pub fn proc(data: &[u8]) {
         let point = line.split(' ').nth(4).unwrap_or("/");
         let _ = mounts.notes(point.as_ref());
     }
-    let _ = parsers::process(&text);
+    if let (Some((_, started)), Some((_, ticks))) = (parsers::process(&text), parsers::descendant(&text)) {
+        assert_eq!(started, ticks.saturating_mul(10), "two readers of one file: {text}");
+    }
     let _ = parsers::command_line(data);
 }
 
@@ -284,6 +295,55 @@ pub fn annotation(data: &[u8]) {
 pub fn runtime_answer(data: &[u8]) {
     parsers::grpc(data);
     let _ = serde_json::from_slice::<docker::Info>(data);
+}
+
+/// What an API server answers: a `Status` that says why it refuses, and a page of Nodes.
+pub fn api_answer(data: &[u8]) {
+    for words in parsers::refusal(data) {
+        assert_clean(&words);
+        assert!(words.chars().count() <= MAX_SENTENCE_CHARS);
+        assert!(words.is_empty() || words.starts_with(": "), "{words}");
+    }
+    if let Some((members, _)) = parsers::page(data) {
+        let fleet = topology::fleet(members, 1_800_000_000);
+        assert_clean(&fleet.headline);
+    }
+}
+
+/// A host, and behind the first line end what a person wrote into `NO_PROXY`.
+pub fn no_proxy(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (host, list) = text.split_once('\n').unwrap_or((&text, ""));
+    let direct = parsers::is_direct(host, list);
+    assert!(direct || !parsers::is_direct(host, ""), "an empty list covers less than any other: {text}");
+    assert!(parsers::is_direct(host, &format!("{list},*")), "{text}");
+    if Target::parse(&format!("{host}:443")).is_ok() && !host.contains([',', '*', '/']) && host.trim() == host {
+        assert!(parsers::is_direct(host, host.trim_matches(['[', ']'])), "a host is covered by itself: {text}");
+    }
+}
+
+/// The note of a cycle that the lock's file holds.
+pub fn note(data: &[u8]) {
+    let Some(cycle) = parsers::note(&String::from_utf8_lossy(data)) else { return };
+    assert_clean(&cycle.trigger);
+    assert_clean(&cycle.outcome);
+    assert!(cycle.trigger.len() <= 20 && cycle.outcome.len() <= 20, "both are words of ours");
+}
+
+/// What the host's tools print, and the list that they read.
+pub fn tool_output(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Some(words) = parsers::last_words(&text) {
+        assert_eq!(words.lines().count(), 1, "{words:?}");
+        let problem = Problem::new(ProblemKind::Extract, words, "");
+        assert_clean(&problem.text);
+        assert!(problem.text.chars().count() <= MAX_SENTENCE_CHARS);
+    } else {
+        assert!(text.trim().is_empty());
+    }
+    for name in parsers::selection(&text) {
+        assert!(!name.is_empty() && !name.contains('\n') && !name.starts_with(['#', '!']));
+    }
 }
 
 /// A containerd configuration.

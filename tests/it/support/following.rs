@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     machine::{Access, Agent, Machine},
     node::Done,
+    served::Served,
 };
 
 /// For what takes seconds, on a busy machine.
@@ -63,7 +64,7 @@ pub fn wait_held(agent: &Agent, reason: &str) -> Value {
 
 /// Waits for the end of two more cycles.
 #[track_caller]
-pub fn wait_two_cycles(agent: &Agent) {
+pub fn wait_two_cycles(agent: &Served) {
     let cycles = || {
         let (_, text) = agent.get("/metrics")?;
         let counts = text.lines().filter(|line| line.starts_with("nodetrust_reconciles_total"));

@@ -31,11 +31,11 @@ pub(super) fn restore_tool(node: &Node) {
 }
 
 /// A mount in the node, gone with it.
-struct Mounted(PathBuf);
+pub(super) struct Mounted(PathBuf);
 
 impl Mounted {
     /// A small tmpfs with the directory's present content.
-    fn tmpfs(node: &Node, dir: &str, size: &str) -> Self {
+    pub(super) fn tmpfs(node: &Node, dir: &str, size: &str) -> Self {
         let path = node.path(dir);
         fs::create_dir_all(&path).unwrap();
         node.run(&["cp", "-a", dir, "/tmp/copy"]).expect(0);
@@ -62,7 +62,7 @@ impl Drop for Mounted {
 }
 
 /// Fills the file system of a directory and leaves this many bytes.
-fn fill(node: &Node, dir: &str, leave: u64) -> String {
+pub(super) fn fill(node: &Node, dir: &str, leave: u64) -> String {
     let path = format!("{dir}/filler");
     node.run(&["sh", "-c", &format!("head -c 100000000 /dev/zero >{path}")]);
     let file = fs::OpenOptions::new().write(true).open(node.path(&path)).unwrap();
@@ -149,6 +149,48 @@ fn a_missing_tool() {
     }
 }
 
+/// Debian's tool makes the bundle without OpenSSL's program, and no links.
+#[test]
+fn without_openssl_debian_names_it() {
+    for kind in [Kind::Bookworm, Kind::Trixie] {
+        let node = Node::new(kind, "");
+        let ca = Ca::new("Corp");
+        node.set_source(&[&ca]);
+        node.run(&["mv", "/usr/bin/openssl", "/srv/openssl"]).expect(0);
+        let report = apply(&node, 1);
+        assert_problem(
+            &report,
+            "not-linked",
+            &["Corp", "openssl, which makes the links", "install the package openssl"],
+        );
+        assert!(node.trusts(&ca));
+        node.run(&["mv", "/srv/openssl", "/usr/bin/openssl"]).expect(0);
+        apply(&node, 0);
+        assert_right(&node, &[&ca]);
+    }
+}
+
+/// Debian's tool reads names line by line.
+#[test]
+fn a_file_with_a_line_end_in_its_name_is_named() {
+    for kind in [Kind::Bookworm, Kind::Trixie] {
+        let node = Node::new(kind, "");
+        let (ca, theirs) = (Ca::new("Corp"), Ca::new("Theirs"));
+        node.set_source(&[&ca]);
+        let before = bundle_bytes(&node);
+        let path = put(&node, "site/my\ncorp.crt", theirs.pem());
+        assert_ne!(tool(&node, &[]).code, 0, "the tool alone fails");
+        let report = apply(&node, 1);
+        assert_problem(&report, "extract", &["/usr/local/share/ca-certificates/site/my\\ncorp.crt", "another name"]);
+        assert!(node.nodetrust(&["apply"]).expect(1).out.contains("my\\ncorp.crt"));
+        assert!(bundle_bytes(&node) == before);
+        fs::rename(node.path(&path), node.path("/usr/local/share/ca-certificates/site/my corp.crt")).unwrap();
+        apply(&node, 0);
+        assert!(node.trusts(&theirs));
+        assert_right(&node, &[&ca]);
+    }
+}
+
 /// A missing anchor directory is made, and goes again with what is ours.
 #[test]
 fn a_missing_anchor_directory() {
@@ -169,7 +211,7 @@ fn a_missing_anchor_directory() {
 /// None of these processes runs any more; one that waits for its parent's attention does not.
 fn assert_gone(pids: &str) {
     for pid in pids.lines() {
-        wait_for(&format!("the end of process {pid}"), Duration::from_secs(5), || {
+        wait_for(&format!("the end of process {pid}"), Duration::from_secs(60), || {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             (stat.is_empty() || stat.contains(") Z ")).then_some(())
         });

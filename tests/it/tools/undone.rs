@@ -262,6 +262,38 @@ fn rhelish_emptied_roots_are_not_carried_out_and_are_told() {
     node.nodetrust(&["status"]).expect(0);
 }
 
+/// A part of that file is gone, less than half: the run goes through, and what left is told.
+#[test]
+fn rhelish_a_part_of_the_roots_that_is_gone_is_told() {
+    for by_us in [true, false] {
+        let node = Node::new(Kind::Rhelish, "");
+        let (one, two) = (Ca::new("One"), Ca::new("Two"));
+        node.set_source(&[&one]);
+        apply(&node, 0);
+        let find = "grep -rl 'BEGIN CERTIFICATE' /usr/share/pki/ca-trust-source";
+        let shipped = node.run(&["sh", "-c", find]).expect(0).out;
+        let path = node.path(shipped.lines().next().unwrap());
+        let whole = fs::read_to_string(&path).unwrap();
+        let (all, begin) = (sorted(&node).len(), "[p11-kit-object-v1]");
+        let objects: Vec<&str> = whole.split_inclusive(begin).collect();
+        fs::write(&path, objects[..objects.len() * 7 / 10].concat().strip_suffix(begin).unwrap()).unwrap();
+        if by_us {
+            node.set_source(&[&one, &two]);
+        } else {
+            tool(&node, &[]).expect(0);
+        }
+        let report = apply(&node, 2);
+        assert_problem(&report, "foreign-gone", &["at once", "reinstall ca-certificates"]);
+        let left = sorted(&node).len();
+        assert!(left * 2 > all && left + 10 < all, "{left} of {all}");
+        node.nodetrust(&["status"]).expect(2);
+        fs::write(&path, &whole).unwrap();
+        apply(&node, 0);
+        assert!(sorted(&node).len() >= all && node.clients_trust(&one));
+        node.nodetrust(&["status"]).expect(0);
+    }
+}
+
 /// Some of the distribution's files are emptied, by somebody or a failing disk: too few to be called most, and told all the same.
 #[test]
 fn emptied_files_of_the_distribution_are_told() {

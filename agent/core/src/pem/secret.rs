@@ -211,9 +211,10 @@ enum Armour {
 
 /// Whether a line begins a key as PEM does, however its dashes, blanks and letters are written.
 fn armour(line: &[u8]) -> Armour {
-    let has = |word: &[u8]| line.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word));
+    let lower = line.to_ascii_lowercase();
+    let has = |word: &[u8]| memmem::find(&lower, word).is_some();
     // PuTTY's and age's own files, and a key that OpenSSL has printed as text
-    let own: [&[u8]; 4] = [b"PuTTY-User-Key-File", b"AGE-SECRET-KEY-1", b"Private-Key: (", b"privateExponent:"];
+    let own: [&[u8]; 4] = [b"putty-user-key-file", b"age-secret-key-1", b"private-key: (", b"privateexponent:"];
     // the first line of that text for a key without a size, as `ED25519 Private-Key:`
     let is_title = line.trim_ascii().strip_suffix(b" Private-Key:").is_some_and(|algorithm| {
         algorithm.rsplit(u8::is_ascii_whitespace).next().is_some_and(|word| word.iter().any(u8::is_ascii_digit))
@@ -221,7 +222,7 @@ fn armour(line: &[u8]) -> Armour {
     if is_title || own.iter().any(|word| has(word)) {
         return Armour::Key;
     }
-    if !has(b"BEGIN") || !has(b"PRIVATE") {
+    if !has(b"begin") || !has(b"private") {
         return Armour::None;
     }
     let squeezed: String = text::plain(line).chars().filter(|c| !matches!(c, ' ' | '_')).collect();

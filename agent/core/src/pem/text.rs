@@ -131,8 +131,9 @@ pub(super) fn plain(line: &[u8]) -> String {
 
 /// What is wrong with a line that its author meant as the BEGIN or END of a certificate; None if it is something else.
 pub(super) fn look_alike(line: &[u8]) -> Option<(Side, &'static str)> {
-    let has = |word: &[u8]| line.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word));
-    if !(has(b"BEGIN") || has(b"END")) || !(has(b"CERT") || has(b"PKCS") || has(b"CRL")) {
+    let lower = line.to_ascii_lowercase();
+    let has = |word: &[u8]| memmem::find(&lower, word).is_some();
+    if !(has(b"begin") || has(b"end")) || !(has(b"cert") || has(b"pkcs") || has(b"crl")) {
         return None;
     }
     let ascii = plain(line);

@@ -78,7 +78,7 @@ fn most_roots_gone_at_once_are_remembered_until_they_are_back() {
 
     // a few that left are an upgrade
     let mut upgraded = observed.clone();
-    upgraded.gone = few(MANY);
+    upgraded.gone = few(MANY - 1);
     assert!(!told(&upgraded, &planned(&upgraded, &ledger)));
 
     observed.gone = roots.clone();
@@ -97,6 +97,32 @@ fn most_roots_gone_at_once_are_remembered_until_they_are_back() {
     observed.effective.set.extend(&roots);
     let last = planned(&observed, &second.ledger);
     assert!(!told(&observed, &last) && last.ledger.gone.is_empty());
+}
+
+/// Half of a damaged file, or an upgrade that takes out many: nobody can tell, so it is told, and not for ever.
+#[test]
+fn many_roots_gone_at_once_are_told_for_a_day() {
+    let (mut observed, mut ledger) = settled();
+    let roots: BTreeSet<Fingerprint> = (0..100).map(print).collect();
+    let many: BTreeSet<Fingerprint> = roots.iter().take(MANY).copied().collect();
+    ledger.foreign.extend(&roots);
+    observed.effective.set.extend(&roots - &many);
+    observed.gone = many.clone();
+    let told = |plan: &Plan| verify(plan, &observed).iter().any(|problem| problem.kind == ProblemKind::ForeignGone);
+    let later = |ledger: &Ledger, seconds: i64| {
+        let policy = Policy::default();
+        let at_now = Circumstances { drops_not_ca: Some(false), installed: &|_| false, now: NOW };
+        let resolved = resolve(&[source("org", &[&fixed("corp-2026")])], ledger, &policy, at_now);
+        plan(&resolved, &observed, ledger, &policy, &at(NOW + seconds, 1, "one"))
+    };
+    let first = planned(&observed, &ledger);
+    assert!(told(&first) && first.ledger.gone == many && first.ledger.gone_since == Some(NOW));
+    let ledger = settle(&first, &observed, true, NOW + 1);
+    let next = later(&ledger, 86_399);
+    assert!(told(&next) && next.ledger.same_as(&ledger), "nothing is written at rest");
+    let last = later(&next.ledger, 86_400);
+    assert!(!told(&last) && last.ledger.gone.is_empty() && last.ledger.gone_since.is_none());
+    assert_eq!(last.ledger.known_foreign(), &roots - &many, "they are missed no more");
 }
 
 #[test]

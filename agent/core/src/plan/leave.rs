@@ -64,7 +64,7 @@ pub(super) fn follow_family(next: &mut Ledger, observed: &Observed) {
         entry.shared = observed.old.is_empty() && observed.effective.set.contains(fingerprint);
     }
     next.foreign.clear();
-    next.gone.clear();
+    (next.gone, next.gone_since) = (BTreeSet::new(), None);
     next.linkless.clear();
     next.repeated = None;
     next.hooks.clear();

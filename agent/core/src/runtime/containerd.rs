@@ -69,6 +69,18 @@ impl ContainerdFile {
         setting_of(path.unwrap_or_default())
     }
 
+    /// Every section about registries, whichever version of containerd reads it.
+    pub fn registry_sections(&self) -> impl Iterator<Item = &Table> {
+        let plugins = self.0.get("plugins").and_then(Value::as_table).into_iter().flatten();
+        plugins.filter_map(|(_, plugin)| plugin.get("registry")?.as_table())
+    }
+
+    /// Every registry directory that it names, whichever version of containerd reads it.
+    pub fn registry_dirs(&self) -> impl Iterator<Item = &str> {
+        let paths = self.registry_sections().filter_map(|section| section.get("config_path")?.as_str());
+        paths.flat_map(|list| list.split(':')).filter(|dir| dir.starts_with('/'))
+    }
+
     fn plugin(&self, name: &str) -> Option<&Value> {
         self.0.get("plugins")?.get(name)
     }

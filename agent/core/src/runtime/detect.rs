@@ -16,6 +16,8 @@ pub struct RuntimeEndpoint {
     pub said_by: String,
     /// A process that runs was started so. What only stands in a file may be left from before.
     pub in_use: bool,
+    /// A runtime answers there now, so a unit that does not run does not serve it.
+    pub answers: bool,
 }
 
 /// What is known of a node before its runtime is looked at.
@@ -61,7 +63,7 @@ pub fn detect(clues: &Clues<'_>, wanted: Option<Kind>, unit: Option<&str>) -> Ru
         if let Some(found) = by_endpoint(clues, endpoint) {
             return RuntimeDetection::Known(found);
         }
-        if endpoint.in_use {
+        if endpoint.in_use || endpoint.answers {
             return RuntimeDetection::Sign(no_server(endpoint));
         }
     }
@@ -100,10 +102,10 @@ fn configured(units: &BTreeMap<String, bool>, wanted: Option<Kind>, unit: Option
     Some(found(row, unit, format!("the configuration names {unit}")))
 }
 
-/// The unit that serves the kubelet's socket; one that does not run, if it would.
+/// The unit that serves the kubelet's socket; one that does not run, if it would and nothing answers there.
 fn by_endpoint(clues: &Clues<'_>, endpoint: &RuntimeEndpoint) -> Option<Found> {
     let serves = |unit: &str| clues.served.get(unit).is_some_and(|sockets| sockets.contains(&endpoint.socket));
-    [true, false].into_iter().find_map(|active| {
+    [true, false].into_iter().filter(|active| *active || !endpoint.answers).find_map(|active| {
         TABLE.iter().find_map(|row| {
             let is_it = |unit: &&&str| clues.units.get(**unit).is_some_and(|is| *is || !active) && serves(unit);
             let unit = row.units.iter().find(is_it)?;

@@ -17,7 +17,7 @@ fn served(units: &BTreeMap<String, bool>) -> BTreeMap<String, Vec<String>> {
 }
 
 fn by_kubelet(units: &BTreeMap<String, bool>, socket: &str, in_use: bool) -> RuntimeDetection {
-    let endpoint = RuntimeEndpoint { socket: socket.to_owned(), said_by: "the kubelet".into(), in_use };
+    let endpoint = RuntimeEndpoint { socket: socket.to_owned(), said_by: "the kubelet".into(), in_use, answers: false };
     detect(&Clues { units, served: &served(units), endpoint: Some(&endpoint) }, None, None)
 }
 
@@ -59,7 +59,8 @@ fn docker_counts_only_where_the_kubelet_uses_it() {
 #[test]
 fn the_configuration_overrides() {
     let units = units(&["containerd.service", "corp-containerd.service"], &["crio.service"]);
-    let kubelet = RuntimeEndpoint { socket: "/run/other.sock".into(), said_by: "the kubelet".into(), in_use: true };
+    let said_by = "the kubelet".to_owned();
+    let kubelet = RuntimeEndpoint { socket: "/run/other.sock".into(), said_by, in_use: true, answers: false };
     let clues = Clues { units: &units, served: &served(&units), endpoint: Some(&kubelet) };
     let found = |kind, unit| known(detect(&clues, kind, unit));
     assert_eq!(found(Some(Kind::Crio), None), Some((Kind::Crio, "crio.service".into())));
@@ -116,4 +117,19 @@ fn the_fact_that_decided_is_told() {
     assert_eq!(found.because, "containerd.service is active");
     let RuntimeDetection::Known(found) = by_kubelet(&units, "/run/containerd/containerd.sock", true) else { panic!() };
     assert_eq!(found.because, "the kubelet names /run/containerd/containerd.sock, and containerd.service serves it");
+}
+
+#[test]
+fn a_socket_that_answers_is_not_served_by_a_unit_that_does_not_run() {
+    let units = units(&["ssh.service"], &["containerd.service"]);
+    let of = |answers, in_use| {
+        let socket = "/run/containerd/containerd.sock".to_owned();
+        let endpoint = RuntimeEndpoint { socket, said_by: "the kubelet".into(), in_use, answers };
+        detect(&Clues { units: &units, served: &served(&units), endpoint: Some(&endpoint) }, None, None)
+    };
+    for in_use in [true, false] {
+        assert!(matches!(of(true, in_use), RuntimeDetection::Sign(_)));
+        // before its unit has started, it is the one that will serve
+        assert_eq!(known(of(false, in_use)), Some((Kind::Containerd, "containerd.service".to_owned())));
+    }
 }

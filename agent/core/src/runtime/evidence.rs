@@ -198,16 +198,26 @@ fn infer(
 /// Others had put wanted anchors into the bundle before the process was first seen.
 fn unproven(runtime: &Runtime, outlook: &Outlook, testimony: &Testimony<'_>) -> RuntimeTrust {
     let anchors = plural(outlook.lag.unproven.len(), "anchor");
-    let mut why = format!(
-        "not known: {anchors} and the process were there before nodetrust first looked, and nothing tells which came first"
-    );
+    let mut why = match &runtime.elsewhere {
+        Some(elsewhere) => format!("not known: {elsewhere}, so nothing tells whether it has {anchors}"),
+        None => format!(
+            "not known: {anchors} and the process were there before nodetrust first looked, and nothing tells which came first"
+        ),
+    };
     if let Some(host) = testimony.only_works() {
         why += &format!("; pulls from {host} work, without a check of its CA");
     } else if let Some((host, witness)) = testimony.unreached() {
         why += &format!("; {host} was not reached: {}", sentence(&witness.words));
     }
-    RuntimeTrust::unknown(why, ask_or_restart(&runtime.service.unit))
+    let next = match &runtime.elsewhere {
+        Some(_) => ASK_OR_CHANGE.to_owned(),
+        None => ask_or_restart(&runtime.service.unit),
+    };
+    RuntimeTrust::unknown(why, next)
 }
+
+/// What a person can do about a process that reads other roots.
+const ASK_OR_CHANGE: &str = "have the unit read the node's bundle, or ask the runtime about a registry behind each of these anchors: nodetrust probe --through runtime HOST";
 
 /// What a person can do where nothing but the runtime's own word, or a restart, helps.
 fn ask_or_restart(unit: &str) -> String {
@@ -233,6 +243,10 @@ fn refused(runtime: &Runtime, outlook: &Outlook, testimony: &Testimony<'_>, infe
             let error = sentence(error);
             trust.why += &format!("; no restart would help: programs that start now do not trust it either: {error}");
             trust.next = format!("look at the registry first: {error}; nodetrust probe {host} shows its chain");
+        }
+        None if let Some(elsewhere) = &runtime.elsewhere => {
+            trust.why += &format!("; no restart would help: {elsewhere}");
+            trust.next = "have the unit read the node's bundle, or put the anchors where it reads its roots".into();
         }
         None if testimony.restarted => {
             trust.why += "; a restart did not help";

@@ -52,6 +52,7 @@ impl Node {
             health: Ok(()),
             spares: Ok(()),
             certs: RegistryCerts { setting: Setting::NotConfigured, ..RegistryCerts::default() },
+            elsewhere: None,
         });
         let [doubt, later, left] = std::array::from_fn(|_| BTreeSet::new());
         let record = Record { process, has: set(has), doubt, unproven: set(unproven), later, left };
@@ -143,6 +144,8 @@ fn green_is_only_what_there_is_evidence_for() {
     let changed = |node: Node| node.runtime(|r| r.certs.setting = Setting::ChangedSince("/etc/x.toml".into()));
     let lingering = |node: Node| node.with(|node| node.ledger.services.get_mut(UNIT).unwrap().left.extend(set("x")));
     let sick = |node: Node| node.runtime(|runtime| runtime.health = Err("it does not answer".into()));
+    let elsewhere =
+        |node: Node| node.runtime(|runtime| runtime.elsewhere = Some("its unit sets SSL_CERT_FILE=/x.pem".into()));
     let lost = |node: Node| node.runtime(|runtime| runtime.service.process = None);
     let table: Vec<(&str, Node, RuntimeState)> = vec![
         // whether there is a runtime
@@ -179,6 +182,11 @@ fn green_is_only_what_there_is_evidence_for() {
         ("others had installed some before", Node::new("az", "b"), Unknown),
         ("others had, and a directory has them", serving(Node::new("z", "ab")), Current),
         ("others had some, and others are surely newer", Node::new("z", "b"), Stale),
+        // it starts over roots that are not the node's
+        ("it reads other roots", elsewhere(good()), Unknown),
+        ("it reads other roots, and a directory has all", elsewhere(serving(good())), Current),
+        ("it reads other roots, and one of two is proven", elsewhere(good()).witness(Trusts, nothing), Unknown),
+        ("it reads other roots, and refuses", elsewhere(good()).witness(Refuses, nothing), Stale),
         // what it says itself
         ("it refuses what it should trust", good().witness(Refuses, nothing), Stale),
         ("it refuses although a directory serves", serving(Node::new("z", "")).witness(Refuses, nothing), Stale),
@@ -231,6 +239,7 @@ fn not_knowing_restarts_nothing() {
             good().runtime(|runtime| runtime.service.process = None),
             good().state(ServiceState::Down("failed".into())),
             good().state(ServiceState::Changing),
+            Node::new("z", "").runtime(|runtime| runtime.elsewhere = Some("it reads others".into())),
         ];
         for node in nodes {
             let node = node.with(|node| node.policy.on_change = on_change);
@@ -256,6 +265,16 @@ fn a_refusal_restarts_once_and_only_what_a_restart_can_cure() {
     let trust = node.trust();
     assert!(trust.why.contains("no restart would help") && trust.why.contains("has expired"), "{trust:?}");
     assert!(trust.next.contains("nodetrust probe registry.test:5443"), "{trust:?}");
+
+    // what starts over other roots again
+    let node =
+        refuses(nothing).runtime(|runtime| runtime.elsewhere = Some("its unit sets SSL_CERT_FILE=/x.pem".into()));
+    assert_eq!(node.restarts(), [""; 0]);
+    assert!(
+        node.trust().why.ends_with("no restart would help: its unit sets SSL_CERT_FILE=/x.pem"),
+        "{:?}",
+        node.trust()
+    );
 
     // it is the process that was to be restarted
     assert_eq!(refuses(|witness| witness.restarted = Some(process(1_000))).restarts().len(), 1);

@@ -73,14 +73,13 @@ impl Lag {
         covered
     }
 
-    /// Takes out what the runtime was `seen` to trust; returns whether that was anything. A process reads its roots all at once, so one
-    /// of those that were there when it was first seen speaks for all of them.
-    pub fn proven(&mut self, seen: &BTreeSet<Fingerprint>) -> bool {
+    /// Takes out what the runtime was `seen` to trust; returns whether that was anything. A process reads its roots all at once: where
+    /// all that is unproven lay `together` when it was first seen, one of them speaks for all.
+    pub fn proven(&mut self, seen: &BTreeSet<Fingerprint>, together: bool) -> bool {
         let before = self.missing.len() + self.unproven.len();
         self.missing.retain(|fingerprint| !seen.contains(fingerprint));
-        if !self.unproven.is_disjoint(seen) {
-            self.unproven.clear();
-        }
+        let one_for_all = together && !self.unproven.is_disjoint(seen);
+        self.unproven.retain(|fingerprint| !one_for_all && !seen.contains(fingerprint));
         self.missing.len() + self.unproven.len() < before
     }
 

@@ -157,13 +157,16 @@ fn a_ledger_of_an_older_version_keeps_its_doubts() {
 fn one_anchor_that_is_seen_to_be_trusted_speaks_for_all_that_were_there_at_first_sight() {
     let lag = |missing: &str, unproven: &str, seen: &str| {
         let mut lag = Lag { missing: set(missing), unproven: set(unproven), lingering: set("") };
-        let proven = lag.proven(&set(seen));
+        let proven = lag.proven(&set(seen), true);
         (proven, lag.missing, lag.unproven)
     };
     assert_eq!(lag("", "AB", "A"), (true, set(""), set("")));
     assert_eq!(lag("", "AB", "C"), (false, set(""), set("AB")), "it had that one anyway");
     assert_eq!(lag("cd", "AB", "c"), (true, set("d"), set("AB")), "what is surely newer is proven one by one");
     assert_eq!(lag("cd", "", ""), (false, set("cd"), set("")));
+    let mut apart = Lag { unproven: set("AB"), ..Lag::default() };
+    assert!(apart.proven(&set("A"), false));
+    assert_eq!(apart.unproven, set("B"), "nobody says that it reads them from one place");
 }
 
 #[test]

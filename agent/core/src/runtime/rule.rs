@@ -179,7 +179,11 @@ pub fn decide(services: &Services, ledger: &Ledger, wanted: &Wanted, policy: &Po
     let mut due: Vec<Action> = Vec::new();
     if let Some(runtime) = &services.runtime {
         outlook.cannot = &wanted.anchors - &wanted.readable;
-        let lag = lag_of(&runtime.service, &wanted.readable);
+        let lag = match &runtime.elsewhere {
+            None => lag_of(&runtime.service, &wanted.readable),
+            // it starts over other roots: what it has is not known, and a restart brings nothing
+            Some(_) => Lag { unproven: &wanted.readable & &wanted.bundle, ..Lag::default() },
+        };
         let known = record_of(&runtime.service).is_some();
         outlook.serves = serves(runtime, wanted, known.then_some(&lag), policy.on_change);
         outlook.actions = certs_actions(runtime, ledger, &outlook.serves);
@@ -191,11 +195,13 @@ pub fn decide(services: &Services, ledger: &Ledger, wanted: &Wanted, policy: &Po
             after.covered_by(&outlook.serves);
             outlook.covered = outlook.lag.covered_by(&runtime.certs.served());
         }
-        after.proven(&proven);
-        if outlook.lag.proven(&proven) {
+        let together = runtime.elsewhere.is_none();
+        after.proven(&proven, together);
+        if outlook.lag.proven(&proven, together) {
             outlook.witnessed = testimony.trusting().map(str::to_owned);
         }
-        let refusal = testimony.curable().filter(|_| testimony.wants_restart() && outlook.actions.is_empty());
+        let wants_restart = testimony.wants_restart() && runtime.elsewhere.is_none();
+        let refusal = testimony.curable().filter(|_| wants_restart && outlook.actions.is_empty());
         let why = match refusal {
             _ if !after.is_none() => Some(after.text()),
             Some((host, _)) => Some(format!("it refuses {host}, which the bundle trusts")),

@@ -52,6 +52,7 @@ impl Node {
             health: Ok(()),
             spares: Ok(()),
             certs: RegistryCerts { setting: Setting::NotConfigured, ..RegistryCerts::default() },
+            elsewhere: None,
         };
         let mut ledger = Ledger::new();
         let record =

@@ -23,6 +23,17 @@ pub enum WitnessAnswer {
     NotReached,
 }
 
+impl WitnessAnswer {
+    /// The public name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trusts => "trusts",
+            Self::Refuses => "refuses",
+            Self::NotReached => "not-reached",
+        }
+    }
+}
+
 /// The last answer about one registry. The ledger keeps it, so that a command without an agent says what the agent says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -88,13 +88,17 @@ impl SourceLayout {
             None if self.folders.is_empty() => "empty".to_owned(),
             None => "empty: no file beside its folders".to_owned(),
             Some(_) if !self.folders.is_empty() => "empty: a Kubernetes volume that has folders and no file".to_owned(),
-            Some(KubeletVolume::ConfigMap) => "empty: the volume's ConfigMap does not exist, or has no keys".to_owned(),
-            Some(KubeletVolume::Secret) => "empty: the volume's Secret does not exist, or has no keys".to_owned(),
+            Some(KubeletVolume::ConfigMap) => {
+                "empty: the volume's ConfigMap does not exist, or has no key that is taken".to_owned()
+            }
+            Some(KubeletVolume::Secret) => {
+                "empty: the volume's Secret does not exist, or has no key that is taken".to_owned()
+            }
             Some(KubeletVolume::Projected) => {
                 format!("empty: a projected volume without files: nothing that it names exists, or {unsupported}")
             }
             Some(KubeletVolume::Unknown) => format!(
-                "empty: a Kubernetes volume without files: its ConfigMap or Secret does not exist or has no keys; or it is a projected \
+                "empty: a Kubernetes volume without files: its ConfigMap or Secret does not exist or has no key that is taken; or it is a projected \
                  volume, and {unsupported}"
             ),
         }

@@ -21,8 +21,17 @@ pub enum Found {
     Directory,
     /// A file that begins with `#!`.
     Script,
+    /// The same, and Debian's `update-ca-certificates` by what it says (see [`is_debian_script`]).
+    #[serde(rename = "Debian's script")]
+    DebianScript,
     /// Any other file.
     File,
+}
+
+/// Whether a script is Debian's `update-ca-certificates`, which keeps the local directory in a variable of its own; no wrapper and no
+/// other distribution's script does.
+pub fn is_debian_script(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"#!") && memchr::memmem::find(bytes, b"LOCALCERTSDIR=").is_some()
 }
 
 /// The paths that the shell must look at for [`detect`].
@@ -89,6 +98,7 @@ pub fn detect(os: &OsRelease, found: &BTreeMap<&str, Found>, wanted: Option<Fami
         let value = match found.get(path) {
             Some(Found::Directory) => "directory",
             Some(Found::Script) => "script",
+            Some(Found::DebianScript) => "Debian's script",
             Some(Found::File) => "file",
             None => "absent",
         };
@@ -128,6 +138,11 @@ fn decide(
         return (Err(unsupported), format!("os-release has ID={}", os.id));
     }
     let named = os.family();
+    if let Some(family @ (Family::Flatcar | Family::Photon | Family::Alpine)) = named
+        && let Some(program) = UPDATE_CA_CERTIFICATES.iter().find(|path| found.get(*path) == Some(&Found::DebianScript))
+    {
+        return contradiction(os, family, &format!("{program} is Debian's script"));
+    }
     if let Some(family @ (Family::Flatcar | Family::Photon)) = named {
         return match tool(family.store().tool.programs()) {
             Some(_) => (Ok(family), format!("os-release has ID={}", os.id)),
@@ -142,19 +157,7 @@ fn decide(
             return (Ok(*family), format!("{because}; it fits ID={}", os.id));
         }
         let there: Vec<&str> = candidates.iter().map(|(_, because)| because.as_str()).collect();
-        let contradiction = Unsupported {
-            reason: format!(
-                "os-release (ID={}) means the {family} store, but what is there is another one: {}; nothing is changed",
-                os.id,
-                there.join("; ")
-            ),
-            advice: format!(
-                "repair the store on the host ({}); or set store.family to the one that is in use",
-                advice::install(os)
-            ),
-            is_unknown: false,
-        };
-        return (Err(contradiction), "os-release and the tools contradict each other".into());
+        return contradiction(os, family, &there.join("; "));
     }
     match candidates.as_slice() {
         [(family, because)] => (Ok(*family), because.clone()),
@@ -181,6 +184,22 @@ fn decide(
     }
 }
 
+/// os-release names one family, and what is there is another one's.
+fn contradiction(os: &OsRelease, named: Family, there: &str) -> (Result<Family, Unsupported>, String) {
+    let unsupported = Unsupported {
+        reason: format!(
+            "os-release (ID={}) means the {named} store, but what is there is another one: {there}; nothing is changed",
+            os.id
+        ),
+        advice: format!(
+            "repair the store on the host ({}); or set store.family to the one that is in use",
+            advice::install(os)
+        ),
+        is_unknown: false,
+    };
+    (Err(unsupported), "os-release and the tools contradict each other".into())
+}
+
 /// The families whose tool and directory are there, with what was seen. A tool counts together with the directory that it reads:
 /// Debian may have p11-kit's tools without their paths.
 fn candidates(found: &BTreeMap<&str, Found>, named: Option<Family>) -> Vec<(Family, String)> {
@@ -196,7 +215,7 @@ fn candidates(found: &BTreeMap<&str, Found>, named: Option<Family>) -> Vec<(Fami
         }
     }
     if let Some(program) = tool(UPDATE_CA_CERTIFICATES) {
-        let is_script = found.get(program) == Some(&Found::Script);
+        let is_script = matches!(found.get(program), Some(Found::Script | Found::DebianScript));
         let kind = if is_script { "a script" } else { "a program, not a script" };
         candidates.push(match named {
             // a wrapper of the site's is no other distribution

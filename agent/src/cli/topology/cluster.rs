@@ -170,17 +170,28 @@ impl Cluster {
     }
 
     fn refused(&self, status: StatusCode, body: &[u8]) -> anyhow::Error {
-        let answer: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-        let message = answer.as_ref().and_then(|answer| answer.get("message")?.as_str()).unwrap_or_default();
         let advice = match status {
             StatusCode::FORBIDDEN => GRANT,
             StatusCode::UNAUTHORIZED => "log in again, or choose another --context",
             StatusCode::NOT_FOUND => "is that the address of an API server?",
             _ => "try again",
         };
-        let message = if message.is_empty() { String::new() } else { format!(": {}", shown(message)) };
+        let message = words_of_refusal(body);
         anyhow!("failed to list the nodes: {} answers {}{message}; {advice}", self.server, status.as_u16())
     }
+}
+
+/// The message of a `Status` object, behind a colon; nothing if there is none.
+pub(crate) fn words_of_refusal(body: &[u8]) -> String {
+    let answer: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let message = answer.as_ref().and_then(|answer| answer.get("message")?.as_str()).unwrap_or_default();
+    if message.is_empty() { String::new() } else { format!(": {}", shown(message)) }
+}
+
+/// Reads a page of the list, for tests/fuzz: its nodes, and where the next page begins.
+pub(crate) fn read_page(body: &[u8]) -> Option<(Vec<Member>, Option<String>)> {
+    let page: Page = serde_json::from_slice(body).ok()?;
+    Some((page.items.into_iter().map(Member::of).collect(), page.metadata.next))
 }
 
 /// The kubeconfig that was named, the user's own, or what a pod has; in kubectl's order.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 /// Whether `NO_PROXY` (a list with commas) covers a host. This machine is never reached through a proxy.
-pub(super) fn is_direct(host: &str, no_proxy: &str) -> bool {
+pub(crate) fn is_direct(host: &str, no_proxy: &str) -> bool {
     let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
     let address: Option<IpAddr> = host.parse().ok();
     if host == "localhost" || address.is_some_and(|address| address.is_loopback()) {
