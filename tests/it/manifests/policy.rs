@@ -2,13 +2,15 @@
 //! hand. `scripts/policy` has the same requests judged by the admission plugin of the API server as well.
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     io::Write,
     process::{Command, Stdio},
+    rc::Rc,
     sync::{Arc, OnceLock},
 };
 
-use cel::{Context, Env};
+use cel::{Context, Env, Program};
 use k8s_openapi::{
     api::core::v1::{Event, NodeSpec, NodeStatus},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -81,8 +83,13 @@ impl Request {
     }
 
     fn eval(&self, expression: &Value, variables: &Value) -> Value {
+        thread_local! {
+            // compiling takes longer than all the rest
+            static PROGRAMS: RefCell<BTreeMap<String, Rc<Program>>> = RefCell::default();
+        }
         static ENV: OnceLock<Arc<Env>> = OnceLock::new();
-        let mut context = Context::with_env(ENV.get_or_init(|| Arc::new(Env::stdlib())).clone());
+        let env = ENV.get_or_init(|| Arc::new(Env::stdlib()));
+        let mut context = Context::with_env(env.clone());
         let user = json!({"username": self.username, "extra": self.extra});
         let request = json!({"name": self.name(), "operation": self.operation, "userInfo": user});
         for (name, value) in
@@ -90,7 +97,9 @@ impl Request {
         {
             must(name, context.add_variable(name, value.clone()));
         }
-        let program = must("a rule", ENV.get().unwrap().compile(text(expression)));
+        let compile = || Rc::new(must("a rule", env.compile(text(expression))));
+        let program = PROGRAMS
+            .with_borrow_mut(|programs| programs.entry(text(expression).to_owned()).or_insert_with(compile).clone());
         // one that fails refuses, as `failurePolicy: Fail` has it
         program.execute(&context).map(|value| must("a rule's value", value.json())).unwrap_or_default()
     }
