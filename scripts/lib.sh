@@ -72,6 +72,17 @@ apt_of() {
   "${apt[@]}" "$@"
 }
 
+# fetch SUITE DIR PACKAGE…: unpacks packages of a suite with all that they need, and installs nothing
+fetch() {
+  local suite=$1 dir=$2 debs=$2.debs deb names; shift 2
+  mapfile -t names < <(apt_of "$suite" -s --no-install-recommends install "$@" | awk '/^Inst / { print $2 }')
+  [ ${#names[@]} -gt 0 ] || die "Debian $suite has no $*: see apt's message above"
+  mkdir -p "$dir" "$debs"
+  (cd "$debs" && apt_of "$suite" download "${names[@]}")
+  for deb in "$debs"/*.deb; do dpkg-deb -x "$deb" "$dir"; done
+  rm -rf "$debs"
+}
+
 # built NAME [TARGET-DIR]: the path of a program that `cargo build --release` has made (Cargo's configuration names a target)
 built() {
   local dir=${2:-} host

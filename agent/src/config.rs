@@ -17,16 +17,20 @@ use nodetrust_core::{
     name::visible,
     node::Taint,
     policy::{EmptySource, NotCa, OnRejection, Policy, Unproven, Verdict},
+    probe::Through,
     runtime::rule,
     store::Family,
 };
 use serde::Deserialize;
 
-use crate::probe::{Every, MAX_PROBES};
+use crate::{
+    probe::{Every, MAX_PROBES},
+    witness::Registries,
+};
 
 use forms::{
     AbsolutePath, Address, ExportName, FamilyWord, FurtherUnit, Given, LongSpan, Needed, ProbeProxy, ProbeTarget,
-    RemovalGate, RuntimeWord, Share, SourceName, Span, StartupTaint, UnitName, WhenUnavailable, Word,
+    RemovalGate, RuntimeWord, Share, SourceName, Span, StartupTaint, UnitName, WhenUnavailable, WitnessChoice, Word,
 };
 
 /// Where the configuration is looked for.
@@ -47,6 +51,8 @@ pub struct Settings {
     pub policy: Policy,
     /// The container runtime, and what may be done about it.
     pub runtime: rule::Policy,
+    /// Registries that the container runtime is asked about.
+    pub witness: Registries,
     /// The trust store, None to detect it.
     pub family: Option<Family>,
     /// How long the store's tool may run.
@@ -90,7 +96,7 @@ pub enum From {
 /// The HTTP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
-    /// Address and port.
+    /// Address and port; `[::]` is every address, of IPv4 too.
     pub address: std::net::SocketAddr,
     /// For HTTPS.
     pub tls: Option<TlsFiles>,
@@ -151,11 +157,12 @@ impl Default for Settings {
             sources: Vec::new(),
             policy: Policy::default(),
             runtime: rule::Policy::default(),
+            witness: Registries::default(),
             family: None,
             extract_timeout: Duration::from_secs(60),
             resync: Duration::from_secs(300),
             settle: Duration::from_secs(2),
-            http: Http { address: std::net::SocketAddr::from(([0, 0, 0, 0], 9643)), tls: None },
+            http: Http { address: (std::net::Ipv6Addr::UNSPECIFIED, 9643).into(), tls: None },
             probes: Vec::new(),
             kubernetes: Kubernetes::default(),
             export: None,
@@ -345,6 +352,7 @@ struct RawRuntime {
     unit: Given<UnitName>,
     on_change: Given<Word<rule::OnChange>>,
     also_restart: Vec<Needed<FurtherUnit>>,
+    witness: WitnessChoice,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -382,6 +390,8 @@ struct RawProbe {
     interval: Given<LongSpan>,
     #[serde(default)]
     via_proxy: Given<ProbeProxy>,
+    #[serde(default)]
+    through: Given<Word<Through>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -417,7 +427,7 @@ struct RawExport {
 }
 
 impl Raw {
-    fn check(self, ways: Ways) -> Result<Settings, Unfit> {
+    fn check(mut self, ways: Ways) -> Result<Settings, Unfit> {
         let without_effect = self.without_effect();
         let mut names = BTreeSet::new();
         let mut sources = Vec::with_capacity(self.sources.len());
@@ -463,16 +473,23 @@ impl Raw {
         let mut probes: Vec<Every> = Vec::with_capacity(self.probes.len());
         for (index, probe) in self.probes.into_iter().enumerate() {
             let Needed(ProbeTarget(target)) = probe.target;
-            if probes.iter().any(|known| known.target.text() == target.text()) {
-                let text = format!("`{}` is taken; targets must be unique", target.text());
+            let Word(through) = probe.through.or(Word(Through::Host));
+            if probes.iter().any(|known| known.target.text() == target.text() && known.through == through) {
+                let text = format!("`{}` is taken; targets must be unique for each `through`", target.text());
                 return Err(Unfit::new(format!("probes[{index}].target"), text));
             }
+            let proxy = probe.via_proxy.0.map(|ProbeProxy(proxy)| proxy);
+            if through == Through::Runtime && proxy.is_some() {
+                let text = "the runtime goes through the proxy in its own environment: want no `viaProxy` with `through: runtime`";
+                return Err(Unfit::new(format!("probes[{index}].viaProxy"), text));
+            }
             let LongSpan(interval) = probe.interval.or(LongSpan(PROBE_INTERVAL));
-            probes.push(Every { target, interval, proxy: probe.via_proxy.0.map(|ProbeProxy(proxy)| proxy) });
+            probes.push(Every { target, through, interval, proxy });
         }
         Ok(Settings {
             sources,
             policy,
+            witness: std::mem::take(&mut self.runtime.witness).0,
             runtime: self.runtime.check(),
             family: self.store.family.or_default().0,
             extract_timeout,

@@ -4,7 +4,7 @@ use super::*;
 use nodetrust_core::{
     policy::Verdict,
     probe::{Proxy, Target},
-    runtime::Kind,
+    runtime::{Kind, registry::Registry},
 };
 
 #[track_caller]
@@ -40,6 +40,7 @@ runtime:
   kind: auto
   unit: ""
   onChange: auto
+  witness: auto
   alsoRestart: []
 fleet:
   maxConcurrentRestarts: 1
@@ -49,7 +50,7 @@ fleet:
 probes: []
 resync: 5m
 settle: 2s
-http: {address: "0.0.0.0:9643", tls: {certFile: "", keyFile: "", clientCAFile: ""}}
+http: {address: "[::]:9643", tls: {certFile: "", keyFile: "", clientCAFile: ""}}
 kubernetes: {enabled: auto, condition: true, annotations: true, events: true, startupTaint: ""}
 export: {bundle: ""}
 "#;
@@ -71,7 +72,7 @@ fn the_contracts_example_is_the_defaults() {
         (2, 300, 60)
     );
     assert_eq!(defaults.policy.removal_grace, 24 * 3600);
-    assert_eq!(defaults.http.address.to_string(), "0.0.0.0:9643");
+    assert_eq!(defaults.http.address.to_string(), "[::]:9643");
 }
 
 #[test]
@@ -87,10 +88,12 @@ rotation: {{removalGrace: 1500ms}}
 store: {{family: redhat, extractTimeout: 2m}}
 resync: 10m
 settle: 300ms
-runtime: {{kind: k3s, unit: edge-k3s.service, onChange: restart, alsoRestart: [kubelet.service]}}
+runtime: {{kind: k3s, unit: edge-k3s.service, onChange: restart, alsoRestart: [kubelet.service],
+  witness: [registry.corp, \"[::1]:5000\"]}}
 probes:
 - {{target: \"registry.corp:443\", interval: 1m, viaProxy: \"http://me:secret@proxy.corp:3128\"}}
-- {{target: \"https://[::1]/\"}}
+- {{target: \"registry.corp:443\", through: runtime}}
+- {{target: \"https://[::1]/\", through: host}}
 kubernetes: {{enabled: false, condition: false, annotations: false, events: false,
   startupTaint: \"corp.test/no-trust=yes:NoSchedule\"}}
 http: {{address: \"[::1]:80\", tls: {{certFile: /c, keyFile: /k, clientCAFile: /a}}}}
@@ -124,6 +127,10 @@ export: {{bundle: all.pem}}
             on_change: rule::OnChange::Restart,
             also: vec!["kubelet.service".into()],
         },
+        witness: Registries::These(vec![
+            Registry::parse("registry.corp").unwrap(),
+            Registry::parse("[::1]:5000").unwrap(),
+        ]),
         family: Some(Family::Redhat),
         extract_timeout: Duration::from_secs(120),
         resync: Duration::from_secs(600),
@@ -135,10 +142,22 @@ export: {{bundle: all.pem}}
         probes: vec![
             Every {
                 target: Target::parse("registry.corp:443").unwrap(),
+                through: Through::Host,
                 interval: Duration::from_secs(60),
                 proxy: Some(Proxy::parse("http://me:secret@proxy.corp:3128").unwrap()),
             },
-            Every { target: Target::parse("https://[::1]/").unwrap(), interval: Duration::from_secs(300), proxy: None },
+            Every {
+                target: Target::parse("registry.corp:443").unwrap(),
+                through: Through::Runtime,
+                interval: Duration::from_secs(300),
+                proxy: None,
+            },
+            Every {
+                target: Target::parse("https://[::1]/").unwrap(),
+                through: Through::Host,
+                interval: Duration::from_secs(300),
+                proxy: None,
+            },
         ],
         kubernetes: Kubernetes {
             enabled: Some(false),
@@ -215,6 +234,18 @@ fn an_error_names_line_field_and_form() {
         ("probes:\n- {target: \"a:1\", interval: 500ms}", "probes[0].interval", "at least 1s"),
         ("probes:\n- {target: \"a:1\", viaProxy: \"socks://p:1\"}", "probes[0].viaProxy", "http://host:port"),
         ("probes:\n- {target: \"a:1\"}\n- {target: \"a:1\"}", "probes[1].target", "unique"),
+        ("probes:\n- {target: \"a:1\", through: kubelet}", "probes[0].through", "host, runtime"),
+        (
+            "probes:\n- {target: \"a:1\", through: runtime, viaProxy: \"http://p:1\"}",
+            "probes[0].viaProxy",
+            "no `viaProxy` with `through: runtime`",
+        ),
+        ("runtime:\n  witness: off", "runtime.witness", "auto, never, or a list"),
+        ("runtime:\n  witness: false", "runtime.witness", "auto, never, or a list"),
+        ("runtime:\n  witness: registry.corp", "runtime.witness", "auto, never, or a list"),
+        ("runtime:\n  witness: []", "runtime.witness", "never"),
+        ("runtime:\n  witness: [\"https://registry.corp\"]", "runtime.witness", "registry.corp:5000"),
+        ("runtime:\n  witness: [a.corp, \"a.corp:443\"]", "runtime.witness", "unique"),
         ("sources:\n- {name: Org, path: /a}", "sources[0].name", "1 to 63 of a-z, 0-9 and -"),
         ("sources:\n- {name: \"\", path: /a}", "sources[0].name", "1 to 63 of a-z, 0-9 and -"),
         ("sources:\n- {path: /a}", "sources[0]", "name"),
@@ -375,7 +406,7 @@ fn a_field_without_a_value_has_its_default() {
         "policy: {weak: , onRejection: null}",
         "rotation: {removalGrace: , removalGate: }",
         "store: {family: , extractTimeout: }",
-        "runtime: {kind: , unit: , onChange: }",
+        "runtime: {kind: , unit: , onChange: , witness: }",
         "fleet: {maxConcurrentRestarts: , window: , whenApiUnavailable: }",
         "http: {address: , tls: }",
         "kubernetes: {enabled: , condition: , startupTaint: }",

@@ -123,6 +123,19 @@ pub fn pull(root: &HostRoot, socket: &str, image: &str, limit: Duration) -> Resu
     })
 }
 
+/// The references of the images on the node: tags and digests.
+///
+/// # Errors
+/// If it does not answer.
+pub fn images(root: &HostRoot, socket: &str, limit: Duration) -> Result<Vec<String>, CriError> {
+    talk(root, socket, limit, async |mut cri| {
+        cri.version().await?;
+        let answer: m::ListImagesResponse = cri.call("ImageService", "ListImages", &m::Empty {}).await?;
+        let names = answer.images.into_iter().flat_map(|image| image.repo_tags.into_iter().chain(image.repo_digests));
+        Ok(names.collect())
+    })
+}
+
 fn talk<T>(
     root: &HostRoot,
     socket: &str,
@@ -214,6 +227,7 @@ pub(crate) fn read_answers(bytes: &[u8]) {
     let _ = decoded::<m::VersionResponse>(&message);
     let _ = decoded::<m::ListContainersResponse>(&message);
     let _ = decoded::<m::PullImageResponse>(&message);
+    let _ = decoded::<m::ListImagesResponse>(&message);
 }
 
 fn decoded<A: prost::Message + Default>(bytes: &[u8]) -> Option<A> {

@@ -5,14 +5,13 @@
 //! once, however many ask for it.
 
 mod door;
+mod listen;
 mod tls;
 
 use std::{
     collections::BTreeMap,
     convert::Infallible,
     fmt::Write as _,
-    io,
-    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -30,7 +29,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use nodetrust_core::report::Report;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
     sync::watch,
     time::timeout,
 };
@@ -48,12 +47,6 @@ use tls::Tls;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a connection may live: scrapers reconnect.
 const LIFETIME: Duration = Duration::from_secs(300);
-/// Clients that wait for the agent to accept them.
-const BACKLOG: u32 = 1024;
-/// What the kernel keeps of answers that a client does not read, in bytes; it doubles that. Left to itself it keeps megabytes.
-const SEND_BUFFER: u32 = 64 << 10;
-/// And of requests that the agent does not read.
-const RECEIVE_BUFFER: u32 = 16 << 10;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -73,23 +66,13 @@ pub struct Server {
 /// If the address is taken, or the files are not a certificate and its key.
 pub async fn bind(http: &Http) -> anyhow::Result<Server> {
     let tls = http.tls.clone().map(Tls::read).transpose()?;
-    let listener = listen(http.address).with_context(|| {
+    let listener = listen::listen(http.address).with_context(|| {
         format!(
             "failed to listen on {}: is another agent running? `http.address` in the configuration changes it",
             http.address
         )
     })?;
     Ok(Server { listener, tls })
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    // connections inherit these
-    socket.set_send_buffer_size(SEND_BUFFER)?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 /// Serves for ever.
@@ -196,12 +179,21 @@ impl Desk {
     }
 
     fn readiness(&self) -> Response<Full<Bytes>> {
-        match &*self.report.borrow() {
+        let report = self.report.borrow();
+        let why = match report.as_deref() {
             // a node that gets worse later is told by its metrics, which must not vanish from a Service for it
-            Some(_) if self.metrics.has_succeeded() => response(StatusCode::OK, TEXT, "ok\n"),
-            Some(report) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{}\n", report.headline)),
-            None => no_report(),
-        }
+            Some(_) if self.metrics.was_ready() => return response(StatusCode::OK, TEXT, "ok\n"),
+            Some(report) => match report.awaited_source() {
+                Some(source) if report.converged => format!(
+                    "source {} has never given an anchor on this node ({}: {}); the agent is ready when it does, or when the \
+                     configuration says `optional: true` of it and its path is missing\n",
+                    source.name, source.origin, source.detail
+                ),
+                _ => format!("{}\n", report.headline),
+            },
+            None => return no_report(),
+        };
+        response(StatusCode::SERVICE_UNAVAILABLE, TEXT, why)
     }
 
     fn page(&self, page: Page) -> Response<Full<Bytes>> {

@@ -5,6 +5,7 @@
 //! that works again. What was written is remembered as the server's answer has it, so that at rest there is one read each
 //! quarter of an hour and no write.
 
+mod account;
 mod api;
 
 use std::{
@@ -15,8 +16,9 @@ use std::{
     time::Duration,
 };
 
+use hyper::StatusCode;
 use nodetrust_core::{
-    node::{self, Event, EventKind, NodeObject, NodeStatus, Signals},
+    node::{self, ConditionStatus, Event, EventKind, NodeObject, NodeStatus, Signals, TAINT_PATIENCE},
     report::{Report, Time},
     verify::ProblemKind,
 };
@@ -31,6 +33,8 @@ use crate::{
     http::Latest,
     metrics::{ApiState, Metrics},
 };
+use account::{AccountFiles, AccountWatch};
+pub(crate) use api::is_in_cluster;
 use api::{Api, Cause, Failure};
 
 /// The Node is looked at again after this time at the earliest: somebody may have taken away what it said.
@@ -41,6 +45,12 @@ const RECHECK_SPREAD: Duration = Duration::from_secs(300);
 const LONGEST_WISH: Duration = Duration::from_secs(600);
 /// Events that could not be sent for so long tell nobody anything.
 const STALE: i64 = 3600;
+/// How often a part is written anew at once because somebody else has changed the Node since it was read (409).
+const CONFLICT_RETRIES: u32 = 8;
+/// Another token or CA ends a pause at once, but not more often than this.
+const RENEWALS_APART: Duration = Duration::from_secs(1);
+/// How every request calls the program.
+pub(crate) const AGENT: &str = concat!("nodetrust/", env!("CARGO_PKG_VERSION"));
 /// How long a loop sleeps that has nothing to do.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -59,11 +69,16 @@ pub async fn serve(
     let mut desk = Desk::new(node, metrics);
     desk.follow(&settings.borrow_and_update().kubernetes);
     let mut round: Option<Pin<Box<dyn Future<Output = Told> + Send>>> = None;
+    let mut account = AccountWatch::default();
     loop {
         if round.is_none()
             && let Some(job) = desk.job()
         {
             round = Some(Box::pin(job.run()));
+        }
+        let awaits_account = round.is_none() && desk.awaits_account();
+        if !awaits_account {
+            account.rest();
         }
         tokio::select! {
             changed = report.changed() => {
@@ -85,6 +100,7 @@ pub async fn serve(
                 round = None;
                 desk.done(told);
             }
+            files = account.changed(&desk.account), if awaits_account => desk.renew(files),
             () = sleep_until(desk.wake()), if round.is_none() => {}
         }
     }
@@ -98,7 +114,9 @@ struct Desk {
     enabled: bool,
     latest: Option<Arc<Report>>,
     /// since when the condition has its status
-    turned: Option<(bool, Time)>,
+    turned: Option<(ConditionStatus, Time)>,
+    /// since when the store is proven, as far as this agent knows
+    proven: Option<Instant>,
     signals: Signals,
     /// the Node as the server last showed it
     known: Option<NodeObject>,
@@ -108,6 +126,10 @@ struct Desk {
     sent: BTreeMap<EventKind, Instant>,
     object: Track,
     events: Track,
+    /// the files of the service account, as the last calls or the last look found them
+    account: AccountFiles,
+    /// when others last ended a pause
+    renewed: Option<Instant>,
     recheck: Instant,
     rechecks: u32,
     /// what is shown of the API, and since when
@@ -134,10 +156,21 @@ struct Job {
 
 /// What came of them.
 struct Told {
-    /// the Node, and whether its condition had the same reason before
-    object: Option<Result<(NodeObject, bool), Failure>>,
+    object: Option<Result<Brought, Failure>>,
     sent: Vec<Event>,
     events: Option<Result<(), Failure>>,
+    /// what the calls were made with
+    account: AccountFiles,
+}
+
+/// A Node that says what it should.
+struct Brought {
+    /// as the server shows it
+    node: NodeObject,
+    /// its condition had the same reason before
+    said: bool,
+    /// it had the startup taint, which is gone
+    untainted: bool,
 }
 
 impl Desk {
@@ -149,6 +182,7 @@ impl Desk {
             enabled: false,
             latest: None,
             turned: None,
+            proven: None,
             signals: Signals::default(),
             known: None,
             met: false,
@@ -156,6 +190,8 @@ impl Desk {
             sent: BTreeMap::new(),
             object: Track::default(),
             events: Track::default(),
+            account: AccountFiles::default(),
+            renewed: None,
             recheck: Instant::now(),
             rechecks: 0,
             shown: None,
@@ -164,7 +200,7 @@ impl Desk {
 
     fn follow(&mut self, settings: &Kubernetes) {
         self.settings = settings.clone();
-        self.enabled = settings.enabled.unwrap_or_else(api::is_in_cluster);
+        self.enabled = settings.enabled.unwrap_or_else(is_in_cluster);
         if !self.settings.events {
             self.waiting.clear();
         }
@@ -192,17 +228,42 @@ impl Desk {
         self.waiting.insert(event.kind, event);
     }
 
+    /// The startup taint has gone: an event tells if there was no proof that it may.
+    fn tell_of_doubt(&mut self) {
+        let is_unknown = self.turned.is_some_and(|(status, _)| status == ConditionStatus::Unknown);
+        if let (true, true, Some(report), Some(taint)) =
+            (is_unknown, self.settings.events, &self.latest, &self.settings.startup_taint)
+        {
+            self.tell_of(node::taint_without_proof(report, taint, wall()));
+        }
+    }
+
     fn update(&mut self) {
         let Some(report) = &self.latest else { return };
         let condition = node::condition(report);
-        let ready = condition.ready;
-        let since = self.turned.filter(|(before, _)| *before == ready).map_or(report.time, |(_, since)| since);
-        self.turned = Some((ready, since));
+        let status = condition.status;
+        let since = self.turned.filter(|(before, _)| *before == status).map_or(report.time, |(_, since)| since);
+        self.turned = Some((status, since));
+        self.proven = condition.proves_store().then(|| self.proven.unwrap_or_else(Instant::now));
+        let overdue = self.doubt_ends().is_some_and(|end| end <= Instant::now());
+        let may_go = status == ConditionStatus::True || overdue;
         self.signals = Signals {
             condition: self.settings.condition.then_some((condition, since)),
             annotation: self.settings.annotations.then(|| NodeStatus::of(report).text()),
-            done_with: self.settings.startup_taint.clone().filter(|_| ready),
+            done_with: self.settings.startup_taint.clone().filter(|_| may_go),
         };
+    }
+
+    /// When the startup taint goes although it is not known whether the runtime trusts. None if that is known, or there is no taint.
+    fn doubt_ends(&self) -> Option<Instant> {
+        let is_unknown = self.turned.is_some_and(|(status, _)| status == ConditionStatus::Unknown);
+        let proven = self.proven.filter(|_| is_unknown && self.settings.startup_taint.is_some())?;
+        Some(proven + TAINT_PATIENCE)
+    }
+
+    /// When the startup taint goes for that reason and has not been told to go yet.
+    fn taint_due(&self) -> Option<Instant> {
+        self.doubt_ends().filter(|_| self.signals.done_with.is_none())
     }
 
     /// The calls that are due now.
@@ -211,6 +272,9 @@ impl Desk {
             return None;
         }
         let now = Instant::now();
+        if self.taint_due().is_some_and(|due| due <= now) {
+            self.update();
+        }
         let wall = wall();
         self.waiting.retain(|_, event| wall.0.saturating_sub(event.time.0) < STALE);
         let wants = self.wants_object(now) && self.object.is_due(now);
@@ -263,11 +327,12 @@ impl Desk {
         };
         let telling = self.waiting.keys().filter(|kind| self.may_tell(**kind));
         let events = telling.map(|kind| self.sendable(*kind).max(self.events.not_before).unwrap_or(now)).min();
-        events.map_or(object, |events| events.min(object))
+        events.into_iter().chain(self.taint_due()).fold(object, Instant::min)
     }
 
     fn done(&mut self, told: Told) {
         let now = Instant::now();
+        self.account = told.account;
         for event in told.sent {
             self.sent.insert(event.kind, now);
             if self.waiting.get(&event.kind) == Some(&event) {
@@ -278,8 +343,11 @@ impl Desk {
         // the events of this round were not even tried
         let unheard = matches!(&told.object, Some(Err(failure)) if failure.is_final());
         match told.object {
-            Some(Ok((node, said))) => {
+            Some(Ok(Brought { node, said, untainted })) => {
                 self.object = Track::default();
+                if untainted {
+                    self.tell_of_doubt();
+                }
                 if !self.met && said {
                     self.waiting.retain(|kind, _| !kind.is_standing());
                 }
@@ -314,6 +382,25 @@ impl Desk {
         self.show();
     }
 
+    /// Whether something waits that other files of the service account may end.
+    fn awaits_account(&self) -> bool {
+        let waits = |track: &Track| track.error.as_ref().is_some_and(AccountFiles::may_matter_to);
+        self.enabled && [&self.object, &self.events].into_iter().any(waits)
+    }
+
+    /// The files of the service account are others than before: what failed for want of them is due.
+    fn renew(&mut self, files: AccountFiles) {
+        let now = Instant::now();
+        let soonest = self.renewed.map_or(now, |last| now.max(last + RENEWALS_APART));
+        for track in [&mut self.object, &mut self.events] {
+            if track.error.as_ref().is_some_and(|error| self.account.may_be_cured_by(&files, error)) {
+                track.not_before = Some(soonest);
+                self.renewed = Some(soonest);
+            }
+        }
+        self.account = files;
+    }
+
     /// Shows how it stands, and logs it if it is another than before.
     fn show(&mut self) {
         let error = self.object.error.as_ref().or(self.events.error.as_ref()).filter(|_| self.enabled);
@@ -327,14 +414,14 @@ impl Desk {
         self.metrics.show_api(self.enabled.then(|| ApiState {
             since,
             error: error.map(|error| error.text.clone()),
-            next: error.map(|error| error.next().to_owned()),
+            next: error.map(|error| error.next().into_owned()),
         }));
         match error {
             _ if is_same => {}
             Some(error) => {
                 tracing::warn!(
                     error = error.text,
-                    next = error.next(),
+                    next = &*error.next(),
                     "the Kubernetes API cannot be told; it is tried again, and trust does not wait for it"
                 );
             }
@@ -359,7 +446,8 @@ impl Track {
 
 impl Job {
     async fn run(self) -> Told {
-        let mut told = Told { object: None, sent: Vec::new(), events: None };
+        let account = AccountFiles::read();
+        let mut told = Told { object: None, sent: Vec::new(), events: None, account };
         let api = match Api::new(&self.node) {
             Ok(api) => api,
             Err(failure) => {
@@ -387,13 +475,8 @@ impl Job {
     }
 }
 
-/// Makes the Node say what it should, and returns it as the server shows it then, with whether it gave that reason before.
-async fn bring(
-    api: &Api,
-    signals: &Signals,
-    known: Option<NodeObject>,
-    routine: bool,
-) -> Result<(NodeObject, bool), Failure> {
+/// Makes the Node say what it should.
+async fn bring(api: &Api, signals: &Signals, known: Option<NodeObject>, routine: bool) -> Result<Brought, Failure> {
     let mut node = match known {
         Some(node) => node,
         None => api.read(routine).await?,
@@ -404,23 +487,31 @@ async fn bring(
         .is_some_and(|(is, (wanted, _))| is.reason == wanted.reason.as_str());
     let mut tried = BTreeSet::new();
     let mut failure = None;
+    let mut conflicts = 0;
     // anew after each patch: the next one names the version that the last one has made
     while let Some(write) = node::writes(signals, &node, wall()).into_iter().find(|write| !tried.contains(write.what)) {
-        tried.insert(write.what);
         match api.write(&write).await {
             Ok(new) => node = new,
+            Err(refused) if refused.cause == Cause::Refused(StatusCode::CONFLICT) && conflicts < CONFLICT_RETRIES => {
+                conflicts += 1;
+                node = api.read(false).await?;
+                continue;
+            }
             // one part may be forbidden and the others not
             Err(refused) if matches!(refused.cause, Cause::Refused(is) if is.is_client_error() && is != 429) => {
-                failure.get_or_insert(refused);
+                let of_foreign_taint = write.what == node::TAINT && signals.takes_foreign_taint();
+                failure.get_or_insert(Failure { of_foreign_taint, ..refused });
             }
             Err(other) => return Err(other),
         }
+        tried.insert(write.what);
+        conflicts = 0;
     }
     if let Some(failure) = failure {
         return Err(failure);
     }
     match node::writes(signals, &node, wall()).first() {
-        None => Ok((node, said)),
+        None => Ok(Brought { node, said, untainted: tried.contains(node::TAINT) }),
         Some(write) => {
             Err(Failure::of(Cause::Content, &format!("the Node's {} is not as it was written", write.what), None))
         }

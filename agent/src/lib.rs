@@ -36,3 +36,4 @@ pub mod threads;
 pub mod tls;
 mod tool_words;
 pub mod watch;
+pub mod witness;

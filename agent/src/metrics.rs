@@ -15,7 +15,7 @@ use nodetrust_core::{
     pem::Reason,
     plan::Drift,
     report::{AnchorRow, Report, RuntimeView, Time},
-    runtime::HoldReason,
+    runtime::{HoldReason, evidence::RuntimeState},
     source::SourceStatus,
     verify::ProblemKind,
 };
@@ -77,6 +77,8 @@ struct Last(Mutex<Option<LastCycle>>);
 struct LastCycle {
     report: Arc<Report>,
     success: Option<i64>,
+    /// some cycle was verified, and no source was awaited then
+    was_ready: bool,
 }
 
 impl Default for Metrics {
@@ -203,13 +205,16 @@ impl Metrics {
             Outcome::Failed => last.as_ref().and_then(|last| last.success),
             Outcome::Changed | Outcome::Unchanged => Some(report.time.0),
         };
-        *last = Some(LastCycle { report, success });
+        let is_ready = result.outcome != Outcome::Failed && report.awaited_source().is_none();
+        let was_ready = is_ready || last.as_ref().is_some_and(|last| last.was_ready);
+        *last = Some(LastCycle { report, success, was_ready });
         self.has_changed();
     }
 
-    /// Whether any cycle has been verified since the agent started.
-    pub fn has_succeeded(&self) -> bool {
-        self.last.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|last| last.success.is_some())
+    /// Whether a cycle has been verified since the agent started in which no source was awaited
+    /// ([`Report::awaited_source`]). What gets worse later does not take that back.
+    pub fn was_ready(&self) -> bool {
+        self.last.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|last| last.was_ready)
     }
 
     /// The metrics as OpenMetrics text.
@@ -279,11 +284,13 @@ struct ProbeCollector(Arc<Board>);
 impl Collector for ProbeCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let results = self.0.all();
-        let target = |result: &crate::probe::ProbeResult| vec![("target", result.probe.target.clone())];
+        let target = |result: &crate::probe::ProbeResult| {
+            vec![("target", result.probe.target.clone()), ("through", result.probe.through.as_str().to_owned())]
+        };
         let mut out = Exposition(encoder);
         out.gauge(
             "probe_success",
-            "1 if programs on the host trust the target",
+            "1 if programs on the host trust the target; through the runtime, if that does",
             results.iter().map(|result| (target(result), flag(result.probe.is_trusted()))),
         )?;
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of a bounded probe")]
@@ -359,6 +366,9 @@ impl Exposition<'_> {
             "1 if the node trusts what it should and nothing is left to do",
             [(none(), flag(report.converged))],
         )?;
+        let states = RuntimeState::ALL
+            .map(|state| (vec![("state", state.as_str().to_owned())], flag(report.runtime_trust.state == state)));
+        self.gauge("runtime_state", "1 for what is known of pulls by the container runtime", states)?;
         self.runtime(report.runtime.as_ref())?;
         let at = |time: Option<i64>| time.map(|time| (none(), seconds(time)));
         self.gauge("last_success_timestamp_seconds", "When the last verified cycle ended", at(success))?;

@@ -37,11 +37,11 @@ use crate::{
     config::Settings,
     host::{self, ledger, root::HostRoot},
     observe,
-    resolve::lookup,
+    resolve::{Names, lookup_by},
     sources::SourceReader,
 };
 
-pub use board::{Board, Result as ProbeResult};
+pub use board::{Board, Question, Result as ProbeResult};
 pub use periodic::{Every, MAX_PROBES, serve};
 
 /// How long connecting to one address may take.
@@ -62,7 +62,12 @@ pub struct Presented {
 
 /// Connects, and takes what the server presents.
 pub async fn ask(target: &Target, proxy: Option<&Proxy>) -> Presented {
-    match connect(target, proxy).await {
+    ask_by(&Names::ours(), target, proxy).await
+}
+
+/// The same, with names looked up by other files.
+pub async fn ask_by(names: &Names, target: &Target, proxy: Option<&Proxy>) -> Presented {
+    match connect(names, target, proxy).await {
         Ok(stream) => handshake(stream, target).await,
         Err(failure) => Presented { chain: Vec::new(), failure: Some(failure) },
     }
@@ -164,9 +169,9 @@ impl Host {
     }
 }
 
-async fn connect(target: &Target, proxy: Option<&Proxy>) -> Result<TcpStream, Failure> {
+async fn connect(names: &Names, target: &Target, proxy: Option<&Proxy>) -> Result<TcpStream, Failure> {
     let (host, port) = proxy.map_or((target.host(), target.port()), |proxy| (proxy.host(), proxy.port()));
-    let mut stream = connect_to(host, port).await?;
+    let mut stream = connect_to(names, host, port).await?;
     if let Some(proxy) = proxy {
         let passed = timeout(HANDSHAKE, pass(&mut stream, proxy, target)).await;
         passed.map_err(|_| Failure::ProxyAnswer("none came in time"))??;
@@ -174,8 +179,8 @@ async fn connect(target: &Target, proxy: Option<&Proxy>) -> Result<TcpStream, Fa
     Ok(stream)
 }
 
-async fn connect_to(host: &str, port: u16) -> Result<TcpStream, Failure> {
-    let addresses = lookup(host).await.map_err(|why| Failure::Dns(host.to_owned(), why))?;
+async fn connect_to(names: &Names, host: &str, port: u16) -> Result<TcpStream, Failure> {
+    let addresses = lookup_by(names, host).await.map_err(|why| Failure::Dns(host.to_owned(), why))?;
     let mut last = Failure::Dns(host.to_owned(), "it has no address".to_owned());
     let addresses = addresses.into_iter().take(MAX_ADDRESSES).map(|address| SocketAddr::new(address, port));
     for address in addresses {

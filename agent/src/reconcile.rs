@@ -53,6 +53,7 @@ use crate::{
     observe::{self, Cache, await_other_runs, observe, old_stores},
     services,
     sources::{Said, SourceReader, state_of},
+    witness::Subject,
 };
 
 /// Rounds in a cycle: a second one when the first did not lead to what was wanted.
@@ -78,6 +79,8 @@ pub struct Reconciler {
     unrepaired: BTreeSet<Drift>,
     /// how the last cycles ended
     failures: Failures,
+    /// the runtime that can be asked, by the last look that was reported
+    subject: Option<Subject>,
 }
 
 /// A look at a host, and what follows from it.
@@ -116,12 +119,18 @@ impl Reconciler {
             candidate: None,
             unrepaired: BTreeSet::new(),
             failures: Failures::default(),
+            subject: None,
         })
     }
 
     /// The host.
     pub fn root(&self) -> &HostRoot {
         &self.root
+    }
+
+    /// The runtime that can be asked, as the last report has it.
+    pub fn subject(&self) -> Option<&Subject> {
+        self.subject.as_ref()
     }
 
     /// Looks and reports; changes nothing, takes no lock.
@@ -138,7 +147,8 @@ impl Reconciler {
         };
         let in_place = ledger.exports.iter().find(|path| nodetrust_core::export::is_in_place(path));
         let export = in_place.or(ledger.exports.first()).cloned();
-        let mut settings = Settings { family: ledger.family, export, ..Settings::default() };
+        let runtime = ledger.runtime.clone().unwrap_or_default().into();
+        let mut settings = Settings { family: ledger.family, export, runtime, ..Settings::default() };
         settings.policy.removal_grace = ledger.removal_grace.unwrap_or(settings.policy.removal_grace);
         let snapshots: Vec<Snapshot> =
             ledger.sources.iter().map(|(name, source)| Snapshot::remembered(name, source, &ledger)).collect();
@@ -285,7 +295,7 @@ impl Reconciler {
     /// How often a cycle may try. When the last two failed alike, and nothing that is wanted has changed, a second run of the tool would
     /// end as all before it.
     fn rounds(&self, trigger: Trigger) -> usize {
-        let is_again = matches!(trigger, Trigger::Retry | Trigger::Drift | Trigger::Resync);
+        let is_again = matches!(trigger, Trigger::Retry | Trigger::Drift | Trigger::Resync | Trigger::Witness);
         if is_again && self.failures.alike() > 0 { 1 } else { ROUNDS }
     }
 
@@ -365,10 +375,9 @@ impl Reconciler {
                     observed.services = known.cloned().unwrap_or_else(|| {
                         let exec = HostExec { root: &self.root, lock: None, limit: PATIENCE_TO_LOOK };
                         let cache = &mut self.services;
-                        let (services, odd) =
-                            services::look(&exec, &settings.runtime, &ledger, observed.store, &at, cache);
+                        let (services, odd) = services::look(&exec, &settings.runtime, &ledger, &at, cache);
                         problems.extend(odd);
-                        services
+                        Services { choice: (&settings.runtime).into(), in_pod: is_in_pod(settings), ..services }
                     });
                     observed.at = at;
                 }
@@ -398,13 +407,13 @@ impl Reconciler {
         };
         let outlook = plan.as_ref().zip(observed.as_ref()).map(|(plan, observed)| {
             let bundle = plan.expected_bundle(observed);
-            decide(&observed.services, &plan.ledger, &plan.wanted(bundle), &settings.runtime, &now)
+            decide(&observed.services, &plan.ledger, &plan.wanted(observed, bundle), &settings.runtime, &now)
         });
         let export = self.look_at_export(settings, &ledger, observed.as_ref(), plan.as_ref());
         Look { now, os, detection, ledger, resolved, observed, plan, outlook, export, problems, damaged }
     }
 
-    fn report(&self, look: &Look, settings: &Settings) -> Report {
+    fn report(&mut self, look: &Look, settings: &Settings) -> Report {
         let mut report = report::build(Inputs {
             node: &self.node,
             now: &look.now,
@@ -422,6 +431,10 @@ impl Reconciler {
         if let Some(why) = &look.damaged {
             report.add_problem(damaged_problem(why));
         }
+        self.subject = look.observed.as_ref().and_then(|observed| {
+            let has_anchors = report.anchors.iter().any(|row| row.trusted);
+            Subject::of(&observed.services, report.effective_digest, has_anchors, &look.ledger)
+        });
         report
     }
 
@@ -448,7 +461,10 @@ impl Reconciler {
         });
         let mut watch = look.observed.as_ref().map(|observed| self.watch_list(observed)).unwrap_or_default();
         watch.extend(self.export_directory(look));
-        let next_try = look.outlook.as_ref().and_then(|outlook| outlook.hold.as_ref()?.wait);
+        let next_try = look.outlook.as_ref().and_then(|outlook| {
+            let held = outlook.hold.as_ref().and_then(|hold| hold.wait);
+            held.into_iter().chain(outlook.trust.again).min()
+        });
         let restarts = Vec::new();
         CycleResult {
             report,
@@ -462,6 +478,7 @@ impl Reconciler {
             next_try,
             unsettled: false,
             watch,
+            subject: self.subject.clone(),
         }
     }
 
@@ -526,8 +543,16 @@ fn undone_since(plan: &Plan, observed: &Observed, done: &[Action], next: &Plan) 
         .collect()
 }
 
+/// Whether this is the agent in a pod of the node: then the node has a container runtime.
+fn is_in_pod(settings: &Settings) -> bool {
+    #[cfg(feature = "kubernetes")]
+    return settings.kubernetes.enabled != Some(false) && crate::kubernetes::is_in_cluster();
+    #[cfg(not(feature = "kubernetes"))]
+    return false;
+}
+
 /// How long another cycle is waited for: its tool, and a restart that it makes.
-fn patience(settings: &Settings) -> Duration {
+pub(crate) fn patience(settings: &Settings) -> Duration {
     settings.extract_timeout + services::LONGEST_RESTART + Duration::from_secs(10)
 }
 

@@ -16,6 +16,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::host::root::HostRoot;
+
 /// How long a lookup may take in all.
 const LIMIT: Duration = Duration::from_secs(10);
 /// How long one server may take for one question.
@@ -31,19 +33,56 @@ const MAX_TOLD: usize = 4;
 /// The port of the DNS.
 const PORT: u16 = 53;
 
-/// The addresses of a host, IPv4 and IPv6 in turns.
+const HOSTS: &str = "/etc/hosts";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// The files by which names are looked up.
+#[derive(Debug, Clone)]
+pub struct Names {
+    hosts: String,
+    resolv: String,
+}
+
+impl Names {
+    /// Those of the place where we run.
+    pub fn ours() -> Self {
+        Self { hosts: read(HOSTS), resolv: read(RESOLV_CONF) }
+    }
+
+    /// Those of the host, as its own programs read them. Where the host has none, ours count.
+    pub fn of_host(root: &HostRoot) -> Self {
+        let read_there = |path: &str| {
+            let bytes = root.read(path, MAX_FILE).ok()?;
+            Some(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        Self {
+            hosts: read_there(HOSTS).unwrap_or_else(|| read(HOSTS)),
+            resolv: read_there(RESOLV_CONF).unwrap_or_else(|| read(RESOLV_CONF)),
+        }
+    }
+}
+
+/// The addresses of a host by our own files, IPv4 and IPv6 in turns.
 ///
 /// # Errors
 /// A sentence that says who was asked and what became of it.
 pub async fn lookup(host: &str) -> Result<Vec<IpAddr>, String> {
+    lookup_by(&Names::ours(), host).await
+}
+
+/// The same by other files.
+///
+/// # Errors
+/// As [`lookup`].
+pub async fn lookup_by(names: &Names, host: &str) -> Result<Vec<IpAddr>, String> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }
-    let listed = in_hosts(&read("/etc/hosts"), host);
+    let listed = in_hosts(&names.hosts, host);
     if !listed.is_empty() {
         return Ok(listed);
     }
-    let mut resolv = Resolv::parse(&read("/etc/resolv.conf"));
+    let mut resolv = Resolv::parse(&names.resolv);
     let mut failures = Vec::new();
     let asked = timeout(LIMIT, ask_all(&mut resolv, host, &mut failures)).await;
     match asked {

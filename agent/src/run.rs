@@ -13,12 +13,13 @@ use std::{
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{oneshot, watch as broadcast},
+    sync::{Notify, oneshot, watch as broadcast},
     time::{Instant, sleep_until},
 };
 
 use nodetrust_core::{
     plan::Action,
+    runtime::evidence::RuntimeState,
     verify::{Problem, ProblemKind},
 };
 
@@ -31,6 +32,7 @@ use crate::{
     reconcile::{CycleResult, Failures, Outcome, Reconciler, Trigger},
     threads,
     watch::Hints,
+    witness,
 };
 
 /// A stream of hints is waited out for no longer than this many times `settle`.
@@ -60,8 +62,8 @@ pub fn run(settings: Settings, config: PathBuf, host_root: &Path) -> anyhow::Res
         .with_context(|| format!("failed to open the host root `{}`", host_root.display()))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the runtime")?;
-    let probing = HostRoot::open(host_root).context("failed to open the host root for probes")?;
-    let result = runtime.block_on(agent(Arc::new(settings), config, reconciler, probing));
+    let open = || HostRoot::open(host_root).context("failed to open the host root for probes");
+    let result = runtime.block_on(agent(Arc::new(settings), config, reconciler, [open()?, open()?]));
     runtime.shutdown_background();
     result
 }
@@ -100,7 +102,7 @@ async fn agent(
     mut settings: Arc<Settings>,
     config: PathBuf,
     reconciler: Reconciler,
-    probing: HostRoot,
+    [probing, asking]: [HostRoot; 2],
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let (publish, report) = broadcast::channel(None);
@@ -108,9 +110,13 @@ async fn agent(
     let server = tokio::spawn(http::serve(server, report.clone(), metrics.clone()));
     let (followed, follow) = broadcast::channel(settings.clone());
     let node = host::node_name(&probing);
+    let (introduce, subjects) = broadcast::channel(None);
+    let answered = Arc::new(Notify::new());
+    let line = witness::RuntimeLine { subjects, answered: answered.clone() };
     #[cfg(feature = "kubernetes")]
     let cluster = tokio::spawn(crate::kubernetes::serve(node.clone(), follow.clone(), report.clone(), metrics.clone()));
-    let probes = tokio::spawn(probe::serve(probing, node, follow, report, metrics.probes().clone()));
+    let witnesses = tokio::spawn(witness::serve(asking, node.clone(), follow.clone(), line.clone()));
+    let probes = tokio::spawn(probe::serve(probing, node, follow, report, metrics.probes().clone(), line));
     let mut hints = Hints::default();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -158,8 +164,10 @@ async fn agent(
                 // a copy, in this thread's heap: the original would keep the other thread's from shrinking
                 let report = Arc::new(result.report.clone());
                 metrics.record(&result, report.clone());
+                introduce.send_replace(result.subject.clone());
                 publish.send_replace(Some(report));
             },
+            () = answered.notified() => pace.answered(),
             () = sleep_until(pace.wake()), if !pace.running => {}
             _ = hangup.recv() => pace.hint(&BTreeSet::from([Trigger::Config])),
             _ = terminate.recv() => break,
@@ -169,6 +177,7 @@ async fn agent(
     tracing::info!("agent stops");
     server.abort();
     probes.abort();
+    witnesses.abort();
     #[cfg(feature = "kubernetes")]
     cluster.abort();
     // a cycle that is under way is let finish: stopping between a write and its extract only makes work for the next start
@@ -243,6 +252,13 @@ fn log(result: &CycleResult) {
     for drift in &result.drift {
         tracing::warn!(kind = drift.as_str(), "drift: somebody else changed the store");
     }
+    let trust = &report.runtime_trust;
+    if let Some(inferred) = &trust.misled {
+        tracing::warn!(inferred, "the runtime's own word contradicts what was inferred: {}", trust.why);
+    }
+    if trust.state == RuntimeState::Unknown {
+        tracing::warn!(next = trust.next, "whether pulls follow is {}", trust.why);
+    }
     for problem in &report.problems {
         tracing::warn!(kind = problem.kind.as_str(), next = problem.next, "{}", problem.text);
     }
@@ -263,6 +279,8 @@ struct Pace {
     ended: Failures,
     repairs: VecDeque<Instant>,
     running: bool,
+    /// the runtime has answered since the last cycle began
+    answered: bool,
     /// not every change will be told
     is_blind: bool,
 }
@@ -280,6 +298,7 @@ impl Pace {
             ended: Failures::default(),
             repairs: VecDeque::new(),
             running: false,
+            answered: false,
             is_blind: false,
         }
     }
@@ -296,6 +315,14 @@ impl Pace {
     /// A cycle is due at once.
     fn now(&mut self, trigger: Trigger) {
         self.next = (Instant::now(), trigger);
+    }
+
+    /// The runtime has answered: a cycle is due at once, or when the one that runs has ended.
+    fn answered(&mut self) {
+        self.answered = true;
+        if !self.running {
+            self.now(Trigger::Witness);
+        }
     }
 
     fn hint(&mut self, hints: &BTreeSet<Trigger>) {
@@ -339,6 +366,7 @@ impl Pace {
             self.next.1
         };
         self.running = true;
+        self.answered = false;
         self.next = (Instant::now() + self.resync, Trigger::Resync);
         Some(trigger)
     }
@@ -379,6 +407,9 @@ impl Pace {
             }
         } else {
             self.failures = 0;
+        }
+        if self.answered {
+            self.now(Trigger::Witness);
         }
         if !result.drift.is_empty() {
             self.repairs.push_back(now);

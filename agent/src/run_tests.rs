@@ -48,6 +48,7 @@ fn result(outcome: Outcome) -> CycleResult {
         next_grace: None,
         next_try: None,
         watch: Vec::new(),
+        subject: None,
     }
 }
 
@@ -94,6 +95,21 @@ async fn next_cycle(pace: &mut Pace) -> (Trigger, Duration) {
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_the_runtime_is_followed_by_a_cycle_at_once() {
+    let mut pace = at_rest();
+    assert_eq!(pace.due(), None);
+    pace.answered();
+    assert_eq!(pace.due(), Some(Trigger::Witness));
+    // one that comes while a cycle runs may have come too late for it
+    pace.answered();
+    assert_eq!(pace.due(), None);
+    pace.done(&result(Outcome::Failed));
+    assert_eq!(pace.due(), Some(Trigger::Witness));
+    pace.done(&result(Outcome::Unchanged));
+    assert_eq!(pace.due(), None, "once");
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,7 +23,7 @@ use nodetrust_core::{
     fingerprint::{Fingerprint, content_digest},
     name::{sentence, shown},
     pem::{MAX_CERTIFICATES, MAX_FILE_BYTES, Reason},
-    source::{Content, Part, Snapshot},
+    source::{Content, KubeletVolume, Part, Snapshot, SourceLayout},
 };
 
 use crate::{
@@ -36,6 +36,8 @@ use crate::{
 const MAX_FILES: usize = 10_000;
 /// Bytes that are read of one source: 10,000 certificates in PEM are about 20 MB.
 const MAX_SOURCE_BYTES: usize = 64 << 20;
+/// The folder of a file system's own that lies in its root.
+const LOST_AND_FOUND: &str = "lost+found";
 /// How often a volume is read anew because it was swapped meanwhile.
 const MAX_SWAPS: usize = 100;
 
@@ -55,18 +57,24 @@ impl SourceReader {
     }
 
     fn read_one(&mut self, source: &Source, before: &Parts, mounts: &mounts::Mounts) -> Snapshot {
-        let mut reading = Reading { now: &mut self.parts, before, parts: Vec::new(), bytes: 0, certificates: 0 };
-        let (origin, content, notes) = match &source.from {
+        let layout = SourceLayout::default();
+        let mut reading =
+            Reading { now: &mut self.parts, before, parts: Vec::new(), bytes: 0, certificates: 0, layout };
+        let (origin, read, notes) = match &source.from {
             From::Inline(text) => {
                 let read = reading.take(Path::new("inline"), text.as_bytes());
-                ("inline".to_owned(), reading.content(read), Vec::new())
+                ("inline".to_owned(), read, Vec::new())
             }
             From::Path(path) => {
                 let read = reading.path(path);
-                (shown(&path.display().to_string()), reading.content(read), mounts.notes(path))
+                if let Some(volume) = &mut reading.layout.volume {
+                    *volume = mounts.volume(path);
+                }
+                (shown(&path.display().to_string()), read, mounts.notes(path))
             }
         };
-        Snapshot { name: source.name.clone(), origin, optional: source.optional, content, notes }
+        let (content, layout) = reading.end(read);
+        Snapshot { name: source.name.clone(), origin, optional: source.optional, content, layout, notes }
     }
 }
 
@@ -81,6 +89,7 @@ struct Reading<'a> {
     parts: Vec<Arc<Part>>,
     bytes: usize,
     certificates: usize,
+    layout: SourceLayout,
 }
 
 /// Why a source is not read to its end.
@@ -96,33 +105,31 @@ impl<E: Into<io::Error>> std::convert::From<E> for Stop {
 }
 
 impl Reading<'_> {
-    fn content(self, read: Result<(), Stop>) -> Content {
-        match read {
+    fn end(self, read: Result<(), Stop>) -> (Content, SourceLayout) {
+        let content = match read {
             Ok(()) => Content::Files(self.parts),
             Err(Stop::Failed(error)) if is_missing(&error) => Content::Missing,
             Err(Stop::Failed(error)) => Content::Unreadable(sentence(&error.to_string())),
             Err(Stop::Excess(reason, detail)) => Content::Excess(reason, detail),
-        }
+        };
+        (content, self.layout)
     }
 
     fn path(&mut self, path: &Path) -> Result<(), Stop> {
-        let found = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-        let fd = match kind_of(&found)? {
-            Kind::Directory => reopen(&found, OFlag::O_RDONLY)?,
-            Kind::File => return self.file(path, reopen(&found, OFlag::O_RDONLY)?),
-            Kind::Link | Kind::Other => return Err(io::Error::other("neither a file nor a directory").into()),
+        let fd = match at(path)? {
+            Place::Directory(fd) => fd,
+            Place::File(file) => return self.file(path, file),
         };
         // One generation of a kubelet volume; a plain directory has no such link. The old generation is removed after the swap, so
         // what was read while the link changed may be a part only.
         for _ in 0..MAX_SWAPS {
             (self.parts, self.bytes, self.certificates) = (Vec::new(), 0, 0);
+            self.layout = SourceLayout::default();
             let generation = readlinkat(&fd, "..data").ok();
-            let data = openat(&fd, "..data", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
-            let read = match data {
-                Ok(dir) => self.directory(path, dir),
-                Err(Errno::ENOENT | Errno::ENOTDIR) => self.directory(path, fd.try_clone()?),
-                Err(error) => Err(error.into()),
-            };
+            let read = generation_in(&fd).and_then(|(dir, volume)| {
+                self.layout.volume = volume;
+                self.directory(path, &dir)
+            });
             if readlinkat(&fd, "..data").ok() == generation {
                 return read;
             }
@@ -130,18 +137,14 @@ impl Reading<'_> {
         Err(io::Error::other("it changes faster than it can be read").into())
     }
 
-    fn directory(&mut self, path: &Path, dir: OwnedFd) -> Result<(), Stop> {
+    fn directory(&mut self, path: &Path, dir: &OwnedFd) -> Result<(), Stop> {
         for name in names(dir.try_clone()?)? {
-            // a link to elsewhere is followed, as every reader of such a directory does
-            let found = match openat(&dir, name.as_os_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
-                Ok(found) => found,
-                Err(Errno::ENOENT) => continue, // gone again, or a dangling link
-                Err(error) => return Err(io::Error::other(format!("{}: {error}", name.display())).into()),
-            };
-            if kind_of(&found)? == Kind::File {
-                let file = reopen(&found, OFlag::O_RDONLY);
-                let file = file.map_err(|error| io::Error::other(format!("{}: {error}", name.display())))?;
-                self.file(&path.join(name), file)?;
+            match entry(dir, &name)? {
+                Some(Place::Directory(_)) if name != LOST_AND_FOUND => {
+                    self.layout.folders.push(&name.to_string_lossy());
+                }
+                Some(Place::File(file)) => self.file(&path.join(name), file)?,
+                Some(Place::Directory(_)) | None => {}
             }
         }
         Ok(())
@@ -149,8 +152,15 @@ impl Reading<'_> {
 
     fn file(&mut self, path: &Path, file: OwnedFd) -> Result<(), Stop> {
         match read_regular(file, MAX_FILE_BYTES as u64) {
-            Ok(bytes) => self.take(path, &bytes),
+            Ok(bytes) => {
+                self.layout.files += 1;
+                if bytes.is_empty() {
+                    self.layout.blank.push(&path.file_name().unwrap_or_default().to_string_lossy());
+                }
+                self.take(path, &bytes)
+            }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.layout.files += 1;
                 self.parts.push(Arc::new(Part::too_large(&path.display().to_string())));
                 self.count(MAX_FILE_BYTES, 0) // it was read that far
             }
@@ -187,6 +197,76 @@ impl Reading<'_> {
         }
         Ok(())
     }
+}
+
+/// What a source may be, or have in its directory.
+enum Place {
+    File(OwnedFd),
+    Directory(OwnedFd),
+}
+
+/// What lies at a source's path.
+fn at(path: &Path) -> Result<Place, Stop> {
+    let found = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    match kind_of(&found)? {
+        Kind::Directory => Ok(Place::Directory(reopen(&found, OFlag::O_RDONLY)?)),
+        Kind::File => Ok(Place::File(reopen(&found, OFlag::O_RDONLY)?)),
+        Kind::Link | Kind::Other => Err(io::Error::other("neither a file nor a directory").into()),
+    }
+}
+
+/// The directory that holds the files: the present generation of a kubelet volume, or the directory itself.
+fn generation_in(dir: &OwnedFd) -> Result<(OwnedFd, Option<KubeletVolume>), Stop> {
+    match openat(dir, "..data", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()) {
+        Ok(data) => Ok((data, Some(KubeletVolume::Unknown))),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok((dir.try_clone()?, None)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A file or folder in a source's directory; None for what is neither, or gone.
+fn entry(dir: &OwnedFd, name: &OsStr) -> Result<Option<Place>, Stop> {
+    // a link to elsewhere is followed, as every reader of such a directory does
+    let found = match openat(dir, name, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
+        Ok(found) => found,
+        Err(Errno::ENOENT) => return Ok(None), // gone again, or a dangling link
+        Err(error) => return Err(io::Error::other(format!("{}: {error}", name.display())).into()),
+    };
+    match kind_of(&found)? {
+        Kind::Directory => Ok(Some(Place::Directory(found))),
+        Kind::File => {
+            let file = reopen(&found, OFlag::O_RDONLY);
+            let file = file.map_err(|error| io::Error::other(format!("{}: {error}", name.display())))?;
+            Ok(Some(Place::File(file)))
+        }
+        Kind::Link | Kind::Other => Ok(None),
+    }
+}
+
+/// The files in a directory that a source at this path would read, by path, and how they lie there. None if it is no directory.
+///
+/// # Errors
+/// If something there cannot be looked at, or there are more files than are read of a source.
+pub fn files_in(path: &Path) -> io::Result<Option<(Vec<PathBuf>, SourceLayout)>> {
+    let listed = || {
+        let Place::Directory(dir) = at(path)? else { return Ok(None) };
+        let (dir, volume) = generation_in(&dir)?;
+        let (mut files, mut layout) = (Vec::new(), SourceLayout { volume, ..SourceLayout::default() });
+        for name in names(dir.try_clone()?)? {
+            match entry(&dir, &name)? {
+                Some(Place::Directory(_)) if name != LOST_AND_FOUND => layout.folders.push(&name.to_string_lossy()),
+                Some(Place::File(_)) => files.push(path.join(name)),
+                Some(Place::Directory(_)) | None => {}
+            }
+        }
+        layout.volume = volume.map(|_| mounts::Mounts::read().volume(path));
+        layout.files = files.len();
+        Ok(Some((files, layout)))
+    };
+    listed().map_err(|stop| match stop {
+        Stop::Failed(error) => error,
+        Stop::Excess(_, detail) => io::Error::other(detail),
+    })
 }
 
 /// The names in a directory that do not begin with a dot, sorted. A name need not be UTF-8.

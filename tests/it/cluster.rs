@@ -168,10 +168,23 @@ fn every_overlay_has_its_agent_ready_and_its_ca_trusted() {
     cluster.apply(&kustomize_with("new", "base", &[], ""));
     let running = |list: &Value| items(list).iter().any(|pod| pod["status"]["containerStatuses"][0]["started"] == true);
     cluster.wait("a started agent", &["pods", "-n", "nodetrust"], running);
+    let agent = cluster.agent("trixie", PORT, "nodetrust", "daemonset/nodetrust");
+    let why =
+        wait_for("an unready agent", LIMIT, || agent.get("/readyz").filter(|(_, why)| why.contains("source org")));
+    assert!(why.0 == 503 && why.1.contains("ConfigMap does not exist"), "{why:?}");
+    assert_eq!(cluster.pods(&["-n", "nodetrust"])[0]["status"]["containerStatuses"][0]["ready"], false);
     let ca = Ca::new("Given later");
     give(&["configmap"], "any-key", &ca);
     ready("the ConfigMap's CA", &ca);
 
+    // the source has spoken on this node: what it said is held, and the rollout does not wait
+    cluster.apply(&kustomize_with("new", "overlays/secret", &[], ""));
+    cluster.rolled_out();
+    let done =
+        cluster.kubectl(&["-n", "nodetrust", "exec", "daemonset/nodetrust", "--", "nodetrust", "-o", "json", "status"]);
+    let held = &done.json()["sources"][0];
+    assert_eq!(held["status"], "held", "{held}");
+    assert!(held["detail"].as_str().unwrap().contains("Secret does not exist"), "{held}");
     let ca = Ca::new("In a Secret");
     give(&["secret", "generic"], "ca.crt", &ca);
     cluster.apply(&kustomize_with("new", "overlays/secret", &[], ""));
@@ -217,7 +230,12 @@ fn every_overlay_has_its_agent_ready_and_its_ca_trusted() {
 
 /// Without trust-manager's kind of object, which is not at hand.
 fn without_bundle(text: &str) -> String {
-    let known: Vec<&str> = text.split("\n---\n").filter(|object| !object.contains("\nkind: Bundle\n")).collect();
+    without(text, "kind: Bundle\n")
+}
+
+/// Without the objects that contain these words.
+fn without(text: &str, words: &str) -> String {
+    let known: Vec<&str> = text.split("\n---\n").filter(|object| !object.contains(words)).collect();
     known.join("\n---\n")
 }
 
@@ -228,7 +246,7 @@ fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
     let cluster = Cluster::boot(&[("bookworm", Kind::Bookworm)]);
     cluster.kubectl(&["create", "namespace", "nodetrust"]).expect(0);
     let dry_run = ["apply", "--dry-run=server", "-f", "-"];
-    let newer = ["overlays/cluster-trust-bundle", "overlays/configmap-1.30"];
+    let newer = ["overlays/cluster-trust-bundle", "overlays/configmap-1.30", "overlays/uninstall-1.30"];
     for overlay in overlays().iter().filter(|overlay| !newer.contains(&overlay.as_str())) {
         let text = kustomize_with("new", overlay, &[], "");
         let done = cluster.kubectl_with(&dry_run, &without_bundle(&text));
@@ -254,7 +272,9 @@ fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
         assert_eq!(done.code, 0, "{values}: {}", done.err);
     }
     // it would have said so
-    let done = cluster.kubectl_with(&dry_run, &kustomize_with("new", "overlays/cluster-trust-bundle", &[], ""));
+    let text =
+        without(&kustomize_with("new", "overlays/cluster-trust-bundle", &[], ""), "kind: ValidatingAdmissionPolicy");
+    let done = cluster.kubectl_with(&dry_run, &text);
     assert!(done.code != 0 && done.err.contains("clusterTrustBundle"), "{done:?}");
 
     // and who may do what, by the server's own word

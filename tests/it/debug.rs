@@ -73,6 +73,14 @@ fn by_hand(cluster: &Cluster, name: &str, rights: Value) -> Done {
     ended(cluster, name)
 }
 
+/// What `nodetrust -o json status` says in a debug pod of today's kubectl, as the document says to make one.
+#[track_caller]
+pub(crate) fn status_as_json(cluster: &Cluster, node: &str) -> Value {
+    assert_eq!(node, NODE, "the line is for this node");
+    let line = "kubectl debug node/NODE --profile=sysadmin --image=IMAGE -- nodetrust -o json status";
+    debug(cluster, "new", line).json()
+}
+
 #[test]
 fn status_tells_the_truth_by_exec_and_in_debug_pods_without_an_agent() {
     let cluster = Cluster::boot(&[(NODE, Kind::Trixie)]);

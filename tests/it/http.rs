@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
+    os::unix::fs::symlink,
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -18,6 +19,7 @@ use crate::{
         node::{Agent, Kind, Node},
         pki::Ca,
         process::Running,
+        served::Served,
         wait_for,
     },
 };
@@ -158,6 +160,70 @@ fn readiness_waits_for_the_first_verified_cycle_and_stays() {
     assert_eq!(ask(&agent, "GET", "/status").code, 200);
     fs::write(&tool, real).unwrap();
     agent.wait_converged(&[&one, &two], LIMIT);
+}
+
+/// A rollout, or `helm --wait`, must not be told that a node is done on which a source has yet to speak.
+#[test]
+fn readiness_waits_for_a_source_that_has_never_given_an_anchor_on_this_node() {
+    let node = Node::new(Kind::Trixie, "");
+    let (ca, late) = (Ca::new("Corp Root"), Ca::new("Late"));
+    // an empty volume, as of a ConfigMap that does not exist yet
+    let later = node.beside("sources/later");
+    fs::create_dir_all(later.join("..2026")).unwrap();
+    symlink("..2026", later.join("..data")).unwrap();
+    let start = |sources: &str| {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        node.configure(&format!("{sources}\nhttp: {{address: \"127.0.0.1:{port}\"}}\n{}", fast("1h")));
+        let running = Running(node.command(&["run"]).stderr(Stdio::null()).spawn().unwrap());
+        (running, Served::new(move || TcpStream::connect(("127.0.0.1", port)), String::new))
+    };
+    let state = |status: &serde_json::Value, name: &str| {
+        let sources = status["sources"].as_array().unwrap();
+        sources.iter().find(|row| row["name"] == name).map(|row| row["status"].as_str().unwrap().to_owned())
+    };
+    let wait = |agent: &Served, name: &str, wanted: &str| {
+        let is_there = |status: &serde_json::Value| state(status, name).as_deref() == Some(wanted);
+        agent.wait_status(&format!("{name} {wanted}"), LIMIT, is_there);
+    };
+    let ready = |agent: &Served| agent.get("/readyz").unwrap();
+    let later_at = |more: &str| format!("- {{name: later, path: {}{more}}}", later.display());
+
+    // nothing at all, and then something: it becomes ready by itself
+    let (running, agent) = start("");
+    wait(&agent, "org", "failed");
+    let (code, why) = ready(&agent);
+    assert!(code == 503 && why.contains("source org has never given an anchor"), "{code} {why}");
+    node.set_source(&[&ca]);
+    agent.wait_converged(&[&ca], LIMIT);
+    assert_eq!(ready(&agent).0, 200);
+
+    // a source that is added to a ready agent is told by its metrics: it stays in its Service
+    node.configure(&format!("{}\n{}", later_at(""), fast("1h")));
+    wait(&agent, "later", "failed");
+    assert_eq!((ready(&agent).0, agent.metric("nodetrust_source_up{source=\"later\"}")), (200, Some(0.0)));
+    drop(running);
+
+    // a new agent waits for it, although the other source has converged; unless it may be silent
+    let (running, agent) = start(&later_at(""));
+    wait(&agent, "later", "failed");
+    let (code, why) = ready(&agent);
+    assert!(code == 503 && why.contains("source later has never") && why.contains("projected volume"), "{code} {why}");
+    drop(running);
+    let (running, agent) = start(&later_at(", optional: true"));
+    wait(&agent, "later", "failed");
+    assert_eq!(ready(&agent).0, 200);
+    drop(running);
+
+    // it speaks once; when it is silent again it is held, and a new agent waits for nothing
+    fs::write(later.join("..2026/ca.crt"), late.pem()).unwrap();
+    let (running, agent) = start(&later_at(""));
+    agent.wait_converged(&[&ca, &late], LIMIT);
+    assert_eq!(ready(&agent).0, 200);
+    drop(running);
+    fs::remove_file(later.join("..2026/ca.crt")).unwrap();
+    let (_running, agent) = start(&later_at(""));
+    wait(&agent, "later", "held");
+    assert_eq!(ready(&agent).0, 200);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -203,11 +204,35 @@ fn exit_codes_and_what_is_said_when_a_file_cannot_be_read() {
     desk.inspect(&["good.pem", "bad.pem"]).expect(2);
     let done = desk.inspect(&["good.pem", "missing.pem"]).expect(1);
     assert_eq!(done.err, "nodetrust: failed to read `missing.pem`: No such file or directory (os error 2)\n");
-    desk.inspect(&["."]).expect(1);
+    desk.inspect(&["."]).expect(2);
     desk.inspect(&["--no-such-option"]).expect(64);
     desk.file("config.yaml", "policy: {expired: perhaps}");
     let done = desk.inspect(&["good.pem"]).expect(64);
     assert!(done.err.contains("config.yaml") && done.err.contains("accept, reject"), "{}", done.err);
+}
+
+/// A directory stands for what a source at its path would read; the rest is named, so that nobody takes it for installed.
+#[test]
+fn a_directory_is_its_files_and_its_folders_are_said_to_be_passed_over() {
+    let desk = Desk::new("");
+    let volume = desk.0.path().join("volume");
+    fs::create_dir_all(volume.join("..2026/nested")).unwrap();
+    desk.file("volume/..2026/a.crt", fixed("corp-2026"));
+    desk.file("volume/..2026/nested/b.crt", fixed("inspection"));
+    for (name, target) in [("..data", "..2026"), ("a.crt", "..data/a.crt"), ("nested", "..data/nested")] {
+        symlink(target, volume.join(name)).unwrap();
+    }
+    let files = desk.inspect(&["-o", "json", "volume"]).expect(0).json()["files"].clone();
+    let names: Vec<_> = files.as_array().unwrap().iter().map(|file| file["file"].as_str().unwrap()).collect();
+    assert_eq!(names, ["volume", "volume/a.crt"], "{files:#}");
+    assert!(files[0]["notes"][0].as_str().unwrap().ends_with("the folders nested"), "{files:#}");
+    assert_eq!(files[1]["certificates"].as_array().unwrap().len(), 1);
+    let text = desk.inspect(&["volume"]).expect(0).out;
+    assert!(text.contains("nested") && !text.contains("it says nothing"), "{text}");
+    // nothing right in it
+    fs::remove_file(volume.join("..2026/a.crt")).unwrap();
+    let text = desk.inspect(&["volume"]).expect(0).out;
+    assert!(text.contains("folders and no file"), "{text}");
 }
 
 #[test]

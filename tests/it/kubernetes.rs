@@ -1,12 +1,12 @@
 //! What the cluster is told, and that nothing waits for it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use nodetrust_core::node::CONDITION;
 use serde_json::Value;
 
 use crate::support::{
-    api::{Manner, SimulatedApi},
+    api::{self, Manner, SimulatedApi},
     cluster::{Cluster, annotation, condition},
     machine,
     node::{self, Agent, Node},
@@ -146,6 +146,10 @@ fn a_real_api_server_shows_what_the_node_trusts() {
     });
     assert!(node["spec"]["taints"].to_string().contains("corp.test/other"), "{}", node["spec"]["taints"]);
     wait_for("an event", LIMIT, || cluster.events("one", "TrustAnchorsChanged").pop());
+    let raw: Value = cluster.kubectl(&["get", "--raw", "/api/v1/nodes/one"]).expect(0).json();
+    let fields = raw["metadata"]["managedFields"].as_array().unwrap();
+    let ours = |entry: &&Value| entry["manager"] == "nodetrust";
+    assert!(fields.iter().any(|entry| ours(&entry)), "who has written the condition cannot be told: {fields:#?}");
     let described = cluster.kubectl(&["describe", "node", "one"]).expect(0).out;
     assert!(described.contains("TrustAnchorsChanged") && described.contains("TrustReady"), "{described}");
 
@@ -181,7 +185,9 @@ fn simulated() -> (Node, SimulatedApi) {
     (node, api)
 }
 
-const FAST: &str = "settle: 100ms\nrotation: {removalGrace: 1h}\n";
+/// These nodes are roots without a runtime, which a pod's node cannot be: nobody asks for one.
+const NO_RUNTIME: &str = "runtime: {kind: none}\n";
+const FAST: &str = "settle: 100ms\nrotation: {removalGrace: 1h}\nruntime: {kind: none}\n";
 
 /// Tries that failed so far.
 fn errors(agent: &Agent) -> f64 {
@@ -258,7 +264,7 @@ fn simulated_api_gets_no_request_at_rest() {
     let (node, api) = simulated();
     let ca = Ca::new("Corp Root");
     node.set_source(&[&ca]);
-    let agent = node.agent("settle: 100ms\nresync: 1s\n");
+    let agent = node.agent(&format!("settle: 100ms\nresync: 1s\n{NO_RUNTIME}"));
     let first = wait_told(&api, &agent, &[&ca]);
     wait_for("the event of the first install", LIMIT, || (api.events() == ["TrustAnchorsChanged"]).then_some(()));
     let requests: Vec<String> = api.requests().into_iter().map(|r| format!("{} {}", r.method, r.path)).collect();
@@ -267,11 +273,20 @@ fn simulated_api_gets_no_request_at_rest() {
         requests,
         [
             format!("GET {own}"),
-            format!("PATCH {own}/status"),
-            format!("PATCH {own}"),
-            "POST /api/v1/namespaces/default/events".to_owned()
+            format!("PATCH {own}/status?fieldManager=nodetrust"),
+            format!("PATCH {own}?fieldManager=nodetrust"),
+            "POST /api/v1/namespaces/default/events?fieldManager=nodetrust".to_owned()
         ]
     );
+    // whoever reads an audit log, or limits requests by program, knows it by its name and version
+    let names: BTreeSet<String> = api.requests().into_iter().map(|request| request.agent).collect();
+    assert_eq!(names, [concat!("nodetrust/", env!("CARGO_PKG_VERSION")).to_owned()].into());
+    // an event is about the own Node: the admission policy lets no other through
+    for event in api.event_objects() {
+        let about = &event["involvedObject"];
+        assert_eq!([&about["kind"], &about["name"], &about["uid"]], ["Node", api::NODE, api::NODE], "{event:#}");
+        assert_eq!((&about["namespace"], &event["metadata"]["namespace"]), (&Value::Null, &"default".into()));
+    }
     let cycles = || agent.metric("nodetrust_reconcile_duration_seconds_count").unwrap_or(0.0);
     let so_far = cycles();
     wait_for("ten more cycles", LIMIT, || (cycles() >= so_far + 10.0).then_some(()));
@@ -279,7 +294,7 @@ fn simulated_api_gets_no_request_at_rest() {
 
     // another agent finds everything said: one read, and no event of what the first one has done
     drop(agent);
-    let agent = node.agent("settle: 100ms\nresync: 1s\n");
+    let agent = node.agent(&format!("settle: 100ms\nresync: 1s\n{NO_RUNTIME}"));
     wait_told(&api, &agent, &[&ca]);
     let so_far = cycles_of(&agent);
     wait_for("more cycles", LIMIT, || (cycles_of(&agent) >= so_far + 3.0).then_some(()));
@@ -368,6 +383,107 @@ fn simulated_api_loses_the_startup_taint_and_no_other() {
     wait_told(&api, &agent, &[&ca]);
     let other = serde_json::json!([{"key": "other", "effect": "NoSchedule"}]);
     wait_for("the other taint alone", LIMIT, || (api.node()["spec"]["taints"] == other).then_some(()));
+}
+
+/// On a busy node somebody writes to the Node all the time: a taint that names a version comes too late again and again.
+#[test]
+fn simulated_api_on_which_others_write_loses_the_startup_taint_in_the_first_try() {
+    let (node, api) = simulated();
+    api.edit(|node| node["spec"]["taints"] = serde_json::json!([{"key": "nodetrust.io/new", "effect": "NoSchedule"}]));
+    api.conflict(7);
+    let ca = Ca::new("Corp Root");
+    node.set_source(&[&ca]);
+    let agent = node.agent(&format!("{FAST}kubernetes: {{startupTaint: nodetrust.io/new}}\n"));
+    wait_told(&api, &agent, &[&ca]);
+    wait_for("the taint's end", LIMIT, || (api.node()["spec"]["taints"] == serde_json::json!([])).then_some(()));
+    assert_eq!(errors(&agent), 0.0, "no pause: {}", agent.log_text());
+
+    // and one that never comes in time is tried a few times only
+    api.edit(|node| node["spec"]["taints"] = serde_json::json!([{"key": "nodetrust.io/new", "effect": "NoSchedule"}]));
+    api.conflict(u32::MAX);
+    let before = api.requests().len();
+    let new = Ca::new("Corp Root 2");
+    node.set_source(&[&ca, &new]);
+    wait_for("a failure", LIMIT, || (errors(&agent) >= 1.0).then_some(()));
+    let (requests, tries) = (api.requests().len() - before, errors(&agent) + 1.0);
+    assert!(requests as f64 <= 24.0 * tries, "{requests} requests in {tries} tries");
+    let status = agent.status().unwrap();
+    assert!(status["kubernetes"]["next"].as_str().unwrap().contains("managedFields"), "{}", status["kubernetes"]);
+    api.conflict(0);
+    wait_told(&api, &agent, &[&ca, &new]);
+}
+
+/// The kubelet renews a token long before its end; a pod that was suspended, or whose ServiceAccount was made anew, has an old one.
+#[test]
+fn simulated_api_is_told_at_once_when_a_refused_token_is_renewed() {
+    let (node, api) = simulated();
+    let (one, two) = (Ca::new("One"), Ca::new("Two"));
+    node.set_source(&[&one]);
+    let agent = node.agent(FAST);
+    wait_told(&api, &agent, &[&one]);
+    // the pause is longer than the test waits
+    api.answer(Manner::Refuses(401, "Retry-After: 600\r\n"));
+    node.set_source(&[&one, &two]);
+    wait_for("a failure", LIMIT, || (errors(&agent) >= 1.0).then_some(()));
+    api.answer(Manner::Good);
+    api.token("second");
+    wait_told(&api, &agent, &[&one, &two]);
+}
+
+/// The policy of the installation lets go of `nodetrust.io/…` only.
+#[test]
+fn simulated_api_whose_policy_keeps_a_taint_is_quoted_with_the_way_out() {
+    let (node, api) = simulated();
+    let ca = Ca::new("Corp Root");
+    node.set_source(&[&ca]);
+    let why = "nodes \"node-under-test\" is forbidden: ValidatingAdmissionPolicy 'nodetrust' with binding 'nodetrust' denied request: \
+               nodetrust may only take a taint of its own, nodetrust.io/…, from a Node";
+    for (status, taint, advice) in [
+        (422, "corp.test/new", "begin with nodetrust.io/"),
+        (403, "corp.test/new", "begin with nodetrust.io/"),
+        (422, "nodetrust.io/new", "have it allow this"),
+    ] {
+        api.edit(|node| node["spec"]["taints"] = serde_json::json!([{"key": taint, "effect": "NoSchedule"}]));
+        api.answer(Manner::KeepsTaints(status, why));
+        let agent = node.agent(&format!("{FAST}kubernetes: {{startupTaint: {taint}}}\n"));
+        let told = agent.wait_status("an error", LIMIT, |status| status["kubernetes"]["error"].is_string());
+        let (error, next) =
+            (told["kubernetes"]["error"].as_str().unwrap(), told["kubernetes"]["next"].as_str().unwrap());
+        assert!(error.contains("startup taint") && error.contains("of its own, nodetrust.io/…"), "{error}");
+        assert!(next.contains("ValidatingAdmissionPolicy `nodetrust`") && next.contains(advice), "{next}");
+        // everything else is told
+        let is_told = || annotation(&api.node()).is_some() && condition(&api.node(), CONDITION).is_some();
+        wait_for("the rest", LIMIT, || is_told().then_some(()));
+    }
+}
+
+#[test]
+fn simulated_api_is_told_that_a_pod_without_a_known_runtime_proves_nothing() {
+    let (node, api) = simulated();
+    api.edit(|node| {
+        node["spec"]["taints"] = serde_json::json!([{"key": "corp.test/no-trust", "effect": "NoSchedule"}])
+    });
+    let ca = Ca::new("Corp Root");
+    node.set_source(&[&ca]);
+    let taint = "settle: 100ms\nkubernetes: {startupTaint: \"corp.test/no-trust\"}\n";
+    let agent = node.agent(taint);
+    let told = wait_for("a condition", LIMIT, || condition(&api.node(), CONDITION).cloned());
+    assert_eq!((&told["status"], &told["reason"]), (&"Unknown".into(), &"RuntimeUnknown".into()), "{told}");
+    let status = agent.status().unwrap();
+    assert_eq!((&status["verdict"], &status["converged"]), (&"runtime-unknown".into(), &true.into()), "{status}");
+    let text = status["headline"].as_str().unwrap();
+    assert!(text.contains("this agent runs in a pod") && text.contains("none was found"), "{text}");
+    assert_eq!(agent.get("/readyz").unwrap().0, 200);
+    wait_for("the annotation", LIMIT, || annotation(&api.node()).filter(|status| status.runtime_unknown));
+    assert!(api.node()["spec"]["taints"].to_string().contains("no-trust"), "it stays for ten minutes");
+    // without its environment, as in a debug session
+    let ledger: Value =
+        serde_json::from_str(&std::fs::read_to_string(node.path("/var/lib/nodetrust/ledger.json")).unwrap()).unwrap();
+    assert!(ledger["pod"].is_string(), "{ledger}");
+    // somebody says that there is none
+    node.configure(&format!("{taint}{NO_RUNTIME}"));
+    wait_told(&api, &agent, &[&ca]);
+    wait_for("no taint", LIMIT, || (api.node()["spec"]["taints"] == serde_json::json!([])).then_some(()));
 }
 
 #[test]

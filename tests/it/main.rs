@@ -51,10 +51,14 @@ mod metrics;
 
 // every path, refusals, slow clients, HTTPS
 mod http;
+// IPv4, IPv6, both or one of them
+mod listen;
 // strangers on the agent's port
 mod hostile;
 // what a writer of the configuration reaches
 mod reach;
+// what is known of the runtime, and what is not
+mod evidence;
 // `probe` and the agent's own probes, against real TLS servers
 mod probe;
 // `probe` beside real OpenSSL and Go, on CAs with every oddity
@@ -66,8 +70,18 @@ mod pulls;
 mod certs_d;
 // when a booted node's runtime is restarted, and when it is not
 mod restarts;
+// layouts composed by a seed, judged by a real pull
+mod layouts;
 // Docker, OpenRC, and distributions with a containerd of their own
 mod runtimes;
+// what the process of a runtime reads, and what it does not
+mod runtime_files;
+// which runtime a node has, and what speaks of one where none is found
+mod runtime_choice;
+// the layouts of k3s, RKE2, k0s and MicroK8s
+mod distributions;
+// the runtime is asked itself: what it answers, what a registry sees of that, and that nothing stays
+mod witnesses;
 // what people and scripts read of `inspect`
 mod inspect;
 // the exact footprint on a host, and that nothing of it stays

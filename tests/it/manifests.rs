@@ -14,6 +14,15 @@ use tempfile::TempDir;
 
 use crate::support::{must, node::Done};
 
+// the same of the chart, by its values
+mod chart;
+// what each overlay and component promises
+mod meaning;
+// what the admission policies allow
+mod policy;
+// what the newest Kubernetes knows of the objects
+mod round_trip;
+
 pub const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests");
 const AGES: [&str; 2] = ["old", "new"];
 
@@ -160,11 +169,6 @@ fn old_and_new_kubectl_render_every_overlay_alike() {
         assert_same(&rendered[0], &rendered[1], &overlay);
         assert!(rendered[0].contains_key("DaemonSet nodetrust"), "{overlay}");
     }
-    for component in ["privileged", "apparmor-field", "admission-policy"] {
-        let rendered = AGES.map(|age| kustomize(age, "base", &[component]));
-        assert_same(&rendered[0], &rendered[1], component);
-        assert_ne!(rendered[0], kustomize("new", "base", &[]), "{component} does nothing");
-    }
 }
 
 /// Values of the chart, and what of kustomize says the same.
@@ -177,7 +181,7 @@ fn the_chart_makes_the_same_objects() {
                   sources[0].volume.projected.sources[0].clusterTrustBundle.optional=true";
     let on_host = "sources=null,config.sources[0].name=org,config.sources[0].path=/host/etc/nodetrust/sources/org";
     let mtls = "tlsSecret=nodetrust-tls,tlsClientCASecret=nodetrust-tls-clients";
-    let table: [(&str, &str, &str, &[&str]); 13] = [
+    let table: [(&str, &str, &str, &[&str]); 15] = [
         ("1.29.0", "", "base", &[]),
         ("1.37.0", "", "base", &["apparmor-field", "admission-policy"]),
         ("1.37.0", "admissionPolicy=false", "base", &["apparmor-field"]),
@@ -185,11 +189,13 @@ fn the_chart_makes_the_same_objects() {
         ("1.29.0", "config.kubernetes.enabled=false", "overlays/no-api", &[]),
         ("1.37.0", "config.kubernetes.enabled=false", "overlays/no-api", &["apparmor-field"]),
         ("1.29.0", "privileged=true", "base", &["privileged"]),
+        ("1.37.0", "privileged=true", "base", &["privileged", "apparmor-field", "admission-policy"]),
+        ("1.29.0", "privileged=true,openshiftSCC=true", "base", &["openshift-scc", "privileged"]),
         ("1.29.0", "tlsSecret=nodetrust-tls", "overlays/metrics-tls", &[]),
         ("1.29.0", mtls, "overlays/metrics-mtls", &[]),
-        ("1.29.0", "config.runtime.onChange=report", "overlays/k3s", &[]),
+        ("1.29.0", "config.runtime.onChange=registry", "overlays/k3s", &[]),
         ("1.29.0", secret, "overlays/secret", &[]),
-        ("1.29.0", bundle, "overlays/cluster-trust-bundle", &[]),
+        ("1.37.0", bundle, "overlays/cluster-trust-bundle", &[]),
         ("1.29.0", on_host, "overlays/host-path", &[]),
     ];
     for age in AGES {
@@ -212,7 +218,7 @@ fn the_chart_takes_certificates_and_refuses_what_it_does_not_know() {
 
         let done = helm(age, "1.29.0", &["--set", "port=9000"]).expect(0);
         let all = comparable(objects(&done.out));
-        assert_eq!(all["ConfigMap nodetrust-config"]["data"]["config.yaml"]["http"]["address"], "0.0.0.0:9000");
+        assert_eq!(all["ConfigMap nodetrust-config"]["data"]["config.yaml"]["http"]["address"], "[::]:9000");
         assert_eq!(pod(&all)["spec"]["containers"][0]["ports"][0]["containerPort"], 9000);
 
         let key = "certificates=-----BEGIN PRIVATE KEY-----";
@@ -254,15 +260,9 @@ fn the_command_for_kubernetes_1_30_includes_the_policy() {
         let command = "kubectl apply -k manifests/overlays/configmap-1.30";
         assert!(page.contains(command), "{readme} lacks `{command}`");
     }
-    let all = kustomize("new", "overlays/configmap-1.30", &[]);
-    let (policy, rest): (Objects, Objects) =
-        all.into_iter().partition(|(name, _)| name.starts_with("ValidatingAdmissionPolicy"));
-    assert_eq!(policy.len(), 2);
-    assert_same(&rest, &kustomize("new", "overlays/configmap", &[]), "beside the policy");
-    for overlay in overlays().iter().filter(|overlay| *overlay != "overlays/configmap-1.30") {
-        let all = kustomize("new", overlay, &[]);
-        assert!(!all.keys().any(|name| name.starts_with("ValidatingAdmissionPolicy")), "{overlay}");
-    }
+    let since = kustomize("new", "overlays/configmap", &["admission-policy", "apparmor-field"]);
+    assert_same(&kustomize("new", "overlays/configmap-1.30", &[]), &since, "overlays/configmap-1.30");
+    assert!(!kustomize("new", "base", &[]).keys().any(|name| name.starts_with("ValidatingAdmissionPolicy")));
 }
 
 /// A path in the pod is a mount, or below one.
@@ -271,7 +271,7 @@ fn is_mounted(container: &Value, path: &Path) -> bool {
 }
 
 #[test]
-fn what_is_configured_is_mounted_and_served() {
+fn what_is_configured_is_mounted() {
     for overlay in overlays() {
         let all = kustomize("new", &overlay, &[]);
         let config = text(&all["ConfigMap nodetrust-config"]["data"]["config.yaml"]);
@@ -306,74 +306,25 @@ fn what_is_configured_is_mounted_and_served() {
         }
         let tls = settings.http.tls.as_ref();
         assert!(tls.is_none_or(|files| files.all().all(|path| is_mounted(container, path))), "{overlay}");
-        let port = &container["ports"][0];
-        assert_eq!(port["containerPort"], settings.http.address.port(), "{overlay}");
-        for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
-            let get = &container[probe]["httpGet"];
-            assert_eq!(get["port"], port["name"], "{overlay}");
-            assert_eq!(get["scheme"] == "HTTPS", tls.is_some(), "{overlay} {probe}");
-        }
     }
 }
 
-/// The rights of the contract: no more than these, in every overlay but for the container that only waits.
+/// The rights of the contract. What the containers may do is `meaning`'s.
 #[test]
 fn no_overlay_has_more_rights_than_the_base() {
     let base = kustomize("new", "base", &[]);
-    let agent = &pod(&base)["spec"]["containers"][0];
-    let rights = json!({
-        "runAsUser": 0, "runAsGroup": 0, "privileged": false, "allowPrivilegeEscalation": false,
-        "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"], "add": ["SYS_CHROOT", "DAC_OVERRIDE"]},
-        "seccompProfile": {"type": "RuntimeDefault"}, "seLinuxOptions": {"type": "spc_t"},
-    });
-    assert_eq!(agent["securityContext"], rights);
     for overlay in overlays() {
         let all = kustomize("new", &overlay, &[]);
         let spec = &pod(&all)["spec"];
-        assert_eq!(spec["hostNetwork"], true, "{overlay}");
         assert!(spec.get("hostPID").is_none() && spec.get("hostIPC").is_none(), "{overlay}");
-        for container in array(&spec["containers"]).chain(array(&spec["initContainers"])) {
-            let mut have = container["securityContext"].clone();
-            if have["runAsNonRoot"] == true {
-                // the one that only waits has less: no mount, no capability
-                assert!(container["volumeMounts"].is_null(), "{overlay}");
-                assert_eq!(have["capabilities"], json!({"drop": ["ALL"]}), "{overlay}");
-                for name in ["runAsUser", "runAsGroup", "capabilities", "seLinuxOptions"] {
-                    have[name] = rights[name].clone();
-                }
-                have.as_object_mut().unwrap().remove("runAsNonRoot");
-            }
-            assert_eq!(have, rights, "{overlay}");
-        }
         for object in all.values().filter(|object| text(&object["kind"]).contains("Role")) {
             let name = format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"]));
             assert_eq!(Some(object), base.get(&name), "{overlay}: {name}");
         }
     }
-}
-
-/// OpenShift's constraints allow what the DaemonSet asks for, and nothing else.
-#[test]
-fn openshifts_constraints_are_the_rights_of_the_base() {
-    let all = kustomize("new", "base", &["openshift-scc"]);
-    let constraints = &all["SecurityContextConstraints nodetrust"];
-    let spec = &pod(&all)["spec"];
-    let context = &spec["containers"][0]["securityContext"];
-    assert_eq!(constraints["allowedCapabilities"], context["capabilities"]["add"]);
-    assert_eq!(constraints["requiredDropCapabilities"], context["capabilities"]["drop"]);
-    assert_eq!(constraints["allowPrivilegedContainer"], context["privileged"]);
-    assert_eq!(constraints["allowPrivilegeEscalation"], context["allowPrivilegeEscalation"]);
-    assert_eq!(constraints["readOnlyRootFilesystem"], context["readOnlyRootFilesystem"]);
-    assert_eq!(constraints["allowHostNetwork"], spec["hostNetwork"]);
-    assert_eq!((&constraints["allowHostPID"], &constraints["allowHostIPC"]), (&json!(false), &json!(false)));
-    let account = format!("system:serviceaccount:nodetrust:{}", text(&spec["serviceAccountName"]));
-    assert_eq!(constraints["users"], json!([account]));
-    for volume in array(&spec["volumes"]) {
-        let kinds = volume.as_object().unwrap().keys().filter(|key| *key != "name");
-        for kind in kinds {
-            assert!(array(&constraints["volumes"]).any(|allowed| allowed == kind.as_str()), "{kind}");
-        }
-    }
+    // who may rewrite an event could lie about another's
+    let events = &base["Role nodetrust-events"]["rules"];
+    assert_eq!(*events, json!([{"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}]));
 }
 
 /// docs/security.md has a line for every right, mount, variable and rule of the base.
@@ -385,7 +336,7 @@ fn every_right_of_the_daemonset_is_explained() {
     let mut wanted: Vec<String> = Vec::new();
     let all = kustomize("new", "base", &[]);
     let spec = &pod(&all)["spec"];
-    for field in ["hostNetwork", "dnsPolicy", "priorityClassName", "tolerations"] {
+    for field in ["hostNetwork", "dnsPolicy", "priorityClassName", "tolerations", "affinity"] {
         assert!(!spec[field].is_null(), "{field}");
         wanted.push(field.to_owned());
     }
@@ -415,292 +366,12 @@ fn every_right_of_the_daemonset_is_explained() {
     }
 }
 
-/// Of what no server at hand knows: the fields that the Kubernetes API reference has for it, and no others.
+/// A bundle by its name, or by its signer with labels: by both, or by neither, the API server refuses it.
 #[test]
-fn new_kinds_of_objects_have_fields_that_are_documented_though_no_server_at_hand_knows_them() {
-    let only = |value: &Value, known: &[&str]| {
-        let value = value.as_object().unwrap();
-        assert!(value.keys().all(|key| known.contains(&key.as_str())), "{value:?}: want {known:?}");
-    };
+fn the_cluster_trust_bundle_is_named_in_one_way() {
     let all = kustomize("new", "overlays/cluster-trust-bundle", &[]);
     let volume = array(&pod(&all)["spec"]["volumes"]).find(|volume| volume["name"] == "source-org").unwrap();
-    only(volume, &["name", "projected"]);
     let bundle = &volume["projected"]["sources"][0]["clusterTrustBundle"];
-    only(bundle, &["name", "signerName", "labelSelector", "path", "optional"]);
     assert!(bundle["name"].is_string() != bundle["signerName"].is_string() && bundle["path"].is_string());
-
-    let all = kustomize("new", "base", &["admission-policy", "apparmor-field"]);
-    let policy = &all["ValidatingAdmissionPolicy nodetrust"];
-    assert_eq!(policy["apiVersion"], "admissionregistration.k8s.io/v1");
-    let spec = &policy["spec"];
-    only(spec, &["failurePolicy", "matchConstraints", "matchConditions", "variables", "validations"]);
-    only(&spec["matchConstraints"], &["resourceRules"]);
-    only(&spec["matchConstraints"]["resourceRules"][0], &["apiGroups", "apiVersions", "operations", "resources"]);
-    array(&spec["matchConditions"])
-        .chain(array(&spec["variables"]))
-        .for_each(|rule| only(rule, &["name", "expression"]));
-    array(&spec["validations"]).for_each(|rule| only(rule, &["expression", "message"]));
-    let binding = &all["ValidatingAdmissionPolicyBinding nodetrust"]["spec"];
-    assert_eq!(*binding, json!({"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}));
-    let profile = &pod(&all)["spec"]["containers"][0]["securityContext"]["appArmorProfile"];
-    assert_eq!(*profile, json!({"type": "Unconfined"}));
-}
-
-/// The rules of the policy in a CEL implementation that is not the API server's: no server that has them is at hand.
-mod policy_in_another_cel_implementation {
-    use std::sync::{Arc, OnceLock};
-
-    use cel::{Context, Env};
-    use nodetrust_core::node::{ANNOTATION, CONDITION};
-
-    use super::*;
-
-    const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
-
-    fn node() -> Value {
-        json!({
-            "metadata": {
-                "name": "a", "labels": {"role": "x"}, "annotations": {"theirs": "1", "nodetrust.io/status": "{}"},
-            },
-            "spec": {"providerID": "p", "taints": [
-                {"key": "nodetrust.io/not-trusted", "effect": "NoSchedule"}, {"key": "theirs", "effect": "NoSchedule"},
-            ]},
-            "status": {
-                "addresses": [{"type": "InternalIP", "address": "198.51.100.11"}],
-                "capacity": {"cpu": "2"},
-                "conditions": [{"type": "Ready", "status": "True"}, {"type": "nodetrust.io/TrustReady", "status": "True"}],
-                "images": [],
-            },
-        })
-    }
-
-    fn user(extra: Value) -> Value {
-        json!({"username": "system:serviceaccount:nodetrust:nodetrust", "extra": extra})
-    }
-
-    /// The messages of the rules that refuse, None if the policy does not look at the request.
-    fn refusals(old: &Value, new: &Value, user: &Value) -> Option<Vec<String>> {
-        static POLICY: OnceLock<Objects> = OnceLock::new();
-        let policy = POLICY.get_or_init(|| kustomize("new", "base", &["admission-policy"]));
-        let spec = &policy["ValidatingAdmissionPolicy nodetrust"]["spec"];
-        let env = Arc::new(Env::stdlib());
-        let mut variables = serde_json::Map::new();
-        let eval = |expression: &Value, variables: &Value| {
-            let mut context = Context::with_env(env.clone());
-            let request = json!({"name": old["metadata"]["name"], "userInfo": user});
-            for (name, value) in [("object", new), ("oldObject", old), ("request", &request), ("variables", variables)]
-            {
-                must(name, context.add_variable(name, value.clone()));
-            }
-            let program = must("a rule", env.compile(text(expression)));
-            // one that fails refuses, as `failurePolicy: Fail` has it
-            program.execute(&context).map(|value| must("a rule's value", value.json())).unwrap_or_default()
-        };
-        if array(&spec["matchConditions"]).any(|rule| eval(&rule["expression"], &json!({})) != true) {
-            return None;
-        }
-        for variable in array(&spec["variables"]) {
-            let value = eval(&variable["expression"], &json!({}));
-            variables.insert(text(&variable["name"]).to_owned(), value);
-        }
-        let variables = Value::Object(variables);
-        let refused = array(&spec["validations"]).filter(|rule| eval(&rule["expression"], &variables) != true);
-        Some(refused.map(|rule| text(&rule["message"]).to_owned()).collect())
-    }
-
-    #[track_caller]
-    fn check(what: &str, allowed: bool, change: impl Fn(&mut Value)) {
-        let (old, mut new) = (node(), node());
-        change(&mut new);
-        let refused = refusals(&old, &new, &user(json!({NODE_NAME: ["a"]}))).unwrap();
-        assert_eq!(refused.len(), usize::from(!allowed), "{what}: {refused:?}");
-    }
-
-    #[test]
-    fn the_agent_may_change_what_is_its_own() {
-        check("nothing", true, |_| {});
-        check("annotation", true, |node| node["metadata"]["annotations"]["nodetrust.io/status"] = json!("{1}"));
-        check("condition", true, |node| node["status"]["conditions"][1]["status"] = json!("False"));
-        check("first condition", true, |node| drop(node["status"]["conditions"].as_array_mut().unwrap().pop()));
-        check("startup taint", true, |node| drop(node["spec"]["taints"].as_array_mut().unwrap().remove(0)));
-    }
-
-    #[test]
-    fn the_agent_may_change_nothing_else() {
-        check("annotation", false, |node| node["metadata"]["annotations"]["theirs"] = json!("2"));
-        check("annotations", false, |node| drop(node["metadata"].as_object_mut().unwrap().remove("annotations")));
-        check("label", false, |node| node["metadata"]["labels"]["role"] = json!("control-plane"));
-        check("their taint", false, |node| drop(node["spec"]["taints"].as_array_mut().unwrap().pop()));
-        check("all taints", false, |node| drop(node["spec"].as_object_mut().unwrap().remove("taints")));
-        let more = json!({"key": "nodetrust.io/x", "effect": "NoExecute"});
-        check("a taint more", false, |node| node["spec"]["taints"].as_array_mut().unwrap().push(more.clone()));
-        check("cordon", false, |node| node["spec"]["unschedulable"] = json!(true));
-        check("Ready", false, |node| node["status"]["conditions"][0]["status"] = json!("False"));
-        check("capacity", false, |node| node["status"]["capacity"]["cpu"] = json!("200"));
-        check("addresses", false, |node| drop(node["status"].as_object_mut().unwrap().remove("addresses")));
-    }
-
-    /// A Node with every field that the API reference of 1.33 has for it, and with some that nobody knows yet.
-    fn whole_node() -> Value {
-        json!({
-            "apiVersion": "v1", "kind": "Node", "later": {"deep": [1]},
-            "metadata": {
-                "name": "a", "generateName": "x", "namespace": "", "selfLink": "x", "uid": "u", "resourceVersion": "7",
-                "generation": 1, "creationTimestamp": null, "deletionTimestamp": "2026-01-01T00:00:00Z",
-                "deletionGracePeriodSeconds": 1, "labels": {"role": "x", "a": ""},
-                "annotations": {"theirs": "1", "nodetrust.io/status": "{}", "nodetrust.io/status2": "x"},
-                "ownerReferences": [{"apiVersion": "v1", "kind": "X", "name": "x", "uid": "u", "controller": true}],
-                "finalizers": ["x"], "managedFields": [{"manager": "m", "operation": "Update"}], "later": "x",
-            },
-            "spec": {
-                "podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24", "fd00::/64"], "providerID": "p", "unschedulable": true,
-                "taints": [
-                    {"key": "first", "effect": "NoSchedule"},
-                    {"key": "nodetrust.io/not-trusted", "effect": "NoSchedule"},
-                    {"key": "nodetrust", "value": "x", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"},
-                ],
-                "configSource": {"configMap": {"name": "x", "kubeletConfigKey": "x"}}, "externalID": "x", "later": {},
-            },
-            "status": {
-                "capacity": {"cpu": "2", "memory": "1Gi"}, "allocatable": {"cpu": "2"}, "phase": "Running",
-                "conditions": [
-                    {"type": "Ready", "status": "True", "reason": "x", "lastHeartbeatTime": null},
-                    {"type": "nodetrust.io/TrustReady", "status": "True"},
-                    {"type": "nodetrust.io/TrustReady2", "status": "True"},
-                ],
-                "addresses": [{"type": "InternalIP", "address": "198.51.100.11"}],
-                "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
-                "nodeInfo": {"kernelVersion": "6", "swap": {"capacity": 1}, "bootID": "x"},
-                "images": [{"names": ["a", "b"], "sizeBytes": 1}], "volumesInUse": ["v"],
-                "volumesAttached": [{"name": "v", "devicePath": ""}], "config": {"error": "x"},
-                "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": true}}],
-                "features": {"supplementalGroupsPolicy": true}, "declaredFeatures": ["x"], "later": [{}],
-            },
-        })
-    }
-
-    /// Each place in a document, as a JSON pointer.
-    fn places(value: &Value, at: &str, found: &mut Vec<String>) {
-        let inner: Vec<(String, &Value)> = match value {
-            Value::Object(map) => {
-                map.iter().map(|(key, value)| (key.replace('~', "~0").replace('/', "~1"), value)).collect()
-            }
-            Value::Array(list) => list.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect(),
-            _ => Vec::new(),
-        };
-        for (name, value) in inner {
-            let at = format!("{at}/{name}");
-            places(value, &at, found);
-            found.push(at);
-        }
-    }
-
-    /// The same document with one change at a place: taken away, another value, and one more in what holds others.
-    fn changed(node: &Value, at: &str) -> Vec<(&'static str, Value)> {
-        let with = |change: &dyn Fn(&mut Value)| {
-            let mut new = node.clone();
-            change(new.pointer_mut(at).unwrap());
-            new
-        };
-        let (above, name) = at.rsplit_once('/').unwrap();
-        let mut without = node.clone();
-        match without.pointer_mut(above).unwrap() {
-            Value::Object(map) => drop(map.remove(&name.replace("~1", "/").replace("~0", "~"))),
-            Value::Array(list) => drop(list.remove(name.parse().unwrap())),
-            _ => unreachable!(),
-        }
-        let other = with(&|value| {
-            *value = match value {
-                Value::String(text) => json!(format!("{text}x")),
-                Value::Bool(flag) => json!(!*flag),
-                Value::Number(number) => json!(number.as_i64().unwrap() + 1),
-                _ => json!("x"),
-            }
-        });
-        let more = with(&|value| match value {
-            Value::Object(map) => drop(map.insert("added".into(), json!("x"))),
-            Value::Array(list) => list.push(list.first().cloned().unwrap_or_else(|| json!("x"))),
-            _ => {}
-        });
-        let mut all = vec![("gone", without), ("another", other)];
-        all.extend((more != *node).then_some(("more", more)));
-        all
-    }
-
-    #[test]
-    fn every_other_field_of_a_node_is_compared() {
-        let old = whole_node();
-        let mut all = Vec::new();
-        places(&old, "", &mut all);
-        assert!(all.len() > 100, "{}", all.len());
-        let user = user(json!({NODE_NAME: ["a"]}));
-        // ours, and what the API server alone sets
-        let free = [
-            "/metadata/annotations/nodetrust.io~1status",
-            "/metadata/managedFields",
-            "/metadata/resourceVersion",
-            "/metadata/generation",
-            "/status/conditions/1",
-            "/apiVersion",
-            "/kind",
-        ];
-        let is_free = |at: &str| free.iter().any(|free| at == *free || at.starts_with(&format!("{free}/")));
-        let mut checked = 0;
-        for at in &all {
-            for (how, new) in changed(&old, at) {
-                // another type would be another condition beside theirs; a taint of ours may go, and not change
-                let allowed = (is_free(at)
-                    && at != "/status/conditions/1/type"
-                    && !(at == "/status/conditions/1" && how == "another"))
-                    || (at == "/spec/taints/1" && how == "gone");
-                let refused = refusals(&old, &new, &user);
-                assert_eq!(refused.as_ref().map(Vec::is_empty), Some(allowed), "{at} {how}: {refused:?}");
-                checked += 1;
-            }
-        }
-        assert!(checked > 250, "{checked}");
-        // a field that comes, in each of the four parts
-        for at in ["", "/metadata", "/spec", "/status"] {
-            let mut new = old.clone();
-            new.pointer_mut(at).unwrap()["comes"] = json!({});
-            assert_eq!(refusals(&old, &new, &user).map(|refused| refused.len()), Some(1), "{at}");
-            assert_eq!(refusals(&new, &old, &user).map(|refused| refused.len()), Some(1), "{at}");
-        }
-        // what is the same in another order is not the same
-        for at in ["/spec/taints", "/status/conditions", "/spec/podCIDRs"] {
-            let mut new = old.clone();
-            new.pointer_mut(at).unwrap().as_array_mut().unwrap().reverse();
-            assert_eq!(refusals(&old, &new, &user).map(|refused| refused.len()), Some(1), "{at}");
-        }
-        // a node that has little, as a new one
-        let bare = json!({"metadata": {"name": "a"}});
-        let mut new = bare.clone();
-        new["metadata"]["annotations"] = json!({"nodetrust.io/status": "{}"});
-        new["status"] = json!({"conditions": [{"type": "nodetrust.io/TrustReady", "status": "True"}]});
-        assert_eq!(refusals(&bare, &bare, &user), Some(Vec::new()));
-        let refused = refusals(&bare, &new, &user).unwrap();
-        assert_eq!(refused, [""; 0]);
-    }
-
-    #[test]
-    fn the_policy_speaks_of_what_the_program_writes() {
-        let policy = kustomize("new", "base", &["admission-policy"]);
-        let rules = policy["ValidatingAdmissionPolicy nodetrust"]["spec"]["validations"].to_string();
-        for name in [CONDITION, ANNOTATION] {
-            assert!(rules.contains(&format!("'{name}'")), "{name}");
-        }
-        let overlay = kustomize("new", "overlays/startup-taint", &[]);
-        let config = text(&overlay["ConfigMap nodetrust-config"]["data"]["config.yaml"]);
-        let taint = Settings::parse(config).unwrap().kubernetes.startup_taint.unwrap().to_string();
-        assert!(taint.starts_with("nodetrust.io/"), "the policy would not let the agent take away {taint}");
-    }
-
-    #[test]
-    fn the_policy_knows_whose_pod_it_is() {
-        let node = node();
-        for extra in [json!({NODE_NAME: ["b"]}), json!({}), json!({NODE_NAME: ["a", "b"]})] {
-            assert_eq!(refusals(&node, &node, &user(extra.clone())).unwrap().len(), 1, "{extra}");
-        }
-        assert_eq!(refusals(&node, &node, &json!({"username": "system:node:a"})), None);
-    }
+    assert_eq!(bundle["signerName"].is_string(), bundle["labelSelector"].is_object());
 }

@@ -206,7 +206,7 @@ fn names_types_help_and_labels_are_the_contracts() {
 
     let (text, open) = (read(&prometheus(&agent), false), read(&open_metrics(&agent), true));
     // contract, section 7, less what a node without a runtime and an agent without probes has not
-    let promised: [(&str, &str, &[&str]); 22] = [
+    let promised: [(&str, &str, &[&str]); 23] = [
         ("nodetrust_build_info", "info", &["version", "revision", "rustc"]),
         ("nodetrust_store_info", "info", &["family", "os_id", "os_version", "anchors_dir", "extracted_bundle"]),
         ("nodetrust_store_certificates", "gauge", &[]),
@@ -229,6 +229,7 @@ fn names_types_help_and_labels_are_the_contracts() {
         ("nodetrust_drift_repaired_total", "counter", &["kind"]),
         ("nodetrust_errors_total", "counter", &["reason"]),
         ("nodetrust_runtime_restarts_total", "counter", &["outcome"]),
+        ("nodetrust_runtime_state", "gauge", &["state"]),
     ];
     for (name, kind, labels) in promised {
         let base = name.trim_end_matches("_total").trim_end_matches("_info");

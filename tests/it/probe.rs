@@ -438,9 +438,12 @@ fn configured_probes_follow_the_set_in_force() {
     );
     let agent = node.agent(&format!("{}{probes}", fast("0s")));
     agent.wait_converged(&[&corp], LIMIT);
-    let success = |target: &str| agent.metric(&format!("nodetrust_probe_success{{target=\"{target}\"}}"));
+    let success =
+        |target: &str| agent.metric(&format!("nodetrust_probe_success{{target=\"{target}\",through=\"host\"}}"));
     wait_for("the first answer", LIMIT, || success(&target).filter(|value| *value == 1.0));
-    let of = |name: &str, target: &str| agent.metric(&format!("nodetrust_probe_{name}{{target=\"{target}\"}}"));
+    let of = |name: &str, target: &str| {
+        agent.metric(&format!("nodetrust_probe_{name}{{target=\"{target}\",through=\"host\"}}"))
+    };
     // 2075-01-01 is rcgen's end of the root's validity or later; the leaf's is 2099
     assert!(of("not_after_timestamp_seconds", &target).unwrap() > 3.3e9);
     assert!(of("duration_seconds", &target).unwrap() < 30.0);
@@ -485,7 +488,7 @@ fn a_probe_tells_what_the_runtime_does_not_trust_yet() {
             "settle: 100ms\nresync: 5s\nruntime: {{onChange: report}}\nprobes: [{{target: \"{target}\", interval: 1h}}]"
         ),
     );
-    let success = format!("nodetrust_probe_success{{target=\"{target}\"}}");
+    let success = format!("nodetrust_probe_success{{target=\"{target}\",through=\"host\"}}");
     wait_for("a first probe", LIMIT, || agent.metric(&success).filter(|value| *value == 0.0));
     machine.set_source_pem(&machine.registry_ca());
     agent.wait_status("a probe that tells of the runtime", LIMIT, |status| {

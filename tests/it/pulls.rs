@@ -135,6 +135,10 @@ fn the_first_anchor_restarts_what_has_not_read_it_once_and_then_all_is_still() {
         &format!(
             "nodetrust_runtime_info{{runtime=\"containerd\",unit=\"containerd.service\",version=\"{version}\"}} 1"
         ),
+        "nodetrust_runtime_state{state=\"current\"} 1",
+        "nodetrust_runtime_state{state=\"none\"} 0",
+        "nodetrust_runtime_state{state=\"stale\"} 0",
+        "nodetrust_runtime_state{state=\"unknown\"} 0",
         "nodetrust_runtime_trust_stale 0",
         "nodetrust_restart_held{reason=\"policy\"} 0",
         "nodetrust_restart_held{reason=\"unhealthy\"} 0",
@@ -159,23 +163,4 @@ fn the_first_anchor_restarts_what_has_not_read_it_once_and_then_all_is_still() {
     let screen = machine.run(&["nodetrust", "status"]).expect(0).out;
     let line = screen.lines().find(|line| line.starts_with("RUNTIME")).unwrap_or_else(|| panic!("{screen}"));
     assert!(line.contains(&format!("containerd {version}  containerd.service")), "{line}");
-}
-
-/// Somebody trusted the CA before us, and containerd has started since.
-#[test]
-fn a_runtime_that_started_over_a_store_with_the_ca_is_left_alone() {
-    let machine = Machine::boot(Kind::Bookworm);
-    let image = machine.push("app:1");
-    machine.trust_by_hand("registry", &machine.registry_ca());
-    machine.run(&["systemctl", "restart", "containerd"]).expect(0);
-    machine.wait_runtime();
-    let before = starts(&machine);
-    let agent = machine.agent(&[], FAST);
-    machine.set_source_pem(&machine.registry_ca());
-    let status = wait_trusted(&agent, &machine.registry_ca());
-    let why = status["runtime"]["why"].as_str().unwrap();
-    assert!(why.starts_with("no restart needed: "), "{why}");
-    wait_two_cycles(&agent);
-    assert_eq!(starts(&machine), before);
-    assert_eq!(machine.pull(&image), Ok(()));
 }

@@ -32,6 +32,7 @@ fn assert_untrusted(machine: &Machine, image: &str) {
 fn wait_trusted(agent: &Agent) -> Value {
     agent.wait_status("one anchor, trusted by the runtime", LIMIT, |status| {
         status["converged"] == true
+            && status["runtimeTrust"]["state"] == "current"
             && status["runtime"]["stale"] == false
             && status["anchors"].as_array().is_some_and(|rows| rows.len() == 1 && rows[0]["runtime"] == true)
     })
@@ -107,19 +108,19 @@ fn an_agent_in_a_pod_says_that_openrc_needs_a_person() {
 
 // --- Docker -----------------------------------------------------------------------------------------------------------
 
-/// A node whose kubelet would use Docker: Docker, and a simulated cri-dockerd.
+/// A node whose kubelet would use Docker: Docker, and a simulated cri-dockerd under this name.
 #[track_caller]
-fn boot_docker(live_restore: bool) -> Machine {
+pub fn boot_docker(shim: &str, live_restore: bool) -> Machine {
     let machine = Machine::boot(Kind::Docker);
     let edit = format!("s/^{{/{{\"live-restore\": {live_restore}, /");
     machine.run(&["sed", "-i", &edit, "/etc/docker/daemon.json"]).expect(0);
     machine.run(&["systemctl", "restart", "docker"]).expect(0);
     let socket = "[Socket]\nListenStream=/run/cri-dockerd.sock\n";
     let service = "[Service]\nExecStart=/lib/systemd/systemd-socket-proxyd /run/containerd/containerd.sock\n";
-    machine.write("/etc/systemd/system/cri-docker.socket", socket);
-    machine.write("/etc/systemd/system/cri-docker.service", service);
+    machine.write(&format!("/etc/systemd/system/{shim}.socket"), socket);
+    machine.write(&format!("/etc/systemd/system/{shim}.service"), service);
     machine.run(&["systemctl", "daemon-reload"]).expect(0);
-    machine.run(&["systemctl", "start", "cri-docker.socket", "cri-docker.service"]).expect(0);
+    machine.run(&["systemctl", "start", &format!("{shim}.socket"), &format!("{shim}.service")]).expect(0);
     machine
 }
 
@@ -146,7 +147,7 @@ fn assert_docker_refuses(machine: &Machine, image: &str) {
 
 #[test]
 fn docker_that_would_stop_its_containers_is_not_restarted() {
-    let machine = boot_docker(false);
+    let machine = boot_docker("cri-docker", false);
     let image = machine.push("app:1");
     assert_docker_refuses(&machine, &image);
     let process = docker_container(&machine);
@@ -172,7 +173,7 @@ fn docker_that_would_stop_its_containers_is_not_restarted() {
 
 #[test]
 fn docker_that_spares_its_containers_is_restarted() {
-    let machine = boot_docker(true);
+    let machine = boot_docker("cri-docker", true);
     let image = machine.push("app:1");
     assert_docker_refuses(&machine, &image);
     let process = docker_container(&machine);
@@ -193,7 +194,7 @@ fn docker_that_spares_its_containers_is_restarted() {
 
 /// Ends Debian's containerd and has this unit start its own, with all that the node's containerd knows.
 #[track_caller]
-fn boot_distribution(unit: &str, script: &str, config: (&str, &str), socket: &str) -> Machine {
+pub fn boot_distribution(unit: &str, script: &str, config: (&str, &str), socket: &str) -> Machine {
     let machine = Machine::boot(Kind::Trixie);
     machine.run(&["systemctl", "disable", "--now", "containerd"]).expect(0);
     let sed = format!("s|config_path = .*|config_path = \"{}\"|", config.1);
@@ -212,22 +213,23 @@ fn boot_distribution(unit: &str, script: &str, config: (&str, &str), socket: &st
 }
 
 /// k3s names its containerd without a path, ends it when it ends, and ends when it ends.
-const K3S: &str = r#"#!/bin/sh
+pub const K3S: &str = r#"#!/bin/sh
 config=/var/lib/rancher/k3s/agent/etc/containerd/config.toml
 containerd -c $config -a /run/k3s/containerd/containerd.sock --state /run/k3s/containerd --root /var/lib/containerd &
 trap "kill -KILL $!" TERM
 wait
 "#;
-const K3S_CERTS: &str = "/var/lib/rancher/k3s/agent/etc/containerd/certs.d";
+pub const K3S_CERTS: &str = "/var/lib/rancher/k3s/agent/etc/containerd/certs.d";
 
-fn boot_k3s(config_path: &str) -> Machine {
+#[track_caller]
+pub fn boot_k3s(config_path: &str) -> Machine {
     let config = ("/var/lib/rancher/k3s/agent/etc/containerd/config.toml", config_path);
     boot_distribution("k3s.service", K3S, config, "../k3s/containerd/containerd.sock")
 }
 
 /// The containerd of a distribution: the pid that pulls.
 #[track_caller]
-fn child(machine: &Machine) -> String {
+pub fn child(machine: &Machine) -> String {
     machine.run(&["pidof", "containerd"]).expect(0).out
 }
 
@@ -270,7 +272,7 @@ fn simulated_k3s_with_a_registry_directory_pulls_without_a_restart() {
 
 /// k0s has its containerd under its own folder, watches the folder of drop-ins, waits three seconds for more and sends SIGHUP, which
 /// ends containerd; what ends is started again.
-const K0S: &str = r#"#!/bin/sh
+pub const K0S: &str = r#"#!/bin/sh
 dir=/etc/k0s/containerd.d
 mkdir -p $dir /var/lib/k0s/bin
 ln -sf /usr/bin/containerd /var/lib/k0s/bin/containerd

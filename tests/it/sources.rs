@@ -104,6 +104,37 @@ fn a_kubelet_volume_is_followed_from_generation_to_generation() {
     assert!(agent.status().unwrap()["problems"].as_array().unwrap().is_empty());
 }
 
+/// A key may have a path in a projected volume: what lies in a folder is not read, and must not be taken for installed.
+#[test]
+fn folders_of_a_projected_volume_are_named_and_an_empty_volume_is_called_what_it_is() {
+    let node = Node::new(Kind::Trixie, "");
+    let (ca, nested) = (Ca::new("Corp Root"), Ca::new("Nested"));
+    let (generation, folders) = (node.source.join("..2026"), ["b", "a", "lost+found"]);
+    fs::create_dir(&generation).unwrap();
+    symlink("..2026", node.source.join("..data")).unwrap();
+    let detail = |what: &str, holds: &dyn Fn(&str) -> bool| {
+        let done = node.nodetrust(&["apply", "-o", "json"]);
+        let text = source(&done.json(), "org")["detail"].as_str().unwrap().to_owned();
+        assert!(holds(&text), "{what}: {text}");
+    };
+    detail("nothing", &|text| text.starts_with("empty: ") && text.contains("projected volume"));
+    fs::write(generation.join("ca.crt"), "").unwrap();
+    detail("an empty file", &|text| text.contains("no byte in ca.crt") && text.contains("optional ClusterTrustBundle"));
+    for folder in folders {
+        fs::create_dir(generation.join(folder)).unwrap();
+        fs::write(generation.join(folder).join("ca.crt"), nested.pem()).unwrap();
+        symlink(Path::new("..data").join(folder), node.source.join(folder)).unwrap();
+    }
+    detail("folders beside an empty file", &|text| text.contains("no byte") && text.ends_with("the folders a, b"));
+    fs::write(generation.join("ca.crt"), ca.pem()).unwrap();
+    detail("folders beside a CA", &|text| text.starts_with("passed over") && text.ends_with("the folders a, b"));
+    assert!(node.trusts(&ca) && !node.trusts(&nested));
+    let screen = node.nodetrust(&["status"]).expect(0).out;
+    assert!(screen.contains("folders a, b"), "{screen}");
+    fs::remove_file(generation.join("ca.crt")).unwrap();
+    detail("folders alone", &|text| text.contains("last good set") && text.ends_with("the folders a, b"));
+}
+
 /// Swaps without a pause while the volume is read without a pause: each read is one generation, never a part of one and
 /// never of two.
 #[test]

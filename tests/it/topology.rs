@@ -32,7 +32,7 @@ enum Reply {
     Cut,
 }
 
-/// A simulated API server that knows one list of nodes, and the requests that it has got.
+/// A simulated API server that knows one list of nodes, and how the programs that have asked call themselves.
 struct Api {
     port: u16,
     asked: Arc<Mutex<Vec<String>>>,
@@ -52,10 +52,10 @@ impl Api {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { return };
-                let Some(target) = request(&stream) else { continue };
+                let Some((target, agent)) = request(&stream) else { continue };
                 let n = {
                     let mut seen = seen.lock().unwrap();
-                    seen.push(target.clone());
+                    seen.push(agent);
                     seen.len() - 1
                 };
                 let _ = answer(stream, &target, &nodes, reply(n)); // the program may have gone
@@ -73,18 +73,23 @@ impl Api {
     }
 }
 
-/// The target of a GET.
-fn request(stream: &TcpStream) -> Option<String> {
+/// The target of a GET, and its User-Agent.
+fn request(stream: &TcpStream) -> Option<(String, String)> {
     let mut reader = BufReader::new(stream);
     let mut first = String::new();
     reader.read_line(&mut first).ok()?;
+    let mut agent = String::new();
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line).ok()? == 0 || line == "\r\n" {
             break;
         }
+        match line.split_once(": ") {
+            Some((name, value)) if name.eq_ignore_ascii_case("user-agent") => agent = value.trim_end().to_owned(),
+            _ => {}
+        }
     }
-    first.strip_prefix("GET ")?.split(' ').next().map(str::to_owned)
+    Some((first.strip_prefix("GET ")?.split(' ').next()?.to_owned(), agent))
 }
 
 fn answer(mut stream: TcpStream, target: &str, nodes: &[Value], reply: Reply) -> std::io::Result<()> {
@@ -265,8 +270,10 @@ fn simulated_five_thousand_nodes_fit_a_screen() {
 
 #[test]
 fn simulated_uniform_fleet_is_success() {
-    let desk = Desk::at(&Api::good(nodes("n", 3, Some(&rotated()))));
-    assert_golden("topology/uniform.txt", &desk.topology(&[]).expect(0).out);
+    let api = Api::good(nodes("n", 3, Some(&rotated())));
+    assert_golden("topology/uniform.txt", &Desk::at(&api).topology(&[]).expect(0).out);
+    // an API server's audit log and its limits know a program by this
+    assert_eq!(*api.asked.lock().unwrap(), [concat!("nodetrust/", env!("CARGO_PKG_VERSION"))]);
 }
 
 #[test]

@@ -8,12 +8,14 @@ mod events;
 mod object;
 
 pub use annotation::{AnchorMark, NAME_LIMIT, NodeStatus};
-pub use events::{Event, EventKind, events};
-pub use object::{BadTaint, NodeCondition, NodeObject, Taint, Write, pause, writes};
+pub use events::{Event, EventKind, events, taint_without_proof};
+pub use object::{BadTaint, NodeCondition, NodeObject, TAINT, Taint, Write, pause, writes};
+
+use std::time::Duration;
 
 use crate::{
     report::{Report, Time, Verdict},
-    runtime::HoldReason,
+    runtime::{HoldReason, evidence::RuntimeState},
     source::SourceStatus,
     verify::ProblemKind,
 };
@@ -26,6 +28,9 @@ pub const ANNOTATION: &str = "nodetrust.io/status";
 pub const REPORTER: &str = "nodetrust";
 /// Longest annotation, in bytes.
 pub const ANNOTATION_LIMIT: usize = 8 << 10;
+/// How long a startup taint stays at most, once the store is proven, while it is not known whether the runtime trusts: a node must not stay
+/// out of use for a doubt that nobody may be able to settle.
+pub const TAINT_PATIENCE: Duration = Duration::from_secs(600);
 /// Longest message of a condition or event, in bytes: what the API takes for an event.
 pub const MESSAGE_LIMIT: usize = 1000;
 
@@ -46,13 +51,15 @@ pub enum Reason {
     RuntimeStale,
     /// So it is, and its restart is held back.
     RestartHeld,
+    /// Whether the runtime's process knows what the bundle says cannot be told.
+    RuntimeUnknown,
     /// There is no store that can be written.
     UnsupportedStore,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Trusted,
         Self::SourceUnavailable,
         Self::SourceRejected,
@@ -60,6 +67,7 @@ impl Reason {
         Self::NotTrusted,
         Self::RuntimeStale,
         Self::RestartHeld,
+        Self::RuntimeUnknown,
         Self::UnsupportedStore,
     ];
 
@@ -73,7 +81,30 @@ impl Reason {
             Self::NotTrusted => "NotTrusted",
             Self::RuntimeStale => "RuntimeStale",
             Self::RestartHeld => "RestartHeld",
+            Self::RuntimeUnknown => "RuntimeUnknown",
             Self::UnsupportedStore => "UnsupportedStore",
+        }
+    }
+}
+
+/// The status of a condition, in the API's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not.
+    False,
+    /// It is not known whether it does.
+    Unknown,
+}
+
+impl ConditionStatus {
+    /// The public name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
         }
     }
 }
@@ -81,12 +112,20 @@ impl Reason {
 /// The condition [`CONDITION`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
-    /// Every anchor that should be trusted is in the extracted bundle, and the runtime's process is not older than that.
-    pub ready: bool,
-    /// Why; where `ready`, what is worth a look all the same.
+    /// Whether every anchor that should be trusted is in the extracted bundle, and the runtime's process is not older than that. Unknown: the
+    /// first half is true.
+    pub status: ConditionStatus,
+    /// Why; where the status is True, what is worth a look all the same.
     pub reason: Reason,
     /// The same in a sentence.
     pub message: String,
+}
+
+impl Condition {
+    /// Whether all anchors are surely in the extracted bundle, whatever the runtime does.
+    pub fn proves_store(&self) -> bool {
+        self.status != ConditionStatus::False || matches!(self.reason, Reason::RuntimeStale | Reason::RestartHeld)
+    }
 }
 
 /// What the Node object should say. What is None is not ours to say.
@@ -100,29 +139,38 @@ pub struct Signals {
     pub done_with: Option<Taint>,
 }
 
-/// The condition that a report asks for.
-pub fn condition(report: &Report) -> Condition {
-    let (ready, reason) = judge(report);
-    Condition { ready, reason, message: clip(&message(report), MESSAGE_LIMIT) }
+impl Signals {
+    /// Whether the startup taint that has to go has another's name.
+    pub fn takes_foreign_taint(&self) -> bool {
+        self.done_with.as_ref().is_some_and(|taint| !taint.is_own())
+    }
 }
 
-fn judge(report: &Report) -> (bool, Reason) {
+/// The condition that a report asks for.
+pub fn condition(report: &Report) -> Condition {
+    let (status, reason) = judge(report);
+    Condition { status, reason, message: clip(&message(report), MESSAGE_LIMIT) }
+}
+
+fn judge(report: &Report) -> (ConditionStatus, Reason) {
+    use ConditionStatus::{False, True, Unknown};
     let of = |status| report.sources.iter().any(move |source| source.status == status);
     let rejected = report.sources.iter().any(|source| !source.rejections.is_empty());
-    let runtime = report.runtime.as_ref().filter(|runtime| runtime.stale && runtime.state == "active");
+    let stale = report.runtime.as_ref().filter(|runtime| runtime.stale);
     match report.verdict {
-        Verdict::UnsupportedStore => (false, Reason::UnsupportedStore),
-        Verdict::NotTrusted if report.anchors.is_empty() && of(SourceStatus::Failed) => (false, silence(report)),
-        Verdict::NotTrusted => (false, if tool_failed(report) { Reason::ExtractFailed } else { Reason::NotTrusted }),
+        Verdict::UnsupportedStore => (False, Reason::UnsupportedStore),
+        Verdict::NotTrusted if report.anchors.is_empty() && of(SourceStatus::Failed) => (False, silence(report)),
+        Verdict::NotTrusted => (False, if tool_failed(report) { Reason::ExtractFailed } else { Reason::NotTrusted }),
         // what such a source would want is unknown, and it is not there
-        _ if of(SourceStatus::Failed) => (false, silence(report)),
-        _ if let Some(runtime) = runtime => {
-            (false, if runtime.held.is_some() { Reason::RestartHeld } else { Reason::RuntimeStale })
+        _ if of(SourceStatus::Failed) => (False, silence(report)),
+        _ if let Some(runtime) = stale => {
+            (False, if runtime.held.is_some() { Reason::RestartHeld } else { Reason::RuntimeStale })
         }
-        Verdict::NotConverged if tool_failed(report) => (true, Reason::ExtractFailed),
-        _ if of(SourceStatus::Held) => (true, Reason::SourceUnavailable),
-        _ if rejected => (true, Reason::SourceRejected),
-        _ => (true, Reason::Trusted),
+        _ if report.runtime_trust.state == RuntimeState::Unknown => (Unknown, Reason::RuntimeUnknown),
+        Verdict::NotConverged if tool_failed(report) => (True, Reason::ExtractFailed),
+        _ if of(SourceStatus::Held) => (True, Reason::SourceUnavailable),
+        _ if rejected => (True, Reason::SourceRejected),
+        _ => (True, Reason::Trusted),
     }
 }
 

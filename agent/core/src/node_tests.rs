@@ -12,7 +12,10 @@ use crate::{
     pem::Reason as Refusal,
     plan::{Action, Drift, RemoveReason, WriteReason},
     report::{AnchorRow, Cycle, HoldView, LastRestart, RuntimeView, SourceRow, StoreView},
-    runtime::Kind,
+    runtime::{
+        Kind,
+        evidence::{RuntimeState, RuntimeTrust},
+    },
     source::Rejection,
     state::AnchorState,
     store::Family,
@@ -55,6 +58,7 @@ fn source(status: SourceStatus, rejections: usize) -> SourceRow {
         name: "org".into(),
         origin: "/sources/org".into(),
         status,
+        awaited: false,
         anchors: 1,
         changed: None,
         detail: "it is empty".into(),
@@ -78,6 +82,7 @@ fn runtime(stale: bool, held: Option<HoldReason>) -> RuntimeView {
         stale,
         missing: Vec::new(),
         lingering: Vec::new(),
+        unproven: Vec::new(),
         covered: Vec::new(),
         cannot: Vec::new(),
         why: "restart needed: 1 anchor newer than the process".into(),
@@ -103,6 +108,7 @@ fn good() -> Report {
         anchors,
         store: StoreView { family: Some(Family::Debian), ..StoreView::default() },
         runtime: None,
+        runtime_trust: RuntimeTrust::default(),
         export: None,
         foreign: Vec::new(),
         problems: Vec::new(),
@@ -123,6 +129,14 @@ fn stale(held: Option<HoldReason>) -> Report {
     with(|report| {
         report.verdict = Verdict::NotTrustedByRuntime;
         report.runtime = Some(runtime(true, held));
+    })
+}
+
+fn unknown(verdict: Verdict) -> Report {
+    with(|report| {
+        report.verdict = verdict;
+        report.headline = "2 anchors in the extracted bundle; whether pulls follow is not known: a test says so".into();
+        report.runtime_trust.state = RuntimeState::Unknown;
     })
 }
 
@@ -164,33 +178,37 @@ fn each_state_has_its_reason() {
             report.problems.push(problem(kind));
         })
     };
+    use ConditionStatus::{False, True, Unknown};
     let table = [
-        (good(), true, Reason::Trusted),
-        (with(|report| report.verdict = Verdict::NothingDesired), true, Reason::Trusted),
-        (findings(SourceStatus::Ok, 1), true, Reason::SourceRejected),
-        (findings(SourceStatus::Held, 0), true, Reason::SourceUnavailable),
-        (findings(SourceStatus::Held, 1), true, Reason::SourceUnavailable),
-        (findings(SourceStatus::Ok, 0), true, Reason::Trusted),
-        (nothing(0), false, Reason::SourceUnavailable),
-        (nothing(1), false, Reason::SourceRejected),
+        (good(), True, Reason::Trusted),
+        (with(|report| report.verdict = Verdict::NothingDesired), True, Reason::Trusted),
+        (findings(SourceStatus::Ok, 1), True, Reason::SourceRejected),
+        (findings(SourceStatus::Held, 0), True, Reason::SourceUnavailable),
+        (findings(SourceStatus::Held, 1), True, Reason::SourceUnavailable),
+        (findings(SourceStatus::Ok, 0), True, Reason::Trusted),
+        (nothing(0), False, Reason::SourceUnavailable),
+        (nothing(1), False, Reason::SourceRejected),
         // one source is there, and what the other one would want is unknown
-        (second(0), false, Reason::SourceUnavailable),
-        (second(1), false, Reason::SourceRejected),
-        (untrue(ProblemKind::NotTrusted), false, Reason::NotTrusted),
-        (untrue(ProblemKind::BundleBroken), false, Reason::NotTrusted),
-        (untrue(ProblemKind::Extract), false, Reason::ExtractFailed),
-        (untrue(ProblemKind::ForeignLost), false, Reason::ExtractFailed),
+        (second(0), False, Reason::SourceUnavailable),
+        (second(1), False, Reason::SourceRejected),
+        (untrue(ProblemKind::NotTrusted), False, Reason::NotTrusted),
+        (untrue(ProblemKind::BundleBroken), False, Reason::NotTrusted),
+        (untrue(ProblemKind::Extract), False, Reason::ExtractFailed),
+        (untrue(ProblemKind::ForeignLost), False, Reason::ExtractFailed),
         // all of them are in the bundle: what is left to do is another matter
-        (unfinished(ProblemKind::Lock), true, Reason::Trusted),
-        (unfinished(ProblemKind::Extract), true, Reason::ExtractFailed),
-        (stale(None), false, Reason::RuntimeStale),
-        (stale(Some(HoldReason::Policy)), false, Reason::RestartHeld),
-        (with(|report| report.verdict = Verdict::UnsupportedStore), false, Reason::UnsupportedStore),
+        (unfinished(ProblemKind::Lock), True, Reason::Trusted),
+        (unfinished(ProblemKind::Extract), True, Reason::ExtractFailed),
+        (stale(None), False, Reason::RuntimeStale),
+        (stale(Some(HoldReason::Policy)), False, Reason::RestartHeld),
+        (unknown(Verdict::RuntimeUnknown), Unknown, Reason::RuntimeUnknown),
+        // what else is to be said does not make it known
+        (unknown(Verdict::NotConverged), Unknown, Reason::RuntimeUnknown),
+        (with(|report| report.verdict = Verdict::UnsupportedStore), False, Reason::UnsupportedStore),
     ];
     let mut seen = BTreeSet::new();
-    for (report, ready, reason) in table {
+    for (report, status, reason) in table {
         let is = condition(&report);
-        assert_eq!((is.ready, is.reason), (ready, reason), "{report:#?}");
+        assert_eq!((is.status, is.reason), (status, reason), "{report:#?}");
         assert!(!is.message.is_empty());
         seen.insert(reason);
     }
@@ -199,7 +217,7 @@ fn each_state_has_its_reason() {
         report.verdict = Verdict::NotConverged;
         report.runtime = Some(runtime(true, None));
     });
-    assert!(!condition(&both).ready, "work that is left does not hide the runtime");
+    assert_eq!(condition(&both).status, False, "work that is left does not hide the runtime");
 }
 
 #[test]
@@ -378,7 +396,7 @@ fn node(value: Value) -> NodeObject {
 fn signals(report: &Report, taint: Option<&str>) -> Signals {
     let condition = condition(report);
     Signals {
-        done_with: taint.map(|taint| taint.parse().unwrap()).filter(|_| condition.ready),
+        done_with: taint.map(|taint| taint.parse().unwrap()).filter(|_| condition.status == ConditionStatus::True),
         condition: Some((condition, report.time)),
         annotation: Some(NodeStatus::of(report).text()),
     }
@@ -418,7 +436,7 @@ fn told(report: &Report) -> Value {
         ]},
         "status": {"conditions": [
             {"type": "Ready", "status": "True"},
-            {"type": CONDITION, "status": if condition.ready { "True" } else { "False" }, "reason": condition.reason.as_str(),
+            {"type": CONDITION, "status": condition.status.as_str(), "reason": condition.reason.as_str(),
              "message": condition.message, "lastTransitionTime": "2026-01-01T00:00:00Z"},
         ]},
     })

@@ -29,9 +29,13 @@ pub use orphans::{Orphans, orphans};
 
 use crate::{
     anchor::Anchor,
-    fingerprint::Fingerprint,
+    fingerprint::{Fingerprint, SetDigest},
     policy::Policy,
-    runtime::rule::{Bundle, Wanted, follow_all},
+    runtime::{
+        Runtime,
+        record::{Bundle, follow_all},
+        rule::{RuntimeChoice, Wanted},
+    },
     source::{self, Resolved, SourceStatus},
     state::{AnchorState, Ledger, LedgerAnchor, Moment, Observed, file_name},
     store::{ExtractMode, Tool, TrustStore},
@@ -119,13 +123,26 @@ impl Plan {
         self.actions.iter().any(|action| !matches!(action, Action::RecordLedger))
     }
 
+    /// Our anchors that are trusted over this bundle: targets, and removed ones that are in it because of us. Their digest names the set in
+    /// force.
+    pub fn in_force(&self, observed: &Observed, bundle: &BTreeSet<Fingerprint>) -> BTreeSet<Fingerprint> {
+        // not because of somebody else's copy
+        let lingers = |print: &&Fingerprint| {
+            !self.ledger.anchors.get(print).is_some_and(|entry| entry.shared) && !foreign_copy(observed, print)
+        };
+        let all = self.targets.keys().chain(self.retired.iter().filter(lingers));
+        all.filter(|print| bundle.contains(print)).copied().collect()
+    }
+
     /// What services are to follow, over this bundle.
-    pub fn wanted(&self, bundle: BTreeSet<Fingerprint>) -> Wanted {
+    pub fn wanted(&self, observed: &Observed, bundle: BTreeSet<Fingerprint>) -> Wanted {
+        let set = SetDigest::of(&self.in_force(observed, &bundle));
         let readable = self.targets.iter().filter(|(_, target)| target.anchor.go_reads());
         Wanted {
             anchors: self.targets.keys().copied().collect(),
             readable: readable.map(|(fingerprint, _)| *fingerprint).collect(),
             bundle,
+            set,
         }
     }
 
@@ -245,16 +262,23 @@ fn follow_services(
     targets: &BTreeMap<Fingerprint, Target>,
     retired: &BTreeSet<Fingerprint>,
 ) {
+    let choice = &observed.services.choice;
+    next.runtime = (*choice != RuntimeChoice::default()).then(|| choice.clone());
+    if observed.services.in_pod {
+        next.pod = Some(observed.at.boot_id.clone());
+    }
     if !observed.effective.present {
         return; // nothing can be told from a bundle that is not there
     }
     let before = ledger.bundle();
+    let by_us = ledger.anchors.iter().filter(|(_, entry)| !entry.shared && !entry.adopted);
+    let ours = by_us.map(|(fingerprint, _)| *fingerprint).collect();
     let bundle = Bundle {
         before: before.as_ref(),
         since: ledger.published.as_ref(),
         begun: ledger.begun.as_ref(),
+        ours: &ours,
         now: &observed.effective.set,
-        replaced: observed.services.bundle_replaced,
     };
     next.services = follow_all(&observed.services, &ledger.services, bundle, &observed.at);
     let denied = |fingerprint: &Fingerprint| {
@@ -271,6 +295,9 @@ fn follow_services(
         record.note_left(retired, denied, |fingerprint| {
             targets.contains_key(fingerprint) || is_runtime && !go_reads(fingerprint)
         });
+    }
+    if let Some(known) = observed.services.runtime.as_ref().and_then(Runtime::known_setting) {
+        next.registry = Some(known);
     }
     // a file of our name there is ours, also when the ledger was lost
     next.certs_files.extend(observed.services.runtime.iter().flat_map(|runtime| runtime.certs.own.keys().cloned()));

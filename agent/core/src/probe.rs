@@ -11,6 +11,7 @@ mod failure;
 mod go;
 mod openssl;
 mod target;
+mod through;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -27,6 +28,7 @@ use crate::{
 use cert::Cert;
 pub use failure::Failure;
 pub use target::{BadTarget, Proxy, Target};
+pub use through::{Testimonial, Through};
 
 /// Certificates of a presented chain that are looked at.
 pub const MAX_CHAIN: usize = 10;
@@ -39,6 +41,8 @@ const MAX_NAMES: usize = 8;
 pub struct Probe {
     /// The target, as it was asked for.
     pub target: String,
+    /// Who was asked.
+    pub through: Through,
     /// The answer.
     pub verdict: Verdict,
     /// Why not; the most important reason, None if it is trusted.
@@ -68,6 +72,8 @@ pub enum Verdict {
     Trusted,
     /// Programs that read the host's bundle trust it, the running container runtime does not yet.
     NotTrustedByRuntime,
+    /// The running container runtime pulls from it, in a way that does not prove trust in its CA.
+    PullsWork,
     /// It showed its certificates, and programs on this host refuse them.
     NotTrusted,
     /// It showed no certificates.
@@ -108,6 +114,12 @@ pub enum Reason {
     Malformed,
     /// The store trusts it, the running container runtime does not yet.
     RuntimeStale,
+    /// The running container runtime was asked, and refuses a certificate.
+    RuntimeRefuses,
+    /// The running container runtime was asked, and did not reach it.
+    RuntimeNotReached,
+    /// The running container runtime goes to a mirror, or verifies no certificate.
+    NotVerified,
     /// The host's bundle cannot be read.
     NoBundle,
     /// The name cannot be resolved.
@@ -317,8 +329,13 @@ pub fn judge(target: &Target, presented: &[Vec<u8>], facts: Facts<'_>) -> Probe 
 impl Probe {
     /// A trusted target about which nothing is known yet.
     fn new(target: &Target) -> Self {
+        Self::named(target.text().to_owned())
+    }
+
+    fn named(target: String) -> Self {
         Self {
-            target: target.text().to_owned(),
+            target,
+            through: Through::Host,
             verdict: Verdict::Trusted,
             reason: None,
             text: String::new(),
@@ -391,6 +408,7 @@ impl Verdict {
         match self {
             Self::Trusted => "trusted",
             Self::NotTrustedByRuntime => "not-trusted-by-runtime",
+            Self::PullsWork => "pulls-work",
             Self::NotTrusted => "not-trusted",
             Self::NotReached => "not-reached",
         }

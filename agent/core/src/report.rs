@@ -19,9 +19,9 @@ use crate::{
     name::{sentence, shown},
     os::OsRelease,
     pem::Reason,
-    plan::{Action, Drift, Plan, foreign_copy},
+    plan::{Action, Drift, Plan},
     policy::{self, Policy},
-    runtime::rule::Outlook,
+    runtime::{evidence::RuntimeTrust, rule::Outlook},
     source::{Rejection, Resolved, SourceStatus},
     state::{AnchorState, Hazard, Ledger, Moment, Observed},
     store::{Detection, Family},
@@ -85,6 +85,8 @@ pub struct Report {
     /// The container runtime, if one was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<RuntimeView>,
+    /// Whether pulls by the container runtime follow, and by which evidence.
+    pub runtime_trust: RuntimeTrust,
     /// The bundle for pods, if one is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub export: Option<ExportView>,
@@ -118,6 +120,8 @@ pub enum Verdict {
     NotConverged,
     /// The operating system does, the container runtime does not yet.
     NotTrustedByRuntime,
+    /// The operating system does, and whether the container runtime does is not known.
+    RuntimeUnknown,
     /// There is nothing that it should trust.
     NothingDesired,
     /// It has no store that can be written.
@@ -134,6 +138,10 @@ pub struct SourceRow {
     pub origin: String,
     /// Its state.
     pub status: SourceStatus,
+    /// By the ledger it has never given an anchor on this node, and it is not optional: the agent is not ready yet. Told by
+    /// `/readyz`.
+    #[serde(skip)]
+    pub awaited: bool,
     /// Anchors that it puts in force.
     pub anchors: usize,
     /// When what it says last changed.
@@ -319,6 +327,7 @@ pub fn build(inputs: Inputs<'_>) -> Report {
         anchors,
         store: store_view(os, detection, observed, policy),
         runtime,
+        runtime_trust: outlook.map_or_else(RuntimeTrust::unseen, |outlook| outlook.trust.clone()),
         export: export.and_then(|export| export.view.clone()),
         foreign,
         problems,
@@ -347,6 +356,11 @@ impl Report {
     /// Anchors that the container runtime cannot use, whatever is done.
     pub fn beyond_runtime(&self) -> impl Iterator<Item = &AnchorRow> {
         self.anchors.iter().filter(|row| row.runtime == Some(ByRuntime::Cannot))
+    }
+
+    /// The first source without which the agent does not become ready: it must give an anchor, and never has on this node.
+    pub fn awaited_source(&self) -> Option<&SourceRow> {
+        self.sources.iter().find(|source| source.awaited)
     }
 
     /// Rejections by source and reason.
@@ -383,21 +397,10 @@ fn digests(plan: Option<&Plan>, observed: Option<&Observed>, resolved: &Resolved
         None => resolved.desired.keys().copied().collect(),
     };
     let effective = match (plan, observed) {
-        (Some(plan), Some(observed)) => plan
-            .targets
-            .keys()
-            .chain(plan.retired.iter().filter(|fingerprint| lingers(plan, observed, fingerprint)))
-            .filter(|fingerprint| observed.effective.set.contains(fingerprint))
-            .copied()
-            .collect(),
+        (Some(plan), Some(observed)) => plan.in_force(observed, &observed.effective.set),
         _ => Default::default(),
     };
     (SetDigest::of(&desired), SetDigest::of(&effective))
-}
-
-/// A removed anchor that is in the bundle because of us, not because of somebody else's copy.
-fn lingers(plan: &Plan, observed: &Observed, fingerprint: &Fingerprint) -> bool {
-    !plan.ledger.anchors.get(fingerprint).is_some_and(|entry| entry.shared) && !foreign_copy(observed, fingerprint)
 }
 
 fn source_rows(resolved: &Resolved, ledger: &Ledger) -> Vec<SourceRow> {
@@ -405,6 +408,7 @@ fn source_rows(resolved: &Resolved, ledger: &Ledger) -> Vec<SourceRow> {
         name: source.name.clone(),
         origin: source.origin.clone(),
         status: source.status,
+        awaited: source.awaited,
         anchors: source.anchors.len(),
         changed: ledger.sources.get(&source.name).map(|source| Time(source.changed)),
         detail: source.detail.clone(),

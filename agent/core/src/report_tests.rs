@@ -9,7 +9,10 @@ use crate::{
     runtime::{
         Kind, Process, Runtime, Service, ServiceState, Uptime,
         certs_d::{OwnFile, RegistryCerts, Setting},
-        rule::{self, OnChange, Record, decide},
+        evidence::RuntimeState,
+        record::Record,
+        rule::{self, OnChange, decide},
+        witness::{Witness, WitnessAnswer},
     },
     source::{Content, Snapshot, resolve},
     state::{Effective, ForeignFile},
@@ -65,7 +68,7 @@ impl Node {
         let services = rule::Policy { on_change: self.on_change, ..rule::Policy::default() };
         let outlook = plan.as_ref().zip(self.observed.as_ref()).map(|(plan, observed)| {
             let bundle = &observed.effective.set;
-            decide(&observed.services, &plan.ledger, &plan.wanted(bundle.clone()), &services, &self.now)
+            decide(&observed.services, &plan.ledger, &plan.wanted(observed, bundle.clone()), &services, &self.now)
         });
         build(Inputs {
             node: "node-a17",
@@ -408,9 +411,11 @@ fn with_runtime(has: &[&str]) -> Node {
         health: Ok(()),
         spares: Ok(()),
         certs: RegistryCerts { setting: Setting::NotConfigured, ..RegistryCerts::default() },
+        elsewhere: None,
     };
     let has = has.iter().map(|name| fixed(name).fingerprint).collect();
-    let record = Record { process, has, doubt: BTreeSet::new(), later: BTreeSet::new(), left: BTreeSet::new() };
+    let [doubt, unproven, later, left] = std::array::from_fn(|_| BTreeSet::new());
+    let record = Record { process, has, doubt, unproven, later, left };
     node.ledger.services.insert(unit.into(), record);
     node.observed.as_mut().unwrap().services.runtime = Some(runtime);
     node
@@ -469,21 +474,95 @@ fn a_registry_directory_that_covers_the_change_is_an_answer_without_a_restart() 
     assert!(runtime.why.contains("every pull reads 1 anchor newer than the process"), "{}", runtime.why);
 }
 
-#[test]
-fn a_runtime_that_is_down_needs_nothing() {
+/// A node whose containerd does not run.
+fn with_runtime_in(state: ServiceState) -> Node {
     let mut node = with_runtime(&[]);
     let runtime = node.observed.as_mut().unwrap().services.runtime.as_mut().unwrap();
-    runtime.service = Service {
-        unit: "containerd.service".into(),
-        state: ServiceState::Down("failed (start-limit-hit)".into()),
-        process: None,
-    };
+    runtime.service = Service { unit: "containerd.service".into(), state, process: None };
     runtime.health = Err("it does not run".into());
-    let report = node.report();
-    assert_eq!(report.verdict, Verdict::Trusted);
+    node
+}
+
+#[test]
+fn a_runtime_that_does_not_run_yet_needs_nothing() {
+    let report = with_runtime_in(ServiceState::Down("inactive".into())).report();
+    assert_eq!((report.verdict, report.runtime_trust.state), (Verdict::Trusted, RuntimeState::None));
     let view = report.runtime.unwrap();
-    assert_eq!((view.state.as_str(), view.stale, view.started), ("failed (start-limit-hit)", false, None));
+    assert_eq!((view.state.as_str(), view.stale, view.started), ("inactive", false, None));
     assert_eq!(view.why, "no restart needed: it reads the bundle when it starts");
+}
+
+#[test]
+fn a_runtime_of_which_nothing_is_known_is_never_trusted_and_never_nothing_to_do() {
+    let node = with_runtime_in(ServiceState::Down("failed (start-limit-hit)".into()));
+    let report = node.report();
+    let text = "2 anchors in the extracted bundle; whether pulls follow is not known: containerd.service is failed (start-limit-hit)";
+    assert_eq!(answer(&report), (Verdict::RuntimeUnknown, text));
+    assert!(report.converged && !report.is_healthy(), "the store is what it should be");
+    assert!(report.next[0].contains("journalctl -u containerd.service"), "{:?}", report.next);
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!((&json["verdict"], &json["runtimeTrust"]["state"]), (&"runtime-unknown".into(), &"unknown".into()));
+    // nothing of ours is wanted, and it is as unknown
+    let mut nothing = Node::new(Vec::new(), host(Family::Debian, &[]));
+    nothing.observed.as_mut().unwrap().services = node.observed.unwrap().services;
+    let report = nothing.report();
+    assert_eq!(report.verdict, Verdict::RuntimeUnknown);
+    assert!(report.headline.starts_with("no source asks for an anchor; whether pulls follow"), "{}", report.headline);
+    // what is worse comes first
+    nothing.sources = vec![source_of("org", Content::Missing)];
+    assert_eq!(nothing.report().verdict, Verdict::NotTrusted);
+}
+
+#[test]
+fn a_node_that_could_not_be_looked_at_has_no_runtime_that_is_known() {
+    let mut node = good();
+    node.observed = None;
+    assert_eq!(node.report().runtime_trust.state, RuntimeState::Unknown);
+}
+
+#[test]
+fn an_anchor_that_was_there_at_first_sight_is_neither_trusted_by_the_runtime_nor_not() {
+    let mut node = with_runtime(&["inspection"]);
+    let record = node.ledger.services.get_mut("containerd.service").unwrap();
+    record.unproven.insert(fixed("corp-2026").fingerprint);
+    let report = node.report();
+    assert_eq!(report.verdict, Verdict::RuntimeUnknown, "{}", report.headline);
+    let rows: BTreeMap<_, _> = report.anchors.iter().map(|row| (row.sha256, row.runtime)).collect();
+    assert_eq!(rows[&fixed("corp-2026").fingerprint], Some(ByRuntime::Unknown));
+    assert_eq!(rows[&fixed("inspection").fingerprint], Some(ByRuntime::Yes));
+    assert!(report.pending.iter().all(|action| *action == Action::RecordLedger), "{:?}", report.pending);
+    assert!(!report.runtime.unwrap().stale);
+}
+
+#[test]
+fn a_refusal_by_the_runtime_itself_is_the_answer_whatever_was_inferred() {
+    let mut node = with_runtime(&["corp-2026", "inspection"]);
+    let trusted = node.report();
+    assert_eq!(trusted.verdict, Verdict::Trusted);
+    let witness = Witness {
+        process: node.ledger.services["containerd.service"].process.clone(),
+        set: trusted.effective_digest,
+        answer: WitnessAnswer::Refuses,
+        words: "x509: certificate signed by unknown authority".into(),
+        verifies_tls: true,
+        anchor: None,
+        own_roots: true,
+        handshake_error: Some("the server sends no intermediate".into()),
+        at: node.now.clone(),
+        restarted: None,
+    };
+    node.ledger.witnesses.insert("registry.test:5443".into(), witness);
+    let report = node.report();
+    let text = "containerd: it refuses registry.test:5443: x509: certificate signed by unknown authority; no restart would help: \
+                programs that start now do not trust it either: the server sends no intermediate";
+    assert_eq!(answer(&report), (Verdict::NotTrustedByRuntime, text));
+    assert!(report.runtime.as_ref().unwrap().stale && report.runtime_trust.misled.is_some());
+    assert!(report.next[0].contains("nodetrust probe registry.test:5443"), "{:?}", report.next);
+    assert!(report.pending.iter().all(|action| *action == Action::RecordLedger), "{:?}", report.pending);
+    // with the handshake, a restart is due
+    node.ledger.witnesses.get_mut("registry.test:5443").unwrap().handshake_error = None;
+    let report = node.report();
+    assert!(report.headline.ends_with("unknown authority; a restart is due"), "{}", report.headline);
 }
 
 /// As [`with_runtime`], with these anchors instead.
@@ -515,7 +594,7 @@ fn an_anchor_that_the_runtime_cannot_read_is_a_finding_and_nothing_else() {
     assert!(report.next.iter().any(|next| next.contains("issued anew")), "{:?}", report.next);
     // the cluster: ready, with the name
     let condition = crate::node::condition(&report);
-    assert_eq!((condition.ready, condition.reason), (true, crate::node::Reason::Trusted));
+    assert_eq!((condition.status.as_str(), condition.reason), ("True", crate::node::Reason::Trusted));
     assert!(condition.message.contains(&odd.fingerprint.fp16()), "{}", condition.message);
     // it leaves: neither then is anything stale
     node.sources = vec![source("org", &[&plain])];

@@ -1,18 +1,31 @@
 //! The container runtime: which one a node has, what is known of its process, and what follows from that.
 //!
 //! Go programs read the system's roots once, at their first TLS verification (facts B.1). So a runtime that runs since before
-//! a change of the bundle neither trusts what was added nor forgets what was removed. [`rule`] says whether a process is behind
-//! the bundle and what is to be done; [`certs_d`] says what a registry directory that is read at every pull makes up for.
+//! a change of the bundle neither trusts what was added nor forgets what was removed. [`record`] says what a process has read, [`rule`] whether it
+//! is behind the bundle and what is to be done; [`certs_d`] says what a registry directory that is read at every pull makes up for; [`evidence`]
+//! says what is known of pulls at all, with what the runtime itself has answered ([`witness`], [`testimony`]).
 
 pub mod certs_d;
+pub mod containerd;
+mod detect;
+pub mod environment;
+pub mod evidence;
+pub mod kubelet;
+pub mod pull_answer;
+pub mod record;
+pub mod registry;
+pub mod registry_way;
 pub mod rule;
+pub mod testimony;
 pub mod witness;
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use certs_d::RegistryCerts;
+use certs_d::{KnownSetting, RegistryCerts};
+pub use detect::{CRI_DOCKERD, Clues, Found, RuntimeDetection, RuntimeEndpoint, detect, units};
+use rule::RuntimeChoice;
 
 /// The kinds of runtimes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -45,6 +58,8 @@ pub struct Row {
     pub sockets: &'static [&'static str],
     /// The name of the process that pulls, where that is a child of the unit's main process.
     pub child: Option<&'static str>,
+    /// Where the program of that child is, from the directory of the distribution's data.
+    pub program: Option<&'static str>,
     /// Where a containerd keeps its configuration when its command line does not say.
     pub config: Option<&'static str>,
     /// How its process is made anew.
@@ -69,6 +84,7 @@ pub const TABLE: [Row; 7] = [
         units: &["k3s.service", "k3s-agent.service"],
         sockets: &["/run/k3s/containerd/containerd.sock"],
         child: Some("containerd"),
+        program: Some("data/current/bin/containerd"),
         config: Some("/var/lib/rancher/k3s/agent/etc/containerd/config.toml"),
         restart: Means::Service,
         shares_group: true,
@@ -78,6 +94,7 @@ pub const TABLE: [Row; 7] = [
         units: &["rke2-agent.service", "rke2-server.service"],
         sockets: &["/run/k3s/containerd/containerd.sock"],
         child: Some("containerd"),
+        program: Some("bin/containerd"),
         config: Some("/var/lib/rancher/rke2/agent/etc/containerd/config.toml"),
         restart: Means::Service,
         shares_group: true,
@@ -87,6 +104,7 @@ pub const TABLE: [Row; 7] = [
         units: &["k0sworker.service", "k0scontroller.service"],
         sockets: &["/run/k0s/containerd.sock"],
         child: Some("containerd"),
+        program: Some("bin/containerd"),
         config: Some("/etc/k0s/containerd.toml"),
         restart: Means::DropIn("/etc/k0s/containerd.d"),
         shares_group: false,
@@ -96,6 +114,7 @@ pub const TABLE: [Row; 7] = [
         units: &["snap.microk8s.daemon-containerd.service"],
         sockets: &["/var/snap/microk8s/common/run/containerd.sock"],
         child: None,
+        program: None,
         config: Some("/var/snap/microk8s/current/args/containerd.toml"),
         restart: Means::Service,
         shares_group: true,
@@ -105,6 +124,7 @@ pub const TABLE: [Row; 7] = [
         units: &["crio.service", "cri-o.service"],
         sockets: &["/run/crio/crio.sock"],
         child: None,
+        program: None,
         config: None,
         restart: Means::Service,
         shares_group: false,
@@ -112,8 +132,10 @@ pub const TABLE: [Row; 7] = [
     Row {
         kind: Kind::Docker,
         units: &["docker.service"],
-        sockets: &["/run/cri-dockerd.sock"],
+        // cri-dockerd's, the one of the kubelet's own shim (Kubernetes up to 1.23), and that of `k3s --docker`
+        sockets: &["/run/cri-dockerd.sock", "/run/dockershim.sock", "/run/k3s/cri-dockerd/cri-dockerd.sock"],
         child: None,
+        program: None,
         config: None,
         restart: Means::Service,
         shares_group: false,
@@ -123,14 +145,12 @@ pub const TABLE: [Row; 7] = [
         units: &["containerd.service"],
         sockets: &["/run/containerd/containerd.sock"],
         child: None,
+        program: None,
         config: Some("/etc/containerd/config.toml"),
         restart: Means::Service,
         shares_group: true,
     },
 ];
-
-/// The unit that stands between the kubelet and Docker. Without it, Docker on a node is there for something else.
-pub const CRI_DOCKERD: &str = "cri-docker.service";
 
 impl Kind {
     /// What is known of it.
@@ -193,6 +213,14 @@ pub enum ServiceState {
     Down(String),
 }
 
+impl ServiceState {
+    /// Whether it does not run although it was started: systemd's first word for that is `failed` (org.freedesktop.systemd1(5),
+    /// `ActiveState`).
+    pub fn has_failed(&self) -> bool {
+        matches!(self, Self::Down(word) if word.starts_with("failed"))
+    }
+}
+
 /// A service, as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -223,6 +251,17 @@ pub struct Runtime {
     pub spares: Result<(), (HoldReason, String)>,
     /// Its registry directory.
     pub certs: RegistryCerts,
+    /// What says that its process reads other roots than the node's bundle, in a sentence; None if nothing does.
+    pub elsewhere: Option<String>,
+}
+
+impl Runtime {
+    /// What is known for good of its process's registry directory.
+    pub fn known_setting(&self) -> Option<KnownSetting> {
+        let setting = self.certs.setting.clone();
+        let process = self.service.process.clone().filter(|_| setting.is_final())?;
+        Some(KnownSetting { process, setting })
+    }
 }
 
 /// What is there to be kept young.
@@ -234,8 +273,10 @@ pub struct Services {
     pub sign: Option<String>,
     /// Further units, by name.
     pub also: BTreeMap<String, Service>,
-    /// The bundle was last replaced this many milliseconds after boot, as its inode says; None if before this boot.
-    pub bundle_replaced: Option<u64>,
+    /// How the runtime was looked for.
+    pub choice: RuntimeChoice,
+    /// This program is the agent in a pod of this node.
+    pub in_pod: bool,
 }
 
 /// Why a restart that is due is held back; also the label `reason` of `nodetrust_restart_held`.
@@ -286,61 +327,6 @@ impl HoldReason {
             Self::NoAccess => "no-access",
         }
     }
-}
-
-/// Which runtime a node has, and the fact that decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// Which.
-    pub kind: Kind,
-    /// The unit that runs it.
-    pub unit: String,
-    /// The fact that decided.
-    pub because: String,
-}
-
-/// Finds the runtime among the units that are loaded, `true` for those that are active or on the way.
-///
-/// The first row with an active unit is it; if none is active, the first with a loaded one. Docker counts only with
-/// cri-dockerd, or alone.
-pub fn detect(units: &BTreeMap<String, bool>, wanted: Option<Kind>, unit: Option<&str>) -> Option<Found> {
-    let found = |row: &Row, unit: &str, because: String| Found { kind: row.kind, unit: unit.to_owned(), because };
-    if let Some(kind) = wanted {
-        let row = kind.row();
-        let of_kind = row.units.iter().copied();
-        let active = of_kind.clone().find(|unit| units.get(*unit) == Some(&true));
-        let unit = unit.or(active).or_else(|| of_kind.clone().find(|unit| units.contains_key(*unit)));
-        return unit
-            .filter(|unit| units.contains_key(*unit))
-            .map(|unit| found(row, unit, "the configuration says so".into()));
-    }
-    if let Some(unit) = unit {
-        if !units.contains_key(unit) {
-            return None; // no other one may be taken for it
-        }
-        // a unit of another name: what it runs follows from the unit that it resembles, else it is containerd
-        let row = TABLE.iter().find(|row| row.units.contains(&unit) || unit.contains(row.kind.as_str()));
-        let row = row.unwrap_or_else(|| Kind::Containerd.row());
-        return Some(found(row, unit, format!("the configuration names {unit}")));
-    }
-    let serves = |row: &Row| {
-        row.kind != Kind::Docker || units.contains_key(CRI_DOCKERD) || !units.contains_key("containerd.service")
-    };
-    for active in [true, false] {
-        for row in TABLE.iter().filter(|row| serves(row)) {
-            let unit = row.units.iter().find(|unit| units.get(**unit).is_some_and(|is| *is || !active));
-            if let Some(unit) = unit {
-                let state = if active { "is active" } else { "is installed and does not run" };
-                return Some(found(row, unit, format!("{unit} {state}")));
-            }
-        }
-    }
-    None
-}
-
-/// Every unit that detection asks for.
-pub fn units() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().flat_map(|row| row.units).copied().chain([CRI_DOCKERD])
 }
 
 #[cfg(test)]

@@ -3,6 +3,10 @@
 //! In: one [`Snapshot`] a source, the ledger, the policy. Out: [`Resolved`], the desired anchors and a state for each source.
 //! A source that says nothing (missing, empty, unreadable, wholly rejected) never removes: its last good set is held.
 
+mod layout;
+
+pub use layout::{KubeletVolume, NameList, SourceLayout};
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -91,6 +95,8 @@ pub struct Snapshot {
     pub optional: bool,
     /// What was found.
     pub content: Content,
+    /// How its files lie there.
+    pub layout: SourceLayout,
     /// What people should know about how it is mounted.
     pub notes: Vec<String>,
 }
@@ -111,6 +117,7 @@ impl Snapshot {
             origin: "as the ledger remembers it".to_owned(),
             optional: false,
             content,
+            layout: SourceLayout::default(),
             notes: Vec::new(),
         }
     }
@@ -151,6 +158,8 @@ pub struct SourceState {
     pub origin: String,
     /// Its state.
     pub status: SourceStatus,
+    /// By the ledger it has never given an anchor on this node, and it is not optional: what it would want is not there yet.
+    pub awaited: bool,
     /// The anchors that it puts in force.
     pub anchors: BTreeSet<Fingerprint>,
     /// Why it is not `ok`, or what is odd.
@@ -265,6 +274,7 @@ fn resolve_one(
         name: snapshot.name.clone(),
         origin: snapshot.origin.clone(),
         status: SourceStatus::Ok,
+        awaited: false,
         anchors: BTreeSet::new(),
         detail: String::new(),
         rejections: Vec::new(),
@@ -275,6 +285,10 @@ fn resolve_one(
         Content::Missing => Some("missing".to_owned()),
         Content::Unreadable(why) => Some(format!("unreadable: {why}")),
         Content::Excess(reason, detail) => Some(refuse(&mut state, *reason, detail.clone())),
+        Content::Files(parts) if parts.iter().all(|part| part.anchors.is_empty() && part.faults.is_empty()) => {
+            note_parts(parts, &mut state);
+            Some(snapshot.layout.emptiness())
+        }
         Content::Files(parts) => judge_parts(parts, policy, at, damaged, &mut state, &mut accepted),
     };
     let last = ledger.sources.get(&snapshot.name).map(|source| &source.anchors);
@@ -298,7 +312,7 @@ fn resolve_one(
                 && why_is_silence(&state) =>
         {
             accepted.clear();
-            state.detail = format!("{why}: it has no anchors any more (policy.emptySource: remove)");
+            state.detail = format!("{why}; it has no anchors any more (policy.emptySource: remove)");
         }
         (Some(why), Some(held)) => {
             state.status = SourceStatus::Held;
@@ -308,8 +322,12 @@ fn resolve_one(
         (Some(why), None) => {
             accepted.clear();
             state.status = SourceStatus::Failed;
+            state.awaited = !snapshot.optional;
             state.detail = format!("{why}, and there is no earlier set to hold");
         }
+    }
+    if let Some(folders) = snapshot.layout.passed_over() {
+        state.detail = if state.detail.is_empty() { folders } else { format!("{}; {folders}", state.detail) };
     }
     state.anchors = accepted.keys().copied().collect();
     (state, accepted)
@@ -318,6 +336,12 @@ fn resolve_one(
 /// Rejections are no statement that a set is empty: `emptySource: remove` is about sources with nothing in them.
 fn why_is_silence(state: &SourceState) -> bool {
     state.rejections.is_empty()
+}
+
+fn note_parts(parts: &[Arc<Part>], state: &mut SourceState) {
+    for part in parts {
+        state.notes.extend(part.notes.iter().map(|note| format!("{}: {note}", part.file)));
+    }
 }
 
 /// Fills in rejections and accepted anchors; Some(why) if the source as a whole says nothing usable.
@@ -362,10 +386,9 @@ fn judge_parts(
                 }),
             }
         }
-        state.notes.extend(part.notes.iter().map(|note| format!("{}: {note}", part.file)));
     }
+    note_parts(parts, state);
     match (accepted.is_empty(), state.rejections.len()) {
-        (true, 0) => Some("empty".into()),
         (true, n) => Some(format!("nothing in it was accepted ({n} rejected)")),
         (false, 0) => None,
         (false, n) if policy.on_rejection == OnRejection::Hold => {

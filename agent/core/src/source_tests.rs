@@ -118,6 +118,49 @@ fn a_silent_source_without_a_past_has_failed() {
     }
 }
 
+/// Whoever waits for the agent's readiness waits for these sources.
+#[test]
+fn a_source_is_awaited_until_it_has_given_an_anchor_on_this_node() {
+    let root = fixed("corp-2026");
+    let remove = Policy { empty_source: EmptySource::Remove, ..Policy::default() };
+    for content in silences() {
+        let awaited = |optional, ledger: &Ledger, policy: &Policy| {
+            let snapshot = Snapshot { optional, ..source_of("org", content.clone()) };
+            resolved(&[snapshot], ledger, policy).sources[0].awaited
+        };
+        let what = format!("{content:?}");
+        assert!(awaited(false, &Ledger::new(), &Policy::default()), "{what}");
+        assert!(awaited(false, &Ledger::new(), &remove), "{what}: it may be a typing error");
+        assert!(awaited(false, &said("other", &[&root]), &Policy::default()), "{what}: another source has spoken");
+        assert!(!awaited(true, &Ledger::new(), &Policy::default()), "{what}: nothing must come from an optional one");
+        for policy in [&Policy::default(), &remove] {
+            assert!(!awaited(false, &said("org", &[&root]), policy), "{what}: it has spoken before");
+        }
+    }
+    assert!(!fresh(&[source("org", &[&root])]).sources[0].awaited);
+}
+
+#[test]
+fn folders_are_named_whatever_the_source_says_beside_them() {
+    let mut folders = NameList::default();
+    folders.push("nested");
+    let with = |content| Snapshot {
+        layout: SourceLayout { folders: folders.clone(), ..SourceLayout::default() },
+        ..source_of("org", content)
+    };
+    let root = fixed("corp-2026");
+    let good = fresh(&[with(source("org", &[&root]).content)]);
+    assert!(
+        good.sources[0].detail.ends_with("the folders nested") && !good.has_findings(),
+        "{}",
+        good.sources[0].detail
+    );
+    for (ledger, says) in [(said("org", &[&root]), "last good set"), (Ledger::new(), "no earlier set")] {
+        let detail = &resolved(&[with(files(&[]))], &ledger, &Policy::default()).sources[0].detail;
+        assert!(detail.contains(says) && detail.ends_with("the folders nested"), "{detail}");
+    }
+}
+
 #[test]
 fn an_optional_source_may_be_missing_but_not_broken() {
     let optional = |content| Snapshot { optional: true, ..source_of("org", content) };

@@ -18,7 +18,9 @@ use crate::{
     pem::Fault,
     runtime::{
         Services, Uptime,
-        rule::{Record, Try},
+        certs_d::KnownSetting,
+        record::Record,
+        rule::{RuntimeChoice, Try},
         witness::Witness,
     },
     store::{Family, TrustStore},
@@ -149,6 +151,15 @@ pub struct Ledger {
     /// What the runtime answered last when it was asked about a registry, by `host:port`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub witnesses: BTreeMap<String, Witness>,
+    /// How the runtime is looked for, for whoever looks without the configuration; None for the defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeChoice>,
+    /// The boot in which the agent last ran in a pod of this node: then there is a runtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// What the runtime's process reads as its registry directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<KnownSetting>,
     /// Files that we wrote into registry directories.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub certs_files: BTreeSet<String>,
@@ -289,6 +300,9 @@ impl Ledger {
             certs_files,
             exports,
             witnesses,
+            runtime,
+            pod,
+            registry,
         } = self;
         *version == other.version
             && *family == other.family
@@ -312,6 +326,9 @@ impl Ledger {
             && *certs_files == other.certs_files
             && *exports == other.exports
             && *witnesses == other.witnesses
+            && *runtime == other.runtime
+            && *pod == other.pod
+            && *registry == other.registry
     }
 }
 

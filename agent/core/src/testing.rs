@@ -11,7 +11,7 @@ use crate::{
     fingerprint::Fingerprint,
     pem,
     runtime::{Services, Uptime},
-    source::{Content, Part, Snapshot},
+    source::{Content, Part, Snapshot, SourceLayout},
     state::{Effective, Moment, Observed, OwnFile, file_name},
     store::Family,
 };
@@ -78,7 +78,14 @@ pub(crate) fn source(name: &str, anchors: &[&Arc<Anchor>]) -> Snapshot {
 
 /// A source with this content.
 pub(crate) fn source_of(name: &str, content: Content) -> Snapshot {
-    Snapshot { name: name.to_owned(), origin: format!("/sources/{name}"), optional: false, content, notes: Vec::new() }
+    Snapshot {
+        name: name.to_owned(),
+        origin: format!("/sources/{name}"),
+        optional: false,
+        content,
+        layout: SourceLayout::default(),
+        notes: Vec::new(),
+    }
 }
 
 /// A directory of files with these texts.

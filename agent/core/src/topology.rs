@@ -181,6 +181,8 @@ pub enum FindingKind {
     NotConverged,
     /// The container runtime is older than the set in force.
     RuntimeStale,
+    /// Whether the container runtime follows the store is not known.
+    RuntimeUnknown,
     /// The agent says that trust is not ready, for another reason.
     TrustNotReady,
     /// An agent of another version wrote the annotation.
@@ -300,6 +302,7 @@ impl Count {
         match member.trust_ready {
             _ if status.desired != status.effective => self.mark(FindingKind::NotConverged, "", index),
             _ if status.runtime_stale => self.mark(FindingKind::RuntimeStale, "", index),
+            _ if status.runtime_unknown => self.mark(FindingKind::RuntimeUnknown, "", index),
             Some(condition) if !condition.holds => self.mark(FindingKind::TrustNotReady, &condition.reason, index),
             _ => {}
         }
@@ -347,7 +350,9 @@ impl Count {
     fn agreeing(&self, leading: Option<&str>) -> usize {
         let Some(leading) = leading else { return 0 };
         let Some(there) = self.groups.get(&(leading.to_owned(), leading.to_owned())) else { return 0 };
-        let held_up = |kind: &FindingKind| matches!(kind, FindingKind::RuntimeStale | FindingKind::TrustNotReady);
+        let held_up = |kind: &FindingKind| {
+            matches!(kind, FindingKind::RuntimeStale | FindingKind::RuntimeUnknown | FindingKind::TrustNotReady)
+        };
         let mut there = there.clone();
         for ((_, _), nodes) in self.marks.iter().filter(|((kind, _), _)| held_up(kind)) {
             there = there.without(nodes);

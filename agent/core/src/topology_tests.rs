@@ -93,6 +93,10 @@ fn whoever_is_not_done_is_named_with_the_reason() {
     let mut stale = said('1', '1', &[(NEW, "desired")]);
     stale["runtimeStale"] = true.into();
     members.push(node("stale", stale.to_string()));
+    // by the annotation alone, where the condition is switched off
+    let mut unknown = said('1', '1', &[(NEW, "desired")]);
+    unknown["runtimeUnknown"] = true.into();
+    members.push(node("unknown", unknown.to_string()));
     let mut held = node("rejecting", &*good);
     held.trust_ready = Some(TrustReady { holds: false, reason: "SourceRejected".into() });
     members.push(held);
@@ -105,13 +109,14 @@ fn whoever_is_not_done_is_named_with_the_reason() {
     members.push(silent);
 
     let fleet = look(members);
-    assert_eq!((fleet.verdict, fleet.nodes, fleet.reporting, fleet.agreeing), (Verdict::Split, 11, 7, 4));
-    assert_eq!(fleet.headline, "4 of 11 nodes trust the same and are done, 3 differ or are not done, 4 do not report");
+    assert_eq!((fleet.verdict, fleet.nodes, fleet.reporting, fleet.agreeing), (Verdict::Split, 12, 8, 4));
+    assert_eq!(fleet.headline, "4 of 12 nodes trust the same and are done, 4 differ or are not done, 4 do not report");
     let named: Vec<(FindingKind, &str)> =
         fleet.findings.iter().map(|finding| (finding.kind, finding.nodes.names[0].as_str())).collect();
     let expected = [
         (FindingKind::NotConverged, "behind"),
         (FindingKind::RuntimeStale, "stale"),
+        (FindingKind::RuntimeUnknown, "unknown"),
         (FindingKind::TrustNotReady, "rejecting"),
         (FindingKind::OtherVersion, "future"),
         (FindingKind::Unreadable, "odd"),
@@ -123,7 +128,7 @@ fn whoever_is_not_done_is_named_with_the_reason() {
         assert!(named.contains(&pair), "{pair:?} in {named:?}");
     }
     let new = row(&fleet, NEW);
-    assert_eq!((new.trusted, new.lacking.count, new.unknown), (6, 1, 4));
+    assert_eq!((new.trusted, new.lacking.count, new.unknown), (7, 1, 4));
     assert_eq!(new.lacking.names, ["behind"]);
 }
 

@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::{Context, FINDINGS, OK, table};
 use crate::{
     host::{ledger, root::HostRoot},
-    namesakes, observe,
+    namesakes, observe, sources,
 };
 
 #[derive(Serialize)]
@@ -37,6 +37,9 @@ pub(super) struct File {
     pub(super) certificates: Vec<Certificate>,
     pub(super) rejections: Vec<Rejection>,
     pub(super) notes: Vec<String>,
+    /// It is a directory, whose files have entries of their own.
+    #[serde(skip)]
+    pub(super) is_directory: bool,
 }
 
 #[derive(Serialize)]
@@ -60,6 +63,9 @@ pub(super) fn main(context: &Context, files: &[PathBuf]) -> anyhow::Result<u8> {
     let others = host.map(|(root, store)| others(&root, store)).unwrap_or_default();
     let now = crate::host::wall();
     let at = Circumstances { drops_not_ca, installed: &|_| false, now };
+    let listed = files.iter().map(|path| Argument::of(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let files: Vec<PathBuf> = listed.iter().flat_map(|argument| argument.files.clone()).collect();
+    let files = files.as_slice();
     // standard input comes when it comes: one after the other then, and no further than the first error
     let files: anyhow::Result<Vec<File>> = match files.iter().any(|path| path == Path::new("-")) {
         true => files.iter().map(|path| inspect(path, &policy, at, &others)).collect(),
@@ -69,10 +75,39 @@ pub(super) fn main(context: &Context, files: &[PathBuf]) -> anyhow::Result<u8> {
             each.into_iter().collect()
         }
     };
-    let inspection = Inspection { files: files? };
+    let mut inspected = files?.into_iter();
+    let files = listed.into_iter().flat_map(|Argument { directory, files }| {
+        let files: Vec<File> = inspected.by_ref().take(files.len()).collect();
+        directory.into_iter().chain(files).collect::<Vec<_>>()
+    });
+    let inspection = Inspection { files: files.collect() };
     context.print(&inspection, |style| table::inspection(&inspection, now, style))?;
     let clean = inspection.files.iter().all(|file| file.rejections.is_empty());
     Ok(if clean { OK } else { FINDINGS })
+}
+
+/// What one argument stands for: a file for itself, a directory for the files that a source at its path has.
+struct Argument {
+    /// What there is to say of a directory.
+    directory: Option<File>,
+    files: Vec<PathBuf>,
+}
+
+impl Argument {
+    fn of(path: &Path) -> anyhow::Result<Self> {
+        use anyhow::Context as _;
+        let itself = || Self { directory: None, files: vec![path.to_owned()] };
+        if path == Path::new("-") || !path.is_dir() {
+            return Ok(itself());
+        }
+        let listed = sources::files_in(path).with_context(|| format!("failed to read `{}`", path.display()))?;
+        let Some((files, layout)) = listed else { return Ok(itself()) }; // a file since
+        let empty = files.is_empty().then(|| layout.emptiness());
+        let notes: Vec<String> = empty.into_iter().chain(layout.passed_over()).collect();
+        let file = path.display().to_string();
+        let directory = File { file, certificates: Vec::new(), rejections: Vec::new(), notes, is_directory: true };
+        Ok(Self { directory: (!directory.notes.is_empty()).then_some(directory), files })
+    }
 }
 
 /// What is in this host's bundle and not ours.
@@ -90,7 +125,13 @@ fn inspect(path: &Path, policy: &Policy, at: Circumstances<'_>, others: &Others)
         Some(bytes) => Part::parse(&name, &bytes),
         None => Part::too_large(&name),
     };
-    let mut file = File { file: name.clone(), certificates: Vec::new(), rejections: Vec::new(), notes: part.notes };
+    let mut file = File {
+        file: name.clone(),
+        certificates: Vec::new(),
+        rejections: Vec::new(),
+        notes: part.notes,
+        is_directory: false,
+    };
     let mut seen = BTreeSet::new();
     for fault in part.faults {
         file.rejections.push(Rejection {

@@ -68,6 +68,13 @@ pub enum Output {
     Yaml,
 }
 
+/// Who is asked by `probe`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ProbedThrough {
+    Host,
+    Runtime,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The agent: watch, reconcile, serve HTTP
@@ -80,7 +87,7 @@ enum Command {
     Status,
     /// What would be made of these files: each certificate, each rejection
     Inspect {
-        /// PEM or DER files, - for standard input
+        /// PEM or DER files, or directories of them; - for standard input
         #[arg(value_name = "FILE", default_value = "-")]
         files: Vec<PathBuf>,
     },
@@ -92,6 +99,9 @@ enum Command {
         /// HTTP proxy that lets through by CONNECT, such as http://user:password@proxy.corp:3128
         #[arg(long, value_name = "URL")]
         via_proxy: Option<String>,
+        /// Who is asked: programs on the host, or the container runtime itself, which then pulls an image that cannot be
+        #[arg(long, value_enum, default_value_t = ProbedThrough::Host, value_name = "WHO")]
+        through: ProbedThrough,
     },
     /// Which trust store was found, and every fact that decided it
     Stores,
@@ -179,7 +189,9 @@ pub fn main() -> u8 {
         Command::Apply => apply::main(&context),
         Command::Status => status::main(&context),
         Command::Inspect { files } => inspect::main(&context, &files),
-        Command::Probe { targets, via_proxy } => probe::main(&context, &targets, via_proxy.as_deref()),
+        Command::Probe { targets, via_proxy, through } => {
+            probe::main(&context, &targets, via_proxy.as_deref(), through)
+        }
         Command::Stores => stores::main(&context),
         #[cfg(feature = "kubernetes")]
         Command::Topology(access) => topology::main(&context, &access),

@@ -1,21 +1,30 @@
 //! `nodetrust probe`: would programs on this host trust these servers, and if not, why not and what to do.
 
+use std::time::Duration;
+
 use nodetrust_core::{
+    name,
     probe::{BadTarget, Probe, Proxy, Target, Verdict},
-    report::Time,
+    report::{Report, Time},
+    runtime::registry::Registry,
     state::AnchorState,
 };
 use serde::Serialize;
 
 use super::{
-    Context, FAILURE, FINDINGS, OK, USAGE, complain,
+    Context, FAILURE, FINDINGS, OK, ProbedThrough, USAGE, complain,
     table::{self, Style},
 };
 use crate::{
+    config::Settings,
     host::root::HostRoot,
     probe::{answer, ask, check_bundle},
     reconcile::Reconciler,
+    witness::{self, Asked, Subject},
 };
+
+/// How long a cycle that is running is waited for, before the answer goes untold to `status`.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the command prints.
 #[derive(Serialize)]
@@ -26,7 +35,33 @@ struct Probes {
     probes: Vec<Probe>,
 }
 
-pub(super) fn main(context: &Context, targets: &[String], proxy: Option<&str>) -> anyhow::Result<u8> {
+pub(super) fn main(
+    context: &Context,
+    targets: &[String],
+    proxy: Option<&str>,
+    through: ProbedThrough,
+) -> anyhow::Result<u8> {
+    let probes = match through {
+        ProbedThrough::Host => through_host(context, targets, proxy)?,
+        ProbedThrough::Runtime if proxy.is_some() => {
+            complain("--via-proxy does not go with --through runtime, which uses the proxy in its own environment");
+            return Ok(USAGE);
+        }
+        ProbedThrough::Runtime => through_runtime(context, targets)?,
+    };
+    let probes = match probes {
+        Ok(probes) => Probes { trusted: probes.iter().all(Probe::is_trusted), probes },
+        Err(code) => return Ok(code),
+    };
+    context.print(&probes, |style| {
+        let texts: Vec<String> = probes.probes.iter().map(|probe| screen(probe, style)).collect();
+        texts.join("\n")
+    })?;
+    Ok(if probes.trusted { OK } else { FINDINGS })
+}
+
+/// What programs on the host make of the targets, or an exit code.
+fn through_host(context: &Context, targets: &[String], proxy: Option<&str>) -> anyhow::Result<Result<Vec<Probe>, u8>> {
     let read = || -> Result<_, BadTarget> {
         let targets = targets.iter().map(|text| Target::parse(text)).collect::<Result<Vec<_>, _>>()?;
         Ok((targets, proxy.map(Proxy::parse).transpose()?))
@@ -35,41 +70,75 @@ pub(super) fn main(context: &Context, targets: &[String], proxy: Option<&str>) -
         Ok(read) => read,
         Err(error) => {
             complain(&error.to_string());
-            return Ok(USAGE);
+            return Ok(Err(USAGE));
         }
     };
     let settings = context.rules_if_any()?;
     let root = HostRoot::open(&context.host_root)?;
     if let Err(why) = check_bundle(&root, settings.as_ref()) {
         complain(&why);
-        return Ok(FAILURE);
+        return Ok(Err(FAILURE));
     }
+    let (report, _) = inspect(context, settings.as_ref())?;
+    let behind = report.behind();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let probe = |target: &Target| {
+        let presented = runtime.block_on(ask(target, proxy.as_ref()));
+        answer(target, &presented, &root, settings.as_ref(), behind.as_ref())
+    };
+    Ok(Ok(targets.iter().map(probe).collect()))
+}
+
+/// What the container runtime says when it is asked about the targets, or an exit code.
+fn through_runtime(context: &Context, targets: &[String]) -> anyhow::Result<Result<Vec<Probe>, u8>> {
+    // a registry's name is enough, as images have it
+    let read =
+        |text: &String| Target::parse(text).map(|target| Registry::of(&target)).or_else(|_| Registry::parse(text));
+    let registries = match targets.iter().map(read).collect::<Result<Vec<_>, _>>() {
+        Ok(registries) => registries,
+        Err(why) => {
+            complain(&why);
+            return Ok(Err(USAGE));
+        }
+    };
+    let settings = context.rules_if_any()?;
+    let root = HostRoot::open(&context.host_root)?;
+    let (report, subject) = inspect(context, settings.as_ref())?;
+    let Some(subject) = subject else {
+        let why = match &report.runtime {
+            Some(runtime) => {
+                format!("{} cannot be asked: it is {}", runtime.unit, runtime.sick.as_ref().unwrap_or(&runtime.state))
+            }
+            None => "no container runtime was found on this node".to_owned(),
+        };
+        return Ok(Ok(targets.iter().map(|target| Probe::without_runtime(&name::shown(target), &why)).collect()));
+    };
+    let asked: Vec<Asked> =
+        registries.iter().map(|registry| witness::ask(&root, settings.as_ref(), &subject, registry)).collect();
+    if let Err(error) = witness::remember(&root, &asked, PATIENCE) {
+        // the answer is told all the same
+        complain(&format!("what the runtime answered could not be written down for `nodetrust status`: {error}"));
+    }
+    let named = |(target, asked): (&String, Asked)| Probe { target: name::shown(target), ..asked.probe };
+    Ok(Ok(targets.iter().zip(asked).map(named).collect()))
+}
+
+/// What `status` says, and the runtime that can be asked.
+fn inspect(context: &Context, settings: Option<&Settings>) -> anyhow::Result<(Report, Option<Subject>)> {
     let mut reconciler = Reconciler::new(&context.host_root)?;
-    let report = match &settings {
+    let report = match settings {
         Some(settings) => reconciler.inspect(settings),
         None => reconciler.inspect_by_ledger(),
     };
-    let behind = report.behind();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let probes: Vec<Probe> = targets
-        .iter()
-        .map(|target| {
-            let presented = runtime.block_on(ask(target, proxy.as_ref()));
-            answer(target, &presented, &root, settings.as_ref(), behind.as_ref())
-        })
-        .collect();
-    let probes = Probes { trusted: probes.iter().all(Probe::is_trusted), probes };
-    context.print(&probes, |style| {
-        let texts: Vec<String> = probes.probes.iter().map(|probe| screen(probe, style)).collect();
-        texts.join("\n")
-    })?;
-    Ok(if probes.trusted { OK } else { FINDINGS })
+    let subject = reconciler.subject().cloned();
+    Ok((report, subject))
 }
 
 fn screen(probe: &Probe, style: Style) -> String {
     let (verdict, colour) = match probe.verdict {
         Verdict::Trusted => ("TRUSTED", "1;32"),
         Verdict::NotTrustedByRuntime => ("TRUSTED, but not by the runtime yet", "1;33"),
+        Verdict::PullsWork => ("PULLS WORK, trust is not proven", "1;33"),
         Verdict::NotTrusted => ("NOT TRUSTED", "1;31"),
         Verdict::NotReached => ("NOT REACHED", "1;31"),
     };

@@ -6,6 +6,7 @@ use nodetrust_core::{
     name::visible,
     plan::Action,
     report::{ByRuntime, Report, RuntimeView, Time, Verdict, plural},
+    runtime::evidence::RuntimeState,
     source::{Rejection, SourceStatus},
     state::AnchorState,
 };
@@ -116,8 +117,12 @@ pub fn status(report: &Report, style: Style) -> String {
         section(&mut out, &warnings);
     }
     let mut tail = labelled("STORE", &store_text(report), style);
-    if let Some(runtime) = &report.runtime {
-        tail.push_str(&runtime_text(runtime, now, style));
+    match &report.runtime {
+        Some(runtime) => tail.push_str(&runtime_text(runtime, now, style)),
+        None if report.runtime_trust.state == RuntimeState::Unknown => {
+            tail.push_str(&labelled("RUNTIME", &report.runtime_trust.why, style));
+        }
+        None => {}
     }
     if let Some(export) = &report.export {
         let what = plural(export.certificates, "certificate");
@@ -152,7 +157,7 @@ pub fn status(report: &Report, style: Style) -> String {
 /// `nodetrust plan`.
 pub fn plan(report: &Report, style: Style) -> String {
     let mut out = match report.pending.len() {
-        0 if report.problems.is_empty() => "nothing to do\n".to_owned(),
+        0 if report.problems.is_empty() && report.runtime_trust.state.is_green() => "nothing to do\n".to_owned(),
         0 => "nothing can be done\n".to_owned(),
         n => format!("{} to be done\n", plural(n, "action")),
     };
@@ -163,7 +168,8 @@ pub fn plan(report: &Report, style: Style) -> String {
     // what the actions are about to mend is no finding
     let mut left = report.clone();
     left.problems.retain(|problem| !problem.next.is_empty());
-    left.next.retain(|next| left.problems.iter().any(|problem| problem.next == *next));
+    let trust = &report.runtime_trust;
+    left.next.retain(|next| *next == trust.next || left.problems.iter().any(|problem| problem.next == *next));
     section(&mut out, &findings(&left, style));
     out
 }
@@ -228,7 +234,7 @@ pub(super) fn inspection(inspection: &Inspection, now: i64, style: Style) -> Str
         for rejection in &file.rejections {
             out.push_str(&labelled("REJECTED", &rejection_text(rejection), style));
         }
-        if file.certificates.is_empty() && file.rejections.is_empty() {
+        if file.certificates.is_empty() && file.rejections.is_empty() && !file.is_directory {
             out.push_str("empty: it says nothing\n");
         }
     }
@@ -299,6 +305,7 @@ fn headline(report: &Report, style: Style) -> String {
         Verdict::TrustedWithFindings => ("TRUSTED, WITH FINDINGS", "1;33"),
         Verdict::NotTrusted => ("NOT TRUSTED", "1;31"),
         Verdict::NotTrustedByRuntime => ("NOT TRUSTED BY THE RUNTIME", "1;31"),
+        Verdict::RuntimeUnknown => ("RUNTIME UNKNOWN", "1;33"),
         Verdict::NotConverged => ("NOT CONVERGED", "1;33"),
         Verdict::NothingDesired => ("NOTHING TO TRUST", "1"),
         Verdict::UnsupportedStore => ("UNSUPPORTED", "1;31"),

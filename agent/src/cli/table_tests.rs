@@ -23,6 +23,7 @@ fn fine() -> RuntimeView {
         stale: false,
         missing: Vec::new(),
         lingering: Vec::new(),
+        unproven: Vec::new(),
         covered: Vec::new(),
         cannot: Vec::new(),
         why: "no restart needed: the process is younger than the last change".into(),

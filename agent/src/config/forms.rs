@@ -9,11 +9,16 @@ use nodetrust_core::{
     export,
     node::{BadTaint, Taint},
     policy::{EmptySource, NotCa, OnRejection, Unproven, Verdict},
-    probe::{Proxy, Target},
-    runtime::{Kind, TABLE, rule::OnChange},
+    probe::{Proxy, Target, Through},
+    runtime::{Kind, TABLE, registry::Registry, rule::OnChange},
     store::Family,
 };
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, SeqAccess, Visitor},
+};
+
+use crate::witness::{MAX_REGISTRIES, Registries};
 
 /// `[a-z0-9-]{1,63}`.
 #[derive(Debug)]
@@ -154,8 +159,17 @@ impl Words for EmptySource {
 }
 
 impl Words for OnChange {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("auto", Self::Auto), ("restart", Self::Restart), ("report", Self::Report), ("never", Self::Never)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("registry", Self::Registry),
+        ("restart", Self::Restart),
+        ("report", Self::Report),
+        ("never", Self::Never),
+    ];
+}
+
+impl Words for Through {
+    const WORDS: &'static [(&'static str, Self)] = &[("host", Self::Host), ("runtime", Self::Runtime)];
 }
 
 impl Words for RemovalGate {
@@ -215,7 +229,7 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         let read = text.parse().map(Self);
         read.map_err(|_| {
-            format!("`{text}` is not an address: want an IP address and a port, such as 0.0.0.0:9643 or [::]:9643")
+            format!("`{text}` is not an address: want an IP address and a port, such as [::]:9643 (every address, of IPv4 too) or 0.0.0.0:9643")
         })
     }
 }
@@ -390,6 +404,75 @@ impl FromStr for RuntimeWord {
                 format!("`{text}` is not a kind of runtime: want auto, none, {}", kinds.join(", "))
             }),
         }
+    }
+}
+
+/// `auto`, `never`, or a list of registries.
+#[derive(Debug, Default)]
+pub(super) struct WitnessChoice(pub(super) Registries);
+
+impl<'de> Deserialize<'de> for WitnessChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WitnessVisitor)
+    }
+}
+
+struct WitnessVisitor;
+
+impl<'de> Visitor<'de> for WitnessVisitor {
+    type Value = WitnessChoice;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("auto, never, or a list of registries such as [registry.corp, registry.corp:5000]")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<WitnessChoice, E> {
+        match text {
+            "auto" => Ok(WitnessChoice(Registries::OfImages)),
+            "never" => Ok(WitnessChoice(Registries::None)),
+            _ => Err(E::custom(format!(
+                "`{text}`: want auto, never, or a list of registries such as [registry.corp, registry.corp:5000]"
+            ))),
+        }
+    }
+
+    // YAML makes a truth value of `off` and `no`
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<WitnessChoice, E> {
+        self.visit_str(if value { "true" } else { "false" })
+    }
+
+    // a null is what is usual
+    fn visit_unit<E: serde::de::Error>(self) -> Result<WitnessChoice, E> {
+        Ok(WitnessChoice::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<WitnessChoice, A::Error> {
+        let mut registries: Vec<Registry> = Vec::new();
+        while let Some(Needed(RegistryName(registry))) = list.next_element()? {
+            if registries.iter().any(|known| known.key() == registry.key()) {
+                return Err(A::Error::custom(format!("`{registry}` is taken; registries must be unique")));
+            }
+            if registries.len() == MAX_REGISTRIES {
+                return Err(A::Error::custom(format!("want at most {MAX_REGISTRIES} registries")));
+            }
+            registries.push(registry);
+        }
+        match registries.is_empty() {
+            true => Err(A::Error::custom("want a registry in the list; `never` asks about none")),
+            false => Ok(WitnessChoice(Registries::These(registries))),
+        }
+    }
+}
+
+/// `host` or `host:port`.
+#[derive(Debug)]
+struct RegistryName(Registry);
+
+impl FromStr for RegistryName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Registry::parse(text).map(Self)
     }
 }
 

@@ -101,3 +101,17 @@ pub(super) struct PullImageResponse {
     #[prost(string, tag = "1")]
     pub(super) image_ref: String,
 }
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct ListImagesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) images: Vec<Image>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct Image {
+    #[prost(string, repeated, tag = "2")]
+    pub(super) repo_tags: Vec<String>,
+    #[prost(string, repeated, tag = "3")]
+    pub(super) repo_digests: Vec<String>,
+}

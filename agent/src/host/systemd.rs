@@ -4,6 +4,8 @@
 //! `systemctl` in a changed root refuses or says yes and does nothing (facts C.7). Asking starts nothing and loads nothing: only units
 //! that systemd has in memory are known here, which are all that run, failed, are enabled or are named by another unit.
 
+mod environment;
+
 use std::{
     collections::{BTreeMap, HashMap},
     io,
@@ -22,6 +24,8 @@ use super::{
     root::{HostRoot, is_missing},
     socket::{connect, converse},
 };
+
+pub use environment::{UnitEnvironment, environment};
 
 /// Present where systemd is the init system, as sd_booted(3) looks.
 const BOOTED: &str = "/run/systemd/system";
@@ -51,6 +55,8 @@ pub struct Unit {
     pub main_pid: Option<u32>,
     /// When the main process was started last, since boot, in CLOCK_MONOTONIC.
     pub started: Option<Duration>,
+    /// The time of day at which it was, since the epoch.
+    pub started_at: Option<Duration>,
     /// 32 hex digits that are new with each start; empty if it was not started since boot.
     pub invocation: String,
     /// How often systemd itself restarted it since its last manual start.
@@ -63,6 +69,8 @@ pub struct Unit {
     pub command: Vec<String>,
     /// Its control group in the host's hierarchy; empty if nothing runs.
     pub control_group: String,
+    /// Variables of its environment that name other roots than the system's, `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    pub roots: Vec<String>,
     /// Whether a start, stop or restart is queued or running.
     pub has_job: bool,
 }
@@ -232,12 +240,15 @@ async fn unit(bus: &Connection, name: &str) -> zbus::Result<Option<Unit>> {
         result: text(&properties, "Result"),
         main_pid: u32::try_from(number(&properties, "MainPID")).ok().filter(|pid| *pid != 0),
         started: Some(microseconds(&properties, "ExecMainStartTimestampMonotonic")).filter(|time| !time.is_zero()),
+        started_at: Some(microseconds(&properties, "ExecMainStartTimestamp")).filter(|time| !time.is_zero()),
         invocation: invocation(&properties),
         restarts: u32::try_from(number(&properties, "NRestarts")).unwrap_or(u32::MAX),
         kill_mode: text(&properties, "KillMode"),
         restart_delay: microseconds(&properties, "RestartUSec"),
         command: command(&properties).unwrap_or_default(),
         control_group: text(&properties, "ControlGroup"),
+        // nothing else of the environment is kept: it may hold passwords
+        roots: texts(&properties, "Environment").into_iter().filter(|word| word.starts_with("SSL_CERT_")).collect(),
         has_job: has_job(&properties),
     }))
 }
@@ -291,6 +302,15 @@ fn text(properties: &Properties, name: &str) -> String {
         Some(Variant::Str(text)) => text.to_string(),
         _ => String::new(),
     }
+}
+
+fn texts(properties: &Properties, name: &str) -> Vec<String> {
+    let Some(Variant::Array(words)) = properties.get(name).map(|value| &**value) else { return Vec::new() };
+    let text = |word: &Variant<'_>| match word {
+        Variant::Str(word) => Some(word.to_string()),
+        _ => None,
+    };
+    words.iter().filter_map(text).collect()
 }
 
 fn number(properties: &Properties, name: &str) -> u64 {

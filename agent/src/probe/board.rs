@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use nodetrust_core::{probe::Probe, report::Time};
+use nodetrust_core::{
+    probe::{Probe, Through},
+    report::Time,
+};
 use serde::Serialize;
 
 /// One answer.
@@ -24,20 +27,23 @@ pub struct Result {
     pub milliseconds: u64,
 }
 
-/// The last answer by target; a target that has not answered yet has none.
+/// What is asked, and who.
+pub type Question = (String, Through);
+
+/// The last answer to each question; one that has not been answered yet has none.
 #[derive(Debug, Default)]
-pub struct Board(Mutex<BTreeMap<String, Result>>, AtomicU64);
+pub struct Board(Mutex<BTreeMap<Question, Result>>, AtomicU64);
 
 impl Board {
     /// Shows an answer.
     pub fn show(&self, result: Result) {
-        self.lock().insert(result.probe.target.clone(), result);
+        self.lock().insert((result.probe.target.clone(), result.probe.through), result);
         self.1.fetch_add(1, Ordering::Release);
     }
 
     /// Drops what is not configured any more.
-    pub fn keep_only(&self, targets: &BTreeSet<&str>) {
-        self.lock().retain(|target, _| targets.contains(target.as_str()));
+    pub fn keep_only(&self, questions: &BTreeSet<Question>) {
+        self.lock().retain(|question, _| questions.contains(question));
         self.1.fetch_add(1, Ordering::Release);
     }
 
@@ -51,7 +57,7 @@ impl Board {
         self.lock().values().cloned().collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Result>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Question, Result>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,8 +12,9 @@ use std::{
 
 use nodetrust_core::{
     fingerprint::{Fingerprint, SetDigest, content_digest},
-    probe::{Proxy, Target},
+    probe::{Probe, Proxy, Target, Through},
     report::{Behind, Time},
+    runtime::{Process, registry::Registry},
 };
 use tokio::{
     sync::watch,
@@ -26,7 +27,8 @@ use crate::{
     config::Settings,
     host::{self, root::HostRoot},
     http::Latest,
-    threads,
+    reconcile, threads,
+    witness::{self, RuntimeLine},
 };
 
 /// Probes that may be configured.
@@ -43,6 +45,8 @@ const IDLE: Duration = Duration::from_secs(3600);
 pub struct Every {
     /// What is asked.
     pub target: Target,
+    /// Who is asked.
+    pub through: Through,
     /// How often.
     pub interval: Duration,
     /// Through which proxy.
@@ -57,6 +61,12 @@ struct Planned {
     rounds: u64,
 }
 
+/// What all probes share.
+struct Common {
+    root: HostRoot,
+    line: RuntimeLine,
+}
+
 /// Probes for ever. The first time after the first cycle.
 pub async fn serve(
     root: HostRoot,
@@ -64,12 +74,13 @@ pub async fn serve(
     mut settings: watch::Receiver<Arc<Settings>>,
     mut report: Latest,
     board: Arc<Board>,
+    line: RuntimeLine,
 ) {
-    let root = Arc::new(root);
+    let common = Arc::new(Common { root, line });
     if report.wait_for(Option::is_some).await.is_err() {
         return;
     }
-    let mut in_force: Option<(SetDigest, Vec<Fingerprint>)> = None;
+    let mut in_force: Option<(SetDigest, Vec<Fingerprint>, Option<Process>)> = None;
     let mut planned: VecDeque<Planned> = VecDeque::new();
     let mut running = JoinSet::new();
     follow(&mut planned, &settings.borrow_and_update().probes, &board);
@@ -77,14 +88,15 @@ pub async fn serve(
         let latest = report.borrow_and_update().clone();
         let behind = latest.as_ref().and_then(|report| report.behind());
         let missing = behind.as_ref().map(|behind| behind.missing.clone()).unwrap_or_default();
-        let now_in_force = latest.map(|report| (report.effective_digest, missing));
+        let process = common.line.subjects.borrow().as_ref().map(|subject| subject.process.clone());
+        let now_in_force = latest.map(|report| (report.effective_digest, missing, process));
         if now_in_force != in_force {
             in_force = now_in_force;
             for probe in &mut planned {
                 probe.due = Instant::now() + probe.jitter(&node, SPREAD);
             }
         }
-        start(&mut planned, &mut running, &root, &settings.borrow().clone(), behind.as_ref(), &node);
+        start(&mut planned, &mut running, &common, &settings.borrow().clone(), behind.as_ref(), &node);
         let next = planned.iter().filter(|probe| !probe.running).map(|probe| probe.due).min();
         tokio::select! {
             changed = settings.changed() => {
@@ -106,7 +118,7 @@ pub async fn serve(
                 };
                 let Some(probe) = planned.iter_mut().find(|probe| probe.every == every) else { continue };
                 probe.running = false;
-                tracing::debug!(target = result.probe.target, verdict = result.probe.verdict.as_str(), "{}", result.probe.text);
+                tracing::debug!(target = result.probe.target, through = every.through.as_str(), verdict = result.probe.verdict.as_str(), "{}", result.probe.text);
                 board.show(result);
             }
         }
@@ -121,14 +133,16 @@ fn follow(planned: &mut VecDeque<Planned>, probes: &[Every], board: &Board) {
             planned.push_back(Planned { every: every.clone(), due: Instant::now(), running: false, rounds: 0 });
         }
     }
-    board.keep_only(&probes.iter().map(|every| every.target.text()).collect::<BTreeSet<_>>());
+    board.keep_only(
+        &probes.iter().map(|every| (every.target.text().to_owned(), every.through)).collect::<BTreeSet<_>>(),
+    );
 }
 
 /// Starts what is due, whoever has waited longest first.
 fn start(
     planned: &mut VecDeque<Planned>,
     running: &mut JoinSet<(Every, ProbeResult)>,
-    root: &Arc<HostRoot>,
+    common: &Arc<Common>,
     settings: &Arc<Settings>,
     behind: Option<&Behind>,
     node: &str,
@@ -142,32 +156,67 @@ fn start(
         probe.running = true;
         probe.rounds += 1;
         probe.due = now + probe.every.interval + probe.jitter(node, Duration::MAX);
-        running.spawn(once(probe.every.clone(), root.clone(), settings.clone(), behind.cloned()));
+        running.spawn(once(probe.every.clone(), common.clone(), settings.clone(), behind.cloned()));
     }
 }
 
 async fn once(
     every: Every,
-    root: Arc<HostRoot>,
+    common: Arc<Common>,
     settings: Arc<Settings>,
     behind: Option<Behind>,
 ) -> (Every, ProbeResult) {
     let started = Instant::now();
-    let presented = ask(&every.target, every.proxy.as_ref()).await;
-    let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let target = every.target.clone();
-    let judged = threads::beside(move || answer(&target, &presented, &root, Some(&settings), behind.as_ref())).await;
+    let (judged, milliseconds) = match every.through {
+        Through::Host => {
+            let presented = ask(&target, every.proxy.as_ref()).await;
+            let milliseconds = milliseconds_since(started);
+            let judge = move || answer(&target, &presented, &common.root, Some(&settings), behind.as_ref());
+            (threads::beside(judge).await, milliseconds)
+        }
+        Through::Runtime => {
+            let asked = threads::beside(move || through_runtime(&target, &common, &settings)).await;
+            (asked, milliseconds_since(started))
+        }
+    };
     let probe = judged.unwrap_or_else(|error| {
-        nodetrust_core::probe::Probe::without_bundle(&every.target, &format!("the answer could not be judged: {error}"))
+        let why = format!("the answer could not be judged: {error}");
+        match every.through {
+            Through::Host => Probe::without_bundle(&every.target, &why),
+            Through::Runtime => Probe::without_runtime(every.target.text(), &why),
+        }
     });
-    let time = Time(host::wall());
-    (every, ProbeResult { probe, time, milliseconds })
+    (every, ProbeResult { probe, time: Time(host::wall()), milliseconds })
+}
+
+fn milliseconds_since(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Asks the runtime, and writes its answer down.
+fn through_runtime(target: &Target, common: &Common, settings: &Settings) -> Probe {
+    let subject = common.line.subjects.borrow().clone();
+    let Some(subject) = subject else {
+        return Probe::without_runtime(target.text(), "no container runtime that works is known on this node");
+    };
+    let asked = witness::ask(&common.root, Some(settings), &subject, &Registry::of(target));
+    let probe = Probe { target: target.text().to_owned(), ..asked.probe.clone() };
+    match witness::remember(&common.root, &[asked], reconcile::patience(settings)) {
+        Ok(true) => common.line.answered.notify_one(),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(%error, "the runtime's answer could not be written down"),
+    }
+    probe
 }
 
 impl Planned {
     /// Up to a tenth of the interval, and no more than `most`: the same target at another time on each node.
     fn jitter(&self, node: &str, most: Duration) -> Duration {
-        let seed = content_digest(format!("{node}\n{}\n{}", self.every.target.text(), self.rounds).as_bytes());
+        let seed = content_digest(
+            format!("{node}\n{}\n{}\n{}", self.every.target.text(), self.every.through.as_str(), self.rounds)
+                .as_bytes(),
+        );
         let share = u32::from(u16::from_be_bytes([seed[0], seed[1]]));
         (self.every.interval / 10).min(most) * share / u32::from(u16::MAX)
     }

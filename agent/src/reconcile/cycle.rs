@@ -10,9 +10,12 @@ use nodetrust_core::{
 };
 use serde::Serialize;
 
-use crate::host::{
-    lock::{self, HostLock},
-    root::HostRoot,
+use crate::{
+    host::{
+        lock::{self, HostLock},
+        root::HostRoot,
+    },
+    witness::Subject,
 };
 
 /// Why a cycle runs.
@@ -33,14 +36,25 @@ pub enum Trigger {
     Retry,
     /// Nothing happened for `resync`.
     Resync,
+    /// The runtime has answered when it was asked about a registry.
+    Witness,
     /// A person or a script ran a command.
     Command,
 }
 
 impl Trigger {
     /// Every trigger, for metrics.
-    pub const ALL: [Self; 8] =
-        [Self::Start, Self::Source, Self::Config, Self::Drift, Self::Grace, Self::Retry, Self::Resync, Self::Command];
+    pub const ALL: [Self; 9] = [
+        Self::Start,
+        Self::Source,
+        Self::Config,
+        Self::Drift,
+        Self::Grace,
+        Self::Retry,
+        Self::Resync,
+        Self::Witness,
+        Self::Command,
+    ];
 
     /// The public name.
     pub fn as_str(self) -> &'static str {
@@ -52,6 +66,7 @@ impl Trigger {
             Self::Grace => "grace",
             Self::Retry => "retry",
             Self::Resync => "resync",
+            Self::Witness => "witness",
             Self::Command => "command",
         }
     }
@@ -114,6 +129,8 @@ pub struct CycleResult {
     pub unsettled: bool,
     /// Directories on the host to watch, in our own view.
     pub watch: Vec<PathBuf>,
+    /// The runtime that can be asked.
+    pub subject: Option<Subject>,
 }
 
 /// Cycles that failed one after the other, and whether in the same way.

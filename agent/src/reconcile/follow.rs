@@ -3,10 +3,12 @@
 //! The store is as it will be when this begins. What is done is written down before: a crash at any point leads to the same end.
 
 use nodetrust_core::{
+    fingerprint::SetDigest,
     plan::Action,
     runtime::{
         Runtime, Services,
         rule::{Outlook, TryOutcome, decide, failure, with_try},
+        testimony::note_restart,
     },
     source::Snapshot,
     state::Ledger,
@@ -86,6 +88,7 @@ impl Reconciler {
             services: plan.ledger.services.clone(),
             published: plan.ledger.published.clone(),
             certs_files: plan.ledger.certs_files.clone(),
+            registry: plan.ledger.registry.clone(),
             ..Ledger::clone(&look.ledger)
         };
         for action in outlook.actions.iter().filter(|action| is_restart(action) == (part == Part::Restarts)) {
@@ -116,10 +119,14 @@ impl Reconciler {
                     if followed.restarts.is_empty() {
                         known.tries = with_try(&known.tries, &look.now);
                     }
+                    let runtime = runtime_of(&observed.services, unit);
+                    if let Some(process) = runtime.and_then(|runtime| runtime.service.process.as_ref()) {
+                        let in_force = plan.in_force(observed, &observed.effective.set);
+                        note_restart(&mut known, process, &SetDigest::of(&in_force));
+                    }
                     // what cannot be written down is not done: nothing would keep it from being done again and again
                     self.note(&known, look).and_then(|()| {
                         let exec = HostExec { root: &self.root, lock: Some(lock), limit: settings.extract_timeout };
-                        let runtime = runtime_of(&observed.services, unit);
                         tracing::info!(unit, "restarting a service that read the bundle as it was");
                         let restarted = services::restart(&exec, unit, runtime);
                         followed.problems.extend(restarted.problems);
@@ -188,7 +195,7 @@ fn is_restart(action: &Action) -> bool {
 /// What is due for the services, over the bundle that is there.
 fn now_due(settings: &Settings, look: &Look) -> Option<Outlook> {
     let (plan, observed) = (look.plan.as_ref()?, look.observed.as_ref()?);
-    let wanted = plan.wanted(observed.effective.set.clone());
+    let wanted = plan.wanted(observed, observed.effective.set.clone());
     Some(decide(&observed.services, &plan.ledger, &wanted, &settings.runtime, &look.now))
 }
 

@@ -4,35 +4,44 @@
 //! is known only here.
 
 mod certs;
+mod changes;
+mod clues;
+mod containerd;
+mod launch;
 mod processes;
 mod restart;
+mod roots;
+mod ways;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use nodetrust_core::{
     runtime::{
-        self, Found, HoldReason, Kind, Process, Runtime, Service, ServiceState, Services, Uptime, detect,
+        self, CRI_DOCKERD, Found, HoldReason, Kind, Process, Runtime, RuntimeDetection, Service, ServiceState,
+        Services, Uptime,
+        certs_d::Setting,
         rule::{Policy, aftermath},
     },
     state::Ledger,
-    store::TrustStore,
     verify::{Problem, ProblemKind},
 };
+
+use clues::Located;
 
 use crate::{
     cri, docker,
     extract::chain,
     host::{
-        self,
         exec::HostExec,
         openrc,
-        root::{HostRoot, Kind as FileKind},
+        root::HostRoot,
         systemd::{self, Unit},
     },
 };
 
 pub use certs::{remove_file, watched, write_file};
 pub use restart::{LONGEST_RESTART, Restarted, restart};
+pub use ways::{environment, process_now, registry_way};
 
 /// How long the service manager may take to say how its units are.
 const ASKING: Duration = Duration::from_secs(5);
@@ -43,7 +52,7 @@ const ANSWERING: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct Cache {
     /// what the runtime's process reads as its registry directory
-    certs: Option<(Process, runtime::certs_d::Setting)>,
+    certs: Option<(Process, Setting)>,
 }
 
 /// Looks at the host's services.
@@ -51,7 +60,6 @@ pub fn look(
     exec: &HostExec<'_>,
     policy: &Policy,
     ledger: &Ledger,
-    store: &TrustStore,
     now: &Uptime,
     cache: &mut Cache,
 ) -> (Services, Vec<Problem>) {
@@ -62,35 +70,46 @@ pub fn look(
     let usual = runtime::units();
     let mut names: Vec<&str> = usual.collect();
     names.extend(policy.unit.iter().chain(&policy.also).map(String::as_str));
+    let unknown =
+        |sign: String, problem: Problem| (Services { sign: Some(sign), ..Services::default() }, vec![problem]);
     let units = match init(root) {
         Init::Systemd => match systemd::units(root, &names, ASKING) {
             Ok(units) => units,
-            Err(error) => return (Services::default(), vec![problem(chain(&error), error.next())]),
+            Err(error) => return unknown("systemd could not be asked".into(), problem(chain(&error), error.next())),
         },
         Init::OpenRc => match openrc_units(root, &names) {
             Ok(units) => units,
-            Err(error) => return (Services::default(), vec![problem(chain(&error), error.next())]),
+            Err(error) => return unknown("OpenRC could not be asked".into(), problem(chain(&error), error.next())),
         },
         Init::Other if policy.kind.is_some() || !policy.also.is_empty() => {
             let text = "the host runs neither systemd nor OpenRC: no service can be looked at or restarted";
-            return (
-                Services::default(),
-                vec![problem(text.into(), "restart the runtime by hand, or set runtime.kind to none")],
-            );
+            let sign = clues::sign(root).or_else(|| policy.kind.map(configured));
+            let problems = vec![problem(text.into(), "restart the runtime by hand, or set runtime.kind to none")];
+            return (Services { sign, ..Services::default() }, problems);
         }
-        Init::Other => return (Services::default(), Vec::new()),
+        Init::Other => BTreeMap::new(),
     };
     let mut problems = Vec::new();
     let boot = &now.boot_id;
-    let states: BTreeMap<String, bool> =
-        units.iter().map(|(name, unit)| (name.clone(), state(unit) != ServiceState::Down(down(unit)))).collect();
-    let runtime = detect(&states, policy.kind, policy.unit.as_deref()).and_then(|found| {
-        let unit = units.get(&found.unit)?;
-        let (runtime, broken) = look_at_runtime(exec, &found, unit, ledger, boot, cache);
-        problems.extend(broken);
-        problems.extend(aftermath(&runtime, &ledger.tries));
-        Some(runtime)
-    });
+    let located = clues::find(root, &units, policy);
+    let mut sign = None;
+    let runtime = match &located.detection {
+        RuntimeDetection::Known(found) => units.get(&found.unit).map(|unit| {
+            let node = Node { exec, units: &units, ledger, boot_id: boot };
+            let (runtime, broken) = node.look_at_runtime(found, unit, &located, cache);
+            problems.extend(broken);
+            problems.extend(aftermath(&runtime, &ledger.tries));
+            runtime
+        }),
+        RuntimeDetection::Sign(fact) => {
+            sign = Some(fact.clone());
+            None
+        }
+        RuntimeDetection::Nothing => {
+            sign = clues::sign(root).or_else(|| policy.kind.map(configured));
+            None
+        }
+    };
     if let Some(name) = policy.unit.as_ref().filter(|name| !units.contains_key(*name)) {
         problems.push(problem(
             format!("runtime.unit names {name}, which does not run on this host"),
@@ -118,7 +137,7 @@ pub fn look(
             )),
         }
     }
-    (Services { runtime, sign: None, also, bundle_replaced: bundle_replaced(root, store) }, problems)
+    (Services { runtime, sign, also, ..Services::default() }, problems)
 }
 
 /// How services are kept on a host.
@@ -135,7 +154,8 @@ pub(crate) fn read_stat(text: &str) -> Option<(String, u64)> {
 
 /// Reads `/proc/PID/cmdline`, for tests/fuzz: the configuration that a runtime was started with.
 pub(crate) fn read_command_line(bytes: &[u8]) -> Option<String> {
-    certs::config_of(&processes::words(bytes))
+    let words = processes::words(bytes);
+    runtime::containerd::option(&words, &["config", "c"]).map(str::to_owned)
 }
 
 fn init(root: &HostRoot) -> Init {
@@ -206,70 +226,92 @@ fn pid(root: &HostRoot, kind: Kind, unit: &Unit) -> Option<u32> {
     kind.row().child.map_or(Some(main), |child| processes::child(root, main, child))
 }
 
-fn look_at_runtime(
-    exec: &HostExec<'_>,
-    found: &Found,
-    unit: &Unit,
-    ledger: &Ledger,
-    boot_id: &str,
-    cache: &mut Cache,
-) -> (Runtime, Option<Problem>) {
-    let root = exec.root;
-    let row = found.kind.row();
-    let service = service(root, &found.unit, unit, row.child, boot_id);
-    let socket = socket(root, found.kind);
-    let mut version = String::new();
-    let mut health = match service.state {
-        ServiceState::Active => look_at_cri(root, found.kind, &socket, &mut version),
-        ServiceState::Changing => Err("it is starting or stopping".into()),
-        ServiceState::Down(_) => Err("it does not run".into()),
-    };
-    let mut spares = Ok(());
-    if row.shares_group && unit.kill_mode != "process" {
-        let why = format!("a restart of {} would end every container: its KillMode is {}", found.unit, unit.kill_mode);
-        spares = Err((HoldReason::KillMode, why));
-    }
-    if matches!(init(root), Init::OpenRc) && !openrc::shares_processes(root) {
-        let why = "OpenRC restarts services only from the host's PID namespace".to_owned();
-        spares = Err((HoldReason::NoAccess, why));
-    }
-    if found.kind == Kind::Docker && service.state == ServiceState::Active {
-        match docker::info(root, ANSWERING) {
-            Ok(info) => {
-                version = info.server_version;
-                if !info.live_restore_enabled {
-                    let why = "a restart of Docker would stop every container: live-restore is off".to_owned();
-                    spares = Err((HoldReason::LiveRestore, why));
-                }
-            }
-            Err(error) => health = Err(chain(&error)),
-        }
-    }
-    let setting = match (&service.process, &cache.certs) {
-        (Some(process), Some((known, setting))) if process == known => setting.clone(),
-        (process, _) => {
-            let setting = certs::setting(exec, found.kind, pid(root, found.kind, unit), unit, process.as_ref());
-            // what could not be told may be told the next time
-            let is_known = !matches!(setting, runtime::certs_d::Setting::Unknown(_));
-            cache.certs = process.clone().filter(|_| is_known).map(|process| (process, setting.clone()));
-            setting
-        }
-    };
-    let certs = certs::look(root, setting, ledger);
-    let broken = certs.broken.as_ref().map(|path| {
-        let text =
-            format!("{path} holds no certificate that the runtime reads, and fails every pull through its directory");
-        Problem::new(ProblemKind::RegistryCerts, text, format!("mend {path}, or move it away"))
-    });
-    let because = found.because.clone();
-    (Runtime { kind: found.kind, because, version, socket, service, health, spares, certs }, broken)
+/// A host whose services are looked at.
+struct Node<'a> {
+    exec: &'a HostExec<'a>,
+    units: &'a BTreeMap<String, Unit>,
+    ledger: &'a Ledger,
+    boot_id: &'a str,
 }
 
-/// The first of the kind's sockets that is there, else the usual one.
-fn socket(root: &HostRoot, kind: Kind) -> String {
-    let sockets = kind.row().sockets;
-    let there = sockets.iter().find(|path| matches!(root.stat(path), Ok(Some(meta)) if meta.kind == FileKind::Other));
-    there.or(sockets.first()).map_or_else(String::new, |path| (*path).to_owned())
+impl Node<'_> {
+    fn look_at_runtime(
+        &self,
+        found: &Found,
+        unit: &Unit,
+        located: &Located,
+        cache: &mut Cache,
+    ) -> (Runtime, Option<Problem>) {
+        let root = self.exec.root;
+        let row = found.kind.row();
+        let service = service(root, &found.unit, unit, row.child, self.boot_id);
+        let socket = clues::socket(root, found.kind, &located.sockets);
+        let has_shim = located.is_kubelets || CRI_DOCKERD.iter().any(|shim| self.units.contains_key(*shim));
+        let mut version = String::new();
+        let mut health = match service.state {
+            // an engine that no kubelet uses has no socket for one, and is asked below
+            ServiceState::Active if found.kind == Kind::Docker && !has_shim => Ok(()),
+            ServiceState::Active => look_at_cri(root, found.kind, &socket, &mut version),
+            ServiceState::Changing => Err("it is starting or stopping".into()),
+            ServiceState::Down(_) => Err("it does not run".into()),
+        };
+        let runs = version.clone();
+        let mut spares = Ok(());
+        if row.shares_group && unit.kill_mode != "process" {
+            let why =
+                format!("a restart of {} would end every container: its KillMode is {}", found.unit, unit.kill_mode);
+            spares = Err((HoldReason::KillMode, why));
+        }
+        if matches!(init(root), Init::OpenRc) && !openrc::shares_processes(root) {
+            let why = "OpenRC restarts services only from the host's PID namespace".to_owned();
+            spares = Err((HoldReason::NoAccess, why));
+        }
+        if found.kind == Kind::Docker && service.state == ServiceState::Active {
+            match docker::info(root, ANSWERING) {
+                Ok(info) => {
+                    version = info.server_version;
+                    if !info.live_restore_enabled {
+                        let why = "a restart of Docker would stop every container: live-restore is off".to_owned();
+                        spares = Err((HoldReason::LiveRestore, why));
+                    }
+                }
+                Err(error) => health = Err(chain(&error)),
+            }
+        }
+        let setting = self.setting(found.kind, unit, service.process.as_ref(), &runs, cache);
+        let certs = certs::look(root, setting, self.ledger);
+        let broken = certs.broken.as_ref().map(|path| {
+            let text = format!(
+                "{path} holds no certificate that the runtime reads, and fails every pull through its directory"
+            );
+            Problem::new(ProblemKind::RegistryCerts, text, format!("mend {path}, or move it away"))
+        });
+        let because = found.because.clone();
+        let elsewhere = roots::elsewhere(root, pid(root, found.kind, unit), unit);
+        (Runtime { kind: found.kind, because, version, socket, service, health, spares, certs, elsewhere }, broken)
+    }
+
+    /// What the process reads as its registry directory. `runs` is the version that it says.
+    fn setting(&self, kind: Kind, unit: &Unit, process: Option<&Process>, runs: &str, cache: &mut Cache) -> Setting {
+        let root = self.exec.root;
+        let Some(launch) = launch::launch(root, kind, pid(root, kind, unit), unit) else { return Setting::Unsupported };
+        let written = self.ledger.registry.as_ref().map(|known| (&known.process, &known.setting));
+        let known = cache.certs.as_ref().map(|(process, setting)| (process, setting)).into_iter().chain(written);
+        if let Some((_, setting)) = known.into_iter().find(|(known, _)| Some(*known) == process) {
+            return setting.clone();
+        }
+        let since = process.map(|process| changes::Since::new(root, process, unit));
+        let setting = containerd::setting(self.exec, &launch, runs, since.as_ref());
+        // what could not be told may be told the next time
+        let is_known = !matches!(setting, Setting::Unknown(_));
+        cache.certs = process.cloned().filter(|_| is_known).map(|process| (process, setting.clone()));
+        setting
+    }
+}
+
+/// The configuration speaks of a runtime.
+fn configured(kind: Kind) -> String {
+    format!("runtime.kind is {kind}, and no unit of it was found")
 }
 
 /// Whether the runtime does its work for the kubelet.
@@ -280,15 +322,6 @@ fn look_at_cri(root: &HostRoot, kind: Kind, socket: &str, version: &mut String) 
     status.runtime_ready?;
     // with a configuration that its plug-in refuses, containerd 2.1 serves everything but the images (facts C.6)
     status.image_service
-}
-
-/// When the bundle's file was last replaced, in milliseconds after boot.
-fn bundle_replaced(root: &HostRoot, store: &TrustStore) -> Option<u64> {
-    let changed = root.stat(store.bundle).ok()??.changed;
-    // both clocks at the same time: looking at services may have taken seconds
-    let (now, wall) = (host::uptime(root).ok()?, host::wall_milliseconds());
-    let age = wall.saturating_sub(changed);
-    now.milliseconds.checked_sub(u64::try_from(age).unwrap_or(0))
 }
 
 fn problem(text: String, next: &str) -> Problem {

@@ -37,8 +37,9 @@ pub(super) fn by_name(root: &HostRoot, name: &str) -> Option<u32> {
         .map(|(pid, _)| pid)
 }
 
-/// proc_pid_status(5): `Uid` has the real user first, `NSpid` a number for each PID namespace from this /proc's down.
-fn is_of_the_host(root: &HostRoot, pid: u32) -> bool {
+/// Whether the host itself runs a process, as root. proc_pid_status(5): `Uid` has the real user first, `NSpid` a number for each PID
+/// namespace from this /proc's down.
+pub(super) fn is_of_the_host(root: &HostRoot, pid: u32) -> bool {
     let bytes = root.read(format!("/proc/{pid}/status"), LIMIT).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let field = |name: &str| -> Vec<String> {
@@ -46,6 +47,14 @@ fn is_of_the_host(root: &HostRoot, pid: u32) -> bool {
         line.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
     };
     field("Uid:").first().is_some_and(|uid| uid == "0") && field("NSpid:").len() == 1
+}
+
+/// The unit of systemd that a process belongs to, by its control group (systemd.slice(5)); None if it is in none.
+pub(super) fn unit(root: &HostRoot, pid: u32) -> Option<String> {
+    let bytes = root.read(format!("/proc/{pid}/cgroup"), LIMIT).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let names = text.lines().flat_map(|line| line.rsplit('/').next());
+    names.filter(|name| name.ends_with(".service")).map(str::to_owned).next()
 }
 
 /// The command line of a process.

@@ -11,7 +11,7 @@ use nodetrust_core::{
     verify::{Problem, ProblemKind},
 };
 
-use super::{ANSWERING, ASKING, Init, certs, init, look_at_cri, pid, service};
+use super::{ANSWERING, ASKING, Init, changes::Since, containerd, init, launch::launch, look_at_cri, pid, service};
 use crate::{
     cri,
     extract::chain,
@@ -82,7 +82,10 @@ pub fn restart(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Re
 /// Why it is better left running as it is.
 fn would_not_start(exec: &HostExec<'_>, name: &str, runtime: &Runtime) -> Option<String> {
     let unit = unit_now(exec, name).ok()??; // what else is wrong shows next
-    let why = certs::would_load(exec, runtime.kind, pid(exec.root, runtime.kind, &unit), &unit).err()?;
+    let launch = launch(exec.root, runtime.kind, pid(exec.root, runtime.kind, &unit), &unit)?;
+    let process = runtime.service.process.as_ref();
+    let since = process.map(|process| Since::new(exec.root, process, &unit));
+    let why = containerd::would_load(exec, &launch, since.as_ref()).err()?;
     Some(format!("{name} runs on and was not restarted, since it would not start again: {why}"))
 }
 

@@ -18,7 +18,7 @@ use nodetrust_core::{
     pem,
     probe::{Facts, Proxy, Target, judge},
     readers,
-    runtime::certs_d,
+    runtime::{certs_d, containerd},
     source::Part,
     state::{Hazard, Ledger, Moment},
     topology::{self, Member},
@@ -349,10 +349,22 @@ pub fn tool_output(data: &[u8]) {
 /// A containerd configuration.
 pub fn containerd(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    assert!(certs_d::imports(text).iter().all(|path| path.starts_with('/')));
-    if let Ok(certs_d::Setting::Directory(dir)) = certs_d::setting(text) {
-        assert!(dir.is_empty() || dir.starts_with('/'), "{dir}");
-        assert!(!dir.contains(':'), "{dir}");
+    let Ok(file) = containerd::ContainerdFile::parse(text) else { return };
+    for import in file.imports() {
+        let place = containerd::import_place("/etc/containerd/config.toml", &import);
+        assert!(place.starts_with('/') && !place.split('/').any(|name| name == ".."), "{place}");
+        let (dir, names) = containerd::pattern_parts(&place);
+        assert!(dir.starts_with('/'), "{dir}");
+        for name in names {
+            let _ = containerd::fits(name, "10-corp.toml");
+        }
+    }
+    let _ = file.address();
+    for setting in [Ok(file.dumped()), containerd::joined(&[file.clone(), file], None)] {
+        if let Ok(certs_d::Setting::Directory(dir)) = setting {
+            assert!(dir.is_empty() || dir.starts_with('/'), "{dir}");
+            assert!(!dir.contains(':'), "{dir}");
+        }
     }
 }
 

@@ -45,6 +45,8 @@ pub enum Manner {
     Cut,
     /// As it should, but it drops what it is told.
     Forgets,
+    /// As it should, but an admission policy refuses, with this status and message, to let a taint go.
+    KeepsTaints(u16, &'static str),
 }
 
 /// A request that was received.
@@ -54,11 +56,15 @@ pub struct Request {
     pub method: String,
     /// With the query.
     pub path: String,
+    /// How the program that asks calls itself.
+    pub agent: String,
 }
 
 struct State {
     manner: Manner,
     token: String,
+    /// how many more writes that name a version come too late
+    conflicts: u32,
     node: Value,
     events: BTreeMap<String, Value>,
     requests: Vec<Request>,
@@ -106,6 +112,7 @@ impl SimulatedApi {
         let state = State {
             manner: Manner::Good,
             token: String::new(),
+            conflicts: 0,
             node: object,
             events: BTreeMap::new(),
             requests: Vec::new(),
@@ -164,6 +171,16 @@ impl SimulatedApi {
         bump(&mut state.node);
     }
 
+    /// Has somebody else change the Node before each of so many writes that name its version.
+    pub fn conflict(&self, times: u32) {
+        self.state().conflicts = times;
+    }
+
+    /// The events.
+    pub fn event_objects(&self) -> Vec<Value> {
+        self.state().events.values().cloned().collect()
+    }
+
     /// The reasons of the events, sorted.
     pub fn events(&self) -> Vec<String> {
         let mut reasons: Vec<String> =
@@ -198,7 +215,7 @@ fn receive(stream: &mut impl BufRead) -> Option<(Request, BTreeMap<String, Strin
     let mut line = String::new();
     stream.read_line(&mut line).ok()?;
     let mut words = line.split_whitespace().map(str::to_owned);
-    let request = Request { method: words.next()?, path: words.next()? };
+    let mut request = Request { method: words.next()?, path: words.next()?, agent: String::new() };
     let mut headers = BTreeMap::new();
     loop {
         let mut line = String::new();
@@ -206,6 +223,7 @@ fn receive(stream: &mut impl BufRead) -> Option<(Request, BTreeMap<String, Strin
         let Some((name, value)) = line.trim_end().split_once(": ") else { break };
         headers.insert(name.to_ascii_lowercase(), value.to_owned());
     }
+    request.agent = headers.get("user-agent").cloned().unwrap_or_default();
     let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     stream.read_exact(&mut body).ok()?;
@@ -243,7 +261,8 @@ fn answer(
         Manner::OtherNode => return plain(200, json!({"metadata": {"name": "somebody"}}).to_string()),
         Manner::Cut => return (200, String::new(), "{\"metadata\":".into(), true),
         Manner::Forgets => return plain(200, state.node.to_string()),
-        Manner::Good | Manner::Slow | Manner::RefusesAt(..) => {}
+        Manner::KeepsTaints(status, why) if body["spec"]["taints"].is_array() => return refusal(status, why),
+        Manner::Good | Manner::Slow | Manner::RefusesAt(..) | Manner::KeepsTaints(..) => {}
     }
     let content_type = headers.get("content-type").map(String::as_str);
     let path = request.path.split('?').next().unwrap_or_default();
@@ -261,6 +280,10 @@ fn answer(
         }
         ("PATCH", Some("")) if content_type == Some("application/merge-patch+json") => {
             let version = &body["metadata"]["resourceVersion"];
+            if !version.is_null() && state.conflicts > 0 {
+                state.conflicts -= 1;
+                bump(&mut state.node);
+            }
             if !version.is_null() && *version != state.node["metadata"]["resourceVersion"] {
                 return refusal(409, "the object has been modified");
             }

@@ -5,7 +5,11 @@ use std::{fs, time::Duration};
 use nodetrust_core::source::Part;
 use serde_json::Value;
 
-use super::machine::{Access, Agent, Machine};
+use super::{
+    machine::{Access, Agent, Machine},
+    node::Done,
+    served::Served,
+};
 
 /// For what takes seconds, on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(120);
@@ -42,7 +46,8 @@ pub fn has_anchors(status: &Value, pem: &str) -> bool {
 pub fn wait_trusted(agent: &Agent, pem: &str) -> Value {
     agent.wait_status("a runtime that trusts what it should", LONG, |status| {
         let by_runtime = status["anchors"].as_array().is_some_and(|rows| rows.iter().all(|row| row["runtime"] == true));
-        has_anchors(status, pem) && by_runtime && status["runtime"]["stale"] == false
+        let is_known = status["runtimeTrust"]["state"] == "current" && status["runtime"]["stale"] == false;
+        has_anchors(status, pem) && by_runtime && is_known
     })
 }
 
@@ -59,7 +64,7 @@ pub fn wait_held(agent: &Agent, reason: &str) -> Value {
 
 /// Waits for the end of two more cycles.
 #[track_caller]
-pub fn wait_two_cycles(agent: &Agent) {
+pub fn wait_two_cycles(agent: &Served) {
     let cycles = || {
         let (_, text) = agent.get("/metrics")?;
         let counts = text.lines().filter(|line| line.starts_with("nodetrust_reconciles_total"));
@@ -88,4 +93,35 @@ pub fn ledger(machine: &Access) -> Value {
 pub fn install(machine: &Machine) {
     machine.write("/usr/local/bin/nodetrust", super::must("the program", fs::read(env!("CARGO_BIN_EXE_nodetrust"))));
     machine.run(&["chmod", "755", "/usr/local/bin/nodetrust"]).expect(0);
+}
+
+/// Configures the program on the host itself, with this more of configuration.
+#[track_caller]
+pub fn configure(machine: &Machine, more: &str) {
+    let text = format!(
+        "sources: [{{name: org, path: /etc/nodetrust/org.crt}}]\npolicy: {{emptySource: remove}}\n\
+         rotation: {{removalGrace: 0s}}\n{more}\n"
+    );
+    machine.write("/etc/nodetrust/config.yaml", text);
+}
+
+/// Makes the host's source hold the registry's CA, and does what is to be done.
+#[track_caller]
+pub fn apply(machine: &Machine) -> Done {
+    machine.write("/etc/nodetrust/org.crt", machine.registry_ca());
+    let done = machine.run(&["nodetrust", "apply"]);
+    println!("apply: {}\n{}{}", done.code, done.out, done.err);
+    done
+}
+
+/// What `nodetrust status` says on the host itself.
+#[track_caller]
+pub fn status(machine: &Machine) -> Value {
+    let done = machine.run(&["nodetrust", "status", "-o", "json"]);
+    super::must("the status", serde_json::from_str(&done.out))
+}
+
+/// What a run has printed, without the breaks of its lines.
+pub fn flat(done: &Done) -> String {
+    done.out.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -6,7 +6,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     ops::Deref,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
@@ -30,6 +30,8 @@ use super::{
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/node");
 /// The node's address, as seen by the registry and by tests.
 const ADDRESS: &str = "198.51.100.11";
+/// The registry's address, as seen by the node.
+const HUB: &str = "198.51.100.1";
 /// Where the agent serves HTTP, on the node's network.
 const PORT: u16 = 9643;
 /// For what a healthy machine does in seconds, on a busy one.
@@ -56,7 +58,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub(super) fn name(self) -> &'static str {
+    /// Its name in scripts/node.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
@@ -127,6 +130,29 @@ impl Machine {
         let ca = rig.up.out.trim().rsplit(' ').next().map(PathBuf::from);
         let pki = ca.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap();
         Self { kind, access, pki, _rig: rig }
+    }
+
+    /// A free port of the registry's address, for a server beside the machine.
+    ///
+    /// # Errors
+    /// As `bind(2)`.
+    pub fn listen(&self) -> io::Result<TcpListener> {
+        let namespace = format!("/run/netns/{}-hub", self.access.rig);
+        let listen = move || {
+            setns(File::open(namespace)?, CloneFlags::CLONE_NEWNET)?;
+            TcpListener::bind((HUB, 0))
+        };
+        thread::spawn(listen).join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+    }
+
+    /// What the registry was asked by the machine: `METHOD /path` of each request, from its own log.
+    #[track_caller]
+    pub fn registry_log(&self) -> Vec<String> {
+        let log = self.pki.with_file_name("log").join("registry.log");
+        let text = must("the registry's log", fs::read_to_string(log));
+        let lines = text.lines().filter(|line| line.starts_with(&format!("{ADDRESS} ")));
+        let requests = lines.filter_map(|line| line.split('"').nth(1)?.strip_suffix(" HTTP/1.1"));
+        requests.map(str::to_owned).collect()
     }
 
     /// The CA that has signed the registry's certificate.
@@ -394,6 +420,27 @@ impl Access {
     #[track_caller]
     pub fn cri(&self, method: &str, request: &Message) -> Result<Answer, String> {
         cri::call(self.script(&["cri", &self.node, method]), request)
+    }
+
+    /// The same through another socket of the machine.
+    #[track_caller]
+    pub fn pull_at(&self, socket: &str, image: &str) -> Result<(), String> {
+        let request = Message::new().message(1, &Message::new().text(1, image));
+        self.cri_at(socket, "ImageService/PullImage", &request).map(drop)
+    }
+
+    /// Calls the containerd behind a socket of the machine. The error is its message.
+    #[track_caller]
+    pub fn cri_at(&self, socket: &str, method: &str, request: &Message) -> Result<Answer, String> {
+        let mut command = self.script(&["cri", &self.node, method]);
+        command.env("RIG_SOCKET", socket);
+        cri::call(command, request)
+    }
+
+    /// What an agent on the machine's network says of itself, whose log is this file of the machine.
+    pub fn served(&self, log: &'static str) -> Served {
+        let (access, rig) = (self.clone(), self.rig.clone());
+        Served::new(move || connect(&rig, ADDRESS, PORT), move || access.read(log).unwrap_or_default())
     }
 
     /// Waits until containerd answers the kubelet.

@@ -8,6 +8,7 @@ pub mod machine;
 pub mod node;
 pub mod pki;
 pub mod process;
+pub mod registry;
 pub mod rights;
 pub mod served;
 pub mod watchman;

@@ -47,11 +47,7 @@ impl Kind {
             Self::Rhelish => "rhelish",
             Self::Suselike => "suselike",
         };
-        let roots = std::env::var_os("NODETRUST_ROOTS").map(PathBuf::from).unwrap_or_else(|| {
-            let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
-            home.join(".cache/nodetrust/root")
-        });
-        let dir = roots.join(name);
+        let dir = roots().join(name);
         assert!(dir.is_dir(), "no node root {}: run scripts/node-roots first (scripts/test does)", dir.display());
         dir
     }
@@ -88,6 +84,14 @@ impl Kind {
     pub fn tool(self) -> &'static str {
         if self == Self::Rhelish { "update-ca-trust" } else { "update-ca-certificates" }
     }
+}
+
+/// Where scripts/node-roots puts what it makes.
+pub fn roots() -> PathBuf {
+    std::env::var_os("NODETRUST_ROOTS").map(PathBuf::from).unwrap_or_else(|| {
+        let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+        home.join(".cache/nodetrust/root")
+    })
 }
 
 /// A node root with a source directory and a configuration beside it.

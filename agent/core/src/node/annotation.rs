@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::ANNOTATION_LIMIT;
 use crate::{
     report::{AnchorRow, Report, Time},
+    runtime::evidence::RuntimeState,
     state::AnchorState,
 };
 
@@ -28,6 +29,9 @@ pub struct NodeStatus {
     pub more: usize,
     /// The runtime's process does not know what the bundle says.
     pub runtime_stale: bool,
+    /// It is not known whether the runtime's process knows what the bundle says; left out where it is known.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub runtime_unknown: bool,
     /// When the set in force last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
@@ -63,6 +67,7 @@ impl NodeStatus {
             anchors,
             more: 0,
             runtime_stale: report.runtime.as_ref().is_some_and(|runtime| runtime.stale),
+            runtime_unknown: report.runtime_trust.state == RuntimeState::Unknown,
             since: report.changed,
         }
     }
@@ -123,6 +128,11 @@ fn yes() -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
 fn is_true(value: &bool) -> bool {
     *value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]

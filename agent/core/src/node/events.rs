@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{MESSAGE_LIMIT, REPORTER, clip};
+use super::{MESSAGE_LIMIT, REPORTER, TAINT_PATIENCE, Taint, clip};
 use crate::{
     fingerprint::{Fingerprint, content_digest, hex},
     plan::{Action, RemoveReason, WriteReason},
@@ -32,17 +32,20 @@ pub enum EventKind {
     DriftRepaired,
     /// A restart that is due is held back.
     RestartHeld,
+    /// The startup taint went although it is not known whether the runtime trusts.
+    RuntimeUnknown,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TrustAnchorsChanged,
         Self::RuntimeRestarted,
         Self::RuntimeRestartFailed,
         Self::SourceRejected,
         Self::DriftRepaired,
         Self::RestartHeld,
+        Self::RuntimeUnknown,
     ];
 
     /// The public name: the event's `reason`.
@@ -54,6 +57,7 @@ impl EventKind {
             Self::SourceRejected => "SourceRejected",
             Self::DriftRepaired => "DriftRepaired",
             Self::RestartHeld => "RestartHeld",
+            Self::RuntimeUnknown => "RuntimeUnknown",
         }
     }
 
@@ -100,6 +104,13 @@ pub fn events(report: &Report, previous: Option<&Report>) -> Vec<Event> {
         time: report.time,
     };
     found.into_iter().flatten().map(event).collect()
+}
+
+/// The startup taint was taken away after [`TAINT_PATIENCE`], without proof that pulls trust what they should.
+pub fn taint_without_proof(report: &Report, taint: &Taint, now: Time) -> Event {
+    let minutes = TAINT_PATIENCE.as_secs() / 60;
+    let message = format!("the startup taint {taint} was taken away after {minutes} minutes: {}", report.headline);
+    Event { kind: EventKind::RuntimeUnknown, warning: true, message: clip(&message, MESSAGE_LIMIT), time: now }
 }
 
 type Found = Option<(EventKind, bool, String)>;

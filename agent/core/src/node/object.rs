@@ -106,6 +106,11 @@ pub struct Taint {
 pub struct BadTaint(pub String);
 
 impl Taint {
+    /// Whether it has a name of ours. Others may be forbidden to the agent: the admission policy of the installation does that.
+    pub fn is_own(&self) -> bool {
+        self.key.starts_with(OWN)
+    }
+
     /// Whether a taint of a Node is this one; what is not said here may be anything there.
     fn is(&self, taint: &Value) -> bool {
         let field = |name: &str| taint.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -166,6 +171,10 @@ pub struct Write {
     pub patch: Value,
 }
 
+/// What a patch is about that takes the startup taint away.
+pub const TAINT: &str = "startup taint";
+/// How names of ours in the cluster begin.
+const OWN: &str = "nodetrust.io/";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const MERGE: &str = "application/merge-patch+json";
 
@@ -173,7 +182,7 @@ const MERGE: &str = "application/merge-patch+json";
 pub fn writes(signals: &Signals, node: &NodeObject, now: Time) -> Vec<Write> {
     let mut writes = Vec::new();
     if let Some((wanted, since)) = &signals.condition {
-        let status = if wanted.ready { "True" } else { "False" };
+        let status = wanted.status.as_str();
         let is = node.condition();
         let same = is.is_some_and(|is| {
             (is.status.as_str(), is.reason.as_str(), &is.message) == (status, wanted.reason.as_str(), &wanted.message)
@@ -205,7 +214,7 @@ pub fn writes(signals: &Signals, node: &NodeObject, now: Time) -> Vec<Write> {
             // the list is written as a whole: the version sees to it that nobody else's change gets lost
             let version = &node.metadata.resource_version;
             let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": stay}});
-            writes.push(Write { what: "startup taint", subresource: None, content_type: MERGE, patch });
+            writes.push(Write { what: TAINT, subresource: None, content_type: MERGE, patch });
         }
     }
     writes

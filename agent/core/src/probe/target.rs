@@ -46,6 +46,11 @@ impl Target {
         Ok(Self { text: name::shown(text), host, port })
     }
 
+    /// A host and port that were read before.
+    pub(crate) fn of(host: &str, port: u16) -> Self {
+        Self { text: authority(host, port), host: host.to_owned(), port }
+    }
+
     /// As it was written, escaped and bounded by [`name::shown`].
     pub fn text(&self) -> &str {
         &self.text

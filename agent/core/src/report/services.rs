@@ -8,7 +8,9 @@ use crate::{
     plan::Action,
     runtime::{
         HoldReason, Kind, Runtime, ServiceState,
-        rule::{Lag, Outlook, TryOutcome},
+        evidence::{RuntimeState, RuntimeTrust},
+        record::Lag,
+        rule::{Outlook, TryOutcome},
     },
     state::{AnchorState, Ledger, Moment},
 };
@@ -45,6 +47,8 @@ pub struct RuntimeView {
     pub missing: Vec<Fingerprint>,
     /// Removed anchors that it may still trust.
     pub lingering: Vec<Fingerprint>,
+    /// Anchors of which nobody knows whether they were there when its process started.
+    pub unproven: Vec<Fingerprint>,
     /// Anchors newer than its process that every pull gets from the registry directory.
     pub covered: Vec<Fingerprint>,
     /// Anchors that it cannot read, so that no restart would help.
@@ -88,6 +92,8 @@ pub enum ByRuntime {
     Yes,
     /// Not yet.
     No,
+    /// Nobody knows: it was in the bundle before the process was first seen.
+    Unknown,
     /// They never will: the runtime cannot read it.
     Cannot,
 }
@@ -98,17 +104,18 @@ impl ByRuntime {
         match self {
             Self::Yes => "yes",
             Self::No => "no",
+            Self::Unknown => "unknown",
             Self::Cannot => "cannot",
         }
     }
 }
 
 impl Serialize for ByRuntime {
-    /// A truth value, or the word `cannot`.
+    /// A truth value, or the word `unknown` or `cannot`.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Yes | Self::No => serializer.serialize_bool(*self == Self::Yes),
-            Self::Cannot => serializer.serialize_str(self.as_str()),
+            Self::Unknown | Self::Cannot => serializer.serialize_str(self.as_str()),
         }
     }
 }
@@ -153,12 +160,13 @@ pub(super) fn view(runtime: &Runtime, outlook: &Outlook, ledger: &Ledger, now: &
         sick: runtime.health.as_ref().err().cloned(),
         certs_dir: runtime.certs.setting.to_string(),
         not_covered: runtime.certs.elsewhere.clone(),
-        stale: !outlook.lag.is_none(),
+        stale: outlook.trust.state == RuntimeState::Stale,
         missing: outlook.lag.missing.iter().copied().collect(),
         lingering: outlook.lag.lingering.iter().copied().collect(),
+        unproven: outlook.lag.unproven.iter().copied().collect(),
         covered: outlook.covered.iter().copied().collect(),
         cannot: outlook.cannot.iter().copied().collect(),
-        why: outlook.why.clone(),
+        why: outlook.trust.why.clone(),
         held: outlook.hold.as_ref().map(|hold| HoldView {
             reason: hold.reason,
             why: hold.why.clone(),
@@ -176,12 +184,15 @@ impl RuntimeView {
             // neither does it trust one that should be gone
             return if is_wanted { Some(ByRuntime::Cannot) } else { known.then_some(ByRuntime::No) };
         }
+        if known && self.unproven.contains(&row.sha256) {
+            return Some(ByRuntime::Unknown);
+        }
         let trusts = self.lingering.contains(&row.sha256) || row.trusted && !self.missing.contains(&row.sha256);
         known.then_some(if trusts { ByRuntime::Yes } else { ByRuntime::No })
     }
 
     /// The answer's second half: why the runtime does not follow, and what becomes of it.
-    pub(super) fn headline(&self, pending: &[Action]) -> String {
+    pub(super) fn headline(&self, pending: &[Action], trust: &RuntimeTrust) -> String {
         let restart = pending.iter().any(|action| matches!(action, Action::Restart { unit, .. } if *unit == self.unit));
         let then = match &self.held {
             Some(held) => format!("its restart is held: {}", held.why),
@@ -194,8 +205,14 @@ impl RuntimeView {
         let lag = Lag {
             missing: self.missing.iter().copied().collect(),
             lingering: self.lingering.iter().copied().collect(),
+            ..Lag::default()
         };
-        format!("{}: {}; {then}", self.kind, lag.text())
+        match lag.is_none() {
+            false => format!("{}: {}; {then}", self.kind, lag.text()),
+            // what a restart does not cure
+            true if !trust.next.is_empty() => format!("{}: {}", self.kind, trust.why),
+            true => format!("{}: {}; {then}", self.kind, trust.why),
+        }
     }
 }
 
@@ -208,7 +225,7 @@ impl Report {
             Some(held) if !held.next.is_empty() => held.next.clone(),
             _ => "the agent restarts it by itself as soon as it may, or run `nodetrust apply`".to_owned(),
         };
-        let why = format!("{} does not yet: {}", runtime.unit, runtime.headline(&self.pending));
+        let why = format!("{} does not yet: {}", runtime.unit, runtime.headline(&self.pending, &self.runtime_trust));
         Some(Behind { missing: runtime.missing.clone(), why, next })
     }
 }

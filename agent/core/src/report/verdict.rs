@@ -1,7 +1,9 @@
 //! The answer: verdict, headline and advice, drawn from the rest of a report.
 
 use super::{Report, Verdict, plural};
-use crate::{plan::Action, source::SourceStatus, state::AnchorState, verify::ProblemKind};
+use crate::{
+    plan::Action, runtime::evidence::RuntimeState, source::SourceStatus, state::AnchorState, verify::ProblemKind,
+};
 
 /// Anchors that the runtime cannot use and that get a line of advice each.
 const SHOWN: usize = 5;
@@ -26,7 +28,7 @@ impl Report {
         let first = self.problems.iter().find(|problem| problem.kind.is_failure()).or(self.problems.first());
         let first = first.map(|problem| problem.text.clone());
         let anchors = |n: usize| format!("{n} anchor{}", if n == 1 { "" } else { "s" });
-        let stale = self.runtime.as_ref().filter(|runtime| runtime.stale && runtime.state == "active");
+        let stale = self.runtime.as_ref().filter(|runtime| runtime.stale);
         let findings = self.has_findings() || !self.problems.is_empty() || lingering > 0;
         let is_unsupported = self.problems.iter().any(|problem| problem.kind == ProblemKind::UnsupportedStore);
         (self.verdict, self.headline) = match () {
@@ -59,10 +61,19 @@ impl Report {
                 (Verdict::NotTrusted, problem.text.clone()) // by what is not ours, and nothing is left for us to do
             }
             () if let Some(runtime) = stale => {
-                let parts = [Some(runtime.headline(&self.pending)), self.beyond_runtime_text()];
+                let parts = [Some(runtime.headline(&self.pending, &self.runtime_trust)), self.beyond_runtime_text()];
                 (Verdict::NotTrustedByRuntime, joined(parts))
             }
             () if wanted == 0 && failed => (Verdict::NotTrusted, "no source gives a usable certificate".into()),
+            () if self.runtime_trust.state == RuntimeState::Unknown => {
+                let first = match wanted {
+                    0 => "no source asks for an anchor".into(),
+                    wanted => format!("{} in the extracted bundle", anchors(wanted)),
+                };
+                let doubt = format!("whether pulls follow is {}", self.runtime_trust.why);
+                let parts = [Some(first), Some(doubt), self.finding(), self.beyond_runtime_text()];
+                (Verdict::RuntimeUnknown, joined(parts))
+            }
             () if wanted == 0 && !findings => (Verdict::NothingDesired, "no source asks for an anchor".into()),
             () if findings => {
                 let first = format!("{} in the extracted bundle", anchors(wanted));
@@ -125,8 +136,10 @@ impl Report {
     }
 
     fn advice(&self) -> Vec<String> {
+        let runtime = Some(&self.runtime_trust.next).filter(|_| !self.runtime_trust.state.is_green());
+        let problems = self.problems.iter().map(|problem| &problem.next);
         let mut next: Vec<String> =
-            self.problems.iter().map(|problem| problem.next.clone()).filter(|next| !next.is_empty()).collect();
+            runtime.into_iter().chain(problems).filter(|next| !next.is_empty()).cloned().collect();
         for source in &self.sources {
             match source.status {
                 SourceStatus::Held | SourceStatus::Failed => {

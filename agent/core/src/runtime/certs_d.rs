@@ -9,6 +9,9 @@ use std::{
     fmt,
 };
 
+use serde::{Deserialize, Serialize};
+
+use super::Process;
 use crate::fingerprint::Fingerprint;
 
 /// Our file in the directory for hosts without one of their own.
@@ -17,7 +20,8 @@ pub const FILE: &str = "nodetrust-anchors.crt";
 pub const DEFAULT: &str = "_default";
 
 /// What the running runtime reads at every pull.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Setting {
     /// This kind of runtime has no directory for all registries.
     Unsupported,
@@ -31,6 +35,24 @@ pub enum Setting {
     ChangedSince(String),
     /// The configuration could not be read.
     Unknown(String),
+}
+
+impl Setting {
+    /// Whether this is what a process reads for as long as it lives: it reads its configuration once.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::NotConfigured | Self::Directory(_) | Self::Several(_))
+    }
+}
+
+/// What a process reads, as it was found while nothing had changed since its start. A later change of the configuration does not change
+/// this, and would hide it from whoever looks for the first time after that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KnownSetting {
+    /// The process.
+    pub process: Process,
+    /// What it reads.
+    pub setting: Setting,
 }
 
 /// What our file holds.
@@ -128,30 +150,28 @@ impl fmt::Display for Setting {
     }
 }
 
-/// Files that a containerd configuration takes in: names, or patterns with `*`.
-pub fn imports(text: &str) -> Vec<String> {
-    let table: toml::Table = text.parse().unwrap_or_default();
-    let imports = table.get("imports").and_then(toml::Value::as_array).cloned().unwrap_or_default();
-    imports.iter().filter_map(|path| Some(path.as_str()?.to_owned())).filter(|path| path.starts_with('/')).collect()
-}
-
-/// The registry directory in a containerd configuration: version 1 and 2 name the plugin `cri`, version 3 splits it.
-///
-/// # Errors
-/// If the text is no TOML.
-pub fn setting(text: &str) -> Result<Setting, String> {
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
-    let plugins = table.get("plugins").and_then(toml::Value::as_table);
-    let path = ["io.containerd.cri.v1.images", "io.containerd.grpc.v1.cri", "cri"].iter().find_map(|plugin| {
-        let path = plugins?.get(*plugin)?.get("registry")?.get("config_path")?.as_str()?;
-        (!path.is_empty()).then(|| path.to_owned())
-    });
-    Ok(match path {
-        None => Setting::NotConfigured,
-        Some(list) if list.contains(':') => Setting::Several(list),
-        Some(dir) if dir.starts_with('/') => Setting::Directory(dir.trim_end_matches('/').to_owned()),
-        Some(dir) => Setting::Unknown(format!("config_path `{dir}` is not absolute")),
-    })
+/// Whether a folder can be the one of a registry: whether an image can be named so that containerd looks into it. It does for `host`,
+/// `host:port` and `host_port_` (facts C.2), where the host is one by the grammar of image references: a word without a dot, a port or
+/// a capital letter is no host there, unless it is `localhost`.
+pub fn is_registry_folder(name: &str) -> bool {
+    if name.starts_with('[') {
+        return true; // an address of IPv6
+    }
+    let (host, port) = match name.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => match name.strip_suffix('_').and_then(|name| name.split_once('_')) {
+            Some((host, port)) => (host, Some(port)),
+            None => (name, None),
+        },
+    };
+    let is_label = |label: &str| {
+        let letters = |letter: u8| letter.is_ascii_alphanumeric() || letter == b'-';
+        !label.is_empty() && label.bytes().all(letters) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit());
+    let is_named =
+        || host.contains('.') || host == "localhost" || host.bytes().any(|letter| letter.is_ascii_uppercase());
+    host.split('.').all(is_label) && port.map_or_else(is_named, is_port)
 }
 
 #[cfg(test)]

@@ -1,25 +1,49 @@
-//! What a containerd configuration says of its registry directory.
+//! What lies in a registry directory.
 
 use super::*;
 
 #[test]
-fn the_directory_is_found_in_every_format() {
-    let of = |plugin: &str, path: &str| {
-        let text = format!("version = 2\n[plugins.\"{plugin}\".registry]\n  config_path = \"{path}\"\n");
-        setting(&text).unwrap()
-    };
-    let dir = Setting::Directory("/etc/containerd/certs.d".into());
-    for plugin in ["cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"] {
-        assert_eq!(of(plugin, "/etc/containerd/certs.d"), dir);
-        assert_eq!(of(plugin, "/etc/containerd/certs.d/"), dir);
-        assert_eq!(of(plugin, ""), Setting::NotConfigured);
+fn a_folder_that_no_image_name_leads_to_hides_nothing() {
+    for host in [
+        "docker.io",
+        "registry.corp:5000",
+        "registry.corp_5000_",
+        "registry:5000",
+        "registry_5000_",
+        "localhost",
+        "localhost:5000",
+        "10.0.0.1",
+        "10.0.0.1:5000",
+        "xn--bcher-kva.example",
+        "Backup",
+        "[2001:db8::1]:5000",
+        "[2001:db8::1]_5000_",
+    ] {
+        assert!(is_registry_folder(host), "{host}");
     }
-    let list = "/etc/containerd/certs.d:/etc/docker/certs.d";
-    assert_eq!(of("cri", list), Setting::Several(list.into()));
-    assert!(matches!(of("cri", "certs.d"), Setting::Unknown(_)));
-    assert_eq!(setting("").unwrap(), Setting::NotConfigured);
-    assert_eq!(setting("[plugins]\ncri = 3\n").unwrap(), Setting::NotConfigured);
-    assert!(setting("[plugins").is_err());
+    for name in [
+        "_default",
+        "_backup",
+        "lost+found",
+        "backup",
+        ".git",
+        "a..b",
+        "registry.corp.",
+        "registry.corp:",
+        "registry.corp:x",
+        "registry_5000",
+        "registry.corp_5000",
+        "registry.corp_x_",
+        "a_b_c_",
+        "-a.b",
+        "a-.b",
+        "ü.de",
+        "..data",
+        "old files",
+        "",
+    ] {
+        assert!(!is_registry_folder(name), "{name}");
+    }
 }
 
 #[test]

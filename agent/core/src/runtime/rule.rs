@@ -4,15 +4,20 @@
 //! started. That is written down once for each process, from facts that a crash or a reboot does not change, and compared with
 //! the bundle from then on. So the need for a restart is never remembered, it is seen: no crash forgets it or repeats it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HoldReason, Kind, Process, Runtime, Service, ServiceState, Services, Uptime, certs_d::OwnFile};
+use super::{
+    HoldReason, Kind, Runtime, Service, ServiceState, Services,
+    certs_d::{OwnFile, Setting},
+    evidence::{RuntimeTrust, judge},
+    record::Lag,
+    testimony::Testimony,
+};
 use crate::{
-    fingerprint::Fingerprint,
+    fingerprint::{Fingerprint, SetDigest},
     plan::Action,
-    report::plural,
     state::{Ledger, Moment},
     verify::{Problem, ProblemKind},
 };
@@ -26,25 +31,7 @@ pub const TRIES_WINDOW: u64 = 3600;
 /// Seconds after a failed try: somebody should look first.
 pub const AFTER_FAILURE: u64 = 600;
 /// Seconds after which a service that is on the way up or down is looked at again.
-const LOOK_AGAIN: u64 = 5;
-
-/// What is known of a service's process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// Which process.
-    pub process: Process,
-    /// In the bundle when it started: it has them, or will read them.
-    pub has: BTreeSet<Fingerprint>,
-    /// In the bundle perhaps.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub doubt: BTreeSet<Fingerprint>,
-    /// Ours, and put into the bundle while it ran: it has them if it verified TLS for the first time after that.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub later: BTreeSet<Fingerprint>,
-    /// Those among them that were ours and are to be trusted no more.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub left: BTreeSet<Fingerprint>,
-}
+pub const LOOK_AGAIN: u64 = 5;
 
 /// A try to restart, written down before it is made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,11 +54,14 @@ pub enum TryOutcome {
 }
 
 /// What may be done about a change.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnChange {
     /// Keep the registry directory, restart for what that does not cover.
     #[default]
     Auto,
+    /// Keep the registry directory; report what that does not cover, and never restart.
+    Registry,
     /// Restart.
     Restart,
     /// Say it.
@@ -95,31 +85,34 @@ pub struct Policy {
     pub also: Vec<String>,
 }
 
-/// A service's lag behind the bundle.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Lag {
-    /// In the bundle, wanted, and newer than the process.
-    pub missing: BTreeSet<Fingerprint>,
-    /// Removed, and the process started with them.
-    pub lingering: BTreeSet<Fingerprint>,
+/// The part of [`Policy`] that the ledger keeps, so that whoever looks without the configuration finds the same runtime and gives the
+/// same answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RuntimeChoice {
+    /// Nobody looks at a runtime.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ignored: bool,
+    /// Which, None to detect it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// Its unit, if it has another name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// What may be done.
+    pub on_change: OnChange,
 }
 
-impl Lag {
-    /// None at all.
-    pub fn is_none(&self) -> bool {
-        self.missing.is_empty() && self.lingering.is_empty()
+impl From<&Policy> for RuntimeChoice {
+    fn from(policy: &Policy) -> Self {
+        let Policy { ignored, kind, unit, on_change, .. } = policy;
+        Self { ignored: *ignored, kind: *kind, unit: unit.clone(), on_change: *on_change }
     }
+}
 
-    /// The lag in words.
-    pub fn text(&self) -> String {
-        let newer = format!("{} newer than the process", plural(self.missing.len(), "anchor"));
-        let older = format!("{} that it started with", plural(self.lingering.len(), "removed anchor"));
-        match (self.missing.is_empty(), self.lingering.is_empty()) {
-            (true, true) => "nothing of ours changed since it started".into(),
-            (false, true) => newer,
-            (true, false) => older,
-            (false, false) => format!("{newer}, {older}"),
-        }
+impl From<RuntimeChoice> for Policy {
+    fn from(RuntimeChoice { ignored, kind, unit, on_change }: RuntimeChoice) -> Self {
+        Self { ignored, kind, unit, on_change, ..Self::default() }
     }
 }
 
@@ -151,94 +144,14 @@ pub struct Outlook {
     pub serves: BTreeSet<Fingerprint>,
     /// Wanted anchors that the runtime cannot read: no restart is due for them, and they make nothing stale.
     pub cannot: BTreeSet<Fingerprint>,
-    /// Which fact decided.
-    pub why: String,
-}
-
-/// The bundle, as a process that starts may have found it.
-#[derive(Debug, Clone, Copy)]
-pub struct Bundle<'a> {
-    /// What was in it at the last verified look, None if there was none.
-    pub before: Option<&'a BTreeSet<Fingerprint>>,
-    /// Since when that has been so.
-    pub since: Option<&'a Uptime>,
-    /// When we last began to change it.
-    pub begun: Option<&'a Uptime>,
-    /// What is in it now.
-    pub now: &'a BTreeSet<Fingerprint>,
-    /// When the file was last replaced, in milliseconds after this boot; None if before.
-    pub replaced: Option<u64>,
-}
-
-/// What is known of a process, from what was known and what is seen.
-pub fn follow(record: Option<&Record>, process: &Process, bundle: Bundle<'_>) -> Record {
-    if let Some(known) = record.filter(|record| record.process == *process) {
-        return known.clone();
-    }
-    let started = process.started.milliseconds;
-    let same_boot = |time: &Uptime| time.boot_id == process.started.boot_id;
-    // it started over the bundle that was verified last, or over what came after that
-    let before =
-        bundle.before.filter(|_| bundle.since.is_some_and(|since| !same_boot(since) || started > since.milliseconds));
-    let ran_before_us = bundle.begun.is_some_and(|begun| same_boot(begun) && started <= begun.milliseconds);
-    let younger = !ran_before_us && bundle.replaced.is_none_or(|replaced| replaced < started);
-    if before == Some(bundle.now) || younger {
-        return Record { has: bundle.now.clone(), ..Record::unknown(process) };
-    }
-    // the bundle changed since it started, or while it did: it may have read the one or the other
-    let has = before.map(|before| before & bundle.now).unwrap_or_default();
-    let mut doubt = bundle.before.map_or_else(|| bundle.now.clone(), |before| before | bundle.now);
-    doubt.extend(record.iter().flat_map(|record| &record.left));
-    doubt.retain(|fingerprint| !has.contains(fingerprint));
-    Record { has, doubt, ..Record::unknown(process) }
-}
-
-impl Record {
-    fn unknown(process: &Process) -> Self {
-        Self {
-            process: process.clone(),
-            has: BTreeSet::new(),
-            doubt: BTreeSet::new(),
-            later: BTreeSet::new(),
-            left: BTreeSet::new(),
-        }
-    }
-
-    /// Notes which of ours are in the bundle now.
-    pub fn note_served(&mut self, ours: impl Iterator<Item = Fingerprint>) {
-        self.later.extend(ours.filter(|fingerprint| !self.has.contains(fingerprint)));
-    }
-
-    /// Notes which of our anchors are to be trusted no more, and which of these are denied; those that are `wanted`, or that the
-    /// process cannot have read, do not count. One that it started with, it may have. One that came later, it may have if it verified TLS for the first time after that: for a denied one that is
-    /// reason enough, since nobody can tell.
-    pub fn note_left(
-        &mut self,
-        retired: &BTreeSet<Fingerprint>,
-        denied: impl Fn(&Fingerprint) -> bool,
-        wanted: impl Fn(&Fingerprint) -> bool,
-    ) {
-        let may_have = |fingerprint: &&Fingerprint| {
-            self.has.contains(fingerprint)
-                || self.doubt.contains(fingerprint)
-                || denied(fingerprint) && self.later.contains(fingerprint)
-        };
-        let left: Vec<Fingerprint> = retired.iter().filter(may_have).copied().collect();
-        self.left.extend(left);
-        self.left.retain(|fingerprint| !wanted(fingerprint));
-    }
-
-    /// How far the process is behind.
-    pub fn lag(&self, wanted: &BTreeSet<Fingerprint>, bundle: &BTreeSet<Fingerprint>) -> Lag {
-        Lag {
-            missing: wanted.iter().filter(|f| bundle.contains(f) && !self.has.contains(f)).copied().collect(),
-            lingering: self.left.difference(bundle).copied().collect(),
-        }
-    }
+    /// The registry by which the runtime has proven that it trusts what it was not known to have; None if no such proof was needed.
+    pub witnessed: Option<String>,
+    /// Whether pulls follow, and which fact decided.
+    pub trust: RuntimeTrust,
 }
 
 /// What the services are to follow.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// Anchors that are to be trusted.
     pub anchors: BTreeSet<Fingerprint>,
@@ -247,6 +160,8 @@ pub struct Wanted {
     pub readable: BTreeSet<Fingerprint>,
     /// What is in the bundle.
     pub bundle: BTreeSet<Fingerprint>,
+    /// Digest of the set of ours that is in force over this bundle.
+    pub set: SetDigest,
 }
 
 /// Decides what is to be done so that the services follow a bundle, given the ledger that knows their processes.
@@ -259,27 +174,43 @@ pub fn decide(services: &Services, ledger: &Ledger, wanted: &Wanted, policy: &Po
     let lag_of = |service: &Service, of: &BTreeSet<Fingerprint>| {
         record_of(service).map(|record| record.lag(of, &wanted.bundle)).unwrap_or_default()
     };
+    let process = services.runtime.as_ref().and_then(|runtime| runtime.service.process.as_ref());
+    let testimony = process.map(|process| Testimony::of(&ledger.witnesses, process, &wanted.set)).unwrap_or_default();
     let mut due: Vec<Action> = Vec::new();
     if let Some(runtime) = &services.runtime {
         outlook.cannot = &wanted.anchors - &wanted.readable;
-        outlook.lag = lag_of(&runtime.service, &wanted.readable);
-        let there = runtime.certs.served();
+        let lag = match &runtime.elsewhere {
+            None => lag_of(&runtime.service, &wanted.readable),
+            // it starts over other roots: what it has is not known, and a restart brings nothing
+            Some(_) => Lag { unproven: &wanted.readable & &wanted.bundle, ..Lag::default() },
+        };
         let known = record_of(&runtime.service).is_some();
-        outlook.serves = serves(runtime, wanted, known.then_some(&outlook.lag), policy.on_change);
+        outlook.serves = serves(runtime, wanted, known.then_some(&lag), policy.on_change);
         outlook.actions = certs_actions(runtime, ledger, &outlook.serves);
-        let covers = runtime.certs.covers().is_ok();
+        let proven = testimony.proven(&runtime.certs.setting);
         // what the process has too little after a file that is to be written
-        let mut after = outlook.lag.clone();
-        if covers {
-            after.missing.retain(|fingerprint| !outlook.serves.contains(fingerprint));
-            outlook.covered = &outlook.lag.missing & &there;
-            outlook.lag.missing.retain(|fingerprint| !there.contains(fingerprint));
+        let mut after = lag.clone();
+        outlook.lag = lag;
+        if runtime.certs.covers().is_ok() {
+            after.covered_by(&outlook.serves);
+            outlook.covered = outlook.lag.covered_by(&runtime.certs.served());
         }
-        outlook.why = reason(runtime, ledger, &outlook);
-        if !after.is_none() {
+        let together = runtime.elsewhere.is_none();
+        after.proven(&proven, together);
+        if outlook.lag.proven(&proven, together) {
+            outlook.witnessed = testimony.trusting().map(str::to_owned);
+        }
+        let wants_restart = testimony.wants_restart() && runtime.elsewhere.is_none();
+        let refusal = testimony.curable().filter(|_| wants_restart && outlook.actions.is_empty());
+        let why = match refusal {
+            _ if !after.is_none() => Some(after.text()),
+            Some((host, _)) => Some(format!("it refuses {host}, which the bundle trusts")),
+            None => None,
+        };
+        if let Some(why) = why {
             match hold(runtime, policy.on_change) {
                 Some(hold) => outlook.hold = Some(hold),
-                None => due.push(Action::Restart { unit: runtime.service.unit.clone(), why: after.text() }),
+                None => due.push(Action::Restart { unit: runtime.service.unit.clone(), why }),
             }
         }
     }
@@ -298,6 +229,7 @@ pub fn decide(services: &Services, ledger: &Ledger, wanted: &Wanted, policy: &Po
             None => outlook.actions.extend(due),
         }
     }
+    outlook.trust = judge(services, ledger, &outlook, &testimony, now);
     outlook
 }
 
@@ -306,8 +238,8 @@ pub fn decide(services: &Services, ledger: &Ledger, wanted: &Wanted, policy: &Po
 fn serves(runtime: &Runtime, wanted: &Wanted, lag: Option<&Lag>, on_change: OnChange) -> BTreeSet<Fingerprint> {
     let there = &runtime.certs.served() & &wanted.readable;
     match (on_change, lag) {
-        (OnChange::Auto, _) => &(&wanted.readable & &wanted.bundle) | &there,
-        (_, Some(lag)) => &there & &lag.missing,
+        (OnChange::Auto | OnChange::Registry, _) => &(&wanted.readable & &wanted.bundle) | &there,
+        (_, Some(lag)) => &there & &(&lag.missing | &lag.unproven),
         (_, None) => there,
     }
 }
@@ -322,10 +254,7 @@ fn certs_actions(runtime: &Runtime, ledger: &Ledger, serves: &BTreeSet<Fingerpri
         actions.push(Action::WriteRegistryCerts { path: path.clone(), anchors: serves.len() });
     }
     // while the configuration cannot be judged, what pulls may be reading stays
-    let judged = !matches!(
-        runtime.certs.setting,
-        super::certs_d::Setting::Unknown(_) | super::certs_d::Setting::ChangedSince(_)
-    );
+    let judged = !matches!(runtime.certs.setting, Setting::Unknown(_) | Setting::ChangedSince(_));
     for old in runtime.certs.own.keys().filter(|old| Some(*old) != path.as_ref()) {
         if judged && (ledger.certs_files.contains(old) || runtime.certs.path().as_ref() == Some(old)) {
             actions.push(Action::RemoveRegistryCerts { path: old.clone() });
@@ -334,48 +263,19 @@ fn certs_actions(runtime: &Runtime, ledger: &Ledger, serves: &BTreeSet<Fingerpri
     actions
 }
 
-/// The fact that decided, for people.
-fn reason(runtime: &Runtime, ledger: &Ledger, outlook: &Outlook) -> String {
-    match &runtime.service.state {
-        ServiceState::Down(_) => return "no restart needed: it reads the bundle when it starts".into(),
-        ServiceState::Changing => return "not known yet: it is starting or stopping".into(),
-        ServiceState::Active if runtime.service.process.is_none() => {
-            return "not known: the process that pulls was not found".into();
-        }
-        ServiceState::Active => {}
-    }
-    if !outlook.lag.is_none() {
-        let written = outlook.actions.iter().any(|action| matches!(action, Action::WriteRegistryCerts { .. }));
-        let cure =
-            if written && outlook.lag.lingering.is_empty() { "registry directory is behind" } else { "restart needed" };
-        return format!("{cure}: {}", outlook.lag.text());
-    }
-    if !outlook.covered.is_empty() {
-        let anchors = plural(outlook.covered.len(), "anchor");
-        return format!(
-            "no restart needed: every pull reads {anchors} newer than the process from the registry directory"
-        );
-    }
-    let younger = ledger.published.as_ref().zip(runtime.service.process.as_ref()).is_some_and(|(since, process)| {
-        since.boot_id != process.started.boot_id || since.milliseconds < process.started.milliseconds
-    });
-    let fact = if younger {
-        "the process is younger than the last change"
-    } else {
-        "nothing of ours changed since it started"
-    };
-    format!("no restart needed: {fact}")
-}
-
 /// Why the runtime may not be restarted although that is due.
 fn hold(runtime: &Runtime, on_change: OnChange) -> Option<Hold> {
     let unit = &runtime.service.unit;
     let held = |reason, why: String, next: String, wait| Some(Hold { reason, why, next, wait });
     match on_change {
-        OnChange::Never | OnChange::Report => {
-            let word = if on_change == OnChange::Never { "never" } else { "report" };
+        OnChange::Never | OnChange::Report | OnChange::Registry => {
+            let why = match on_change {
+                OnChange::Never => "runtime.onChange is never".to_owned(),
+                OnChange::Registry => format!("runtime.onChange is registry, {}", beyond_registry(runtime)),
+                _ => "runtime.onChange is report".to_owned(),
+            };
             let next = format!("when it suits: systemctl restart {unit}");
-            return held(HoldReason::Policy, format!("runtime.onChange is {word}"), next, None);
+            return held(HoldReason::Policy, why, next, None);
         }
         OnChange::Auto | OnChange::Restart => {}
     }
@@ -402,6 +302,18 @@ fn hold(runtime: &Runtime, on_change: OnChange) -> Option<Hold> {
         return held(*reason, why.clone(), next, None);
     }
     None
+}
+
+/// Why the registry directory does not do what a restart would.
+fn beyond_registry(runtime: &Runtime) -> String {
+    match &runtime.certs.setting {
+        Setting::Unsupported => format!("and {} has no registry directory for all registries", runtime.kind),
+        Setting::NotConfigured => format!("and {} has no registry directory configured", runtime.kind),
+        setting => match runtime.certs.covers() {
+            Ok(()) => format!("and what the process started with stays in it, whatever is in {setting}"),
+            Err(why) => format!("and {why}"),
+        },
+    }
 }
 
 /// Why not now.
@@ -449,25 +361,6 @@ pub fn with_try(tries: &[Try], at: &Moment) -> Vec<Try> {
     let mut kept: Vec<Try> = tries.iter().rev().take(MAX_TRIES - 1).rev().cloned().collect();
     kept.push(Try { at: at.clone(), outcome: None });
     kept
-}
-
-/// What is known of all services' processes. What cannot be seen just now stays known, as long as this boot lasts.
-pub fn follow_all(
-    services: &Services,
-    known: &BTreeMap<String, Record>,
-    bundle: Bundle<'_>,
-    now: &Uptime,
-) -> BTreeMap<String, Record> {
-    let mut records = known.clone();
-    records.retain(|_, record| record.process.started.boot_id == now.boot_id);
-    let all = services.runtime.iter().map(|runtime| &runtime.service).chain(services.also.values());
-    for service in all {
-        if let Some(process) = &service.process {
-            let record = follow(known.get(&service.unit), process, bundle);
-            records.insert(service.unit.clone(), record);
-        }
-    }
-    records
 }
 
 #[cfg(test)]

@@ -3,8 +3,10 @@
 use super::*;
 use crate::{
     runtime::{
-        Found,
+        Process, Uptime,
         certs_d::{RegistryCerts, Setting},
+        evidence::RuntimeState,
+        record::Record,
     },
     testing::at,
 };
@@ -22,83 +24,6 @@ fn up(boot: &str, milliseconds: u64) -> Uptime {
 
 fn process(boot: &str, started: u64) -> Process {
     Process { invocation: format!("{boot}-{started}"), started: up(boot, started) }
-}
-
-fn bundle<'a>(now: &'a BTreeSet<Fingerprint>, replaced: Option<u64>) -> Bundle<'a> {
-    Bundle { before: None, since: None, begun: None, now, replaced }
-}
-
-#[test]
-fn the_same_process_is_what_it_was() {
-    let known = follow(None, &process("one", 100), bundle(&set("ab"), None));
-    assert_eq!(follow(Some(&known), &process("one", 100), bundle(&set("xyz"), Some(500))), known);
-}
-
-#[test]
-fn at_first_sight_the_bundle_s_age_decides() {
-    let now = set("abc");
-    let younger = follow(None, &process("one", 700), bundle(&now, Some(600)));
-    assert_eq!(younger.has, now, "it started over a store that already had them");
-    assert_eq!(follow(None, &process("one", 700), bundle(&now, None)).has, now, "the bundle is from before this boot");
-    let older = follow(None, &process("one", 500), bundle(&now, Some(600)));
-    assert_eq!((older.has, older.doubt), (set(""), now.clone()), "nothing is sure");
-}
-
-#[test]
-fn a_new_process_over_an_unchanged_bundle_has_all_of_it() {
-    let (now, since) = (set("ab"), up("one", 400));
-    let steady = |process: &Process| {
-        let bundle = Bundle { before: Some(&now), since: Some(&since), begun: None, now: &now, replaced: Some(9_000) };
-        follow(None, process, bundle)
-    };
-    // however often a tool writes the same bundle anew
-    assert_eq!(steady(&process("one", 500)).has, now);
-    assert_eq!(steady(&process("two", 10)).has, now, "after a reboot");
-    let early = steady(&process("one", 300));
-    assert_eq!((early.has, early.doubt), (set(""), now.clone()), "it started before the change was complete");
-}
-
-#[test]
-fn a_process_that_started_within_a_change_may_have_read_either() {
-    let (before, now, since) = (set("abx"), set("abn"), up("one", 400));
-    let bundle = Bundle { before: Some(&before), since: Some(&since), begun: None, now: &now, replaced: Some(900) };
-    let record = follow(None, &process("one", 800), bundle);
-    assert_eq!((record.has, record.doubt), (set("ab"), set("xn")));
-}
-
-#[test]
-fn a_bundle_that_was_last_seen_while_the_process_ran_says_nothing_of_its_start() {
-    // it runs since long; ours came, then the distribution's package brought x, and only now it is looked at
-    let (before, now, since) = (set("ab"), set("abx"), up("one", 400));
-    let bundle = Bundle { before: Some(&before), since: Some(&since), begun: None, now: &now, replaced: Some(900) };
-    assert_eq!(follow(None, &process("one", 100), bundle).has, set(""));
-    let unknown = Bundle { since: None, ..bundle };
-    assert_eq!(follow(None, &process("one", 100), unknown).has, set(""));
-}
-
-#[test]
-fn what_was_restarted_in_an_unfinished_change_has_the_bundle_if_that_is_older() {
-    let (before, now, since, begun) = (set("a"), set("ab"), up("one", 400), up("one", 800));
-    let bundle =
-        Bundle { before: Some(&before), since: Some(&since), begun: Some(&begun), now: &now, replaced: Some(850) };
-    assert_eq!(follow(None, &process("one", 900), bundle).has, now);
-    let within = follow(None, &process("one", 840), bundle);
-    assert_eq!((within.has, within.doubt), (set("a"), set("b")));
-    // a clock that was set forward makes the bundle look as if it were from before this boot
-    let jumped = Bundle { replaced: None, ..bundle };
-    assert_eq!(follow(None, &process("one", 700), jumped).has, set("a"), "our change began after it had started");
-    // a reboot between the change and its record
-    assert_eq!(follow(None, &process("two", 10), Bundle { replaced: None, ..bundle }).has, now);
-}
-
-#[test]
-fn what_cannot_be_seen_just_now_stays_known() {
-    let now = set("ab");
-    let known: BTreeMap<String, Record> =
-        [(UNIT.to_owned(), follow(None, &process("one", 100), bundle(&now, None)))].into();
-    let nothing = Services::default();
-    assert_eq!(follow_all(&nothing, &known, bundle(&now, Some(500)), &up("one", 900)), known);
-    assert!(follow_all(&nothing, &known, bundle(&now, None), &up("two", 900)).is_empty(), "it ended with its boot");
 }
 
 /// A node whose containerd is looked at.
@@ -127,9 +52,11 @@ impl Node {
             health: Ok(()),
             spares: Ok(()),
             certs: RegistryCerts { setting: Setting::NotConfigured, ..RegistryCerts::default() },
+            elsewhere: None,
         };
         let mut ledger = Ledger::new();
-        let record = Record { process, has: set(has), doubt: set(""), later: set(""), left: set("") };
+        let record =
+            Record { process, has: set(has), doubt: set(""), unproven: set(""), later: set(""), left: set("") };
         ledger.services.insert(UNIT.into(), record);
         let services = Services { runtime: Some(runtime), ..Services::default() };
         let bundle = &set(wanted) | &set("z");
@@ -172,6 +99,7 @@ impl Node {
             anchors: self.wanted.clone(),
             readable: self.readable.clone().unwrap_or_else(|| self.wanted.clone()),
             bundle: self.bundle.clone(),
+            set: SetDigest::of(&self.wanted),
         };
         decide(&self.services, &self.ledger, &wanted, &self.policy, &self.now)
     }
@@ -199,7 +127,7 @@ const NOTHING: [&str; 0] = [];
 fn what_the_process_has_needs_no_restart() {
     let node = Node::new("abz", "ab");
     assert_eq!(node.actions(), NOTHING);
-    assert!(node.decide().why.starts_with("no restart needed"), "{}", node.decide().why);
+    assert!(node.decide().trust.why.starts_with("no restart needed"), "{}", node.decide().trust.why);
 }
 
 #[test]
@@ -242,7 +170,7 @@ fn the_registry_directory_makes_up_for_additions() {
     let node = Node::new("z", "a").certs_d(Some("a"));
     assert_eq!(node.actions(), NOTHING);
     assert_eq!(node.decide().covered, set("a"));
-    assert!(node.decide().why.contains("registry directory"), "{}", node.decide().why);
+    assert!(node.decide().trust.why.contains("registry directory"), "{}", node.decide().trust.why);
 }
 
 #[test]
@@ -331,7 +259,11 @@ fn no_restart_is_made_held_or_awaited_for_an_anchor_that_go_cannot_read() {
             assert_eq!((node.actions(), outlook.hold), (Vec::new(), None), "{on_change:?}");
             assert!(outlook.lag.is_none() && outlook.covered.is_empty() && outlook.serves.is_empty());
             assert_eq!(outlook.cannot, set("a"));
-            assert!(outlook.why.starts_with("no restart needed"), "{}", outlook.why);
+            // it does not work: that is another matter, and no reason either
+            assert_eq!(outlook.trust.state, RuntimeState::Unknown);
+            node.runtime().health = Ok(());
+            let trust = node.decide().trust;
+            assert!(trust.why.starts_with("no restart needed"), "{}", trust.why);
         }
     }
     // the others count as ever
@@ -347,7 +279,7 @@ fn a_further_unit_may_read_what_the_runtime_cannot() {
     node.readable = Some(set(""));
     let process = process("one", 2_000);
     let service = Service { unit: "web.service".into(), state: ServiceState::Active, process: Some(process.clone()) };
-    let record = Record { process, has: set("z"), doubt: set(""), later: set(""), left: set("") };
+    let record = Record { process, has: set("z"), doubt: set(""), unproven: set(""), later: set(""), left: set("") };
     node.ledger.services.insert("web.service".into(), record);
     node.services.also.insert("web.service".into(), service);
     assert_eq!(node.actions(), ["restart web.service (1 anchor newer than the process)"]);
@@ -399,6 +331,41 @@ fn the_configuration_may_forbid() {
 }
 
 #[test]
+fn the_registry_directory_is_kept_where_a_restart_is_forbidden() {
+    let node = |served| {
+        let mut node = Node::new("z", "a").certs_d(served);
+        node.policy.on_change = OnChange::Registry;
+        node
+    };
+    assert_eq!(node(None).actions(), [format!("write {CERTS} (1 anchor)")]);
+    assert_eq!(node(Some("a")).actions(), NOTHING);
+    assert_eq!(node(Some("a")).decide().hold, None);
+    // what it does not cover is told, and nothing is restarted
+    let held = |edit: fn(&mut Node)| {
+        let mut node = node(Some("a"));
+        edit(&mut node);
+        assert!(!node.actions().iter().any(|action| action.starts_with("restart")), "{:?}", node.actions());
+        let hold = node.decide().hold.unwrap();
+        assert_eq!(hold.reason, HoldReason::Policy);
+        hold.why
+    };
+    assert_eq!(
+        held(|node| node.runtime().certs.elsewhere = vec!["registry.test".into()]),
+        "runtime.onChange is registry, and /etc/containerd/certs.d/registry.test hides _default/ for pulls from that host"
+    );
+    assert_eq!(
+        held(|node| node.runtime().certs = RegistryCerts::default()),
+        "runtime.onChange is registry, and containerd has no registry directory for all registries"
+    );
+    assert!(held(|node| node.runtime().certs.setting = Setting::NotConfigured).ends_with("configured"));
+    let started_with = held(|node| {
+        node.ledger.services.get_mut(UNIT).unwrap().has.insert(Fingerprint::from_bytes([b'b'; 32]));
+        node.record().note_left(&set("b"), |_| false, |_| false);
+    });
+    assert!(started_with.contains("what the process started with stays in it"), "{started_with}");
+}
+
+#[test]
 fn what_is_sick_or_would_end_containers_is_not_restarted() {
     let held = |edit: fn(&mut Runtime)| {
         let mut node = Node::new("z", "a");
@@ -428,7 +395,7 @@ fn what_does_not_run_needs_nothing() {
     node.runtime().service.state = ServiceState::Down("inactive".into());
     node.runtime().service.process = None;
     assert_eq!(node.actions(), NOTHING);
-    assert!(node.decide().why.contains("when it starts"), "{}", node.decide().why);
+    assert!(node.decide().trust.why.contains("when it starts"), "{}", node.decide().trust.why);
 }
 
 #[test]
@@ -474,7 +441,14 @@ fn further_units_follow_by_their_own_processes() {
     let mut node = Node::new("az", "a").certs_d(Some("a"));
     let kubelet =
         Service { unit: "kubelet.service".into(), state: ServiceState::Active, process: Some(process("one", 5)) };
-    let record = Record { process: process("one", 5), has: set("z"), doubt: set(""), later: set(""), left: set("") };
+    let record = Record {
+        process: process("one", 5),
+        has: set("z"),
+        doubt: set(""),
+        unproven: set(""),
+        later: set(""),
+        left: set(""),
+    };
     node.ledger.services.insert(kubelet.unit.clone(), record);
     node.services.also.insert(kubelet.unit.clone(), kubelet);
     assert_eq!(node.actions(), ["restart kubelet.service (1 anchor newer than the process)"]);
@@ -487,14 +461,4 @@ fn a_process_that_was_not_seen_yet_is_not_judged() {
     let mut node = Node::new("z", "a");
     node.runtime().service.process = Some(process("one", 9_999));
     assert_eq!(node.actions(), NOTHING);
-}
-
-#[test]
-fn detection_s_words_are_kept() {
-    let units = [("containerd.service".to_owned(), true)].into();
-    let found = super::super::detect(&units, None, None);
-    assert_eq!(
-        found,
-        Some(Found { kind: Kind::Containerd, unit: UNIT.into(), because: "containerd.service is active".into() })
-    );
 }

@@ -6,7 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Process;
-use crate::{fingerprint::SetDigest, state::Moment};
+use crate::{
+    fingerprint::{Fingerprint, SetDigest},
+    state::Moment,
+};
 
 /// What an answer proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +21,17 @@ pub enum WitnessAnswer {
     Refuses,
     /// Neither: the registry could not be reached, or the answer has no known meaning.
     NotReached,
+}
+
+impl WitnessAnswer {
+    /// The public name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trusts => "trusts",
+            Self::Refuses => "refuses",
+            Self::NotReached => "not-reached",
+        }
+    }
 }
 
 /// The last answer about one registry. The ledger keeps it, so that a command without an agent says what the agent says.
@@ -35,13 +49,22 @@ pub struct Witness {
     /// The runtime reaches this registry by TLS that it verifies, without a mirror. Where this is false, the answer proves that pulls
     /// work, not that the CA is trusted.
     pub verifies_tls: bool,
+    /// The anchor of ours in which the registry's chain ends, by our own handshake with the bundle in force. None if it ends elsewhere, or
+    /// the handshake failed: then trust in this registry says nothing of our anchors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<Fingerprint>,
+    /// For this host the runtime reads no certificates from a registry directory, neither ours nor somebody else's: the answer is about
+    /// the roots that the process has read itself. False where that could not be told.
+    #[serde(default)]
+    pub own_roots: bool,
     /// Our own handshake with the same host, made the same way with the bundle in force and Go's rules: None if it succeeded, else why
     /// not. Only where it succeeds can a restart help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handshake_error: Option<String>,
     /// When it was asked.
     pub at: Moment,
-    /// A restart was made because of this process's refusal of this set: it is not made a second time.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub restarted: bool,
+    /// The process that was restarted, or was about to be, when the runtime refused this registry with this set in force. If another one
+    /// runs now, the restart did not help and is not made a second time. Set by [`note_restart`](super::testimony::note_restart).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted: Option<Process>,
 }

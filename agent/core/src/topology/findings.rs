@@ -189,6 +189,10 @@ fn marked(kind: FindingKind, detail: &str, count: usize) -> (String, &'static st
             format!("the container runtime of {nodes} does not follow the store yet"),
             "it waits for a restart; `nodetrust status` there says when it comes, or why not",
         ),
+        FindingKind::RuntimeUnknown => (
+            format!("whether the container runtime of {nodes} follows the store is not known"),
+            "run `nodetrust status` there: NEXT says what would make it known",
+        ),
         FindingKind::TrustNotReady => (
             format!("{nodes} {is} not ready to trust: {detail}"),
             "run `nodetrust status` there: the first line says why",

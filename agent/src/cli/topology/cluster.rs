@@ -14,7 +14,7 @@ use anyhow::{Context as _, anyhow, bail};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{
     Request, StatusCode, Uri,
-    header::{ACCEPT, HOST, HeaderValue},
+    header::{ACCEPT, HOST, HeaderValue, USER_AGENT},
 };
 use kube::{
     Config,
@@ -26,7 +26,7 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 
 use super::{Access, proxy::is_direct};
-use crate::resolve::lookup;
+use crate::{kubernetes::AGENT, resolve::lookup};
 
 /// Nodes in one page.
 const PAGE: usize = 500;
@@ -135,7 +135,8 @@ impl Cluster {
             path.push_str("&continue=");
             path.extend(next.bytes().map(escaped));
         }
-        let request = Request::get(path).header(ACCEPT, "application/json").body(Body::empty())?;
+        let request = Request::get(path).header(ACCEPT, "application/json").header(USER_AGENT, AGENT);
+        let request = request.body(Body::empty())?;
         let exchange = async {
             let response = self.client.send(request).await.map_err(|error| self.no_answer(&error))?;
             let status = response.status();

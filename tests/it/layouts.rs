@@ -1,0 +1,125 @@
+//! A judge of the verdict: layouts of nodes are composed by a seed, over a real containerd of each version, and after everything that
+//! nodetrust says a real pull is made from a registry behind the CA. "Trusted" while that pull is refused must be impossible.
+//!
+//! Here a fixed sample; `scripts/layouts` composes hundreds. Distributions that start a containerd of their own are simulated: their
+//! units, paths and manners, over the real containerd. So is the agent's pod, by its rights and namespaces.
+
+mod judge;
+mod layout;
+mod stage;
+mod tally;
+
+use std::{
+    collections::BTreeMap,
+    env,
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread,
+};
+
+use self::{
+    judge::{JudgedLayout, judge},
+    layout::NodeLayout,
+    stage::Stage,
+    tally::LayoutTally,
+};
+use crate::support::machine::Kind;
+
+/// Each version, and each subject. Seeds 7, 30, 51 and 65 were called trusted while their pull was refused: a relative import of k3s'
+/// configuration; containerd under a unit that nothing names, beside a containerd.service that serves another socket, or does not run;
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` in the unit's environment.
+const SAMPLE: [(u64, Kind); 13] = [
+    (1, Kind::Containerd21),
+    (3, Kind::Bookworm),
+    (6, Kind::Trixie),
+    (7, Kind::Bookworm),
+    (8, Kind::Containerd21),
+    (9, Kind::Bookworm),
+    (10, Kind::Trixie),
+    (11, Kind::Bookworm),
+    (30, Kind::Trixie),
+    (51, Kind::Bookworm),
+    (65, Kind::Trixie),
+    (4178, Kind::Containerd21),
+    (7269, Kind::Containerd21),
+];
+
+/// `NODETRUST_LAYOUTS`: the first seed, how many, and the kinds of machines.
+fn asked() -> Option<Vec<NodeLayout>> {
+    let text = env::var("NODETRUST_LAYOUTS").ok()?;
+    let mut words = text.split_whitespace();
+    let (first, count): (u64, u64) = (words.next()?.parse().unwrap(), words.next()?.parse().unwrap());
+    let kinds: Vec<Kind> = words.map(kind).collect();
+    Some((first..first + count).map(|seed| NodeLayout::of(seed, &kinds)).collect())
+}
+
+fn kind(word: &str) -> Kind {
+    [Kind::Bookworm, Kind::Trixie, Kind::Containerd21].into_iter().find(|kind| kind.name() == word).unwrap_or_else(
+        || panic!("no kind {word}: there are bookworm (containerd 1.6), trixie (1.7) and containerd21 (2.1)"),
+    )
+}
+
+#[test]
+fn a_node_that_is_called_trusted_pulls_whatever_its_layout() {
+    judge_by_kind(asked().unwrap_or_else(|| layouts_of(&SAMPLE)));
+}
+
+fn layouts_of(seeds: &[(u64, Kind)]) -> Vec<NodeLayout> {
+    seeds.iter().map(|(seed, kind)| NodeLayout::of(*seed, &[*kind])).collect()
+}
+
+/// Judges layouts, those of each kind of machine beside those of the others, prints the figures, and fails if a verdict was wrong.
+fn judge_by_kind(layouts: Vec<NodeLayout>) {
+    let mut by_kind: BTreeMap<&str, Vec<NodeLayout>> = BTreeMap::new();
+    for layout in layouts {
+        by_kind.entry(layout.kind.name()).or_default().push(layout);
+    }
+    let judges: Vec<_> = by_kind
+        .into_iter()
+        .map(|(name, layouts)| {
+            let test = thread::current().name().unwrap_or_default().to_owned();
+            thread::Builder::new().name(format!("{test} {name}")).spawn(move || judge_all(&layouts)).unwrap()
+        })
+        .collect();
+    let mut tally = LayoutTally::default();
+    for judge in judges {
+        match judge.join() {
+            Ok(of) => tally.add(of),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+    println!("{}", tally.table());
+    assert!(tally.wrong().is_empty(), "{}", tally.wrong().join("\n\n"));
+}
+
+/// Judges layouts one after the other on one machine of their kind.
+fn judge_all(layouts: &[NodeLayout]) -> LayoutTally {
+    let stage = Stage::boot(layouts[0].kind);
+    let shrinks = env::var_os("NODETRUST_LAYOUTS_SHRINK").is_some();
+    let mut tally = LayoutTally::default();
+    for layout in layouts {
+        match catch_unwind(AssertUnwindSafe(|| judge(&stage, layout))) {
+            Ok(judged) => {
+                tally.count(&judged);
+                if shrinks && judged.is_wrong() {
+                    tally.count_simplest(&shrunk(&stage, judged));
+                }
+            }
+            Err(_) => tally.count_unjudged(layout),
+        }
+    }
+    tally
+}
+
+/// Makes one subject after the other as usual, as long as the verdict stays wrong.
+fn shrunk(stage: &Stage, mut judged: JudgedLayout) -> JudgedLayout {
+    'simpler: loop {
+        for layout in judged.layout.simpler() {
+            let simpler = judge(stage, &layout);
+            if simpler.is_wrong() {
+                judged = simpler;
+                continue 'simpler;
+            }
+        }
+        return judged;
+    }
+}
