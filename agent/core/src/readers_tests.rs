@@ -346,6 +346,21 @@ fn forms_of_lengths_are_a_matter_of_the_reader() {
     assert_eq!(who(&open[..open.len() - 1]), "ogG");
 }
 
+/// OpenSSL 3.0.19 refuses a length of several bytes where nothing follows it: seen with the NULL of an algorithm.
+#[test]
+fn an_empty_element_with_a_long_length_at_the_end_is_refused() {
+    let der = |null: &[u8]| {
+        let number = [vec![0, 0x80], vec![1; 255]].concat();
+        let key = tlv(0x30, &[tlv(2, &number), tlv(2, &[1, 0, 1])].concat());
+        let algorithm = tlv(0x30, &[b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01".as_slice(), null].concat());
+        let key = tlv(0x30, &[algorithm, tlv(3, &[vec![0], key].concat())].concat());
+        Parts { key: Some(key), ..Parts::default() }.der()
+    };
+    assert_eq!(who(&der(&[5, 0])), "");
+    assert!(who(&der(&[5, 0x84, 0, 0, 0, 0])).contains('o'));
+    assert!(who(&der(&[5, 0x81, 0])).contains('o'));
+}
+
 #[test]
 fn trust_settings_and_revocation_lists_are_read_as_openssl_does() {
     let der = Parts::default().der();

@@ -227,6 +227,16 @@ fn time(fields: &mut Fields<'_>) -> Done<()> {
     }
 }
 
+/// OpenSSL 3.0.19, not 3.0.22, wants a byte after a length that is written in several bytes, be there content or not.
+pub(super) const LONG_EMPTY: &str = "no content, and a length of several bytes at the end of what it is in";
+
+/// Whether the length in a header of this size is written in more than one byte.
+fn is_length_long(bytes: &[u8], size: usize) -> bool {
+    let high = bytes.first().is_some_and(|first| first & 0x1f == 0x1f);
+    let more = if high { 1 + bytes[1..].iter().take_while(|byte| *byte & 0x80 != 0).count() } else { 0 };
+    size > 1 + more + 1
+}
+
 const SHORT_TIME: &str = "a time that is too short";
 
 /// What OpenSSL wants of a time since 3.5: YYMMDDhhmmssZ or YYYYMMDDhhmmssZ, at least in length.
@@ -267,7 +277,13 @@ impl<'a> Fields<'a> {
             Some(length) => head.size.checked_add(length).is_some_and(|end| end <= self.rest.len()),
             None => head.constructed,
         };
-        if fits { Ok(head) } else { Err("cut off, or longer than what it is in") }
+        if !fits {
+            return Err("cut off, or longer than what it is in");
+        }
+        if head.size == self.rest.len() && head.length == Some(0) && is_length_long(self.rest, head.size) {
+            return Err(LONG_EMPTY);
+        }
+        Ok(head)
     }
 
     fn next_is(&self, class: u8, number: u32) -> Done<bool> {
