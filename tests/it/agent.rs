@@ -608,7 +608,7 @@ fn apply_works_while_the_agent_runs() {
 
 /// A run of our program as in a debug session: only the host root is named.
 fn without_config(node: &Node, args: &[&str]) -> (i32, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nodetrust"));
+    let mut command = Command::new(crate::support::program());
     command.arg("--host-root").arg(&node.root).args(args).stdin(Stdio::null());
     let output = command
         .env_remove("NODETRUST_CONFIG")

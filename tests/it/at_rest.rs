@@ -45,7 +45,7 @@ fn text(request: &Value) -> String {
 #[test]
 fn the_audit_log_has_no_write_of_an_agent_in_ten_minutes() {
     let cluster = Cluster::boot_audited(&NODES, ACCOUNT);
-    cluster.image(IMAGE, env!("CARGO_BIN_EXE_nodetrust"));
+    cluster.image(IMAGE, crate::support::program());
     let ca = Ca::new("Corp Root");
     cluster.apply(&configmap(&ca.pem(), "resync: 10s\n"));
     cluster.rolled_out();

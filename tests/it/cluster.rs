@@ -69,7 +69,7 @@ fn ours(cluster: &Cluster, node: &str) -> Vec<String> {
 fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
     let cluster = Cluster::boot(&NODES);
     cluster.push("app:1");
-    cluster.image(IMAGE, env!("CARGO_BIN_EXE_nodetrust"));
+    cluster.image(IMAGE, crate::support::program());
     cluster.apply(APP);
     cluster.apply(READER); // these wait for the file
     let untrusted = |pod: &Value| {
@@ -147,7 +147,7 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
 #[test]
 fn every_overlay_has_its_agent_ready_and_its_ca_trusted() {
     let cluster = Cluster::boot(&[("trixie", Kind::Trixie)]);
-    cluster.image(IMAGE, env!("CARGO_BIN_EXE_nodetrust"));
+    cluster.image(IMAGE, crate::support::program());
     let ready = |what: &str, ca: &Ca| {
         cluster.rolled_out();
         let status = ["-n", "nodetrust", "exec", "daemonset/nodetrust", "--", "nodetrust", "-o", "json", "status"];
@@ -309,11 +309,11 @@ fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
 fn show_works_in_a_cluster_that_is_already_there() {
     let cluster = Cluster::boot(&[("bookworm", Kind::Bookworm)]);
     let image = "registry.test:5443/nodetrust:shown";
-    cluster.image(image, env!("CARGO_BIN_EXE_nodetrust"));
+    cluster.image(image, crate::support::program());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/cluster");
     let mut command = cluster.beside(Path::new(script));
     command.args(["show", "--image", image, "--kubeconfig"]).arg(cluster.kubeconfig());
-    command.env("NODETRUST_BIN", env!("CARGO_BIN_EXE_nodetrust"));
+    command.env("NODETRUST_BIN", crate::support::program());
     let done = Done::new(must("scripts/cluster", command.output())).expect(0);
     assert!(done.out.contains("UNIFORM   the only node trusts 2 anchors"), "{}", done.out);
     assert!(done.out.contains("All steps showed what they say"), "{}", done.out);

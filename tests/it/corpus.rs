@@ -43,7 +43,7 @@ pub(crate) fn vectors() -> Vec<PathBuf> {
 }
 
 fn inspect(files: &[PathBuf], config: &Path) -> Value {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nodetrust"));
+    let mut command = Command::new(crate::support::program());
     command.arg("--config").arg(config).args(["--host-root", "/nowhere", "-o", "json", "inspect"]).args(files);
     let output = command.output().unwrap();
     assert!(matches!(output.status.code(), Some(0 | 2)), "{}", String::from_utf8_lossy(&output.stderr));

@@ -84,7 +84,7 @@ pub(crate) fn status_as_json(cluster: &Cluster, node: &str) -> Value {
 #[test]
 fn status_tells_the_truth_by_exec_and_in_debug_pods_without_an_agent() {
     let cluster = Cluster::boot(&[(NODE, Kind::Trixie)]);
-    cluster.image(IMAGE, env!("CARGO_BIN_EXE_nodetrust"));
+    cluster.image(IMAGE, crate::support::program());
     let ca = Ca::new("Corp Root");
     let install = configmap(&ca.pem(), "");
     cluster.apply(&install);

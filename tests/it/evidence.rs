@@ -314,7 +314,7 @@ fn who_looks_without_the_configuration_finds_the_runtime_that_the_agent_was_told
 fn a_runtime_of_which_nothing_is_known_is_told_alike_to_the_cluster_and_in_debug_pods() {
     const NODE: &str = "trixie";
     let cluster = Cluster::boot(&[(NODE, Kind::Trixie)]);
-    cluster.image(IMAGE, env!("CARGO_BIN_EXE_nodetrust"));
+    cluster.image(IMAGE, crate::support::program());
     let (node, ours) = (cluster.node(NODE), cluster.registry_ca());
     node.write("/usr/local/share/ca-certificates/by-hand.crt", &ours);
     node.run(&["update-ca-certificates"]).expect(0);

@@ -77,7 +77,7 @@ fn wait_verdict(cluster: &Cluster, verdict: &str, code: i32) -> (Value, String) 
 #[test]
 fn a_rotation_with_a_node_that_lags_is_seen_by_topology() {
     let cluster = Cluster::boot(&NODES);
-    cluster.image(IMAGE, env!("CARGO_BIN_EXE_nodetrust"));
+    cluster.image(IMAGE, crate::support::program());
     let (old, new) = (Ca::new("Corp Root 2021"), Ca::new("Corp Root 2026"));
     let (prompt, late) = NODES.split_at(2);
     let late = late[0];

@@ -34,7 +34,7 @@ impl Desk {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nodetrust"));
+        let mut command = Command::new(crate::support::program());
         command.current_dir(self.0.path()).env_remove("NODETRUST_CONFIG").env_remove("NODETRUST_HOST_ROOT");
         command.args(["--config", "config.yaml", "--host-root", "/nowhere", "inspect"]).args(args).stdin(Stdio::null());
         command

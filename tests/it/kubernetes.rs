@@ -115,7 +115,7 @@ spec:
 #[test]
 fn a_real_api_server_shows_what_the_node_trusts() {
     let cluster = Cluster::boot(&[("one", machine::Kind::Bookworm)]);
-    cluster.image(IMAGE, env!("CARGO_BIN_EXE_nodetrust"));
+    cluster.image(IMAGE, crate::support::program());
     for taint in ["corp.test/no-trust=yes:NoSchedule", "corp.test/other=yes:PreferNoSchedule"] {
         cluster.kubectl(&["taint", "node", "one", taint]).expect(0);
     }

@@ -337,7 +337,7 @@ fn a_wrong_host_root_is_told() {
             if command == "run" && root == &empty {
                 continue; // the agent waits for better times, and its report says the same
             }
-            let mut ours = Command::new(env!("CARGO_BIN_EXE_nodetrust"));
+            let mut ours = Command::new(crate::support::program());
             ours.arg("--config").arg(&node.config).arg("--host-root").arg(root).arg(command).arg("-o").arg("json");
             let done = Done::new(ours.output().unwrap());
             assert!(matches!(done.code, 1 | 2), "{command}: {done:?}");

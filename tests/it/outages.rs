@@ -65,7 +65,7 @@ fn add_to_host(node: &Access, ca: &Ca) {
 }
 
 fn install(cluster: &Cluster, pems: &[String]) {
-    cluster.image(IMAGE, env!("CARGO_BIN_EXE_nodetrust"));
+    cluster.image(IMAGE, crate::support::program());
     cluster.apply(&manifests("base", BOTH));
     set_source(cluster, pems);
     cluster.rolled_out();
@@ -198,7 +198,7 @@ fn a_node_that_joins_later_has_its_trust_before_its_first_private_image() {
     let mut cluster = Cluster::boot_with(&[("first", Kind::Bookworm)], tainted);
     let image = cluster.push("app:1");
     cluster.apply(&apps(&image));
-    cluster.image(IMAGE, env!("CARGO_BIN_EXE_nodetrust"));
+    cluster.image(IMAGE, crate::support::program());
     cluster.apply(&manifests("overlays/startup-taint", ""));
     set_source(&cluster, &[cluster.registry_ca()]);
     let ready = |count: usize| {
@@ -433,7 +433,7 @@ fn missing_rights_and_wrong_tokens_are_named_and_trust_does_not_need_them() {
     let agent = cluster.agent_from_within("one", PORT);
     let everything = manifests("base", BOTH);
     let ca = Ca::new("Rights");
-    cluster.image(IMAGE, env!("CARGO_BIN_EXE_nodetrust"));
+    cluster.image(IMAGE, crate::support::program());
     let since = Instant::now();
     cluster.apply(&without(&everything, &["ClusterRoleBinding", "RoleBinding"]));
     set_source(&cluster, &[ca.pem()]);

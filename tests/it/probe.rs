@@ -159,7 +159,7 @@ fn a_server_of_an_installed_ca_is_trusted() {
     assert!(yaml.out.contains("verdict: trusted"), "{}", yaml.out);
 
     // without a configuration, as in a debug session
-    let mut bare = Command::new(env!("CARGO_BIN_EXE_nodetrust"));
+    let mut bare = Command::new(crate::support::program());
     bare.env_remove("NODETRUST_CONFIG").arg("--host-root").arg(&node.root).args(["probe", &plain.target()]);
     assert!(Done::new(bare.output().unwrap()).expect(0).out.contains("desired"), "the ledger knows whose the CA is");
     // a CA in grace is trusted, and its end is told

@@ -66,7 +66,7 @@ fn containerd_under_openrc_pulls_once_apply_has_restarted_it() {
     let process = machine.process(&container).unwrap();
     let before = daemon(&machine);
 
-    machine.write("/usr/local/bin/nodetrust", must("our program", std::fs::read(env!("CARGO_BIN_EXE_nodetrust"))));
+    machine.write("/usr/local/bin/nodetrust", must("our program", std::fs::read(crate::support::program())));
     machine.run(&["chmod", "755", "/usr/local/bin/nodetrust"]).expect(0);
     machine.write("/etc/nodetrust/config.yaml", "sources: [{name: org, path: /etc/nodetrust/org.crt}]\n");
     machine.write("/etc/nodetrust/org.crt", machine.registry_ca());

@@ -225,12 +225,8 @@ impl Desk {
 
     fn topology(&self, args: &[&str]) -> Done {
         let args: Vec<&str> = ["topology"].iter().chain(args).copied().collect();
-        self.run(&program(), &args, &[])
+        self.run(Path::new(crate::support::program()), &args, &[])
     }
-}
-
-fn program() -> PathBuf {
-    env!("CARGO_BIN_EXE_nodetrust").into()
 }
 
 /// Compares with a file of tests/data; UPDATE_GOLDEN=1 writes it anew. Read it in review: it is what people see.
@@ -336,11 +332,11 @@ fn the_kubeconfig_is_chosen_as_kubectl_does() {
     assert_eq!(counts(desk.topology(&["-o", "json"])), 1);
     assert_eq!(counts(desk.topology(&["-o", "json", "--kubeconfig", other])), 2);
     let both = format!("{}:{other}", desk.path().join(".kube/config").display());
-    let with = |args: &[&str]| desk.run(&program(), args, &[("KUBECONFIG", &both)]);
+    let with = |args: &[&str]| desk.run(Path::new(crate::support::program()), args, &[("KUBECONFIG", &both)]);
     assert_eq!(counts(with(&["topology", "-o", "json"])), 1);
     // a proxy of the environment does not stand between us and this machine
     let proxy = [("HTTPS_PROXY", "http://127.0.0.1:9"), ("NO_PROXY", "corp, localhost")];
-    assert_eq!(counts(desk.run(&program(), &["topology", "-o", "json"], &proxy)), 1);
+    assert_eq!(counts(desk.run(Path::new(crate::support::program()), &["topology", "-o", "json"], &proxy)), 1);
     assert!(desk.topology(&["--context", "nowhere"]).expect(1).err.contains("nowhere"));
     assert!(desk.topology(&["--kubeconfig", "/no/such"]).expect(1).err.contains("/no/such"));
     assert!(Desk::new().topology(&[]).expect(1).err.contains("--kubeconfig"));
@@ -351,7 +347,7 @@ fn the_kubeconfig_is_chosen_as_kubectl_does() {
 fn kubectl_runs_it_as_its_plugin() {
     let api = Api::good(nodes("n", 2, Some(&rotated())));
     let desk = Desk::at(&api);
-    symlink(program(), desk.path().join("kubectl-nodetrust")).unwrap();
+    symlink(crate::support::program(), desk.path().join("kubectl-nodetrust")).unwrap();
     for args in [&["nodetrust"][..], &["nodetrust", "topology"], &["nodetrust", "--context", "prod-eu", "topology"]] {
         let done = desk.run(Path::new("kubectl"), args, &[]).expect(0);
         assert!(done.out.starts_with("prod-eu   UNIFORM   "), "{}", done.out);

@@ -50,7 +50,7 @@ fn old_program() -> PathBuf {
 fn old(node: &Node, args: &[&str]) -> Done {
     let ours = node.command(args);
     // it may be started by a program that takes rights away
-    let swap = |word: &OsStr| match word == env!("CARGO_BIN_EXE_nodetrust") {
+    let swap = |word: &OsStr| match word == crate::support::program() {
         true => old_program().into_os_string(),
         false => word.to_owned(),
     };
@@ -241,7 +241,7 @@ fn a_booted_node_goes_on_from_what_c6db2c8_has_left_without_a_restart() {
     machine.reboot();
 
     let before = (starts(&machine), machine.invocation("containerd"));
-    machine.load_agent(Path::new(env!("CARGO_BIN_EXE_nodetrust")));
+    machine.load_agent(Path::new(crate::support::program()));
     machine.configure_agent(&format!("{FAST}\n{NEW_EXPORT}"));
     machine.set_source_pem(&source);
     let agent = machine.start_agent();
@@ -338,7 +338,7 @@ fn a_pod_is_replaced(kind: machine::Kind, config_path: &str) {
     let name = if config_path.is_empty() { "booted" } else { "registry-directory" };
     keep(name, &remembered, ours.as_bytes());
 
-    machine.load_agent(Path::new(env!("CARGO_BIN_EXE_nodetrust")));
+    machine.load_agent(Path::new(crate::support::program()));
     machine.configure_agent(&format!("{FAST}\n{NEW_EXPORT}"));
     let agent = machine.start_agent();
     let first = agent.wait_status("a first report", LIMIT, |_| true);
@@ -403,7 +403,7 @@ fn two_programs_in_a_cluster() {
     let before = (runs(), restarts());
     let watch = cluster.watch(&["nodes"]);
 
-    cluster.image(NEW, env!("CARGO_BIN_EXE_nodetrust"));
+    cluster.image(NEW, crate::support::program());
     let manifests =
         kustomize_text("new", &Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/overlays/startup-taint"));
     assert!(manifests.contains(IMAGE), "{manifests}");

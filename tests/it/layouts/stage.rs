@@ -81,7 +81,7 @@ impl Stage {
     pub fn boot(kind: Kind) -> Self {
         let machine = Machine::boot(kind);
         let image = machine.push("app:1");
-        machine.write("/usr/local/bin/nodetrust", must("our program", fs::read(env!("CARGO_BIN_EXE_nodetrust"))));
+        machine.write("/usr/local/bin/nodetrust", must("our program", fs::read(crate::support::program())));
         let other = if kind == Kind::Trixie { "boot-containerd21" } else { "boot-trixie" };
         let other = node::roots().join(other).join("usr/bin/containerd");
         machine.write("/opt/other-containerd", must("another containerd", fs::read(other)));

@@ -200,7 +200,7 @@ impl Cluster {
 
     /// `nodetrust topology` with this kubeconfig, run where the API server can be reached.
     pub fn topology(&self, kubeconfig: &Path, args: &[&str]) -> Done {
-        let mut command = self.beside(Path::new(env!("CARGO_BIN_EXE_nodetrust")));
+        let mut command = self.beside(Path::new(super::program()));
         command.args(["topology", "--kubeconfig"]).arg(kubeconfig).args(args);
         Done::new(must("nodetrust topology", command.output()))
     }

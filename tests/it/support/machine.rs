@@ -200,7 +200,7 @@ impl Machine {
     /// configuration.
     #[track_caller]
     pub fn agent(&self, cas: &[&Ca], more: &str) -> Agent {
-        self.load_agent(Path::new(env!("CARGO_BIN_EXE_nodetrust")));
+        self.load_agent(Path::new(super::program()));
         self.configure_agent(more);
         self.set_source(cas);
         self.start_agent()

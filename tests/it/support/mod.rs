@@ -14,10 +14,20 @@ pub mod served;
 pub mod watchman;
 
 use std::{
+    env,
     fmt::Debug,
+    sync::LazyLock,
     thread,
     time::{Duration, Instant},
 };
+
+/// The path of the program under test: `NODETRUST_BIN`, which `scripts/test` sets to the release build that ships, or
+/// without it the build that `cargo test` has made.
+pub fn program() -> &'static str {
+    static PROGRAM: LazyLock<String> =
+        LazyLock::new(|| env::var("NODETRUST_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_nodetrust").to_owned()));
+    &PROGRAM
+}
 
 /// Waits until `look` gives something; fails the test after `limit`, saying what was awaited.
 #[track_caller]

@@ -201,7 +201,7 @@ impl Node {
 
     /// The same with these capabilities.
     pub fn command_with(&self, capabilities: &[String], args: &[&str]) -> Command {
-        let mut command = rights::confined(env!("CARGO_BIN_EXE_nodetrust"), capabilities);
+        let mut command = rights::confined(super::program(), capabilities);
         command.arg("--config").arg(&self.config).arg("--host-root").arg(&self.root).args(args);
         command
             .stdin(Stdio::null())
