@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use nodetrust_core::{fingerprint::Fingerprint, report::Cycle, state::Hazard};
+use nodetrust_core::{certificate::fingerprint::Fingerprint, observed::Hazard, report::Cycle};
 
 /// A gRPC answer with its frame, as every message of CRI that is read.
 pub fn grpc(bytes: &[u8]) {
-    crate::cri::read_answers(bytes);
+    crate::runtime::cri::read_answers(bytes);
 }
 
 /// `/proc/PID/stat`: name and start of a process.
 pub fn process(text: &str) -> Option<(String, u64)> {
-    crate::services::read_stat(text)
+    crate::runtime::read_stat(text)
 }
 
 /// `/proc/PID/stat`, as whoever ends what a tool has left reads it: parent and start.
@@ -21,7 +21,7 @@ pub fn descendant(text: &str) -> Option<(i32, u64)> {
 
 /// `/proc/PID/cmdline`: the configuration that a runtime was started with.
 pub fn command_line(bytes: &[u8]) -> Option<String> {
-    crate::services::read_command_line(bytes)
+    crate::runtime::read_command_line(bytes)
 }
 
 /// The head of an HTTP proxy's answer to CONNECT: its status.
@@ -36,22 +36,22 @@ pub fn note(text: &str) -> Option<Cycle> {
 
 /// The last words of a program of the host, from what it printed.
 pub fn last_words(output: &str) -> Option<String> {
-    crate::tool_words::last_line(output)
+    crate::store::tool_words::last_line(output)
 }
 
 /// `/etc/ca-certificates.conf`: the files that it selects.
 pub fn selection(text: &str) -> Vec<String> {
-    crate::observe::read_selection(text)
+    crate::store::observe::read_selection(text)
 }
 
 /// A file that OpenSSL's directory of links leads to: its certificates.
 pub fn linked(bytes: &[u8]) -> BTreeSet<Fingerprint> {
-    crate::links::certificates(bytes)
+    crate::store::hash_links::certificates(bytes)
 }
 
 /// Somebody else's file in an anchor directory: what a tool that pastes it would do.
 pub fn hazards(bytes: &[u8]) -> Vec<Hazard> {
-    crate::hazards::of_file(bytes)
+    crate::store::hazards::of_file(bytes)
 }
 
 /// What an API server that refuses says, as the agent and as `topology` tells it.

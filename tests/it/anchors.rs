@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use nodetrust_core::{SelfSignature, anchor::Anchor, fingerprint::Fingerprint, pem};
+use nodetrust_core::{
+    SelfSignature,
+    certificate::{anchor::Anchor, fingerprint::Fingerprint, pem},
+};
 use rcgen::KeyIdMethod;
 use serde_json::{Value, json};
 

@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use nodetrust_core::{pem, source::Part};
+use nodetrust_core::{certificate::pem, source::Part};
 use serde_json::Value;
 
 use crate::support::{

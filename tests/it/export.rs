@@ -26,9 +26,9 @@ fn to(path: &str) -> String {
 }
 
 fn fingerprints(node: &Node, path: &str) -> Vec<String> {
-    let scan = nodetrust_core::pem::scan(&fs::read(node.path(path)).unwrap());
+    let scan = nodetrust_core::certificate::pem::scan(&fs::read(node.path(path)).unwrap());
     assert!(scan.faults.is_empty(), "{:?}", scan.faults);
-    let of = nodetrust_core::fingerprint::Fingerprint::of_der;
+    let of = nodetrust_core::certificate::fingerprint::Fingerprint::of_der;
     scan.blocks.iter().map(|block| of(&block.der).to_string()).collect()
 }
 

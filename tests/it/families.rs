@@ -38,8 +38,11 @@ fn whole_life(family: &Family) {
     let digest = |ca: &Ca| ca.sha256();
     let bundle = || -> Vec<String> {
         let text = fs::read(node.path(family.bundle)).unwrap();
-        let blocks = nodetrust_core::pem::scan(&text).blocks;
-        blocks.iter().map(|block| nodetrust_core::fingerprint::Fingerprint::of_der(&block.der).to_string()).collect()
+        let blocks = nodetrust_core::certificate::pem::scan(&text).blocks;
+        blocks
+            .iter()
+            .map(|block| nodetrust_core::certificate::fingerprint::Fingerprint::of_der(&block.der).to_string())
+            .collect()
     };
     let shipped = bundle();
     assert!(shipped.len() > 100, "{} certificates shipped", shipped.len());

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nodetrust_core::state::AnchorState;
+use nodetrust_core::ledger::AnchorState;
 use serde_json::{Value, json};
 
 use crate::{

@@ -3,7 +3,7 @@
 
 use std::{fs, time::Duration};
 
-use nodetrust_core::name::{MAX_SENTENCE_CHARS, MAX_TEXT_CHARS};
+use nodetrust_core::certificate::name::{MAX_SENTENCE_CHARS, MAX_TEXT_CHARS};
 
 use crate::{
     agent::fast,
@@ -107,7 +107,7 @@ fn texts_of_certificates_are_bounded_and_plain_wherever_they_are_told() {
         // a path that is a text too
         fs::write(
             node.source.join(format!("{at}\u{1b}[2J\u{202e}.crt")),
-            nodetrust_core::pem::encode(&draft.signed(&key)),
+            nodetrust_core::certificate::pem::encode(&draft.signed(&key)),
         )
         .unwrap();
     }

@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use nodetrust_core::{fingerprint::Fingerprint, pem};
+use nodetrust_core::certificate::{fingerprint::Fingerprint, pem};
 use rcgen::{IsCa, date_time_ymd};
 use serde_json::Value;
 

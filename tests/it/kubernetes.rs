@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use nodetrust_core::node::CONDITION;
+use nodetrust_core::node_status::CONDITION;
 use serde_json::Value;
 
 use crate::support::{

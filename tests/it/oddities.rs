@@ -10,7 +10,7 @@ use forge::{
     CONSTRAINTS, Draft, KEY_ID, Key, LIMITS, NAMES, PURPOSES, SIGNER_ID, USAGE, common_name, extension, key_id_of,
     name_of, oid, seq, tlv, utc,
 };
-use nodetrust_core::pem;
+use nodetrust_core::certificate::pem;
 
 use crate::{
     probe::Server,

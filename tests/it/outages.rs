@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use nodetrust_core::node::CONDITION;
+use nodetrust_core::node_status::CONDITION;
 use serde_json::{Value, json};
 
 use crate::{

@@ -28,14 +28,18 @@ use nix::{
 };
 use nodetrust::{
     host::{
-        ledger,
+        ledger_file,
         obstacle::way_out,
         own::{self, Name},
         root::HostRoot,
     },
-    services,
+    runtime,
 };
-use nodetrust_core::{anchor::Anchor, fingerprint::Fingerprint, pem, runtime::certs_d, store::Family};
+use nodetrust_core::{
+    certificate::{anchor::Anchor, fingerprint::Fingerprint, pem},
+    runtime::registry_dir,
+    store::Family,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -256,12 +260,12 @@ fn obstacles_at_every_name_are_replaced_over_p11_kit() {
 #[test]
 fn a_link_in_the_place_of_a_directory_of_ours_is_replaced_and_never_entered() {
     for (what, dir) in [
-        (Planted::LinkToDirectory, ledger::TEMP),
-        (Planted::LinkToDirectory, ledger::DIR),
+        (Planted::LinkToDirectory, ledger_file::TEMP),
+        (Planted::LinkToDirectory, ledger_file::DIR),
         (Planted::LinkToDirectory, "/var/lib/nodetrust/export"),
-        (Planted::Dangling, ledger::DIR),
-        (Planted::Pipe, ledger::DIR),
-        (Planted::Socket, ledger::TEMP),
+        (Planted::Dangling, ledger_file::DIR),
+        (Planted::Pipe, ledger_file::DIR),
+        (Planted::Socket, ledger_file::TEMP),
     ] {
         let scene = Scene::new(Kind::Trixie);
         scene.plant(what, dir);
@@ -312,7 +316,7 @@ fn directories_are_told(kind: Kind) {
     for index in 0..count {
         let scene = Scene::new(kind);
         let name = &names(kind, &scene.ca)[index];
-        if name.is_dir || name.path.starts_with(ledger::TEMP) {
+        if name.is_dir || name.path.starts_with(ledger_file::TEMP) {
             continue;
         }
         scene.plant(Planted::Directory, &name.path);
@@ -320,16 +324,16 @@ fn directories_are_told(kind: Kind) {
         let before = state(&there);
         scene.look(&name.path);
         let (code, report) = apply(&scene.node);
-        if name.path == ledger::PATH {
+        if name.path == ledger_file::PATH {
             // a damaged ledger is set aside
             assert_eq!(code, 2, "{}", said(&report));
-            let aside = scene.node.path(ledger::DIR).join(ledger::DAMAGED);
+            let aside = scene.node.path(ledger_file::DIR).join(ledger_file::DAMAGED);
             assert_eq!(fs::read_to_string(aside.join("below/kept")).unwrap(), "somebody's");
             let done = run(&scene.node, &["uninstall", "-o", "json"]).expect(1);
             assert!(said(&done.json()).contains("ledger.json.damaged is a directory"), "{}", done.out);
             continue;
         }
-        let is_used = !name.path.ends_with(ledger::DAMAGED) && !name.path.ends_with(own::RESTORE);
+        let is_used = !name.path.ends_with(ledger_file::DAMAGED) && !name.path.ends_with(own::RESTORE);
         if is_used {
             assert_ne!(code, 0, "{}: {}", name.path, said(&report));
             let said = said(&report);
@@ -356,13 +360,13 @@ fn a_directory_at_a_files_name_is_told_and_kept_over_p11_kit() {
 #[test]
 fn a_file_in_the_place_of_our_directory_is_told_and_kept() {
     let scene = Scene::new(Kind::Trixie);
-    scene.node.write(ledger::DIR, "somebody's");
+    scene.node.write(ledger_file::DIR, "somebody's");
     let (code, report) = apply(&scene.node);
     assert_eq!(code, 1);
     assert!(said(&report).contains("/var/lib/nodetrust is a file") && said(&report).contains("move it away"));
-    assert_eq!(fs::read_to_string(scene.node.path(ledger::DIR)).unwrap(), "somebody's");
+    assert_eq!(fs::read_to_string(scene.node.path(ledger_file::DIR)).unwrap(), "somebody's");
     run(&scene.node, &["uninstall"]);
-    assert_eq!(fs::read_to_string(scene.node.path(ledger::DIR)).unwrap(), "somebody's");
+    assert_eq!(fs::read_to_string(scene.node.path(ledger_file::DIR)).unwrap(), "somebody's");
 }
 
 /// What is mounted in our temporary directory is not emptied, be it of the same file system.
@@ -462,9 +466,14 @@ fn both() -> [(TempDir, HostRoot); 2] {
 fn no_change_of_a_file_of_ours_follows_what_is_planted() {
     for (base, root) in both() {
         let before = state(&base.path().join("srv/victim"));
-        let certs = format!("/etc/certs.d/{}/{}", certs_d::DEFAULT, certs_d::FILE);
-        let files =
-            [ledger::PATH, ledger::TEMP_FILE, "/var/lib/nodetrust/tmp/hook-input", "/run/nodetrust.lock", &certs];
+        let certs = format!("/etc/certs.d/{}/{}", registry_dir::DEFAULT, registry_dir::FILE);
+        let files = [
+            ledger_file::PATH,
+            ledger_file::TEMP_FILE,
+            "/var/lib/nodetrust/tmp/hook-input",
+            "/run/nodetrust.lock",
+            &certs,
+        ];
         let drop_ins = own::drop_in_names("/etc/k0s").map(|name| name.path);
         for file in files.into_iter().chain(drop_ins.iter().map(String::as_str)) {
             let dir = Path::new(file).parent().unwrap();
@@ -487,7 +496,7 @@ fn no_change_of_a_file_of_ours_follows_what_is_planted() {
                         ("write_atomic", &|| drop(root.write_atomic(file, dir, ".nodetrust-x.tmp", 0o644, b"ours"))),
                         ("open_lock", &|| drop(root.open_lock(file).map(|file| file.set_len(0)))),
                         ("rename", &|| drop(root.rename(file, "ledger.json.damaged"))),
-                        ("set_aside", &|| drop(ledger::set_aside(&root))),
+                        ("set_aside", &|| drop(ledger_file::set_aside(&root))),
                     ];
                     for (name, change) in changes {
                         clean();
@@ -523,8 +532,8 @@ fn a_directory_that_becomes_a_link_meanwhile_is_not_entered() {
             let mut removed = 0;
             for _ in 0..300 {
                 let _ = root.create_dir_all("/var/lib/nodetrust/tmp/sub");
-                let _ = root.write_atomic("/var/lib/nodetrust/tmp/sub/x", ledger::TEMP, ".x", 0o600, b"ours");
-                removed += usize::from(root.remove_tree(ledger::TEMP).is_ok());
+                let _ = root.write_atomic("/var/lib/nodetrust/tmp/sub/x", ledger_file::TEMP, ".x", 0o600, b"ours");
+                removed += usize::from(root.remove_tree(ledger_file::TEMP).is_ok());
                 if at("var/lib/swap").symlink_metadata().is_err() {
                     let _ = symlink("../../../srv/victim", at("var/lib/swap"));
                 }
@@ -543,7 +552,7 @@ fn the_registry_directory_is_made_anew_or_told() {
     let anchor = Arc::new(Anchor::from_der(&pem::scan(ca.pem().as_bytes()).blocks[0].der).unwrap());
     let store = Family::Debian.store();
     let names = own::names(store, &anchor.fingerprint, Some("/etc/certs.d"), None);
-    let path = format!("/etc/certs.d/{}/{}", certs_d::DEFAULT, certs_d::FILE);
+    let path = format!("/etc/certs.d/{}/{}", registry_dir::DEFAULT, registry_dir::FILE);
     let names: Vec<&Name> = names.iter().filter(|name| name.path.starts_with("/etc/certs.d/")).collect();
     assert_eq!(names.len(), 3, "{names:?}");
     for name in names {
@@ -552,7 +561,7 @@ fn the_registry_directory_is_made_anew_or_told() {
                 let before = state(&base.path().join("srv/victim"));
                 what.put(&base.path().join(&name.path[1..]), base.path(), "/srv/victim");
                 let told = format!("{what:?} at {}", name.path);
-                let written = services::write_file(&root, &path, [&anchor].into_iter());
+                let written = runtime::write_file(&root, &path, [&anchor].into_iter());
                 assert_eq!(state(&base.path().join("srv/victim")), before, "{told}");
                 let is_kept = match what {
                     Planted::Directory => !name.is_dir,
@@ -565,14 +574,14 @@ fn the_registry_directory_is_made_anew_or_told() {
                         assert!(!is_kept, "{told}");
                         let file = base.path().join(&path[1..]);
                         assert_eq!(fs::read_to_string(file).unwrap(), ca.pem(), "{told}");
-                        services::remove_file(&root, &path).unwrap();
+                        runtime::remove_file(&root, &path).unwrap();
                         assert!(base.path().join(&path[1..]).symlink_metadata().is_err(), "{told}");
                     }
                     Err(error) => {
                         assert!(is_kept, "{told}: {error}");
                         assert!(error.to_string().contains(&name.path), "{told}: {error}");
                         assert!(way_out(&error).is_some(), "{told}: {error}");
-                        let _ = services::remove_file(&root, &path);
+                        let _ = runtime::remove_file(&root, &path);
                     }
                 }
                 assert_eq!(state(&base.path().join("srv/victim")), before, "{told}");

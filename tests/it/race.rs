@@ -52,7 +52,7 @@ fn check_claim(node: &Node, agent: &Agent, foreign: &BTreeSet<String>, set: &[&C
             .collect();
         if before == after && before["converged"] == true && reported == ours {
             let has: BTreeSet<String> =
-                nodetrust_core::bundle::read(&bytes).set.iter().map(ToString::to_string).collect();
+                nodetrust_core::certificate::bundle::read(&bytes).set.iter().map(ToString::to_string).collect();
             let (more, less) = (has.difference(&wanted).count(), wanted.difference(&has).count());
             assert!(
                 (more, less) == (0, 0) && judge(&bytes, &wanted).is_none(),

@@ -15,11 +15,11 @@ use std::{
     sync::LazyLock,
 };
 
-use nodetrust_core::{anchor::Anchor, bundle, pem, readers};
+use mutate::Random;
+use nodetrust_core::certificate::{anchor::Anchor, bundle, pem, readers};
+use programs::{Kind, Reader};
 
 use crate::support::pki::Ca;
-use mutate::Random;
-use programs::{Kind, Reader};
 
 /// Inputs by name, each once.
 type Inputs = Vec<(String, Vec<u8>)>;

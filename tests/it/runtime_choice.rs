@@ -3,11 +3,11 @@
 
 use nodetrust::{
     host::{self, exec::HostExec, root::HostRoot},
-    services,
+    runtime,
 };
 use nodetrust_core::{
-    runtime::{Services, rule::Policy},
-    state::Ledger,
+    ledger::Ledger,
+    runtime::{services::Services, staleness::Policy},
 };
 
 use crate::{
@@ -181,8 +181,8 @@ fn look(machine: &Machine) -> Services {
     let root = HostRoot::open(&machine.root()).unwrap();
     let exec = HostExec { root: &root, lock: None, limit: std::time::Duration::from_secs(60) };
     let now = host::uptime(&root).unwrap();
-    let mut cache = services::Cache::default();
-    services::look(&exec, &Policy::default(), &Ledger::new(), &now, &mut cache).0
+    let mut cache = runtime::Cache::default();
+    runtime::look(&exec, &Policy::default(), &Ledger::new(), &now, &mut cache).0
 }
 
 #[test]

@@ -10,11 +10,13 @@ use std::{
 };
 
 use nodetrust::{
-    cri::{self, CriError},
-    docker::{self, DockerError},
     host::{
         root::HostRoot,
         systemd::{self, JobResult, ServiceError, Unit},
+    },
+    runtime::{
+        cri::{self, CriError},
+        docker::{self, DockerError},
     },
 };
 

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
-use nodetrust_core::fingerprint::Fingerprint;
+use nodetrust_core::certificate::fingerprint::Fingerprint;
 use serde_json::Value;
 
 use crate::support::{
@@ -77,7 +77,7 @@ fn sorted(node: &Node) -> BTreeSet<String> {
 }
 
 fn fingerprints(pem: &str) -> BTreeSet<String> {
-    let blocks = nodetrust_core::pem::scan(pem.as_bytes()).blocks;
+    let blocks = nodetrust_core::certificate::pem::scan(pem.as_bytes()).blocks;
     blocks.iter().map(|block| Fingerprint::of_der(&block.der).to_string()).collect()
 }
 

@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use nodetrust_core::node::{ANNOTATION, CONDITION};
+use nodetrust_core::node_status::{ANNOTATION, CONDITION};
 use serde_json::{Value, json};
 
 use crate::support::{cluster::Cluster, machine::Kind, node::Done};

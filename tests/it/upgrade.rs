@@ -15,17 +15,23 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use nodetrust_core::{fingerprint::Fingerprint, pem, source::Part, state::Ledger};
+use nodetrust_core::{
+    certificate::{fingerprint::Fingerprint, pem},
+    ledger::Ledger,
+    source::Part,
+};
 use serde_json::{Value, json};
 
-use crate::manifests::kustomize_text;
-use crate::support::{
-    cluster::{Cluster, IMAGE, PORT, condition, items},
-    following::{FAST, LIMIT, ledger as ledger_of, starts, wait_trusted, wait_two_cycles},
-    machine::{self, Machine},
-    must,
-    node::{Done, Kind, Node},
-    pki::Ca,
+use crate::{
+    manifests::kustomize_text,
+    support::{
+        cluster::{Cluster, IMAGE, PORT, condition, items},
+        following::{FAST, LIMIT, ledger as ledger_of, starts, wait_trusted, wait_two_cycles},
+        machine::{self, Machine},
+        must,
+        node::{Done, Kind, Node},
+        pki::Ca,
+    },
 };
 
 const LEDGER: &str = "/var/lib/nodetrust/ledger.json";
@@ -179,7 +185,7 @@ fn left_behind(kind: Kind) -> (Node, String) {
     }
     node.write(LEDGER, serde_json::to_vec_pretty(&ledger).unwrap());
     fs::set_permissions(node.path(LEDGER), fs::Permissions::from_mode(0o600)).unwrap();
-    let content = nodetrust_core::export::content(&fs::read(node.path(kind.bundle())).unwrap());
+    let content = nodetrust_core::pod_bundle::content(&fs::read(node.path(kind.bundle())).unwrap());
     node.write(EXPORT, content);
     fs::copy(data(&format!("{name}.pem")), node.source.join("ca.crt")).unwrap();
     node.configure(&format!("{GRACE}{NEW_EXPORT}{}", denied(&denials)));
@@ -233,11 +239,11 @@ fn a_booted_node_goes_on_from_what_c6db2c8_has_left_without_a_restart() {
     let own = Part::parse("test", source.as_bytes()).anchors[0].1.clone();
     machine.trust_by_hand(&format!("nodetrust-{}", own.fingerprint.fp16()), &own.pem());
     let bundle = machine.read(system.bundle()).unwrap();
-    let foreign = nodetrust_core::bundle::read(bundle.as_bytes()).set;
+    let foreign = nodetrust_core::certificate::bundle::read(bundle.as_bytes()).set;
     ledger["foreign"] = json!(foreign.iter().filter(|print| **print != own.fingerprint).collect::<Vec<_>>());
     machine.write(LEDGER, serde_json::to_vec_pretty(&ledger).unwrap());
     machine.run(&["chmod", "600", LEDGER]).expect(0);
-    machine.write(EXPORT, nodetrust_core::export::content(bundle.as_bytes()));
+    machine.write(EXPORT, nodetrust_core::pod_bundle::content(bundle.as_bytes()));
     machine.reboot();
 
     let before = (starts(&machine), machine.invocation("containerd"));

@@ -9,35 +9,27 @@
 //! ledger ─────────────────────────────────────────────┘
 //! ```
 
-pub mod anchor;
-pub mod bundle;
-mod damage;
-mod der;
+pub mod action;
+pub mod certificate;
 pub mod dns;
-pub mod export;
-pub mod fingerprint;
-pub mod harm;
-pub mod link;
-pub mod name;
-pub mod namesake;
-pub mod node;
-pub mod os;
-pub mod p11kit;
-pub mod pem;
+pub mod ledger;
+pub mod node_status;
+pub mod observed;
+pub mod parallel;
 pub mod plan;
-pub mod policy;
+pub mod planner;
+pub mod pod_bundle;
 pub mod probe;
-pub mod readers;
+pub mod problem;
 pub mod report;
 pub mod runtime;
-pub mod shares;
-mod signature;
 pub mod source;
-pub mod state;
 pub mod store;
 #[cfg(test)]
 mod testing;
+pub mod text;
+pub mod time;
 pub mod topology;
 pub mod verify;
 
-pub use signature::SelfSignature;
+pub use certificate::signature::SelfSignature;

@@ -7,13 +7,12 @@ use rcgen::{
 };
 
 use crate::{
-    anchor::Anchor,
-    fingerprint::Fingerprint,
-    pem,
-    runtime::{Services, Uptime},
+    certificate::{anchor::Anchor, fingerprint::Fingerprint, pem},
+    observed::{Effective, Observed, OwnFile},
+    runtime::services::Services,
     source::{Content, Part, Snapshot, SourceLayout},
-    state::{Effective, Moment, Observed, OwnFile, file_name},
-    store::Family,
+    store::{Family, anchor_file::file_name},
+    time::{Moment, Uptime},
 };
 
 /// 2026-12-01T00:00:00Z: all certificates of `tests/data/pem` are valid.

@@ -2,11 +2,15 @@
 
 use super::*;
 use crate::{
-    pem::{Fault, Reason},
-    plan::plan,
-    policy::{Circumstances, Policy},
-    source::resolve,
-    state::{ForeignFile, Ledger, SourceHazard},
+    certificate::pem::{Fault, Reason},
+    ledger::Ledger,
+    observed::{ForeignFile, SourceHazard},
+    planner::plan,
+    problem::ProblemKind,
+    source::{
+        policy::{Circumstances, Policy},
+        resolve::resolve,
+    },
     store::Family,
     testing::{NOW, at, fixed, host, source},
 };
@@ -74,9 +78,9 @@ fn a_removed_anchor_is_still_trusted_unless_somebody_else_has_it() {
     assert_eq!(verify(&plan, &observed), []);
     observed.foreign[0].taken = false;
     assert_eq!(kinds(&plan, &observed), [ProblemKind::StillTrusted], "the tool does not take that file");
-    let entry = crate::state::LedgerAnchor {
+    let entry = crate::ledger::LedgerAnchor {
         shared: true,
-        ..crate::state::LedgerAnchor::new(&old, crate::state::AnchorState::Retired)
+        ..crate::ledger::LedgerAnchor::new(&old, crate::ledger::AnchorState::Retired)
     };
     plan.ledger.anchors.insert(old.fingerprint, entry);
     assert_eq!(verify(&plan, &observed), [], "the distribution ships it");

@@ -8,21 +8,23 @@ use std::{
 };
 
 use nodetrust_core::{
-    namesake::Others,
-    pem::MAX_FILE_BYTES,
-    policy::{Circumstances, Policy, judge},
+    certificate::{namesake::Others, pem::MAX_FILE_BYTES},
+    ledger::AnchorState,
+    parallel::in_shares,
     report::{AnchorRow, anchor_row},
-    shares::in_shares,
-    source::{Part, Rejection},
-    state::AnchorState,
+    source::{
+        Part, Rejection,
+        policy::{Circumstances, Policy, judge},
+    },
     store::TrustStore,
 };
 use serde::Serialize;
 
 use super::{Context, FINDINGS, OK, table};
 use crate::{
-    host::{ledger, root::HostRoot},
-    namesakes, observe, sources,
+    host::{ledger_file, root::HostRoot},
+    sources,
+    store::{namesakes, observe},
 };
 
 #[derive(Serialize)]
@@ -112,8 +114,8 @@ impl Argument {
 
 /// What is in this host's bundle and not ours.
 fn others(root: &HostRoot, store: &TrustStore) -> Others {
-    let ledger = match ledger::read(root) {
-        Ok(ledger::Read::Good(ledger)) => ledger,
+    let ledger = match ledger_file::read(root) {
+        Ok(ledger_file::Read::Good(ledger)) => ledger,
         _ => Arc::default(),
     };
     namesakes::others(root, store, |print| ledger.anchors.get(print).is_some_and(|entry| !entry.shared))

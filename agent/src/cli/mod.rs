@@ -19,7 +19,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
-use nodetrust_core::verify::{Problem, ProblemKind};
+use nodetrust_core::problem::{Problem, ProblemKind};
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
@@ -306,7 +306,7 @@ fn printed(result: std::io::Result<()>) -> anyhow::Result<()> {
 /// Tells an error. Where standard error cannot be written, the exit code has to do.
 fn complain(text: &str) {
     // what it quotes may be somebody else's text
-    let lines: Vec<String> = text.lines().map(nodetrust_core::name::visible).collect();
+    let lines: Vec<String> = text.lines().map(nodetrust_core::certificate::name::visible).collect();
     let _ = writeln!(std::io::stderr().lock(), "nodetrust: {}", lines.join("\n"));
 }
 

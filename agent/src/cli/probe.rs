@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use nodetrust_core::{
-    name,
+    certificate::name,
+    ledger::AnchorState,
     probe::{BadTarget, Probe, Proxy, Target, Verdict},
-    report::{Report, Time},
+    report::Report,
     runtime::registry::Registry,
-    state::AnchorState,
+    time::Time,
 };
 use serde::Serialize;
 
@@ -20,7 +21,7 @@ use crate::{
     host::root::HostRoot,
     probe::{answer, ask, check_bundle},
     reconcile::Reconciler,
-    witness::{self, Asked, Subject},
+    runtime::witness::{self, Asked, Subject},
 };
 
 /// How long a cycle that is running is waited for, before the answer goes untold to `status`.

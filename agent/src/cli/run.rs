@@ -3,12 +3,12 @@
 use super::{Context, OK};
 use crate::{
     config::Settings,
-    host::{ledger, root::HostRoot},
+    host::{ledger_file, root::HostRoot},
 };
 
 pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
     let settings = context.settings().or_else(|error| of_an_earlier_version(context).ok_or(error))?;
-    crate::run::run(settings, context.config_path(), &context.host_root)?;
+    crate::agent::run(settings, context.config_path(), &context.host_root)?;
     Ok(OK)
 }
 
@@ -17,7 +17,7 @@ pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
 fn of_an_earlier_version(context: &Context) -> Option<Settings> {
     let settings = Settings::read_earlier_rules(&context.config_path()).ok()?;
     let root = HostRoot::open(&context.host_root).ok()?;
-    let ledger::Read::Good(ledger) = ledger::read(&root).ok()? else { return None };
+    let ledger_file::Read::Good(ledger) = ledger_file::read(&root).ok()? else { return None };
     let is_known = ledger.exports.contains(settings.export.as_ref()?);
     (is_known && !settings.sources.is_empty()).then_some(settings)
 }

@@ -4,7 +4,7 @@ use nodetrust_core::store::{Evidence, Family};
 use serde::Serialize;
 
 use super::{Context, FINDINGS, OK, table};
-use crate::{host::root::HostRoot, observe};
+use crate::{host::root::HostRoot, store::observe};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -13,7 +13,7 @@ struct Stores {
     because: String,
     unsupported: Option<String>,
     advice: Option<String>,
-    os: nodetrust_core::os::OsRelease,
+    os: nodetrust_core::store::os_release::OsRelease,
     anchors_dir: Option<&'static str>,
     bundle: Option<&'static str>,
     tool: Vec<&'static str>,

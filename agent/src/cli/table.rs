@@ -3,12 +3,14 @@
 use std::{fmt::Write as _, io::IsTerminal};
 
 use nodetrust_core::{
-    name::visible,
-    plan::Action,
-    report::{ByRuntime, Report, RuntimeView, Time, Verdict, plural},
+    certificate::name::visible,
+    ledger::AnchorState,
+    planner::Action,
+    report::{ByRuntime, Report, RuntimeView, Verdict},
     runtime::evidence::RuntimeState,
     source::{Rejection, SourceStatus},
-    state::AnchorState,
+    text::plural,
+    time::Time,
 };
 
 use super::inspect::Inspection;

@@ -2,7 +2,7 @@
 
 use nodetrust_core::{
     report::{HoldView, LastRestart},
-    runtime::{HoldReason, Kind},
+    runtime::{kinds::Kind, services::HoldReason},
 };
 
 use super::*;
@@ -53,7 +53,8 @@ fn a_runtime_that_follows_takes_two_lines() {
 
 #[test]
 fn what_the_runtime_cannot_read_is_told() {
-    let view = RuntimeView { cannot: vec![nodetrust_core::fingerprint::Fingerprint::of_der(b"one")], ..fine() };
+    let view =
+        RuntimeView { cannot: vec![nodetrust_core::certificate::fingerprint::Fingerprint::of_der(b"one")], ..fine() };
     let text = runtime_text(&view, Time(1000), Style::plain());
     assert!(text.ends_with("          cannot read 1 anchor, and no restart would help\n"), "{text}");
 }

@@ -27,7 +27,8 @@ use nix::{
     unistd::{Pid, getpgrp},
 };
 
-use super::{ledger, lock::HostLock, output::Output, processes::Processes, relay, root::HostRoot};
+use super::{lock::HostLock, output::Output, processes::Processes, relay, root::HostRoot};
+use crate::host::ledger_file;
 
 /// Where the host's programs find others.
 pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -129,7 +130,7 @@ impl HostExec<'_> {
             .env("PATH", SEARCH_PATH)
             .env("LC_ALL", "C")
             .env("HOME", "/root")
-            .env("TMPDIR", ledger::TEMP)
+            .env("TMPDIR", ledger_file::TEMP)
             .stdin(match self.lock {
                 Some(lock) => Stdio::from(lock.share().map_err(start_error)?),
                 None => Stdio::null(),

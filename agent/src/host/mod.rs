@@ -2,7 +2,7 @@
 
 pub mod directory;
 pub mod exec;
-pub mod ledger;
+pub mod ledger_file;
 pub mod lock;
 pub mod obstacle;
 pub mod openrc;
@@ -13,12 +13,13 @@ mod relay;
 pub mod root;
 pub mod socket;
 pub mod systemd;
+pub mod threads;
 mod tree;
 
 use std::{io, path::Path, time::SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
-use nodetrust_core::{runtime::Uptime, state::Moment};
+use nodetrust_core::time::{Moment, Uptime};
 
 use root::{HostRoot, Kind};
 

@@ -7,13 +7,16 @@
 use std::path::{Component, Path};
 
 use nodetrust_core::{
-    fingerprint::Fingerprint,
-    runtime::certs_d,
-    state::{PREFIX, file_name},
-    store::{Tool, TrustStore},
+    certificate::fingerprint::Fingerprint,
+    runtime::registry_dir,
+    store::{
+        Tool, TrustStore,
+        anchor_file::{PREFIX, file_name},
+    },
 };
 
-use super::{ledger, lock};
+use super::lock;
+use crate::host::ledger_file;
 
 /// The beginning of the names of our temporary files and of the staged bundle, where other people's files are.
 pub const HIDDEN: &str = ".nodetrust-";
@@ -31,7 +34,7 @@ pub const DROP_IN: &str = "nodetrust-restart.toml";
 pub const DROP_IN_TEMP: &str = ".nodetrust-restart.toml.tmp";
 /// The directory in which the tool looks for hooks: it does not exist, since we run the hooks when the bundle is in place.
 pub const NO_HOOKS: &str = "/var/lib/nodetrust/no-hooks";
-/// What hooks are told, in [`ledger::TEMP`].
+/// What hooks are told, in [`ledger_file::TEMP`].
 pub const HOOK_INPUT: &str = "hook-input";
 /// The same before it has its name.
 pub const HOOK_INPUT_TEMP: &str = "hook-input.tmp";
@@ -55,13 +58,13 @@ pub fn names(store: &TrustStore, anchor: &Fingerprint, certs_d: Option<&str>, ex
     let directory = |path: String| Name { path, is_dir: true };
     let file = |path: String| Name { path, is_dir: false };
     let mut names = vec![
-        directory(ledger::DIR.to_owned()),
-        file(ledger::PATH.to_owned()),
-        file(ledger::TEMP_FILE.to_owned()),
-        file(format!("{}/{}", ledger::DIR, ledger::DAMAGED)),
-        directory(ledger::TEMP.to_owned()),
-        file(format!("{}/{HOOK_INPUT}", ledger::TEMP)),
-        file(format!("{}/{HOOK_INPUT_TEMP}", ledger::TEMP)),
+        directory(ledger_file::DIR.to_owned()),
+        file(ledger_file::PATH.to_owned()),
+        file(ledger_file::TEMP_FILE.to_owned()),
+        file(format!("{}/{}", ledger_file::DIR, ledger_file::DAMAGED)),
+        directory(ledger_file::TEMP.to_owned()),
+        file(format!("{}/{HOOK_INPUT}", ledger_file::TEMP)),
+        file(format!("{}/{HOOK_INPUT_TEMP}", ledger_file::TEMP)),
         file(lock::PATH.to_owned()),
         file(format!("{}/{}", store.anchors_dir, file_name(store, anchor))),
         file(format!("{}/{}", store.temp_dir, anchor_temp(anchor))),
@@ -78,8 +81,8 @@ pub fn names(store: &TrustStore, anchor: &Fingerprint, certs_d: Option<&str>, ex
         }
     }
     if let Some(dir) = certs_d {
-        let dir = format!("{dir}/{}", certs_d::DEFAULT);
-        names.extend([file(format!("{dir}/{}", certs_d::FILE)), file(format!("{dir}/{CERTS}"))]);
+        let dir = format!("{dir}/{}", registry_dir::DEFAULT);
+        names.extend([file(format!("{dir}/{}", registry_dir::FILE)), file(format!("{dir}/{CERTS}"))]);
         names.push(directory(dir));
     }
     if let Some(path) = export {
@@ -108,11 +111,11 @@ pub(super) fn directories_above(path: &Path) -> Option<usize> {
             Component::ParentDir | Component::Prefix(_) => return None,
         }
     }
-    let own: Vec<_> = Path::new(ledger::DIR).components().skip(1).map(Component::as_os_str).collect();
+    let own: Vec<_> = Path::new(ledger_file::DIR).components().skip(1).map(Component::as_os_str).collect();
     if names.starts_with(&own) {
         return Some(own.len() - 1);
     }
-    names.iter().position(|name| *name == certs_d::DEFAULT)
+    names.iter().position(|name| *name == registry_dir::DEFAULT)
 }
 
 /// Whether a path is that of a file or directory of ours: what is at it may be replaced.

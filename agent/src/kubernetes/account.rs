@@ -6,11 +6,11 @@
 use std::{path::Path, time::Duration};
 
 use hyper::StatusCode;
-use nodetrust_core::fingerprint::content_digest;
+use nodetrust_core::certificate::fingerprint::content_digest;
 use tokio::time::sleep;
 
 use super::api::{Cause, Failure};
-use crate::{host::root::read_file, reconcile::Trigger, watch::Hints};
+use crate::{agent::watch::Hints, host::root::read_file, reconcile::Trigger};
 
 /// Where a pod finds its token and the API server's CA.
 pub(super) const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

@@ -8,10 +8,10 @@ use hyper::{
     header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
 };
 use kube::client::{Body, ClientBuilder};
-use nodetrust_core::node::{Event, NodeObject, REPORTER, Write};
+use nodetrust_core::node_status::{Event, NodeObject, REPORTER, Write};
 
 use super::account::ACCOUNT;
-use crate::threads;
+use crate::host::threads;
 
 /// How long one call may take, from the connection to the last byte.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -196,7 +196,7 @@ pub(super) fn reason(body: &[u8]) -> String {
 /// What others send, fit for a log.
 fn shown(text: &str) -> String {
     let text: String = text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    nodetrust_core::name::shown(&text)
+    nodetrust_core::certificate::name::shown(&text)
 }
 
 impl Failure {

@@ -10,7 +10,7 @@ use std::{
 
 use nodetrust_core::{
     probe::{Probe, Through},
-    report::Time,
+    time::Time,
 };
 use serde::Serialize;
 

@@ -11,10 +11,11 @@ use std::{
 };
 
 use nodetrust_core::{
-    fingerprint::{Fingerprint, SetDigest, content_digest},
+    certificate::fingerprint::{Fingerprint, SetDigest, content_digest},
     probe::{Probe, Proxy, Target, Through},
-    report::{Behind, Time},
-    runtime::{Process, registry::Registry},
+    report::Behind,
+    runtime::{registry::Registry, services::Process},
+    time::Time,
 };
 use tokio::{
     sync::watch,
@@ -25,10 +26,10 @@ use tokio::{
 use super::{Board, ProbeResult, answer, ask};
 use crate::{
     config::Settings,
-    host::{self, root::HostRoot},
-    http::Latest,
-    reconcile, threads,
-    witness::{self, RuntimeLine},
+    host::{self, root::HostRoot, threads},
+    reconcile,
+    runtime::witness::{self, RuntimeLine},
+    serve::Latest,
 };
 
 /// Probes that may be configured.

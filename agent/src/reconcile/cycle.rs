@@ -3,10 +3,11 @@
 use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
 use nodetrust_core::{
-    fingerprint::Fingerprint,
-    plan::Drift,
-    report::{Cycle, Report, Time},
-    verify::ProblemKind,
+    certificate::fingerprint::Fingerprint,
+    planner::Drift,
+    problem::ProblemKind,
+    report::{Cycle, Report},
+    time::Time,
 };
 use serde::Serialize;
 
@@ -15,7 +16,7 @@ use crate::{
         lock::{self, HostLock},
         root::HostRoot,
     },
-    witness::Subject,
+    runtime::witness::Subject,
 };
 
 /// Why a cycle runs.

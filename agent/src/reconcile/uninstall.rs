@@ -7,28 +7,32 @@ use std::{
 };
 
 use nodetrust_core::{
-    bundle,
-    fingerprint::Fingerprint,
-    plan::{Action, Orphans, Plan, orphans, plan_uninstall, settle},
+    certificate::{bundle, fingerprint::Fingerprint},
+    ledger::Ledger,
+    observed::Observed,
+    plan::Plan,
+    planner::{Action, Orphans, orphans, plan_uninstall, settle},
+    problem::{Problem, ProblemKind},
     report::Report,
     source::Content,
-    state::{Ledger, Observed},
     store::Tool,
-    verify::{Problem, ProblemKind, verify},
+    verify::verify,
 };
 
 use super::{Look, ROUNDS, Reconciler, lock_problem, patience};
 use crate::{
-    apply::{Applied, apply},
     config::Settings,
-    extract::{chain, write_problem},
     host::{
         exec::HostExec,
-        ledger,
+        ledger_file,
         lock::{self, HostLock},
     },
-    links,
-    observe::{ObserveError, await_other_runs, bundle_bytes, observe, with_a_source},
+    reconcile::execute::{Applied, apply},
+    store::{
+        extract::{chain, write_problem},
+        hash_links,
+        observe::{ObserveError, await_other_runs, bundle_bytes, observe, with_a_source},
+    },
 };
 
 /// Fingerprints that one problem names; the rest is counted.
@@ -77,7 +81,7 @@ impl Reconciler {
                     problems.extend(left.into_iter().filter(|problem| problem.kind.is_failure()));
                 }
                 // links whose files somebody else has removed: no run of the tool follows that would take them out
-                if let Err(error) = links::retire_dangling(&self.root, observed.store) {
+                if let Err(error) = hash_links::retire_dangling(&self.root, observed.store) {
                     problems.push(write_problem(observed.store.hash_dir.unwrap_or_default(), &error));
                 }
                 break;
@@ -99,7 +103,7 @@ impl Reconciler {
                         && problems.iter().any(|problem| problem.kind.is_failure())
                     {
                         // where nothing is left it goes in a moment, and need not be up to date
-                        problems.push(write_problem(ledger::PATH, &error));
+                        problems.push(write_problem(ledger_file::PATH, &error));
                     }
                 }
                 Err(error) => problems.push(observe_problem(&error)),
@@ -108,7 +112,7 @@ impl Reconciler {
         if !problems.iter().any(|problem| problem.kind.is_failure())
             && let Err(error) = self.remove_own_directories(settings, certs_files)
         {
-            problems.push(write_problem(ledger::DIR, &error));
+            problems.push(write_problem(ledger_file::DIR, &error));
         }
         self.cache.set_asks(None);
         drop(lock); // looking waits for it
@@ -147,11 +151,11 @@ impl Reconciler {
         let own: BTreeSet<Fingerprint> = own.collect();
         let others = &observed.effective.set - &own;
         let sourced = with_a_source(&self.root, observed.store, others.clone(), Some(settings.extract_timeout))?;
-        let linked = links::dangling(&self.root, observed.store)?;
+        let linked = hash_links::dangling(&self.root, observed.store)?;
         let Orphans { ours, unproven } = orphans(&(&others - &sourced), &linked, named);
         if !ours.is_empty() {
             let bundle = observed.store.bundle;
-            let bytes = bundle_bytes(&self.root, observed.store).map_err(crate::observe::at(bundle))?;
+            let bytes = bundle_bytes(&self.root, observed.store).map_err(crate::store::observe::at(bundle))?;
             let all = bundle::certificates(&bytes.unwrap_or_default());
             let by_print: BTreeMap<Fingerprint, &Vec<u8>> =
                 all.iter().map(|der| (Fingerprint::of_der(der), der)).collect();
@@ -164,22 +168,22 @@ impl Reconciler {
     }
 
     fn remove_own_directories(&self, settings: &Settings, mut certs_files: BTreeSet<String>) -> std::io::Result<()> {
-        let ledger = match ledger::read(&self.root)? {
-            ledger::Read::Good(ledger) => ledger,
-            ledger::Read::Damaged(_) => Arc::default(), // told; what is known without it goes all the same
+        let ledger = match ledger_file::read(&self.root)? {
+            ledger_file::Read::Good(ledger) => ledger,
+            ledger_file::Read::Damaged(_) => Arc::default(), // told; what is known without it goes all the same
         };
         let mut created = ledger.created.clone();
         // some that the ledger has lost too
-        let in_place = crate::export::in_place(&self.root)?;
+        let in_place = crate::pod_bundle::in_place(&self.root)?;
         for path in ledger.exports.iter().chain(&settings.export).chain(&in_place) {
-            crate::export::remove(&self.root, path)?;
+            crate::pod_bundle::remove(&self.root, path)?;
             let dirs = Path::new(path).ancestors().skip(1);
-            let own = dirs.take_while(|dir| dir.starts_with(ledger::DIR) && *dir != Path::new(ledger::DIR));
+            let own = dirs.take_while(|dir| dir.starts_with(ledger_file::DIR) && *dir != Path::new(ledger_file::DIR));
             created.extend(own.map(|dir| dir.display().to_string()));
         }
         certs_files.extend(ledger.certs_files.iter().cloned());
         for path in &certs_files {
-            crate::services::remove_file(&self.root, path)?;
+            crate::runtime::remove_file(&self.root, path)?;
         }
         // the deepest first
         for dir in created.iter().rev() {
@@ -188,7 +192,7 @@ impl Reconciler {
                 result => result?,
             }
         }
-        ledger::remove(&self.root)?;
+        ledger_file::remove(&self.root)?;
         self.root.remove_file(lock::PATH)
     }
 }
@@ -235,7 +239,7 @@ fn unproven_problem(observed: &Observed, unproven: &BTreeSet<Fingerprint>) -> Pr
     }
     let text = format!(
         "{} is gone, and certificates of {} lie in no file that is there ({}): whether nodetrust has put them there cannot be proven",
-        ledger::PATH,
+        ledger_file::PATH,
         store.bundle,
         shown.join(", ")
     );

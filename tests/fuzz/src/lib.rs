@@ -5,25 +5,8 @@
 
 use std::{fs, path::PathBuf, sync::LazyLock};
 
-use nodetrust::{config::Settings, docker, mounts::Mounts, parsers};
-use nodetrust_core::{
-    anchor::Anchor,
-    bundle, dns, export,
-    fingerprint::Fingerprint,
-    link,
-    name::{self, MAX_SENTENCE_CHARS, visible},
-    node::{ANNOTATION, NodeObject, NodeStatus, Taint},
-    os::OsRelease,
-    p11kit::{Place, Sources},
-    pem,
-    probe::{Facts, Proxy, Target, judge},
-    readers,
-    runtime::{certs_d, containerd},
-    source::Part,
-    state::{Hazard, Ledger, Moment},
-    topology::{self, Member},
-    verify::{Problem, ProblemKind},
-};
+use nodetrust::{parsers, config::Settings, runtime::docker, sources::subpath::Mounts};
+use nodetrust_core::{dns, pod_bundle, certificate::{bundle, pem, readers, anchor::Anchor, fingerprint::Fingerprint, name::{self, MAX_SENTENCE_CHARS, visible}}, store::{hash_link, os_release::OsRelease, p11kit::{Place, Sources}}, node_status::{ANNOTATION, NodeObject, NodeStatus, Taint}, probe::{Facts, Proxy, Target, judge}, runtime::{registry_dir, containerd}, source::Part, observed::Hazard, ledger::Ledger, time::Moment, topology::{self, Member}, problem::{Problem, ProblemKind}};
 
 /// A file of a source: PEM or DER.
 pub fn pem(data: &[u8]) {
@@ -134,7 +117,7 @@ pub fn bundle(data: &[u8]) {
     for der in &certificates {
         assert!(effective.set.contains(&Fingerprint::of_der(der)));
     }
-    let exported = bundle::read(export::content(data).as_bytes());
+    let exported = bundle::read(pod_bundle::content(data).as_bytes());
     assert!(exported.set.is_subset(&effective.set), "the bundle for pods has something of its own");
     assert!(exported.repeated() == 0 && !exported.private_key);
     // a sound bundle stays sound with one certificate more; OpenSSL takes a NUL byte at the start of a line for the file's end
@@ -152,7 +135,7 @@ pub fn bundle(data: &[u8]) {
 
 /// Files in the source directories of p11-kit: certificates, and objects with attributes.
 pub fn p11kit(data: &[u8]) {
-    let mut prints = link::trusted(data);
+    let mut prints = hash_link::trusted(data);
     prints.extend(bundle::read(data).set);
     for place in [Place::Anchors, Place::Top, Place::Blocklist] {
         let mut sources = Sources::default();
@@ -361,7 +344,7 @@ pub fn containerd(data: &[u8]) {
     }
     let _ = file.address();
     for setting in [Ok(file.dumped()), containerd::joined(&[file.clone(), file], None)] {
-        if let Ok(certs_d::Setting::Directory(dir)) = setting {
+        if let Ok(registry_dir::Setting::Directory(dir)) = setting {
             assert!(dir.is_empty() || dir.starts_with('/'), "{dir}");
             assert!(!dir.contains(':'), "{dir}");
         }

@@ -9,8 +9,8 @@ use super::layout::{
 use crate::support::{
     cri::Message,
     machine::{Kind, Machine},
-    must, node,
-    node::Done,
+    must,
+    node::{self, Done},
     pki::Ca,
     wait_for,
 };

@@ -15,7 +15,7 @@ use k8s_openapi::{
     api::core::v1::{Event, NodeSpec, NodeStatus},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use nodetrust_core::node::{ANNOTATION, CONDITION};
+use nodetrust_core::node_status::{ANNOTATION, CONDITION};
 use serde::de::{DeserializeOwned, Deserializer, Error, Visitor, value};
 
 use super::*;
@@ -387,9 +387,9 @@ fn the_agent_may_change_no_node_but_that_of_its_pod() {
 
 /// An event as the program makes it.
 fn event() -> Value {
-    let kind = nodetrust_core::node::EventKind::TrustAnchorsChanged;
-    let time = nodetrust_core::report::Time(1_800_000_000);
-    nodetrust_core::node::Event { kind, warning: false, message: "+1 anchor".into(), time }.object("a")
+    let kind = nodetrust_core::node_status::EventKind::TrustAnchorsChanged;
+    let time = nodetrust_core::time::Time(1_800_000_000);
+    nodetrust_core::node_status::Event { kind, warning: false, message: "+1 anchor".into(), time }.object("a")
 }
 
 /// The same by the other API of events.

@@ -7,7 +7,7 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Event, Namespace, Node, ServiceAccount},
     rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
 };
-use nodetrust_core::node;
+use nodetrust_core::node_status;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::*;
@@ -128,8 +128,8 @@ fn a_field_that_kubernetes_does_not_know_is_named_with_its_place() {
 
 #[test]
 fn the_newest_kubernetes_drops_nothing_of_what_the_agent_tells_it() {
-    let kind = node::EventKind::DriftRepaired;
-    let time = nodetrust_core::report::Time(1_800_000_000);
-    let event = node::Event { kind, warning: true, message: "x".into(), time }.object("a");
+    let kind = node_status::EventKind::DriftRepaired;
+    let time = nodetrust_core::time::Time(1_800_000_000);
+    let event = node_status::Event { kind, warning: true, message: "x".into(), time }.object("a");
     assert_eq!(lost(&event), [""; 0]);
 }

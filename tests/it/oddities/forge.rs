@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use nodetrust_core::pem;
+use nodetrust_core::certificate::pem;
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
 
 /// DER of this tag, with the length in its shortest form.

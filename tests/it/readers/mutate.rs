@@ -1,6 +1,6 @@
 //! Certificates and PEM files with something changed, by a seed: the same seed makes the same ones.
 
-use nodetrust_core::pem;
+use nodetrust_core::certificate::pem;
 
 /// A generator of numbers (splitmix64): not for secrets.
 pub struct Random(pub u64);

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use nodetrust_core::node::{ANNOTATION, CONDITION, NodeStatus};
+use nodetrust_core::node_status::{ANNOTATION, CONDITION, NodeStatus};
 use serde_json::Value;
 
 use super::{

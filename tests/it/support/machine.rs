@@ -583,8 +583,8 @@ fn rig_name() -> String {
     thread_local! { static BOOTED: AtomicU32 = const { AtomicU32::new(0) } }
     let nth = BOOTED.with(|booted| booted.fetch_add(1, Ordering::Relaxed));
     let test = thread::current().name().unwrap_or_default().to_owned();
-    let digest = nodetrust_core::fingerprint::content_digest(format!("{SCRIPT} {test} {nth}").as_bytes());
-    format!("t{}", &nodetrust_core::fingerprint::hex(&digest)[..10])
+    let digest = nodetrust_core::certificate::fingerprint::content_digest(format!("{SCRIPT} {test} {nth}").as_bytes());
+    format!("t{}", &nodetrust_core::certificate::fingerprint::hex(&digest)[..10])
 }
 
 /// What Kubernetes hides from containers, and what it shows them read-only.

@@ -273,10 +273,10 @@ impl Node {
     /// The certificates in the extracted bundle, repetitions included.
     pub fn bundle(&self) -> Vec<String> {
         let text = fs::read(self.path(self.kind.bundle())).unwrap_or_default();
-        let scan = nodetrust_core::pem::scan(&text);
+        let scan = nodetrust_core::certificate::pem::scan(&text);
         scan.blocks
             .iter()
-            .map(|block| nodetrust_core::fingerprint::Fingerprint::of_der(&block.der).to_string())
+            .map(|block| nodetrust_core::certificate::fingerprint::Fingerprint::of_der(&block.der).to_string())
             .collect()
     }
 
@@ -356,8 +356,8 @@ fn walk(dir: &Path, name: &str, found: &mut BTreeMap<String, String>) {
         } else if kind.is_char_device() && meta.rdev() == 0 {
             "deleted".to_owned()
         } else if kind.is_file() {
-            let digest = nodetrust_core::fingerprint::content_digest(&fs::read(&path).unwrap());
-            format!("file {}", nodetrust_core::fingerprint::hex(&digest))
+            let digest = nodetrust_core::certificate::fingerprint::content_digest(&fs::read(&path).unwrap());
+            format!("file {}", nodetrust_core::certificate::fingerprint::hex(&digest))
         } else {
             "other".to_owned()
         };

@@ -45,7 +45,7 @@ impl Ca {
 
     /// Its SHA-256, in hexadecimal digits.
     pub fn sha256(&self) -> String {
-        nodetrust_core::fingerprint::Fingerprint::of_der(self.0.der()).to_string()
+        nodetrust_core::certificate::fingerprint::Fingerprint::of_der(self.0.der()).to_string()
     }
 
     /// The first 16 of them.

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use nodetrust_core::bundle;
+use nodetrust_core::certificate::bundle;
 
 /// A thread that reads the bundle over and over: each version that it sees must be one that OpenSSL loads whole, with every
 /// certificate once and with all of those that were never meant to leave.

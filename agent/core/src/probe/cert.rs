@@ -8,7 +8,7 @@ use x509_parser::{
     x509::{SubjectPublicKeyInfo, X509Name},
 };
 
-use crate::{
+use crate::certificate::{
     anchor::{Key, Name},
     fingerprint::Fingerprint,
     signature,

@@ -10,10 +10,10 @@ use super::{
     named,
 };
 use crate::{
-    name,
-    report::Time,
+    certificate::name,
+    ledger::AnchorState,
     source::{Content, SourceStatus},
-    state::AnchorState,
+    time::Time,
 };
 
 /// What to do about a weak key or signature.
@@ -281,7 +281,7 @@ impl Chain<'_> {
     /// CAs of the name of a certificate's issuer that are not in the store and of which ledger or sources know.
     fn known(&self, cert: &Cert) -> Vec<Known> {
         let facts = &self.facts;
-        let fits = |anchor: &crate::anchor::Anchor| {
+        let fits = |anchor: &crate::certificate::anchor::Anchor| {
             anchor.subject.raw == cert.issuer.raw
                 && !self.candidates.iter().any(|other| other.fingerprint == anchor.fingerprint)
         };

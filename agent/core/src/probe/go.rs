@@ -28,7 +28,7 @@ struct Search<'a> {
 /// The chain that Go finds; or why it refuses, None if there is no way to the bundle.
 pub(super) fn verify<'a>(chain: &'a Chain<'a>) -> Result<Found<'a>, Option<Fault>> {
     for (index, cert) in &chain.presented {
-        if let Some(why) = crate::readers::go_fault(cert.der()) {
+        if let Some(why) = crate::certificate::readers::go_fault(cert.der()) {
             let text = format!("it does not parse certificate {index} of the chain, {} ({why})", named(cert));
             return Err(Some(Fault::new(
                 Reason::Malformed,
@@ -67,7 +67,7 @@ impl<'a> Search<'a> {
             if is_in(anchor, below) {
                 continue;
             }
-            if let Some(why) = crate::readers::go_fault(anchor.der()) {
+            if let Some(why) = crate::certificate::readers::go_fault(anchor.der()) {
                 self.note(|| {
                     Fault::new(
                         Reason::Unsupported,

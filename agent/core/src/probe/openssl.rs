@@ -22,7 +22,7 @@ type Found<'a> = (Vec<&'a Cert>, &'a Arc<Cert>);
 /// The chain that OpenSSL builds; or why it refuses, None if there is no way to the bundle.
 pub(super) fn verify<'a>(chain: &'a Chain<'a>) -> Result<Found<'a>, Option<Fault>> {
     for (index, cert) in &chain.presented {
-        if let Some(why) = crate::readers::openssl_fault(cert.der()) {
+        if let Some(why) = crate::certificate::readers::openssl_fault(cert.der()) {
             let text = format!("it does not decode certificate {index} of the chain, {} ({why})", named(cert));
             return Err(Some(Fault::new(
                 Reason::Malformed,
@@ -129,7 +129,7 @@ fn may_issue(issuer: &Cert, cert: &Cert) -> bool {
         && fits_key_id(issuer, cert)
         && !issuer.cannot_sign()
         && is_kind_of(issuer.key_algorithm(), cert.algorithm())
-        && crate::readers::openssl_fault(issuer.der()).is_none()
+        && crate::certificate::readers::openssl_fault(issuer.der()).is_none()
 }
 
 /// `X509_check_akid`.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use rustls_pki_types::ServerName;
 
-use crate::name;
+use crate::certificate::name;
 
 /// A server: host and port.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -118,10 +118,11 @@ impl Probe {
 mod tests {
     use super::*;
     use crate::{
-        fingerprint::SetDigest,
+        certificate::fingerprint::SetDigest,
         probe::{Failure, Target},
-        runtime::{Process, Uptime},
+        runtime::services::Process,
         testing::at,
+        time::Uptime,
     };
 
     const REGISTRY: &str = "registry.corp:443";

@@ -1,11 +1,12 @@
 //! What `policy.deniedFingerprints` names and the node trusts all the same, because it is not ours to take away.
 
 use crate::{
-    fingerprint::Fingerprint,
-    policy::Policy,
-    state::{Ledger, Observed},
+    certificate::fingerprint::Fingerprint,
+    ledger::Ledger,
+    observed::Observed,
+    problem::{Problem, ProblemKind},
+    source::policy::Policy,
     store::Family,
-    verify::{Problem, ProblemKind},
 };
 
 /// Fingerprints in one text; the rest is counted.
@@ -27,7 +28,7 @@ pub(super) fn still_trusted(observed: &Observed, ledger: &Ledger, policy: &Polic
         if found.len() == 1 { "is" } else { "are" },
         observed.store.bundle
     );
-    let holds = |file: &&crate::state::ForeignFile| {
+    let holds = |file: &&crate::observed::ForeignFile| {
         file.taken && file.anchors.iter().any(|anchor| anchor.fingerprint == **first)
     };
     let next = match observed.foreign.iter().find(holds) {

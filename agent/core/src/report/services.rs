@@ -2,17 +2,19 @@
 
 use serde::{Serialize, Serializer};
 
-use super::{AnchorRow, Report, Time};
+use super::{AnchorRow, Report};
 use crate::{
-    fingerprint::Fingerprint,
-    plan::Action,
+    certificate::fingerprint::Fingerprint,
+    ledger::{AnchorState, Ledger},
+    planner::Action,
     runtime::{
-        HoldReason, Kind, Runtime, ServiceState,
         evidence::{RuntimeState, RuntimeTrust},
+        kinds::Kind,
         record::Lag,
-        rule::{Outlook, TryOutcome},
+        services::{HoldReason, Runtime, ServiceState},
+        staleness::{Outlook, TryOutcome},
     },
-    state::{AnchorState, Ledger, Moment},
+    time::{Moment, Time},
 };
 
 /// The container runtime, for people and metrics.
@@ -148,7 +150,7 @@ pub(super) fn view(runtime: &Runtime, outlook: &Outlook, ledger: &Ledger, now: &
     RuntimeView {
         kind: runtime.kind,
         because: runtime.because.clone(),
-        version: crate::name::shown(&runtime.version),
+        version: crate::certificate::name::shown(&runtime.version),
         unit: runtime.service.unit.clone(),
         state: match &runtime.service.state {
             ServiceState::Active => "active".into(),

@@ -1,8 +1,9 @@
 //! The answer: verdict, headline and advice, drawn from the rest of a report.
 
-use super::{Report, Verdict, plural};
+use super::{Report, Verdict};
 use crate::{
-    plan::Action, runtime::evidence::RuntimeState, source::SourceStatus, state::AnchorState, verify::ProblemKind,
+    ledger::AnchorState, planner::Action, problem::ProblemKind, runtime::evidence::RuntimeState, source::SourceStatus,
+    text::plural,
 };
 
 /// Anchors that the runtime cannot use and that get a line of advice each.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use toml::{Table, Value};
 
-use super::certs_d::Setting;
+use crate::runtime::registry_dir::Setting;
 
 /// The plug-in that has the registry directory, by version of the configuration: 3 and later, 2, and 1.
 const PLUGINS: [&str; 3] = ["io.containerd.cri.v1.images", "io.containerd.grpc.v1.cri", "cri"];

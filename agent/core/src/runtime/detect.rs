@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Kind, Row, TABLE};
+use crate::runtime::kinds::{Kind, Row, TABLE};
 
 /// The units that stand between the kubelet and Docker. Without one, Docker on a node is there for something else.
 pub const CRI_DOCKERD: [&str; 2] = ["cri-docker.service", "cri-dockerd.service"];

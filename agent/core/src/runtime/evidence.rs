@@ -1,23 +1,18 @@
 //! Whether pulls through the container runtime follow the bundle, by evidence: the four states, and what would make an unknown one known.
 //!
-//! [`rule`](super::rule) infers what is to be done, from units, times and configuration files. That cannot be complete, so it is not
+//! [`rule`](crate::runtime::staleness) infers what is to be done, from units, times and configuration files. That cannot be complete, so it is not
 //! enough to call a node trusted. A runtime is `current` if its process is younger than the last change, or verifiably reads what it lacks from
 //! a registry directory, or has itself testified. What is not known is said to be unknown.
 
 use serde::Serialize;
 
-use super::{
-    HoldReason, Runtime, ServiceState, Services,
-    certs_d::Setting,
-    rule::{BETWEEN_TRIES, LOOK_AGAIN, Outlook},
-    testimony::Testimony,
+use super::testimony::Testimony;
+use crate::runtime::{
+    registry_dir::Setting,
+    services::{HoldReason, Runtime, ServiceState, Services},
+    staleness::{BETWEEN_TRIES, LOOK_AGAIN, Outlook},
 };
-use crate::{
-    name::sentence,
-    plan::Action,
-    report::plural,
-    state::{Ledger, Moment},
-};
+use crate::{certificate::name::sentence, ledger::Ledger, planner::Action, text::plural, time::Moment};
 
 /// What is known of pulls through the runtime; also the label `state` of `nodetrust_runtime_state`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -270,7 +265,7 @@ const UNCURED: &str = "no further restart is made. Likely causes: the registry's
                        its token server elsewhere has another CA";
 
 /// Which evidence there is.
-fn fact(process: &super::Process, ledger: &Ledger, outlook: &Outlook) -> String {
+fn fact(process: &crate::runtime::services::Process, ledger: &Ledger, outlook: &Outlook) -> String {
     if !outlook.covered.is_empty() {
         let anchors = plural(outlook.covered.len(), "anchor");
         return format!("every pull reads {anchors} newer than the process from the registry directory");

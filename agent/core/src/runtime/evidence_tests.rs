@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::{
-    fingerprint::{Fingerprint, SetDigest},
+    certificate::fingerprint::{Fingerprint, SetDigest},
     runtime::{
-        Kind, Process, Service, Uptime,
-        certs_d::{OwnFile, RegistryCerts},
+        kinds::Kind,
         record::Record,
-        rule::{OnChange, Policy, Wanted, decide},
+        registry_dir::{OwnFile, RegistryCerts},
+        services::{Process, Service},
+        staleness::{OnChange, Policy, Wanted, decide},
         witness::{Witness, WitnessAnswer},
     },
     testing::at,
+    time::Uptime,
 };
 
 const UNIT: &str = "containerd.service";
@@ -295,7 +297,7 @@ fn a_restart_on_a_refusal_is_held_like_any_other() {
     assert_eq!(held(refuses().runtime(|r| r.health = Err("no CRI".into()))), Some(HoldReason::Unhealthy));
     let kill_mode = |r: &mut Runtime| r.spares = Err((HoldReason::KillMode, "it would end them".into()));
     assert_eq!(held(refuses().runtime(kill_mode)), Some(HoldReason::KillMode));
-    let tried = crate::runtime::rule::Try { at: at(99_990, 49_990, BOOT), outcome: None };
+    let tried = crate::runtime::staleness::Try { at: at(99_990, 49_990, BOOT), outcome: None };
     assert_eq!(held(refuses().with(|node| node.ledger.tries.push(tried))), Some(HoldReason::RateLimit));
 }
 

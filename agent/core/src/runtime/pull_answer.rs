@@ -5,7 +5,7 @@
 //! answers for a registry's answer.
 
 use super::witness::WitnessAnswer;
-use crate::name;
+use crate::certificate::name;
 
 /// The repository that a registry is asked for. It need not exist, and nobody should make it.
 pub const REPOSITORY: &str = "nodetrust/witness";

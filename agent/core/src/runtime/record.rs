@@ -8,8 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Process, Services, Uptime};
-use crate::{fingerprint::Fingerprint, report::plural};
+use crate::{certificate::fingerprint::Fingerprint, text::plural};
+use crate::{
+    runtime::services::{Process, Services},
+    time::Uptime,
+};
 
 /// What is known of a service's process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use crate::{
-    name,
+    certificate::name,
     probe::{BadTarget, Target},
 };
 
@@ -82,7 +82,7 @@ impl Registry {
         if let Some((host, port)) = self.name.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
             folders.push(format!("{host}_{port}_"));
         }
-        folders.extend([self.name.clone(), super::certs_d::DEFAULT.to_owned()]);
+        folders.extend([self.name.clone(), crate::runtime::registry_dir::DEFAULT.to_owned()]);
         folders
     }
 }

@@ -2,14 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    Process,
-    certs_d::Setting,
-    witness::{Witness, WitnessAnswer},
-};
+use super::witness::{Witness, WitnessAnswer};
+use crate::runtime::{registry_dir::Setting, services::Process};
 use crate::{
-    fingerprint::{Fingerprint, SetDigest},
-    state::Ledger,
+    certificate::fingerprint::{Fingerprint, SetDigest},
+    ledger::Ledger,
 };
 
 /// Registries of which the last answer is remembered.

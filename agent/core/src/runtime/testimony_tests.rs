@@ -1,7 +1,7 @@
 //! Which answers count, what they prove, and what becomes of them in the ledger.
 
 use super::*;
-use crate::{runtime::Uptime, testing::at};
+use crate::{testing::at, time::Uptime};
 
 fn process(started: u64) -> Process {
     Process { invocation: format!("run-{started}"), started: Uptime { boot_id: "one".into(), milliseconds: started } }

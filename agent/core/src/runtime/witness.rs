@@ -5,10 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Process;
 use crate::{
-    fingerprint::{Fingerprint, SetDigest},
-    state::Moment,
+    certificate::fingerprint::{Fingerprint, SetDigest},
+    runtime::services::Process,
+    time::Moment,
 };
 
 /// What an answer proves.

@@ -1,6 +1,6 @@
 //! How the files of a source lie there: what is said where they hold no certificate, and which folders were passed over.
 
-use crate::name::shown;
+use crate::certificate::name::shown;
 
 /// Names of one sort that a text lists; the rest is counted.
 const NAMED: usize = 5;

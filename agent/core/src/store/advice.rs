@@ -1,7 +1,7 @@
 //! What to do on systems that have no store for us, or lack a part of it: in each system's own way.
 
 use super::{Family, Unsupported};
-use crate::os::OsRelease;
+use crate::store::os_release::OsRelease;
 
 /// Systems that are recognised and have their own way.
 pub(super) fn without_store(os: &OsRelease) -> Option<Unsupported> {

@@ -11,7 +11,7 @@ use super::{
     Family, advice,
     table::{UPDATE_CA_CERTIFICATES, UPDATE_CA_TRUST},
 };
-use crate::os::OsRelease;
+use crate::store::os_release::OsRelease;
 
 /// What the shell found at a path that detection asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -3,11 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Bits, Count, Finding, FindingKind, Severity, Tally};
-use crate::{
-    node::NAME_LIMIT,
-    report::{Time, plural},
-    state::AnchorState,
-};
+use crate::{ledger::AnchorState, node_status::NAME_LIMIT, text::plural, time::Time};
 
 /// Most different details that are told apart for one kind; further nodes come under one heading.
 const DETAILS: usize = 10;

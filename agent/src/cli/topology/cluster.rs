@@ -21,7 +21,7 @@ use kube::{
     client::{Body, ClientBuilder},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use nodetrust_core::{name::visible, node::NodeObject, topology::Member};
+use nodetrust_core::{certificate::name::visible, node_status::NodeObject, topology::Member};
 use serde::Deserialize;
 use tokio::net::TcpStream;
 

@@ -1,7 +1,7 @@
 //! The screen of a fleet: readable with five nodes and with five thousand.
 
 use nodetrust_core::{
-    report::plural,
+    text::plural,
     topology::{AnchorRow, Fleet, Group, Nodes, Severity, Verdict},
 };
 

@@ -1,0 +1,259 @@
+//! What can be done on a host, with the reasons for it, and how each is told.
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::Serialize;
+
+use crate::{
+    certificate::fingerprint::Fingerprint,
+    store::{ExtractMode, Family},
+};
+
+/// One thing to do on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "action", rename_all = "kebab-case")]
+pub enum Action {
+    /// Write down what is about to be done, so that a crash is noticed.
+    RecordLedger,
+    /// Make the anchor directory.
+    CreateDirectory {
+        /// Absolute path.
+        path: String,
+    },
+    /// Remove a temporary file that a killed run left behind.
+    RemoveTemporary {
+        /// Absolute path.
+        path: String,
+        /// Whose it was.
+        why: &'static str,
+    },
+    /// Write an anchor file.
+    WriteAnchor {
+        /// Whose certificate.
+        sha256: Fingerprint,
+        /// Name in the anchor directory.
+        file: String,
+        /// Why.
+        why: WriteReason,
+    },
+    /// Remove an anchor file.
+    RemoveAnchor {
+        /// Name in the anchor directory.
+        file: String,
+        /// Why.
+        why: RemoveReason,
+    },
+    /// Run the distribution's tool.
+    Extract {
+        /// How thoroughly.
+        mode: ExtractMode,
+        /// Every reason.
+        why: BTreeSet<ExtractReason>,
+    },
+    /// Take everything of ours out of a store that is no longer the node's, as uninstall does there.
+    LeaveStore {
+        /// Which.
+        family: Family,
+        /// Our files in its anchor directory, by name.
+        files: BTreeSet<String>,
+    },
+    /// Tell the store's hooks, e.g. Java's key store, what came and went.
+    RunHooks {
+        /// Changes that they have not been told.
+        changes: usize,
+    },
+    /// Write our anchors into the runtime's registry directory.
+    WriteRegistryCerts {
+        /// Absolute path.
+        path: String,
+        /// How many.
+        anchors: usize,
+    },
+    /// Remove our file from a registry directory.
+    RemoveRegistryCerts {
+        /// Absolute path.
+        path: String,
+    },
+    /// Write the exported bundle for pods.
+    WriteExport {
+        /// Absolute path.
+        path: String,
+        /// How many certificates the extracted bundle has now.
+        certificates: usize,
+    },
+    /// Remove an exported bundle that is no longer asked for.
+    RemoveExport {
+        /// Absolute path.
+        path: String,
+    },
+    /// Restart a service that has read the bundle as it was.
+    Restart {
+        /// The unit.
+        unit: String,
+        /// What its process lacks or has too much.
+        why: String,
+    },
+}
+
+impl Action {
+    /// Whether what consumers read may be another thing afterwards.
+    pub fn may_change_bundle(&self) -> bool {
+        matches!(
+            self,
+            Self::WriteAnchor { .. } | Self::RemoveAnchor { .. } | Self::Extract { .. } | Self::LeaveStore { .. }
+        )
+    }
+}
+
+/// Why an anchor file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WriteReason {
+    /// It is new.
+    New,
+    /// We had written it, and it is gone.
+    Missing,
+    /// It is there with another content, mode, owner or kind.
+    Altered,
+}
+
+/// Why an anchor file is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RemoveReason {
+    /// It left the sources and its grace is over.
+    GraceOver,
+    /// Policy denies it, or allows only others.
+    Denied,
+    /// Its name is ours, and it does not hold the certificate of that name.
+    Damaged,
+    /// An older version took its certificate, which would break readers of the bundle.
+    Refused,
+    /// Everything of ours is being removed.
+    Uninstall,
+    /// Its store is no longer the node's.
+    StoreLeft,
+}
+
+/// Why the tool is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExtractReason {
+    /// Anchor files change in this plan.
+    AnchorsChange,
+    /// An earlier change was not seen to be complete.
+    Unfinished,
+    /// The bundle does not exist or cannot be read.
+    BundleMissing,
+    /// The bundle lacks an anchor whose file is there.
+    AnchorNotInBundle,
+    /// The bundle still has an anchor whose file is gone.
+    RemovedStillInBundle,
+    /// OpenSSL's directory has no link to an anchor.
+    LinkMissing,
+    /// OpenSSL's directory has lost links to certificates that are not ours.
+    ForeignLinkMissing,
+    /// OpenSSL or GnuTLS cannot load the bundle.
+    BundleBroken,
+    /// The bundle holds certificates more than once.
+    BundleRepeats,
+    /// The bundle holds a private key whose file is gone.
+    KeyInBundle,
+    /// The bundle lacks certificates that are not ours and whose sources are still there.
+    ForeignMissing,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RecordLedger => write!(f, "record   the ledger"),
+            Self::CreateDirectory { path } => write!(f, "create   {path}/"),
+            Self::RemoveTemporary { path, why } => write!(f, "remove   {path} ({why})"),
+            Self::WriteAnchor { file, why, .. } => {
+                let why = match why {
+                    WriteReason::New => "new",
+                    WriteReason::Missing => "it was deleted",
+                    WriteReason::Altered => "it was altered",
+                };
+                write!(f, "write    {file} ({why})")
+            }
+            Self::RemoveAnchor { file, why } => {
+                let why = match why {
+                    RemoveReason::GraceOver => "its grace is over",
+                    RemoveReason::Denied => "denied by policy",
+                    RemoveReason::Damaged => "it does not hold the certificate that its name says",
+                    RemoveReason::Refused => "an older version took it, and it would break readers of the bundle",
+                    RemoveReason::Uninstall => "uninstall",
+                    RemoveReason::StoreLeft => "its store is no longer the node's",
+                };
+                write!(f, "remove   {file} ({why})")
+            }
+            Self::Extract { mode, why } => {
+                let why: Vec<String> = why.iter().map(ToString::to_string).collect();
+                let mode = if *mode == ExtractMode::Fresh { ", thoroughly" } else { "" };
+                write!(f, "extract  ({}{mode})", why.join("; "))
+            }
+            Self::LeaveStore { family, files } => {
+                let (n, dir) = (files.len(), family.store().anchors_dir);
+                write!(f, "leave    the {family} store, which is no longer the node's ({n} of our files in {dir})")
+            }
+            Self::RunHooks { changes } => write!(f, "hooks    tell the store's hooks of {changes} change(s)"),
+            Self::WriteRegistryCerts { path, anchors } => {
+                write!(f, "write    {path} ({anchors} anchor{})", if *anchors == 1 { "" } else { "s" })
+            }
+            Self::RemoveRegistryCerts { path } => write!(f, "remove   {path} (nothing is to be served there)"),
+            Self::WriteExport { path, certificates } => {
+                write!(f, "export   {path} ({certificates} certificate{})", if *certificates == 1 { "" } else { "s" })
+            }
+            Self::RemoveExport { path } => write!(f, "remove   {path} (no longer in export.bundle)"),
+            Self::Restart { unit, why } => write!(f, "restart  {unit} ({why})"),
+        }
+    }
+}
+
+impl fmt::Display for ExtractReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AnchorsChange => "anchor files change",
+            Self::Unfinished => "an earlier change was not seen to be complete",
+            Self::BundleMissing => "there is no bundle",
+            Self::AnchorNotInBundle => "the bundle lacks an anchor",
+            Self::RemovedStillInBundle => "the bundle still has a removed anchor",
+            Self::LinkMissing => "a hash link is missing",
+            Self::ForeignLinkMissing => "hash links to certificates that are not ours are missing",
+            Self::BundleBroken => "OpenSSL or GnuTLS cannot load the bundle",
+            Self::BundleRepeats => "the bundle repeats certificates",
+            Self::KeyInBundle => "the bundle holds a private key",
+            Self::ForeignMissing => "the bundle has lost certificates that are not ours",
+        })
+    }
+}
+
+/// A kind of drift: what somebody else changed and this plan repairs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Drift {
+    /// An anchor file of ours was deleted.
+    AnchorDeleted,
+    /// An anchor file of ours was changed.
+    AnchorAltered,
+    /// The extracted bundle was changed.
+    Bundle,
+    /// A link in OpenSSL's directory was removed.
+    Link,
+}
+
+impl Drift {
+    /// Every kind, for metrics.
+    pub const ALL: [Self; 4] = [Self::AnchorDeleted, Self::AnchorAltered, Self::Bundle, Self::Link];
+
+    /// The public name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AnchorDeleted => "anchor-deleted",
+            Self::AnchorAltered => "anchor-altered",
+            Self::Bundle => "bundle",
+            Self::Link => "link",
+        }
+    }
+}

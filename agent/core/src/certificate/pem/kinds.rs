@@ -1,0 +1,187 @@
+//! What a file or block is that is no certificate, by its name, and what to do with it.
+
+use data_encoding::{BASE64, BASE64_NOPAD};
+use memchr::memmem;
+
+use super::secret;
+
+/// Bytes of bare base64 that are decoded for telling what it is.
+const MAX_BARE_BYTES: usize = 1 << 20;
+
+/// Something that people hand over instead of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Certificate,
+    Pkcs7,
+    Pkcs12,
+    Crl,
+    Request,
+    PublicKey,
+    Pem,
+    Key,
+}
+
+impl Kind {
+    /// What it is and what to do, in a sentence without its full stop.
+    pub(crate) fn sentence(self) -> &'static str {
+        match self {
+            Self::Certificate => "a certificate",
+            Self::Pkcs7 => {
+                "PKCS#7 (.p7b, .p7c), which is not read; convert it: openssl pkcs7 -print_certs -in FILE -out ca.pem (with -inform DER if the file is binary)"
+            }
+            Self::Pkcs12 => {
+                "a PKCS#12 key store, which is not read; give the PEM file instead: openssl pkcs12 -in FILE -nokeys -out ca.pem"
+            }
+            Self::Crl => "a certificate revocation list (CRL), not a certificate; only certificates are used",
+            Self::Request => "a certificate request (CSR), not a certificate; give the certificate of the CA",
+            Self::PublicKey => "a public key, not a certificate; give the certificate of the CA",
+            Self::Pem => {
+                "PEM text that was encoded once more; decode it once (base64 -d), and give the text that then begins with -----BEGIN CERTIFICATE-----"
+            }
+            Self::Key => "a private key",
+        }
+    }
+}
+
+/// Tells DER or BER by its first elements.
+pub(crate) fn of_der(der: &[u8]) -> Option<Kind> {
+    if secret::is_key(der) {
+        return Some(Kind::Key);
+    }
+    if der.trim_ascii_start().starts_with(b"-----BEGIN") || der.starts_with(b"\xef\xbb\xbf-----BEGIN") {
+        return Some(Kind::Pem);
+    }
+    let (0x30, content) = open(der)? else { return None };
+    // signedData, and the older envelope around it
+    if content.starts_with(b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07") {
+        return Some(Kind::Pkcs7);
+    }
+    match open(content)? {
+        (0x02, value) if value.first() == Some(&3) => Some(Kind::Pkcs12),
+        (0x30, inner)
+            if inner.first() == Some(&0x06) && next(content).is_some_and(|rest| rest.first() == Some(&0x03)) =>
+        {
+            Some(Kind::PublicKey)
+        }
+        (0x30, to_be_signed) => of_signed(to_be_signed),
+        _ => None,
+    }
+}
+
+/// Certificate, CRL or request: what is signed differs in the order of its elements.
+fn of_signed(to_be_signed: &[u8]) -> Option<Kind> {
+    let mut tags = Vec::new();
+    let mut rest = Some(to_be_signed);
+    while let Some((&tag, _)) = rest.and_then(|rest| rest.split_first()) {
+        tags.push(tag);
+        if tags.len() == 5 {
+            break;
+        }
+        rest = rest.and_then(next);
+    }
+    match tags.as_slice() {
+        [0xa0, 0x02, 0x30, 0x30, 0x30, ..] | [0x02, 0x30, 0x30, 0x30, 0x30, ..] => Some(Kind::Certificate),
+        [0x02, 0x30, 0x30, 0x17 | 0x18, ..] | [0x30, 0x30, 0x17 | 0x18, ..] => Some(Kind::Crl),
+        [0x02, 0x30, 0x30, 0xa0, ..] | [0x02, 0x30, 0x30] => Some(Kind::Request),
+        _ => None,
+    }
+}
+
+/// Tag and content of the first element, as far as it is there; BER's indefinite length is taken too.
+pub(crate) fn open(der: &[u8]) -> Option<(u8, &[u8])> {
+    let (head, length) = header(der)?;
+    let content = &der[head..];
+    Some((der[0], content.get(..length).unwrap_or(content)))
+}
+
+/// What follows the first element; None if that is not all there.
+pub(crate) fn next(der: &[u8]) -> Option<&[u8]> {
+    let (head, length) = header(der)?;
+    der.get(head.checked_add(length)?..)
+}
+
+/// The lengths of the first element's header and content; of an indefinite one the latter is as long as can be.
+fn header(der: &[u8]) -> Option<(usize, usize)> {
+    let (_, length) = (der.first()?, *der.get(1)?);
+    match length {
+        0..=0x7f => Some((2, usize::from(length))),
+        0x80 => Some((2, usize::MAX)),
+        0x81..=0x84 => {
+            let count = usize::from(length & 0x7f);
+            let digits = der.get(2..2 + count)?;
+            Some((2 + count, digits.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte))))
+        }
+        _ => None,
+    }
+}
+
+/// A block of another label, and what to do with it.
+pub(crate) fn of_label(label: &[u8]) -> &'static str {
+    match label {
+        b"PKCS7" | b"PKCS #7 SIGNED DATA" | b"CMS" => Kind::Pkcs7.sentence(),
+        b"X509 CRL" => Kind::Crl.sentence(),
+        b"CERTIFICATE REQUEST" | b"NEW CERTIFICATE REQUEST" => Kind::Request.sentence(),
+        b"PUBLIC KEY" | b"RSA PUBLIC KEY" | b"SSH2 PUBLIC KEY" => Kind::PublicKey.sentence(),
+        b"PKCS12" => Kind::Pkcs12.sentence(),
+        b"PGP PUBLIC KEY BLOCK" | b"PGP MESSAGE" | b"PGP SIGNATURE" | b"PGP SIGNED MESSAGE" => {
+            "a PGP block, not a certificate; only CERTIFICATE blocks are used"
+        }
+        _ => "a PEM block of another kind, not a certificate; only CERTIFICATE blocks are used",
+    }
+}
+
+/// What a file is in which neither a block nor a fault was found.
+pub(crate) fn of_file(bytes: &[u8]) -> String {
+    let nothing = "neither a PEM block nor a DER certificate was found";
+    let magic: [(&[u8], &str); 9] = [
+        (b"\xfe\xed\xfe\xed", "a Java key store, which is not read; give the PEM file instead"),
+        (b"\xce\xce\xce\xce", "a Java key store (JCEKS), which is not read; give the PEM file instead"),
+        (b"PK\x03\x04", "a ZIP archive, which is not read; unpack it"),
+        (b"\x1f\x8b", "gzip, which is not read; unpack it"),
+        (b"\xfd7zXZ\0", "xz, which is not read; unpack it"),
+        (b"\x28\xb5\x2f\xfd", "zstd, which is not read; unpack it"),
+        (b"BZh", "bzip2, which is not read; unpack it"),
+        (b"%PDF-", "a PDF, which is not read; give the PEM file instead"),
+        (b"SQLite format 3\0", "a database such as NSS keeps, which is not read; give the PEM file instead"),
+    ];
+    if let Some((_, text)) = magic.iter().find(|(magic, _)| bytes.starts_with(magic)) {
+        return (*text).to_owned();
+    }
+    match bare(bytes) {
+        Some(Kind::Certificate) => {
+            return "base64 of a certificate without its BEGIN and END lines; put -----BEGIN CERTIFICATE----- before it and -----END CERTIFICATE----- behind it, each on a line of its own".to_owned();
+        }
+        Some(kind) => return format!("base64 of {}", kind.sentence()),
+        None => {}
+    }
+    let head = bytes.trim_ascii_start();
+    let starts = |word: &[u8]| head.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+    match () {
+        // "-----BEGIN" in base64, from any of the three places where it can stand
+        () if [b"LS0tLS1CRUdJT".as_slice(), b"tLS0tLUJFR0lO", b"LS0tLUJFR0lO"]
+            .iter()
+            .any(|begin| memmem::find(bytes, begin).is_some()) =>
+        {
+            format!("base64 of {}", Kind::Pem.sentence())
+        }
+        () if memmem::find(bytes, b"pkcs7-mime").is_some() || memmem::find(bytes, b"pkcs7-signature").is_some() => {
+            format!("S/MIME, {}", Kind::Pkcs7.sentence())
+        }
+        () if starts(b"<!doctype html") || starts(b"<html") => {
+            format!("{nothing}; it is an HTML page, perhaps the answer to a download that failed")
+        }
+        () if starts(b"<") => format!("{nothing}; it looks like XML or HTML"),
+        () if starts(b"{") || starts(b"[") => format!("{nothing}; it looks like JSON"),
+        () => nothing.to_owned(),
+    }
+}
+
+/// The content of a file that is nothing but base64.
+fn bare(bytes: &[u8]) -> Option<Kind> {
+    let marks = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'\0' | b'\x1a');
+    let digits: Vec<u8> = bytes.iter().filter(|byte| !marks(byte)).take(MAX_BARE_BYTES).copied().collect();
+    let digits = digits.strip_suffix(b"==").or_else(|| digits.strip_suffix(b"=")).unwrap_or(&digits);
+    let whole = digits.len() / 4 * 4;
+    let decoded = BASE64_NOPAD.decode(digits).or_else(|_| BASE64.decode(&digits[..whole])).ok()?;
+    of_der(&decoded)
+}

@@ -1,0 +1,142 @@
+//! The annotation: a node's trust in a few hundred bytes, for those who look at a whole fleet.
+
+use serde::{Deserialize, Serialize};
+
+use super::ANNOTATION_LIMIT;
+use crate::{
+    ledger::AnchorState,
+    report::{AnchorRow, Report},
+    runtime::evidence::RuntimeState,
+    time::Time,
+};
+
+/// Longest common name in it, in characters.
+pub const NAME_LIMIT: usize = 48;
+
+/// What the annotation says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    /// Version of this format: 1.
+    pub v: u32,
+    /// Digest of the set that should be trusted.
+    pub desired: String,
+    /// Digest of our anchors that are trusted.
+    pub effective: String,
+    /// The anchors, as many as fit: those that are not trusted first.
+    pub anchors: Vec<AnchorMark>,
+    /// How many more there are.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more: usize,
+    /// The runtime's process does not know what the bundle says.
+    pub runtime_stale: bool,
+    /// It is not known whether the runtime's process knows what the bundle says; left out where it is known.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub runtime_unknown: bool,
+    /// When the set in force last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+}
+
+/// One anchor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AnchorMark {
+    /// The first 16 digits of its fingerprint.
+    pub fp16: String,
+    /// Its common name, clipped; left out where there are too many anchors.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cn: String,
+    /// Where it stands.
+    pub state: AnchorState,
+    /// It is in the extracted bundle; left out where it is.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub trusted: bool,
+    /// End of validity.
+    pub not_after: Time,
+}
+
+impl NodeStatus {
+    /// What a report says in short.
+    pub fn of(report: &Report) -> Self {
+        let mut anchors: Vec<AnchorMark> = report.anchors.iter().map(mark).collect();
+        anchors.sort_by_key(|mark| mark.trusted); // stable: the rest stays in the report's order
+        Self {
+            v: 1,
+            desired: report.desired_digest.to_string(),
+            effective: report.effective_digest.to_string(),
+            anchors,
+            more: 0,
+            runtime_stale: report.runtime.as_ref().is_some_and(|runtime| runtime.stale),
+            runtime_unknown: report.runtime_trust.state == RuntimeState::Unknown,
+            since: report.changed,
+        }
+    }
+
+    /// The annotation's text, under [`ANNOTATION_LIMIT`]: first the names go, then the anchors that do not fit.
+    pub fn text(mut self) -> String {
+        let text = self.json();
+        if text.len() < ANNOTATION_LIMIT {
+            return text;
+        }
+        for anchor in &mut self.anchors {
+            anchor.cn.clear();
+        }
+        let all = std::mem::take(&mut self.anchors);
+        self.more = all.len();
+        let mut room = ANNOTATION_LIMIT.saturating_sub(self.json().len() + 1);
+        for anchor in all {
+            let need = json(&anchor).len() + 1; // and a comma
+            if need > room {
+                break;
+            }
+            room -= need;
+            self.more -= 1;
+            self.anchors.push(anchor);
+        }
+        self.json()
+    }
+
+    /// Reads an annotation. None for what is no status of a version that we know.
+    pub fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok().filter(|status: &Self| status.v == 1)
+    }
+
+    fn json(&self) -> String {
+        json(self)
+    }
+}
+
+fn mark(row: &AnchorRow) -> AnchorMark {
+    AnchorMark {
+        fp16: row.sha256.fp16(),
+        cn: row.common_name.chars().take(NAME_LIMIT).collect(),
+        state: row.state,
+        trusted: row.trusted,
+        not_after: row.not_after,
+    }
+}
+
+/// These types are structures of strings, numbers and lists, which can always be written.
+fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_zero(value: &usize) -> bool {
+    *value == 0
+}

@@ -1,0 +1,150 @@
+//! What is on a host now.
+
+use crate::{
+    certificate::{anchor::Anchor, fingerprint::Fingerprint, pem::Fault},
+    runtime::services::Services,
+    store::{Family, TrustStore, harm::Reader},
+    time::Uptime,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// What is on a host now.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// The host's trust store.
+    pub store: &'static TrustStore,
+    /// The anchor directory exists.
+    pub anchors_dir_exists: bool,
+    /// Files in the anchor directory with our kind of name, by file name.
+    pub ours: BTreeMap<String, OwnFile>,
+    /// Other people's files in the anchor directory that the tool takes or that hold certificates.
+    pub foreign: Vec<ForeignFile>,
+    /// Left-overs of ours: temporary files and staged bundles, absolute.
+    pub leftovers: BTreeSet<String>,
+    /// The tool's own temporary file, left by a run that was killed, absolute.
+    pub stale_temp: Option<String>,
+    /// What consumers read.
+    pub effective: Effective,
+    /// Further hazards: a second one in a foreign file, and those of files that the tool pastes and that lie elsewhere.
+    pub hazards: Vec<SourceHazard>,
+    /// Anchors of ours in the bundle for which OpenSSL's directory has no link.
+    pub unlinked: BTreeSet<Fingerprint>,
+    /// Other certificates of the bundle for which that directory, where it is in use, has no link.
+    pub unlinked_foreign: BTreeSet<Fingerprint>,
+    /// The program that makes those links is not on the host: which. Looked for only where one is missing.
+    pub no_linker: Option<&'static str>,
+    /// Certificates that are not ours, were in the bundle at the last good look, and are not now, though their sources are.
+    pub lost: BTreeSet<Fingerprint>,
+    /// Those whose sources are gone too, and that nobody has deselected.
+    pub gone: BTreeSet<Fingerprint>,
+    /// Files that the distribution's list selects, that exist, and that hold no certificate: somebody or a failing disk emptied them.
+    pub hollow: Vec<String>,
+    /// Stores that were in use before and still have something of ours.
+    pub old: Vec<OldStore>,
+    /// The container runtime and further services that read the bundle.
+    pub services: Services,
+    /// When this was seen.
+    pub at: Uptime,
+}
+
+/// A trust store that was in use before, with what it still has of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OldStore {
+    /// Which.
+    pub family: Family,
+    /// Our files in its anchor directory, by name.
+    pub files: BTreeSet<String>,
+    /// Anchors of ours that only its bundle still has.
+    pub in_bundle: BTreeSet<Fingerprint>,
+    /// Its tool is there, or it needs none: what is ours can be taken out.
+    pub can_be_left: bool,
+}
+
+/// A file with our kind of name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnFile {
+    /// The certificate in it, if it holds exactly one.
+    pub anchor: Option<Arc<Anchor>>,
+    /// Content, name, mode, owner and kind are as we write them.
+    pub intact: bool,
+}
+
+/// Somebody else's file in the anchor directory.
+#[derive(Debug, Clone)]
+pub struct ForeignFile {
+    /// Absolute path on the host.
+    pub path: String,
+    /// Certificates in it.
+    pub anchors: Vec<Arc<Anchor>>,
+    /// The tool takes a file of this name.
+    pub taken: bool,
+    /// What a run of the tool would do with it.
+    pub hazard: Option<Hazard>,
+}
+
+/// What is wrong with a foreign file, if the tool would copy it into the bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hazard {
+    /// A private key, at this line, would become readable for everyone.
+    PrivateKey(usize),
+    /// A broken block makes OpenSSL refuse the whole bundle.
+    Broken(Fault),
+    /// A certificate makes GnuTLS refuse the whole bundle.
+    BrokenGnuTls(Fault),
+}
+
+/// A hazard and the file that it is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceHazard {
+    /// Absolute path on the host.
+    pub path: String,
+    /// What is wrong with it.
+    pub hazard: Hazard,
+}
+
+impl Observed {
+    /// Somebody else's file in the anchor directory holds it too.
+    pub(crate) fn foreign_copy(&self, fingerprint: &Fingerprint) -> bool {
+        self.foreign
+            .iter()
+            .any(|file| file.taken && file.anchors.iter().any(|anchor| anchor.fingerprint == *fingerprint))
+    }
+
+    /// Every hazard with its file.
+    pub fn all_hazards(&self) -> impl Iterator<Item = (&str, &Hazard)> {
+        let files = self.foreign.iter().filter_map(|file| Some((file.path.as_str(), file.hazard.as_ref()?)));
+        files.chain(self.hazards.iter().map(|found| (found.path.as_str(), &found.hazard)))
+    }
+
+    /// What a reader chokes on in source files that are not ours: path and fault.
+    pub fn broken_for(&self, reader: Reader) -> impl Iterator<Item = (&str, &Fault)> {
+        self.all_hazards().filter_map(move |(path, hazard)| Some((path, reader.fault(hazard)?)))
+    }
+}
+
+/// The extracted bundle, read back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effective {
+    /// It exists and can be read.
+    pub present: bool,
+    /// Fingerprint of every certificate that both Go and OpenSSL read.
+    pub set: BTreeSet<Fingerprint>,
+    /// Number of certificates, repetitions counted.
+    pub count: usize,
+    /// What keeps OpenSSL from loading the file.
+    pub faults: Vec<Fault>,
+    /// What keeps GnuTLS from loading the file, beside [`faults`](Self::faults): one such certificate empties its whole trust.
+    pub gnutls_faults: Vec<Fault>,
+    /// It holds a private key.
+    pub private_key: bool,
+}
+
+impl Effective {
+    /// Certificates that stand in it more than once.
+    pub fn repeated(&self) -> usize {
+        self.count - self.set.len().min(self.count)
+    }
+}

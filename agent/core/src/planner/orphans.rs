@@ -1,0 +1,47 @@
+//! What is ours in a bundle whose ledger and anchor files are gone.
+//!
+//! Nothing but evidence counts. A certificate of the bundle that lies in no file that the store's tool reads was put there by a file that
+//! is gone. It was ours if the tool's link to a file of ours is still there, or if a source of the configuration holds it. Of the others
+//! nobody can tell whose they were.
+
+use std::collections::BTreeSet;
+
+use crate::certificate::fingerprint::Fingerprint;
+
+/// Certificates of a bundle without a source, by what is known of them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Orphans {
+    /// They were ours.
+    pub ours: BTreeSet<Fingerprint>,
+    /// They may have been ours.
+    pub unproven: BTreeSet<Fingerprint>,
+}
+
+/// Tells them apart. `sourceless`: in the bundle, and in no file that the tool reads. `linked`: the first 16 digits in the names of links
+/// that lead to files of ours that are gone. `named`: what the sources of the configuration hold.
+pub fn orphans(
+    sourceless: &BTreeSet<Fingerprint>,
+    linked: &BTreeSet<String>,
+    named: &BTreeSet<Fingerprint>,
+) -> Orphans {
+    let is_ours = |print: &Fingerprint| named.contains(print) || linked.contains(&print.fp16());
+    let (ours, unproven) = sourceless.iter().copied().partition(is_ours);
+    Orphans { ours, unproven }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_evidence_makes_a_certificate_ours() {
+        let [linked, named, both, unknown, elsewhere] =
+            [b"linked", b"named!", b"both!!", b"unknow", b"elsewh"].map(|bytes| Fingerprint::of_der(bytes));
+        let sourceless = BTreeSet::from([linked, named, both, unknown]);
+        // a link or a source for what is not in the bundle, or has a file of somebody's, says nothing about the bundle
+        let links = [linked, both, elsewhere].map(|print| print.fp16()).into();
+        let found = orphans(&sourceless, &links, &[named, both, elsewhere].into());
+        assert_eq!(found, Orphans { ours: [linked, named, both].into(), unproven: [unknown].into() });
+        assert_eq!(orphans(&BTreeSet::new(), &links, &[named].into()), Orphans::default());
+    }
+}

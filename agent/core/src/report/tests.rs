@@ -1,0 +1,657 @@
+//! The answer that people and machines get, for each way a node can stand.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::{
+    observed::{Effective, ForeignFile},
+    planner::{plan, settle},
+    runtime::{
+        evidence::RuntimeState,
+        kinds::Kind,
+        record::Record,
+        registry_dir::{OwnFile, RegistryCerts, Setting},
+        services::{Process, Runtime, Service, ServiceState},
+        staleness::{self, OnChange, decide},
+        witness::{Witness, WitnessAnswer},
+    },
+    source::{Content, Snapshot, policy::Circumstances, resolve::resolve},
+    store::{Evidence, Unsupported},
+    testing::{NOW, assert_golden, at, files, fixed, host, source, source_of},
+    text::plural,
+    time::{Time, Uptime},
+};
+
+/// A node at one moment; what is not set is in order.
+struct Node {
+    sources: Vec<Snapshot>,
+    observed: Option<Observed>,
+    ledger: Ledger,
+    policy: Policy,
+    problems: Vec<Problem>,
+    detection: Detection,
+    now: Moment,
+    on_change: OnChange,
+}
+
+impl Node {
+    fn new(sources: Vec<Snapshot>, observed: Observed) -> Self {
+        let evidence = vec![Evidence { fact: "os-release ID".into(), value: "debian".into() }];
+        let detection = Detection { family: Ok(observed.store.family), because: "a test says so".into(), evidence };
+        let (ledger, policy, now) = (Ledger::new(), Policy::default(), at(NOW, 1000, "one"));
+        let on_change = OnChange::Auto;
+        Self { sources, observed: Some(observed), ledger, policy, problems: Vec::new(), detection, now, on_change }
+    }
+
+    /// What a cycle leaves behind that had nothing to do on the host.
+    fn settled(mut self) -> Self {
+        let (plan, _) = self.decide();
+        if let (Some(plan), Some(observed)) = (plan, &self.observed) {
+            self.ledger = settle(&plan, observed, true, NOW);
+        }
+        self
+    }
+
+    fn decide(&self) -> (Option<Plan>, Resolved) {
+        let installed = |fingerprint: &Fingerprint| self.ledger.anchors.contains_key(fingerprint);
+        let at = Circumstances { drops_not_ca: Some(false), installed: &installed, now: self.now.wall };
+        let resolved = resolve(&self.sources, &self.ledger, &self.policy, at);
+        let plan =
+            self.observed.as_ref().map(|observed| plan(&resolved, observed, &self.ledger, &self.policy, &self.now));
+        (plan, resolved)
+    }
+
+    fn report(&self) -> Report {
+        let (plan, resolved) = self.decide();
+        let mut problems = self.problems.clone();
+        if let (Some(plan), Some(observed)) = (&plan, &self.observed) {
+            problems.extend(crate::verify::verify(plan, observed));
+        }
+        let services = staleness::Policy { on_change: self.on_change, ..staleness::Policy::default() };
+        let outlook = plan.as_ref().zip(self.observed.as_ref()).map(|(plan, observed)| {
+            let bundle = &observed.effective.set;
+            decide(&observed.services, &plan.ledger, &plan.wanted(observed, bundle.clone()), &services, &self.now)
+        });
+        build(Inputs {
+            node: "node-a17",
+            now: &self.now,
+            os: &OsRelease::parse("ID=debian\nVERSION_ID=12\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"),
+            detection: &self.detection,
+            resolved: &resolved,
+            observed: self.observed.as_ref(),
+            plan: plan.as_ref(),
+            outlook: outlook.as_ref(),
+            export: None,
+            ledger: &self.ledger,
+            policy: &self.policy,
+            problems: &problems,
+        })
+    }
+}
+
+/// A node that has what its one source wants.
+fn good() -> Node {
+    let (root, inspection) = (fixed("corp-2026"), fixed("inspection"));
+    Node::new(vec![source("org", &[&root, &inspection])], host(Family::Debian, &[&root, &inspection])).settled()
+}
+
+fn answer(report: &Report) -> (Verdict, &str) {
+    (report.verdict, report.headline.as_str())
+}
+
+#[test]
+fn trusted() {
+    let report = good().report();
+    assert_eq!(answer(&report), (Verdict::Trusted, "2 anchors in the extracted bundle, proven by fingerprint"));
+    assert!(report.converged && report.is_healthy() && report.next.is_empty() && report.pending.is_empty());
+    assert_eq!(report.desired_digest, report.effective_digest);
+    assert_eq!((report.store.certificates, report.store.ours), (3, 2));
+}
+
+#[test]
+fn a_node_where_nothing_runs_any_more_says_so() {
+    let advice = |cycle: Option<i64>| {
+        let mut report = good().report();
+        report.cycle = cycle.map(|ago| Cycle {
+            trigger: "resync".into(),
+            outcome: "unchanged".into(),
+            time: Time(report.time.0 - ago),
+            milliseconds: 1,
+            extract_milliseconds: 0,
+            actions: Vec::new(),
+            drift: BTreeSet::new(),
+        });
+        report.doubt_agent(900);
+        (report.is_healthy(), report.next)
+    };
+    assert_eq!(advice(Some(900)), (true, Vec::new()));
+    assert_eq!(advice(Some(-5)), (true, Vec::new()), "the clock was set back");
+    for (cycle, since) in [(Some(901), "no cycle since 20"), (None, "no cycle since the node booted")] {
+        let (is_healthy, next) = advice(cycle);
+        assert!(is_healthy && next.len() == 1 && next[0].starts_with(since), "{next:?}");
+    }
+    let mut nothing = Node::new(Vec::new(), host(Family::Debian, &[])).report();
+    nothing.cycle = None;
+    nothing.doubt_agent(900);
+    assert!(nothing.next.is_empty(), "{:?}", nothing.next);
+}
+
+#[test]
+fn trusted_with_something_rejected_or_held() {
+    let (root, inspection) = (fixed("corp-2026"), fixed("inspection"));
+    let mut node = good();
+    node.sources.push(source_of("extra", files(&[&root.pem(), "-----BEGIN CERTIFICATE-----\nAAAA\n"])));
+    let node = node.settled();
+    let report = node.report();
+    assert_eq!(
+        answer(&report),
+        (Verdict::TrustedWithFindings, "2 anchors in the extracted bundle; 1 certificate or block not accepted")
+    );
+    assert!(report.converged && !report.is_healthy());
+    assert_eq!(report.next, ["source extra: ca-1.crt:1: the block has no END; is the file cut off?"]);
+    assert_eq!(report.rejections(), [(("extra", Reason::NotPemOrDer), 1)].into());
+    let mut node = good();
+    node.sources = vec![source_of("org", Content::Missing), source("other", &[&inspection])];
+    let report = node.settled().report();
+    assert_eq!(
+        answer(&report),
+        (Verdict::TrustedWithFindings, "2 anchors in the extracted bundle; source org is held at its last good set")
+    );
+}
+
+#[test]
+fn not_trusted_says_how_many_are_missing_and_what_is_to_be_done() {
+    let mut node = good();
+    let observed = node.observed.as_mut().unwrap();
+    observed.effective.set.remove(&fixed("corp-2026").fingerprint);
+    let report = node.report();
+    assert_eq!(
+        answer(&report),
+        (Verdict::NotTrusted, "Corp Root CA (d5635b0f6e908f2c) is not in /etc/ssl/certs/ca-certificates.crt")
+    );
+    assert!(!report.converged && report.desired_digest != report.effective_digest);
+    assert!(report.next.last().unwrap().contains("nodetrust apply"), "{:?}", report.next);
+    let trusted: Vec<(&str, bool)> = report.anchors.iter().map(|row| (row.common_name.as_str(), row.trusted)).collect();
+    assert_eq!(trusted, [("Corp Root CA", false), ("Inspection CA", true)]);
+}
+
+#[test]
+fn work_that_is_left_is_never_called_converged() {
+    let mut node = good();
+    node.observed.as_mut().unwrap().leftovers.insert("/etc/ssl/certs/.nodetrust-bundle".into());
+    let report = node.report();
+    let text = "2 anchors in the extracted bundle, but 1 action still to be done: remove /etc/ssl/certs/.nodetrust-bundle \
+                (left by a run of ours that was killed)";
+    assert_eq!(
+        answer(&report),
+        (Verdict::NotConverged, text),
+        "they are trusted, and the report must not say otherwise"
+    );
+    assert!(!report.converged);
+}
+
+#[test]
+fn a_source_that_never_spoke_is_no_trust() {
+    let node = Node::new(vec![source_of("org", Content::Missing)], host(Family::Debian, &[]));
+    let report = node.report();
+    assert_eq!(answer(&report), (Verdict::NotTrusted, "no source gives a usable certificate"));
+    assert_eq!(report.next, ["source org: missing, and there is no earlier set to hold (/sources/org)"]);
+}
+
+#[test]
+fn nothing_desired_is_healthy() {
+    let report = Node::new(Vec::new(), host(Family::Debian, &[])).report();
+    assert_eq!(answer(&report), (Verdict::NothingDesired, "no source asks for an anchor"));
+    assert!(report.is_healthy() && report.converged);
+}
+
+#[test]
+fn an_unsupported_store_names_the_native_way() {
+    let mut node = good();
+    node.observed = None;
+    let unsupported = Unsupported {
+        reason: "Talos: its trust store is part of …".into(),
+        advice: "apply a TrustedRootsConfig".into(),
+        is_unknown: false,
+    };
+    node.detection.family = Err(unsupported);
+    let report = node.report();
+    assert_eq!(answer(&report), (Verdict::UnsupportedStore, "Talos: its trust store is part of …"));
+    assert_eq!(report.next, ["apply a TrustedRootsConfig"]);
+    assert_eq!(report.anchors.len(), 2, "what the sources want is shown all the same");
+    assert!(report.anchors.iter().all(|row| !row.trusted) && !report.converged);
+}
+
+#[test]
+fn a_host_that_could_not_be_looked_at_is_not_trusted() {
+    let mut node = good();
+    node.observed = None;
+    node.problems.push(Problem::new(ProblemKind::Observe, "failed to read `/etc/ssl/certs`", "look at the path"));
+    assert_eq!(answer(&node.report()), (Verdict::NotTrusted, "failed to read `/etc/ssl/certs`"));
+}
+
+#[test]
+fn a_host_that_could_not_be_told_is_not_called_unsupported() {
+    let mut node = good();
+    node.observed = None;
+    let detection =
+        crate::store::Detection::unreadable("failed to read `/etc/pki/trust` on the host".into(), String::new());
+    node.detection.family = detection.family;
+    let report = node.report();
+    assert_eq!(answer(&report), (Verdict::NotTrusted, "failed to read `/etc/pki/trust` on the host"));
+    assert!(report.problems.iter().all(|problem| problem.kind == ProblemKind::Observe) && !report.converged);
+}
+
+#[test]
+fn a_problem_that_is_no_failure_is_a_finding() {
+    for kind in ProblemKind::ALL {
+        let mut report = good().report();
+        report.add_problem(Problem::new(kind, "something", "do something"));
+        let verdict = match (kind.is_failure(), kind.is_about_trust()) {
+            (true, true) => Verdict::NotTrusted,
+            (true, false) => Verdict::NotConverged,
+            (false, true) => Verdict::NotTrusted,
+            (false, false) => Verdict::TrustedWithFindings,
+        };
+        assert_eq!(report.verdict, verdict, "{kind:?}");
+        assert_eq!(report.converged, !kind.is_failure(), "{kind:?}");
+        assert!(report.headline.contains("something") && report.next.contains(&"do something".to_owned()), "{kind:?}");
+    }
+}
+
+#[test]
+fn grace_shows_its_end_in_absolute_time() {
+    let mut node = good();
+    node.sources = vec![source("org", &[&fixed("corp-2026")])];
+    let mut node = node.settled();
+    node.now = at(NOW + 3600, 4600, "one");
+    let report = node.report();
+    assert_eq!(report.verdict, Verdict::Trusted);
+    let row = &report.anchors[1];
+    assert_eq!((row.state, row.grace_end), (AnchorState::Grace, Some(Time(NOW + 24 * 3600))));
+    assert!(row.sources.is_empty());
+    assert_eq!(report.anchors[0].grace_end, None);
+    // while nobody knows what a source wants, no grace begins, and that is said
+    let mut node = good();
+    node.sources = vec![source("org", &[&fixed("corp-2026")]), source_of("new", Content::Missing)];
+    let report = node.settled().report();
+    assert_eq!((report.anchors[1].state, report.anchors[1].grace_end), (AnchorState::Grace, None));
+    assert!(report.anchors[1].warnings[0].contains("grace has not begun"), "{:?}", report.anchors[1]);
+}
+
+#[test]
+fn a_retired_anchor_that_others_keep_is_called_out() {
+    let (root, old) = (fixed("corp-2026"), fixed("corp-2021"));
+    let mut node = good();
+    node.sources = vec![source("org", &[&root])];
+    node.policy.removal_grace = 0;
+    let mut observed = host(Family::Debian, &[&root]);
+    observed.effective.set.insert(old.fingerprint);
+    let path = "/usr/local/share/ca-certificates/domain.crt".to_owned();
+    observed.foreign = vec![ForeignFile { path: path.clone(), anchors: vec![old.clone()], taken: true, hazard: None }];
+    node.observed = Some(observed);
+    let report = node.settled().report();
+    assert_eq!(report.verdict, Verdict::Trusted);
+    assert!(report.foreign[0].text.contains("same subject as Corp Root CA (d5635b0f6e908f2c)"), "{:?}", report.foreign);
+    // the same file once the old root was ours and is retired
+    let mut node = good();
+    node.sources = vec![source("org", &[&old, &root])];
+    node.observed = Some(host(Family::Debian, &[&old, &root]));
+    let mut node = node.settled();
+    node.sources = vec![source("org", &[&root])];
+    node.policy.removal_grace = 0;
+    let mut observed = host(Family::Debian, &[&root]);
+    observed.effective.set.insert(old.fingerprint);
+    observed.foreign = vec![ForeignFile { path, anchors: vec![old.clone()], taken: true, hazard: None }];
+    node.observed = Some(observed);
+    let report = node.settled().report();
+    assert_eq!(report.verdict, Verdict::TrustedWithFindings);
+    assert!(report.headline.contains("kept trusted by a file that is not ours"), "{}", report.headline);
+    assert!(report.foreign[0].text.contains("remove it by hand"), "{:?}", report.foreign);
+    assert_eq!(report.anchors.last().map(|row| (row.state, row.trusted)), Some((AnchorState::Retired, true)));
+    assert_eq!(report.desired_digest, report.effective_digest, "what others keep is not ours");
+}
+
+#[test]
+fn foreign_files_that_do_harm_are_called_out() {
+    let mut node = good();
+    let root = fixed("foreign");
+    let file = |name: &str, anchors, hazard| ForeignFile { path: format!("/x/{name}"), anchors, taken: true, hazard };
+    let fault = crate::certificate::pem::Fault { line: 7, reason: Reason::NotPemOrDer, detail: "broken base64".into() };
+    node.observed.as_mut().unwrap().foreign = vec![
+        file("key.crt", vec![], Some(Hazard::PrivateKey(3))),
+        file("broken.crt", vec![], Some(Hazard::Broken(fault))),
+        file("two.crt", vec![root.clone(), root.clone()], None),
+        file("fine.crt", vec![root], None),
+    ];
+    let rows: Vec<(String, String)> = node.report().foreign.into_iter().map(|row| (row.path, row.text)).collect();
+    let find = |path: &str| rows.iter().find(|row| row.0 == path).map(|row| row.1.as_str());
+    assert_eq!(find("/x/key.crt"), Some("line 3: a private key lies in the anchor directory"));
+    assert_eq!(find("/x/broken.crt"), Some("line 7: broken base64"));
+    assert!(find("/x/two.crt").unwrap().contains("2 certificates in one file"));
+    assert_eq!(find("/x/fine.crt"), None);
+}
+
+/// The digests tell the same as `converged` as long as nothing else is wrong.
+#[test]
+fn digests_are_equal_exactly_when_the_bundle_is_right() {
+    let all = [fixed("corp-2021"), fixed("corp-2026"), fixed("inspection")];
+    for wanted in 0..8u8 {
+        for trusted in 0..8u8 {
+            let pick =
+                |mask: u8| (0..3).filter(move |n| mask & (1 << n) != 0).map(|n: usize| &all[n]).collect::<Vec<_>>();
+            let mut node = Node::new(vec![source("org", &pick(wanted))], host(Family::Debian, &pick(wanted)));
+            if wanted == 0 {
+                node.sources.clear();
+            }
+            let mut node = node.settled();
+            let observed = node.observed.as_mut().unwrap();
+            observed.effective = Effective {
+                set: pick(trusted).iter().map(|a| a.fingerprint).collect(),
+                present: true,
+                ..Effective::default()
+            };
+            let report = node.report();
+            let right = wanted & !trusted == 0;
+            assert_eq!(report.desired_digest == report.effective_digest, right, "{wanted:03b} {trusted:03b}");
+            assert_eq!(report.converged, right, "{wanted:03b} {trusted:03b}: {:?}", report.problems);
+        }
+    }
+}
+
+#[test]
+fn a_report_s_json_is_stable() {
+    let mut node = good();
+    node.sources = vec![
+        source("org", &[&fixed("corp-2026"), &fixed("rsa-1024")]),
+        Snapshot { notes: vec!["a subPath mount never changes".into()], ..source_of("legacy", files(&["words"])) },
+    ];
+    let mut node = node.settled();
+    node.observed.as_mut().unwrap().foreign = vec![ForeignFile {
+        path: "/usr/local/share/ca-certificates/domain.crt".into(),
+        anchors: vec![fixed("corp-2021")],
+        taken: true,
+        hazard: None,
+    }];
+    let mut report = node.report();
+    report.cycle = Some(Cycle {
+        trigger: "source".into(),
+        outcome: "changed".into(),
+        time: Time(NOW),
+        milliseconds: 812,
+        extract_milliseconds: 790,
+        actions: report.pending.clone(),
+        drift: BTreeSet::new(),
+    });
+    let json = serde_json::to_string_pretty(&report).unwrap() + "\n";
+    assert_golden("report.json", &json);
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["version"], 1);
+    assert_eq!(value["time"], "2026-12-01T00:00:00Z");
+}
+
+#[test]
+fn times_beyond_all_calendars_are_printed_as_seconds() {
+    assert_eq!(Time(0).to_string(), "1970-01-01T00:00:00Z");
+    assert_eq!(Time(i64::MAX).to_string(), format!("@{}", i64::MAX));
+    assert_eq!((plural(1, "thing"), plural(0, "thing")), ("1 thing".into(), "0 things".into()));
+    let counts: BTreeSet<String> = (0..3).map(|n| plural(n, "x")).collect();
+    assert_eq!(counts.len(), 3);
+}
+
+/// A node whose containerd started with these of its anchors in the bundle.
+fn with_runtime(has: &[&str]) -> Node {
+    let mut node = good();
+    let process = Process { invocation: "1".into(), started: Uptime { boot_id: "one".into(), milliseconds: 400_000 } };
+    let unit = "containerd.service";
+    let runtime = Runtime {
+        kind: Kind::Containerd,
+        because: "containerd.service is active".into(),
+        version: "1.7.24".into(),
+        socket: "/run/containerd/containerd.sock".into(),
+        service: Service { unit: unit.into(), state: ServiceState::Active, process: Some(process.clone()) },
+        health: Ok(()),
+        spares: Ok(()),
+        certs: RegistryCerts { setting: Setting::NotConfigured, ..RegistryCerts::default() },
+        elsewhere: None,
+    };
+    let has = has.iter().map(|name| fixed(name).fingerprint).collect();
+    let [doubt, unproven, later, left] = std::array::from_fn(|_| BTreeSet::new());
+    let record = Record { process, has, doubt, unproven, later, left };
+    node.ledger.services.insert(unit.into(), record);
+    node.observed.as_mut().unwrap().services.runtime = Some(runtime);
+    node
+}
+
+#[test]
+fn a_runtime_that_follows_is_told_and_changes_no_answer() {
+    let report = with_runtime(&["corp-2026", "inspection"]).report();
+    assert_eq!(answer(&report), (Verdict::Trusted, "2 anchors in the extracted bundle, proven by fingerprint"));
+    assert!(report.anchors.iter().all(|row| row.runtime == Some(ByRuntime::Yes)));
+    let runtime = report.runtime.unwrap();
+    assert!(!runtime.stale && runtime.why.starts_with("no restart needed: "), "{}", runtime.why);
+    assert_eq!(runtime.started, Some(Time(NOW - 600)));
+}
+
+#[test]
+fn a_runtime_that_is_behind_is_the_answer() {
+    let mut node = with_runtime(&["inspection"]);
+    let report = node.report();
+    let text = "containerd: 1 anchor newer than the process; a restart is due";
+    assert_eq!(answer(&report), (Verdict::NotTrustedByRuntime, text));
+    assert!(report.converged && !report.is_healthy());
+    let trusted: Vec<_> = report.anchors.iter().filter(|row| row.runtime == Some(ByRuntime::Yes)).collect();
+    assert_eq!(trusted.len(), 1);
+    assert_eq!(trusted[0].sha256, fixed("inspection").fingerprint);
+
+    node.on_change = OnChange::Report;
+    let report = node.report();
+    let text = "containerd: 1 anchor newer than the process; its restart is held: runtime.onChange is report";
+    assert_eq!(answer(&report), (Verdict::NotTrustedByRuntime, text));
+    assert_eq!(report.next, ["when it suits: systemctl restart containerd.service"]);
+
+    node.on_change = OnChange::Auto;
+    node.observed.as_mut().unwrap().services.runtime.as_mut().unwrap().health = Err("it does not answer".into());
+    let report = node.report();
+    let text = "containerd: 1 anchor newer than the process; its restart is held: containerd does not work: it does not answer";
+    assert_eq!(answer(&report), (Verdict::NotTrustedByRuntime, text));
+    assert!(report.next[0].starts_with("mend it first: journalctl -u containerd.service"), "{:?}", report.next);
+}
+
+#[test]
+fn a_registry_directory_that_covers_the_change_is_an_answer_without_a_restart() {
+    let mut node = with_runtime(&["inspection"]);
+    let served = [fixed("corp-2026").fingerprint, fixed("inspection").fingerprint].into();
+    let certs = &mut node.observed.as_mut().unwrap().services.runtime.as_mut().unwrap().certs;
+    certs.setting = Setting::Directory("/etc/containerd/certs.d".into());
+    let path = certs.path().unwrap();
+    certs.own.insert(path.clone(), OwnFile::Holds(served));
+    node.ledger.certs_files.insert(path);
+    let report = node.report();
+    assert_eq!(report.verdict, Verdict::Trusted);
+    assert!(report.anchors.iter().all(|row| row.runtime == Some(ByRuntime::Yes)));
+    assert!(report.pending.iter().all(|action| *action == Action::RecordLedger), "{:?}", report.pending);
+    let runtime = report.runtime.unwrap();
+    assert_eq!(runtime.covered, [fixed("corp-2026").fingerprint]);
+    assert!(runtime.why.contains("every pull reads 1 anchor newer than the process"), "{}", runtime.why);
+}
+
+/// A node whose containerd does not run.
+fn with_runtime_in(state: ServiceState) -> Node {
+    let mut node = with_runtime(&[]);
+    let runtime = node.observed.as_mut().unwrap().services.runtime.as_mut().unwrap();
+    runtime.service = Service { unit: "containerd.service".into(), state, process: None };
+    runtime.health = Err("it does not run".into());
+    node
+}
+
+#[test]
+fn a_runtime_that_does_not_run_yet_needs_nothing() {
+    let report = with_runtime_in(ServiceState::Down("inactive".into())).report();
+    assert_eq!((report.verdict, report.runtime_trust.state), (Verdict::Trusted, RuntimeState::None));
+    let view = report.runtime.unwrap();
+    assert_eq!((view.state.as_str(), view.stale, view.started), ("inactive", false, None));
+    assert_eq!(view.why, "no restart needed: it reads the bundle when it starts");
+}
+
+#[test]
+fn a_runtime_of_which_nothing_is_known_is_never_trusted_and_never_nothing_to_do() {
+    let node = with_runtime_in(ServiceState::Down("failed (start-limit-hit)".into()));
+    let report = node.report();
+    let text = "2 anchors in the extracted bundle; whether pulls follow is not known: containerd.service is failed (start-limit-hit)";
+    assert_eq!(answer(&report), (Verdict::RuntimeUnknown, text));
+    assert!(report.converged && !report.is_healthy(), "the store is what it should be");
+    assert!(report.next[0].contains("journalctl -u containerd.service"), "{:?}", report.next);
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!((&json["verdict"], &json["runtimeTrust"]["state"]), (&"runtime-unknown".into(), &"unknown".into()));
+    // nothing of ours is wanted, and it is as unknown
+    let mut nothing = Node::new(Vec::new(), host(Family::Debian, &[]));
+    nothing.observed.as_mut().unwrap().services = node.observed.unwrap().services;
+    let report = nothing.report();
+    assert_eq!(report.verdict, Verdict::RuntimeUnknown);
+    assert!(report.headline.starts_with("no source asks for an anchor; whether pulls follow"), "{}", report.headline);
+    // what is worse comes first
+    nothing.sources = vec![source_of("org", Content::Missing)];
+    assert_eq!(nothing.report().verdict, Verdict::NotTrusted);
+}
+
+#[test]
+fn a_node_that_could_not_be_looked_at_has_no_runtime_that_is_known() {
+    let mut node = good();
+    node.observed = None;
+    assert_eq!(node.report().runtime_trust.state, RuntimeState::Unknown);
+}
+
+#[test]
+fn an_anchor_that_was_there_at_first_sight_is_neither_trusted_by_the_runtime_nor_not() {
+    let mut node = with_runtime(&["inspection"]);
+    let record = node.ledger.services.get_mut("containerd.service").unwrap();
+    record.unproven.insert(fixed("corp-2026").fingerprint);
+    let report = node.report();
+    assert_eq!(report.verdict, Verdict::RuntimeUnknown, "{}", report.headline);
+    let rows: BTreeMap<_, _> = report.anchors.iter().map(|row| (row.sha256, row.runtime)).collect();
+    assert_eq!(rows[&fixed("corp-2026").fingerprint], Some(ByRuntime::Unknown));
+    assert_eq!(rows[&fixed("inspection").fingerprint], Some(ByRuntime::Yes));
+    assert!(report.pending.iter().all(|action| *action == Action::RecordLedger), "{:?}", report.pending);
+    assert!(!report.runtime.unwrap().stale);
+}
+
+#[test]
+fn a_refusal_by_the_runtime_itself_is_the_answer_whatever_was_inferred() {
+    let mut node = with_runtime(&["corp-2026", "inspection"]);
+    let trusted = node.report();
+    assert_eq!(trusted.verdict, Verdict::Trusted);
+    let witness = Witness {
+        process: node.ledger.services["containerd.service"].process.clone(),
+        set: trusted.effective_digest,
+        answer: WitnessAnswer::Refuses,
+        words: "x509: certificate signed by unknown authority".into(),
+        verifies_tls: true,
+        anchor: None,
+        own_roots: true,
+        handshake_error: Some("the server sends no intermediate".into()),
+        at: node.now.clone(),
+        restarted: None,
+    };
+    node.ledger.witnesses.insert("registry.test:5443".into(), witness);
+    let report = node.report();
+    let text = "containerd: it refuses registry.test:5443: x509: certificate signed by unknown authority; no restart would help: \
+                programs that start now do not trust it either: the server sends no intermediate";
+    assert_eq!(answer(&report), (Verdict::NotTrustedByRuntime, text));
+    assert!(report.runtime.as_ref().unwrap().stale && report.runtime_trust.misled.is_some());
+    assert!(report.next[0].contains("nodetrust probe registry.test:5443"), "{:?}", report.next);
+    assert!(report.pending.iter().all(|action| *action == Action::RecordLedger), "{:?}", report.pending);
+    // with the handshake, a restart is due
+    node.ledger.witnesses.get_mut("registry.test:5443").unwrap().handshake_error = None;
+    let report = node.report();
+    assert!(report.headline.ends_with("unknown authority; a restart is due"), "{}", report.headline);
+}
+
+/// As [`with_runtime`], with these anchors instead.
+fn with_runtime_over(has: &[&str], ours: &[&std::sync::Arc<Anchor>]) -> Node {
+    let Node { observed, ledger, .. } = with_runtime(has);
+    let services = observed.unwrap().services;
+    let mut node = Node::new(vec![source("org", ours)], Observed { services, ..host(Family::Debian, ours) });
+    node.ledger.services = ledger.services;
+    node.settled()
+}
+
+#[test]
+fn an_anchor_that_the_runtime_cannot_read_is_a_finding_and_nothing_else() {
+    let (plain, odd) = (fixed("corp-2026"), fixed("ec-k256"));
+    let mut node = with_runtime_over(&["corp-2026"], &[&plain, &odd]);
+    let report = node.report();
+    assert_eq!(report.verdict, Verdict::TrustedWithFindings, "{}", report.headline);
+    let named = format!("containerd cannot use {} ({}): ", odd.subject.common, odd.fingerprint.fp16());
+    assert!(report.headline.contains(&named) && report.headline.contains("elliptic curve"), "{}", report.headline);
+    let rows: Vec<_> = report.anchors.iter().map(|row| (row.sha256, row.runtime, row.trusted)).collect();
+    assert!(rows.contains(&(odd.fingerprint, Some(ByRuntime::Cannot), true)), "{rows:?}");
+    assert!(rows.contains(&(plain.fingerprint, Some(ByRuntime::Yes), true)), "{rows:?}");
+    let json = serde_json::to_value(&report).unwrap();
+    let words: Vec<_> = json["anchors"].as_array().unwrap().iter().map(|row| row["runtime"].clone()).collect();
+    assert!(words.contains(&"cannot".into()) && words.contains(&true.into()), "{words:?}");
+    let view = report.runtime.as_ref().unwrap();
+    assert_eq!((view.stale, view.held.is_none(), view.cannot.as_slice()), (false, true, &[odd.fingerprint][..]));
+    assert!(report.behind().is_none() && report.converged && report.has_findings() && !report.is_healthy());
+    assert!(report.next.iter().any(|next| next.contains("issued anew")), "{:?}", report.next);
+    // the cluster: ready, with the name
+    let condition = crate::node_status::condition(&report);
+    assert_eq!((condition.status.as_str(), condition.reason), ("True", crate::node_status::Reason::Trusted));
+    assert!(condition.message.contains(&odd.fingerprint.fp16()), "{}", condition.message);
+    // it leaves: neither then is anything stale
+    node.sources = vec![source("org", &[&plain])];
+    let report = node.report();
+    let row = report.anchors.iter().find(|row| row.sha256 == odd.fingerprint).unwrap();
+    assert_eq!((row.state, row.runtime), (AnchorState::Grace, Some(ByRuntime::Cannot)));
+    assert!(row.warnings.iter().any(|warning| warning.contains("Go does not read it")), "{:?}", row.warnings);
+    node.policy.removal_grace = 0;
+    assert!(!node.report().runtime.unwrap().stale);
+    // a node without a runtime says nothing of one
+    node.observed.as_mut().unwrap().services.runtime = None;
+    node.sources = vec![source("org", &[&plain, &odd])];
+    let report = node.report();
+    assert_eq!(report.verdict, Verdict::Trusted, "{}", report.headline);
+    assert!(report.anchors.iter().all(|row| row.runtime.is_none()));
+}
+
+#[test]
+fn a_process_that_started_over_what_it_cannot_read_is_not_behind_when_that_goes() {
+    for (odd, stale) in [("ec-k256", false), ("inspection", true)] {
+        let (plain, odd) = (fixed("corp-2026"), fixed(odd));
+        let mut node = with_runtime_over(&["corp-2026", "ec-k256", "inspection"], &[&plain, &odd]);
+        node.policy.removal_grace = 0;
+        node.sources = vec![source("org", &[&plain])];
+        let services = node.observed.take().unwrap().services;
+        node.observed = Some(Observed { services, ..host(Family::Debian, &[&plain]) });
+        let report = node.report();
+        assert_eq!(report.runtime.unwrap().stale, stale, "{}", report.headline);
+    }
+}
+
+#[test]
+fn a_denied_root_of_the_distribution_is_told_with_the_distribution_s_own_way() {
+    let root = fixed("rsa-2048").fingerprint; // shipped, in every bundle of these tests
+    for (family, way) in [
+        (Family::Debian, "/etc/ca-certificates.conf"),
+        (Family::Alpine, "/etc/ca-certificates.conf"),
+        (Family::Redhat, "/etc/pki/ca-trust/source/blocklist"),
+        (Family::Suse, "/etc/pki/trust/blocklist"),
+        (Family::Arch, "/etc/ca-certificates/trust-source/blocklist"),
+        (Family::Flatcar, "/etc/ssl/certs"),
+        (Family::Photon, "/etc/ssl/certs"),
+        (Family::Directory, "/etc/ssl/certs"),
+    ] {
+        let ours = fixed("corp-2026");
+        let mut node = Node::new(vec![source("org", &[&ours])], host(family, &[&ours])).settled();
+        node.policy.denied = [root, fixed("foreign").fingerprint].into();
+        let report = node.report();
+        let problem = report.problems.iter().find(|problem| problem.kind == ProblemKind::DeniedTrusted).unwrap();
+        assert!(problem.text.contains(&root.fp16()) && problem.next.contains(way), "{problem:?}");
+        assert!(!problem.text.contains(&fixed("foreign").fingerprint.fp16()), "{}", problem.text);
+        assert_eq!((report.verdict, report.converged), (Verdict::TrustedWithFindings, true), "{family}");
+        assert!(report.next.contains(&problem.next), "{:?}", report.next);
+        // one of ours that is denied is told by its own row
+        node.policy.denied = [ours.fingerprint].into();
+        assert!(node.report().problems.iter().all(|problem| problem.kind != ProblemKind::DeniedTrusted));
+    }
+}

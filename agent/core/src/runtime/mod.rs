@@ -1,0 +1,24 @@
+//! The container runtime: which one a node has, what is known of its process, and what follows from that.
+//!
+//! Go programs read the system's roots once, at their first TLS verification (facts B.1). So a runtime that runs since before
+//! a change of the bundle neither trusts what was added nor forgets what was removed. [`record`] says what a process has read, [`rule`] whether it
+//! is behind the bundle and what is to be done; [`certs_d`] says what a registry directory that is read at every pull makes up for; [`evidence`]
+//! says what is known of pulls at all, with what the runtime itself has answered ([`witness`], [`testimony`]).
+
+pub mod containerd;
+mod detect;
+pub mod environment;
+pub mod evidence;
+pub mod kinds;
+pub mod kubelet;
+pub mod pull_answer;
+pub mod record;
+pub mod registry;
+pub mod registry_dir;
+pub mod registry_way;
+pub mod services;
+pub mod staleness;
+pub mod testimony;
+pub mod witness;
+
+pub use detect::{CRI_DOCKERD, Clues, Found, RuntimeDetection, RuntimeEndpoint, detect, units};

@@ -1,0 +1,146 @@
+//! The services of a host that cache the trust roots when they start, as they are now.
+
+use std::collections::BTreeMap;
+
+use super::registry_dir::{KnownSetting, RegistryCerts};
+use super::staleness::RuntimeChoice;
+use serde::{Deserialize, Serialize};
+
+use crate::{runtime::kinds::Kind, time::Uptime};
+
+/// A process of a service: another one has another identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    /// systemd's `InvocationID`; empty where there is no systemd.
+    pub invocation: String,
+    /// When it started, to the clock tick (10 ms) below.
+    pub started: Uptime,
+}
+
+/// The state of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServiceState {
+    /// It runs.
+    Active,
+    /// It is on the way up or down.
+    Changing,
+    /// It does not run, and this is what the service manager says of it.
+    Down(String),
+}
+
+impl ServiceState {
+    /// Whether it does not run although it was started: systemd's first word for that is `failed` (org.freedesktop.systemd1(5),
+    /// `ActiveState`).
+    pub fn has_failed(&self) -> bool {
+        matches!(self, Self::Down(word) if word.starts_with("failed"))
+    }
+}
+
+/// A service, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// The unit's name.
+    pub unit: String,
+    /// Its state.
+    pub state: ServiceState,
+    /// The process that counts: the one that pulls.
+    pub process: Option<Process>,
+}
+
+/// The runtime, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runtime {
+    /// Which.
+    pub kind: Kind,
+    /// The fact that decided.
+    pub because: String,
+    /// What it says its version is; empty if it says nothing.
+    pub version: String,
+    /// The CRI socket, absolute on the host.
+    pub socket: String,
+    /// Its unit.
+    pub service: Service,
+    /// Whether it works: an error is why not.
+    pub health: Result<(), String>,
+    /// Whether a restart spares the containers: an error is why not, with the reason.
+    pub spares: Result<(), (HoldReason, String)>,
+    /// Its registry directory.
+    pub certs: RegistryCerts,
+    /// What says that its process reads other roots than the node's bundle, in a sentence; None if nothing does.
+    pub elsewhere: Option<String>,
+}
+
+impl Runtime {
+    /// What is known for good of its process's registry directory.
+    pub fn known_setting(&self) -> Option<KnownSetting> {
+        let setting = self.certs.setting.clone();
+        let process = self.service.process.clone().filter(|_| setting.is_final())?;
+        Some(KnownSetting { process, setting })
+    }
+}
+
+/// What is there to be kept young.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Services {
+    /// The runtime, None if there is none or nobody looks at it.
+    pub runtime: Option<Runtime>,
+    /// Where no runtime was found: what says all the same that there is one, in a sentence. None if nothing does.
+    pub sign: Option<String>,
+    /// Further units, by name.
+    pub also: BTreeMap<String, Service>,
+    /// How the runtime was looked for.
+    pub choice: RuntimeChoice,
+    /// This program is the agent in a pod of this node.
+    pub in_pod: bool,
+}
+
+/// Why a restart that is due is held back; also the label `reason` of `nodetrust_restart_held`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HoldReason {
+    /// The configuration says so.
+    Policy,
+    /// The runtime did not work before: a restart could make it worse.
+    Unhealthy,
+    /// It is on the way up or down.
+    Busy,
+    /// Restarts come too fast.
+    RateLimit,
+    /// The last try failed.
+    Failed,
+    /// A restart would end the containers.
+    KillMode,
+    /// Docker would stop the containers.
+    LiveRestore,
+    /// The service manager cannot be told from where the agent runs.
+    NoAccess,
+}
+
+impl HoldReason {
+    /// Every reason, for metrics.
+    pub const ALL: [Self; 8] = [
+        Self::Policy,
+        Self::Unhealthy,
+        Self::Busy,
+        Self::RateLimit,
+        Self::Failed,
+        Self::KillMode,
+        Self::LiveRestore,
+        Self::NoAccess,
+    ];
+
+    /// The public name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Unhealthy => "unhealthy",
+            Self::Busy => "busy",
+            Self::RateLimit => "rate-limit",
+            Self::Failed => "failed",
+            Self::KillMode => "kill-mode",
+            Self::LiveRestore => "live-restore",
+            Self::NoAccess => "no-access",
+        }
+    }
+}

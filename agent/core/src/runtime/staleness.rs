@@ -1,0 +1,372 @@
+//! Is a process behind the bundle, and what is to be done about it (facts C.8).
+//!
+//! Nothing in a process shows which roots it has read. What can be known: which certificates were in the bundle when it
+//! started. That is written down once for each process, from facts that a crash or a reboot does not change, and compared with
+//! the bundle from then on. So the need for a restart is never remembered, it is seen: no crash forgets it or repeats it.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    evidence::{RuntimeTrust, judge},
+    record::Lag,
+    testimony::Testimony,
+};
+use crate::runtime::{
+    kinds::Kind,
+    registry_dir::{OwnFile, Setting},
+    services::{HoldReason, Runtime, Service, ServiceState, Services},
+};
+use crate::{
+    certificate::fingerprint::{Fingerprint, SetDigest},
+    ledger::Ledger,
+    planner::Action,
+    problem::{Problem, ProblemKind},
+    time::Moment,
+};
+
+/// Seconds between two tries.
+pub const BETWEEN_TRIES: u64 = 60;
+/// Tries within [`TRIES_WINDOW`].
+pub const MAX_TRIES: usize = 3;
+/// Seconds that tries are counted in.
+pub const TRIES_WINDOW: u64 = 3600;
+/// Seconds after a failed try: somebody should look first.
+pub const AFTER_FAILURE: u64 = 600;
+/// Seconds after which a service that is on the way up or down is looked at again.
+pub const LOOK_AGAIN: u64 = 5;
+
+/// A try to restart, written down before it is made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Try {
+    /// When.
+    pub at: Moment,
+    /// What became of it; None until that is known, and for ever if the agent was killed meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<TryOutcome>,
+}
+
+/// What became of a try.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TryOutcome {
+    /// The service runs anew and works.
+    Done,
+    /// It does not, or never stopped.
+    Failed(String),
+}
+
+/// What may be done about a change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnChange {
+    /// Keep the registry directory, restart for what that does not cover.
+    #[default]
+    Auto,
+    /// Keep the registry directory; report what that does not cover, and never restart.
+    Registry,
+    /// Restart.
+    Restart,
+    /// Say it.
+    Report,
+    /// Nothing, as wanted.
+    Never,
+}
+
+/// What the configuration says of the runtime.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Nobody looks at a runtime.
+    pub ignored: bool,
+    /// Which, None to detect it.
+    pub kind: Option<Kind>,
+    /// Its unit, if it has another name.
+    pub unit: Option<String>,
+    /// What may be done.
+    pub on_change: OnChange,
+    /// Further units.
+    pub also: Vec<String>,
+}
+
+/// The part of [`Policy`] that the ledger keeps, so that whoever looks without the configuration finds the same runtime and gives the
+/// same answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RuntimeChoice {
+    /// Nobody looks at a runtime.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ignored: bool,
+    /// Which, None to detect it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// Its unit, if it has another name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// What may be done.
+    pub on_change: OnChange,
+}
+
+impl From<&Policy> for RuntimeChoice {
+    fn from(policy: &Policy) -> Self {
+        let Policy { ignored, kind, unit, on_change, .. } = policy;
+        Self { ignored: *ignored, kind: *kind, unit: unit.clone(), on_change: *on_change }
+    }
+}
+
+impl From<RuntimeChoice> for Policy {
+    fn from(RuntimeChoice { ignored, kind, unit, on_change }: RuntimeChoice) -> Self {
+        Self { ignored, kind, unit, on_change, ..Self::default() }
+    }
+}
+
+/// A restart that is due and not made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Why.
+    pub reason: HoldReason,
+    /// Why, in a sentence.
+    pub why: String,
+    /// What a person should do; empty where waiting is enough.
+    pub next: String,
+    /// Seconds until it is worth looking again by itself.
+    pub wait: Option<u64>,
+}
+
+/// What is to be done so that services follow the bundle.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// In order.
+    pub actions: Vec<Action>,
+    /// What is held back.
+    pub hold: Option<Hold>,
+    /// The runtime's lag that nothing covers.
+    pub lag: Lag,
+    /// Anchors that the runtime's process does not have and every pull gets from the registry directory.
+    pub covered: BTreeSet<Fingerprint>,
+    /// What our file in the registry directory is to hold.
+    pub serves: BTreeSet<Fingerprint>,
+    /// Wanted anchors that the runtime cannot read: no restart is due for them, and they make nothing stale.
+    pub cannot: BTreeSet<Fingerprint>,
+    /// The registry by which the runtime has proven that it trusts what it was not known to have; None if no such proof was needed.
+    pub witnessed: Option<String>,
+    /// Whether pulls follow, and which fact decided.
+    pub trust: RuntimeTrust,
+}
+
+/// What the services are to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Anchors that are to be trusted.
+    pub anchors: BTreeSet<Fingerprint>,
+    /// Those among them that Go reads. The runtime can trust no others, whatever is done, and a registry file without any of these
+    /// would fail every pull.
+    pub readable: BTreeSet<Fingerprint>,
+    /// What is in the bundle.
+    pub bundle: BTreeSet<Fingerprint>,
+    /// Digest of the set of ours that is in force over this bundle.
+    pub set: SetDigest,
+}
+
+/// Decides what is to be done so that the services follow a bundle, given the ledger that knows their processes.
+pub fn decide(services: &Services, ledger: &Ledger, wanted: &Wanted, policy: &Policy, now: &Moment) -> Outlook {
+    let mut outlook = Outlook::default();
+    let record_of = |service: &Service| {
+        let record = ledger.services.get(&service.unit);
+        record.filter(|record| service.process.as_ref() == Some(&record.process))
+    };
+    let lag_of = |service: &Service, of: &BTreeSet<Fingerprint>| {
+        record_of(service).map(|record| record.lag(of, &wanted.bundle)).unwrap_or_default()
+    };
+    let process = services.runtime.as_ref().and_then(|runtime| runtime.service.process.as_ref());
+    let testimony = process.map(|process| Testimony::of(&ledger.witnesses, process, &wanted.set)).unwrap_or_default();
+    let mut due: Vec<Action> = Vec::new();
+    if let Some(runtime) = &services.runtime {
+        outlook.cannot = &wanted.anchors - &wanted.readable;
+        let lag = match &runtime.elsewhere {
+            None => lag_of(&runtime.service, &wanted.readable),
+            // it starts over other roots: what it has is not known, and a restart brings nothing
+            Some(_) => Lag { unproven: &wanted.readable & &wanted.bundle, ..Lag::default() },
+        };
+        let known = record_of(&runtime.service).is_some();
+        outlook.serves = serves(runtime, wanted, known.then_some(&lag), policy.on_change);
+        outlook.actions = certs_actions(runtime, ledger, &outlook.serves);
+        let proven = testimony.proven(&runtime.certs.setting);
+        // what the process has too little after a file that is to be written
+        let mut after = lag.clone();
+        outlook.lag = lag;
+        if runtime.certs.covers().is_ok() {
+            after.covered_by(&outlook.serves);
+            outlook.covered = outlook.lag.covered_by(&runtime.certs.served());
+        }
+        let together = runtime.elsewhere.is_none();
+        after.proven(&proven, together);
+        if outlook.lag.proven(&proven, together) {
+            outlook.witnessed = testimony.trusting().map(str::to_owned);
+        }
+        let wants_restart = testimony.wants_restart() && runtime.elsewhere.is_none();
+        let refusal = testimony.curable().filter(|_| wants_restart && outlook.actions.is_empty());
+        let why = match refusal {
+            _ if !after.is_none() => Some(after.text()),
+            Some((host, _)) => Some(format!("it refuses {host}, which the bundle trusts")),
+            None => None,
+        };
+        if let Some(why) = why {
+            match hold(runtime, policy.on_change) {
+                Some(hold) => outlook.hold = Some(hold),
+                None => due.push(Action::Restart { unit: runtime.service.unit.clone(), why }),
+            }
+        }
+    }
+    let runtime_is_due = !due.is_empty();
+    for service in services.also.values().filter(|service| service.state == ServiceState::Active) {
+        // one that is no Go program may read what a runtime cannot
+        let lag = lag_of(service, &wanted.anchors);
+        if !lag.is_none() && matches!(policy.on_change, OnChange::Auto | OnChange::Restart) {
+            due.push(Action::Restart { unit: service.unit.clone(), why: lag.text() });
+        }
+    }
+    if !due.is_empty() {
+        match rate(&ledger.tries, now, ledger.updated) {
+            Some(hold) if runtime_is_due => outlook.hold = Some(hold),
+            Some(_) => {} // the further units come with one of the next cycles
+            None => outlook.actions.extend(due),
+        }
+    }
+    outlook.trust = judge(services, ledger, &outlook, &testimony, now);
+    outlook
+}
+
+/// What our file in the registry directory is to hold. An anchor that is wanted, and that pulls may rest on, does not leave it:
+/// not because the bundle has lost it, nor because the policy changed.
+fn serves(runtime: &Runtime, wanted: &Wanted, lag: Option<&Lag>, on_change: OnChange) -> BTreeSet<Fingerprint> {
+    let there = &runtime.certs.served() & &wanted.readable;
+    match (on_change, lag) {
+        (OnChange::Auto | OnChange::Registry, _) => &(&wanted.readable & &wanted.bundle) | &there,
+        (_, Some(lag)) => &there & &(&lag.missing | &lag.unproven),
+        (_, None) => there,
+    }
+}
+
+/// What to do with our files in registry directories.
+fn certs_actions(runtime: &Runtime, ledger: &Ledger, serves: &BTreeSet<Fingerprint>) -> Vec<Action> {
+    let path = runtime.certs.path().filter(|_| !serves.is_empty());
+    let mut actions = Vec::new();
+    if let Some(path) = &path
+        && runtime.certs.own.get(path) != Some(&OwnFile::Holds(serves.clone()))
+    {
+        actions.push(Action::WriteRegistryCerts { path: path.clone(), anchors: serves.len() });
+    }
+    // while the configuration cannot be judged, what pulls may be reading stays
+    let judged = !matches!(runtime.certs.setting, Setting::Unknown(_) | Setting::ChangedSince(_));
+    for old in runtime.certs.own.keys().filter(|old| Some(*old) != path.as_ref()) {
+        if judged && (ledger.certs_files.contains(old) || runtime.certs.path().as_ref() == Some(old)) {
+            actions.push(Action::RemoveRegistryCerts { path: old.clone() });
+        }
+    }
+    actions
+}
+
+/// Why the runtime may not be restarted although that is due.
+fn hold(runtime: &Runtime, on_change: OnChange) -> Option<Hold> {
+    let unit = &runtime.service.unit;
+    let held = |reason, why: String, next: String, wait| Some(Hold { reason, why, next, wait });
+    match on_change {
+        OnChange::Never | OnChange::Report | OnChange::Registry => {
+            let why = match on_change {
+                OnChange::Never => "runtime.onChange is never".to_owned(),
+                OnChange::Registry => format!("runtime.onChange is registry, {}", beyond_registry(runtime)),
+                _ => "runtime.onChange is report".to_owned(),
+            };
+            let next = format!("when it suits: systemctl restart {unit}");
+            return held(HoldReason::Policy, why, next, None);
+        }
+        OnChange::Auto | OnChange::Restart => {}
+    }
+    if runtime.service.state == ServiceState::Changing {
+        return held(HoldReason::Busy, format!("{unit} is starting or stopping"), String::new(), Some(LOOK_AGAIN));
+    }
+    if let Err(sick) = &runtime.health {
+        let next = format!("mend it first: journalctl -u {unit}; it is not restarted while it does not work");
+        return held(
+            HoldReason::Unhealthy,
+            format!("{} does not work: {sick}", runtime.kind),
+            next,
+            Some(BETWEEN_TRIES),
+        );
+    }
+    if let Err((reason, why)) = &runtime.spares {
+        let next = match reason {
+            HoldReason::NoAccess => {
+                let service = unit.trim_end_matches(".service");
+                format!("when it suits: rc-service {service} restart; or give the agent the host's PID namespace")
+            }
+            _ => format!("drain the node, then: systemctl restart {unit}"),
+        };
+        return held(*reason, why.clone(), next, None);
+    }
+    None
+}
+
+/// Why the registry directory does not do what a restart would.
+fn beyond_registry(runtime: &Runtime) -> String {
+    match &runtime.certs.setting {
+        Setting::Unsupported => format!("and {} has no registry directory for all registries", runtime.kind),
+        Setting::NotConfigured => format!("and {} has no registry directory configured", runtime.kind),
+        setting => match runtime.certs.covers() {
+            Ok(()) => format!("and what the process started with stays in it, whatever is in {setting}"),
+            Err(why) => format!("and {why}"),
+        },
+    }
+}
+
+/// Why not now.
+fn rate(tries: &[Try], now: &Moment, latest: i64) -> Option<Hold> {
+    let ages: Vec<(u64, &Try)> = tries.iter().map(|tried| (now.elapsed_since(&tried.at, latest), tried)).collect();
+    let (age, last) = ages.iter().min_by_key(|(age, _)| *age)?;
+    let hold =
+        |reason, why: String, next: &str, wait: u64| Hold { reason, why, next: next.into(), wait: Some(wait.max(1)) };
+    if let Some(TryOutcome::Failed(why)) = &last.outcome
+        && *age < AFTER_FAILURE
+    {
+        let why = format!("the last restart failed: {why}");
+        return Some(hold(HoldReason::Failed, why, "look at the unit's log before the next try", AFTER_FAILURE - age));
+    }
+    if *age < BETWEEN_TRIES {
+        let why = format!("the last restart was {age} s ago");
+        return Some(hold(HoldReason::RateLimit, why, "", BETWEEN_TRIES - age));
+    }
+    let mut within: Vec<u64> = ages.iter().map(|(age, _)| *age).filter(|age| *age < TRIES_WINDOW).collect();
+    within.sort_unstable();
+    let oldest = within.get(MAX_TRIES - 1)?;
+    let why = format!("{MAX_TRIES} restarts in the last hour");
+    Some(hold(HoldReason::RateLimit, why, "find out what changes the certificates so often", TRIES_WINDOW - oldest))
+}
+
+/// What a failed restart is told with.
+pub fn failure(unit: &str, why: String) -> Problem {
+    let pause = AFTER_FAILURE / 60;
+    let next =
+        format!("look at it on the node: systemctl status {unit}; it is tried again in {pause} minutes if it runs");
+    Problem::new(ProblemKind::Restart, why, next)
+}
+
+/// A restart of ours that failed is told until the runtime works again: what does not run has no lag that would show.
+pub fn aftermath(runtime: &Runtime, tries: &[Try]) -> Option<Problem> {
+    let works = runtime.service.state == ServiceState::Active && runtime.health.is_ok();
+    match &tries.last()?.outcome {
+        Some(TryOutcome::Failed(why)) if !works => Some(failure(&runtime.service.unit, why.clone())),
+        _ => None,
+    }
+}
+
+/// The tries that still count, with a new one.
+pub fn with_try(tries: &[Try], at: &Moment) -> Vec<Try> {
+    let mut kept: Vec<Try> = tries.iter().rev().take(MAX_TRIES - 1).rev().cloned().collect();
+    kept.push(Try { at: at.clone(), outcome: None });
+    kept
+}
+
+#[cfg(test)]
+#[path = "staleness_tests.rs"]
+mod tests;

@@ -1,0 +1,465 @@
+//! The rule, by stories of a node: what is in the bundle, which process runs, what is written down.
+
+use super::*;
+use crate::{
+    runtime::{
+        evidence::RuntimeState,
+        record::Record,
+        registry_dir::{RegistryCerts, Setting},
+        services::Process,
+    },
+    testing::at,
+    time::Uptime,
+};
+
+const UNIT: &str = "containerd.service";
+const CERTS: &str = "/etc/containerd/certs.d/_default/nodetrust-anchors.crt";
+
+fn set(names: &str) -> BTreeSet<Fingerprint> {
+    names.bytes().map(|byte| Fingerprint::from_bytes([byte; 32])).collect()
+}
+
+fn up(boot: &str, milliseconds: u64) -> Uptime {
+    Uptime { boot_id: boot.into(), milliseconds }
+}
+
+fn process(boot: &str, started: u64) -> Process {
+    Process { invocation: format!("{boot}-{started}"), started: up(boot, started) }
+}
+
+/// A node whose containerd is looked at.
+struct Node {
+    services: Services,
+    ledger: Ledger,
+    wanted: BTreeSet<Fingerprint>,
+    /// what Go reads of it, None for all
+    readable: Option<BTreeSet<Fingerprint>>,
+    bundle: BTreeSet<Fingerprint>,
+    policy: Policy,
+    now: Moment,
+}
+
+impl Node {
+    /// containerd started with `has` in the bundle; it wants `wanted`, all of which is in the bundle now.
+    fn new(has: &str, wanted: &str) -> Self {
+        let process = process("one", 1_000);
+        let service = Service { unit: UNIT.into(), state: ServiceState::Active, process: Some(process.clone()) };
+        let runtime = Runtime {
+            kind: Kind::Containerd,
+            because: "it is active".into(),
+            version: "1.7.24".into(),
+            socket: "/run/containerd/containerd.sock".into(),
+            service,
+            health: Ok(()),
+            spares: Ok(()),
+            certs: RegistryCerts { setting: Setting::NotConfigured, ..RegistryCerts::default() },
+            elsewhere: None,
+        };
+        let mut ledger = Ledger::new();
+        let record =
+            Record { process, has: set(has), doubt: set(""), unproven: set(""), later: set(""), left: set("") };
+        ledger.services.insert(UNIT.into(), record);
+        let services = Services { runtime: Some(runtime), ..Services::default() };
+        let bundle = &set(wanted) | &set("z");
+        Self {
+            services,
+            ledger,
+            wanted: set(wanted),
+            readable: None,
+            bundle,
+            policy: Policy::default(),
+            now: at(100_000, 50_000, "one"),
+        }
+    }
+
+    fn runtime(&mut self) -> &mut Runtime {
+        self.services.runtime.as_mut().unwrap()
+    }
+
+    fn record(&mut self) -> &mut Record {
+        self.ledger.services.get_mut(UNIT).unwrap()
+    }
+
+    fn certs_d(mut self, own: Option<&str>) -> Self {
+        let certs = &mut self.runtime().certs;
+        certs.setting = Setting::Directory("/etc/containerd/certs.d".into());
+        certs.own = own.map(|own| (CERTS.to_owned(), OwnFile::Holds(set(own)))).into_iter().collect();
+        self
+    }
+
+    fn tried(mut self, seconds_ago: u64, outcome: Option<TryOutcome>) -> Self {
+        let mut at = self.now.clone();
+        at.boottime -= seconds_ago;
+        at.wall -= i64::try_from(seconds_ago).unwrap();
+        self.ledger.tries.push(Try { at, outcome });
+        self
+    }
+
+    fn decide(&self) -> Outlook {
+        let wanted = Wanted {
+            anchors: self.wanted.clone(),
+            readable: self.readable.clone().unwrap_or_else(|| self.wanted.clone()),
+            bundle: self.bundle.clone(),
+            set: SetDigest::of(&self.wanted),
+        };
+        decide(&self.services, &self.ledger, &wanted, &self.policy, &self.now)
+    }
+
+    /// What is done, in words.
+    fn actions(&self) -> Vec<String> {
+        self.decide()
+            .actions
+            .iter()
+            .map(|action| action.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect()
+    }
+
+    fn held(&self) -> Option<HoldReason> {
+        let outlook = self.decide();
+        let restarts = outlook.actions.iter().filter(|action| matches!(action, Action::Restart { .. })).count();
+        assert!(outlook.hold.is_none() || restarts == 0, "what is held is not done: {:?}", outlook.actions);
+        outlook.hold.map(|hold| hold.reason)
+    }
+}
+
+const NOTHING: [&str; 0] = [];
+
+#[test]
+fn what_the_process_has_needs_no_restart() {
+    let node = Node::new("abz", "ab");
+    assert_eq!(node.actions(), NOTHING);
+    assert!(node.decide().trust.why.starts_with("no restart needed"), "{}", node.decide().trust.why);
+}
+
+#[test]
+fn an_anchor_newer_than_the_process_needs_one() {
+    assert_eq!(Node::new("z", "a").actions(), ["restart containerd.service (1 anchor newer than the process)"]);
+}
+
+#[test]
+fn an_anchor_that_has_not_arrived_in_the_bundle_needs_none() {
+    let mut node = Node::new("z", "a");
+    node.bundle = set("z");
+    assert_eq!(node.actions(), NOTHING, "a restart would not bring it");
+}
+
+#[test]
+fn a_removed_anchor_needs_one_only_if_the_process_may_have_it() {
+    let mut node = Node::new("abz", "a");
+    node.record().note_left(&set("bq"), |_| false, |_| false);
+    assert_eq!(node.actions(), ["restart containerd.service (1 removed anchor that it started with)"]);
+    node.record().note_left(&set(""), |_| false, |fingerprint| set("b").contains(fingerprint));
+    assert_eq!(node.actions(), NOTHING, "it is wanted again");
+    // certificates of others come and go with upgrades of the distribution's packages
+    let mut node = Node::new("abz", "ab");
+    node.bundle = set("aby");
+    assert_eq!(node.actions(), NOTHING);
+}
+
+#[test]
+fn a_removed_anchor_stays_known_when_the_ledger_has_forgotten_it() {
+    let mut node = Node::new("abz", "a");
+    node.record().note_left(&set("b"), |_| false, |_| false);
+    node.record().note_left(&set(""), |_| false, |_| false);
+    assert_eq!(node.decide().lag.lingering, set("b"));
+}
+
+#[test]
+fn the_registry_directory_makes_up_for_additions() {
+    let node = Node::new("z", "a").certs_d(None);
+    assert_eq!(node.actions(), [format!("write {CERTS} (1 anchor)")]);
+    let node = Node::new("z", "a").certs_d(Some("a"));
+    assert_eq!(node.actions(), NOTHING);
+    assert_eq!(node.decide().covered, set("a"));
+    assert!(node.decide().trust.why.contains("registry directory"), "{}", node.decide().trust.why);
+}
+
+#[test]
+fn the_registry_directory_does_not_make_up_for_a_removal_that_the_process_started_with() {
+    let mut node = Node::new("abz", "a").certs_d(Some("ab"));
+    node.record().note_left(&set("b"), |_| false, |_| false);
+    assert_eq!(
+        node.actions(),
+        [
+            format!("write {CERTS} (1 anchor)"),
+            "restart containerd.service (1 removed anchor that it started with)".into()
+        ]
+    );
+}
+
+#[test]
+fn a_directory_that_does_not_cover_every_host_leaves_the_restart() {
+    for edit in [
+        (|certs: &mut RegistryCerts| certs.hidden = true) as fn(&mut RegistryCerts),
+        |certs| certs.elsewhere = vec!["registry.test:5000".into()],
+        |certs| certs.setting = Setting::Several("/a:/b".into()),
+        |certs| certs.setting = Setting::ChangedSince("/etc/containerd/config.toml".into()),
+    ] {
+        let mut node = Node::new("z", "a").certs_d(Some("a"));
+        edit(&mut node.runtime().certs);
+        assert!(node.actions().iter().any(|action| action.starts_with("restart")), "{:?}", node.runtime().certs);
+    }
+}
+
+#[test]
+fn only_what_the_file_holds_is_covered() {
+    let mut node = Node::new("z", "a").certs_d(None);
+    assert_eq!((node.decide().covered, node.decide().lag.missing), (set(""), set("a")), "it is not written yet");
+    // it cannot be written
+    node.runtime().certs.unwritten = true;
+    assert!(node.actions().contains(&"restart containerd.service (1 anchor newer than the process)".into()));
+}
+
+#[test]
+fn what_pulls_rest_on_stays() {
+    // somebody has emptied the bundle, and the repair fails
+    let mut node = Node::new("z", "a").certs_d(Some("a"));
+    node.bundle = set("");
+    assert_eq!(node.actions(), NOTHING);
+    // the policy changes while the process is older than the anchor
+    for on_change in [OnChange::Report, OnChange::Never, OnChange::Restart] {
+        let mut node = Node::new("z", "a").certs_d(Some("a"));
+        node.policy.on_change = on_change;
+        assert_eq!(node.actions(), NOTHING, "{on_change:?}");
+        assert_eq!(node.decide().covered, set("a"));
+        let mut young = Node::new("az", "a").certs_d(Some("a"));
+        young.policy.on_change = on_change;
+        assert_eq!(young.actions(), [format!("remove {CERTS} (nothing is to be served there)")], "{on_change:?}");
+    }
+}
+
+#[test]
+fn an_anchor_that_go_cannot_read_is_not_served() {
+    // alone in the file, it would fail every pull
+    let mut node = Node::new("z", "a").certs_d(None);
+    node.readable = Some(set(""));
+    assert_eq!(node.actions(), NOTHING);
+    let mut node = Node::new("z", "ab").certs_d(None);
+    node.readable = Some(set("a"));
+    assert_eq!(node.actions(), [format!("write {CERTS} (1 anchor)")]);
+    // as a version before has left it, when it did not know
+    let mut node = Node::new("z", "ab").certs_d(Some("ab"));
+    node.readable = Some(set("a"));
+    assert_eq!(node.actions(), [format!("write {CERTS} (1 anchor)")]);
+    let mut node = Node::new("z", "b").certs_d(Some("b"));
+    node.readable = Some(set(""));
+    assert_eq!(node.actions(), [format!("remove {CERTS} (nothing is to be served there)")]);
+}
+
+/// Whatever the policy, the process and the directory are: what it cannot read, no restart brings.
+#[test]
+fn no_restart_is_made_held_or_awaited_for_an_anchor_that_go_cannot_read() {
+    for on_change in [OnChange::Auto, OnChange::Restart, OnChange::Report, OnChange::Never] {
+        for certs_d in [false, true] {
+            let mut node = Node::new("z", "a");
+            node = if certs_d { node.certs_d(None) } else { node };
+            node.readable = Some(set(""));
+            node.policy.on_change = on_change;
+            node.runtime().health = Err("it does not answer".into());
+            let outlook = node.decide();
+            assert_eq!((node.actions(), outlook.hold), (Vec::new(), None), "{on_change:?}");
+            assert!(outlook.lag.is_none() && outlook.covered.is_empty() && outlook.serves.is_empty());
+            assert_eq!(outlook.cannot, set("a"));
+            // it does not work: that is another matter, and no reason either
+            assert_eq!(outlook.trust.state, RuntimeState::Unknown);
+            node.runtime().health = Ok(());
+            let trust = node.decide().trust;
+            assert!(trust.why.starts_with("no restart needed"), "{}", trust.why);
+        }
+    }
+    // the others count as ever
+    let mut node = Node::new("z", "ab");
+    node.readable = Some(set("b"));
+    let outlook = node.decide();
+    assert_eq!((outlook.lag.missing, outlook.cannot), (set("b"), set("a")));
+}
+
+#[test]
+fn a_further_unit_may_read_what_the_runtime_cannot() {
+    let mut node = Node::new("az", "a");
+    node.readable = Some(set(""));
+    let process = process("one", 2_000);
+    let service = Service { unit: "web.service".into(), state: ServiceState::Active, process: Some(process.clone()) };
+    let record = Record { process, has: set("z"), doubt: set(""), unproven: set(""), later: set(""), left: set("") };
+    node.ledger.services.insert("web.service".into(), record);
+    node.services.also.insert("web.service".into(), service);
+    assert_eq!(node.actions(), ["restart web.service (1 anchor newer than the process)"]);
+}
+
+#[test]
+fn a_denied_anchor_that_came_while_the_process_ran_may_have_been_read() {
+    let lag = |denied: bool| {
+        let mut node = Node::new("z", "");
+        node.record().note_served(set("a").into_iter());
+        node.record().note_left(&set("a"), |_| denied, |_| false);
+        node.decide().lag.lingering
+    };
+    assert_eq!(lag(true), set("a"), "nobody can tell, and it must not be trusted");
+    assert_eq!(lag(false), set(""));
+}
+
+#[test]
+fn our_file_goes_when_nothing_is_left_to_serve() {
+    let node = Node::new("z", "").certs_d(Some("a"));
+    assert_eq!(node.actions(), [format!("remove {CERTS} (nothing is to be served there)")]);
+    // the configuration no longer names the directory that we once wrote to
+    let mut node = Node::new("az", "a").certs_d(Some("a"));
+    node.runtime().certs.setting = Setting::NotConfigured;
+    assert_eq!(node.actions(), NOTHING, "a file that we did not write");
+    node.ledger.certs_files.insert(CERTS.into());
+    assert_eq!(node.actions(), [format!("remove {CERTS} (nothing is to be served there)")]);
+    // nobody can tell what the process reads now: what pulls may rest on stays
+    node.runtime().certs.setting = Setting::Unknown("no TOML".into());
+    assert_eq!(node.actions(), NOTHING);
+}
+
+#[test]
+fn an_altered_file_is_written_anew() {
+    let mut node = Node::new("z", "a").certs_d(None);
+    node.runtime().certs.own.insert(CERTS.into(), OwnFile::Altered);
+    assert_eq!(node.actions(), [format!("write {CERTS} (1 anchor)")]);
+}
+
+#[test]
+fn the_configuration_may_forbid() {
+    for (on_change, held) in [(OnChange::Report, true), (OnChange::Never, true), (OnChange::Restart, false)] {
+        let mut node = Node::new("z", "a").certs_d(None);
+        node.policy.on_change = on_change;
+        assert_eq!(node.held(), held.then_some(HoldReason::Policy), "{on_change:?}");
+        assert!(!node.actions().iter().any(|action| action.starts_with("write")), "only `auto` writes there");
+        assert!(!node.decide().lag.is_none(), "the lag is told all the same");
+    }
+}
+
+#[test]
+fn the_registry_directory_is_kept_where_a_restart_is_forbidden() {
+    let node = |served| {
+        let mut node = Node::new("z", "a").certs_d(served);
+        node.policy.on_change = OnChange::Registry;
+        node
+    };
+    assert_eq!(node(None).actions(), [format!("write {CERTS} (1 anchor)")]);
+    assert_eq!(node(Some("a")).actions(), NOTHING);
+    assert_eq!(node(Some("a")).decide().hold, None);
+    // what it does not cover is told, and nothing is restarted
+    let held = |edit: fn(&mut Node)| {
+        let mut node = node(Some("a"));
+        edit(&mut node);
+        assert!(!node.actions().iter().any(|action| action.starts_with("restart")), "{:?}", node.actions());
+        let hold = node.decide().hold.unwrap();
+        assert_eq!(hold.reason, HoldReason::Policy);
+        hold.why
+    };
+    assert_eq!(
+        held(|node| node.runtime().certs.elsewhere = vec!["registry.test".into()]),
+        "runtime.onChange is registry, and /etc/containerd/certs.d/registry.test hides _default/ for pulls from that host"
+    );
+    assert_eq!(
+        held(|node| node.runtime().certs = RegistryCerts::default()),
+        "runtime.onChange is registry, and containerd has no registry directory for all registries"
+    );
+    assert!(held(|node| node.runtime().certs.setting = Setting::NotConfigured).ends_with("configured"));
+    let started_with = held(|node| {
+        node.ledger.services.get_mut(UNIT).unwrap().has.insert(Fingerprint::from_bytes([b'b'; 32]));
+        node.record().note_left(&set("b"), |_| false, |_| false);
+    });
+    assert!(started_with.contains("what the process started with stays in it"), "{started_with}");
+}
+
+#[test]
+fn what_is_sick_or_would_end_containers_is_not_restarted() {
+    let held = |edit: fn(&mut Runtime)| {
+        let mut node = Node::new("z", "a");
+        edit(node.runtime());
+        node.held()
+    };
+    assert_eq!(held(|runtime| runtime.health = Err("no CRI".into())), Some(HoldReason::Unhealthy));
+    assert_eq!(held(|runtime| runtime.service.state = ServiceState::Changing), Some(HoldReason::Busy));
+    let spares = |reason| Err((reason, "it would end them".to_owned()));
+    assert_eq!(
+        held(|runtime| runtime.spares = Err((HoldReason::KillMode, "it would end them".to_owned()))),
+        Some(HoldReason::KillMode)
+    );
+    let mut node = Node::new("z", "a");
+    node.runtime().spares = spares(HoldReason::LiveRestore);
+    assert_eq!(node.held(), Some(HoldReason::LiveRestore));
+    assert_eq!(node.decide().hold.unwrap().next, "drain the node, then: systemctl restart containerd.service");
+    node.runtime().spares = spares(HoldReason::NoAccess);
+    let hold = node.decide().hold.unwrap();
+    assert_eq!(hold.reason, HoldReason::NoAccess);
+    assert!(hold.next.contains("rc-service containerd restart"), "{}", hold.next);
+}
+
+#[test]
+fn what_does_not_run_needs_nothing() {
+    let mut node = Node::new("z", "a");
+    node.runtime().service.state = ServiceState::Down("inactive".into());
+    node.runtime().service.process = None;
+    assert_eq!(node.actions(), NOTHING);
+    assert!(node.decide().trust.why.contains("when it starts"), "{}", node.decide().trust.why);
+}
+
+#[test]
+fn tries_have_their_distance() {
+    let done = Some(TryOutcome::Done);
+    let failed = Some(TryOutcome::Failed("timeout".into()));
+    let node = || Node::new("z", "a");
+    assert_eq!(node().tried(59, done.clone()).held(), Some(HoldReason::RateLimit));
+    assert_eq!(node().tried(60, done.clone()).held(), None);
+    assert_eq!(node().tried(59, None).held(), Some(HoldReason::RateLimit), "the agent was killed in it");
+    assert_eq!(node().tried(599, failed.clone()).held(), Some(HoldReason::Failed));
+    assert_eq!(node().tried(600, failed).held(), None);
+    let three = node().tried(3_000, done.clone()).tried(2_000, done.clone()).tried(1_000, done.clone());
+    assert_eq!(three.held(), Some(HoldReason::RateLimit));
+    assert_eq!(three.decide().hold.unwrap().wait, Some(600));
+    assert_eq!(node().tried(3_600, done.clone()).tried(2_000, done.clone()).tried(1_000, done).held(), None);
+}
+
+#[test]
+fn a_failed_restart_is_told_until_the_runtime_works_again() {
+    let mut node = Node::new("z", "a").tried(5_000, Some(TryOutcome::Failed("it did not start".into())));
+    let told = |node: &Node| aftermath(node.services.runtime.as_ref().unwrap(), &node.ledger.tries);
+    assert_eq!(told(&node), None);
+    node.runtime().service.state = ServiceState::Changing;
+    assert_eq!(told(&node).unwrap().text, "it did not start");
+    node.runtime().service.state = ServiceState::Active;
+    node.runtime().health = Err("no answer".into());
+    assert_eq!(told(&node).unwrap().kind, ProblemKind::Restart);
+    assert_eq!(told(&node.tried(10, Some(TryOutcome::Done))), None);
+}
+
+#[test]
+fn tries_that_no_longer_count_are_forgotten() {
+    let mut tries = Vec::new();
+    for boottime in 0..10 {
+        tries = with_try(&tries, &at(1, boottime, "one"));
+    }
+    assert_eq!(tries.iter().map(|tried| tried.at.boottime).collect::<Vec<_>>(), [7, 8, 9]);
+}
+
+#[test]
+fn further_units_follow_by_their_own_processes() {
+    let mut node = Node::new("az", "a").certs_d(Some("a"));
+    let kubelet =
+        Service { unit: "kubelet.service".into(), state: ServiceState::Active, process: Some(process("one", 5)) };
+    let record = Record {
+        process: process("one", 5),
+        has: set("z"),
+        doubt: set(""),
+        unproven: set(""),
+        later: set(""),
+        left: set(""),
+    };
+    node.ledger.services.insert(kubelet.unit.clone(), record);
+    node.services.also.insert(kubelet.unit.clone(), kubelet);
+    assert_eq!(node.actions(), ["restart kubelet.service (1 anchor newer than the process)"]);
+    node.policy.on_change = OnChange::Report;
+    assert!(!node.actions().iter().any(|action| action.starts_with("restart")), "{:?}", node.actions());
+}
+
+#[test]
+fn a_process_that_was_not_seen_yet_is_not_judged() {
+    let mut node = Node::new("z", "a");
+    node.runtime().service.process = Some(process("one", 9_999));
+    assert_eq!(node.actions(), NOTHING);
+}

@@ -1,0 +1,23 @@
+//! The names of our files in an anchor directory.
+
+use crate::{certificate::fingerprint::Fingerprint, store::TrustStore};
+
+/// The beginning of the names of all our files on a host.
+pub const PREFIX: &str = "nodetrust-";
+
+/// The name of an anchor's file.
+pub fn file_name(store: &TrustStore, fingerprint: &Fingerprint) -> String {
+    [PREFIX, &fingerprint.fp16(), ".", store.extension].concat()
+}
+
+/// Whether a name in the anchor directory is one that we give: anything else is not ours, whatever it begins with.
+pub fn is_own_name(store: &TrustStore, name: &str) -> bool {
+    let digits = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(store.extension)?.strip_suffix('.'));
+    digits.is_some_and(|digits| {
+        digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    })
+}
+
+#[cfg(test)]
+#[path = "anchor_file_tests.rs"]
+mod tests;

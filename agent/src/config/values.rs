@@ -1,0 +1,487 @@
+//! The forms of the configuration's values: each is read from a text, and says what it expects.
+//!
+//! [`Needed`] and [`Given`] are all that the parser sees of them. It has much code for each type that it may find, and more for
+//! each that may be missing.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use nodetrust_core::{
+    node_status::{BadTaint, Taint},
+    pod_bundle,
+    probe::{Proxy, Target, Through},
+    runtime::{
+        kinds::{Kind, TABLE},
+        registry::Registry,
+        staleness::OnChange,
+    },
+    source::policy::{EmptySource, NotCa, OnRejection, Unproven, Verdict},
+    store::Family,
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, SeqAccess, Visitor},
+};
+
+use crate::runtime::witness::{MAX_REGISTRIES, Registries};
+
+/// `[a-z0-9-]{1,63}`.
+#[derive(Debug)]
+pub(super) struct SourceName(pub(super) String);
+
+/// `300ms`, `5m`, `24h`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span(pub(super) Duration);
+
+/// `host:port` with a numeric host.
+#[derive(Debug)]
+pub(super) struct Address(pub(super) std::net::SocketAddr);
+
+/// `1` or `10%`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Share {
+    Nodes(u32),
+    Percent(u32),
+}
+
+/// A duration of a second or more.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LongSpan(pub(super) Duration);
+
+/// `host:port` or `https://host[:port]`.
+#[derive(Debug)]
+pub(super) struct ProbeTarget(pub(super) Target);
+
+/// `http://[user:password@]host:port`.
+#[derive(Debug)]
+pub(super) struct ProbeProxy(pub(super) Proxy);
+
+/// `key[=value][:effect]`, or empty.
+#[derive(Debug, Default)]
+pub(super) struct StartupTaint(pub(super) Option<Taint>);
+
+/// A path from the root.
+#[derive(Debug)]
+pub(super) struct AbsolutePath(pub(super) PathBuf);
+
+/// The name of an exported bundle, or empty.
+#[derive(Debug, Default)]
+pub(super) enum ExportName {
+    #[default]
+    Unset,
+    /// Where a file of that name lies.
+    At(String),
+    /// A path, which is what earlier versions took.
+    Path(String),
+}
+
+/// `auto`, or a family.
+#[derive(Debug, Default)]
+pub(super) struct FamilyWord(pub(super) Option<Family>);
+
+/// A value that must be there.
+#[derive(Debug)]
+pub(super) struct Needed<T>(pub(super) T);
+
+/// A value that may be missing, or null.
+#[derive(Debug)]
+pub(super) struct Given<T>(pub(super) Option<T>);
+
+impl<T> Default for Given<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Given<T> {
+    /// The value, or what is usual.
+    pub(super) fn or(self, usual: T) -> T {
+        self.0.unwrap_or(usual)
+    }
+
+    /// The value, or its type's default.
+    pub(super) fn or_default(self) -> T
+    where
+        T: Default,
+    {
+        self.0.unwrap_or_default()
+    }
+}
+
+impl<'de, T: FromStr<Err = String>> Deserialize<'de> for Needed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl<'de, T: FromStr<Err = String>> Deserialize<'de> for Given<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse()).transpose().map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// One of a few words.
+#[derive(Debug)]
+pub(super) struct Word<T>(pub(super) T);
+
+/// What has words for its values.
+pub(super) trait Words: Copy + 'static {
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+impl<T: Words> FromStr for Word<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = T::WORDS.iter().find(|(word, _)| *word == text);
+        found.map(|(_, value)| Self(*value)).ok_or_else(|| {
+            let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();
+            format!("`{text}`: want one of {}", words.join(", "))
+        })
+    }
+}
+
+impl Words for OnRejection {
+    const WORDS: &'static [(&'static str, Self)] = &[("skip", Self::Skip), ("hold", Self::Hold)];
+}
+
+impl Words for NotCa {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("accept", Self::Accept), ("reject", Self::Reject)];
+}
+
+impl Words for Verdict {
+    const WORDS: &'static [(&'static str, Self)] = &[("accept", Self::Accept), ("reject", Self::Reject)];
+}
+
+impl Words for Unproven {
+    const WORDS: &'static [(&'static str, Self)] = &[("warn", Self::Warn), ("reject", Self::Reject)];
+}
+
+impl Words for EmptySource {
+    const WORDS: &'static [(&'static str, Self)] = &[("hold", Self::Hold), ("remove", Self::Remove)];
+}
+
+impl Words for OnChange {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("registry", Self::Registry),
+        ("restart", Self::Restart),
+        ("report", Self::Report),
+        ("never", Self::Never),
+    ];
+}
+
+impl Words for Through {
+    const WORDS: &'static [(&'static str, Self)] = &[("host", Self::Host), ("runtime", Self::Runtime)];
+}
+
+impl Words for RemovalGate {
+    const WORDS: &'static [(&'static str, Self)] = &[("none", Self::None), ("fleet", Self::Fleet)];
+}
+
+impl Words for WhenUnavailable {
+    const WORDS: &'static [(&'static str, Self)] = &[("wait", Self::Wait), ("proceed", Self::Proceed)];
+}
+
+/// `auto`, or a truth value.
+impl Words for Option<bool> {
+    const WORDS: &'static [(&'static str, Self)] = &[("auto", None), ("true", Some(true)), ("false", Some(false))];
+}
+
+impl FromStr for SourceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if (1..=63).contains(&text.len()) && text.bytes().all(fits) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(format!("`{text}` is not a source name: want 1 to 63 of a-z, 0-9 and -"))
+    }
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad =
+            || format!("`{text}` is not a duration: want a whole number with a unit, such as 300ms, 2s, 5m or 24h");
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| bad())?;
+        let milliseconds = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60 * 1000,
+            "h" => 3600 * 1000,
+            "d" => 24 * 3600 * 1000,
+            "" if number == 0 => 1,
+            _ => return Err(bad()),
+        };
+        // a century is enough for everybody and keeps all sums of times in range
+        let total = number.checked_mul(milliseconds).filter(|total| *total <= 100 * 366 * 24 * 3600 * 1000);
+        total
+            .map(|total| Self(Duration::from_millis(total)))
+            .ok_or_else(|| format!("`{text}` is longer than a century"))
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = text.parse().map(Self);
+        read.map_err(|_| {
+            format!("`{text}` is not an address: want an IP address and a port, such as [::]:9643 (every address, of IPv4 too) or 0.0.0.0:9643")
+        })
+    }
+}
+
+impl FromStr for ProbeTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Target::parse(text).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+impl FromStr for ProbeProxy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Proxy::parse(text).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (number, top, share): (_, _, fn(u32) -> Self) = match text.strip_suffix('%') {
+            Some(number) => (number, 100, Self::Percent),
+            None => (text, 100_000, Self::Nodes),
+        };
+        match number.parse::<u32>() {
+            Ok(number) if (1..=top).contains(&number) => Ok(share(number)),
+            _ => Err(format!("`{text}` is not a number of nodes: want a whole number from 1, or 1% to 100%")),
+        }
+    }
+}
+
+impl FromStr for LongSpan {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse()? {
+            Span(span) if span >= Duration::from_secs(1) => Ok(Self(span)),
+            Span(_) => Err(format!("`{text}` is too short: want at least 1s")),
+        }
+    }
+}
+
+impl FromStr for StartupTaint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Ok(Self(None)),
+            text => text.parse().map(|taint| Self(Some(taint))).map_err(|error: BadTaint| error.to_string()),
+        }
+    }
+}
+
+impl FromStr for AbsolutePath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = PathBuf::from(text);
+        if path.is_absolute() { Ok(Self(path)) } else { Err(format!("`{text}` is not an absolute path")) }
+    }
+}
+
+impl FromStr for ExportName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fits = |name: &str| !matches!(name, "" | "." | "..") && !name.chars().any(char::is_control);
+        let is_path = text.strip_prefix('/').is_some_and(|names| names.split('/').all(fits));
+        match pod_bundle::path_of(text) {
+            _ if text.is_empty() => Ok(Self::Unset),
+            Some(path) => Ok(Self::At(path)),
+            None if is_path => Ok(Self::Path(text.to_owned())),
+            None => Err(format!("`{text}` is not a file name: {}", Self::wanted())),
+        }
+    }
+}
+
+impl ExportName {
+    /// The expected form, and where such a file lies.
+    pub(super) fn wanted() -> String {
+        format!(
+            "want a bare name such as ca-certificates.crt (1 to {} of A-Z, a-z, 0-9, `.`, `_` and `-`, no dot first); the file is \
+             kept in {}/ on the node",
+            pod_bundle::MAX_NAME,
+            pod_bundle::DIRECTORY
+        )
+    }
+}
+
+impl FromStr for UnitName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // systemd.unit(5)
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
+        if text.is_empty() || text.len() <= 255 && text.bytes().all(fits) && text.ends_with(".service") {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("`{text}` is not the name of a service: want such as kubelet.service"))
+        }
+    }
+}
+
+impl FromStr for FamilyWord {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+        "auto" => Ok(Self(None)),
+        "bottlerocket" => Err(
+            "bottlerocket has no files to write; use its API (settings.pki) until it is supported here".to_owned(),
+        ),
+        _ => Family::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text))
+            .map(|family| Self(Some(family)))
+            .map_err(|_| {
+                format!("`{text}` is not a store family: want auto, debian, redhat, suse, arch, alpine, flatcar, photon, bottlerocket or directory")
+            }),
+    }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RemovalGate {
+    None,
+    Fleet,
+}
+
+/// A systemd service that is no container runtime: those have conditions of their own for a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FurtherUnit(pub(super) String);
+
+impl FromStr for FurtherUnit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let UnitName(unit) = text.parse()?;
+        if unit.is_empty() || nodetrust_core::runtime::units().any(|known| known == unit) {
+            return Err(format!(
+                "`{unit}` is no further unit: want a service that is no container runtime, such as kubelet.service"
+            ));
+        }
+        Ok(Self(unit))
+    }
+}
+
+/// A systemd service, or empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UnitName(pub(super) String);
+
+/// `auto`, `none`, or a kind of runtime.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum RuntimeWord {
+    #[default]
+    Auto,
+    None,
+    Kind(Kind),
+}
+
+impl FromStr for RuntimeWord {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "none" => Ok(Self::None),
+            _ => TABLE.iter().map(|row| row.kind).find(|kind| kind.as_str() == text).map(Self::Kind).ok_or_else(|| {
+                let kinds: Vec<&str> = TABLE.iter().map(|row| row.kind.as_str()).collect();
+                format!("`{text}` is not a kind of runtime: want auto, none, {}", kinds.join(", "))
+            }),
+        }
+    }
+}
+
+/// `auto`, `never`, or a list of registries.
+#[derive(Debug, Default)]
+pub(super) struct WitnessChoice(pub(super) Registries);
+
+impl<'de> Deserialize<'de> for WitnessChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WitnessVisitor)
+    }
+}
+
+struct WitnessVisitor;
+
+impl<'de> Visitor<'de> for WitnessVisitor {
+    type Value = WitnessChoice;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("auto, never, or a list of registries such as [registry.corp, registry.corp:5000]")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<WitnessChoice, E> {
+        match text {
+            "auto" => Ok(WitnessChoice(Registries::OfImages)),
+            "never" => Ok(WitnessChoice(Registries::None)),
+            _ => Err(E::custom(format!(
+                "`{text}`: want auto, never, or a list of registries such as [registry.corp, registry.corp:5000]"
+            ))),
+        }
+    }
+
+    // YAML makes a truth value of `off` and `no`
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<WitnessChoice, E> {
+        self.visit_str(if value { "true" } else { "false" })
+    }
+
+    // a null is what is usual
+    fn visit_unit<E: serde::de::Error>(self) -> Result<WitnessChoice, E> {
+        Ok(WitnessChoice::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<WitnessChoice, A::Error> {
+        let mut registries: Vec<Registry> = Vec::new();
+        while let Some(Needed(RegistryName(registry))) = list.next_element()? {
+            if registries.iter().any(|known| known.key() == registry.key()) {
+                return Err(A::Error::custom(format!("`{registry}` is taken; registries must be unique")));
+            }
+            if registries.len() == MAX_REGISTRIES {
+                return Err(A::Error::custom(format!("want at most {MAX_REGISTRIES} registries")));
+            }
+            registries.push(registry);
+        }
+        match registries.is_empty() {
+            true => Err(A::Error::custom("want a registry in the list; `never` asks about none")),
+            false => Ok(WitnessChoice(Registries::These(registries))),
+        }
+    }
+}
+
+/// `host` or `host:port`.
+#[derive(Debug)]
+struct RegistryName(Registry);
+
+impl FromStr for RegistryName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Registry::parse(text).map(Self)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WhenUnavailable {
+    Wait,
+    Proceed,
+}

@@ -1,0 +1,220 @@
+//! Doing what a plan says, in its order, until something fails.
+//!
+//! No decision is made here. What could not be done is a problem for the report; what was done is looked at afterwards.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use nodetrust_core::{
+    certificate::fingerprint::Fingerprint,
+    ledger::Ledger,
+    observed::Observed,
+    plan::Plan,
+    planner::{Action, foreign_repeats, plan_leave},
+    problem::{Problem, ProblemKind},
+    store::{Family, Tool, anchor_file::PREFIX},
+    verify::verify,
+};
+
+use crate::{
+    host::{
+        exec::HostExec,
+        ledger_file, own,
+        root::{HostRoot, Kind},
+    },
+    store::{
+        extract::{Extraction, chain, write_problem},
+        hash_links,
+        observe::{Cache, await_other_runs, observe},
+    },
+};
+
+/// What became of a plan.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// What was done.
+    pub done: Vec<Action>,
+    /// What went wrong.
+    pub problems: Vec<Problem>,
+    /// How long the store's tool ran.
+    pub extract: Duration,
+    /// The hooks have been told everything.
+    pub hooks_done: bool,
+    /// Another try at once would end the same.
+    pub is_final: bool,
+}
+
+/// Carries out a plan.
+pub fn apply(plan: &Plan, observed: &Observed, exec: &HostExec<'_>, wall: i64) -> Applied {
+    let mut applied = Applied::default();
+    for action in &plan.actions {
+        let result = match action {
+            Action::LeaveStore { family, files } => leave(*family, files, plan, exec, wall, &mut applied.extract),
+            Action::RunHooks { .. } => run_hooks(plan, observed, exec).map(|()| applied.hooks_done = true),
+            Action::Extract { mode, .. } => {
+                let ours: BTreeSet<Fingerprint> = plan.ledger.anchors.keys().copied().collect();
+                let expected: BTreeSet<Fingerprint> = plan.targets.keys().copied().collect();
+                let extraction = Extraction {
+                    exec,
+                    store: observed.store,
+                    before: &observed.effective,
+                    ours: &ours,
+                    expected: &expected,
+                    repeats: foreign_repeats(observed),
+                };
+                let extracted = extraction.run(*mode);
+                applied.extract += extracted.duration;
+                applied.is_final |= extracted.is_final;
+                extracted.problem.map_or(Ok(()), Err)
+            }
+            action => write(action, plan, observed, exec.root, wall),
+        };
+        match result {
+            Ok(()) => applied.done.push(action.clone()),
+            Err(problem) => {
+                // hooks come last, and nothing rests on a temporary file's absence or on the old store
+                let go_on = problem.kind == ProblemKind::Hook
+                    || matches!(action, Action::RemoveTemporary { .. } | Action::LeaveStore { .. });
+                applied.problems.push(problem);
+                if !go_on {
+                    break; // what follows rests on it: nothing is removed when nothing could be added
+                }
+            }
+        }
+    }
+    applied
+}
+
+/// The actions that are one change of a file each.
+fn write(action: &Action, plan: &Plan, observed: &Observed, root: &HostRoot, wall: i64) -> Result<(), Problem> {
+    let store = observed.store;
+    let failed = |path: &str| {
+        let path = path.to_owned();
+        move |error: std::io::Error| write_problem(&path, &error)
+    };
+    match action {
+        Action::RecordLedger => {
+            let ledger = Ledger { updated: wall, ..plan.ledger.clone() };
+            ledger_file::write(root, &ledger).map_err(failed(ledger_file::PATH))
+        }
+        Action::CreateDirectory { path } => root.create_dir_all(path).map_err(failed(path)),
+        Action::RemoveTemporary { path, .. } => {
+            let removed = if path == ledger_file::TEMP { root.remove_tree(path) } else { root.remove_file(path) };
+            removed.map_err(failed(path))
+        }
+        Action::WriteAnchor { sha256, file, .. } => {
+            let path = format!("{}/{file}", store.anchors_dir);
+            // the plan makes this action for targets only
+            let Some(target) = plan.targets.get(sha256) else { return Ok(()) };
+            let temp = own::anchor_temp(sha256);
+            root.write_atomic(&path, store.temp_dir, &temp, 0o644, target.anchor.pem().as_bytes())
+                .map_err(failed(&path))
+        }
+        Action::RemoveAnchor { file, .. } => {
+            let path = format!("{}/{file}", store.anchors_dir);
+            // first its links: once they lead nowhere, they hide others of the same name; what stays of them, the tool removes
+            let _ = hash_links::retire(root, store, file);
+            root.remove_file(&path).map_err(failed(&path))
+        }
+        // the first three are done above, the others when the store is as it will be
+        Action::Extract { .. }
+        | Action::LeaveStore { .. }
+        | Action::RunHooks { .. }
+        | Action::WriteRegistryCerts { .. }
+        | Action::RemoveRegistryCerts { .. }
+        | Action::WriteExport { .. }
+        | Action::RemoveExport { .. }
+        | Action::Restart { .. } => Ok(()),
+    }
+}
+
+/// Takes everything of ours out of a store that is no longer the node's, and looks whether it is out.
+fn leave(
+    family: Family,
+    files: &BTreeSet<String>,
+    plan: &Plan,
+    exec: &HostExec<'_>,
+    wall: i64,
+    extract: &mut Duration,
+) -> Result<(), Problem> {
+    let store = family.store();
+    let look = || {
+        observe(exec.root, store, &BTreeSet::new(), &mut Cache::default()).map_err(|error| {
+            Problem::new(ProblemKind::Observe, chain(&error), error.next("look at the path on the host"))
+        })
+    };
+    let told = |problem: Problem| Problem { text: format!("leaving the {family} store: {}", problem.text), ..problem };
+    let mut old = look().map_err(told)?;
+    old.ours.retain(|name, _| files.contains(name)); // the tool of another store may have made links of these names
+    let part = plan_leave(&old, &plan.ledger);
+    let applied = apply(&part, &old, exec, wall);
+    *extract += applied.extract;
+    await_other_runs(exec.root, store);
+    let wrong = if matches!(store.tool, Tool::None) { Vec::new() } else { verify(&part, &look().map_err(told)?) };
+    match applied.problems.into_iter().chain(wrong).find(|problem| problem.kind.is_failure()) {
+        Some(problem) => Err(told(problem)),
+        None => {
+            if plan.ledger.created.contains(store.anchors_dir) {
+                match exec.root.remove_dir(store.anchors_dir) {
+                    Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {} // other people's files
+                    removed => removed.map_err(|error| told(write_problem(store.anchors_dir, &error)))?,
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Tells the hooks of a staged store what came and went, in the form of the tool: `+path` and `-path` lines of its links. The
+/// tool itself says nothing of anchors whose files vanished, so a key store such as Java's would keep them (facts A.3).
+fn run_hooks(plan: &Plan, observed: &Observed, exec: &HostExec<'_>) -> Result<(), Problem> {
+    let Tool::Staged { hooks, .. } = observed.store.tool else { return Ok(()) };
+    let problem = |text: String| {
+        let next = "the bundle is right, but programs with a key store of their own (Java) may not follow; the agent tries again";
+        Problem::new(ProblemKind::Hook, text, next)
+    };
+    let listing = exec.root.list(hooks).map_err(|error| problem(format!("failed to read {hooks}: {error}")))?;
+    let names: Vec<String> = listing
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|(name, meta)| is_hook_name(name) && (meta.kind == Kind::Link || meta.mode & 0o111 != 0))
+        .map(|(name, _)| name)
+        .collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let links = observed.store.hash_dir.unwrap_or_default();
+    let lines: String = plan
+        .ledger
+        .hooks
+        .iter()
+        .map(|(fingerprint, added)| {
+            format!("{}{links}/{PREFIX}{}.pem\n", if *added { '+' } else { '-' }, fingerprint.fp16())
+        })
+        .collect();
+    let input = format!("{}/{}", ledger_file::TEMP, own::HOOK_INPUT);
+    let prepared = exec.root.create_dir_all(ledger_file::TEMP).and_then(|()| {
+        exec.root.write_atomic(&input, ledger_file::TEMP, own::HOOK_INPUT_TEMP, 0o600, lines.as_bytes())
+    });
+    prepared.map_err(|error| problem(format!("failed to write {input}: {error}")))?;
+    let mut failure = None;
+    for name in names {
+        let hook = format!("{hooks}/{name}");
+        match exec.run(&hook, &[], Some(&input)) {
+            Ok(finished) if finished.code == Some(0) => {}
+            Ok(finished) => {
+                let said = finished.output.trim().lines().next_back().unwrap_or("it printed nothing").to_owned();
+                let code = finished.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
+                failure = Some(problem(format!("hook {hook} failed ({code}): {said}")));
+            }
+            Err(error) => failure = Some(problem(chain(&error))),
+        }
+    }
+    // what cannot be removed now is removed in the next cycle
+    let _ = exec.root.remove_tree(ledger_file::TEMP);
+    failure.map_or(Ok(()), Err)
+}
+
+/// run-parts(8): names of letters, digits, hyphens and underscores.
+fn is_hook_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}

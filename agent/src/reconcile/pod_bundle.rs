@@ -1,0 +1,111 @@
+//! After the store and its readers: the bundle that pods mount follows the extracted one.
+
+use std::{path::Path, sync::Arc};
+
+use nodetrust_core::{
+    ledger::Ledger,
+    observed::Observed,
+    plan::Plan,
+    planner::Action,
+    pod_bundle::Export,
+    problem::{Problem, ProblemKind},
+};
+
+use super::{Look, Reconciler};
+use crate::{
+    config::Settings,
+    host::{self, ledger_file, obstacle::way_out_or},
+    pod_bundle,
+    store::extract::write_problem,
+};
+
+impl Reconciler {
+    /// What is to be done about it, as things are.
+    pub(super) fn look_at_export(
+        &self,
+        settings: &Settings,
+        ledger: &Ledger,
+        observed: Option<&Observed>,
+        plan: Option<&Plan>,
+    ) -> Export {
+        let (Some(observed), Some(plan)) = (observed, plan) else { return Export::default() };
+        pod_bundle::look(&self.root, settings.export.as_deref(), ledger, observed, plan.changes_store())
+    }
+
+    /// Does it. What is written is recorded before, so that `uninstall` finds it whatever happens.
+    pub(super) fn follow_export(&self, settings: &Settings, look: &mut Look) -> (Vec<Action>, Vec<Problem>) {
+        let (mut done, mut problems) = (Vec::new(), Vec::new());
+        let Some(observed) = &look.observed else { return (done, problems) };
+        if look.plan.is_none() {
+            return (done, problems); // what was read does not suffice for a decision
+        }
+        // also while the store is not as it should be: the bundle that is there is what programs on the node follow
+        let due = pod_bundle::look(&self.root, settings.export.as_deref(), &look.ledger, observed, false);
+        if due.actions.is_empty() {
+            look.export = due; // it may have found an obstacle that was not there before
+            return (done, problems);
+        }
+        for action in &due.actions {
+            let mut known = Ledger::clone(&look.ledger);
+            let result = match action {
+                // an earlier file goes only when the new one has come; until then it is what pods read
+                Action::RemoveExport { path } if !problems.is_empty() && !due.content.is_empty() => {
+                    pod_bundle::write(&self.root, path, &due.content).map_err(|error| problem("write", path, &error))
+                }
+                Action::RemoveExport { .. } if !problems.is_empty() => Ok(()),
+                Action::WriteExport { path, .. } => {
+                    let missing =
+                        host::missing_directories(&self.root, path).map_err(|error| problem("write", path, &error));
+                    known.exports.insert(path.clone());
+                    let noted = missing.and_then(|missing| {
+                        // the ledger's own directory goes with the ledger
+                        known.created.extend(missing.into_iter().filter(|dir| dir != ledger_file::DIR));
+                        self.note_export(&known, look)
+                    });
+                    noted.and_then(|()| {
+                        pod_bundle::write(&self.root, path, &due.content)
+                            .map_err(|error| problem("write", path, &error))
+                    })
+                }
+                Action::RemoveExport { path } => {
+                    let removed = pod_bundle::remove(&self.root, path).map_err(|error| problem("remove", path, &error));
+                    removed.and_then(|()| {
+                        known.exports.remove(path);
+                        self.note_export(&known, look)
+                    })
+                }
+                _ => Ok(()), // the core gives no other action for it
+            };
+            match result {
+                Ok(()) if problems.is_empty() => done.push(action.clone()),
+                Ok(()) => {}
+                Err(problem) => problems.push(problem),
+            }
+        }
+        look.export = self.look_at_export(settings, &look.ledger, look.observed.as_ref(), look.plan.as_ref());
+        (done, problems)
+    }
+
+    fn note_export(&self, known: &Ledger, look: &mut Look) -> Result<(), Problem> {
+        if !known.same_as(&look.ledger) {
+            self.write_ledger(known, look.now.wall).map_err(|error| write_problem(ledger_file::PATH, &error))?;
+        }
+        look.ledger = Arc::new(known.clone());
+        Ok(())
+    }
+
+    /// Where a change of it would show, in our own view.
+    pub(super) fn export_directory(&self, look: &Look) -> Option<std::path::PathBuf> {
+        let view = look.export.view.as_ref()?;
+        self.root.location(Path::new(&view.path).parent()?).ok()
+    }
+}
+
+fn problem(what: &str, path: &str, error: &std::io::Error) -> Problem {
+    let text = format!("failed to {what} {path}: {error}");
+    Problem::new(
+        ProblemKind::Export,
+        text,
+        way_out_or(error, "look at its directory on the host; the agent tries again"),
+    )
+}

@@ -1,0 +1,117 @@
+//! The messages of CRI that are used, with the fields that are read or set: numbers and types are those of its `api.proto`, where
+//! `runtime.v1` and `runtime.v1alpha2` agree. What else is in a message is skipped.
+
+use prost::Message;
+
+/// The value of `ContainerState` that means running.
+pub(crate) const CONTAINER_RUNNING: i32 = 1;
+
+/// No field of interest.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct Empty {}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct VersionRequest {
+    #[prost(string, tag = "1")]
+    pub(crate) version: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct VersionResponse {
+    #[prost(string, tag = "2")]
+    pub(crate) runtime_name: String,
+    #[prost(string, tag = "3")]
+    pub(crate) runtime_version: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct StatusRequest {
+    #[prost(bool, tag = "1")]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct StatusResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) status: Option<RuntimeStatus>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct RuntimeStatus {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) conditions: Vec<RuntimeCondition>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct RuntimeCondition {
+    #[prost(string, tag = "1")]
+    pub(crate) kind: String,
+    #[prost(bool, tag = "2")]
+    pub(crate) status: bool,
+    #[prost(string, tag = "3")]
+    pub(crate) reason: String,
+    #[prost(string, tag = "4")]
+    pub(crate) message: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct ListContainersRequest {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) filter: Option<ContainerFilter>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct ContainerFilter {
+    #[prost(message, optional, tag = "2")]
+    pub(crate) state: Option<ContainerStateValue>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct ContainerStateValue {
+    #[prost(int32, tag = "1")]
+    pub(crate) state: i32,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct ListContainersResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) containers: Vec<Container>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct Container {
+    #[prost(string, tag = "1")]
+    pub(crate) id: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct PullImageRequest {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) image: Option<ImageSpec>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct ImageSpec {
+    #[prost(string, tag = "1")]
+    pub(crate) image: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct PullImageResponse {
+    #[prost(string, tag = "1")]
+    pub(crate) image_ref: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct ListImagesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) images: Vec<Image>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct Image {
+    #[prost(string, repeated, tag = "2")]
+    pub(crate) repo_tags: Vec<String>,
+    #[prost(string, repeated, tag = "3")]
+    pub(crate) repo_digests: Vec<String>,
+}

@@ -1,0 +1,248 @@
+//! The container runtime, over the CRI socket on which the kubelet talks to it.
+//!
+//! A small client: the few messages that are used, with only the fields that are read, and gRPC's framing. It asks `runtime.v1`,
+//! and `runtime.v1alpha2` where a runtime is older than that (containerd before 1.6).
+
+use std::{collections::BTreeSet, io, path::Path, time::Duration};
+
+use tokio::net::UnixStream;
+
+use crate::host::{
+    root::{HostRoot, is_missing},
+    socket::{connect, converse},
+};
+
+mod grpc;
+mod messages;
+
+use grpc::Channel;
+pub use grpc::{Code, GrpcError};
+use messages as m;
+
+/// What a container runtime says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// `containerd`, `cri-o`, `docker` …
+    pub runtime: String,
+    /// Its version, as it writes it: `1.7.24`, `v2.1.9`, `1.6.20~ds1`.
+    pub version: String,
+    /// Whether it can run containers, else why not.
+    pub runtime_ready: Result<(), String>,
+    /// Whether pods get a network, else why not; that is not the runtime's fault alone.
+    pub network_ready: Result<(), String>,
+    /// Whether the service that pulls images answers, else why not: it can be missing where the other one is there (facts C.6).
+    pub image_service: Result<(), String>,
+    /// The ids of the containers that run.
+    pub running: BTreeSet<String>,
+}
+
+/// Why a container runtime could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CriError {
+    /// No way to it.
+    #[error("the host has no CRI socket {socket}")]
+    NoSocket {
+        /// Where it was looked for on the host.
+        socket: String,
+    },
+    /// It runs, and does not serve CRI.
+    #[error("the runtime at {socket} does not serve CRI: its CRI plugin is not loaded")]
+    NotLoaded {
+        /// Where.
+        socket: String,
+    },
+    /// It could not be connected to.
+    #[error("failed to connect to {socket}")]
+    Connect {
+        /// Where.
+        socket: String,
+        #[source]
+        /// Why.
+        source: io::Error,
+    },
+    /// A call failed.
+    #[error("{call} failed at {socket}")]
+    Call {
+        /// Where.
+        socket: String,
+        /// What was asked.
+        call: &'static str,
+        /// Why.
+        #[source]
+        source: GrpcError,
+    },
+    /// No answer.
+    #[error("the runtime at {socket} had not answered after {} s", limit.as_secs_f32())]
+    TimedOut {
+        /// Where.
+        socket: String,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+}
+
+impl CriError {
+    /// What to do about it.
+    pub fn next(&self) -> &'static str {
+        match self {
+            Self::NoSocket { .. } => {
+                "look whether the container runtime runs, and that the host's /run is mounted with the host's /"
+            }
+            Self::NotLoaded { .. } => {
+                "look for `failed to load plugin` in the runtime's log: most often its configuration has both `mirrors` and \
+                 `config_path`, or `disabled_plugins` names cri"
+            }
+            Self::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "run as uid 0; SELinux: with type spc_t; AppArmor: unconfined"
+            }
+            Self::Connect { .. } | Self::Call { .. } | Self::TimedOut { .. } => {
+                "look at the container runtime's log on the host"
+            }
+        }
+    }
+}
+
+/// Asks a runtime how it is, by the path of its CRI socket on the host.
+///
+/// # Errors
+/// If it does not answer, or does not serve CRI.
+pub fn look(root: &HostRoot, socket: &str, limit: Duration) -> Result<Status, CriError> {
+    talk(root, socket, limit, async |mut cri| cri.look().await)
+}
+
+/// Pulls an image without credentials; the answer is its reference. The runtime pulls as it does for a pod.
+///
+/// # Errors
+/// If it does not answer, or cannot pull: its own message is in the error.
+pub fn pull(root: &HostRoot, socket: &str, image: &str, limit: Duration) -> Result<String, CriError> {
+    talk(root, socket, limit, async |mut cri| {
+        cri.version().await?;
+        let request = m::PullImageRequest { image: Some(m::ImageSpec { image: image.to_owned() }) };
+        let answer: m::PullImageResponse = cri.call("ImageService", "PullImage", &request).await?;
+        Ok(answer.image_ref)
+    })
+}
+
+/// The references of the images on the node: tags and digests.
+///
+/// # Errors
+/// If it does not answer.
+pub fn images(root: &HostRoot, socket: &str, limit: Duration) -> Result<Vec<String>, CriError> {
+    talk(root, socket, limit, async |mut cri| {
+        cri.version().await?;
+        let answer: m::ListImagesResponse = cri.call("ImageService", "ListImages", &m::Empty {}).await?;
+        let names = answer.images.into_iter().flat_map(|image| image.repo_tags.into_iter().chain(image.repo_digests));
+        Ok(names.collect())
+    })
+}
+
+fn talk<T>(
+    root: &HostRoot,
+    socket: &str,
+    limit: Duration,
+    work: impl AsyncFnOnce(Cri<'_>) -> Result<T, CriError>,
+) -> Result<T, CriError> {
+    let connect_error = |source: io::Error| {
+        let socket = socket.to_owned();
+        if is_missing(&source) { CriError::NoSocket { socket } } else { CriError::Connect { socket, source } }
+    };
+    let conversation = async {
+        let stream: UnixStream = connect(root, Path::new(socket)).await.map_err(connect_error)?;
+        let failed = |source| CriError::Call { socket: socket.to_owned(), call: "the HTTP/2 handshake", source };
+        let channel = Channel::open(stream).await.map_err(failed)?;
+        work(Cri { channel, socket, package: V1 }).await
+    };
+    converse(limit, conversation)
+        .map_err(connect_error)?
+        .unwrap_or_else(|| Err(CriError::TimedOut { socket: socket.to_owned(), limit }))
+}
+
+const V1: &str = "runtime.v1";
+const V1ALPHA2: &str = "runtime.v1alpha2";
+
+/// A conversation with a runtime.
+struct Cri<'a> {
+    channel: Channel,
+    socket: &'a str,
+    package: &'static str,
+}
+
+impl Cri<'_> {
+    /// Asks for the version, and so learns which CRI the runtime speaks.
+    async fn version(&mut self) -> Result<m::VersionResponse, CriError> {
+        let request = m::VersionRequest { version: String::new() };
+        for package in [V1, V1ALPHA2] {
+            self.package = package;
+            match self.call("RuntimeService", "Version", &request).await {
+                Err(CriError::Call { source, .. }) if source.is_unimplemented() => {}
+                answer => return answer,
+            }
+        }
+        Err(CriError::NotLoaded { socket: self.socket.to_owned() })
+    }
+
+    async fn look(&mut self) -> Result<Status, CriError> {
+        let version = self.version().await?;
+        let answer: m::StatusResponse =
+            self.call("RuntimeService", "Status", &m::StatusRequest { verbose: false }).await?;
+        let conditions = answer.status.unwrap_or_default().conditions;
+        let image_service = self.call::<m::Empty>("ImageService", "ImageFsInfo", &m::Empty {}).await;
+        let state = m::ContainerStateValue { state: m::CONTAINER_RUNNING };
+        let filter = m::ContainerFilter { state: Some(state) };
+        let running: m::ListContainersResponse =
+            self.call("RuntimeService", "ListContainers", &m::ListContainersRequest { filter: Some(filter) }).await?;
+        Ok(Status {
+            runtime: version.runtime_name,
+            version: version.runtime_version,
+            runtime_ready: condition(&conditions, "RuntimeReady"),
+            network_ready: condition(&conditions, "NetworkReady"),
+            image_service: match image_service {
+                Ok(_) => Ok(()),
+                Err(CriError::Call { source, .. }) => Err(source.to_string()),
+                Err(error) => return Err(error),
+            },
+            running: running.containers.into_iter().map(|container| container.id).collect(),
+        })
+    }
+
+    async fn call<A: prost::Message + Default>(
+        &mut self,
+        service: &'static str,
+        method: &'static str,
+        request: &impl prost::Message,
+    ) -> Result<A, CriError> {
+        let path = format!("/{}.{service}/{method}", self.package);
+        let answer = self.channel.call(&path, request).await;
+        answer.map_err(|source| CriError::Call { socket: self.socket.to_owned(), call: method, source })
+    }
+}
+
+/// Reads bytes as every answer that a runtime gives, for tests/fuzz.
+pub(crate) fn read_answers(bytes: &[u8]) {
+    let message = grpc::body(bytes);
+    let status = decoded::<m::StatusResponse>(&message).and_then(|answer| answer.status).unwrap_or_default();
+    for kind in ["RuntimeReady", "NetworkReady"] {
+        let _ = condition(&status.conditions, kind);
+    }
+    let _ = decoded::<m::VersionResponse>(&message);
+    let _ = decoded::<m::ListContainersResponse>(&message);
+    let _ = decoded::<m::PullImageResponse>(&message);
+    let _ = decoded::<m::ListImagesResponse>(&message);
+}
+
+fn decoded<A: prost::Message + Default>(bytes: &[u8]) -> Option<A> {
+    A::decode(bytes).ok()
+}
+
+fn condition(conditions: &[m::RuntimeCondition], kind: &str) -> Result<(), String> {
+    match conditions.iter().find(|condition| condition.kind == kind) {
+        Some(condition) if condition.status => Ok(()),
+        Some(m::RuntimeCondition { reason, message, .. }) if message.is_empty() => Err(reason.clone()),
+        Some(m::RuntimeCondition { reason, message, .. }) if reason.is_empty() => Err(message.clone()),
+        Some(m::RuntimeCondition { reason, message, .. }) => Err(format!("{reason}: {message}")),
+        None => Err("the runtime does not say".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! Making a service's process anew, and seeing that it is, that it works and that its containers were spared.
+
+use std::{
+    collections::BTreeSet,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nodetrust_core::{
+    problem::{Problem, ProblemKind},
+    runtime::{
+        kinds::{Kind, Means},
+        services::{Process, Runtime, ServiceState},
+    },
+};
+
+use super::{ANSWERING, ASKING, Init, changes::Since, containerd, init, launch::launch, look_at_cri, pid, service};
+use crate::{
+    host::{
+        self,
+        exec::HostExec,
+        openrc, own,
+        root::HostRoot,
+        systemd::{self, JobResult, Unit},
+    },
+    runtime::cri,
+    store::extract::chain,
+};
+
+/// How long the service manager may take: systemd's own limits for a stop and a start, 90 s each.
+const JOB: Duration = Duration::from_secs(190);
+/// How long a runtime may take until it answers.
+const BACK: Duration = Duration::from_secs(60);
+/// How long k0s may take to see the file, wait for more and restart its containerd.
+const DROP_IN: Duration = Duration::from_secs(30);
+/// A process must live this long beyond the time after which systemd would start it again.
+const MARGIN: Duration = Duration::from_secs(1);
+/// How long a restart may take altogether.
+pub const LONGEST_RESTART: Duration =
+    Duration::from_secs(JOB.as_secs() + DROP_IN.as_secs() + BACK.as_secs() + MAX_STAY.as_secs());
+/// The longest that is waited for that.
+const MAX_STAY: Duration = Duration::from_secs(15);
+/// How often is looked.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Lines of its log that a failure is told with.
+const LOG_LINES: &str = "8";
+
+/// What became of a restart.
+#[derive(Debug)]
+pub struct Restarted {
+    /// Why the service does not run anew, or does not work.
+    pub failed: Option<String>,
+    /// The end of its log if it failed, for whoever reads the report now; it is not kept.
+    pub log: String,
+    /// What else is to be told.
+    pub problems: Vec<Problem>,
+}
+
+/// Restarts a service; `runtime` if it is the runtime.
+pub fn restart(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Restarted {
+    let running = runtime.and_then(|runtime| cri::look(exec.root, &runtime.socket, ANSWERING).ok());
+    let running = running.map(|status| status.running).unwrap_or_default();
+    let mut problems = Vec::new();
+    if let Some(why) = runtime.and_then(|runtime| would_not_start(exec, unit, runtime)) {
+        return Restarted { failed: Some(why), log: String::new(), problems };
+    }
+    let result = make_anew(exec, unit, runtime).and_then(|()| match runtime {
+        Some(runtime) => {
+            let gone = gone_since(exec.root, runtime, &running)?;
+            if !gone.is_empty() {
+                let text =
+                    format!("{} of {} containers did not outlive the restart of {unit}", gone.len(), running.len());
+                let next = format!("look at the pods of this node, and at journalctl -u {unit}");
+                problems.push(Problem::new(ProblemKind::Restart, text, next));
+            }
+            Ok(())
+        }
+        None => Ok(()),
+    });
+    let failed = result.err();
+    let log = failed.as_ref().map(|_| log_of(exec, unit)).unwrap_or_default();
+    Restarted { failed, log, problems }
+}
+
+/// Why it is better left running as it is.
+fn would_not_start(exec: &HostExec<'_>, name: &str, runtime: &Runtime) -> Option<String> {
+    let unit = unit_now(exec, name).ok()??; // what else is wrong shows next
+    let launch = launch(exec.root, runtime.kind, pid(exec.root, runtime.kind, &unit), &unit)?;
+    let process = runtime.service.process.as_ref();
+    let since = process.map(|process| Since::new(exec.root, process, &unit));
+    let why = containerd::would_load(exec, &launch, since.as_ref()).err()?;
+    Some(format!("{name} runs on and was not restarted, since it would not start again: {why}"))
+}
+
+/// Another process, which stays, and answers if it is the runtime.
+fn make_anew(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Result<(), String> {
+    let root = exec.root;
+    let boot_id = host::uptime(root).map_err(|error| format!("failed to read the host's boot id: {error}"))?.boot_id;
+    let child = runtime.and_then(|runtime| runtime.kind.row().child);
+    let look = || -> Result<(Unit, ServiceState, Option<Process>), String> {
+        let found = unit_now(exec, unit)?.ok_or_else(|| format!("{unit} is gone"))?;
+        let service = service(root, unit, &found, child, &boot_id);
+        Ok((found, service.state, service.process))
+    };
+    let (_, _, before) = look()?;
+    order(exec, unit, runtime)?;
+    let end = Instant::now() + if child.is_some() { DROP_IN + BACK } else { BACK };
+    let (unit_now, process) = loop {
+        let (found, state, process) = look()?;
+        if let (ServiceState::Active, Some(process)) = (&state, &process)
+            && Some(process) != before.as_ref()
+            && runtime.is_none_or(|runtime| answers(root, runtime).is_ok())
+        {
+            break (found, process.clone());
+        }
+        if Instant::now() > end {
+            return Err(match (state, process) {
+                (ServiceState::Active, process) if process == before => {
+                    format!("{unit} still is the process that it was")
+                }
+                (ServiceState::Active, _) => match runtime.map(|runtime| answers(root, runtime)) {
+                    Some(Err(why)) => format!("{unit} runs again and does not work: {why}"),
+                    _ => format!("{unit} has no process that could be found"),
+                },
+                (ServiceState::Changing, _) => format!("{unit} has not come back in {} s", BACK.as_secs()),
+                (ServiceState::Down(state), _) => format!("{unit} has not come back: it is {state}"),
+            });
+        }
+        thread::sleep(PAUSE);
+    };
+    let stays = Instant::now() + (unit_now.restart_delay + MARGIN).min(MAX_STAY);
+    while Instant::now() < stays {
+        thread::sleep(PAUSE);
+        let (_, state, now) = look()?;
+        if state != ServiceState::Active || now.as_ref() != Some(&process) {
+            return Err(format!("{unit} came back and did not stay"));
+        }
+    }
+    Ok(())
+}
+
+/// Says that it should be done, and waits until whoever does it says that it is.
+fn order(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Result<(), String> {
+    if let Some(Means::DropIn(dir)) = runtime.map(|runtime| runtime.kind.row().restart) {
+        let touched = exec.root.create_dir_all(dir).and_then(|()| {
+            let path = format!("{dir}/{}", own::DROP_IN);
+            exec.root.write_atomic(&path, dir, own::DROP_IN_TEMP, 0o644, b"version = 2\n")?;
+            exec.root.remove_file(&path)
+        });
+        return touched.map_err(|error| format!("failed to touch {dir}: {error}"));
+    }
+    let result = match init(exec.root) {
+        Init::Systemd => systemd::try_restart(exec.root, unit, JOB).map_err(|error| chain(&error))?,
+        Init::OpenRc => openrc::try_restart(exec, unit.trim_end_matches(".service")).map_err(|error| chain(&error))?,
+        Init::Other => return Err("the host has no service manager that could restart it".into()),
+    };
+    match result {
+        JobResult::Done => Ok(()),
+        JobResult::Failed(word) => Err(format!("the restart of {unit} ended as `{word}`")),
+    }
+}
+
+fn unit_now(exec: &HostExec<'_>, unit: &str) -> Result<Option<Unit>, String> {
+    match init(exec.root) {
+        Init::Systemd => systemd::units(exec.root, &[unit], ASKING)
+            .map(|mut units| units.remove(unit))
+            .map_err(|error| chain(&error)),
+        _ => super::openrc_units(exec.root, &[unit]).map(|mut units| units.remove(unit)).map_err(|error| chain(&error)),
+    }
+}
+
+fn answers(root: &HostRoot, runtime: &Runtime) -> Result<(), String> {
+    if runtime.kind == Kind::Docker {
+        return crate::runtime::docker::info(root, ANSWERING).map(drop).map_err(|error| chain(&error));
+    }
+    look_at_cri(root, runtime.kind, &runtime.socket, &mut String::new())
+}
+
+/// Which of these containers do not run any more.
+fn gone_since(root: &HostRoot, runtime: &Runtime, before: &BTreeSet<String>) -> Result<BTreeSet<String>, String> {
+    if before.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let now = cri::look(root, &runtime.socket, ANSWERING).map_err(|error| chain(&error))?.running;
+    Ok(before.difference(&now).cloned().collect())
+}
+
+/// The last lines of a unit's log, if they can be read.
+fn log_of(exec: &HostExec<'_>, unit: &str) -> String {
+    let args = ["--no-pager", "--quiet", "--output=cat", "--lines", LOG_LINES, "--unit", unit];
+    let exec = HostExec { limit: ASKING, ..*exec };
+    match exec.run("/usr/bin/journalctl", &args, None) {
+        Ok(finished) if finished.code == Some(0) && !finished.output.trim().is_empty() => {
+            let lines: Vec<&str> = finished.output.trim().lines().collect();
+            format!("; its log ends with: {}", lines.join(" | "))
+        }
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,395 @@
+//! When the runtime is asked: once for each of its processes and each set in force, about three registries at a time.
+//!
+//! The questions run beside the cycles, each on a thread of its own. An answer that says something new asks for a cycle.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use nodetrust_core::{
+    certificate::fingerprint::content_digest,
+    runtime::{registry::Registry, witness::WitnessAnswer},
+};
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{Asked, Registries, RuntimeLine, Subject, ask, registries_of_ours, remember};
+use crate::{
+    config::Settings,
+    host::{root::HostRoot, threads},
+    reconcile,
+};
+
+/// Registries that are asked about within [`SPREAD`].
+const AT_ONCE: usize = 3;
+/// The first registry is asked about at once, the others within this time: a fleet does not ask all of them in the same second.
+const SPREAD: Duration = Duration::from_secs(60);
+/// Pause before a registry that was not reached is asked about again; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+/// The longest of these pauses.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// Pause before the node's images are looked through again, when none is from a registry of ours; it doubles.
+const FIRST_SEARCH: Duration = Duration::from_secs(300);
+/// The longest of these pauses.
+const LONGEST_SEARCH: Duration = Duration::from_secs(2 * 3600);
+/// How long a loop sleeps that has nothing to do.
+const IDLE: Duration = Duration::from_secs(24 * 3600);
+
+/// Asks for ever: the runtime that the last cycle saw.
+pub async fn serve(root: HostRoot, node: String, mut settings: watch::Receiver<Arc<Settings>>, line: RuntimeLine) {
+    let RuntimeLine { mut subjects, answered } = line;
+    let root = Arc::new(root);
+    let mut agenda = Agenda::new(node);
+    let mut running: Option<(Subject, oneshot::Receiver<Outcome>)> = None;
+    loop {
+        let subject = subjects.borrow_and_update().clone();
+        let following = settings.borrow_and_update().clone();
+        agenda.follow(subject.as_ref(), &following.witness, Instant::now());
+        if running.is_none()
+            && let Some(subject) = subject
+            && let Some(task) = agenda.due(Instant::now())
+        {
+            let (root, of) = (root.clone(), subject.clone());
+            running = Some((subject, threads::beside(move || task.run(&root, &following, &of))));
+        }
+        let is_free = running.is_none();
+        tokio::select! {
+            changed = subjects.changed() => if changed.is_err() { return },
+            changed = settings.changed() => if changed.is_err() { return },
+            () = sleep_until(agenda.wake()), if is_free => {}
+            (subject, outcome) = finished(&mut running) => {
+                let Some(outcome) = outcome else {
+                    tracing::error!("a question to the runtime has ended without an answer; see the log above");
+                    agenda.pause(Instant::now());
+                    continue;
+                };
+                if outcome.is_new() {
+                    answered.notify_one();
+                }
+                agenda.note(&subject, outcome, Instant::now());
+            }
+        }
+    }
+}
+
+/// Waits for the end of what runs, for ever if nothing does.
+async fn finished(running: &mut Option<(Subject, oneshot::Receiver<Outcome>)>) -> (Subject, Option<Outcome>) {
+    let Some((subject, result)) = running else { return std::future::pending().await };
+    let outcome = result.await.ok();
+    let subject = subject.clone();
+    *running = None;
+    (subject, outcome)
+}
+
+/// Something that takes time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Task {
+    /// To look which registries of the node's images end in an anchor of ours; those were looked at already.
+    Search(BTreeSet<String>),
+    /// To ask about a registry, which was not reached this often.
+    Ask(Registry, u32),
+}
+
+/// What came of it.
+#[derive(Debug)]
+enum Outcome {
+    /// Registries to ask about, and all that were looked at.
+    Found(Vec<Registry>, BTreeSet<String>),
+    /// An answer, and whether the ledger did not have it.
+    Answered(Registry, WitnessAnswer, u32, bool),
+}
+
+impl Outcome {
+    fn is_new(&self) -> bool {
+        matches!(self, Self::Answered(_, _, _, true))
+    }
+}
+
+impl Task {
+    fn run(self, root: &HostRoot, settings: &Settings, subject: &Subject) -> Outcome {
+        match self {
+            Self::Search(mut known) => match registries_of_ours(root, settings, subject, &mut known, AT_ONCE) {
+                Ok(found) => Outcome::Found(found, known),
+                Err(why) => {
+                    tracing::warn!(why, "the runtime does not list its images: it is not known whom to ask it about");
+                    Outcome::Found(Vec::new(), known)
+                }
+            },
+            Self::Ask(registry, tries) => {
+                let asked = ask(root, Some(settings), subject, &registry);
+                let Asked { witness, .. } = &asked;
+                tracing::info!(
+                    %registry,
+                    answer = witness.answer.as_str(),
+                    words = witness.words,
+                    verifies_tls = witness.verifies_tls,
+                    handshake_error = witness.handshake_error,
+                    "the container runtime was asked about a registry"
+                );
+                let answer = witness.answer;
+                match remember(root, &[asked], reconcile::patience(settings)) {
+                    Ok(is_new) => Outcome::Answered(registry, answer, tries, is_new),
+                    Err(error) => {
+                        tracing::warn!(%error, "the runtime's answer could not be written down; it is asked again");
+                        Outcome::Answered(registry, WitnessAnswer::NotReached, tries, false)
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What is to be asked, and when.
+#[derive(Debug)]
+struct Agenda {
+    node: String,
+    /// of which process and set, and about which registries
+    about: Option<(Subject, Registries)>,
+    questions: Vec<(Instant, Registry, u32)>,
+    /// when the node's images are looked through, and the pause after that
+    search: Option<(Instant, Duration)>,
+    /// registries that were looked at
+    known: BTreeSet<String>,
+}
+
+impl Agenda {
+    fn new(node: String) -> Self {
+        Self { node, about: None, questions: Vec::new(), search: None, known: BTreeSet::new() }
+    }
+
+    /// Begins anew when there is another process, set or choice of registries.
+    fn follow(&mut self, subject: Option<&Subject>, registries: &Registries, now: Instant) {
+        let is_same = match (&self.about, subject) {
+            (Some((known, chosen)), Some(subject)) => known.is_same(subject) && chosen == registries,
+            (None, None) => true,
+            _ => false,
+        };
+        if is_same {
+            return;
+        }
+        *self = Self::new(std::mem::take(&mut self.node));
+        let Some(subject) = subject else { return };
+        self.about = Some((subject.clone(), registries.clone()));
+        match registries {
+            Registries::None => {}
+            Registries::These(these) => {
+                let unknown = these.iter().filter(|registry| !subject.known.contains(&registry.key()));
+                self.plan(unknown.cloned().collect(), now);
+            }
+            // an agent that was started again knows what the one before it was told
+            Registries::OfImages if subject.known.is_empty() && subject.has_anchors => {
+                self.search = Some((now, FIRST_SEARCH));
+            }
+            Registries::OfImages => {}
+        }
+    }
+
+    fn plan(&mut self, registries: Vec<Registry>, now: Instant) {
+        for (nth, registry) in registries.into_iter().enumerate() {
+            let round = SPREAD.saturating_mul(u32::try_from(nth / AT_ONCE).unwrap_or(u32::MAX));
+            let wait = if nth == 0 { Duration::ZERO } else { round + self.share(SPREAD, &registry.key()) };
+            self.questions.push((now + wait, registry, 0));
+        }
+    }
+
+    /// A part of a time, another one on each node.
+    fn share(&self, of: Duration, what: &str) -> Duration {
+        let seed = content_digest(format!("{}\n{what}", self.node).as_bytes());
+        of * u32::from(u16::from_be_bytes([seed[0], seed[1]])) / u32::from(u16::MAX)
+    }
+
+    /// Takes what is due, whatever has waited longest first.
+    fn due(&mut self, now: Instant) -> Option<Task> {
+        if let Some((at, pause)) = &mut self.search
+            && *at <= now
+        {
+            let known = self.known.clone();
+            (*at, *pause) = (now + *pause, (*pause * 2).min(LONGEST_SEARCH));
+            return Some(Task::Search(known));
+        }
+        self.questions.sort_by_key(|(at, ..)| *at);
+        let first = self.questions.first().filter(|(at, ..)| *at <= now)?;
+        let task = Task::Ask(first.1.clone(), first.2);
+        self.questions.remove(0);
+        Some(task)
+    }
+
+    fn wake(&self) -> Instant {
+        let questions = self.questions.iter().map(|(at, ..)| *at);
+        questions.chain(self.search.map(|(at, _)| at)).min().unwrap_or_else(|| Instant::now() + IDLE)
+    }
+
+    fn note(&mut self, subject: &Subject, outcome: Outcome, now: Instant) {
+        if !self.about.as_ref().is_some_and(|(about, _)| about.is_same(subject)) {
+            return; // it was about something that is past
+        }
+        match outcome {
+            Outcome::Found(found, known) => {
+                self.known = known;
+                if !found.is_empty() {
+                    self.search = None;
+                    self.plan(found, now);
+                }
+            }
+            Outcome::Answered(registry, WitnessAnswer::NotReached, tries, _) => {
+                let pause = FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE);
+                let at = now + pause + self.share(pause / 10, &registry.key());
+                self.questions.push((at, registry, tries.saturating_add(1)));
+            }
+            Outcome::Answered(..) => {}
+        }
+    }
+
+    /// Lets what is due wait.
+    fn pause(&mut self, now: Instant) {
+        for (at, ..) in &mut self.questions {
+            *at = (*at).max(now + FIRST_PAUSE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nodetrust_core::{
+        certificate::fingerprint::{Fingerprint, SetDigest},
+        runtime::{kinds::Kind, registry_dir::Setting, services::Process},
+        time::Uptime,
+    };
+
+    use super::*;
+
+    fn subject(process: &str, anchors: &[&[u8]], known: &[&str]) -> Subject {
+        let started = Uptime { boot_id: "boot".into(), milliseconds: 1 };
+        Subject {
+            kind: Kind::Containerd,
+            unit: "containerd.service".into(),
+            socket: "/run/x".into(),
+            process: Process { invocation: process.into(), started },
+            setting: Setting::NotConfigured,
+            set: SetDigest::of(&anchors.iter().map(|der| Fingerprint::of_der(der)).collect()),
+            has_anchors: !anchors.is_empty(),
+            known: known.iter().map(|key| (*key).to_owned()).collect(),
+        }
+    }
+
+    fn these(names: &[&str]) -> Registries {
+        Registries::These(registries(names))
+    }
+
+    fn registries(names: &[&str]) -> Vec<Registry> {
+        names.iter().map(|name| Registry::parse(name).unwrap()).collect()
+    }
+
+    /// What becomes due until then, with the seconds at which it does.
+    fn until(agenda: &mut Agenda, start: Instant, end: u64) -> Vec<(u64, String)> {
+        let mut done = Vec::new();
+        for second in 0..=end {
+            while let Some(task) = agenda.due(start + Duration::from_secs(second)) {
+                done.push((
+                    second,
+                    match task {
+                        Task::Search(_) => "search".to_owned(),
+                        Task::Ask(registry, _) => registry.to_string(),
+                    },
+                ));
+            }
+        }
+        done
+    }
+
+    #[test]
+    fn each_process_and_set_is_asked_about_once() {
+        let start = Instant::now();
+        let mut agenda = Agenda::new("node".into());
+        let wanted = these(&["a.corp", "b.corp"]);
+        let names = |agenda: &mut Agenda| {
+            let mut names: Vec<String> = until(agenda, start, 120).into_iter().map(|(_, name)| name).collect();
+            names.sort();
+            names
+        };
+        let one = subject("one", &[b"ca"], &[]);
+        agenda.follow(Some(&one), &wanted, start);
+        assert_eq!(names(&mut agenda), ["a.corp", "b.corp"]);
+        agenda.follow(Some(&one), &wanted, start);
+        assert!(names(&mut agenda).is_empty(), "it was asked");
+        for (another, expected) in [
+            (subject("one", &[b"ca", b"other"], &[]), 2),
+            (subject("two", &[b"ca", b"other"], &[]), 2),
+            (subject("two", &[b"ca", b"other"], &["a.corp:443"]), 0),
+            (subject("three", &[b"ca"], &["a.corp:443"]), 1),
+        ] {
+            agenda.follow(Some(&another), &wanted, start);
+            assert_eq!(names(&mut agenda).len(), expected, "{another:?}");
+        }
+        agenda.follow(None, &wanted, start);
+        assert_eq!((agenda.due(start), agenda.questions.len()), (None, 0), "nobody to ask");
+        agenda.follow(Some(&one), &Registries::None, start);
+        assert!(names(&mut agenda).is_empty(), "never");
+    }
+
+    #[test]
+    fn three_registries_a_minute_the_first_at_once() {
+        let start = Instant::now();
+        let mut agenda = Agenda::new("node".into());
+        let names: Vec<String> = (0..7).map(|nth| format!("r{nth}.corp")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        agenda.follow(Some(&subject("one", &[b"ca"], &[])), &these(&names), start);
+        let done = until(&mut agenda, start, 600);
+        assert_eq!((done.len(), &done[0]), (7, &(0, "r0.corp".to_owned())));
+        for minute in 0..3 {
+            let within = done.iter().filter(|(second, _)| second / 60 == minute).count();
+            assert!(within <= AT_ONCE + 1, "{done:?}"); // the end of a minute is the beginning of the next
+        }
+        let other = Agenda::new("other".into());
+        assert_ne!(other.share(SPREAD, "r1.corp:443"), agenda.share(SPREAD, "r1.corp:443"));
+    }
+
+    #[test]
+    fn a_registry_that_was_not_reached_is_asked_about_again_ever_more_seldom() {
+        let start = Instant::now();
+        let mut agenda = Agenda::new("node".into());
+        let one = subject("one", &[b"ca"], &[]);
+        agenda.follow(Some(&one), &these(&["a.corp"]), start);
+        let mut now = start;
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            let Some(Task::Ask(registry, tries)) = agenda.due(now) else { panic!("nothing is due") };
+            agenda.note(&one, Outcome::Answered(registry, WitnessAnswer::NotReached, tries, true), now);
+            pauses.push((agenda.wake() - now).as_secs());
+            now = agenda.wake();
+        }
+        assert!(
+            pauses.is_sorted() && (60..=66).contains(&pauses[0]) && (3600..=3960).contains(&pauses[9]),
+            "{pauses:?}"
+        );
+        let Some(Task::Ask(registry, tries)) = agenda.due(now) else { panic!("nothing is due") };
+        agenda.note(&one, Outcome::Answered(registry, WitnessAnswer::Trusts, tries, true), now);
+        assert!(agenda.questions.is_empty());
+    }
+
+    #[test]
+    fn the_nodes_images_are_looked_through_until_one_is_of_a_registry_of_ours() {
+        let start = Instant::now();
+        let mut agenda = Agenda::new("node".into());
+        agenda.follow(Some(&subject("one", &[], &[])), &Registries::OfImages, start);
+        assert_eq!(agenda.due(start), None, "no anchor, no registry");
+        agenda.follow(Some(&subject("one", &[b"ca"], &["a.corp:443"])), &Registries::OfImages, start);
+        assert_eq!(agenda.due(start), None, "an answer is known");
+        let one = subject("two", &[b"ca"], &[]);
+        agenda.follow(Some(&one), &Registries::OfImages, start);
+        assert_eq!(agenda.due(start), Some(Task::Search(BTreeSet::new())));
+        let known = BTreeSet::from(["quay.io:443".to_owned()]);
+        agenda.note(&one, Outcome::Found(Vec::new(), known.clone()), start);
+        assert_eq!(agenda.due(start), None);
+        let later = agenda.wake();
+        assert_eq!(later - start, FIRST_SEARCH);
+        assert_eq!(agenda.due(later), Some(Task::Search(known.clone())));
+        assert_eq!(agenda.wake() - later, FIRST_SEARCH * 2);
+        let old = subject("one", &[b"ca"], &[]);
+        agenda.note(&old, Outcome::Found(registries(&["b.corp"]), known.clone()), later);
+        assert!(agenda.questions.is_empty(), "that was another process");
+        agenda.note(&one, Outcome::Found(registries(&["b.corp"]), known), later);
+        assert_eq!(agenda.due(later), Some(Task::Ask(Registry::parse("b.corp").unwrap(), 0)));
+        assert!(agenda.search.is_none());
+    }
+}

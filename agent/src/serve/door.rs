@@ -1,0 +1,220 @@
+//! Who is let in, and how much of the agent a client may hold.
+//!
+//! Every connection is accepted. It holds little, a small buffer and perhaps the state of TLS, until it asks for something long:
+//! that takes a slot, of which there are few for each peer and in all, until the answer is written or its time is up. `/livez` and
+//! `/readyz` take none. With too many connections the oldest without a slot is closed, of the peer that has most of them. So
+//! whoever comes and asks at once is answered, whatever others do.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    net::{IpAddr, Ipv6Addr},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::{Notify, oneshot},
+    time::{Instant, Sleep, sleep, timeout_at},
+};
+
+/// Connections at a time.
+const MAX_CONNECTIONS: usize = 256;
+/// Long answers at a time.
+const MAX_SLOTS: usize = 64;
+/// And to one peer.
+const MAX_SLOTS_OF_A_PEER: usize = 16;
+/// How long a request waits for a slot.
+const SLOT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a client may take for reading an answer. Prometheus waits so long for the whole of it.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The door.
+#[derive(Debug, Default)]
+pub(crate) struct Door {
+    inside: Mutex<Inside>,
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    next: u64,
+    /// in the order in which they came
+    guests: BTreeMap<u64, Guest>,
+}
+
+#[derive(Debug)]
+struct Guest {
+    peer: IpAddr,
+    has_slot: bool,
+    /// dropped when the guest has to go
+    _stay: oneshot::Sender<()>,
+}
+
+/// A connection inside; its end is the visit's.
+#[derive(Debug)]
+pub(crate) struct Visit {
+    door: Arc<Door>,
+    id: u64,
+}
+
+impl Door {
+    /// Lets a client in. The receiver ends when the client has to go.
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> (Visit, oneshot::Receiver<()>) {
+        let mut inside = self.lock();
+        while inside.guests.len() >= MAX_CONNECTIONS && inside.close_one() {}
+        let id = inside.next;
+        inside.next += 1;
+        let (stay, gone) = oneshot::channel();
+        inside.guests.insert(id, Guest { peer: peer(address), has_slot: false, _stay: stay });
+        (Visit { door: self.clone(), id }, gone)
+    }
+
+    /// Closes the connection that can best be done without, as file descriptors have run out.
+    pub(crate) fn close_one(&self) {
+        self.lock().close_one();
+    }
+
+    fn take_slot(&self, id: u64) -> bool {
+        let mut inside = self.lock();
+        let Some(peer) = inside.guests.get(&id).map(|guest| guest.peer) else { return false };
+        let taken = || inside.guests.iter().filter(|(other, guest)| guest.has_slot && **other != id);
+        if taken().count() >= MAX_SLOTS
+            || taken().filter(|(_, guest)| guest.peer == peer).count() >= MAX_SLOTS_OF_A_PEER
+        {
+            return false;
+        }
+        if let Some(guest) = inside.guests.get_mut(&id) {
+            guest.has_slot = true;
+        }
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inside {
+    /// Whether there was one that could go.
+    fn close_one(&mut self) -> bool {
+        let mut waiting: HashMap<IpAddr, (usize, u64)> = HashMap::new(); // how many of a peer, and the oldest
+        for (id, guest) in self.guests.iter().filter(|(_, guest)| !guest.has_slot) {
+            waiting.entry(guest.peer).or_insert((0, *id)).0 += 1;
+        }
+        let oldest = waiting.into_values().max_by_key(|(number, id)| (*number, std::cmp::Reverse(*id)));
+        oldest.is_some_and(|(_, id)| self.guests.remove(&id).is_some())
+    }
+}
+
+impl Visit {
+    /// Takes a slot, and waits for one if need be; false if there is none in time.
+    pub(crate) async fn slot(&self) -> bool {
+        let end = Instant::now() + SLOT_PATIENCE;
+        loop {
+            let freed = self.door.freed.notified(); // before the look: what is freed after it counts
+            if self.door.take_slot(self.id) {
+                return true;
+            }
+            if timeout_at(end, freed).await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// The answer is written.
+    fn give_slot_back(&self) {
+        let had = self.door.lock().guests.get_mut(&self.id).map(|guest| std::mem::take(&mut guest.has_slot));
+        if had == Some(true) {
+            self.door.freed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if self.door.lock().guests.remove(&self.id).is_some_and(|guest| guest.has_slot) {
+            self.door.freed.notify_waiters();
+        }
+    }
+}
+
+/// Who counts as one: an IPv4 address, however it is written, or the network that a host of IPv6 has for itself.
+fn peer(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+    }
+}
+
+/// A client's stream: an answer that is not read in time ends it, and one that is written gives the slot back.
+#[derive(Debug)]
+pub(crate) struct Stream<S> {
+    stream: S,
+    visit: Arc<Visit>,
+    /// while an answer cannot be written
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Stream<S> {
+    pub(crate) fn new(stream: S, visit: Arc<Visit>) -> Self {
+        Self { stream, visit, deadline: None }
+    }
+
+    fn in_time<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_pending() {
+            ready!(self.deadline.get_or_insert_with(|| Box::pin(sleep(ANSWER_PATIENCE))).as_mut().poll(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        written
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.in_time(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.in_time(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// The server flushes when all of an answer is written.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        let flushed = self.in_time(cx, flushed);
+        if let Poll::Ready(Ok(())) = flushed {
+            self.deadline = None;
+            self.visit.give_slot_back();
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.in_time(cx, shut)
+    }
+}
+
+#[cfg(test)]
+#[path = "door_tests.rs"]
+mod tests;

@@ -1,0 +1,294 @@
+//! HTTP: `/metrics`, `/livez`, `/readyz`, `/status` and a plain page for people (contract, section 6).
+//!
+//! Read-only: nothing that is sent here changes anything. Requests are small and answered from memory; a connection that is
+//! silent, or does not read, is closed. Strangers may connect: what they may hold is bounded (`door`), and a long answer is made
+//! once, however many ask for it.
+
+mod door;
+mod listen;
+pub mod metrics;
+mod tls;
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    fmt::Write as _,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use door::{Door, Stream, Visit};
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use nodetrust_core::report::Report;
+use tls::Tls;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::timeout,
+};
+
+use crate::{
+    cli::table,
+    config::Http,
+    probe::ProbeResult,
+    serve::metrics::{ApiState, Changes, Metrics},
+};
+
+/// How long a client may take for the head of a request, until the next one, and for the TLS handshake.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a connection may live: scrapers reconnect.
+const LIFETIME: Duration = Duration::from_secs(300);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The last report.
+pub type Latest = watch::Receiver<Option<Arc<Report>>>;
+
+/// A bound server.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    tls: Option<Tls>,
+}
+
+/// Binds the address; with TLS configured, reads certificate and key.
+///
+/// # Errors
+/// If the address is taken, or the files are not a certificate and its key.
+pub async fn bind(http: &Http) -> anyhow::Result<Server> {
+    let tls = http.tls.clone().map(Tls::read).transpose()?;
+    let listener = listen::listen(http.address).with_context(|| {
+        format!(
+            "failed to listen on {}: is another agent running? `http.address` in the configuration changes it",
+            http.address
+        )
+    })?;
+    Ok(Server { listener, tls })
+}
+
+/// Serves for ever.
+pub async fn serve(mut server: Server, report: Latest, metrics: Arc<Metrics>) {
+    let (door, desk) = (Arc::new(Door::default()), Arc::new(Desk { report, metrics, pages: Mutex::default() }));
+    loop {
+        let (stream, address) = match server.listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // out of file descriptors, or the client is gone already
+                tracing::debug!(%error, "a connection could not be accepted");
+                door.close_one();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        if let Some(tls) = &mut server.tls {
+            tls.follow_files();
+        }
+        let (visit, gone) = door.enter(address.ip());
+        let (tls, desk) = (server.tls.clone(), desk.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                ended = timeout(LIFETIME, connection(stream, visit, tls, desk)) => if let Ok(Err(error)) = ended {
+                    tracing::debug!(%error, "a connection ended early");
+                },
+                _ = gone => tracing::debug!(%address, "a connection was closed: there are too many"),
+            }
+        });
+    }
+}
+
+async fn connection(stream: TcpStream, visit: Visit, tls: Option<Tls>, desk: Arc<Desk>) -> anyhow::Result<()> {
+    let Some(tls) = tls else { return converse(stream, visit, true, desk).await };
+    let stream = timeout(PATIENCE, tls.acceptor.accept(stream)).await.context("TLS handshake timed out")??;
+    let has_shown = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
+    let is_known = has_shown || !tls.asks_clients();
+    converse(stream, visit, is_known, desk).await
+}
+
+/// Answers a client's requests; to one that is not known, only whether the agent is alive and ready.
+async fn converse<S>(stream: S, visit: Visit, is_known: bool, desk: Arc<Desk>) -> anyhow::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let visit = Arc::new(visit);
+    let stream = Stream::new(stream, visit.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (desk, visit) = (desk.clone(), visit.clone());
+        async move { Ok::<_, Infallible>(desk.answer(&request, is_known, &visit).await) }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(16 << 10);
+    server.writev(true); // a long answer is not copied
+    Ok(server.serve_connection(TokioIo::new(stream), service).await?)
+}
+
+/// Where answers are made.
+struct Desk {
+    report: Latest,
+    metrics: Arc<Metrics>,
+    /// the long ones, made once for all who ask, until something changes
+    pages: Mutex<(Changes, BTreeMap<Page, Bytes>)>,
+}
+
+/// The long answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Page {
+    OpenMetrics,
+    Prometheus,
+    Status,
+    People,
+}
+
+impl Desk {
+    async fn answer(&self, request: &Request<Incoming>, is_known: bool, visit: &Visit) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut refusal = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n");
+            refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return refusal;
+        }
+        let page = match request.uri().path() {
+            "/livez" => return last(response(StatusCode::OK, TEXT, "ok\n")),
+            "/readyz" => return last(self.readiness()),
+            _ if !is_known => {
+                let text = "want a client certificate of the CA in http.tls.clientCAFile; without one there are /livez and /readyz\n";
+                return last(response(StatusCode::FORBIDDEN, TEXT, text));
+            }
+            "/metrics" => {
+                let accept = request.headers().get_all(ACCEPT);
+                let open = accept.iter().any(|value| value.as_bytes().windows(12).any(|word| word == b"openmetrics-"));
+                if open { Page::OpenMetrics } else { Page::Prometheus }
+            }
+            "/status" => Page::Status,
+            "/" => Page::People,
+            _ => return response(StatusCode::NOT_FOUND, TEXT, "there are /, /status, /metrics, /livez and /readyz\n"),
+        };
+        if !visit.slot().await {
+            let mut refusal = response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many others are being answered\n");
+            refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
+            return last(refusal);
+        }
+        self.page(page)
+    }
+
+    fn readiness(&self) -> Response<Full<Bytes>> {
+        let report = self.report.borrow();
+        let why = match report.as_deref() {
+            // a node that gets worse later is told by its metrics, which must not vanish from a Service for it
+            Some(_) if self.metrics.was_ready() => return response(StatusCode::OK, TEXT, "ok\n"),
+            Some(report) => match report.awaited_source() {
+                Some(source) if report.converged => format!(
+                    "source {} has never given an anchor on this node ({}: {}); the agent is ready when it does, or when the \
+                     configuration says `optional: true` of it and its path is missing\n",
+                    source.name, source.origin, source.detail
+                ),
+                _ => format!("{}\n", report.headline),
+            },
+            None => return no_report(),
+        };
+        response(StatusCode::SERVICE_UNAVAILABLE, TEXT, why)
+    }
+
+    fn page(&self, page: Page) -> Response<Full<Bytes>> {
+        let report = self.report.borrow().clone();
+        let kind = match page {
+            Page::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Page::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Page::Status if report.is_none() => return no_report(),
+            Page::Status => "application/json",
+            Page::People => "text/html; charset=utf-8",
+        };
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = self.metrics.changes();
+        if pages.0 != changes {
+            *pages = (changes, BTreeMap::new());
+        }
+        if let Some(body) = pages.1.get(&page) {
+            return response(StatusCode::OK, kind, body.clone());
+        }
+        let body = match (page, report.as_deref()) {
+            (Page::OpenMetrics, _) => self.metrics.open_metrics(),
+            (Page::Prometheus, _) => self.metrics.prometheus(),
+            (Page::People, report) => people(report, &self.metrics),
+            (Page::Status, None) => return no_report(),
+            (Page::Status, Some(report)) => match status(report, &self.metrics) {
+                Ok(json) => json + "\n",
+                Err(error) => return response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+            },
+        };
+        let body = pages.1.entry(page).or_insert(Bytes::from(body)).clone();
+        response(StatusCode::OK, kind, body)
+    }
+}
+
+fn no_report() -> Response<Full<Bytes>> {
+    response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "no cycle has ended yet\n")
+}
+
+/// An answer after which the connection is closed.
+fn last(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+/// The report, and beside it the answers of the configured probes.
+fn status(report: &Report, metrics: &Metrics) -> serde_json::Result<String> {
+    #[derive(serde::Serialize)]
+    struct Status<'a> {
+        #[serde(flatten)]
+        report: &'a Report,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        probes: Vec<ProbeResult>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kubernetes: Option<ApiState>,
+    }
+    serde_json::to_string_pretty(&Status { report, probes: metrics.probes().all(), kubernetes: metrics.api() })
+}
+
+/// The status screen as a page.
+fn people(report: Option<&Report>, metrics: &Metrics) -> String {
+    let mut out = String::from(
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><title>nodetrust</title>\
+         <style>body{font:14px/1.5 monospace;margin:2em;color-scheme:light dark}pre{white-space:pre-wrap}</style>",
+    );
+    let mut text = report
+        .map_or_else(|| "no cycle has ended yet\n".to_owned(), |report| table::status(report, table::Style::plain()));
+    let probes = metrics.probes().all();
+    if !probes.is_empty() {
+        let row = |result: &ProbeResult| {
+            vec![result.probe.target.clone(), result.probe.verdict.as_str().to_owned(), result.probe.text.clone()]
+        };
+        let head = ["PROBE", "VERDICT", "DETAIL"].map(str::to_owned).to_vec();
+        let rows: Vec<_> = [head].into_iter().chain(probes.iter().map(row)).collect();
+        text.push('\n');
+        text.push_str(&table::columns(&rows, table::Style::plain()));
+    }
+    if let Some(ApiState { error: Some(error), next, .. }) = metrics.api() {
+        let row = |words: [&str; 2]| words.map(str::to_owned).to_vec();
+        let rows = [row(["KUBERNETES", &format!("cannot be told: {error}")]), row(["", &next.unwrap_or_default()])];
+        text.push('\n');
+        text.push_str(&table::columns(&rows, table::Style::plain()));
+    }
+    let links = "<p><a href=/status>/status</a> <a href=/metrics>/metrics</a> <a href=/readyz>/readyz</a></p>";
+    let _ = writeln!(out, "<pre>{}</pre>{links}</html>", escape(&text)); // a String takes everything
+    out
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

@@ -1,0 +1,129 @@
+//! Other people's files in the anchor directory: the certificates in them, and what a run of the tool would do with them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use nodetrust_core::{
+    certificate::anchor::Anchor,
+    observed::{ForeignFile, Hazard, Observed, SourceHazard},
+    source::Part,
+    store::{TrustStore, anchor_file::is_own_name},
+};
+
+use crate::{
+    host::{
+        own,
+        root::{HostRoot, Kind, Meta},
+    },
+    store::{
+        hazards,
+        observe::{MAX_BUNDLE_BYTES, ObserveError, at, usable},
+    },
+};
+
+/// How deep other people's anchors are looked for below a directory that the tool searches.
+const MAX_DEPTH: usize = 8;
+
+/// What other people's files held, by path, and what each file was then. A file is read again only if it is another one now: to read
+/// one of 4 MiB takes seconds.
+#[derive(Debug, Default)]
+pub(crate) struct KnownForeign(HashMap<String, (Meta, ReadForeign)>);
+
+/// What a file of somebody else's holds.
+#[derive(Debug, Default)]
+struct ReadForeign {
+    anchors: Vec<Arc<Anchor>>,
+    /// Empty where the tool does not take the file, or does not paste files.
+    hazards: Vec<Hazard>,
+}
+
+impl KnownForeign {
+    /// Adds what lies in the anchor directory and is not ours to `observed`. `names` are those in the directory itself.
+    ///
+    /// # Errors
+    /// If a file or directory is there and cannot be read.
+    pub(crate) fn look(
+        &mut self,
+        root: &HostRoot,
+        names: &[(String, Kind)],
+        observed: &mut Observed,
+    ) -> Result<(), ObserveError> {
+        // before the first is read: what comes in between shows the next time
+        let mut look = ForeignLook { root, now: crate::host::wall(), before: &mut self.0, after: HashMap::new() };
+        look.directory(observed.store.anchors_dir, names, 0, observed)?;
+        self.0 = look.after;
+        Ok(())
+    }
+}
+
+struct ForeignLook<'a> {
+    root: &'a HostRoot,
+    now: i64,
+    before: &'a mut HashMap<String, (Meta, ReadForeign)>,
+    after: HashMap<String, (Meta, ReadForeign)>,
+}
+
+impl ForeignLook<'_> {
+    fn directory(
+        &mut self,
+        dir: &str,
+        names: &[(String, Kind)],
+        depth: usize,
+        observed: &mut Observed,
+    ) -> Result<(), ObserveError> {
+        let store = observed.store;
+        for (name, kind) in names {
+            let own = depth == 0 && is_own_name(store, name) || name.starts_with(own::HIDDEN);
+            if own && *kind != Kind::Directory {
+                continue;
+            }
+            let path = format!("{dir}/{name}");
+            // the tool follows links to directories
+            let is_directory = match kind {
+                Kind::Directory => true,
+                Kind::Link => hazards::leads_to_directory(self.root, &path)?,
+                Kind::File | Kind::Other => false,
+            };
+            if is_directory {
+                if store.recursive && depth < MAX_DEPTH {
+                    let names = self.root.names(&path).map_err(at(&path))?;
+                    self.directory(&path, &names, depth + 1, observed)?;
+                }
+                continue;
+            }
+            self.file(path, store.takes.matches(name), observed)?;
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: String, taken: bool, observed: &mut Observed) -> Result<(), ObserveError> {
+        let Some(meta) = usable(self.root.stat(&path)).map_err(at(&path))?.flatten() else { return Ok(()) };
+        let (meta, read) = match self.before.remove(&path).filter(|(before, _)| *before == meta) {
+            Some(known) => known,
+            None => {
+                let bytes = usable(self.root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))?;
+                let Some(bytes) = bytes else { return Ok(()) };
+                (meta, read(&path, &bytes, taken, observed.store))
+            }
+        };
+        let mut hazards = read.hazards.iter().cloned();
+        let hazard = hazards.next();
+        observed.hazards.extend(hazards.map(|hazard| SourceHazard { path: path.clone(), hazard }));
+        if taken || !read.anchors.is_empty() {
+            let anchors = read.anchors.clone();
+            observed.foreign.push(ForeignFile { path: path.clone(), anchors, taken, hazard });
+        }
+        if meta.tells(self.now) {
+            self.after.insert(path, (meta, read));
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &str, bytes: &[u8], taken: bool, store: &TrustStore) -> ReadForeign {
+    let part = Part::parse(path, bytes);
+    let hazards = match taken && store.pastes_files {
+        true => hazards::of_part(&part, bytes),
+        false => Vec::new(),
+    };
+    ReadForeign { anchors: part.anchors.into_iter().map(|(_, anchor)| anchor).collect(), hazards }
+}

@@ -1,0 +1,276 @@
+//! OpenSSL's directory of hash links: which certificates it leads to, and how a link of ours leaves it.
+//!
+//! OpenSSL looks for `HASH.0`, `HASH.1` … and stops at the first number that is missing or leads nowhere. So a link that only vanished,
+//! or whose file did, would hide other certificates of the same name behind it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+};
+
+use nodetrust_core::{
+    certificate::{
+        bundle,
+        fingerprint::Fingerprint,
+        pem::{self, Label},
+    },
+    store::{
+        Family, TrustStore,
+        anchor_file::{PREFIX, is_own_name},
+    },
+};
+
+use crate::{
+    host::{
+        directory::HostDirectory,
+        exec::SEARCH_PATH,
+        root::{HostRoot, Kind, Meta},
+    },
+    store::observe::{ObserveError, at, usable},
+};
+
+/// Links of one hash that are looked through.
+const MAX_LINKS: usize = 64;
+
+/// What the directories led to, and what they were then: they are not read again while they are the same.
+#[derive(Debug, Default)]
+pub(crate) struct Cache(BTreeMap<&'static str, (Meta, Option<BTreeSet<Fingerprint>>)>);
+
+/// The certificates that OpenSSL finds, by directory.
+pub(crate) type Linked = BTreeMap<&'static str, BTreeSet<Fingerprint>>;
+
+impl Cache {
+    /// As [`linked`].
+    ///
+    /// # Errors
+    /// As [`linked`].
+    pub(crate) fn linked(&mut self, root: &HostRoot, store: &TrustStore) -> Result<Linked, ObserveError> {
+        let mut found = Linked::new();
+        for path in directories(store) {
+            let Some(dir) = usable(root.directory(path)).map_err(at(path))?.flatten() else { continue };
+            // before it is read: what comes in between shows the next time
+            let now = crate::host::wall();
+            let meta = dir.own_meta().map_err(at(path))?;
+            let (meta, linked) = match self.0.remove(path).filter(|(before, _)| *before == meta) {
+                Some(known) => known,
+                None => (meta, linked_in(root, store, path, &dir)?),
+            };
+            found.extend(linked.clone().map(|linked| (path, linked)));
+            if meta.tells(now) {
+                self.0.insert(path, (meta, linked));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The certificates that OpenSSL finds in each of the store's directories that is in use.
+///
+/// # Errors
+/// If a directory or what a link leads to is there and cannot be read.
+pub(crate) fn linked(root: &HostRoot, store: &TrustStore) -> Result<Linked, ObserveError> {
+    Cache::default().linked(root, store)
+}
+
+/// Where the store may have hash links.
+fn directories(store: &TrustStore) -> BTreeSet<&'static str> {
+    store.hash_dir.into_iter().chain(store.outputs.iter().copied()).collect()
+}
+
+fn linked_in(
+    root: &HostRoot,
+    store: &TrustStore,
+    path: &str,
+    dir: &HostDirectory,
+) -> Result<Option<BTreeSet<Fingerprint>>, ObserveError> {
+    let mut by_hash: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for (name, _) in dir.names().map_err(at(path))? {
+        if let Some((hash, number)) = hash_link(&name) {
+            by_hash.entry(hash.to_owned()).or_default().insert(number);
+        }
+    }
+    // Debian's tool always makes them; the others' only if a program is there that does
+    if by_hash.is_empty() && store.family != Family::Debian {
+        return Ok(None);
+    }
+    let mut found = BTreeSet::new();
+    for (hash, numbers) in by_hash {
+        for number in (0..MAX_LINKS).take_while(|number| numbers.contains(number)) {
+            let link = format!("{path}/{hash}.{number}");
+            let read = usable(root.read(&link, pem::MAX_FILE_BYTES as u64)).map_err(at(&link))?;
+            let Some(bytes) = read else { break };
+            found.extend(certificates(&bytes));
+        }
+    }
+    Ok(Some(found))
+}
+
+/// The program that the store's tool calls to make the links, if the host has it nowhere on the tool's search path.
+///
+/// # Errors
+/// If one of its places cannot be looked at.
+pub(crate) fn missing_program(root: &HostRoot, store: &TrustStore) -> io::Result<Option<&'static str>> {
+    const OPENSSL: &str = "openssl";
+    // of the others' tools it is not known what they call
+    if store.family != Family::Debian {
+        return Ok(None);
+    }
+    for dir in SEARCH_PATH.split(':') {
+        if usable(root.stat(format!("{dir}/{OPENSSL}")))?.flatten().is_some() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(OPENSSL))
+}
+
+/// The certificates of a file as OpenSSL reads them, under each of its labels.
+pub(crate) fn certificates(bytes: &[u8]) -> BTreeSet<Fingerprint> {
+    let mut found = bundle::read(bytes).set;
+    if found.is_empty() {
+        let blocks = pem::scan(bytes).blocks;
+        found.extend(blocks.iter().map(|block| match block.label {
+            // trust settings follow the certificate
+            Label::Trusted => Fingerprint::of_der(first_element(&block.der)),
+            Label::Certificate | Label::Legacy => Fingerprint::of_der(&block.der),
+        }));
+    }
+    found
+}
+
+/// The first element of DER, all of it if its length cannot be read.
+fn first_element(der: &[u8]) -> &[u8] {
+    let length = match der.get(1) {
+        Some(&short @ 0..=0x7f) => 2 + usize::from(short),
+        Some(&long @ 0x81..=0x84) => {
+            let count = usize::from(long & 0x7f);
+            let digits = der.get(2..2 + count).unwrap_or_default();
+            digits.iter().fold(0usize, |sum, byte| sum << 8 | usize::from(*byte)).saturating_add(2 + count)
+        }
+        _ => der.len(),
+    };
+    der.get(..length).unwrap_or(der)
+}
+
+/// Whether a name is one of OpenSSL's.
+pub(crate) fn is_hash_link(name: &str) -> bool {
+    hash_link(name).is_some()
+}
+
+/// `HASH.NUMBER`.
+fn hash_link(name: &str) -> Option<(&str, usize)> {
+    let (hash, number) = name.split_once('.')?;
+    let is_hash = hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+    (is_hash && is_number).then_some(())?;
+    Some((hash, number.parse().ok()?))
+}
+
+/// Takes the links to a file of ours out of OpenSSL's directory, before the file itself goes. Others of the same hash stay reachable
+/// throughout.
+///
+/// # Errors
+/// As `rename(2)` and `unlink(2)`; then the tool's next run is what mends the links.
+pub(crate) fn retire(root: &HostRoot, store: &TrustStore, file: &str) -> io::Result<()> {
+    let Some(stem) = Path::new(file).file_stem().and_then(|stem| stem.to_str()) else { return Ok(()) };
+    // as Debian's and Flatcar's, and as Alpine's tool name it
+    let names = [format!("{stem}.pem"), format!("ca-cert-{stem}.pem")];
+    retire_where(root, store, |name| names.iter().any(|own| own == name))
+}
+
+/// The same for links to files of ours that are gone already: a run that was killed has left them.
+///
+/// # Errors
+/// As [`retire`].
+pub(crate) fn retire_dangling(root: &HostRoot, store: &TrustStore) -> io::Result<()> {
+    let dir = store.hash_dir.unwrap_or_default();
+    retire_where(root, store, |name| {
+        own_digits(store, name).is_some() && matches!(root.stat(format!("{dir}/{name}")), Ok(None))
+    })
+}
+
+/// The 16 digits in the names of links to files of ours that are gone.
+///
+/// # Errors
+/// If the directory, or where one of them leads, is there and cannot be read.
+pub(crate) fn dangling(root: &HostRoot, store: &TrustStore) -> Result<BTreeSet<String>, ObserveError> {
+    let Some(dir) = store.hash_dir else { return Ok(BTreeSet::new()) };
+    let mut found = BTreeSet::new();
+    for (name, kind) in root.names(dir).map_err(at(dir))? {
+        let digits = own_digits(store, &name).filter(|_| kind == Kind::Link);
+        let path = format!("{dir}/{name}");
+        if let Some(digits) = digits
+            && root.stat(&path).map_err(at(&path))?.is_none()
+        {
+            found.insert(digits.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// The 16 digits in the name of a link to a file of ours, as Debian's and Flatcar's, and as Alpine's tool name it.
+fn own_digits<'a>(store: &TrustStore, name: &'a str) -> Option<&'a str> {
+    let stem = Path::new(name.strip_prefix("ca-cert-").unwrap_or(name)).file_stem()?.to_str()?;
+    let digits = stem.strip_prefix(PREFIX)?;
+    is_own_name(store, &format!("{stem}.{}", store.extension)).then_some(digits)
+}
+
+/// Debian's tool asks `basename` for a link's name and does not look how that ended: where it was killed, the link is called `.pem`,
+/// and hash links lead to it. Takes these out, so that the next run makes them under their names. Whether there was one.
+///
+/// # Errors
+/// As [`retire`].
+pub(crate) fn retire_nameless(root: &HostRoot, store: &TrustStore) -> io::Result<bool> {
+    const NAMELESS: &str = ".pem";
+    let Some(dir) = store.hash_dir.filter(|_| store.family == Family::Debian) else { return Ok(false) };
+    let target = root.link_target(format!("{dir}/{NAMELESS}"))?;
+    let sources = ["/usr/share/ca-certificates", store.anchors_dir];
+    let is_the_tools = target.is_some_and(|target| sources.iter().any(|source| Path::new(&target).starts_with(source)));
+    if is_the_tools {
+        retire_where(root, store, |name| name == NAMELESS)?;
+    }
+    Ok(is_the_tools)
+}
+
+/// Takes out the links with these names, and the hash links to them.
+fn retire_where(root: &HostRoot, store: &TrustStore, is_leaving: impl Fn(&str) -> bool) -> io::Result<()> {
+    let Some(dir) = store.hash_dir else { return Ok(()) };
+    let names = root.names(dir)?;
+    let mut by_hash: BTreeMap<&str, BTreeMap<usize, bool>> = BTreeMap::new();
+    let mut leaving: BTreeMap<String, bool> = BTreeMap::new();
+    for (name, kind) in &names {
+        let Some((hash, number)) = hash_link(name) else { continue };
+        let target = match kind {
+            Kind::Link => root.link_target(format!("{dir}/{name}"))?,
+            _ => None,
+        };
+        let target = target.as_deref().map(Path::new).and_then(Path::file_name).and_then(|name| name.to_str());
+        let leaves =
+            target.is_some_and(|target| *leaving.entry(target.to_owned()).or_insert_with(|| is_leaving(target)));
+        by_hash.entry(hash).or_default().insert(number, leaves);
+    }
+    for (hash, mut numbers) in by_hash {
+        let path = |number: usize| format!("{dir}/{hash}.{number}");
+        while let Some(gap) = numbers.iter().find(|(_, leaves)| **leaves).map(|(number, _)| *number) {
+            // the last one closes the gap in one step
+            match numbers.pop_last() {
+                Some((last, false)) if last != gap => {
+                    root.rename(path(last), &format!("{hash}.{gap}"))?;
+                    numbers.insert(gap, false);
+                }
+                Some((last, _)) => root.remove_file(path(last))?,
+                None => break,
+            }
+        }
+    }
+    for (name, kind) in &names {
+        if *kind == Kind::Link && hash_link(name).is_none() && is_leaving(name) {
+            root.remove_file(format!("{dir}/{name}"))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "hash_links_tests.rs"]
+mod tests;

@@ -1,0 +1,264 @@
+//! Source files that are not ours and that a run of the store's tool would turn into damage.
+//!
+//! The tools of Debian, Alpine and Flatcar paste files as they are. Such a file is found before the run, wherever it lies, and named.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::Path,
+};
+
+use nodetrust_core::{
+    certificate::{bundle, fingerprint::Fingerprint, pem},
+    observed::{Effective, Hazard, SourceHazard},
+    source::Part,
+    store::{
+        Family, TrustStore,
+        anchor_file::is_own_name,
+        harm::{Reader, blocks},
+    },
+};
+
+use crate::{
+    host::root::{HostRoot, Kind, Meta},
+    store::observe::{MAX_BUNDLE_BYTES, ObserveError, at, certificates_below, selected, usable},
+};
+
+/// Where Debian and Alpine keep what their list selects.
+const SHIPPED: &str = "/usr/share/ca-certificates";
+/// How deep sources are looked through for a certificate.
+const MAX_DEPTH: usize = 8;
+
+/// What was found in a file, and what the file was then: it is not read again while it is the same.
+#[derive(Debug, Default)]
+pub(crate) struct Cache(HashMap<String, (Meta, PastedFile)>);
+
+/// What a file that the tool pastes has in it.
+#[derive(Debug, Default)]
+struct PastedFile {
+    hazards: Vec<Hazard>,
+    /// there is no certificate in it
+    hollow: bool,
+}
+
+/// Everything that pasting these bytes into the bundle would do.
+pub(crate) fn of_file(bytes: &[u8]) -> Vec<Hazard> {
+    of_faults(&pem::scan(bytes).faults, bytes)
+}
+
+/// The same for a file that has been scanned already.
+pub(crate) fn of_part(part: &Part, bytes: &[u8]) -> Vec<Hazard> {
+    of_faults(&part.faults, bytes)
+}
+
+fn of_faults(faults: &[pem::Fault], bytes: &[u8]) -> Vec<Hazard> {
+    let as_bundle = bundle::read(bytes);
+    // also a key that is indented, or in DER: whoever can read the bundle can read that
+    let key = faults.iter().find(|fault| fault.reason == pem::Reason::PrivateKey);
+    let mut found = Vec::new();
+    if as_bundle.private_key || key.is_some() {
+        found.push(Hazard::PrivateKey(key.map_or(0, |fault| fault.line)));
+    }
+    let Effective { faults, gnutls_faults, .. } = as_bundle;
+    found.extend(faults.into_iter().next().map(Hazard::Broken));
+    found.extend(gnutls_faults.into_iter().next().map(Hazard::BrokenGnuTls));
+    found
+}
+
+/// Those in files that the tool pastes and that are not in an anchor directory of its own: what the distribution's list selects, and
+/// what lies beside our files in the directory of links. And the paths of what the list selects, is there and holds no certificate.
+///
+/// # Errors
+/// If one of them is there and cannot be read.
+pub(crate) fn elsewhere(
+    root: &HostRoot,
+    store: &TrustStore,
+    cache: &mut Cache,
+    glances: bool,
+) -> Result<(Vec<SourceHazard>, Vec<String>), ObserveError> {
+    if !store.pastes_files {
+        return Ok(Default::default());
+    }
+    let has_list = matches!(store.family, Family::Debian | Family::Alpine);
+    let paths: Vec<String> = match store.family {
+        Family::Debian | Family::Alpine => {
+            selected(root)?.unwrap_or_default().iter().map(|name| format!("{SHIPPED}/{name}")).collect()
+        }
+        _ => {
+            let names = root.names(store.anchors_dir).map_err(at(store.anchors_dir))?;
+            let pasted = names.into_iter().filter(|(name, kind)| {
+                matches!(kind, Kind::File | Kind::Link) && store.takes.matches(name) && !is_own_name(store, name)
+            });
+            pasted.map(|(name, _)| format!("{}/{name}", store.anchors_dir)).collect()
+        }
+    };
+    let mut before = std::mem::take(&mut cache.0);
+    let now = crate::host::wall();
+    let (mut found, mut hollow) = (Vec::new(), Vec::new());
+    for path in paths {
+        let known = before.remove(&path);
+        let (meta, file) = match known {
+            Some(known) if glances => known,
+            known => {
+                let Some(meta) = usable(root.stat(&path)).map_err(at(&path))?.flatten() else { continue };
+                match known {
+                    Some((was, file)) if was == meta => (meta, file),
+                    _ => {
+                        let bytes = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))?;
+                        let Some(bytes) = bytes else { continue };
+                        let hollow = has_list && !bytes.split(|byte| *byte == b'\n').any(begins_certificate);
+                        (meta, PastedFile { hazards: in_place(store, &bytes), hollow })
+                    }
+                }
+            }
+        };
+        found.extend(file.hazards.iter().map(|hazard| SourceHazard { path: path.clone(), hazard: hazard.clone() }));
+        hollow.extend(file.hollow.then(|| path.clone()));
+        if meta.tells(now) {
+            cache.0.insert(path, (meta, file));
+        }
+    }
+    Ok((found, hollow))
+}
+
+/// A certificate of whatever label; what is wrong with its content is a hazard of its own.
+fn begins_certificate(line: &[u8]) -> bool {
+    line.starts_with(b"-----BEGIN ") && line.trim_ascii_end().ends_with(b"CERTIFICATE-----")
+}
+
+/// What a file would do, given that the tool takes it.
+fn in_place(store: &TrustStore, bytes: &[u8]) -> Vec<Hazard> {
+    let mut hazards = of_file(bytes);
+    // Flatcar's tool pastes what gets a hash link, and what has no certificate that can be read gets none
+    if store.family == Family::Flatcar && bundle::read(bytes).set.is_empty() {
+        hazards.clear();
+    }
+    hazards
+}
+
+/// Which source files the faults of a bundle come from, where the tool reads them instead of pasting: those that hold the certificates.
+///
+/// # Errors
+/// If one of them is there and cannot be read.
+pub(crate) fn holders(
+    root: &HostRoot,
+    store: &TrustStore,
+    bundle: &[u8],
+    read: &Effective,
+) -> Result<Vec<SourceHazard>, ObserveError> {
+    let at_line = |line: usize| blocks(bundle).into_iter().find(|block| (block.begin..=block.end).contains(&line));
+    let mut found = Vec::new();
+    for reader in Reader::ALL {
+        let faults = reader.faults(read);
+        let wanted: BTreeSet<Vec<u8>> = faults.iter().filter_map(|fault| Some(at_line(fault.line)?.content)).collect();
+        let (Some(first), false) = (faults.first(), wanted.is_empty()) else { continue };
+        let mut places = Vec::new();
+        for dir in p11_kit_sources(store.family) {
+            holders_below(root, store, dir, 0, &wanted, &mut places)?;
+        }
+        found.extend(places.into_iter().map(|(path, line)| {
+            let fault = pem::Fault { line, ..first.clone() };
+            let hazard = match reader {
+                Reader::OpenSsl => Hazard::Broken(fault),
+                Reader::GnuTls => Hazard::BrokenGnuTls(fault),
+            };
+            SourceHazard { path, hazard }
+        }));
+    }
+    Ok(found)
+}
+
+/// Where p11-kit reads its sources.
+fn p11_kit_sources(family: Family) -> &'static [&'static str] {
+    match family {
+        Family::Redhat => &["/etc/pki/ca-trust/source", "/usr/share/pki/ca-trust-source"],
+        Family::Suse => &["/etc/pki/trust", "/usr/share/pki/trust"],
+        Family::Arch => &["/etc/ca-certificates/trust-source", "/usr/share/ca-certificates/trust-source"],
+        _ => &[],
+    }
+}
+
+/// Files below a directory that hold one of these certificates, with its line; none of ours.
+fn holders_below(
+    root: &HostRoot,
+    store: &TrustStore,
+    dir: &str,
+    depth: usize,
+    wanted: &BTreeSet<Vec<u8>>,
+    found: &mut Vec<(String, usize)>,
+) -> Result<(), ObserveError> {
+    for (name, kind) in root.names(dir).map_err(at(dir))? {
+        let path = format!("{dir}/{name}");
+        if kind == Kind::Directory {
+            if depth < MAX_DEPTH {
+                holders_below(root, store, &path, depth + 1, wanted, found)?;
+            }
+            continue;
+        }
+        if dir == store.anchors_dir && is_own_name(store, &name) {
+            continue;
+        }
+        let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))? else { continue };
+        if wanted.contains(&bytes) {
+            found.push((path.clone(), 1)); // DER
+        }
+        let held = blocks(&bytes).into_iter().filter(|block| wanted.contains(&block.content));
+        found.extend(held.map(|block| (path.clone(), block.begin)));
+    }
+    Ok(())
+}
+
+/// Names the files that keep a reader from loading the bundle, or hold a key: at most three, the rest is counted.
+pub(crate) fn name_them<'a>(found: impl Iterator<Item = (&'a str, usize, &'a str)>) -> String {
+    const SHOWN: usize = 3;
+    let all: BTreeSet<(&str, usize, &str)> = found.collect();
+    let mut names: Vec<String> = all
+        .iter()
+        .take(SHOWN)
+        .map(
+            |(path, line, detail)| {
+                if detail.is_empty() { format!("{path}:{line}") } else { format!("{path}:{line} ({detail})") }
+            },
+        )
+        .collect();
+    if all.len() > SHOWN {
+        names.push(format!("{} more", all.len() - SHOWN));
+    }
+    names.join(", ")
+}
+
+/// Certificates that somebody has deselected by the distribution's own means.
+///
+/// # Errors
+/// If what says so is there and cannot be read.
+pub(crate) fn deselected(root: &HostRoot, store: &TrustStore) -> Result<BTreeSet<Fingerprint>, ObserveError> {
+    const CONF: &str = "/etc/ca-certificates.conf";
+    let mut found = BTreeSet::new();
+    match store.family {
+        Family::Debian | Family::Alpine => {
+            let text = usable(root.read(CONF, 1 << 20)).map_err(at(CONF))?.unwrap_or_default();
+            for name in String::from_utf8_lossy(&text).lines().filter_map(|line| line.strip_prefix('!')) {
+                let path = format!("{SHIPPED}/{name}");
+                if let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))? {
+                    found.extend(bundle::read(&bytes).set);
+                }
+            }
+        }
+        _ => {
+            for dir in p11_kit_sources(store.family) {
+                for name in ["blocklist", "blacklist"] {
+                    certificates_below(root, &format!("{dir}/{name}"), 0, &mut found)?;
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a path of a listing leads to a directory.
+///
+/// # Errors
+/// If where it leads cannot be looked at.
+pub(crate) fn leads_to_directory(root: &HostRoot, path: &str) -> Result<bool, ObserveError> {
+    let meta = usable(root.stat(Path::new(path))).map_err(at(path))?.flatten();
+    Ok(meta.is_some_and(|meta| meta.kind == Kind::Directory))
+}

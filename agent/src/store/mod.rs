@@ -1,0 +1,11 @@
+//! The node's trust store: what it is, what the distribution's tool makes of it, and what must not be lost.
+
+pub mod extract;
+pub(crate) mod foreign;
+pub(crate) mod hash_links;
+pub(crate) mod hazards;
+pub mod namesakes;
+pub mod observe;
+pub(crate) mod snapshot;
+pub(crate) mod tool_words;
+pub(crate) mod trust_list;
