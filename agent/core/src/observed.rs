@@ -1,9 +1,10 @@
 //! What is on a host now.
 
+pub use crate::certificate::bundle::Effective;
 use crate::{
-    certificate::{anchor::Anchor, fingerprint::Fingerprint, pem::Fault},
+    certificate::{anchor::Anchor, bundle::Reader, fingerprint::Fingerprint, pem::Fault},
     runtime::services::Services,
-    store::{Family, TrustStore, harm::Reader},
+    store::{Family, TrustStore},
     time::Uptime,
 };
 use std::{
@@ -96,6 +97,16 @@ pub enum Hazard {
     BrokenGnuTls(Fault),
 }
 
+impl Hazard {
+    /// What makes this reader refuse the bundle with this file in it.
+    pub fn fault_for(&self, reader: Reader) -> Option<&Fault> {
+        match (reader, self) {
+            (Reader::OpenSsl, Self::Broken(fault)) | (Reader::GnuTls, Self::BrokenGnuTls(fault)) => Some(fault),
+            _ => None,
+        }
+    }
+}
+
 /// A hazard and the file that it is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceHazard {
@@ -121,30 +132,6 @@ impl Observed {
 
     /// What a reader chokes on in source files that are not ours: path and fault.
     pub fn broken_for(&self, reader: Reader) -> impl Iterator<Item = (&str, &Fault)> {
-        self.all_hazards().filter_map(move |(path, hazard)| Some((path, reader.fault(hazard)?)))
-    }
-}
-
-/// The extracted bundle, read back.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Effective {
-    /// It exists and can be read.
-    pub present: bool,
-    /// Fingerprint of every certificate that both Go and OpenSSL read.
-    pub set: BTreeSet<Fingerprint>,
-    /// Number of certificates, repetitions counted.
-    pub count: usize,
-    /// What keeps OpenSSL from loading the file.
-    pub faults: Vec<Fault>,
-    /// What keeps GnuTLS from loading the file, beside [`faults`](Self::faults): one such certificate empties its whole trust.
-    pub gnutls_faults: Vec<Fault>,
-    /// It holds a private key.
-    pub private_key: bool,
-}
-
-impl Effective {
-    /// Certificates that stand in it more than once.
-    pub fn repeated(&self) -> usize {
-        self.count - self.set.len().min(self.count)
+        self.all_hazards().filter_map(move |(path, hazard)| Some((path, hazard.fault_for(reader)?)))
     }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use nodetrust_core::{
-    certificate::pem::Reason,
+    certificate::pem::RejectReason,
     planner::Drift,
     problem::ProblemKind,
     report::{AnchorRow, Report, RuntimeView},
@@ -345,7 +345,7 @@ impl Exposition<'_> {
         self.gauge("source_anchors", "Anchors that the source puts in force", sources(|row| count(row.anchors)))?;
         let rejections = report.rejections();
         let by_reason = report.sources.iter().flat_map(|row| {
-            Reason::ALL.map(|reason| {
+            RejectReason::ALL.map(|reason| {
                 let number = rejections.get(&(row.name.as_str(), reason)).copied().unwrap_or(0);
                 (vec![("source", row.name.clone()), ("reason", reason.to_string())], count(number))
             })

@@ -10,7 +10,7 @@ use crate::{
     certificate::{
         anchor::Authority,
         fingerprint::{Fingerprint, SetDigest},
-        pem::Reason as Refusal,
+        pem::RejectReason as Refusal,
     },
     ledger::AnchorState,
     planner::{Action, Drift, RemoveReason, WriteReason},

@@ -12,7 +12,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use nodetrust_core::topology::{Verdict, fleet};
+use nodetrust_core::topology::{FleetVerdict, fleet};
 
 use super::{Context, FINDINGS, OK};
 use cluster::Cluster;
@@ -38,5 +38,5 @@ pub(super) fn main(context: &Context, access: &Access) -> anyhow::Result<u8> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let fleet = fleet(members, i64::try_from(now).unwrap_or(i64::MAX));
     context.print(&fleet, |style| screen::screen(&name, &fleet, style))?;
-    Ok(if fleet.verdict == Verdict::Uniform { OK } else { FINDINGS })
+    Ok(if fleet.verdict == FleetVerdict::Uniform { OK } else { FINDINGS })
 }
