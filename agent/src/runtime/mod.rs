@@ -103,6 +103,10 @@ pub fn look(
             let (runtime, broken) = node.look_at_runtime(found, unit, &located, cache);
             problems.extend(broken);
             problems.extend(aftermath(&runtime, &ledger.tries));
+            if matches!(runtime.service.state, ServiceState::Down(_)) {
+                // what runs or answers all the same was started by a unit that is not known
+                sign = clues::sign(root);
+            }
             runtime
         }),
         RuntimeDetection::Sign(fact) => {
