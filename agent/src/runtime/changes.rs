@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, io};
 
-use nodetrust_core::runtime::services::Process;
+use nodetrust_core::runtime::process::ServiceProcess;
 
 use super::processes;
 use crate::host::{
@@ -27,14 +27,14 @@ const MAX_LINKS: usize = 40;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Since<'a> {
     root: &'a HostRoot,
-    process: &'a Process,
+    process: &'a ServiceProcess,
     /// milliseconds since the epoch, where the service manager has noted it
     wall: Option<i64>,
 }
 
 impl<'a> Since<'a> {
     /// The start of a unit's process that counts: its main one or a child of that.
-    pub(crate) fn new(root: &'a HostRoot, process: &'a Process, unit: &Unit) -> Self {
+    pub(crate) fn new(root: &'a HostRoot, process: &'a ServiceProcess, unit: &Unit) -> Self {
         let main = unit.main_pid.and_then(|pid| processes::started(root, pid));
         let later = main.and_then(|main| i64::try_from(process.started.milliseconds.checked_sub(main)?).ok());
         let noted = unit.started_at.and_then(|noted| i64::try_from(noted.as_millis()).ok());
@@ -119,7 +119,7 @@ mod tests {
         std::os::unix::fs::symlink("a.toml", dir.path().join("b.toml")).unwrap();
         let root = HostRoot::open(dir.path()).unwrap();
         let now = host::uptime(&root).unwrap();
-        let process = |ago: u64| Process {
+        let process = |ago: u64| ServiceProcess {
             invocation: String::new(),
             started: Uptime { milliseconds: now.milliseconds - ago, ..now.clone() },
         };
