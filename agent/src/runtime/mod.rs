@@ -23,6 +23,7 @@ use nodetrust_core::{
     problem::{Problem, ProblemKind},
     runtime::{
         self, CRI_DOCKERD, Found, RuntimeDetection,
+        environment::Environment,
         kinds::Kind,
         registry_dir::Setting,
         services::{HoldReason, Process, Runtime, Service, ServiceState, Services},
@@ -57,6 +58,8 @@ const ANSWERING: Duration = Duration::from_secs(5);
 pub struct Cache {
     /// what the runtime's process reads as its registry directory
     certs: Option<(Process, Setting)>,
+    /// the environment that it was started with
+    environment: Option<(Process, Environment)>,
 }
 
 /// Looks at the host's services.
@@ -103,6 +106,10 @@ pub fn look(
             let (runtime, broken) = node.look_at_runtime(found, unit, &located, cache);
             problems.extend(broken);
             problems.extend(aftermath(&runtime, &ledger.tries));
+            if matches!(runtime.service.state, ServiceState::Down(_)) {
+                // what runs or answers all the same was started by a unit that is not known
+                sign = clues::sign(root);
+            }
             runtime
         }),
         RuntimeDetection::Sign(fact) => {
@@ -291,8 +298,21 @@ impl Node<'_> {
             Problem::new(ProblemKind::RegistryCerts, text, format!("mend {path}, or move it away"))
         });
         let because = found.because.clone();
-        let elsewhere = roots::elsewhere(root, pid(root, found.kind, unit), unit);
+        let elsewhere = service.process.as_ref().and_then(|process| self.elsewhere(found, unit, process, cache));
         (Runtime { kind: found.kind, because, version, socket, service, health, spares, certs, elsewhere }, broken)
+    }
+
+    /// What says that the process reads other roots than the node's, or that this cannot be told.
+    fn elsewhere(&self, found: &Found, unit: &Unit, process: &Process, cache: &mut Cache) -> Option<String> {
+        let root = self.exec.root;
+        if cache.environment.as_ref().is_none_or(|(known, _)| known != process) {
+            match ways::environment(root, found.kind, &found.unit) {
+                Ok(environment) => cache.environment = Some((process.clone(), environment)),
+                Err(why) => return Some(format!("which roots {} has it read cannot be told: {why}", found.unit)),
+            }
+        }
+        let (_, environment) = cache.environment.as_ref()?;
+        roots::elsewhere(root, pid(root, found.kind, unit), &found.unit, environment)
     }
 
     /// What the process reads as its registry directory. `runs` is the version that it says.
