@@ -386,3 +386,22 @@ fn every_link_of_the_pages_leads_somewhere() {
         }
     }
 }
+
+#[test]
+fn every_path_that_the_pages_name_exists() {
+    let pages = files(&repository().join("docs"), ".md")
+        .into_iter()
+        .filter(|page| !page.to_string_lossy().contains("/decisions/"));
+    for page in pages.chain([repository().join("CONTRIBUTING.md")]) {
+        let text = prose(&page);
+        let is_path = |word: &&str| {
+            let top = word.split('/').next().unwrap();
+            word.contains('/')
+                && matches!(top, "agent" | "tests" | "scripts" | "docs" | "manifests" | "examples")
+                && !word.contains(' ')
+        };
+        for path in words(&text).into_iter().filter(is_path) {
+            assert!(repository().join(path).exists(), "{} names {path}", page.display());
+        }
+    }
+}
