@@ -1,8 +1,8 @@
 //! What is on a host now.
 
-pub use crate::certificate::bundle::Effective;
+pub use crate::certificate::bundle::{BundleReader, Effective};
 use crate::{
-    certificate::{anchor::Anchor, bundle::Reader, fingerprint::Fingerprint, pem::Fault},
+    certificate::{anchor::Anchor, fingerprint::Fingerprint, pem::Fault},
     runtime::services::Services,
     store::{Family, TrustStore},
     time::Uptime,
@@ -20,7 +20,7 @@ pub struct Observed {
     /// The anchor directory exists.
     pub anchors_dir_exists: bool,
     /// Files in the anchor directory with our kind of name, by file name.
-    pub ours: BTreeMap<String, OwnFile>,
+    pub ours: BTreeMap<String, OwnAnchorFile>,
     /// Other people's files in the anchor directory that the tool takes or that hold certificates.
     pub foreign: Vec<ForeignFile>,
     /// Left-overs of ours: temporary files and staged bundles, absolute.
@@ -66,7 +66,7 @@ pub struct OldStore {
 
 /// A file with our kind of name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnFile {
+pub struct OwnAnchorFile {
     /// The certificate in it, if it holds exactly one.
     pub anchor: Option<Arc<Anchor>>,
     /// Content, name, mode, owner and kind are as we write them.
@@ -99,9 +99,11 @@ pub enum Hazard {
 
 impl Hazard {
     /// What makes this reader refuse the bundle with this file in it.
-    pub fn fault_for(&self, reader: Reader) -> Option<&Fault> {
+    pub fn fault_for(&self, reader: BundleReader) -> Option<&Fault> {
         match (reader, self) {
-            (Reader::OpenSsl, Self::Broken(fault)) | (Reader::GnuTls, Self::BrokenGnuTls(fault)) => Some(fault),
+            (BundleReader::OpenSsl, Self::Broken(fault)) | (BundleReader::GnuTls, Self::BrokenGnuTls(fault)) => {
+                Some(fault)
+            }
             _ => None,
         }
     }
@@ -131,7 +133,7 @@ impl Observed {
     }
 
     /// What a reader chokes on in source files that are not ours: path and fault.
-    pub fn broken_for(&self, reader: Reader) -> impl Iterator<Item = (&str, &Fault)> {
+    pub fn broken_for(&self, reader: BundleReader) -> impl Iterator<Item = (&str, &Fault)> {
         self.all_hazards().filter_map(move |(path, hazard)| Some((path, hazard.fault_for(reader)?)))
     }
 }

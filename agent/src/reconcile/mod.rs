@@ -18,18 +18,16 @@ use std::{
 };
 
 use nodetrust_core::{
+    action::{Action, Drift, WriteReason},
     certificate::fingerprint::Fingerprint,
     ledger::Ledger,
     observed::Observed,
     plan::Plan,
-    planner::{Action, Drift, WriteReason, plan, settle},
-    pod_bundle::Export,
+    planner::{plan, settle},
+    pod_bundle::PodBundlePlan,
     problem::{Problem, ProblemKind},
-    report::{self, Cycle, Inputs, Report},
-    runtime::{
-        services::Services,
-        staleness::{Outlook, decide},
-    },
+    report::{self, Cycle, Report, ReportInputs},
+    runtime::{service_plan::ServicePlan, services::Services, staleness::decide},
     source::{Resolved, Snapshot, policy::Circumstances, resolve::resolve},
     store::{Detection, anchor_file::file_name, os_release::OsRelease, where_read_only},
     time::{Moment, Time},
@@ -96,8 +94,8 @@ struct Look {
     resolved: Resolved,
     observed: Option<Observed>,
     plan: Option<Plan>,
-    outlook: Option<Outlook>,
-    export: Export,
+    outlook: Option<ServicePlan>,
+    export: PodBundlePlan,
     problems: Vec<Problem>,
     /// the ledger's file is there and damaged
     damaged: Option<String>,
@@ -418,7 +416,7 @@ impl Reconciler {
     }
 
     fn report(&mut self, look: &Look, settings: &Settings) -> Report {
-        let mut report = report::build(Inputs {
+        let mut report = report::build(ReportInputs {
             node: &self.node,
             now: &look.now,
             os: &look.os,

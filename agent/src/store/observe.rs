@@ -19,10 +19,10 @@ use nodetrust_core::{
         pem,
     },
     ledger::Ledger,
-    observed::{Effective, Observed, OldStore, OwnFile},
+    observed::{Effective, Observed, OldStore, OwnAnchorFile},
     parallel::in_shares,
     runtime::services::Services,
-    source::{Content, Part, Resolved, Snapshot},
+    source::{Content, Resolved, Snapshot, SourceFile},
     store::{
         self, Detection, Family, PathKind, Tool, TrustStore,
         anchor_file::{file_name, is_own_name},
@@ -114,7 +114,7 @@ pub struct Cache {
     /// what other people's files in the anchor directory hold
     foreign: KnownForeign,
     /// what the sources hold: our files are made of it
-    sources: Vec<Arc<Part>>,
+    sources: Vec<Arc<SourceFile>>,
     /// how long a program of the host may take that is asked
     asks: Option<Duration>,
 }
@@ -265,7 +265,7 @@ fn read_own_files(
     root: &HostRoot,
     store: &TrustStore,
     cache: &mut Cache,
-) -> Result<BTreeMap<String, OwnFile>, ObserveError> {
+) -> Result<BTreeMap<String, OwnAnchorFile>, ObserveError> {
     let Some(dir) = root.directory(store.anchors_dir).map_err(at(store.anchors_dir))? else {
         return Ok(BTreeMap::new());
     };
@@ -580,14 +580,14 @@ fn directory_effective(
     root: &HostRoot,
     store: &TrustStore,
     names: &[(String, Kind)],
-    ours: &BTreeMap<String, OwnFile>,
+    ours: &BTreeMap<String, OwnAnchorFile>,
     cache: &mut Cache,
 ) -> Result<Effective, ObserveError> {
     let before = std::mem::take(&mut cache.beside);
     let mut all = Vec::new();
     let mut count = 0;
     for (name, _) in names {
-        if let Some(OwnFile { anchor: Some(anchor), intact: true }) = ours.get(name) {
+        if let Some(OwnAnchorFile { anchor: Some(anchor), intact: true }) = ours.get(name) {
             all.push(anchor.fingerprint);
             count += 1;
             continue;
@@ -619,7 +619,7 @@ fn own_files(
     store: &TrustStore,
     names: &[(String, Kind)],
     cache: &mut Cache,
-) -> Result<BTreeMap<String, OwnFile>, ObserveError> {
+) -> Result<BTreeMap<String, OwnAnchorFile>, ObserveError> {
     let known = std::mem::take(&mut cache.own);
     let stamps = std::mem::take(&mut cache.stamps);
     let sources = &cache.sources;
@@ -641,7 +641,7 @@ fn own_files(
         file => Some((name, file.map_err(at(&format!("{}/{name}", store.anchors_dir))))),
     });
     let read = read.map(|(name, file)| {
-        let file = file?.map_or(OwnFile { anchor: None, intact: false }, |(file, meta, digest, own)| {
+        let file = file?.map_or(OwnAnchorFile { anchor: None, intact: false }, |(file, meta, digest, own)| {
             if meta.tells(now) {
                 cache.stamps.insert(name.clone(), (meta, digest));
             }
@@ -654,7 +654,7 @@ fn own_files(
 }
 
 /// A file of ours as it was read: what it is, and what is to be remembered of it.
-type ReadOwn = (OwnFile, Meta, Digest, Own);
+type ReadOwn = (OwnAnchorFile, Meta, Digest, Own);
 
 /// What our files are read with.
 struct OwnFiles<'a> {
@@ -687,7 +687,7 @@ impl OwnFiles<'_> {
         let right_owner = meta.owner == (0, 0) || !nix::unistd::geteuid().is_root();
         let intact = right_name && right_owner && meta.mode == 0o644 && meta.links == 1 && own.as_written;
         let anchor = right_name.then(|| own.anchor.clone());
-        Ok(Some((OwnFile { anchor, intact }, meta, digest, own)))
+        Ok(Some((OwnAnchorFile { anchor, intact }, meta, digest, own)))
     }
 
     fn read<'a>(
@@ -708,7 +708,7 @@ impl OwnFiles<'_> {
         };
         let own = match self.known.get(&digest).cloned().or_else(as_expected) {
             Some(own) => own,
-            None => match Part::parse(name, bytes).anchors.as_slice() {
+            None => match SourceFile::parse(name, bytes).anchors.as_slice() {
                 [(_, anchor)] => {
                     Own { anchor: anchor.clone(), as_written: anchor.pem().as_bytes() == bytes.as_slice() }
                 }

@@ -5,9 +5,8 @@
 
 use data_encoding::BASE64;
 
-pub use crate::certificate::bundle::Reader;
 use crate::certificate::{
-    bundle::Effective,
+    bundle::{BundleReader, Effective},
     pem::{self, Fault},
 };
 
@@ -49,7 +48,7 @@ pub enum Harm {
     /// Most foreign certificates are missing, and so are their sources.
     MostGone,
     /// A reader could load it and cannot any more, because of this.
-    Broken(Reader, Fault),
+    Broken(BundleReader, Fault),
     /// There is a private key in it.
     PrivateKey,
 }
@@ -65,7 +64,7 @@ pub fn harm(before: &Effective, after: &Effective, departed: Departed) -> Option
     if departed.is_most() {
         return Some(Harm::MostGone);
     }
-    let broken = Reader::ALL.into_iter().filter(|reader| reader.loads(before));
+    let broken = BundleReader::ALL.into_iter().filter(|reader| reader.loads(before));
     let broken = broken.filter_map(|reader| Some(Harm::Broken(reader, reader.faults(after).first()?.clone())));
     broken.chain((after.private_key && !before.private_key).then_some(Harm::PrivateKey)).next()
 }
@@ -119,7 +118,7 @@ mod tests {
             None => None,
             other => panic!("{other:?}"),
         };
-        let (openssl, gnutls) = (Some(Reader::OpenSsl), Some(Reader::GnuTls));
+        let (openssl, gnutls) = (Some(BundleReader::OpenSsl), Some(BundleReader::GnuTls));
         for (before, after, worse) in [
             ((0, 0), (0, 0), None),
             ((0, 0), (1, 0), openssl),

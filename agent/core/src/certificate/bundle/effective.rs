@@ -30,14 +30,14 @@ impl Effective {
 
 /// A library that loads the whole bundle or nothing of it. Go skips what it cannot read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
+pub enum BundleReader {
     /// OpenSSL: Python, curl, most programs of a distribution.
     OpenSsl,
     /// GnuTLS: apt, wget.
     GnuTls,
 }
 
-impl Reader {
+impl BundleReader {
     /// Every one.
     pub const ALL: [Self; 2] = [Self::OpenSsl, Self::GnuTls];
 
@@ -55,7 +55,7 @@ impl Reader {
     }
 }
 
-impl fmt::Display for Reader {
+impl fmt::Display for BundleReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::OpenSsl => "OpenSSL",

@@ -16,7 +16,7 @@ use crate::certificate::{
     fingerprint::Fingerprint,
     pem::{self, Fault, RejectReason},
 };
-pub use effective::{Effective, Reader};
+pub use effective::{BundleReader, Effective};
 use openssl::{BundleItem, LoadedBlock};
 
 /// Reads a bundle back.
