@@ -10,7 +10,7 @@ use nix::{
     dir::{Dir, Type},
     errno::Errno,
     fcntl::{AtFlags, OFlag, openat},
-    sys::stat::{Mode, fstat, fstatat},
+    sys::stat::{Mode, fstatat},
 };
 
 use super::root::{Kind, Meta, read_into};
@@ -54,14 +54,6 @@ impl HostDirectory {
         }
         names.sort_unstable_by(|a: &(String, Kind), b| a.0.cmp(&b.0));
         Ok(names)
-    }
-
-    /// What it is itself.
-    ///
-    /// # Errors
-    /// As `stat(2)`.
-    pub fn own_meta(&self) -> io::Result<Meta> {
-        Ok(Meta::new(&fstat(&self.0)?))
     }
 
     /// What a name in it is, a link not followed.

@@ -8,7 +8,7 @@ use nodetrust_core::{
     source::{Content, Snapshot},
 };
 
-use super::root::{HostRoot, Kind, Meta, is_missing};
+use super::root::{HostRoot, Kind, is_missing};
 
 /// Its directory on the host.
 pub const DIR: &str = "/var/lib/nodetrust";
@@ -33,46 +33,29 @@ pub enum Read {
     Damaged(String),
 }
 
-/// Remembers what the file held, by its content and by what it was.
+/// The ledger that was decoded last, with the digest of its file.
 #[derive(Debug, Default)]
-pub struct Cache {
-    last: Option<([u8; 32], Arc<Ledger>)>,
-    meta: Option<Meta>,
-    /// that it is the same file with the same times is enough
-    pub glances: bool,
-}
+pub struct LedgerCache(Option<([u8; 32], Arc<Ledger>)>);
 
 /// Reads the ledger.
 ///
 /// # Errors
 /// If it is there and cannot be read.
 pub fn read(root: &HostRoot) -> io::Result<Read> {
-    read_again(root, &mut Cache::default(), &[])
+    read_again(root, &mut LedgerCache::default(), &[])
 }
 
-/// Reads the ledger; what is the same is not decoded again, and certificates that the sources hold too are not kept twice.
+/// Reads the ledger. The same content is not decoded again, and a certificate that a source holds too is kept in memory once.
 ///
 /// # Errors
 /// If it is there and cannot be read.
-pub fn read_again(root: &HostRoot, cache: &mut Cache, sources: &[Snapshot]) -> io::Result<Read> {
-    // before it is read, and what cannot be read leaves nothing to glance at
-    let now = super::wall();
-    let meta = root.own_meta(PATH).ok().flatten();
-    let before = cache.meta.take();
-    if let (true, Some(before), Some((_, ledger))) = (cache.glances, before, &cache.last)
-        && meta.as_ref() == Some(&before)
-    {
-        cache.meta = Some(before);
-        return Ok(Read::Good(ledger.clone()));
-    }
+pub fn read_again(root: &HostRoot, cache: &mut LedgerCache, sources: &[Snapshot]) -> io::Result<Read> {
     match root.own_read(PATH, LIMIT) {
         Ok(bytes) => {
-            let meta = meta.filter(|meta| meta.tells(now));
             let digest = content_digest(&bytes);
-            if let Some((known, ledger)) = &cache.last
+            if let Some((known, ledger)) = &cache.0
                 && *known == digest
             {
-                cache.meta = meta;
                 return Ok(Read::Good(ledger.clone()));
             }
             let mut ledger = match Ledger::parse(&bytes) {
@@ -85,7 +68,7 @@ pub fn read_again(root: &HostRoot, cache: &mut Cache, sources: &[Snapshot]) -> i
                 }
             }
             let ledger = Arc::new(ledger);
-            (cache.last, cache.meta) = (Some((digest, ledger.clone())), meta);
+            cache.0 = Some((digest, ledger.clone()));
             Ok(Read::Good(ledger))
         }
         Err(error) if is_missing(&error) => Ok(Read::Good(Arc::new(Ledger::new()))),
@@ -135,7 +118,3 @@ pub fn remove(root: &HostRoot) -> io::Result<()> {
         result => result,
     }
 }
-
-#[cfg(test)]
-#[path = "ledger_file_tests.rs"]
-mod tests;

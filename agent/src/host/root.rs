@@ -72,10 +72,10 @@ pub struct Meta {
     pub size: u64,
     /// Time of last modification, seconds since the epoch.
     pub modified: i64,
-    /// When its inode last changed, milliseconds since the epoch; unlike the other, nobody can set it.
+    /// When its inode last changed, milliseconds since the epoch. No system call can set this time.
     pub changed: i64,
-    /// Device, inode, and nanoseconds of `changed`: whoever writes the file, replaces it or sets its times leaves another one.
-    pub stamp: (u64, u64, i64),
+    /// Device and inode number.
+    pub id: (u64, u64),
 }
 
 impl HostRoot {
@@ -268,7 +268,7 @@ impl HostRoot {
     pub fn is_same_file(&self, path: impl AsRef<Path>, file: &File) -> bool {
         let there = self.own_meta(path).ok().flatten();
         let here = fstat(file).ok();
-        there.zip(here).is_some_and(|(there, here)| (there.stamp.0, there.stamp.1) == (here.st_dev, here.st_ino))
+        there.zip(here).is_some_and(|(there, here)| there.id == (here.st_dev, here.st_ino))
     }
 
     /// Makes a directory and what is missing above it, mode 0755 whatever the umask. A link, pipe or socket in the place of a directory
@@ -700,19 +700,8 @@ impl Meta {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             modified: stat.st_mtime,
             changed: stat.st_ctime.saturating_mul(1000).saturating_add(stat.st_ctime_nsec / 1_000_000),
-            stamp: (stat.st_dev, stat.st_ino, stat.st_ctime_nsec),
+            id: (stat.st_dev, stat.st_ino),
         }
-    }
-}
-
-/// What has changed in the last so many seconds may change once more at the same time: kernels count that in steps of up to 10 ms,
-/// some file systems in seconds.
-pub const TICK: i64 = 3;
-
-impl Meta {
-    /// Whether a later change would leave another stamp.
-    pub fn tells(&self, now: i64) -> bool {
-        self.changed / 1000 < now.saturating_sub(TICK)
     }
 }
 

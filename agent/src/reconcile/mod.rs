@@ -1,8 +1,7 @@
 //! One cycle: look, decide, do, look again, report.
 //!
-//! A cycle cannot fail: what went wrong is in the [`Report`]. Every trigger runs the same full cycle; a resync may glance at what it has
-//! read before. One task owns the host, and
-//! the lock keeps it the only one on the node.
+//! A cycle cannot fail: what went wrong is in the [`Report`]. Every trigger runs the same full cycle.
+//! One task owns the host, and the lock keeps it the only one on the node.
 
 mod cycle;
 pub mod execute;
@@ -72,7 +71,7 @@ pub struct Reconciler {
     node: String,
     reader: SourceReader,
     cache: Cache,
-    remembered: ledger_file::Cache,
+    remembered: ledger_file::LedgerCache,
     services: runtime::Cache,
     namesakes: namesakes::Cache,
     /// the sources as they are followed, and what they say
@@ -116,7 +115,7 @@ impl Reconciler {
             node,
             reader: SourceReader::default(),
             cache: Cache::default(),
-            remembered: ledger_file::Cache::default(),
+            remembered: ledger_file::LedgerCache::default(),
             services: runtime::Cache::default(),
             namesakes: namesakes::Cache::default(),
             followed: None,
@@ -185,7 +184,6 @@ impl Reconciler {
         // under the lock: what was read before a long wait may be old, and whoever kept it may have followed what is new
         let (snapshots, settled) = self.read_sources(settings, trigger);
         let mut look = self.look(settings, &snapshots, None);
-        self.set_glances(false);
         let (mut drift, mut undone_meanwhile) = (BTreeSet::new(), BTreeSet::new());
         let mut extract = None;
         let mut done = Vec::new();
@@ -301,13 +299,6 @@ impl Reconciler {
     fn rounds(&self, trigger: Trigger) -> usize {
         let is_again = matches!(trigger, Trigger::Retry | Trigger::Drift | Trigger::Resync | Trigger::Witness);
         if is_again && self.failures.alike() > 0 { 1 } else { ROUNDS }
-    }
-
-    /// Whether the next cycle takes our files as they were read last while their inodes are unchanged: for when nothing has told of a
-    /// change, though it would.
-    pub fn set_glances(&mut self, glances: bool) {
-        self.cache.set_glances(glances);
-        self.remembered.glances = glances;
     }
 
     /// Reads the sources. One that has changed since the last cycle must be seen unchanged a second time, `settle` later, before
@@ -504,7 +495,6 @@ impl Reconciler {
         started: Instant,
         error: &std::io::Error,
     ) -> CycleResult {
-        self.set_glances(false);
         let snapshots = self.reader.read(settings);
         let look = self.look(settings, &snapshots, None);
         let mut report = self.report(&look, settings);

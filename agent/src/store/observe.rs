@@ -1,6 +1,6 @@
 //! Looking at a host: what is there now, as a value for the core.
 //!
-//! Nothing is changed here, and nothing is believed that was not read, be it an earlier time (`Cache::set_glances`).
+//! Read-only. Every fact comes from a read in this look.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -99,18 +99,12 @@ pub struct Cache {
     effective: Option<(Digest, Effective)>,
     /// our files
     own: HashMap<Digest, Own>,
-    /// what they were when they were read, by name
-    stamps: HashMap<String, (Meta, Digest)>,
-    /// the names in the anchor directory, and what it was when they were read
-    names: Option<(Meta, Vec<(String, Kind)>)>,
-    /// that is enough to tell that they are the same
-    glances: bool,
     /// the other files, where a directory itself is what consumers read
     beside: HashMap<Digest, Effective>,
     /// where OpenSSL's directory leads
-    links: hash_links::Cache,
+    links: hash_links::LinkCache,
     /// what the files that the distribution's list selects would do
-    hazards: hazards::Cache,
+    hazards: hazards::PastedCache,
     /// what other people's files in the anchor directory hold
     foreign: KnownForeign,
     /// what the sources hold: our files are made of it
@@ -119,7 +113,8 @@ pub struct Cache {
     asks: Option<Duration>,
 }
 
-type Digest = [u8; 32];
+/// SHA-256 of a file's content.
+pub(crate) type Digest = [u8; 32];
 
 /// A file that holds one certificate.
 #[derive(Debug, Clone)]
@@ -139,30 +134,10 @@ impl Cache {
         self.sources = parts.flatten().cloned().collect();
     }
 
-    /// Whether the anchor directory and our files count as they were read last, as long as their times, inodes and modes are the
-    /// same ones.
-    pub fn set_glances(&mut self, glances: bool) {
-        self.glances = glances;
-    }
-
     /// Whether the host's p11-kit is asked what is an anchor, and how long that may take. It writes to a directory of ours, so the lock
     /// is needed; without, its files are read.
     pub fn set_asks(&mut self, asks: Option<Duration>) {
         self.asks = asks;
-    }
-
-    /// The names in the anchor directory.
-    fn names(&mut self, dir: &HostDirectory) -> io::Result<Vec<(String, Kind)>> {
-        // before they are read: what comes in between shows the next time
-        let now = crate::host::wall();
-        let meta = dir.own_meta()?;
-        self.names = self.names.take().filter(|(before, _)| self.glances && *before == meta);
-        if let Some((_, names)) = &self.names {
-            return Ok(names.clone());
-        }
-        let names = dir.names()?;
-        self.names = meta.tells(now).then(|| (meta, names.clone()));
-        Ok(names)
     }
 
     /// Keeps one copy of an anchor that is in a source and in a file of ours, the source's.
@@ -280,7 +255,7 @@ fn observe_once(
     cache: &mut Cache,
 ) -> Result<Observed, ObserveError> {
     let dir = root.directory(store.anchors_dir).map_err(at(store.anchors_dir))?;
-    let names = dir.as_ref().map_or(Ok(Vec::new()), |dir| cache.names(dir)).map_err(at(store.anchors_dir))?;
+    let names = dir.as_ref().map_or(Ok(Vec::new()), HostDirectory::names).map_err(at(store.anchors_dir))?;
     let ours = dir.as_ref().map(|dir| own_files(dir, store, &names, cache)).transpose()?;
     let mut observed = Observed {
         store,
@@ -313,7 +288,7 @@ fn observe_once(
         let age = age(root, foreign_temp).map_err(at(foreign_temp))?;
         observed.stale_temp = age.filter(|age| *age >= STALE_AFTER).map(|_| foreign_temp.to_owned());
     }
-    let (hazards, hollow) = hazards::elsewhere(root, store, &mut cache.hazards, cache.glances)?;
+    let (hazards, hollow) = hazards::elsewhere(root, store, &mut cache.hazards)?;
     observed.hazards.extend(hazards);
     observed.hollow = hollow;
     blame(root, &mut observed)?;
@@ -617,14 +592,12 @@ fn own_files(
     cache: &mut Cache,
 ) -> Result<BTreeMap<String, OwnFile>, ObserveError> {
     let known = std::mem::take(&mut cache.own);
-    let stamps = std::mem::take(&mut cache.stamps);
     let sources = &cache.sources;
     let by_name: LazyLock<HashMap<String, &Arc<Anchor>>, _> = LazyLock::new(|| {
         let anchors = sources.iter().flat_map(|part| &part.anchors);
         anchors.map(|(_, anchor)| (file_name(store, &anchor.fingerprint), anchor)).collect()
     });
-    let now = crate::host::wall(); // before they are read
-    let look = OwnFiles { dir, store, known: &known, stamps: cache.glances.then_some(&stamps) };
+    let look = OwnFiles { dir, store, known: &known };
     let own: Vec<&(String, Kind)> = names.iter().filter(|(name, _)| is_own_name(store, name)).collect();
     let files = in_shares(&own, FILES_PER_THREAD, |share| {
         let mut bytes = Vec::new();
@@ -637,10 +610,7 @@ fn own_files(
         file => Some((name, file.map_err(at(&format!("{}/{name}", store.anchors_dir))))),
     });
     let read = read.map(|(name, file)| {
-        let file = file?.map_or(OwnFile { anchor: None, intact: false }, |(file, meta, digest, own)| {
-            if meta.tells(now) {
-                cache.stamps.insert(name.clone(), (meta, digest));
-            }
+        let file = file?.map_or(OwnFile { anchor: None, intact: false }, |(file, digest, own)| {
             cache.own.insert(digest, own);
             file
         });
@@ -650,15 +620,13 @@ fn own_files(
 }
 
 /// A file of ours as it was read: what it is, and what is to be remembered of it.
-type ReadOwn = (OwnFile, Meta, Digest, Own);
+type ReadOwn = (OwnFile, Digest, Own);
 
 /// What our files are read with.
 struct OwnFiles<'a> {
     dir: &'a HostDirectory,
     store: &'a TrustStore,
     known: &'a HashMap<Digest, Own>,
-    /// what they were when they were read, if that is enough
-    stamps: Option<&'a HashMap<String, (Meta, Digest)>>,
 }
 
 impl OwnFiles<'_> {
@@ -674,16 +642,12 @@ impl OwnFiles<'_> {
         if kind != Kind::File {
             return Ok(None);
         }
-        let read = match self.as_before(name) {
-            Some(read) => Some(read),
-            None => self.read(name, expected, bytes)?,
-        };
-        let Some((meta, digest, own)) = read else { return Ok(None) };
+        let Some((meta, digest, own)) = self.read(name, expected, bytes)? else { return Ok(None) };
         let right_name = file_name(self.store, &own.anchor.fingerprint) == name;
         let right_owner = meta.owner == (0, 0) || !nix::unistd::geteuid().is_root();
         let intact = right_name && right_owner && meta.mode == 0o644 && meta.links == 1 && own.as_written;
         let anchor = right_name.then(|| own.anchor.clone());
-        Ok(Some((OwnFile { anchor, intact }, meta, digest, own)))
+        Ok(Some((OwnFile { anchor, intact }, digest, own)))
     }
 
     fn read<'a>(
@@ -712,13 +676,6 @@ impl OwnFiles<'_> {
             },
         };
         Ok(Some((meta, digest, own)))
-    }
-
-    /// What a file held, if it is the one that was read.
-    fn as_before(&self, name: &str) -> Option<(Meta, Digest, Own)> {
-        let (before, digest) = self.stamps?.get(name)?;
-        let meta = self.dir.meta(name).ok().filter(|meta| meta == before)?;
-        Some((meta, *digest, self.known.get(digest)?.clone()))
     }
 }
 
