@@ -8,25 +8,20 @@ use nodetrust_core::{
     source::{Content, Snapshot},
 };
 
-use super::root::{HostRoot, Kind, is_missing};
+use super::{
+    file::{FileKind, is_missing},
+    own,
+    root::HostRoot,
+};
 
-/// Its directory on the host.
-pub const DIR: &str = "/var/lib/nodetrust";
-/// The file.
-pub const PATH: &str = "/var/lib/nodetrust/ledger.json";
-/// Where a damaged one is set aside; one is kept.
-pub const DAMAGED: &str = "ledger.json.damaged";
-/// Temporary files of the store's tool, under the lock.
-pub const TEMP: &str = "/var/lib/nodetrust/tmp";
-/// The ledger's own temporary file.
-pub const TEMP_FILE: &str = "/var/lib/nodetrust/.ledger.json.tmp";
+/// The name of its temporary file.
 const TEMP_NAME: &str = ".ledger.json.tmp";
-/// 10,000 anchors are about 20 MB.
+/// Largest ledger that is read, in bytes: 10,000 anchors are about 20 MB.
 const LIMIT: u64 = 64 << 20;
 
 /// What reading the ledger gave.
 #[derive(Debug)]
-pub enum Read {
+pub enum LedgerRead {
     /// It is there, or there is none yet.
     Good(Arc<Ledger>),
     /// It is damaged; the sentence says how.
@@ -41,7 +36,7 @@ pub struct LedgerCache(Option<([u8; 32], Arc<Ledger>)>);
 ///
 /// # Errors
 /// If it is there and cannot be read.
-pub fn read(root: &HostRoot) -> io::Result<Read> {
+pub fn read(root: &HostRoot) -> io::Result<LedgerRead> {
     read_again(root, &mut LedgerCache::default(), &[])
 }
 
@@ -49,18 +44,18 @@ pub fn read(root: &HostRoot) -> io::Result<Read> {
 ///
 /// # Errors
 /// If it is there and cannot be read.
-pub fn read_again(root: &HostRoot, cache: &mut LedgerCache, sources: &[Snapshot]) -> io::Result<Read> {
-    match root.own_read(PATH, LIMIT) {
+pub fn read_again(root: &HostRoot, cache: &mut LedgerCache, sources: &[Snapshot]) -> io::Result<LedgerRead> {
+    match root.own_read(own::LEDGER, LIMIT) {
         Ok(bytes) => {
             let digest = content_digest(&bytes);
             if let Some((known, ledger)) = &cache.0
                 && *known == digest
             {
-                return Ok(Read::Good(ledger.clone()));
+                return Ok(LedgerRead::Good(ledger.clone()));
             }
             let mut ledger = match Ledger::parse(&bytes) {
                 Ok(ledger) => ledger,
-                Err(why) => return Ok(Read::Damaged(why)),
+                Err(why) => return Ok(LedgerRead::Damaged(why)),
             };
             for source in sources {
                 if let Content::Files(parts) = &source.content {
@@ -69,10 +64,10 @@ pub fn read_again(root: &HostRoot, cache: &mut LedgerCache, sources: &[Snapshot]
             }
             let ledger = Arc::new(ledger);
             cache.0 = Some((digest, ledger.clone()));
-            Ok(Read::Good(ledger))
+            Ok(LedgerRead::Good(ledger))
         }
-        Err(error) if is_missing(&error) => Ok(Read::Good(Arc::new(Ledger::new()))),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Read::Damaged(error.to_string())),
+        Err(error) if is_missing(&error) => Ok(LedgerRead::Good(Arc::new(Ledger::new()))),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(LedgerRead::Damaged(error.to_string())),
         Err(error) => Err(error),
     }
 }
@@ -82,13 +77,13 @@ pub fn read_again(root: &HostRoot, cache: &mut LedgerCache, sources: &[Snapshot]
 /// # Errors
 /// As `rename(2)`.
 pub fn set_aside(root: &HostRoot) -> io::Result<()> {
-    root.create_dir_all(DIR)?;
-    match root.own_meta(PATH)?.map(|meta| meta.kind) {
+    root.create_dir_all(own::DIR)?;
+    match root.own_meta(own::LEDGER)?.map(|meta| meta.kind) {
         None => Ok(()),
-        Some(Kind::Link | Kind::Other) => root.remove_file(PATH),
-        Some(Kind::File | Kind::Directory) => {
-            root.remove_file(format!("{DIR}/{DAMAGED}"))?;
-            root.rename(PATH, DAMAGED)
+        Some(FileKind::Link | FileKind::Other) => root.remove_file(own::LEDGER),
+        Some(FileKind::File | FileKind::Directory) => {
+            root.remove_file(format!("{}/{}", own::DIR, own::LEDGER_DAMAGED))?;
+            root.rename(own::LEDGER, own::LEDGER_DAMAGED)
         }
     }
 }
@@ -98,8 +93,8 @@ pub fn set_aside(root: &HostRoot) -> io::Result<()> {
 /// # Errors
 /// As [`HostRoot::write_atomic`].
 pub fn write(root: &HostRoot, ledger: &Ledger) -> io::Result<()> {
-    root.create_dir_all(DIR)?;
-    root.write_atomic(PATH, DIR, TEMP_NAME, 0o600, &ledger.to_bytes())
+    root.create_dir_all(own::DIR)?;
+    root.write_atomic(own::LEDGER, own::DIR, TEMP_NAME, 0o600, &ledger.to_bytes())
 }
 
 /// Removes the ledger and its directory.
@@ -107,12 +102,12 @@ pub fn write(root: &HostRoot, ledger: &Ledger) -> io::Result<()> {
 /// # Errors
 /// As `unlink(2)`; a directory with somebody else's files in it stays.
 pub fn remove(root: &HostRoot) -> io::Result<()> {
-    root.remove_file(PATH)?;
-    root.remove_file(format!("{DIR}/{DAMAGED}"))?;
-    root.remove_file(TEMP_FILE)?;
-    root.remove_file(super::own::NO_HOOKS)?;
-    root.remove_tree(TEMP)?;
-    match root.remove_dir(DIR) {
+    root.remove_file(own::LEDGER)?;
+    root.remove_file(format!("{}/{}", own::DIR, own::LEDGER_DAMAGED))?;
+    root.remove_file(own::LEDGER_TEMP)?;
+    root.remove_file(own::NO_HOOKS)?;
+    root.remove_tree(own::TEMP_DIR)?;
+    match root.remove_dir(own::DIR) {
         // somebody else's files are in it
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
         result => result,

@@ -47,6 +47,7 @@ use crate::{
         ledger_file,
         lock::{self, HostLock},
         obstacle::way_out_or,
+        own,
         root::HostRoot,
     },
     reconcile::execute::apply,
@@ -145,7 +146,7 @@ impl Reconciler {
     /// Looks and reports without a configuration, as in a debug session: what the ledger says of the sources stands for them.
     pub fn inspect_by_ledger(&mut self) -> Report {
         let ledger = match ledger_file::read(&self.root) {
-            Ok(ledger_file::Read::Good(ledger)) => ledger,
+            Ok(ledger_file::LedgerRead::Good(ledger)) => ledger,
             _ => Arc::new(Ledger::new()), // `look` reports it
         };
         let in_place = ledger.exports.iter().find(|path| nodetrust_core::pod_bundle::is_in_place(path));
@@ -231,7 +232,7 @@ impl Reconciler {
                     if !ledger.same_as(&before.ledger)
                         && let Err(error) = self.write_ledger(&ledger, look.now.wall)
                     {
-                        problems.push(write_problem(ledger_file::PATH, &error));
+                        problems.push(write_problem(own::LEDGER, &error));
                     }
                 }
                 Err(error) => {
@@ -336,13 +337,13 @@ impl Reconciler {
         });
         let mut damaged = None;
         let ledger = match ledger_file::read_again(&self.root, &mut self.remembered, snapshots) {
-            Ok(ledger_file::Read::Good(ledger)) => ledger,
-            Ok(ledger_file::Read::Damaged(why)) => {
+            Ok(ledger_file::LedgerRead::Good(ledger)) => ledger,
+            Ok(ledger_file::LedgerRead::Damaged(why)) => {
                 damaged = Some(why);
                 Arc::new(Ledger::new())
             }
             Err(error) => {
-                let text = format!("failed to read {}: {error}", ledger_file::PATH);
+                let text = format!("failed to read {}: {error}", own::LEDGER);
                 problems.push(Problem::new(ProblemKind::Observe, text, way_out_or(&error, "run as root on the host")));
                 Arc::new(Ledger::new())
             }
@@ -562,19 +563,18 @@ fn refine_advice(problems: &mut [Problem], os: &OsRelease) {
 }
 
 fn damaged_problem(why: &str) -> Problem {
-    let text =
-        format!("{} is damaged ({why}); it is set aside and made anew from what is on the host", ledger_file::PATH);
+    let text = format!("{} is damaged ({why}); it is set aside and made anew from what is on the host", own::LEDGER);
     Problem::new(ProblemKind::Ledger, text, "anchors that no source has any more begin their grace time again")
 }
 
 fn lock_problem(error: &std::io::Error) -> Problem {
     let (text, next) = match error.kind() {
         std::io::ErrorKind::TimedOut => (
-            format!("another nodetrust, or a tool that it started, keeps {}", lock::PATH),
+            format!("another nodetrust, or a tool that it started, keeps {}", own::LOCK),
             "look for its process on the host".to_owned(),
         ),
         _ => (
-            format!("failed to take {}: {error}", lock::PATH),
+            format!("failed to take {}: {error}", own::LOCK),
             way_out_or(error, "run as root; is /run of the host mounted and writable?"),
         ),
     };

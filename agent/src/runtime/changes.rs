@@ -11,7 +11,8 @@ use nodetrust_core::runtime::services::Process;
 use super::processes;
 use crate::host::{
     self,
-    root::{HostRoot, Kind as FileKind, Meta},
+    file::{FileKind, FileMeta},
+    root::HostRoot,
     systemd::Unit,
 };
 
@@ -56,7 +57,7 @@ impl<'a> Since<'a> {
 }
 
 /// The links on the way to a path, and what it leads to.
-fn on_the_way(root: &HostRoot, path: &str) -> Vec<Meta> {
+fn on_the_way(root: &HostRoot, path: &str) -> Vec<FileMeta> {
     let names =
         |path: &str| -> Vec<String> { path.split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect() };
     let mut metas = Vec::new();

@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     config::TlsFiles,
-    host::{self, root::read_file},
+    host::{self, file::read_file},
 };
 
 /// Largest of the files, in bytes.

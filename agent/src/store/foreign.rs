@@ -10,10 +10,7 @@ use nodetrust_core::{
 };
 
 use crate::{
-    host::{
-        own,
-        root::{HostRoot, Kind},
-    },
+    host::{file::FileKind, own, root::HostRoot},
     store::{
         hazards,
         observe::{Digest, MAX_BUNDLE_BYTES, ObserveError, at, usable},
@@ -44,7 +41,7 @@ impl KnownForeign {
     pub(crate) fn look(
         &mut self,
         root: &HostRoot,
-        names: &[(String, Kind)],
+        names: &[(String, FileKind)],
         observed: &mut Observed,
     ) -> Result<(), ObserveError> {
         let mut look = ForeignLook { root, before: &mut self.0, after: HashMap::new() };
@@ -64,22 +61,22 @@ impl ForeignLook<'_> {
     fn directory(
         &mut self,
         dir: &str,
-        names: &[(String, Kind)],
+        names: &[(String, FileKind)],
         depth: usize,
         observed: &mut Observed,
     ) -> Result<(), ObserveError> {
         let store = observed.store;
         for (name, kind) in names {
             let own = depth == 0 && is_own_name(store, name) || name.starts_with(own::HIDDEN);
-            if own && *kind != Kind::Directory {
+            if own && *kind != FileKind::Directory {
                 continue;
             }
             let path = format!("{dir}/{name}");
             // the tool follows links to directories
             let is_directory = match kind {
-                Kind::Directory => true,
-                Kind::Link => hazards::leads_to_directory(self.root, &path)?,
-                Kind::File | Kind::Other => false,
+                FileKind::Directory => true,
+                FileKind::Link => hazards::leads_to_directory(self.root, &path)?,
+                FileKind::File | FileKind::Other => false,
             };
             if is_directory {
                 if store.recursive && depth < MAX_DEPTH {

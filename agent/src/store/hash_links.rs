@@ -22,11 +22,7 @@ use nodetrust_core::{
 };
 
 use crate::{
-    host::{
-        directory::HostDirectory,
-        exec::SEARCH_PATH,
-        root::{HostRoot, Kind},
-    },
+    host::{directory::HostDirectory, exec::SEARCH_PATH, file::FileKind, root::HostRoot},
     store::observe::{Digest, ObserveError, at, usable},
 };
 
@@ -195,7 +191,7 @@ pub(crate) fn dangling(root: &HostRoot, store: &TrustStore) -> Result<BTreeSet<S
     let Some(dir) = store.hash_dir else { return Ok(BTreeSet::new()) };
     let mut found = BTreeSet::new();
     for (name, kind) in root.names(dir).map_err(at(dir))? {
-        let digits = own_digits(store, &name).filter(|_| kind == Kind::Link);
+        let digits = own_digits(store, &name).filter(|_| kind == FileKind::Link);
         let path = format!("{dir}/{name}");
         if let Some(digits) = digits
             && root.stat(&path).map_err(at(&path))?.is_none()
@@ -239,7 +235,7 @@ fn retire_where(root: &HostRoot, store: &TrustStore, is_leaving: impl Fn(&str) -
     for (name, kind) in &names {
         let Some((hash, number)) = hash_link(name) else { continue };
         let target = match kind {
-            Kind::Link => root.link_target(format!("{dir}/{name}"))?,
+            FileKind::Link => root.link_target(format!("{dir}/{name}"))?,
             _ => None,
         };
         let target = target.as_deref().map(Path::new).and_then(Path::file_name).and_then(|name| name.to_str());
@@ -262,7 +258,7 @@ fn retire_where(root: &HostRoot, store: &TrustStore, is_leaving: impl Fn(&str) -
         }
     }
     for (name, kind) in &names {
-        if *kind == Kind::Link && hash_link(name).is_none() && is_leaving(name) {
+        if *kind == FileKind::Link && hash_link(name).is_none() && is_leaving(name) {
             root.remove_file(format!("{dir}/{name}"))?;
         }
     }

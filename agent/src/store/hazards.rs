@@ -23,7 +23,7 @@ use nodetrust_core::{
 };
 
 use crate::{
-    host::root::{HostRoot, Kind},
+    host::{file::FileKind, root::HostRoot},
     store::observe::{Digest, MAX_BUNDLE_BYTES, ObserveError, at, certificates_below, selected, usable},
 };
 
@@ -89,7 +89,9 @@ pub(crate) fn elsewhere(
         _ => {
             let names = root.names(store.anchors_dir).map_err(at(store.anchors_dir))?;
             let pasted = names.into_iter().filter(|(name, kind)| {
-                matches!(kind, Kind::File | Kind::Link) && store.takes.matches(name) && !is_own_name(store, name)
+                matches!(kind, FileKind::File | FileKind::Link)
+                    && store.takes.matches(name)
+                    && !is_own_name(store, name)
             });
             pasted.map(|(name, _)| format!("{}/{name}", store.anchors_dir)).collect()
         }
@@ -181,7 +183,7 @@ fn holders_below(
 ) -> Result<(), ObserveError> {
     for (name, kind) in root.names(dir).map_err(at(dir))? {
         let path = format!("{dir}/{name}");
-        if kind == Kind::Directory {
+        if kind == FileKind::Directory {
             if depth < MAX_DEPTH {
                 holders_below(root, store, &path, depth + 1, wanted, found)?;
             }
@@ -253,5 +255,5 @@ pub(crate) fn deselected(root: &HostRoot, store: &TrustStore) -> Result<BTreeSet
 /// If where it leads cannot be looked at.
 pub(crate) fn leads_to_directory(root: &HostRoot, path: &str) -> Result<bool, ObserveError> {
     let meta = usable(root.stat(Path::new(path))).map_err(at(path))?.flatten();
-    Ok(meta.is_some_and(|meta| meta.kind == Kind::Directory))
+    Ok(meta.is_some_and(|meta| meta.kind == FileKind::Directory))
 }

@@ -36,10 +36,10 @@ use nodetrust_core::{
 use crate::{
     host::{
         directory::HostDirectory,
-        ledger_file,
+        file::{FileKind, FileMeta, is_missing},
         obstacle::way_out_or,
         own,
-        root::{HostRoot, Kind, Meta, is_missing},
+        root::HostRoot,
     },
     store::{foreign::KnownForeign, hash_links, hazards, trust_list},
 };
@@ -174,9 +174,9 @@ pub fn detect(root: &HostRoot, os: &OsRelease, wanted: Option<Family>) -> Result
     let mut found = BTreeMap::new();
     for path in store::PROBES {
         let what = match root.stat(path).map_err(at(path))?.map(|meta| meta.kind) {
-            Some(Kind::Directory) => Found::Directory,
-            Some(Kind::File) => kind_of_program(root, path).map_err(at(path))?,
-            Some(Kind::Link | Kind::Other) | None => continue,
+            Some(FileKind::Directory) => Found::Directory,
+            Some(FileKind::File) => kind_of_program(root, path).map_err(at(path))?,
+            Some(FileKind::Link | FileKind::Other) | None => continue,
         };
         found.insert(*path, what);
     }
@@ -320,7 +320,7 @@ pub fn old_stores(root: &HostRoot, store: &TrustStore, ledger: &Ledger) -> Resul
         let before = family.store();
         let names = root.names(before.anchors_dir).map_err(at(before.anchors_dir))?;
         // a link of such a name is the work of another store's tool
-        let own = names.into_iter().filter(|(name, kind)| *kind == Kind::File && is_own_name(before, name));
+        let own = names.into_iter().filter(|(name, kind)| *kind == FileKind::File && is_own_name(before, name));
         let files: BTreeSet<String> = own.map(|(name, _)| name).collect();
         let mut in_bundle = BTreeSet::new();
         if before.bundle != store.bundle && !matches!(before.tool, Tool::None) {
@@ -333,7 +333,7 @@ pub fn old_stores(root: &HostRoot, store: &TrustStore, ledger: &Ledger) -> Resul
         if !files.is_empty() || !in_bundle.is_empty() {
             let mut can_be_left = matches!(before.tool, Tool::None);
             for path in before.tool.programs() {
-                can_be_left |= root.stat(path).map_err(at(path))?.is_some_and(|meta| meta.kind == Kind::File);
+                can_be_left |= root.stat(path).map_err(at(path))?.is_some_and(|meta| meta.kind == FileKind::File);
             }
             found.push(OldStore { family, files, in_bundle, can_be_left });
         }
@@ -440,7 +440,7 @@ fn p11_kit_sources(root: &HostRoot, store: &TrustStore) -> Result<p11kit::Source
             let dir = format!("{dir}{name}");
             for (name, kind) in root.names(&dir).map_err(at(&dir))? {
                 let path = format!("{dir}/{name}");
-                if matches!(kind, Kind::File | Kind::Link)
+                if matches!(kind, FileKind::File | FileKind::Link)
                     && let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))?
                 {
                     sources.add(place, &bytes);
@@ -488,13 +488,13 @@ pub fn certificates_below(
     for (name, kind) in root.names(dir).map_err(at(dir))? {
         let path = format!("{dir}/{name}");
         match kind {
-            Kind::Directory => certificates_below(root, &path, depth + 1, found)?,
-            Kind::File | Kind::Link => {
+            FileKind::Directory => certificates_below(root, &path, depth + 1, found)?,
+            FileKind::File | FileKind::Link => {
                 if let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))? {
                     found.extend(bundle::read(&bytes).set);
                 }
             }
-            Kind::Other => {}
+            FileKind::Other => {}
         }
     }
     Ok(())
@@ -526,7 +526,7 @@ pub fn bundle_bytes(root: &HostRoot, store: &TrustStore) -> io::Result<Option<Ve
         Tool::None => directory_bytes(root, store.bundle).map(Some),
         _ => match root.read(store.bundle, MAX_BUNDLE_BYTES) {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if crate::host::root::is_missing(&error) => Ok(None),
+            Err(error) if crate::host::file::is_missing(&error) => Ok(None),
             Err(error) => Err(error),
         },
     }
@@ -550,7 +550,7 @@ fn directory_bytes(root: &HostRoot, dir: &str) -> io::Result<Vec<u8>> {
 fn directory_effective(
     root: &HostRoot,
     store: &TrustStore,
-    names: &[(String, Kind)],
+    names: &[(String, FileKind)],
     ours: &BTreeMap<String, OwnFile>,
     cache: &mut Cache,
 ) -> Result<Effective, ObserveError> {
@@ -588,7 +588,7 @@ fn stands_for_itself(read: &Effective) -> bool {
 fn own_files(
     dir: &HostDirectory,
     store: &TrustStore,
-    names: &[(String, Kind)],
+    names: &[(String, FileKind)],
     cache: &mut Cache,
 ) -> Result<BTreeMap<String, OwnFile>, ObserveError> {
     let known = std::mem::take(&mut cache.own);
@@ -598,7 +598,7 @@ fn own_files(
         anchors.map(|(_, anchor)| (file_name(store, &anchor.fingerprint), anchor)).collect()
     });
     let look = OwnFiles { dir, store, known: &known };
-    let own: Vec<&(String, Kind)> = names.iter().filter(|(name, _)| is_own_name(store, name)).collect();
+    let own: Vec<&(String, FileKind)> = names.iter().filter(|(name, _)| is_own_name(store, name)).collect();
     let files = in_shares(&own, FILES_PER_THREAD, |share| {
         let mut bytes = Vec::new();
         let expected = |name: &str| by_name.get(name).copied();
@@ -635,11 +635,11 @@ impl OwnFiles<'_> {
     fn file<'a>(
         &self,
         name: &str,
-        kind: Kind,
+        kind: FileKind,
         expected: impl Fn(&str) -> Option<&'a Arc<Anchor>>,
         bytes: &mut Vec<u8>,
     ) -> io::Result<Option<ReadOwn>> {
-        if kind != Kind::File {
+        if kind != FileKind::File {
             return Ok(None);
         }
         let Some((meta, digest, own)) = self.read(name, expected, bytes)? else { return Ok(None) };
@@ -655,7 +655,7 @@ impl OwnFiles<'_> {
         name: &str,
         expected: impl Fn(&str) -> Option<&'a Arc<Anchor>>,
         bytes: &mut Vec<u8>,
-    ) -> io::Result<Option<(Meta, Digest, Own)>> {
+    ) -> io::Result<Option<(FileMeta, Digest, Own)>> {
         let read = match self.dir.read(name, pem::MAX_FILE_BYTES as u64, bytes) {
             Err(error) if is_missing(&error) => return Err(error),
             read => usable(read)?,
@@ -692,7 +692,11 @@ fn blame(root: &HostRoot, observed: &mut Observed) -> Result<(), ObserveError> {
 }
 
 /// Temporary files of ours that a killed run left behind. `names` are those in the anchor directory.
-fn leftovers(root: &HostRoot, store: &TrustStore, names: &[(String, Kind)]) -> Result<BTreeSet<String>, ObserveError> {
+fn leftovers(
+    root: &HostRoot,
+    store: &TrustStore,
+    names: &[(String, FileKind)],
+) -> Result<BTreeSet<String>, ObserveError> {
     let mut left = BTreeSet::new();
     let elsewhere;
     let names = if store.temp_dir == store.anchors_dir {
@@ -718,7 +722,7 @@ fn leftovers(root: &HostRoot, store: &TrustStore, names: &[(String, Kind)]) -> R
             }
         }
     }
-    for path in [ledger_file::TEMP, ledger_file::TEMP_FILE] {
+    for path in [own::TEMP_DIR, own::LEDGER_TEMP] {
         if root.own_meta(path).map_err(at(path))?.is_some() {
             left.insert(path.to_owned());
         }
