@@ -115,7 +115,7 @@ impl Argument {
 /// What is in this host's bundle and not ours.
 fn others(root: &HostRoot, store: &TrustStore) -> Others {
     let ledger = match ledger_file::read(root) {
-        Ok(ledger_file::Read::Good(ledger)) => ledger,
+        Ok(ledger_file::LedgerRead::Good(ledger)) => ledger,
         _ => Arc::default(),
     };
     namesakes::others(root, store, |print| ledger.anchors.get(print).is_some_and(|entry| !entry.shared))

@@ -203,7 +203,7 @@ impl Settings {
 
     fn read_as(path: &Path, ways: Ways) -> Result<Self, ConfigError> {
         let error = |text: String, missing| ConfigError { path: path.display().to_string(), text, missing };
-        let bytes = crate::host::root::read_file(path, LIMIT);
+        let bytes = crate::host::file::read_file(path, LIMIT);
         let bytes =
             bytes.map_err(|e| error(format!("cannot be read: {e}"), e.kind() == std::io::ErrorKind::NotFound))?;
         let text = String::from_utf8(bytes).map_err(|_| error("is no UTF-8 text".into(), false))?;

@@ -10,7 +10,7 @@ use nodetrust_core::certificate::fingerprint::content_digest;
 use tokio::time::sleep;
 
 use super::api::{Cause, Failure};
-use crate::{agent::watch::Hints, host::root::read_file, reconcile::Trigger};
+use crate::{agent::watch::Hints, host::file::read_file, reconcile::Trigger};
 
 /// Where a pod finds its token and the API server's CA.
 pub(super) const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

@@ -32,7 +32,7 @@ use nodetrust_core::{
 
 use crate::{
     config::{From, Settings, Source},
-    host::root::{Kind, is_missing, kind_of, read_regular, reopen},
+    host::file::{FileKind, is_missing, kind_of, read_regular, reopen},
 };
 
 /// Files that are read in one directory.
@@ -212,9 +212,9 @@ enum Place {
 fn at(path: &Path) -> Result<Place, Stop> {
     let found = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     match kind_of(&found)? {
-        Kind::Directory => Ok(Place::Directory(reopen(&found, OFlag::O_RDONLY)?)),
-        Kind::File => Ok(Place::File(reopen(&found, OFlag::O_RDONLY)?)),
-        Kind::Link | Kind::Other => Err(io::Error::other("neither a file nor a directory").into()),
+        FileKind::Directory => Ok(Place::Directory(reopen(&found, OFlag::O_RDONLY)?)),
+        FileKind::File => Ok(Place::File(reopen(&found, OFlag::O_RDONLY)?)),
+        FileKind::Link | FileKind::Other => Err(io::Error::other("neither a file nor a directory").into()),
     }
 }
 
@@ -236,13 +236,13 @@ fn entry(dir: &OwnedFd, name: &OsStr) -> Result<Option<Place>, Stop> {
         Err(error) => return Err(io::Error::other(format!("{}: {error}", name.display())).into()),
     };
     match kind_of(&found)? {
-        Kind::Directory => Ok(Some(Place::Directory(found))),
-        Kind::File => {
+        FileKind::Directory => Ok(Some(Place::Directory(found))),
+        FileKind::File => {
             let file = reopen(&found, OFlag::O_RDONLY);
             let file = file.map_err(|error| io::Error::other(format!("{}: {error}", name.display())))?;
             Ok(Some(Place::File(file)))
         }
-        Kind::Link | Kind::Other => Ok(None),
+        FileKind::Link | FileKind::Other => Ok(None),
     }
 }
 

@@ -206,8 +206,8 @@ pub fn registries_of_ours(
 pub fn remember(root: &HostRoot, answers: &[Asked], patience: Duration) -> io::Result<bool> {
     let read = || -> io::Result<Option<Arc<Ledger>>> {
         match ledger_file::read(root)? {
-            ledger_file::Read::Good(ledger) => Ok(Some(ledger).filter(|ledger| !ledger.is_blank())),
-            ledger_file::Read::Damaged(_) => Ok(None), // the next cycle says so, and makes it anew
+            ledger_file::LedgerRead::Good(ledger) => Ok(Some(ledger).filter(|ledger| !ledger.is_blank())),
+            ledger_file::LedgerRead::Damaged(_) => Ok(None), // the next cycle says so, and makes it anew
         }
     };
     if read()?.is_none() {
