@@ -26,7 +26,7 @@ use nodetrust_core::{
 
 use crate::{
     agent::watch::Hints,
-    config::{From, Settings},
+    config::{Settings, SourceLocation},
     host::{self, root::HostRoot, threads},
     probe,
     reconcile::{CycleResult, Failures, Outcome, Reconciler, Trigger},
@@ -221,7 +221,7 @@ fn watch_list(settings: &Settings, config: &Path, host: &[PathBuf]) -> Vec<(Path
         list.push((dir.to_owned(), Trigger::Config));
     }
     for source in &settings.sources {
-        if let From::Path(path) = &source.from {
+        if let SourceLocation::Path(path) = &source.from {
             // a file is watched through its directory
             let dir = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
             list.extend(dir.map(|dir| (dir.to_owned(), Trigger::Source)));

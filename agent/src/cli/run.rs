@@ -1,6 +1,6 @@
 //! `nodetrust run`: the agent.
 
-use super::{Context, OK};
+use super::{context::Context, exit_code::OK};
 use crate::{
     config::Settings,
     host::{ledger_file, root::HostRoot},

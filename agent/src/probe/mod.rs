@@ -41,7 +41,7 @@ use crate::{
 };
 
 pub use board::{Board, Question, Result as ProbeResult};
-pub use periodic::{Every, MAX_PROBES, serve};
+pub use periodic::serve;
 
 /// How long connecting to one address may take.
 const CONNECT: Duration = Duration::from_secs(5);

@@ -31,7 +31,7 @@ use nodetrust_core::{
 };
 
 use crate::{
-    config::{From, Settings, Source},
+    config::{Settings, Source, SourceLocation},
     host::file::{FileKind, is_missing, kind_of, read_regular, reopen},
 };
 
@@ -64,11 +64,11 @@ impl SourceReader {
         let mut reading =
             Reading { now: &mut self.parts, before, parts: Vec::new(), bytes: 0, certificates: 0, layout };
         let (origin, read, notes) = match &source.from {
-            From::Inline(text) => {
+            SourceLocation::Inline(text) => {
                 let read = reading.take(Path::new("inline"), text.as_bytes());
                 ("inline".to_owned(), read, Vec::new())
             }
-            From::Path(path) => {
+            SourceLocation::Path(path) => {
                 let read = reading.path(path);
                 if let Some(volume) = &mut reading.layout.volume {
                     *volume = mounts.volume(path);
@@ -101,7 +101,7 @@ enum Stop {
     Excess(Reason, String),
 }
 
-impl<E: Into<io::Error>> std::convert::From<E> for Stop {
+impl<E: Into<io::Error>> From<E> for Stop {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
