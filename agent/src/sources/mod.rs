@@ -25,7 +25,7 @@ use nodetrust_core::{
     certificate::{
         fingerprint::{Fingerprint, content_digest},
         name::{sentence, shown},
-        pem::{MAX_CERTIFICATES, MAX_FILE_BYTES, Reason},
+        pem::{MAX_CERTIFICATES, MAX_FILE_BYTES, RejectReason},
     },
     source::{Content, KubeletVolume, Snapshot, SourceFile, SourceLayout},
 };
@@ -98,7 +98,7 @@ struct Reading<'a> {
 /// Why a source is not read to its end.
 enum Stop {
     Failed(io::Error),
-    Excess(Reason, String),
+    Excess(RejectReason, String),
 }
 
 impl<E: Into<io::Error>> From<E> for Stop {
@@ -192,11 +192,11 @@ impl Reading<'_> {
         self.certificates += certificates;
         if self.bytes > MAX_SOURCE_BYTES {
             let detail = format!("more than the limit of {MAX_SOURCE_BYTES} bytes in all its files");
-            return Err(Stop::Excess(Reason::TooLarge, detail));
+            return Err(Stop::Excess(RejectReason::TooLarge, detail));
         }
         if self.certificates > MAX_CERTIFICATES {
             let detail = format!("more than the limit of {MAX_CERTIFICATES} certificates");
-            return Err(Stop::Excess(Reason::TooMany, detail));
+            return Err(Stop::Excess(RejectReason::TooMany, detail));
         }
         Ok(())
     }
@@ -282,7 +282,7 @@ fn names(dir: OwnedFd) -> Result<BTreeSet<OsString>, Stop> {
         }
         names.insert(name);
         if names.len() > MAX_FILES {
-            return Err(Stop::Excess(Reason::TooMany, format!("more than the limit of {MAX_FILES} files")));
+            return Err(Stop::Excess(RejectReason::TooMany, format!("more than the limit of {MAX_FILES} files")));
         }
     }
     Ok(names)

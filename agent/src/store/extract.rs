@@ -480,7 +480,7 @@ impl Extraction<'_> {
             Harm::Broken(reader, fault) => {
                 let found = self.culprits(bytes, after);
                 let named = found.iter().filter_map(|found| {
-                    let fault = reader.fault(&found.hazard)?;
+                    let fault = found.hazard.fault_for(*reader)?;
                     Some((found.path.as_str(), fault.line, fault.detail.as_str()))
                 });
                 let named = hazards::name_them(named);

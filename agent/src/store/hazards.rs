@@ -53,7 +53,7 @@ pub(crate) fn of_part(part: &SourceFile, bytes: &[u8]) -> Vec<Hazard> {
 fn of_faults(faults: &[pem::Fault], bytes: &[u8]) -> Vec<Hazard> {
     let as_bundle = bundle::read(bytes);
     // also a key that is indented, or in DER: whoever can read the bundle can read that
-    let key = faults.iter().find(|fault| fault.reason == pem::Reason::PrivateKey);
+    let key = faults.iter().find(|fault| fault.reason == pem::RejectReason::PrivateKey);
     let mut found = Vec::new();
     if as_bundle.private_key || key.is_some() {
         found.push(Hazard::PrivateKey(key.map_or(0, |fault| fault.line)));

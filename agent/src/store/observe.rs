@@ -24,11 +24,11 @@ use nodetrust_core::{
     runtime::services::Services,
     source::{Content, Resolved, Snapshot, SourceFile},
     store::{
-        self, Detection, Family, Found, Tool, TrustStore,
+        self, Detection, Family, PathKind, Tool, TrustStore,
         anchor_file::{file_name, is_own_name},
         hash_link,
         os_release::OsRelease,
-        p11kit::{self, Place},
+        p11kit::{TrustDirectory, TrustSources},
     },
     time::Uptime,
 };
@@ -174,7 +174,7 @@ pub fn detect(root: &HostRoot, os: &OsRelease, wanted: Option<Family>) -> Result
     let mut found = BTreeMap::new();
     for path in store::PROBES {
         let what = match root.stat(path).map_err(at(path))?.map(|meta| meta.kind) {
-            Some(FileKind::Directory) => Found::Directory,
+            Some(FileKind::Directory) => PathKind::Directory,
             Some(FileKind::File) => kind_of_program(root, path).map_err(at(path))?,
             Some(FileKind::Link | FileKind::Other) | None => continue,
         };
@@ -427,16 +427,20 @@ pub fn overruled(
 }
 
 /// What the files say that p11-kit reads on this family: each directory flat, with its anchors and its blocklist.
-fn p11_kit_sources(root: &HostRoot, store: &TrustStore) -> Result<p11kit::Sources, ObserveError> {
+fn p11_kit_sources(root: &HostRoot, store: &TrustStore) -> Result<TrustSources, ObserveError> {
     let dirs: [&str; 2] = match store.family {
         Family::Suse => ["/usr/share/pki/trust", "/etc/pki/trust"],
         Family::Arch => ["/usr/share/ca-certificates/trust-source", "/etc/ca-certificates/trust-source"],
         _ => ["/usr/share/pki/ca-trust-source", "/etc/pki/ca-trust/source"],
     };
-    let mut sources = p11kit::Sources::default();
+    let mut sources = TrustSources::default();
     for dir in dirs {
-        let below = [("/anchors", Place::Anchors), ("/blocklist", Place::Blocklist), ("/blacklist", Place::Blocklist)];
-        for (name, place) in [("", Place::Top)].into_iter().chain(below) {
+        let below = [
+            ("/anchors", TrustDirectory::Anchors),
+            ("/blocklist", TrustDirectory::Blocklist),
+            ("/blacklist", TrustDirectory::Blocklist),
+        ];
+        for (name, place) in [("", TrustDirectory::Top)].into_iter().chain(below) {
             let dir = format!("{dir}{name}");
             for (name, kind) in root.names(&dir).map_err(at(&dir))? {
                 let path = format!("{dir}/{name}");
@@ -792,13 +796,13 @@ fn is_hash_link(name: &str) -> bool {
     })
 }
 
-fn kind_of_program(root: &HostRoot, path: &str) -> io::Result<Found> {
+fn kind_of_program(root: &HostRoot, path: &str) -> io::Result<PathKind> {
     // tools are small; a program of more than this is none of the scripts
     let bytes = usable(root.read(path, 1 << 20))?.unwrap_or_default();
     Ok(match bytes.as_slice() {
-        script if store::is_debian_script(script) => Found::DebianScript,
-        script if script.starts_with(b"#!") => Found::Script,
-        _ => Found::File,
+        script if store::is_debian_script(script) => PathKind::DebianScript,
+        script if script.starts_with(b"#!") => PathKind::Script,
+        _ => PathKind::File,
     })
 }
 

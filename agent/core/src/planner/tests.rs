@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     certificate::{
         anchor::Anchor,
-        pem::{Fault, Reason},
+        pem::{Fault, RejectReason},
     },
     ledger::{AnchorState, LedgerSource},
     observed::{Effective, ForeignFile, Hazard, OwnAnchorFile},
@@ -113,7 +113,7 @@ fn foreign(path: &str, anchors: Vec<Arc<Anchor>>, hazard: Option<Hazard>) -> For
 }
 
 fn broken() -> Option<Hazard> {
-    Some(Hazard::Broken(Fault { line: 7, reason: Reason::NotPemOrDer, detail: "broken base64".into() }))
+    Some(Hazard::Broken(Fault { line: 7, reason: RejectReason::NotPemOrDer, detail: "broken base64".into() }))
 }
 
 /// A node through time.
@@ -363,7 +363,7 @@ fn what_breaks_a_reader_goes_at_once_whatever_the_ledger_says() {
             node.ledger.anchors.insert(print, entry.clone());
             let own = OwnAnchorFile { anchor: None, intact: false };
             node.world.seen.ours.insert(file.clone(), own);
-            let fault = Fault { line: 9, reason: Reason::MalformedCertificate, detail: "no certificate".into() };
+            let fault = Fault { line: 9, reason: RejectReason::MalformedCertificate, detail: "no certificate".into() };
             node.world.seen.effective.faults.push(fault);
             let plan = node.plan();
             assert!(!plan.targets.contains_key(&print) && plan.targets.contains_key(&fixed("corp-2026").fingerprint));
@@ -429,7 +429,11 @@ fn what_somebody_deletes_or_alters_is_healed() {
     story.cycle("the bundle is gone", &mut node);
     node.world.seen.effective.count *= 2;
     story.cycle("the bundle has everything twice", &mut node);
-    node.world.seen.effective.faults.push(Fault { line: 9, reason: Reason::NotPemOrDer, detail: "no END".into() });
+    node.world.seen.effective.faults.push(Fault {
+        line: 9,
+        reason: RejectReason::NotPemOrDer,
+        detail: "no END".into(),
+    });
     story.cycle("OpenSSL cannot load the bundle", &mut node);
     story.cycle("afterwards", &mut node);
     story.check("healed");

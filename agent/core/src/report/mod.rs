@@ -18,7 +18,7 @@ use crate::{
         anchor::{Anchor, Authority},
         fingerprint::{Fingerprint, SetDigest},
         name::{sentence, shown},
-        pem::Reason,
+        pem::RejectReason,
     },
     ledger::{AnchorState, Ledger},
     observed::{Hazard, Observed},
@@ -342,7 +342,7 @@ impl Report {
     }
 
     /// Rejections by source and reason.
-    pub fn rejections(&self) -> BTreeMap<(&str, Reason), usize> {
+    pub fn rejections(&self) -> BTreeMap<(&str, RejectReason), usize> {
         let mut counts = BTreeMap::new();
         for source in &self.sources {
             for rejection in &source.rejections {

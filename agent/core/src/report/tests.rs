@@ -151,7 +151,7 @@ fn trusted_with_something_rejected_or_held() {
     );
     assert!(report.converged && !report.is_healthy());
     assert_eq!(report.next, ["source extra: ca-1.crt:1: the block has no END; is the file cut off?"]);
-    assert_eq!(report.rejections(), [(("extra", Reason::NotPemOrDer), 1)].into());
+    assert_eq!(report.rejections(), [(("extra", RejectReason::NotPemOrDer), 1)].into());
     let mut node = good();
     node.sources = vec![source_of("org", Content::Missing), source("other", &[&inspection])];
     let report = node.settled().report();
@@ -322,7 +322,8 @@ fn foreign_files_that_do_harm_are_called_out() {
     let mut node = good();
     let root = fixed("foreign");
     let file = |name: &str, anchors, hazard| ForeignFile { path: format!("/x/{name}"), anchors, taken: true, hazard };
-    let fault = crate::certificate::pem::Fault { line: 7, reason: Reason::NotPemOrDer, detail: "broken base64".into() };
+    let fault =
+        crate::certificate::pem::Fault { line: 7, reason: RejectReason::NotPemOrDer, detail: "broken base64".into() };
     node.observed.as_mut().unwrap().foreign = vec![
         file("key.crt", vec![], Some(Hazard::PrivateKey(3))),
         file("broken.crt", vec![], Some(Hazard::Broken(fault))),

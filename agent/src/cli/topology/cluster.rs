@@ -58,7 +58,7 @@ pub(super) struct Cluster {
 
 /// One page of the list.
 #[derive(Deserialize)]
-struct Page {
+struct NodePage {
     #[serde(default)]
     metadata: ListMetadata,
     #[serde(default)]
@@ -72,8 +72,8 @@ struct ListMetadata {
 }
 
 /// What came of asking for a page.
-enum Answer {
-    Page(Page),
+enum ApiAnswer {
+    Page(NodePage),
     /// 410: the place in the list is no longer known.
     Gone,
 }
@@ -111,8 +111,8 @@ impl Cluster {
         let mut next: Option<String> = None;
         loop {
             let page = match self.page(next.as_deref()).await? {
-                Answer::Page(page) => page,
-                Answer::Gone => return Ok(None),
+                ApiAnswer::Page(page) => page,
+                ApiAnswer::Gone => return Ok(None),
             };
             members.extend(page.items.into_iter().map(Member::of));
             if members.len() > NODES {
@@ -129,7 +129,7 @@ impl Cluster {
         }
     }
 
-    async fn page(&self, next: Option<&str>) -> anyhow::Result<Answer> {
+    async fn page(&self, next: Option<&str>) -> anyhow::Result<ApiAnswer> {
         let mut path = format!("/api/v1/nodes?limit={PAGE}");
         if let Some(next) = next {
             path.push_str("&continue=");
@@ -151,7 +151,7 @@ impl Cluster {
             )
         })??;
         if status == StatusCode::GONE && next.is_some() {
-            return Ok(Answer::Gone);
+            return Ok(ApiAnswer::Gone);
         }
         if !status.is_success() {
             return Err(self.refused(status, &body.unwrap_or_default()));
@@ -162,7 +162,7 @@ impl Cluster {
         let page = serde_json::from_slice(&body).map_err(|error| {
             anyhow!("failed to list the nodes: what {} sends is no list of nodes: {error}", self.server)
         })?;
-        Ok(Answer::Page(page))
+        Ok(ApiAnswer::Page(page))
     }
 
     fn no_answer(&self, error: &dyn Error) -> anyhow::Error {
@@ -190,7 +190,7 @@ pub(crate) fn words_of_refusal(body: &[u8]) -> String {
 
 /// Reads a page of the list, for tests/fuzz: its nodes, and where the next page begins.
 pub(crate) fn read_page(body: &[u8]) -> Option<(Vec<Member>, Option<String>)> {
-    let page: Page = serde_json::from_slice(body).ok()?;
+    let page: NodePage = serde_json::from_slice(body).ok()?;
     Some((page.items.into_iter().map(Member::of).collect(), page.metadata.next))
 }
 

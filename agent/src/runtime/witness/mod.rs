@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 use nodetrust_core::{
     certificate::fingerprint::{Fingerprint, SetDigest, content_digest, hex},
     ledger::Ledger,
-    probe::{Failure, Probe, Target, Testimonial, Verdict},
+    probe::{Failure, Probe, ProbeVerdict, Target, Testimonial},
     runtime::{
         kinds::RuntimeKind,
         process::ServiceProcess,
@@ -178,7 +178,7 @@ pub fn registries_of_ours(
             continue;
         }
         let probe = handshake(root, Some(settings), subject, &registry.server());
-        if probe.verdict == Verdict::NotReached {
+        if probe.verdict == ProbeVerdict::NotReached {
             known.remove(&registry.key());
         }
         ours.extend(anchor_of(&probe).map(|_| registry));
