@@ -146,7 +146,7 @@ fn read(path: &str) -> String {
         nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_CLOEXEC,
         nix::sys::stat::Mode::empty(),
     );
-    let bytes = file.map_err(io::Error::from).and_then(|file| crate::host::root::read_regular(file, MAX_FILE));
+    let bytes = file.map_err(io::Error::from).and_then(|file| crate::host::file::read_regular(file, MAX_FILE));
     String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned() // a file that is not there says nothing
 }
 

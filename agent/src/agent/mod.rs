@@ -26,7 +26,7 @@ use nodetrust_core::{
 
 use crate::{
     agent::watch::Hints,
-    config::{From, Settings},
+    config::{Settings, SourceLocation},
     host::{self, root::HostRoot, threads},
     probe,
     reconcile::{CycleResult, Failures, Outcome, Reconciler, Trigger},
@@ -76,11 +76,10 @@ struct Owner {
 impl Owner {
     /// Starts a cycle. It has a thread of its own, since the allocator keeps what a thread has freed until the thread ends; on a node
     /// that has none left it runs here, and nobody is served meanwhile.
-    fn start(&mut self, settings: Arc<Settings>, trigger: Trigger, glances: bool) {
+    fn start(&mut self, settings: Arc<Settings>, trigger: Trigger) {
         let reconciler = self.reconciler.clone();
         self.running = Some(threads::beside(move || {
             let mut reconciler = reconciler.lock().unwrap_or_else(PoisonError::into_inner);
-            reconciler.set_glances(glances);
             reconciler.cycle(&settings, trigger)
         }));
     }
@@ -141,8 +140,7 @@ async fn agent(
                 });
             }
             tracing::debug!(%trigger, "cycle begins");
-            let glances = trigger == Trigger::Resync && pace.is_calm() && hints.see_all();
-            owner.start(settings.clone(), trigger, glances);
+            owner.start(settings.clone(), trigger);
         }
         tokio::select! {
             Some(triggers) = hints.next() => pace.hint(&triggers),
@@ -223,7 +221,7 @@ fn watch_list(settings: &Settings, config: &Path, host: &[PathBuf]) -> Vec<(Path
         list.push((dir.to_owned(), Trigger::Config));
     }
     for source in &settings.sources {
-        if let From::Path(path) = &source.from {
+        if let SourceLocation::Path(path) = &source.from {
             // a file is watched through its directory
             let dir = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
             list.extend(dir.map(|dir| (dir.to_owned(), Trigger::Source)));
@@ -425,11 +423,6 @@ impl Pace {
             let next = "find the other owner of the anchor directory or bundle (configuration management, an image's own service) and let one of the two do it";
             Problem::new(ProblemKind::DriftFight, text, next)
         })
-    }
-
-    /// Nothing waits to be looked at, and the last cycle got there.
-    fn is_calm(&self) -> bool {
-        self.hints.is_empty() && self.failures == 0
     }
 
     fn is_fight(&self) -> bool {

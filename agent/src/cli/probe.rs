@@ -8,13 +8,14 @@ use nodetrust_core::{
     probe::{BadTarget, Probe, ProbeVerdict, Proxy, Target},
     report::Report,
     runtime::registry::Registry,
-    time::Time,
 };
 use serde::Serialize;
 
 use super::{
-    Context, FAILURE, FINDINGS, OK, ProbedThrough, USAGE, complain,
-    table::{self, Style},
+    arguments::ProbedThrough,
+    context::Context,
+    exit_code::{FAILURE, FINDINGS, OK, USAGE},
+    stdio::complain,
 };
 use crate::{
     config::Settings,
@@ -22,6 +23,11 @@ use crate::{
     probe::{answer, ask, check_bundle},
     reconcile::Reconciler,
     runtime::witness::{self, Asked, Subject},
+    text::{
+        colour::Style,
+        time::day,
+        wrap::{answer as answer_line, labelled},
+    },
 };
 
 /// How long a cycle that is running is waited for, before the answer goes untold to `status`.
@@ -143,7 +149,7 @@ fn screen(probe: &Probe, style: Style) -> String {
         ProbeVerdict::NotTrusted => ("NOT TRUSTED", "1;31"),
         ProbeVerdict::NotReached => ("NOT REACHED", "1;31"),
     };
-    let mut out = table::answer(&probe.target, (verdict, colour), &probe.text, style);
+    let mut out = answer_line(&probe.target, (verdict, colour), &probe.text, style);
     for element in &probe.chain {
         let mut text = format!(
             "{} {} ({}, until {}, sha256 {})",
@@ -156,7 +162,7 @@ fn screen(probe: &Probe, style: Style) -> String {
         if element.index + 1 == probe.chain.len() && probe.anchor.is_none() {
             text.push_str(&format!(" – ends here; issuer \"{}\"", element.issuer_common_name));
         }
-        out.push_str(&table::labelled(if element.index == 0 { "  chain" } else { "" }, &text, style));
+        out.push_str(&labelled(if element.index == 0 { "  chain" } else { "" }, &text, style));
     }
     if let Some(anchor) = &probe.anchor {
         let state = anchor.state.map_or("not one of ours", AnchorState::as_str);
@@ -169,17 +175,13 @@ fn screen(probe: &Probe, style: Style) -> String {
         if let Some(end) = anchor.grace_end {
             text.push_str(&format!(", leaves {end}"));
         }
-        out.push_str(&table::labelled("  anchor", &text, style));
+        out.push_str(&labelled("  anchor", &text, style));
     }
     for note in &probe.notes {
-        out.push_str(&table::labelled("  note", note, style));
+        out.push_str(&labelled("  note", note, style));
     }
     for next in &probe.next {
-        out.push_str(&table::labelled("  next", next, style));
+        out.push_str(&labelled("  next", next, style));
     }
     out
-}
-
-fn day(time: Time) -> String {
-    time.to_string().chars().take(10).collect()
 }

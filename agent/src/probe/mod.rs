@@ -34,14 +34,14 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     config::Settings,
-    host::{self, ledger_file, root::HostRoot},
+    host::{self, ledger_file, own, root::HostRoot},
     resolve::{Names, lookup_by},
     sources::SourceReader,
     store::observe,
 };
 
 pub use board::{Board, Question, Result as ProbeResult};
-pub use periodic::{Every, MAX_PROBES, serve};
+pub use periodic::serve;
 
 /// How long connecting to one address may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -133,10 +133,10 @@ struct Host {
 impl Host {
     fn read(root: &HostRoot, settings: Option<&Settings>) -> Result<Self, String> {
         let ledger = match ledger_file::read(root) {
-            Ok(ledger_file::Read::Good(ledger)) => ledger,
-            Ok(ledger_file::Read::Damaged(_)) => Arc::new(Ledger::new()), // `status` reports it
+            Ok(ledger_file::LedgerRead::Good(ledger)) => ledger,
+            Ok(ledger_file::LedgerRead::Damaged(_)) => Arc::new(Ledger::new()), // `status` reports it
             Err(error) => {
-                return Err(format!("failed to read {}: {error}; run as root on the host", ledger_file::PATH));
+                return Err(format!("failed to read {}: {error}; run as root on the host", own::LEDGER));
             }
         };
         let wanted = settings.map_or(ledger.family, |settings| settings.family);

@@ -11,7 +11,8 @@ use nodetrust_core::runtime::process::ServiceProcess;
 use super::processes;
 use crate::host::{
     self,
-    root::{HostRoot, Kind as FileKind, Meta, is_missing},
+    file::{FileKind, FileMeta, is_missing},
+    root::HostRoot,
     systemd::Unit,
 };
 
@@ -57,8 +58,8 @@ impl<'a> Since<'a> {
     }
 }
 
-/// The links on the way to a path, and what it leads to, as far as these are there.
-fn on_the_way(root: &HostRoot, path: &str) -> io::Result<Vec<Meta>> {
+/// The links on the way to a path, and what it leads to.
+fn on_the_way(root: &HostRoot, path: &str) -> io::Result<Vec<FileMeta>> {
     let names =
         |path: &str| -> Vec<String> { path.split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect() };
     let mut metas = Vec::new();

@@ -185,10 +185,10 @@ fn openrc_units(root: &HostRoot, names: &[&str]) -> Result<BTreeMap<String, Unit
     for name in names {
         let service = name.trim_end_matches(".service");
         let active = match openrc::status(root, service)? {
-            openrc::Status::Started => "active",
-            openrc::Status::Changing => "activating",
-            openrc::Status::Stopped => "inactive",
-            openrc::Status::Absent => continue,
+            openrc::OpenRcState::Started => "active",
+            openrc::OpenRcState::Changing => "activating",
+            openrc::OpenRcState::Stopped => "inactive",
+            openrc::OpenRcState::Absent => continue,
         };
         let main_pid = processes::by_name(root, service);
         let unit = Unit {

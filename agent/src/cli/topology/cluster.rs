@@ -25,8 +25,8 @@ use nodetrust_core::{certificate::name::visible, node_status::NodeObject, topolo
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
-use super::{Access, proxy::is_direct};
-use crate::{kubernetes::AGENT, resolve::lookup};
+use super::proxy::is_direct;
+use crate::{cli::arguments::ClusterAccess, kubernetes::USER_AGENT_NAME, resolve::lookup};
 
 /// Nodes in one page.
 const PAGE: usize = 500;
@@ -80,7 +80,7 @@ enum ApiAnswer {
 
 impl Cluster {
     /// Reads the kubeconfig. Nothing is asked yet, but for the addresses of the server's name.
-    pub(super) async fn connect(access: &Access) -> anyhow::Result<Self> {
+    pub(super) async fn connect(access: &ClusterAccess) -> anyhow::Result<Self> {
         let (name, mut config) = configuration(access).await?;
         let server = config.cluster_url.to_string();
         config.connect_timeout = Some(CONNECT);
@@ -135,7 +135,7 @@ impl Cluster {
             path.push_str("&continue=");
             path.extend(next.bytes().map(escaped));
         }
-        let request = Request::get(path).header(ACCEPT, "application/json").header(USER_AGENT, AGENT);
+        let request = Request::get(path).header(ACCEPT, "application/json").header(USER_AGENT, USER_AGENT_NAME);
         let request = request.body(Body::empty())?;
         let exchange = async {
             let response = self.client.send(request).await.map_err(|error| self.no_answer(&error))?;
@@ -195,7 +195,7 @@ pub(crate) fn read_page(body: &[u8]) -> Option<(Vec<Member>, Option<String>)> {
 }
 
 /// The kubeconfig that was named, the user's own, or what a pod has; in kubectl's order.
-async fn configuration(access: &Access) -> anyhow::Result<(String, Config)> {
+async fn configuration(access: &ClusterAccess) -> anyhow::Result<(String, Config)> {
     let options = KubeConfigOptions { context: access.context.clone(), ..KubeConfigOptions::default() };
     let set = |name| env::var_os(name).filter(|value| !value.is_empty());
     let home = set("HOME").map(|home| Path::new(&home).join(".kube/config"));

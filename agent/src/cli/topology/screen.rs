@@ -5,7 +5,12 @@ use nodetrust_core::{
     topology::{Fleet, FleetAnchor, FleetVerdict, Group, Nodes, Severity},
 };
 
-use crate::cli::table::{self, Style, columns, labelled, row, section, shorten};
+use crate::text::{
+    colour::Style,
+    table::{columns, row},
+    time::day,
+    wrap::{answer, labelled, section, shorten},
+};
 
 /// Nodes that are named in one place.
 const NAMES: usize = 5;
@@ -25,7 +30,7 @@ pub(super) fn screen(cluster: &str, fleet: &Fleet, style: Style) -> String {
         FleetVerdict::Split => ("SPLIT", "1;33"),
         FleetVerdict::Violation => ("VIOLATION", "1;31"),
     };
-    let mut out = table::answer(cluster, verdict, &fleet.headline, style);
+    let mut out = answer(cluster, verdict, &fleet.headline, style);
     if !fleet.anchors.is_empty() {
         let mut rows = vec![row(["ANCHOR", "SHA-256", "STATE", "TRUSTED", "NOT AFTER", ""])];
         rows.extend(fleet.anchors.iter().take(ANCHORS).map(|anchor| anchor_row(anchor, fleet.nodes)));
@@ -73,7 +78,7 @@ fn anchor_row(anchor: &FleetAnchor, nodes: usize) -> Vec<String> {
         anchor.fp16.clone(),
         state,
         format!("{}/{nodes}", anchor.trusted),
-        anchor.not_after.map_or_else(|| "-".into(), table::day),
+        anchor.not_after.map_or_else(|| "-".into(), day),
         notes.join("; "),
     ]
 }

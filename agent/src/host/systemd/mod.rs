@@ -21,7 +21,8 @@ use zbus::{
 };
 
 use super::{
-    root::{HostRoot, is_missing},
+    file::is_missing,
+    root::HostRoot,
     socket::{connect, converse},
 };
 

@@ -6,6 +6,7 @@ use nodetrust_core::{
 };
 
 use super::*;
+use crate::text::wrap::WIDTH;
 
 /// containerd, as it mostly is.
 fn fine() -> RuntimeView {
@@ -140,17 +141,4 @@ fn a_runtime_that_is_down_or_sick_says_so() {
             "          no restart needed: the process is younger than the last change",
         ],
     );
-}
-
-#[test]
-fn text_wraps_at_blanks_and_keeps_its_indent() {
-    assert_eq!(wrap("one two three", 8, 2), "one two\n  three");
-    assert_eq!(wrap("a-word-that-is-too-long x", 4, 0), "a-word-that-is-too-long\nx");
-}
-
-#[test]
-fn spans_use_one_unit() {
-    let texts: Vec<String> = [0, 119, 120, 7199, 7200, 172_799, 172_800].map(span).to_vec();
-    assert_eq!(texts, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d"]);
-    assert_eq!(ago(Time(10), Time(20)), "in the future");
 }
