@@ -30,7 +30,7 @@ use nodetrust_core::{
         registry_way::{RegistryFolder, RegistryWay},
         witness::WitnessAnswer,
     },
-    source::Part,
+    source::SourceFile,
     store::{
         hash_link,
         os_release::OsRelease,
@@ -64,7 +64,7 @@ pub fn pem(data: &[u8]) {
     }
     let linked = parsers::linked(data);
     assert!(bundle::read(data).set.is_subset(&linked), "what the bundle's reader finds, a link leads to");
-    let part = Part::parse("file", data);
+    let part = SourceFile::parse("file", data);
     for fault in &part.faults {
         assert_clean(&fault.detail);
     }
