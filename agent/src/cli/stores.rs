@@ -4,7 +4,10 @@ use nodetrust_core::store::{Evidence, Family};
 use serde::Serialize;
 
 use super::{Context, FINDINGS, OK, table};
-use crate::{host::root::HostRoot, store::observe};
+use crate::{
+    host::root::HostRoot,
+    store::detect::{self, os_release},
+};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -23,8 +26,8 @@ struct Stores {
 pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
     let wanted = context.rules_if_any()?.and_then(|settings| settings.family);
     let root = HostRoot::open(&context.host_root)?;
-    let os = observe::os_release(&root)?;
-    let detection = observe::detect(&root, &os, wanted)?;
+    let os = os_release(&root)?;
+    let detection = detect::detect(&root, &os, wanted)?;
     let unsupported = detection.family.as_ref().err();
     let store = detection.family.as_ref().ok().map(|family| family.store());
     let stores = Stores {

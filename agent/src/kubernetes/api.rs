@@ -11,7 +11,7 @@ use kube::client::{Body, ClientBuilder};
 use nodetrust_core::node_status::{Event, NodeObject, REPORTER, Write};
 
 use super::account::ACCOUNT;
-use crate::host::threads;
+use crate::{error::with_causes, host::threads};
 
 /// How long one call may take, from the connection to the last byte.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -200,18 +200,9 @@ fn shown(text: &str) -> String {
 }
 
 impl Failure {
-    /// With every cause; causes that repeat the sentence before are left out.
+    /// A failure with every cause of it.
     pub(super) fn of(cause: Cause, what: &str, error: Option<&dyn std::error::Error>) -> Self {
-        let mut text = what.to_owned();
-        let mut next = error;
-        while let Some(error) = next {
-            let more = error.to_string();
-            if !text.contains(&more) {
-                text.push_str(": ");
-                text.push_str(&more);
-            }
-            next = error.source();
-        }
+        let text = with_causes(what, error);
         Self { text: shown(&text), cause, of_event: false, of_foreign_taint: false, denied_by: None, retry_after: None }
     }
 

@@ -31,6 +31,7 @@ use tokio::{
 use crate::{
     config::{Kubernetes, Settings},
     host,
+    jitter::part_of,
     serve::{
         Latest,
         metrics::{ApiState, Metrics},
@@ -359,7 +360,8 @@ impl Desk {
                 }
                 self.met = true;
                 self.rechecks = self.rechecks.wrapping_add(1);
-                self.recheck = now + RECHECK + jitter(&self.node, self.rechecks);
+                self.recheck =
+                    now + RECHECK + part_of(RECHECK_SPREAD, &format!("{}\nrecheck\n{}", self.node, self.rechecks));
                 self.known = Some(node);
             }
             Some(Err(failure)) => {
@@ -528,12 +530,6 @@ async fn bring(api: &Api, signals: &Signals, known: Option<NodeObject>, routine:
 
 fn wall() -> Time {
     Time(host::wall())
-}
-
-/// Another time on each node and at each round, so that a fleet does not ask at once.
-fn jitter(node: &str, round: u32) -> Duration {
-    let seed = nodetrust_core::certificate::fingerprint::content_digest(format!("{node}\nrecheck\n{round}").as_bytes());
-    RECHECK_SPREAD * u32::from(u16::from_be_bytes([seed[0], seed[1]])) / u32::from(u16::MAX)
 }
 
 #[cfg(test)]
