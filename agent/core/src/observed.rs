@@ -3,11 +3,12 @@
 use crate::{
     certificate::{anchor::Anchor, fingerprint::Fingerprint, pem::Fault},
     runtime::services::Services,
-    store::{Family, TrustStore, harm::Reader},
+    store::{Family, TrustStore},
     time::Uptime,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::Arc,
 };
 
@@ -19,7 +20,7 @@ pub struct Observed {
     /// The anchor directory exists.
     pub anchors_dir_exists: bool,
     /// Files in the anchor directory with our kind of name, by file name.
-    pub ours: BTreeMap<String, OwnFile>,
+    pub ours: BTreeMap<String, OwnAnchorFile>,
     /// Other people's files in the anchor directory that the tool takes or that hold certificates.
     pub foreign: Vec<ForeignFile>,
     /// Left-overs of ours: temporary files and staged bundles, absolute.
@@ -65,7 +66,7 @@ pub struct OldStore {
 
 /// A file with our kind of name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnFile {
+pub struct OwnAnchorFile {
     /// The certificate in it, if it holds exactly one.
     pub anchor: Option<Arc<Anchor>>,
     /// Content, name, mode, owner and kind are as we write them.
@@ -120,7 +121,7 @@ impl Observed {
     }
 
     /// What a reader chokes on in source files that are not ours: path and fault.
-    pub fn broken_for(&self, reader: Reader) -> impl Iterator<Item = (&str, &Fault)> {
+    pub fn broken_for(&self, reader: BundleReader) -> impl Iterator<Item = (&str, &Fault)> {
         self.all_hazards().filter_map(move |(path, hazard)| Some((path, reader.fault(hazard)?)))
     }
 }
@@ -146,5 +147,49 @@ impl Effective {
     /// Certificates that stand in it more than once.
     pub fn repeated(&self) -> usize {
         self.count - self.set.len().min(self.count)
+    }
+}
+
+/// A library that loads the whole bundle or nothing of it. Go skips what it cannot read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BundleReader {
+    /// OpenSSL: Python, curl, most programs of a distribution.
+    OpenSsl,
+    /// GnuTLS: apt, wget.
+    GnuTls,
+}
+
+impl BundleReader {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::OpenSsl, Self::GnuTls];
+
+    /// What keeps it from loading this bundle.
+    pub fn faults(self, bundle: &Effective) -> &[Fault] {
+        match self {
+            Self::OpenSsl => &bundle.faults,
+            Self::GnuTls => &bundle.gnutls_faults,
+        }
+    }
+
+    /// Whether it loads this bundle.
+    pub fn loads(self, bundle: &Effective) -> bool {
+        bundle.present && self.faults(bundle).is_empty()
+    }
+
+    /// What a source file has in it that this reader chokes on.
+    pub fn fault(self, hazard: &Hazard) -> Option<&Fault> {
+        match (self, hazard) {
+            (Self::OpenSsl, Hazard::Broken(fault)) | (Self::GnuTls, Hazard::BrokenGnuTls(fault)) => Some(fault),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for BundleReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OpenSsl => "OpenSSL",
+            Self::GnuTls => "GnuTLS",
+        })
     }
 }

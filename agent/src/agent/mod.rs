@@ -19,9 +19,9 @@ use tokio::{
 };
 
 use nodetrust_core::{
-    planner::Action,
+    action::Action,
     problem::{Problem, ProblemKind},
-    runtime::evidence::RuntimeState,
+    runtime::trust::RuntimeState,
 };
 
 use crate::{

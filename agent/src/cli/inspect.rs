@@ -13,7 +13,7 @@ use nodetrust_core::{
     parallel::in_shares,
     report::{AnchorRow, anchor_row},
     source::{
-        Part, Rejection,
+        Rejection, SourceFile,
         policy::{Circumstances, Policy, judge},
     },
     store::TrustStore,
@@ -124,8 +124,8 @@ fn others(root: &HostRoot, store: &TrustStore) -> Others {
 fn inspect(path: &Path, policy: &Policy, at: Circumstances<'_>, others: &Others) -> anyhow::Result<File> {
     let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
     let part = match read(path)? {
-        Some(bytes) => Part::parse(&name, &bytes),
-        None => Part::too_large(&name),
+        Some(bytes) => SourceFile::parse(&name, &bytes),
+        None => SourceFile::too_large(&name),
     };
     let mut file = File {
         file: name.clone(),

@@ -3,11 +3,11 @@
 use std::{fmt::Write as _, io::IsTerminal};
 
 use nodetrust_core::{
+    action::Action,
     certificate::name::visible,
     ledger::AnchorState,
-    planner::Action,
-    report::{ByRuntime, Report, RuntimeView, Verdict},
-    runtime::evidence::RuntimeState,
+    report::{ByRuntime, NodeVerdict, Report, RuntimeView},
+    runtime::trust::RuntimeState,
     source::{Rejection, SourceStatus},
     text::plural,
     time::Time,
@@ -303,14 +303,14 @@ pub(super) fn section(out: &mut String, text: &str) {
 
 fn headline(report: &Report, style: Style) -> String {
     let (verdict, colour) = match report.verdict {
-        Verdict::Trusted => ("TRUSTED", "1;32"),
-        Verdict::TrustedWithFindings => ("TRUSTED, WITH FINDINGS", "1;33"),
-        Verdict::NotTrusted => ("NOT TRUSTED", "1;31"),
-        Verdict::NotTrustedByRuntime => ("NOT TRUSTED BY THE RUNTIME", "1;31"),
-        Verdict::RuntimeUnknown => ("RUNTIME UNKNOWN", "1;33"),
-        Verdict::NotConverged => ("NOT CONVERGED", "1;33"),
-        Verdict::NothingDesired => ("NOTHING TO TRUST", "1"),
-        Verdict::UnsupportedStore => ("UNSUPPORTED", "1;31"),
+        NodeVerdict::Trusted => ("TRUSTED", "1;32"),
+        NodeVerdict::TrustedWithFindings => ("TRUSTED, WITH FINDINGS", "1;33"),
+        NodeVerdict::NotTrusted => ("NOT TRUSTED", "1;31"),
+        NodeVerdict::NotTrustedByRuntime => ("NOT TRUSTED BY THE RUNTIME", "1;31"),
+        NodeVerdict::RuntimeUnknown => ("RUNTIME UNKNOWN", "1;33"),
+        NodeVerdict::NotConverged => ("NOT CONVERGED", "1;33"),
+        NodeVerdict::NothingDesired => ("NOTHING TO TRUST", "1"),
+        NodeVerdict::UnsupportedStore => ("UNSUPPORTED", "1;31"),
     };
     answer(&report.node, (verdict, colour), &report.headline, style)
 }

@@ -16,8 +16,8 @@ use nodetrust_core::{
     certificate::{fingerprint::Fingerprint, name::visible},
     node_status::Taint,
     probe::Through,
-    runtime::staleness,
-    source::policy::{EmptySource, NotCa, OnRejection, Policy, Unproven, Verdict},
+    runtime::settings::{self, RuntimeSettings},
+    source::policy::{Acceptance, EmptySource, NotCa, OnRejection, Policy, Unproven},
     store::Family,
 };
 use serde::Deserialize;
@@ -49,7 +49,7 @@ pub struct Settings {
     /// What may become an anchor, and how long one stays.
     pub policy: Policy,
     /// The container runtime, and what may be done about it.
-    pub runtime: staleness::Policy,
+    pub runtime: RuntimeSettings,
     /// Registries that the container runtime is asked about.
     pub witness: Registries,
     /// The trust store, None to detect it.
@@ -155,7 +155,7 @@ impl Default for Settings {
         Self {
             sources: Vec::new(),
             policy: Policy::default(),
-            runtime: staleness::Policy::default(),
+            runtime: RuntimeSettings::default(),
             witness: Registries::default(),
             family: None,
             extract_timeout: Duration::from_secs(60),
@@ -322,8 +322,8 @@ struct RawSource {
 struct RawPolicy {
     on_rejection: Given<Word<OnRejection>>,
     not_ca: Given<Word<NotCa>>,
-    expired: Given<Word<Verdict>>,
-    weak: Given<Word<Verdict>>,
+    expired: Given<Word<Acceptance>>,
+    weak: Given<Word<Acceptance>>,
     self_signature: Given<Word<Unproven>>,
     allowed_fingerprints: BTreeSet<Fingerprint>,
     denied_fingerprints: BTreeSet<Fingerprint>,
@@ -349,7 +349,7 @@ struct RawStore {
 struct RawRuntime {
     kind: Given<RuntimeWord>,
     unit: Given<UnitName>,
-    on_change: Given<Word<staleness::OnChange>>,
+    on_change: Given<Word<settings::OnChange>>,
     also_restart: Vec<Needed<FurtherUnit>>,
     witness: WitnessChoice,
 }
@@ -565,16 +565,16 @@ impl RawExport {
 }
 
 impl RawRuntime {
-    fn check(self) -> staleness::Policy {
+    fn check(self) -> RuntimeSettings {
         let kind = self.kind.or_default();
-        staleness::Policy {
+        RuntimeSettings {
             ignored: kind == RuntimeWord::None,
             kind: match kind {
                 RuntimeWord::Auto | RuntimeWord::None => None,
                 RuntimeWord::Kind(kind) => Some(kind),
             },
             unit: self.unit.0.map(|UnitName(unit)| unit).filter(|unit| !unit.is_empty()),
-            on_change: self.on_change.or(Word(staleness::OnChange::Auto)).0,
+            on_change: self.on_change.or(Word(settings::OnChange::Auto)).0,
             also: self.also_restart.into_iter().map(|Needed(FurtherUnit(unit))| unit).collect(),
         }
     }

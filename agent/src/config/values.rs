@@ -10,11 +10,11 @@ use nodetrust_core::{
     pod_bundle,
     probe::{Proxy, Target, Through},
     runtime::{
-        kinds::{Kind, TABLE},
+        kinds::{RuntimeKind, TABLE},
         registry::Registry,
-        staleness::OnChange,
+        settings::OnChange,
     },
-    source::policy::{EmptySource, NotCa, OnRejection, Unproven, Verdict},
+    source::policy::{Acceptance, EmptySource, NotCa, OnRejection, Unproven},
     store::Family,
 };
 use serde::{
@@ -150,7 +150,7 @@ impl Words for NotCa {
         &[("auto", Self::Auto), ("accept", Self::Accept), ("reject", Self::Reject)];
 }
 
-impl Words for Verdict {
+impl Words for Acceptance {
     const WORDS: &'static [(&'static str, Self)] = &[("accept", Self::Accept), ("reject", Self::Reject)];
 }
 
@@ -393,7 +393,7 @@ pub(super) enum RuntimeWord {
     #[default]
     Auto,
     None,
-    Kind(Kind),
+    Kind(RuntimeKind),
 }
 
 impl FromStr for RuntimeWord {

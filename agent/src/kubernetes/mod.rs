@@ -18,7 +18,7 @@ use std::{
 
 use hyper::StatusCode;
 use nodetrust_core::{
-    node_status::{self, ConditionStatus, Event, EventKind, NodeObject, NodeStatus, Signals, TAINT_PATIENCE},
+    node_status::{self, ConditionStatus, EventKind, NodeEvent, NodeObject, NodeStatus, Signals, TAINT_PATIENCE},
     problem::ProblemKind,
     report::Report,
     time::Time,
@@ -126,7 +126,7 @@ struct Desk {
     known: Option<NodeObject>,
     /// the Node has been read once, and what it said has been compared
     met: bool,
-    waiting: BTreeMap<EventKind, Event>,
+    waiting: BTreeMap<EventKind, NodeEvent>,
     sent: BTreeMap<EventKind, Instant>,
     object: Track,
     events: Track,
@@ -155,13 +155,13 @@ struct Job {
     known: Option<NodeObject>,
     /// a look at how things are, not because of a doubt
     routine: bool,
-    events: Vec<Event>,
+    events: Vec<NodeEvent>,
 }
 
 /// What came of them.
 struct Told {
     object: Option<Result<Brought, Failure>>,
-    sent: Vec<Event>,
+    sent: Vec<NodeEvent>,
     events: Option<Result<(), Failure>>,
     /// what the calls were made with
     account: AccountFiles,
@@ -224,7 +224,7 @@ impl Desk {
     }
 
     /// Has an event wait to be sent, together with one of its kind that does.
-    fn tell_of(&mut self, event: Event) {
+    fn tell_of(&mut self, event: NodeEvent) {
         let event = match self.waiting.get(&event.kind) {
             Some(earlier) => event.after(earlier),
             None => event,
@@ -282,7 +282,7 @@ impl Desk {
         let wall = wall();
         self.waiting.retain(|_, event| wall.0.saturating_sub(event.time.0) < STALE);
         let wants = self.wants_object(now) && self.object.is_due(now);
-        let ready: Vec<Event> = self
+        let ready: Vec<NodeEvent> = self
             .waiting
             .values()
             .filter(|event| self.may_tell(event.kind) && self.sendable(event.kind).is_none_or(|when| when <= now))

@@ -14,7 +14,7 @@ use nodetrust_core::{
     certificate::fingerprint::{Fingerprint, SetDigest},
     probe::{Probe, Proxy, Target, Through},
     report::Behind,
-    runtime::{registry::Registry, services::Process},
+    runtime::{process::ServiceProcess, registry::Registry},
     time::Time,
 };
 use tokio::{
@@ -82,7 +82,7 @@ pub async fn serve(
     if report.wait_for(Option::is_some).await.is_err() {
         return;
     }
-    let mut in_force: Option<(SetDigest, Vec<Fingerprint>, Option<Process>)> = None;
+    let mut in_force: Option<(SetDigest, Vec<Fingerprint>, Option<ServiceProcess>)> = None;
     let mut planned: VecDeque<Planned> = VecDeque::new();
     let mut running = JoinSet::new();
     follow(&mut planned, &settings.borrow_and_update().probes, &board);

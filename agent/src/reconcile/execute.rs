@@ -5,11 +5,12 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use nodetrust_core::{
+    action::Action,
     certificate::fingerprint::Fingerprint,
     ledger::Ledger,
     observed::Observed,
     plan::Plan,
-    planner::{Action, foreign_repeats, plan_leave},
+    planner::{foreign_repeats, plan_retire},
     problem::{Problem, ProblemKind},
     store::{Family, Tool, anchor_file::PREFIX},
     verify::verify,
@@ -141,7 +142,7 @@ fn leave(
     let told = |problem: Problem| Problem { text: format!("leaving the {family} store: {}", problem.text), ..problem };
     let mut old = look().map_err(told)?;
     old.ours.retain(|name, _| files.contains(name)); // the tool of another store may have made links of these names
-    let part = plan_leave(&old, &plan.ledger);
+    let part = plan_retire(&old, &plan.ledger);
     let applied = apply(&part, &old, exec, wall);
     *extract += applied.extract;
     await_other_runs(exec.root, store);

@@ -17,18 +17,16 @@ use std::{
 };
 
 use nodetrust_core::{
+    action::{Action, Drift, WriteReason},
     certificate::fingerprint::Fingerprint,
     ledger::Ledger,
     observed::Observed,
     plan::Plan,
-    planner::{Action, Drift, WriteReason, plan, settle},
-    pod_bundle::Export,
+    planner::{plan, settle},
+    pod_bundle::PodBundlePlan,
     problem::{Problem, ProblemKind},
-    report::{self, Cycle, Inputs, Report},
-    runtime::{
-        services::Services,
-        staleness::{Outlook, decide},
-    },
+    report::{self, Cycle, Report, ReportInputs},
+    runtime::{service_plan::ServicePlan, services::Services, staleness::decide},
     source::{Resolved, Snapshot, policy::Circumstances, resolve::resolve},
     store::{Detection, anchor_file::file_name, os_release::OsRelease, where_read_only},
     time::{Moment, Time},
@@ -75,7 +73,7 @@ pub struct Reconciler {
     reader: SourceReader,
     cache: StoreCache,
     remembered: ledger_file::LedgerCache,
-    services: runtime::Cache,
+    services: runtime::RuntimeCache,
     namesakes: NamesakeCache,
     /// the sources as they are followed, and what they say
     followed: Option<(Vec<Snapshot>, Said)>,
@@ -98,8 +96,8 @@ struct Look {
     resolved: Resolved,
     observed: Option<Observed>,
     plan: Option<Plan>,
-    outlook: Option<Outlook>,
-    export: Export,
+    outlook: Option<ServicePlan>,
+    export: PodBundlePlan,
     problems: Vec<Problem>,
     /// the ledger's file is there and damaged
     damaged: Option<String>,
@@ -119,7 +117,7 @@ impl Reconciler {
             reader: SourceReader::default(),
             cache: StoreCache::default(),
             remembered: ledger_file::LedgerCache::default(),
-            services: runtime::Cache::default(),
+            services: runtime::RuntimeCache::default(),
             namesakes: NamesakeCache::default(),
             followed: None,
             candidate: None,
@@ -412,7 +410,7 @@ impl Reconciler {
     }
 
     fn report(&mut self, look: &Look, settings: &Settings) -> Report {
-        let mut report = report::build(Inputs {
+        let mut report = report::build(ReportInputs {
             node: &self.node,
             now: &look.now,
             os: &look.os,
@@ -550,7 +548,7 @@ fn is_in_pod(settings: &Settings) -> bool {
 
 /// How long another cycle is waited for: its tool, and a restart that it makes.
 pub(crate) fn patience(settings: &Settings) -> Duration {
-    settings.extract_timeout + runtime::LONGEST_RESTART + Duration::from_secs(10)
+    runtime::longest_cycle(settings.extract_timeout)
 }
 
 /// Where a directory is read-only on a system that has its own way to add a CA, that way is what helps.

@@ -3,11 +3,11 @@
 use std::{path::Path, sync::Arc};
 
 use nodetrust_core::{
+    action::Action,
     ledger::Ledger,
     observed::Observed,
     plan::Plan,
-    planner::Action,
-    pod_bundle::Export,
+    pod_bundle::PodBundlePlan,
     problem::{Problem, ProblemKind},
 };
 
@@ -30,8 +30,8 @@ impl Reconciler {
         ledger: &Ledger,
         observed: Option<&Observed>,
         plan: Option<&Plan>,
-    ) -> Export {
-        let (Some(observed), Some(plan)) = (observed, plan) else { return Export::default() };
+    ) -> PodBundlePlan {
+        let (Some(observed), Some(plan)) = (observed, plan) else { return PodBundlePlan::default() };
         pod_bundle::look(&self.root, settings.export.as_deref(), ledger, observed, plan.changes_store())
     }
 

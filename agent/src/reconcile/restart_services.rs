@@ -3,13 +3,15 @@
 //! The store is as it will be when this begins. What is done is written down before: a crash at any point leads to the same end.
 
 use nodetrust_core::{
+    action::Action,
     certificate::fingerprint::SetDigest,
     ledger::Ledger,
-    planner::Action,
     problem::{Problem, ProblemKind},
     runtime::{
+        attempts::{AttemptOutcome, with_attempt},
+        service_plan::ServicePlan,
         services::{Runtime, Services},
-        staleness::{Outlook, TryOutcome, decide, failure, with_try},
+        staleness::{decide, failure},
         testimony::note_restart,
     },
     source::Snapshot,
@@ -84,7 +86,7 @@ impl Reconciler {
         settings: &Settings,
         lock: &HostLock,
         look: &Look,
-        outlook: &Outlook,
+        outlook: &ServicePlan,
         part: Part,
         followed: &mut Followed,
     ) {
@@ -122,7 +124,7 @@ impl Reconciler {
                 Action::Restart { unit, .. } => {
                     // tries of one cycle count as one
                     if followed.restarts.is_empty() {
-                        known.tries = with_try(&known.tries, &look.now);
+                        known.tries = with_attempt(&known.tries, &look.now);
                     }
                     let runtime = runtime_of(&observed.services, unit);
                     if let Some(process) = runtime.and_then(|runtime| runtime.service.process.as_ref()) {
@@ -136,9 +138,9 @@ impl Reconciler {
                         let restarted = runtime::restart(&exec, unit, runtime);
                         followed.problems.extend(restarted.problems);
                         followed.restarts.push(restarted.failed.is_none());
-                        let outcome = restarted.failed.clone().map_or(TryOutcome::Done, TryOutcome::Failed);
+                        let outcome = restarted.failed.clone().map_or(AttemptOutcome::Done, AttemptOutcome::Failed);
                         if let Some(last) = known.tries.last_mut() {
-                            let failed_before = matches!(last.outcome, Some(TryOutcome::Failed(_)));
+                            let failed_before = matches!(last.outcome, Some(AttemptOutcome::Failed(_)));
                             last.outcome = if failed_before { last.outcome.take() } else { Some(outcome) };
                         }
                         self.note(&known, look)?;
@@ -198,7 +200,7 @@ fn is_restart(action: &Action) -> bool {
 }
 
 /// What is due for the services, over the bundle that is there.
-fn now_due(settings: &Settings, look: &Look) -> Option<Outlook> {
+fn now_due(settings: &Settings, look: &Look) -> Option<ServicePlan> {
     let (plan, observed) = (look.plan.as_ref()?, look.observed.as_ref()?);
     let wanted = plan.wanted(observed, observed.effective.set.clone());
     Some(decide(&observed.services, &plan.ledger, &wanted, &settings.runtime, &look.now))

@@ -7,11 +7,12 @@ use std::{
 };
 
 use nodetrust_core::{
+    action::Action,
     certificate::{bundle, fingerprint::Fingerprint},
     ledger::Ledger,
     observed::Observed,
     plan::Plan,
-    planner::{Action, Orphans, orphans, plan_uninstall, settle},
+    planner::{Orphans, orphans, plan_uninstall, settle},
     problem::{Problem, ProblemKind},
     report::Report,
     source::Content,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nodetrust_core::runtime::{kinds::Kind, services::Runtime};
+use nodetrust_core::runtime::{kinds::RuntimeKind, services::Runtime};
 
 use super::{cri, docker};
 use crate::{error::chain, host::root::HostRoot};
@@ -14,7 +14,12 @@ pub(crate) const ANSWERING: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// A sentence that says why not.
-pub(crate) fn look_at_cri(root: &HostRoot, kind: Kind, socket: &str, version: &mut String) -> Result<(), String> {
+pub(crate) fn look_at_cri(
+    root: &HostRoot,
+    kind: RuntimeKind,
+    socket: &str,
+    version: &mut String,
+) -> Result<(), String> {
     let status =
         cri::look(root, socket, ANSWERING).map_err(|error| format!("{kind} does not answer: {}", chain(&error)))?;
     *version = status.version;
@@ -28,7 +33,7 @@ pub(crate) fn look_at_cri(root: &HostRoot, kind: Kind, socket: &str, version: &m
 /// # Errors
 /// A sentence that says why not.
 pub(crate) fn works(root: &HostRoot, runtime: &Runtime) -> Result<(), String> {
-    if runtime.kind == Kind::Docker {
+    if runtime.kind == RuntimeKind::Docker {
         return docker::info(root, ANSWERING).map(drop).map_err(|error| chain(&error));
     }
     look_at_cri(root, runtime.kind, &runtime.socket, &mut String::new())

@@ -24,11 +24,14 @@ use nodetrust_core::{
     ledger::Ledger,
     problem::{Problem, ProblemKind},
     runtime::{
-        self, CRI_DOCKERD, Found, RuntimeDetection,
-        kinds::Kind,
+        self, CRI_DOCKERD, DetectedRuntime, RuntimeDetection,
+        environment::Environment,
+        kinds::RuntimeKind,
+        process::ServiceProcess,
         registry_dir::Setting,
-        services::{HoldReason, Process, Runtime, Service, ServiceState, Services},
-        staleness::{Policy, aftermath},
+        services::{HoldReason, Runtime, Service, ServiceState, Services},
+        settings::RuntimeSettings,
+        staleness::aftermath,
     },
     time::Uptime,
 };
@@ -55,13 +58,15 @@ pub use ways::{environment, process_now, registry_way};
 #[derive(Debug, Default)]
 pub struct RuntimeCache {
     /// The runtime's process, and what it reads as its registry directory.
-    certs: Option<(Process, Setting)>,
+    certs: Option<(ServiceProcess, Setting)>,
+    /// The environment that it was started with.
+    environment: Option<(ServiceProcess, Environment)>,
 }
 
 /// Looks at the host's services.
 pub fn look(
     exec: &HostExec<'_>,
-    policy: &Policy,
+    policy: &RuntimeSettings,
     ledger: &Ledger,
     now: &Uptime,
     cache: &mut RuntimeCache,
@@ -82,6 +87,10 @@ pub fn look(
             let (runtime, broken) = look.look_at_runtime(found, unit, &located, cache);
             problems.extend(broken);
             problems.extend(aftermath(&runtime, &ledger.tries));
+            if matches!(runtime.service.state, ServiceState::Down(_)) {
+                // what runs or answers all the same was started by a unit that is not known
+                sign = clues::sign(exec.root);
+            }
             runtime
         }),
         RuntimeDetection::Sign(fact) => {
@@ -103,7 +112,7 @@ pub fn look(
 ///
 /// # Errors
 /// What says that there is a runtime all the same, if anything does, and the problem.
-fn units_of(root: &HostRoot, policy: &Policy) -> Result<BTreeMap<String, Unit>, (Option<String>, Problem)> {
+fn units_of(root: &HostRoot, policy: &RuntimeSettings) -> Result<BTreeMap<String, Unit>, (Option<String>, Problem)> {
     let mut names: Vec<&str> = runtime::units().collect();
     names.extend(policy.unit.iter().chain(&policy.also).map(String::as_str));
     match init(root) {
@@ -121,12 +130,12 @@ fn units_of(root: &HostRoot, policy: &Policy) -> Result<BTreeMap<String, Unit>, 
 }
 
 /// What says that there is a runtime though none was found.
-fn sign_of(root: &HostRoot, policy: &Policy) -> Option<String> {
+fn sign_of(root: &HostRoot, policy: &RuntimeSettings) -> Option<String> {
     clues::sign(root).or_else(|| policy.kind.map(|kind| format!("runtime.kind is {kind}, and no unit of it was found")))
 }
 
 /// The runtime that the configuration names and that is not there.
-fn not_found(policy: &Policy, units: &BTreeMap<String, Unit>, runtime: Option<&Runtime>) -> Option<Problem> {
+fn not_found(policy: &RuntimeSettings, units: &BTreeMap<String, Unit>, runtime: Option<&Runtime>) -> Option<Problem> {
     if let Some(name) = policy.unit.as_ref().filter(|name| !units.contains_key(*name)) {
         return Some(problem(
             format!("runtime.unit names {name}, which does not run on this host"),
@@ -140,7 +149,7 @@ fn not_found(policy: &Policy, units: &BTreeMap<String, Unit>, runtime: Option<&R
 /// The further units of the configuration, and those of them that the host does not have.
 fn further_units(
     root: &HostRoot,
-    policy: &Policy,
+    policy: &RuntimeSettings,
     units: &BTreeMap<String, Unit>,
     runtime: Option<&Runtime>,
     boot_id: &str,
@@ -185,7 +194,7 @@ struct RuntimeLook<'a> {
 impl RuntimeLook<'_> {
     fn look_at_runtime(
         &self,
-        found: &Found,
+        found: &DetectedRuntime,
         unit: &Unit,
         located: &Located,
         cache: &mut RuntimeCache,
@@ -198,7 +207,7 @@ impl RuntimeLook<'_> {
         let mut version = String::new();
         let mut health = match service.state {
             // an engine that no kubelet uses has no socket for one, and is asked below
-            ServiceState::Active if found.kind == Kind::Docker && !has_shim => Ok(()),
+            ServiceState::Active if found.kind == RuntimeKind::Docker && !has_shim => Ok(()),
             ServiceState::Active => look_at_cri(root, found.kind, &socket, &mut version),
             ServiceState::Changing => Err("it is starting or stopping".into()),
             ServiceState::Down(_) => Err("it does not run".into()),
@@ -214,7 +223,7 @@ impl RuntimeLook<'_> {
             let why = "OpenRC restarts services only from the host's PID namespace".to_owned();
             spares = Err((HoldReason::NoAccess, why));
         }
-        if found.kind == Kind::Docker && service.state == ServiceState::Active {
+        if found.kind == RuntimeKind::Docker && service.state == ServiceState::Active {
             match docker::info(root, ANSWERING) {
                 Ok(info) => {
                     version = info.server_version;
@@ -235,16 +244,35 @@ impl RuntimeLook<'_> {
             Problem::new(ProblemKind::RegistryCerts, text, format!("mend {path}, or move it away"))
         });
         let because = found.because.clone();
-        let elsewhere = roots::elsewhere(root, pid(root, found.kind, unit), unit);
+        let elsewhere = service.process.as_ref().and_then(|process| self.elsewhere(found, unit, process, cache));
         (Runtime { kind: found.kind, because, version, socket, service, health, spares, certs, elsewhere }, broken)
+    }
+
+    /// What says that the process reads other roots than the node's, or that this cannot be told.
+    fn elsewhere(
+        &self,
+        found: &DetectedRuntime,
+        unit: &Unit,
+        process: &ServiceProcess,
+        cache: &mut RuntimeCache,
+    ) -> Option<String> {
+        let root = self.exec.root;
+        if cache.environment.as_ref().is_none_or(|(known, _)| known != process) {
+            match ways::environment(root, found.kind, &found.unit) {
+                Ok(environment) => cache.environment = Some((process.clone(), environment)),
+                Err(why) => return Some(format!("which roots {} has it read cannot be told: {why}", found.unit)),
+            }
+        }
+        let (_, environment) = cache.environment.as_ref()?;
+        roots::elsewhere(root, pid(root, found.kind, unit), &found.unit, environment)
     }
 
     /// What the process reads as its registry directory. `runs` is the version that it says.
     fn setting(
         &self,
-        kind: Kind,
+        kind: RuntimeKind,
         unit: &Unit,
-        process: Option<&Process>,
+        process: Option<&ServiceProcess>,
         runs: &str,
         cache: &mut RuntimeCache,
     ) -> Setting {

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use nodetrust_core::{
     runtime::{
-        kinds::Kind,
-        services::{Process, Service, ServiceState},
+        kinds::RuntimeKind,
+        process::ServiceProcess,
+        services::{Service, ServiceState},
     },
     time::Uptime,
 };
@@ -90,7 +91,7 @@ pub(crate) fn service(root: &HostRoot, name: &str, unit: &Unit, child: Option<&s
         None => Some(main),
     });
     let started = pid.and_then(|pid| processes::started(root, pid));
-    let process = started.map(|milliseconds| Process {
+    let process = started.map(|milliseconds| ServiceProcess {
         invocation: unit.invocation.clone(),
         started: Uptime { boot_id: boot_id.to_owned(), milliseconds },
     });
@@ -98,7 +99,7 @@ pub(crate) fn service(root: &HostRoot, name: &str, unit: &Unit, child: Option<&s
 }
 
 /// The process of a runtime that counts.
-pub(crate) fn pid(root: &HostRoot, kind: Kind, unit: &Unit) -> Option<u32> {
+pub(crate) fn pid(root: &HostRoot, kind: RuntimeKind, unit: &Unit) -> Option<u32> {
     let main = unit.main_pid?;
     kind.row().child.map_or(Some(main), |child| processes::child(root, main, child))
 }

@@ -12,11 +12,11 @@ use std::{
 };
 
 use nodetrust_core::{
+    action::Drift,
     certificate::pem::Reason,
-    planner::Drift,
     problem::ProblemKind,
     report::{AnchorRow, Report, RuntimeView},
-    runtime::{evidence::RuntimeState, services::HoldReason},
+    runtime::{services::HoldReason, trust::RuntimeState},
     source::SourceStatus,
     time::Time,
 };

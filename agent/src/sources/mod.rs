@@ -27,7 +27,7 @@ use nodetrust_core::{
         name::{sentence, shown},
         pem::{MAX_CERTIFICATES, MAX_FILE_BYTES, Reason},
     },
-    source::{Content, KubeletVolume, Part, Snapshot, SourceLayout},
+    source::{Content, KubeletVolume, Snapshot, SourceFile, SourceLayout},
 };
 
 use crate::{
@@ -82,14 +82,14 @@ impl SourceReader {
 }
 
 /// Files and what they held.
-type Parts = HashMap<(PathBuf, [u8; 32]), Arc<Part>>;
+type Parts = HashMap<(PathBuf, [u8; 32]), Arc<SourceFile>>;
 
 /// One source while it is being read.
 struct Reading<'a> {
     now: &'a mut Parts,
     before: &'a Parts,
     /// what was found so far, and how much that is
-    parts: Vec<Arc<Part>>,
+    parts: Vec<Arc<SourceFile>>,
     bytes: usize,
     certificates: usize,
     layout: SourceLayout,
@@ -164,7 +164,7 @@ impl Reading<'_> {
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 self.layout.files += 1;
-                self.parts.push(Arc::new(Part::too_large(&path.display().to_string())));
+                self.parts.push(Arc::new(SourceFile::too_large(&path.display().to_string())));
                 self.count(MAX_FILE_BYTES, 0) // it was read that far
             }
             Err(error) => Err(io::Error::other(format!("{}: {error}", path.display())).into()),
@@ -176,7 +176,7 @@ impl Reading<'_> {
         let key = (path.to_owned(), content_digest(bytes));
         let part = match self.before.get(&key) {
             Some(part) => part.clone(),
-            None => Arc::new(Part::parse(&path.display().to_string(), bytes)),
+            None => Arc::new(SourceFile::parse(&path.display().to_string(), bytes)),
         };
         self.now.insert(key, part.clone());
         let certificates = part.anchors.len();

@@ -7,7 +7,7 @@ use std::{
 
 use nodetrust_core::{
     certificate::{bundle, fingerprint::content_digest},
-    observed::{Effective, OwnFile},
+    observed::{Effective, OwnAnchorFile},
     store::{Tool, TrustStore},
 };
 
@@ -78,14 +78,14 @@ pub(crate) fn directory_effective(
     root: &HostRoot,
     store: &TrustStore,
     names: &[(String, FileKind)],
-    ours: &BTreeMap<String, OwnFile>,
+    ours: &BTreeMap<String, OwnAnchorFile>,
     cache: &mut BundleCache,
 ) -> Result<Effective, ObserveError> {
     let before = std::mem::take(&mut cache.files);
     let mut all = Vec::new();
     let mut count = 0;
     for (name, _) in names {
-        if let Some(OwnFile { anchor: Some(anchor), intact: true }) = ours.get(name) {
+        if let Some(OwnAnchorFile { anchor: Some(anchor), intact: true }) = ours.get(name) {
             all.push(anchor.fingerprint);
             count += 1;
             continue;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use nodetrust_core::{
     certificate::{anchor::Anchor, fingerprint::content_digest},
     observed::{ForeignFile, Hazard, Observed, SourceHazard},
-    source::Part,
+    source::SourceFile,
     store::{TrustStore, anchor_file::is_own_name},
 };
 
@@ -110,7 +110,7 @@ impl ForeignLook<'_> {
 }
 
 fn read(path: &str, bytes: &[u8], taken: bool, store: &TrustStore) -> ReadForeign {
-    let part = Part::parse(path, bytes);
+    let part = SourceFile::parse(path, bytes);
     let hazards = match taken && store.pastes_files {
         true => hazards::of_part(&part, bytes),
         false => Vec::new(),

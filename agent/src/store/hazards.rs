@@ -6,13 +6,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use nodetrust_core::{
     certificate::{bundle, fingerprint::content_digest, pem},
-    observed::{Effective, Hazard, SourceHazard},
-    source::Part,
-    store::{
-        Family, TrustStore,
-        anchor_file::is_own_name,
-        harm::{Reader, blocks},
-    },
+    observed::{BundleReader, Effective, Hazard, SourceHazard},
+    source::SourceFile,
+    store::{Family, TrustStore, anchor_file::is_own_name, harm::blocks},
 };
 
 use crate::{
@@ -44,7 +40,7 @@ pub(crate) fn of_file(bytes: &[u8]) -> Vec<Hazard> {
 }
 
 /// The same for a file that has been scanned already.
-pub(crate) fn of_part(part: &Part, bytes: &[u8]) -> Vec<Hazard> {
+pub(crate) fn of_part(part: &SourceFile, bytes: &[u8]) -> Vec<Hazard> {
     of_faults(&part.faults, bytes)
 }
 
@@ -136,7 +132,7 @@ pub(crate) fn holders(
 ) -> Result<Vec<SourceHazard>, ObserveError> {
     let at_line = |line: usize| blocks(bundle).into_iter().find(|block| (block.begin..=block.end).contains(&line));
     let mut found = Vec::new();
-    for reader in Reader::ALL {
+    for reader in BundleReader::ALL {
         let faults = reader.faults(read);
         let wanted: BTreeSet<Vec<u8>> = faults.iter().filter_map(|fault| Some(at_line(fault.line)?.content)).collect();
         let (Some(first), false) = (faults.first(), wanted.is_empty()) else { continue };
@@ -147,8 +143,8 @@ pub(crate) fn holders(
         found.extend(places.into_iter().map(|(path, line)| {
             let fault = pem::Fault { line, ..first.clone() };
             let hazard = match reader {
-                Reader::OpenSsl => Hazard::Broken(fault),
-                Reader::GnuTls => Hazard::BrokenGnuTls(fault),
+                BundleReader::OpenSsl => Hazard::Broken(fault),
+                BundleReader::GnuTls => Hazard::BrokenGnuTls(fault),
             };
             SourceHazard { path, hazard }
         }));

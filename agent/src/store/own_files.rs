@@ -9,9 +9,9 @@ use std::{
 
 use nodetrust_core::{
     certificate::{anchor::Anchor, fingerprint::content_digest, pem},
-    observed::OwnFile,
+    observed::OwnAnchorFile,
     parallel::in_shares,
-    source::{Content, Part, Resolved, Snapshot},
+    source::{Content, Resolved, Snapshot, SourceFile},
     store::{
         Tool, TrustStore,
         anchor_file::{file_name, is_own_name},
@@ -36,7 +36,7 @@ const FILES_PER_THREAD: usize = 1024;
 pub(crate) struct OwnFileCache {
     decoded: HashMap<Digest, DecodedFile>,
     /// Our files are made of these.
-    sources: Vec<Arc<Part>>,
+    sources: Vec<Arc<SourceFile>>,
 }
 
 /// A file that holds one certificate.
@@ -81,7 +81,7 @@ pub(crate) fn read_own_files(
     root: &HostRoot,
     store: &TrustStore,
     cache: &mut OwnFileCache,
-) -> Result<BTreeMap<String, OwnFile>, ObserveError> {
+) -> Result<BTreeMap<String, OwnAnchorFile>, ObserveError> {
     let Some(dir) = root.directory(store.anchors_dir).map_err(at(store.anchors_dir))? else {
         return Ok(BTreeMap::new());
     };
@@ -98,7 +98,7 @@ pub(crate) fn own_files(
     store: &TrustStore,
     names: &[(String, FileKind)],
     cache: &mut OwnFileCache,
-) -> Result<BTreeMap<String, OwnFile>, ObserveError> {
+) -> Result<BTreeMap<String, OwnAnchorFile>, ObserveError> {
     let known = std::mem::take(&mut cache.decoded);
     let sources = &cache.sources;
     let by_name: LazyLock<HashMap<String, &Arc<Anchor>>, _> = LazyLock::new(|| {
@@ -118,7 +118,7 @@ pub(crate) fn own_files(
         file => Some((name, file.map_err(at(&format!("{}/{name}", store.anchors_dir))))),
     });
     let read = read.map(|(name, file)| {
-        let file = file?.map_or(OwnFile { anchor: None, intact: false }, |(file, digest, own)| {
+        let file = file?.map_or(OwnAnchorFile { anchor: None, intact: false }, |(file, digest, own)| {
             cache.decoded.insert(digest, own);
             file
         });
@@ -128,7 +128,7 @@ pub(crate) fn own_files(
 }
 
 /// A file of ours as it was read: what it is, and what is to be remembered of it.
-type ReadOwnFile = (OwnFile, Digest, DecodedFile);
+type ReadOwnFile = (OwnAnchorFile, Digest, DecodedFile);
 
 /// What our files are read with.
 struct OwnFiles<'a> {
@@ -155,7 +155,7 @@ impl OwnFiles<'_> {
         let right_owner = meta.owner == (0, 0) || !nix::unistd::geteuid().is_root();
         let intact = right_name && right_owner && meta.mode == 0o644 && meta.links == 1 && own.as_written;
         let anchor = right_name.then(|| own.anchor.clone());
-        Ok(Some((OwnFile { anchor, intact }, digest, own)))
+        Ok(Some((OwnAnchorFile { anchor, intact }, digest, own)))
     }
 
     fn read<'a>(
@@ -176,7 +176,7 @@ impl OwnFiles<'_> {
         };
         let own = match self.known.get(&digest).cloned().or_else(as_expected) {
             Some(own) => own,
-            None => match Part::parse(name, bytes).anchors.as_slice() {
+            None => match SourceFile::parse(name, bytes).anchors.as_slice() {
                 [(_, anchor)] => {
                     DecodedFile { anchor: anchor.clone(), as_written: anchor.pem().as_bytes() == bytes.as_slice() }
                 }

@@ -35,7 +35,7 @@ pub(crate) enum Extent {
 #[derive(Debug)]
 pub(crate) struct StoreSnapshot {
     store: &'static TrustStore,
-    outputs: SavedOutputs,
+    pub(crate) outputs: SavedOutputs,
     pub(crate) bundle: Option<Vec<u8>>,
     /// The bundle's permission bits.
     mode: Option<u32>,

@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::{
+    action::Action,
     certificate::pem::{Fault, Reason},
     observed::SourceHazard,
     plan::Plan,
-    planner::{Action, plan, settle},
+    planner::{plan, settle},
     problem::ProblemKind,
     source::{
         policy::{Circumstances, Policy},

@@ -120,7 +120,7 @@ mod tests {
     use crate::{
         certificate::fingerprint::SetDigest,
         probe::{Failure, Target},
-        runtime::services::Process,
+        runtime::process::ServiceProcess,
         testing::at,
         time::Uptime,
     };
@@ -139,7 +139,7 @@ mod tests {
     fn witness(answer: WitnessAnswer) -> Witness {
         let started = Uptime { boot_id: "boot".into(), milliseconds: 1 };
         Witness {
-            process: Process { invocation: "i".into(), started },
+            process: ServiceProcess { invocation: "i".into(), started },
             set: SetDigest::of(&[].into()),
             answer,
             words: "its words".into(),

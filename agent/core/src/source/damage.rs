@@ -17,7 +17,7 @@ use crate::{
     },
     ledger::Ledger,
     source::{
-        Content, Part, Snapshot,
+        Content, Snapshot, SourceFile,
         policy::{Circumstances, Policy, judge, unproven},
     },
 };
@@ -173,7 +173,7 @@ fn anchors(snapshots: &[Snapshot]) -> impl Iterator<Item = &Anchor> {
         Content::Files(parts) => Some(parts),
         _ => None,
     });
-    parts.flatten().flat_map(|part: &std::sync::Arc<Part>| &part.anchors).map(|(_, anchor)| &**anchor)
+    parts.flatten().flat_map(|part: &std::sync::Arc<SourceFile>| &part.anchors).map(|(_, anchor)| &**anchor)
 }
 
 #[cfg(test)]

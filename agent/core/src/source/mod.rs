@@ -29,7 +29,7 @@ use crate::{
 
 /// One file of a source, decoded. It depends on the bytes only, so that it can be kept while they are the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct SourceFile {
     /// Its path, for reports.
     pub file: String,
     /// Certificates with the line that each begins on.
@@ -40,7 +40,7 @@ pub struct Part {
     pub notes: Vec<String>,
 }
 
-impl Part {
+impl SourceFile {
     /// A file that was not read because of its size.
     pub fn too_large(file: &str) -> Self {
         let detail = format!("more than the limit of {} bytes; split the file", pem::MAX_FILE_BYTES);
@@ -75,7 +75,7 @@ impl Part {
 #[derive(Debug, Clone)]
 pub enum Content {
     /// Its files, none for an empty directory.
-    Files(Vec<Arc<Part>>),
+    Files(Vec<Arc<SourceFile>>),
     /// Its path does not exist.
     Missing,
     /// Something is there and cannot be read.
@@ -105,7 +105,7 @@ impl Snapshot {
     /// What the ledger remembers of a source, for looking at a host without its configuration.
     pub fn remembered(name: &str, source: &LedgerSource, ledger: &Ledger) -> Self {
         let anchors = source.anchors.iter().filter_map(|fingerprint| ledger.anchors.get(fingerprint)?.anchor());
-        let part = Part {
+        let part = SourceFile {
             file: "ledger".to_owned(),
             anchors: anchors.map(|anchor| (0, Arc::new(anchor))).collect(),
             faults: Vec::new(),
@@ -191,7 +191,7 @@ pub struct Rejection {
 
 /// An anchor that is desired.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct DesiredAnchor {
     /// The certificate.
     pub anchor: Arc<Anchor>,
     /// The sources that want it.
@@ -204,7 +204,7 @@ pub struct Wanted {
 #[derive(Debug, Clone, Default)]
 pub struct Resolved {
     /// The desired anchors.
-    pub desired: BTreeMap<Fingerprint, Wanted>,
+    pub desired: BTreeMap<Fingerprint, DesiredAnchor>,
     /// The sources, in the order of the configuration.
     pub sources: Vec<SourceState>,
 }

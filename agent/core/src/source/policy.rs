@@ -19,9 +19,9 @@ pub struct Policy {
     /// What is not a CA.
     pub not_ca: NotCa,
     /// Expired certificates that are not installed yet.
-    pub expired: Verdict,
+    pub expired: Acceptance,
     /// Weak keys and signatures.
-    pub weak: Verdict,
+    pub weak: Acceptance,
     /// Roots whose own signature does not match, or cannot be checked here.
     pub self_signature: Unproven,
     /// When not empty, nothing else is installed, and what is ours and not among them is removed without grace.
@@ -39,8 +39,8 @@ impl Default for Policy {
         Self {
             on_rejection: OnRejection::Skip,
             not_ca: NotCa::Auto,
-            expired: Verdict::Reject,
-            weak: Verdict::Accept,
+            expired: Acceptance::Reject,
+            weak: Acceptance::Accept,
             self_signature: Unproven::Warn,
             allowed: BTreeSet::new(),
             denied: BTreeSet::new(),
@@ -72,7 +72,7 @@ pub enum NotCa {
 
 /// `accept` or `reject`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Acceptance {
     /// Install it.
     Accept,
     /// Do not.
@@ -131,7 +131,7 @@ pub fn judge(anchor: &Anchor, policy: &Policy, at: Circumstances<'_>) -> Result<
     check_authority(anchor, policy, at, &mut warnings)?;
     if anchor.not_after < at.now {
         let installed = (at.installed)(fingerprint);
-        if policy.expired == Verdict::Reject && !installed {
+        if policy.expired == Acceptance::Reject && !installed {
             return Err((
                 Reason::Expired,
                 "it has expired; policy.expired: accept would install it all the same".into(),
@@ -147,7 +147,7 @@ pub fn judge(anchor: &Anchor, policy: &Policy, at: Circumstances<'_>) -> Result<
         None => None,
     };
     if let Some(weak) = weak {
-        if policy.weak == Verdict::Reject {
+        if policy.weak == Acceptance::Reject {
             return Err((Reason::Weak, format!("{weak}; policy.weak is reject")));
         }
         warnings.push(weak);

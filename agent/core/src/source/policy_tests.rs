@@ -68,7 +68,9 @@ fn time_refuses_only_what_is_not_installed_yet() {
     let installed = |fingerprint: &Fingerprint| *fingerprint == old.fingerprint;
     let at = |now| Circumstances { drops_not_ca: None, installed: &installed, now };
     assert!(judge(&old, &policy, at(NOW)).unwrap()[0].contains("expired"));
-    assert!(judged(&old, &Policy { expired: Verdict::Accept, ..policy.clone() }, None).unwrap()[0].contains("expired"));
+    assert!(
+        judged(&old, &Policy { expired: Acceptance::Accept, ..policy.clone() }, None).unwrap()[0].contains("expired")
+    );
     assert!(judged(&early, &policy, None).unwrap()[0].contains("not valid yet"));
     assert_eq!(judge(&old, &policy, at(old.not_after)), Ok(vec![]), "the last second counts as valid");
     assert_eq!(judge(&early, &policy, at(early.not_before)), Ok(vec![]));
@@ -76,7 +78,7 @@ fn time_refuses_only_what_is_not_installed_yet() {
 
 #[test]
 fn weakness_is_told_and_refused_only_if_told_to() {
-    let strict = Policy { weak: Verdict::Reject, ..Policy::default() };
+    let strict = Policy { weak: Acceptance::Reject, ..Policy::default() };
     for (name, word) in [("rsa-1024", "RSA 1024"), ("intermediate-sha1", "SHA-1")] {
         let weak = fixed(name);
         assert!(

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     ledger::{AnchorState, LedgerAnchor},
     source::{
-        policy::{Circumstances, EmptySource, NotCa, OnRejection, Policy, Verdict},
+        policy::{Acceptance, Circumstances, EmptySource, NotCa, OnRejection, Policy},
         resolve::{remember, resolve},
     },
     testing::{NOW, anchor, ca, files, fixed, self_signed, source, source_of},
@@ -72,7 +72,7 @@ fn sources_are_merged_by_fingerprint() {
 #[test]
 fn a_certificate_in_der_or_under_another_label_is_the_same_anchor() {
     let root = fixed("corp-2021");
-    let der = Arc::new(Part::parse("ca.der", root.der()));
+    let der = Arc::new(SourceFile::parse("ca.der", root.der()));
     let text = crate::testing::data("pem/trusted.pem");
     let found = fresh(&[source_of("x", Content::Files(vec![der])), source_of("y", files(&[&text]))]);
     assert_eq!(desired(&found), prints(&[&root]));
@@ -251,7 +251,7 @@ fn time_alone_removes_nothing() {
     assert_eq!(found.sources[0].rejections[0].sha256, Some(old.fingerprint));
     let ledger = said("org", &[&old]);
     assert_eq!(desired(&resolved(&snapshots, &ledger, &Policy::default())), prints(&[&old]), "installed");
-    let accept = Policy { expired: Verdict::Accept, ..Policy::default() };
+    let accept = Policy { expired: Acceptance::Accept, ..Policy::default() };
     assert_eq!(desired(&resolved(&snapshots, &Ledger::new(), &accept)), prints(&[&old]));
 }
 
@@ -282,7 +282,7 @@ fn allowed_and_denied_fingerprints_bind_every_source() {
 fn too_many_certificates_hold_the_source() {
     let root = fixed("corp-2026");
     let text = root.pem().repeat(10);
-    let part = Arc::new(Part::parse("many.crt", text.as_bytes()));
+    let part = Arc::new(SourceFile::parse("many.crt", text.as_bytes()));
     let content = |n| source_of("org", Content::Files(vec![part.clone(); n]));
     let limit = MAX_CERTIFICATES / 10;
     assert_eq!(fresh(&[content(limit)]).sources[0].status, SourceStatus::Ok);
@@ -307,7 +307,7 @@ fn a_source_that_is_too_big_to_be_read_is_rejected_as_a_whole_and_held() {
 #[test]
 fn what_one_file_can_make_of_a_report_is_bounded() {
     let block = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
-    let part = Part::parse("many.crt", block.repeat(pem::MAX_FAULTS * 3).as_bytes());
+    let part = SourceFile::parse("many.crt", block.repeat(pem::MAX_FAULTS * 3).as_bytes());
     assert_eq!(part.faults.len(), pem::MAX_FAULTS + 1);
     assert_eq!(part.faults.last().unwrap().reason, Reason::TooMany);
     assert!(part.faults[..pem::MAX_FAULTS].iter().all(|fault| fault.reason == Reason::MalformedCertificate));

@@ -3,61 +3,15 @@
 //! In: the bundle before and after. Out: the [`Harm`], if there is any. Each reader is compared with itself: what one could not load
 //! before it need not load afterwards, but what it could load it must, with every certificate that still has a source.
 
-use std::fmt;
-
 use data_encoding::BASE64;
 
 use crate::{
     certificate::pem::{self, Fault},
-    observed::{Effective, Hazard},
+    observed::{BundleReader, Effective},
 };
 
 /// Fewer foreign certificates than this that leave at once are a package's upgrade or somebody's will.
 pub const MANY: usize = 10;
-
-/// A library that loads the whole bundle or nothing of it. Go skips what it cannot read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
-    /// OpenSSL: Python, curl, most programs of a distribution.
-    OpenSsl,
-    /// GnuTLS: apt, wget.
-    GnuTls,
-}
-
-impl Reader {
-    /// Every one.
-    pub const ALL: [Self; 2] = [Self::OpenSsl, Self::GnuTls];
-
-    /// What keeps it from loading this bundle.
-    pub fn faults(self, bundle: &Effective) -> &[Fault] {
-        match self {
-            Self::OpenSsl => &bundle.faults,
-            Self::GnuTls => &bundle.gnutls_faults,
-        }
-    }
-
-    /// Whether it loads this bundle.
-    pub fn loads(self, bundle: &Effective) -> bool {
-        bundle.present && self.faults(bundle).is_empty()
-    }
-
-    /// What a source file has in it that this reader chokes on.
-    pub fn fault(self, hazard: &Hazard) -> Option<&Fault> {
-        match (self, hazard) {
-            (Self::OpenSsl, Hazard::Broken(fault)) | (Self::GnuTls, Hazard::BrokenGnuTls(fault)) => Some(fault),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Reader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::OpenSsl => "OpenSSL",
-            Self::GnuTls => "GnuTLS",
-        })
-    }
-}
 
 /// Foreign certificates that are not in the bundle any more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -94,7 +48,7 @@ pub enum Harm {
     /// Most foreign certificates are missing, and so are their sources.
     MostGone,
     /// A reader could load it and cannot any more, because of this.
-    Broken(Reader, Fault),
+    Broken(BundleReader, Fault),
     /// There is a private key in it.
     PrivateKey,
 }
@@ -110,7 +64,7 @@ pub fn harm(before: &Effective, after: &Effective, departed: Departed) -> Option
     if departed.is_most() {
         return Some(Harm::MostGone);
     }
-    let broken = Reader::ALL.into_iter().filter(|reader| reader.loads(before));
+    let broken = BundleReader::ALL.into_iter().filter(|reader| reader.loads(before));
     let broken = broken.filter_map(|reader| Some(Harm::Broken(reader, reader.faults(after).first()?.clone())));
     broken.chain((after.private_key && !before.private_key).then_some(Harm::PrivateKey)).next()
 }
@@ -164,7 +118,7 @@ mod tests {
             None => None,
             other => panic!("{other:?}"),
         };
-        let (openssl, gnutls) = (Some(Reader::OpenSsl), Some(Reader::GnuTls));
+        let (openssl, gnutls) = (Some(BundleReader::OpenSsl), Some(BundleReader::GnuTls));
         for (before, after, worse) in [
             ((0, 0), (0, 0), None),
             ((0, 0), (1, 0), openssl),

@@ -12,11 +12,12 @@ use nodetrust_core::{
     ledger::Ledger,
     probe::{Failure, Probe, Target, Testimonial, Verdict},
     runtime::{
-        kinds::Kind,
+        kinds::RuntimeKind,
+        process::ServiceProcess,
         pull_answer::{self, DIGEST_BYTES, PullEnd, RefusedServer, classify},
         registry::{Registry, of_images},
         registry_dir::Setting,
-        services::{Process, ServiceState, Services},
+        services::{ServiceState, Services},
         testimony::note_answer,
         witness::{Witness, WitnessAnswer},
     },
@@ -63,13 +64,13 @@ pub enum Registries {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
     /// Which runtime.
-    pub kind: Kind,
+    pub kind: RuntimeKind,
     /// Its unit.
     pub unit: String,
     /// Its CRI socket.
     pub socket: String,
     /// Its process.
-    pub process: Process,
+    pub process: ServiceProcess,
     /// What that reads as its registry directory.
     pub setting: Setting,
     /// The set of our anchors that is in force.
@@ -180,7 +181,7 @@ pub fn registries_of_ours(
     most: usize,
 ) -> Result<Vec<Registry>, String> {
     let images = match subject.kind {
-        Kind::Docker => docker::images(root, LISTING).map_err(|error| chain(&error)),
+        RuntimeKind::Docker => docker::images(root, LISTING).map_err(|error| chain(&error)),
         _ => cri::images(root, &subject.socket, LISTING).map_err(|error| chain(&error)),
     };
     let mut ours = Vec::new();
@@ -269,7 +270,7 @@ impl Ended {
 }
 
 fn pull(root: &HostRoot, subject: &Subject, image: &str) -> Ended {
-    if subject.kind == Kind::Docker {
+    if subject.kind == RuntimeKind::Docker {
         // it pulls itself, whoever asks it to
         return match docker::pull(root, image, PULL) {
             Ok(docker::Pull::Done) => Ended::Pulled,

@@ -8,7 +8,7 @@ fn asked(answer: WitnessAnswer, words: &str, wall: i64) -> Asked {
     let registry = Registry::parse("registry.corp").unwrap();
     let started = Uptime { boot_id: "boot".into(), milliseconds: 1 };
     let witness = Witness {
-        process: Process { invocation: "i".into(), started },
+        process: ServiceProcess { invocation: "i".into(), started },
         set: SetDigest::of(&BTreeSet::new()),
         answer,
         words: words.into(),
