@@ -26,7 +26,7 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 
 use super::proxy::is_direct;
-use crate::{cli::arguments::ClusterAccess, kubernetes::USER_AGENT_NAME, resolve::lookup};
+use crate::{cli::arguments::ClusterAccess, error::chain, kubernetes::USER_AGENT_NAME, resolve::lookup};
 
 /// Nodes in one page.
 const PAGE: usize = 500;
@@ -296,18 +296,9 @@ fn escaped(byte: u8) -> String {
     }
 }
 
-/// An error with all its causes; one that repeats what was said is left out.
+/// An error with all its causes, bounded and on one line.
 fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    shown(&text)
+    shown(&chain(error))
 }
 
 fn shown(text: &str) -> String {
