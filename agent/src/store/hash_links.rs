@@ -13,7 +13,7 @@ use nodetrust_core::{
     certificate::{
         bundle,
         fingerprint::{Fingerprint, content_digest},
-        pem::{self, Label},
+        pem,
     },
     observed::Observed,
     store::{
@@ -190,28 +190,9 @@ pub(crate) fn missing_program(root: &HostRoot, store: &TrustStore) -> io::Result
 pub(crate) fn certificates(bytes: &[u8]) -> BTreeSet<Fingerprint> {
     let mut found = bundle::read(bytes).set;
     if found.is_empty() {
-        let blocks = pem::scan(bytes).blocks;
-        found.extend(blocks.iter().map(|block| match block.label {
-            // trust settings follow the certificate
-            Label::Trusted => Fingerprint::of_der(first_element(&block.der)),
-            Label::Certificate | Label::Legacy => Fingerprint::of_der(&block.der),
-        }));
+        found.extend(pem::scan(bytes).blocks.iter().map(|block| Fingerprint::of_der(block.certificate())));
     }
     found
-}
-
-/// The first element of DER, all of it if its length cannot be read.
-fn first_element(der: &[u8]) -> &[u8] {
-    let length = match der.get(1) {
-        Some(&short @ 0..=0x7f) => 2 + usize::from(short),
-        Some(&long @ 0x81..=0x84) => {
-            let count = usize::from(long & 0x7f);
-            let digits = der.get(2..2 + count).unwrap_or_default();
-            digits.iter().fold(0usize, |sum, byte| sum << 8 | usize::from(*byte)).saturating_add(2 + count)
-        }
-        _ => der.len(),
-    };
-    der.get(..length).unwrap_or(der)
 }
 
 /// Whether a name is one of OpenSSL's.
