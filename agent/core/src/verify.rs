@@ -6,13 +6,13 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    action::Action,
+    action::StoreAction,
     certificate::{fingerprint::Fingerprint, pem::Fault},
     observed::{BundleReader, Effective, Hazard, Observed, OldStore},
     plan::Plan,
     planner::lost_links,
     problem::{Problem, ProblemKind},
-    store::{ExtractMode, Family, Tool},
+    store::{Family, Tool},
 };
 
 /// Compares a host with what a plan wants.
@@ -63,8 +63,7 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
     }
     let lost_links = lost_links(observed, &plan.ledger).len();
     // after a thorough run, what has no link gets none from the tool
-    let thoroughly = |action: &Action| matches!(action, Action::Extract { mode: ExtractMode::Fresh, .. });
-    if lost_links > 0 && !plan.actions.iter().any(thoroughly) {
+    if lost_links > 0 && !plan.actions.iter().any(StoreAction::is_fresh_extract) {
         let dir = store.hash_dir.unwrap_or_default();
         let (why, next) = linker(observed);
         let text = format!(

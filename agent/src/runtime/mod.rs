@@ -104,7 +104,7 @@ pub fn look(
             let node = Node { exec, units: &units, ledger, boot_id: boot };
             let (runtime, broken) = node.look_at_runtime(found, unit, &located, cache);
             problems.extend(broken);
-            problems.extend(aftermath(&runtime, &ledger.tries));
+            problems.extend(aftermath(&runtime, &ledger.attempts));
             runtime
         }),
         RuntimeDetection::Sign(fact) => {

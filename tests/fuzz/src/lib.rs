@@ -5,8 +5,32 @@
 
 use std::{fs, path::PathBuf, sync::LazyLock};
 
-use nodetrust::{parsers, config::Settings, runtime::docker, sources::subpath::Mounts};
-use nodetrust_core::{dns, pod_bundle, certificate::{bundle, pem, readers, anchor::Anchor, fingerprint::Fingerprint, name::{self, MAX_SENTENCE_CHARS, visible}}, store::{hash_link, os_release::OsRelease, p11kit::{Place, Sources}}, node_status::{ANNOTATION, NodeObject, NodeStatus, Taint}, probe::{Facts, Proxy, Target, judge}, runtime::{registry_dir, containerd}, source::SourceFile, observed::Hazard, ledger::Ledger, time::Moment, topology::{self, Member}, problem::{Problem, ProblemKind}};
+use nodetrust::{config::Settings, parsers, runtime::docker, sources::subpath::Mounts};
+use nodetrust_core::{
+    certificate::{
+        anchor::Anchor,
+        bundle,
+        fingerprint::Fingerprint,
+        name::{self, MAX_SENTENCE_CHARS, visible},
+        pem, readers,
+    },
+    dns,
+    ledger::Ledger,
+    node_status::{ANNOTATION, NodeObject, NodeStatus, Taint},
+    observed::Hazard,
+    pod_bundle,
+    probe::{Facts, Proxy, Target, judge},
+    problem::{Problem, ProblemKind},
+    runtime::{containerd, registry_dir},
+    source::SourceFile,
+    store::{
+        hash_link,
+        os_release::OsRelease,
+        p11kit::{Place, Sources},
+    },
+    time::Moment,
+    topology::{self, Member},
+};
 
 /// A file of a source: PEM or DER.
 pub fn pem(data: &[u8]) {

@@ -4,8 +4,14 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::{
-    observed::{Effective, ForeignFile},
+    action::Action,
+    certificate::fingerprint::Fingerprint,
+    cycle::{CycleOutcome, Trigger},
+    ledger::Ledger,
+    observed::{Effective, ForeignFile, Hazard, Observed},
+    plan::Plan,
     planner::{plan, settle},
+    problem::{Problem, ProblemKind},
     runtime::{
         kinds::RuntimeKind,
         process::ServiceProcess,
@@ -115,8 +121,8 @@ fn a_node_where_nothing_runs_any_more_says_so() {
     let advice = |cycle: Option<i64>| {
         let mut report = good().report();
         report.cycle = cycle.map(|ago| Cycle {
-            trigger: "resync".into(),
-            outcome: "unchanged".into(),
+            trigger: Trigger::Resync,
+            outcome: CycleOutcome::Unchanged,
             time: Time(report.time.0 - ago),
             milliseconds: 1,
             extract_milliseconds: 0,
@@ -380,8 +386,8 @@ fn a_report_s_json_is_stable() {
     }];
     let mut report = node.report();
     report.cycle = Some(Cycle {
-        trigger: "source".into(),
-        outcome: "changed".into(),
+        trigger: Trigger::Source,
+        outcome: CycleOutcome::Changed,
         time: Time(NOW),
         milliseconds: 812,
         extract_milliseconds: 790,
@@ -422,8 +428,8 @@ fn with_runtime(has: &[&str]) -> Node {
         elsewhere: None,
     };
     let has = has.iter().map(|name| fixed(name).fingerprint).collect();
-    let [doubt, unproven, later, left] = std::array::from_fn(|_| BTreeSet::new());
-    let record = ServiceRecord { process, has, doubt, unproven, later, left };
+    let [maybe_has, unproven, added_since, revoked] = std::array::from_fn(|_| BTreeSet::new());
+    let record = ServiceRecord { process, has, maybe_has, unproven, added_since, revoked };
     node.ledger.services.insert(unit.into(), record);
     node.observed.as_mut().unwrap().services.runtime = Some(runtime);
     node
@@ -476,7 +482,7 @@ fn a_registry_directory_that_covers_the_change_is_an_answer_without_a_restart() 
     let report = node.report();
     assert_eq!(report.verdict, NodeVerdict::Trusted);
     assert!(report.anchors.iter().all(|row| row.runtime == Some(ByRuntime::Yes)));
-    assert!(report.pending.iter().all(|action| *action == Action::RecordLedger), "{:?}", report.pending);
+    assert!(report.pending.iter().all(Action::only_records), "{:?}", report.pending);
     let runtime = report.runtime.unwrap();
     assert_eq!(runtime.covered, [fixed("corp-2026").fingerprint]);
     assert!(runtime.why.contains("every pull reads 1 anchor newer than the process"), "{}", runtime.why);
@@ -538,7 +544,7 @@ fn an_anchor_that_was_there_at_first_sight_is_neither_trusted_by_the_runtime_nor
     let rows: BTreeMap<_, _> = report.anchors.iter().map(|row| (row.sha256, row.runtime)).collect();
     assert_eq!(rows[&fixed("corp-2026").fingerprint], Some(ByRuntime::Unknown));
     assert_eq!(rows[&fixed("inspection").fingerprint], Some(ByRuntime::Yes));
-    assert!(report.pending.iter().all(|action| *action == Action::RecordLedger), "{:?}", report.pending);
+    assert!(report.pending.iter().all(Action::only_records), "{:?}", report.pending);
     assert!(!report.runtime.unwrap().stale);
 }
 
@@ -566,7 +572,7 @@ fn a_refusal_by_the_runtime_itself_is_the_answer_whatever_was_inferred() {
     assert_eq!(answer(&report), (NodeVerdict::NotTrustedByRuntime, text));
     assert!(report.runtime.as_ref().unwrap().stale && report.runtime_trust.misled.is_some());
     assert!(report.next[0].contains("nodetrust probe registry.test:5443"), "{:?}", report.next);
-    assert!(report.pending.iter().all(|action| *action == Action::RecordLedger), "{:?}", report.pending);
+    assert!(report.pending.iter().all(Action::only_records), "{:?}", report.pending);
     // with the handshake, a restart is due
     node.ledger.witnesses.get_mut("registry.test:5443").unwrap().handshake_error = None;
     let report = node.report();

@@ -59,8 +59,14 @@ impl Node {
             elsewhere: None,
         };
         let mut ledger = Ledger::new();
-        let record =
-            ServiceRecord { process, has: set(has), doubt: set(""), unproven: set(""), later: set(""), left: set("") };
+        let record = ServiceRecord {
+            process,
+            has: set(has),
+            maybe_has: set(""),
+            unproven: set(""),
+            added_since: set(""),
+            revoked: set(""),
+        };
         ledger.services.insert(UNIT.into(), record);
         let services = Services { runtime: Some(runtime), ..Services::default() };
         let bundle = &set(wanted) | &set("z");
@@ -94,7 +100,7 @@ impl Node {
         let mut at = self.now.clone();
         at.boottime -= seconds_ago;
         at.wall -= i64::try_from(seconds_ago).unwrap();
-        self.ledger.tries.push(RestartAttempt { at, outcome });
+        self.ledger.attempts.push(RestartAttempt { at, outcome });
         self
     }
 
@@ -119,7 +125,7 @@ impl Node {
 
     fn held(&self) -> Option<HoldReason> {
         let outlook = self.decide();
-        let restarts = outlook.actions.iter().filter(|action| matches!(action, Action::Restart { .. })).count();
+        let restarts = outlook.actions.iter().filter(|action| matches!(action, ServiceAction::Restart { .. })).count();
         assert!(outlook.hold.is_none() || restarts == 0, "what is held is not done: {:?}", outlook.actions);
         outlook.hold.map(|hold| hold.reason)
     }
@@ -283,8 +289,14 @@ fn a_further_unit_may_read_what_the_runtime_cannot() {
     node.readable = Some(set(""));
     let process = process("one", 2_000);
     let service = Service { unit: "web.service".into(), state: ServiceState::Active, process: Some(process.clone()) };
-    let record =
-        ServiceRecord { process, has: set("z"), doubt: set(""), unproven: set(""), later: set(""), left: set("") };
+    let record = ServiceRecord {
+        process,
+        has: set("z"),
+        maybe_has: set(""),
+        unproven: set(""),
+        added_since: set(""),
+        revoked: set(""),
+    };
     node.ledger.services.insert("web.service".into(), record);
     node.services.also.insert("web.service".into(), service);
     assert_eq!(node.actions(), ["restart web.service (1 anchor newer than the process)"]);
@@ -422,7 +434,7 @@ fn tries_have_their_distance() {
 #[test]
 fn a_failed_restart_is_told_until_the_runtime_works_again() {
     let mut node = Node::new("z", "a").tried(5_000, Some(AttemptOutcome::Failed("it did not start".into())));
-    let told = |node: &Node| aftermath(node.services.runtime.as_ref().unwrap(), &node.ledger.tries);
+    let told = |node: &Node| aftermath(node.services.runtime.as_ref().unwrap(), &node.ledger.attempts);
     assert_eq!(told(&node), None);
     node.runtime().service.state = ServiceState::Changing;
     assert_eq!(told(&node).unwrap().text, "it did not start");
@@ -449,10 +461,10 @@ fn further_units_follow_by_their_own_processes() {
     let record = ServiceRecord {
         process: process("one", 5),
         has: set("z"),
-        doubt: set(""),
+        maybe_has: set(""),
         unproven: set(""),
-        later: set(""),
-        left: set(""),
+        added_since: set(""),
+        revoked: set(""),
     };
     node.ledger.services.insert(kubelet.unit.clone(), record);
     node.services.also.insert(kubelet.unit.clone(), kubelet);
