@@ -20,4 +20,5 @@ pub mod runtime;
 pub mod serve;
 pub mod sources;
 pub mod store;
+pub(crate) mod text;
 pub mod tls;

@@ -17,12 +17,7 @@ use nodetrust_core::{
 };
 
 use crate::{
-    host::{
-        ledger_file,
-        obstacle::way_out_or,
-        own,
-        root::{HostRoot, Kind},
-    },
+    host::{file::FileKind, obstacle::way_out_or, own, root::HostRoot},
     store::observe::{MAX_BUNDLE_BYTES, bundle_bytes},
 };
 
@@ -63,7 +58,7 @@ pub fn look(
 /// # Errors
 /// If the directory is there and cannot be read.
 pub fn in_place(root: &HostRoot) -> io::Result<Vec<String>> {
-    let is_dir = root.own_meta(pod_bundle::DIRECTORY)?.is_some_and(|meta| meta.kind == Kind::Directory);
+    let is_dir = root.own_meta(pod_bundle::DIRECTORY)?.is_some_and(|meta| meta.kind == FileKind::Directory);
     let names = if is_dir { root.names(pod_bundle::DIRECTORY)? } else { Vec::new() };
     let paths = names.into_iter().map(|(name, _)| format!("{}/{name}", pod_bundle::DIRECTORY));
     Ok(paths.filter(|path| pod_bundle::is_in_place(path)).collect())
@@ -71,17 +66,17 @@ pub fn in_place(root: &HostRoot) -> io::Result<Vec<String>> {
 
 /// What lies at a path.
 fn find(root: &HostRoot, path: &str) -> ExistingFile {
-    let in_own_dir = Path::new(path).starts_with(ledger_file::DIR);
+    let in_own_dir = Path::new(path).starts_with(own::DIR);
     let meta = match root.own_meta(path) {
         Ok(None) => return ExistingFile::Nothing,
-        Ok(Some(meta)) if meta.kind == Kind::Directory && root.names(path).is_ok_and(|names| !names.is_empty()) => {
+        Ok(Some(meta)) if meta.kind == FileKind::Directory && root.names(path).is_ok_and(|names| !names.is_empty()) => {
             return ExistingFile::Other(format!("{path} is a directory with something in it: move it away"));
         }
         // what is no file's only name is lost without loss, and replaced where nobody else keeps anything
-        Ok(Some(meta)) if in_own_dir && (meta.kind != Kind::File || meta.links > 1) => {
+        Ok(Some(meta)) if in_own_dir && (meta.kind != FileKind::File || meta.links > 1) => {
             return ExistingFile::Ours(Vec::new());
         }
-        Ok(Some(meta)) if meta.kind == Kind::File => meta,
+        Ok(Some(meta)) if meta.kind == FileKind::File => meta,
         Ok(Some(_)) => return ExistingFile::Other("something that is no regular file is there".to_owned()),
         Err(error) => return ExistingFile::Other(error.to_string()),
     };

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use nodetrust::config::{From, Settings};
+use nodetrust::config::{Settings, SourceLocation};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -301,7 +301,7 @@ fn what_is_configured_is_mounted() {
         }
 
         for source in &settings.sources {
-            let From::Path(path) = &source.from else { continue };
+            let SourceLocation::Path(path) = &source.from else { continue };
             assert!(is_mounted(container, path), "{overlay}: {}", path.display());
         }
         let tls = settings.http.tls.as_ref();

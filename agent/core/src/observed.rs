@@ -1,5 +1,6 @@
 //! What is on a host now.
 
+pub use crate::certificate::bundle::{BundleReader, Effective};
 use crate::{
     certificate::{anchor::Anchor, fingerprint::Fingerprint, pem::Fault},
     runtime::services::Services,
@@ -8,7 +9,6 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     sync::Arc,
 };
 
@@ -97,6 +97,18 @@ pub enum Hazard {
     BrokenGnuTls(Fault),
 }
 
+impl Hazard {
+    /// What makes this reader refuse the bundle with this file in it.
+    pub fn fault_for(&self, reader: BundleReader) -> Option<&Fault> {
+        match (reader, self) {
+            (BundleReader::OpenSsl, Self::Broken(fault)) | (BundleReader::GnuTls, Self::BrokenGnuTls(fault)) => {
+                Some(fault)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A hazard and the file that it is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceHazard {
@@ -122,74 +134,6 @@ impl Observed {
 
     /// What a reader chokes on in source files that are not ours: path and fault.
     pub fn broken_for(&self, reader: BundleReader) -> impl Iterator<Item = (&str, &Fault)> {
-        self.all_hazards().filter_map(move |(path, hazard)| Some((path, reader.fault(hazard)?)))
-    }
-}
-
-/// The extracted bundle, read back.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Effective {
-    /// It exists and can be read.
-    pub present: bool,
-    /// Fingerprint of every certificate that both Go and OpenSSL read.
-    pub set: BTreeSet<Fingerprint>,
-    /// Number of certificates, repetitions counted.
-    pub count: usize,
-    /// What keeps OpenSSL from loading the file.
-    pub faults: Vec<Fault>,
-    /// What keeps GnuTLS from loading the file, beside [`faults`](Self::faults): one such certificate empties its whole trust.
-    pub gnutls_faults: Vec<Fault>,
-    /// It holds a private key.
-    pub private_key: bool,
-}
-
-impl Effective {
-    /// Certificates that stand in it more than once.
-    pub fn repeated(&self) -> usize {
-        self.count - self.set.len().min(self.count)
-    }
-}
-
-/// A library that loads the whole bundle or nothing of it. Go skips what it cannot read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BundleReader {
-    /// OpenSSL: Python, curl, most programs of a distribution.
-    OpenSsl,
-    /// GnuTLS: apt, wget.
-    GnuTls,
-}
-
-impl BundleReader {
-    /// Every one.
-    pub const ALL: [Self; 2] = [Self::OpenSsl, Self::GnuTls];
-
-    /// What keeps it from loading this bundle.
-    pub fn faults(self, bundle: &Effective) -> &[Fault] {
-        match self {
-            Self::OpenSsl => &bundle.faults,
-            Self::GnuTls => &bundle.gnutls_faults,
-        }
-    }
-
-    /// Whether it loads this bundle.
-    pub fn loads(self, bundle: &Effective) -> bool {
-        bundle.present && self.faults(bundle).is_empty()
-    }
-
-    /// What a source file has in it that this reader chokes on.
-    pub fn fault(self, hazard: &Hazard) -> Option<&Fault> {
-        match (self, hazard) {
-            (Self::OpenSsl, Hazard::Broken(fault)) | (Self::GnuTls, Hazard::BrokenGnuTls(fault)) => Some(fault),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for BundleReader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::OpenSsl => "OpenSSL",
-            Self::GnuTls => "GnuTLS",
-        })
+        self.all_hazards().filter_map(move |(path, hazard)| Some((path, hazard.fault_for(reader)?)))
     }
 }

@@ -45,7 +45,7 @@ pub enum ExistingFile {
 pub struct PodBundlePlan {
     /// In order.
     pub actions: Vec<PodBundleAction>,
-    /// What `WriteExport` writes.
+    /// What [`PodBundleAction::Write`] writes.
     pub content: String,
     /// How it stands, if one is wanted.
     pub view: Option<PodBundleView>,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    certificate::pem::{Fault, Reason},
+    certificate::pem::{Fault, RejectReason},
     store::Family,
     testing::{ca, fixed, host},
 };
@@ -50,7 +50,7 @@ fn it_is_written_once_and_again_when_it_differs() {
 #[test]
 fn a_bundle_that_is_not_sound_is_not_handed_on() {
     let (sound, content) = exported();
-    let fault = Fault { line: 3, reason: Reason::NotPemOrDer, detail: "cut".into() };
+    let fault = Fault { line: 3, reason: RejectReason::NotPemOrDer, detail: "cut".into() };
     let mut broken = sound.clone();
     broken.effective.faults.push(fault);
     let mut lost = sound.clone();

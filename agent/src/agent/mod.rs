@@ -26,13 +26,14 @@ use nodetrust_core::{
 
 use crate::{
     agent::watch::Hints,
-    config::{From, Settings},
+    config::{Settings, SourceLocation},
     host::{self, root::HostRoot, threads},
     probe,
-    reconcile::{CycleResult, Failures, Outcome, Reconciler, Trigger},
+    reconcile::{CycleResult, Failures, Reconciler},
     runtime::witness,
     serve::{self, metrics::Metrics},
 };
+use nodetrust_core::cycle::{CycleOutcome, Trigger};
 
 /// A stream of hints is waited out for no longer than this many times `settle`.
 const MAX_SETTLES: u32 = 10;
@@ -76,11 +77,10 @@ struct Owner {
 impl Owner {
     /// Starts a cycle. It has a thread of its own, since the allocator keeps what a thread has freed until the thread ends; on a node
     /// that has none left it runs here, and nobody is served meanwhile.
-    fn start(&mut self, settings: Arc<Settings>, trigger: Trigger, glances: bool) {
+    fn start(&mut self, settings: Arc<Settings>, trigger: Trigger) {
         let reconciler = self.reconciler.clone();
         self.running = Some(threads::beside(move || {
             let mut reconciler = reconciler.lock().unwrap_or_else(PoisonError::into_inner);
-            reconciler.set_glances(glances);
             reconciler.cycle(&settings, trigger)
         }));
     }
@@ -141,8 +141,7 @@ async fn agent(
                 });
             }
             tracing::debug!(%trigger, "cycle begins");
-            let glances = trigger == Trigger::Resync && pace.is_calm() && hints.see_all();
-            owner.start(settings.clone(), trigger, glances);
+            owner.start(settings.clone(), trigger);
         }
         tokio::select! {
             Some(triggers) = hints.next() => pace.hint(&triggers),
@@ -223,7 +222,7 @@ fn watch_list(settings: &Settings, config: &Path, host: &[PathBuf]) -> Vec<(Path
         list.push((dir.to_owned(), Trigger::Config));
     }
     for source in &settings.sources {
-        if let From::Path(path) = &source.from {
+        if let SourceLocation::Path(path) = &source.from {
             // a file is watched through its directory
             let dir = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
             list.extend(dir.map(|dir| (dir.to_owned(), Trigger::Source)));
@@ -237,14 +236,14 @@ fn log(result: &CycleResult) {
     let report = &result.report;
     let milliseconds = result.duration.as_millis();
     match result.outcome {
-        Outcome::Unchanged => tracing::debug!(trigger = %result.trigger, milliseconds, "cycle without changes"),
-        Outcome::Changed => {
+        CycleOutcome::Unchanged => tracing::debug!(trigger = %result.trigger, milliseconds, "cycle without changes"),
+        CycleOutcome::Changed => {
             // in one line, without the columns of the screen
             let text = |action: &Action| action.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
             let actions: Vec<String> = report.cycle.iter().flat_map(|cycle| &cycle.actions).map(text).collect();
             tracing::info!(trigger = %result.trigger, milliseconds, actions = actions.join("; "), "trust changed and verified");
         }
-        Outcome::Failed => {
+        CycleOutcome::Failed => {
             tracing::error!(trigger = %result.trigger, milliseconds, reason = report.headline, "the node is not as it should be")
         }
     }
@@ -392,7 +391,7 @@ impl Pace {
             self.next = (now + self.settle, Trigger::Resync);
         }
         self.ended.note(&result.report);
-        if result.outcome == Outcome::Failed {
+        if result.outcome == CycleOutcome::Failed {
             let again = if result.extract.is_some() { self.ended.alike() } else { 0 };
             let doublings = self.failures.saturating_add(again).min(16);
             let pause = FIRST_RETRY.saturating_mul(2u32.saturating_pow(doublings));
@@ -425,11 +424,6 @@ impl Pace {
             let next = "find the other owner of the anchor directory or bundle (configuration management, an image's own service) and let one of the two do it";
             Problem::new(ProblemKind::DriftFight, text, next)
         })
-    }
-
-    /// Nothing waits to be looked at, and the last cycle got there.
-    fn is_calm(&self) -> bool {
-        self.hints.is_empty() && self.failures == 0
     }
 
     fn is_fight(&self) -> bool {

@@ -2,8 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Context, FAILURE, FINDINGS, OK, complain, table};
-use crate::reconcile::{Reconciler, Trigger};
+use super::{
+    context::Context,
+    exit_code::{FAILURE, FINDINGS, OK},
+    stdio::complain,
+};
+use crate::{reconcile::Reconciler, text::report};
+use nodetrust_core::cycle::Trigger;
 
 pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
     let settings = Arc::new(context.settings()?);
@@ -11,7 +16,7 @@ pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
         complain(&format!("{}: `{field}` has no effect in this version", context.config_path().display()));
     }
     let result = Reconciler::new(&context.host_root)?.cycle(&settings, Trigger::Command);
-    context.print(&result.report, |style| table::applied(&result.report, style))?;
+    context.print(&result.report, |style| report::applied(&result.report, style))?;
     let report = &result.report;
     // a restart that is held is a finding too, and so is a runtime of which it is not known whether it trusts
     let held = report.runtime.as_ref().is_some_and(|runtime| runtime.held.is_some());

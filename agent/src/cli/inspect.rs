@@ -2,13 +2,14 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Write as _,
     io::Read,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use nodetrust_core::{
-    certificate::{namesake::Others, pem::MAX_FILE_BYTES},
+    certificate::{name::visible, namesake::Others, pem::MAX_FILE_BYTES},
     ledger::AnchorState,
     parallel::in_shares,
     report::{AnchorRow, anchor_row},
@@ -20,35 +21,45 @@ use nodetrust_core::{
 };
 use serde::Serialize;
 
-use super::{Context, FINDINGS, OK, table};
+use super::{
+    context::Context,
+    exit_code::{FINDINGS, OK},
+};
 use crate::{
     host::{ledger_file, root::HostRoot},
     sources,
     store::{namesakes, observe},
+    text::{
+        colour::Style,
+        report::rejection_text,
+        table::{columns, narrow, row},
+        time::day,
+        wrap::labelled,
+    },
 };
 
 #[derive(Serialize)]
-pub(super) struct Inspection {
-    pub(super) files: Vec<File>,
+struct Inspection {
+    files: Vec<File>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct File {
-    pub(super) file: String,
-    pub(super) certificates: Vec<Certificate>,
-    pub(super) rejections: Vec<Rejection>,
-    pub(super) notes: Vec<String>,
+struct File {
+    file: String,
+    certificates: Vec<Certificate>,
+    rejections: Vec<Rejection>,
+    notes: Vec<String>,
     /// It is a directory, whose files have entries of their own.
     #[serde(skip)]
-    pub(super) is_directory: bool,
+    is_directory: bool,
 }
 
 #[derive(Serialize)]
-pub(super) struct Certificate {
-    pub(super) line: usize,
+struct Certificate {
+    line: usize,
     #[serde(flatten)]
-    pub(super) row: AnchorRow,
+    row: AnchorRow,
 }
 
 pub(super) fn main(context: &Context, files: &[PathBuf]) -> anyhow::Result<u8> {
@@ -83,9 +94,54 @@ pub(super) fn main(context: &Context, files: &[PathBuf]) -> anyhow::Result<u8> {
         directory.into_iter().chain(files).collect::<Vec<_>>()
     });
     let inspection = Inspection { files: files.collect() };
-    context.print(&inspection, |style| table::inspection(&inspection, now, style))?;
+    context.print(&inspection, |style| screen(&inspection, now, style))?;
     let clean = inspection.files.iter().all(|file| file.rejections.is_empty());
     Ok(if clean { OK } else { FINDINGS })
+}
+
+fn screen(inspection: &Inspection, now: i64, style: Style) -> String {
+    let accepted: usize = inspection.files.iter().map(|file| file.certificates.len()).sum();
+    let rejected: usize = inspection.files.iter().map(|file| file.rejections.len()).sum();
+    let mut out = format!("{accepted} accepted, {rejected} rejected\n");
+    for file in &inspection.files {
+        let mut rows = vec![row(["LINE", "CERTIFICATE", "SHA-256", "KEY", "NOT AFTER"])];
+        for certificate in &file.certificates {
+            let anchor = &certificate.row;
+            let expiry = match anchor.not_after.0 < now {
+                true => format!("{} (expired)", day(anchor.not_after)),
+                false => day(anchor.not_after),
+            };
+            let line = match certificate.line {
+                0 => "DER".to_owned(),
+                line => line.to_string(),
+            };
+            rows.push(vec![line, anchor.common_name.clone(), anchor.sha256.fp16(), anchor.key.clone(), expiry]);
+        }
+        let _ = write!(out, "\n{}\n", style.paint("1", &visible(&file.file))); // writing to a `String` cannot fail
+        if rows.len() > 1 {
+            narrow(&mut rows, 1);
+            out.push_str(&columns(&rows, style));
+        }
+        for certificate in &file.certificates {
+            for warning in &certificate.row.warnings {
+                out.push_str(&labelled(
+                    "NOTE",
+                    &format!("line {}: {}: {warning}", certificate.line, certificate.row.common_name),
+                    style,
+                ));
+            }
+        }
+        for note in &file.notes {
+            out.push_str(&labelled("NOTE", note, style));
+        }
+        for rejection in &file.rejections {
+            out.push_str(&labelled("REJECTED", &rejection_text(rejection), style));
+        }
+        if file.certificates.is_empty() && file.rejections.is_empty() && !file.is_directory {
+            out.push_str("empty: it says nothing\n");
+        }
+    }
+    out
 }
 
 /// What one argument stands for: a file for itself, a directory for the files that a source at its path has.
@@ -115,7 +171,7 @@ impl Argument {
 /// What is in this host's bundle and not ours.
 fn others(root: &HostRoot, store: &TrustStore) -> Others {
     let ledger = match ledger_file::read(root) {
-        Ok(ledger_file::Read::Good(ledger)) => ledger,
+        Ok(ledger_file::LedgerRead::Good(ledger)) => ledger,
         _ => Arc::default(),
     };
     namesakes::others(root, store, |print| ledger.anchors.get(print).is_some_and(|entry| !entry.shared))

@@ -1,12 +1,16 @@
 //! `nodetrust plan`: what `apply` would do.
 
-use super::{Context, FAILURE, FINDINGS, OK, complain, table};
-use crate::reconcile::Reconciler;
+use super::{
+    context::Context,
+    exit_code::{FAILURE, FINDINGS, OK},
+    stdio::complain,
+};
+use crate::{reconcile::Reconciler, text};
 
 pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
     let settings = context.settings()?;
     let report = Reconciler::new(&context.host_root)?.inspect(&settings);
-    context.print(&report.pending, |style| table::plan(&report, style))?;
+    context.print(&report.pending, |style| text::report::plan(&report, style))?;
     for problem in report.problems.iter().filter(|_| report.pending.is_empty()) {
         let next = if problem.next.is_empty() { String::new() } else { format!("; {}", problem.next) };
         complain(&format!("{}{next}", problem.text)); // the list of actions alone would say that all is well

@@ -5,16 +5,17 @@ use std::time::Duration;
 use nodetrust_core::{
     certificate::name,
     ledger::AnchorState,
-    probe::{BadTarget, Probe, Proxy, Target, Verdict},
+    probe::{BadTarget, Probe, ProbeVerdict, Proxy, Target},
     report::Report,
     runtime::registry::Registry,
-    time::Time,
 };
 use serde::Serialize;
 
 use super::{
-    Context, FAILURE, FINDINGS, OK, ProbedThrough, USAGE, complain,
-    table::{self, Style},
+    arguments::ProbedThrough,
+    context::Context,
+    exit_code::{FAILURE, FINDINGS, OK, USAGE},
+    stdio::complain,
 };
 use crate::{
     config::Settings,
@@ -22,6 +23,11 @@ use crate::{
     probe::{answer, ask, check_bundle},
     reconcile::Reconciler,
     runtime::witness::{self, Asked, Subject},
+    text::{
+        colour::Style,
+        time::day,
+        wrap::{answer as answer_line, labelled},
+    },
 };
 
 /// How long a cycle that is running is waited for, before the answer goes untold to `status`.
@@ -108,7 +114,8 @@ fn through_runtime(context: &Context, targets: &[String]) -> anyhow::Result<Resu
     let Some(subject) = subject else {
         let why = match &report.runtime {
             Some(runtime) => {
-                format!("{} cannot be asked: it is {}", runtime.unit, runtime.sick.as_ref().unwrap_or(&runtime.state))
+                let state = runtime.sick.clone().unwrap_or_else(|| runtime.state.to_string());
+                format!("{} cannot be asked: it is {state}", runtime.unit)
             }
             None => "no container runtime was found on this node".to_owned(),
         };
@@ -137,13 +144,13 @@ fn inspect(context: &Context, settings: Option<&Settings>) -> anyhow::Result<(Re
 
 fn screen(probe: &Probe, style: Style) -> String {
     let (verdict, colour) = match probe.verdict {
-        Verdict::Trusted => ("TRUSTED", "1;32"),
-        Verdict::NotTrustedByRuntime => ("TRUSTED, but not by the runtime yet", "1;33"),
-        Verdict::PullsWork => ("PULLS WORK, trust is not proven", "1;33"),
-        Verdict::NotTrusted => ("NOT TRUSTED", "1;31"),
-        Verdict::NotReached => ("NOT REACHED", "1;31"),
+        ProbeVerdict::Trusted => ("TRUSTED", "1;32"),
+        ProbeVerdict::NotTrustedByRuntime => ("TRUSTED, but not by the runtime yet", "1;33"),
+        ProbeVerdict::PullsWork => ("PULLS WORK, trust is not proven", "1;33"),
+        ProbeVerdict::NotTrusted => ("NOT TRUSTED", "1;31"),
+        ProbeVerdict::NotReached => ("NOT REACHED", "1;31"),
     };
-    let mut out = table::answer(&probe.target, (verdict, colour), &probe.text, style);
+    let mut out = answer_line(&probe.target, (verdict, colour), &probe.text, style);
     for element in &probe.chain {
         let mut text = format!(
             "{} {} ({}, until {}, sha256 {})",
@@ -156,7 +163,7 @@ fn screen(probe: &Probe, style: Style) -> String {
         if element.index + 1 == probe.chain.len() && probe.anchor.is_none() {
             text.push_str(&format!(" – ends here; issuer \"{}\"", element.issuer_common_name));
         }
-        out.push_str(&table::labelled(if element.index == 0 { "  chain" } else { "" }, &text, style));
+        out.push_str(&labelled(if element.index == 0 { "  chain" } else { "" }, &text, style));
     }
     if let Some(anchor) = &probe.anchor {
         let state = anchor.state.map_or("not one of ours", AnchorState::as_str);
@@ -169,17 +176,13 @@ fn screen(probe: &Probe, style: Style) -> String {
         if let Some(end) = anchor.grace_end {
             text.push_str(&format!(", leaves {end}"));
         }
-        out.push_str(&table::labelled("  anchor", &text, style));
+        out.push_str(&labelled("  anchor", &text, style));
     }
     for note in &probe.notes {
-        out.push_str(&table::labelled("  note", note, style));
+        out.push_str(&labelled("  note", note, style));
     }
     for next in &probe.next {
-        out.push_str(&table::labelled("  next", next, style));
+        out.push_str(&labelled("  next", next, style));
     }
     out
-}
-
-fn day(time: Time) -> String {
-    time.to_string().chars().take(10).collect()
 }

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Context, FINDINGS, OK, USAGE, complain, table};
-use crate::reconcile::Reconciler;
+use super::{
+    context::Context,
+    exit_code::{FINDINGS, OK, USAGE},
+    stdio::complain,
+};
+use crate::{reconcile::Reconciler, text};
 
 /// An agent whose `resync` is not known runs a cycle in this time.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -21,7 +25,7 @@ pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
         complain(&problem.text);
         report.add_problem(problem);
     }
-    context.print(&report, |style| table::status(&report, style))?;
+    context.print(&report, |style| text::status::screen(&report, style))?;
     Ok(match (broken, report.is_healthy()) {
         (true, _) => USAGE, // what is on the host is shown all the same
         (false, true) => OK,

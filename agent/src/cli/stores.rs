@@ -3,8 +3,11 @@
 use nodetrust_core::store::{Evidence, Family};
 use serde::Serialize;
 
-use super::{Context, FINDINGS, OK, table};
-use crate::{host::root::HostRoot, store::observe};
+use super::{
+    context::Context,
+    exit_code::{FINDINGS, OK},
+};
+use crate::{host::root::HostRoot, store::observe, text::table::columns};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -51,7 +54,7 @@ pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
             (None, Some(reason), Some(advice)) => format!("UNSUPPORTED   {reason}\n\nNEXT  {advice}\n"),
             (None, ..) => "UNSUPPORTED\n".to_owned(),
         };
-        format!("{head}\n{}", table::columns(&rows, style))
+        format!("{head}\n{}", columns(&rows, style))
     })?;
     Ok(if stores.family.is_some() { OK } else { FINDINGS })
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Context, OK};
+use super::{context::Context, exit_code::OK};
 
 #[derive(Serialize)]
 struct Version {

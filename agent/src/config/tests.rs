@@ -2,9 +2,9 @@
 
 use super::*;
 use nodetrust_core::{
-    probe::{Proxy, Target},
-    runtime::{kinds::RuntimeKind, registry::Registry},
-    source::policy::Acceptance,
+    certificate::fingerprint::Fingerprint,
+    runtime::{kinds::RuntimeKind, settings::OnChange},
+    source::policy::{Acceptance, EmptySource, NotCa, OnRejection, Unproven},
 };
 
 #[track_caller]
@@ -59,8 +59,12 @@ export: {bundle: ""}
 fn the_contracts_example_is_the_defaults() {
     let settings = parse(CONTRACT);
     let sources = vec![
-        Source { name: "org".into(), from: From::Path("/etc/nodetrust/sources/org".into()), optional: false },
-        Source { name: "pinned".into(), from: From::Inline("-----BEGIN CERTIFICATE-----\n".into()), optional: false },
+        Source { name: "org".into(), from: SourceLocation::Path("/etc/nodetrust/sources/org".into()), optional: false },
+        Source {
+            name: "pinned".into(),
+            from: SourceLocation::Inline("-----BEGIN CERTIFICATE-----\n".into()),
+            optional: false,
+        },
     ];
     assert_eq!(settings, Settings { sources, ..Settings::default() }, "and asks for nothing that has no effect");
     for empty in ["", "\n", "{}", "sources: []\n", "# nothing yet\n{}\n"] {
@@ -108,7 +112,7 @@ export: {{bundle: all.pem}}
             .join(":")
     ));
     let expected = Settings {
-        sources: vec![Source { name: "a-1".into(), from: From::Path("/a".into()), optional: true }],
+        sources: vec![Source { name: "a-1".into(), from: SourceLocation::Path("/a".into()), optional: true }],
         policy: Policy {
             on_rejection: OnRejection::Hold,
             not_ca: NotCa::Reject,
@@ -124,10 +128,10 @@ export: {{bundle: all.pem}}
             ignored: false,
             kind: Some(RuntimeKind::K3s),
             unit: Some("edge-k3s.service".into()),
-            on_change: settings::OnChange::Restart,
+            on_change: OnChange::Restart,
             also: vec!["kubelet.service".into()],
         },
-        witness: Registries::These(vec![
+        witness: WitnessRegistries::These(vec![
             Registry::parse("registry.corp").unwrap(),
             Registry::parse("[::1]:5000").unwrap(),
         ]),
@@ -140,19 +144,19 @@ export: {{bundle: all.pem}}
             tls: Some(TlsFiles { cert: "/c".into(), key: "/k".into(), client_ca: Some("/a".into()) }),
         },
         probes: vec![
-            Every {
+            ProbeSettings {
                 target: Target::parse("registry.corp:443").unwrap(),
                 through: Through::Host,
                 interval: Duration::from_secs(60),
                 proxy: Some(Proxy::parse("http://me:secret@proxy.corp:3128").unwrap()),
             },
-            Every {
+            ProbeSettings {
                 target: Target::parse("registry.corp:443").unwrap(),
                 through: Through::Runtime,
                 interval: Duration::from_secs(300),
                 proxy: None,
             },
-            Every {
+            ProbeSettings {
                 target: Target::parse("https://[::1]/").unwrap(),
                 through: Through::Host,
                 interval: Duration::from_secs(300),

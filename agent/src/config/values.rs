@@ -1,9 +1,6 @@
-//! The forms of the configuration's values: each is read from a text, and says what it expects.
-//!
-//! [`Needed`] and [`Given`] are all that the parser sees of them. It has much code for each type that it may find, and more for
-//! each that may be missing.
+//! The forms of the configuration's values. Each type is made of a text, and its error says what is expected.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use nodetrust_core::{
     node_status::{BadTaint, Taint},
@@ -11,7 +8,7 @@ use nodetrust_core::{
     probe::{Proxy, Target, Through},
     runtime::{
         kinds::{RuntimeKind, TABLE},
-        registry::Registry,
+        registry::{MAX_REGISTRIES, Registry},
         settings::OnChange,
     },
     source::policy::{Acceptance, EmptySource, NotCa, OnRejection, Unproven},
@@ -22,49 +19,59 @@ use serde::{
     de::{Error as _, SeqAccess, Visitor},
 };
 
-use crate::runtime::witness::{MAX_REGISTRIES, Registries};
+use super::WitnessRegistries;
 
 /// `[a-z0-9-]{1,63}`.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
 pub(super) struct SourceName(pub(super) String);
 
 /// `300ms`, `5m`, `24h`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
 pub(super) struct Span(pub(super) Duration);
 
 /// `host:port` with a numeric host.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
 pub(super) struct Address(pub(super) std::net::SocketAddr);
 
 /// `1` or `10%`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub(super) enum Share {
     Nodes(u32),
     Percent(u32),
 }
 
 /// A duration of a second or more.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
 pub(super) struct LongSpan(pub(super) Duration);
 
 /// `host:port` or `https://host[:port]`.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
 pub(super) struct ProbeTarget(pub(super) Target);
 
 /// `http://[user:password@]host:port`.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
 pub(super) struct ProbeProxy(pub(super) Proxy);
 
 /// `key[=value][:effect]`, or empty.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(try_from = "String")]
 pub(super) struct StartupTaint(pub(super) Option<Taint>);
 
 /// A path from the root.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
 pub(super) struct AbsolutePath(pub(super) PathBuf);
 
 /// The name of an exported bundle, or empty.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(try_from = "String")]
 pub(super) enum ExportName {
     #[default]
     Unset,
@@ -75,64 +82,24 @@ pub(super) enum ExportName {
 }
 
 /// `auto`, or a family.
-#[derive(Debug, Default)]
-pub(super) struct FamilyWord(pub(super) Option<Family>);
-
-/// A value that must be there.
-#[derive(Debug)]
-pub(super) struct Needed<T>(pub(super) T);
-
-/// A value that may be missing, or null.
-#[derive(Debug)]
-pub(super) struct Given<T>(pub(super) Option<T>);
-
-impl<T> Default for Given<T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<T> Given<T> {
-    /// The value, or what is usual.
-    pub(super) fn or(self, usual: T) -> T {
-        self.0.unwrap_or(usual)
-    }
-
-    /// The value, or its type's default.
-    pub(super) fn or_default(self) -> T
-    where
-        T: Default,
-    {
-        self.0.unwrap_or_default()
-    }
-}
-
-impl<'de, T: FromStr<Err = String>> Deserialize<'de> for Needed<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
-    }
-}
-
-impl<'de, T: FromStr<Err = String>> Deserialize<'de> for Given<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Option::<String>::deserialize(deserializer)?;
-        text.map(|text| text.parse()).transpose().map(Self).map_err(D::Error::custom)
-    }
-}
+#[derive(Debug, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct FamilyChoice(pub(super) Option<Family>);
 
 /// One of a few words.
-#[derive(Debug)]
-pub(super) struct Word<T>(pub(super) T);
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String", bound = "T: Keywords")]
+pub(super) struct Keyword<T>(pub(super) T);
 
-/// What has words for its values.
-pub(super) trait Words: Copy + 'static {
+/// A type whose values are written as words.
+pub(super) trait Keywords: Copy + 'static {
     const WORDS: &'static [(&'static str, Self)];
 }
 
-impl<T: Words> FromStr for Word<T> {
-    type Err = String;
+impl<T: Keywords> TryFrom<String> for Keyword<T> {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, String> {
         let found = T::WORDS.iter().find(|(word, _)| *word == text);
         found.map(|(_, value)| Self(*value)).ok_or_else(|| {
             let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();
@@ -141,28 +108,28 @@ impl<T: Words> FromStr for Word<T> {
     }
 }
 
-impl Words for OnRejection {
+impl Keywords for OnRejection {
     const WORDS: &'static [(&'static str, Self)] = &[("skip", Self::Skip), ("hold", Self::Hold)];
 }
 
-impl Words for NotCa {
+impl Keywords for NotCa {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("accept", Self::Accept), ("reject", Self::Reject)];
 }
 
-impl Words for Acceptance {
+impl Keywords for Acceptance {
     const WORDS: &'static [(&'static str, Self)] = &[("accept", Self::Accept), ("reject", Self::Reject)];
 }
 
-impl Words for Unproven {
+impl Keywords for Unproven {
     const WORDS: &'static [(&'static str, Self)] = &[("warn", Self::Warn), ("reject", Self::Reject)];
 }
 
-impl Words for EmptySource {
+impl Keywords for EmptySource {
     const WORDS: &'static [(&'static str, Self)] = &[("hold", Self::Hold), ("remove", Self::Remove)];
 }
 
-impl Words for OnChange {
+impl Keywords for OnChange {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("auto", Self::Auto),
         ("registry", Self::Registry),
@@ -172,39 +139,39 @@ impl Words for OnChange {
     ];
 }
 
-impl Words for Through {
+impl Keywords for Through {
     const WORDS: &'static [(&'static str, Self)] = &[("host", Self::Host), ("runtime", Self::Runtime)];
 }
 
-impl Words for RemovalGate {
+impl Keywords for RemovalGate {
     const WORDS: &'static [(&'static str, Self)] = &[("none", Self::None), ("fleet", Self::Fleet)];
 }
 
-impl Words for WhenUnavailable {
+impl Keywords for WhenUnavailable {
     const WORDS: &'static [(&'static str, Self)] = &[("wait", Self::Wait), ("proceed", Self::Proceed)];
 }
 
 /// `auto`, or a truth value.
-impl Words for Option<bool> {
+impl Keywords for Option<bool> {
     const WORDS: &'static [(&'static str, Self)] = &[("auto", None), ("true", Some(true)), ("false", Some(false))];
 }
 
-impl FromStr for SourceName {
-    type Err = String;
+impl TryFrom<String> for SourceName {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, String> {
         let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if (1..=63).contains(&text.len()) && text.bytes().all(fits) {
-            return Ok(Self(text.to_owned()));
+            return Ok(Self(text));
         }
         Err(format!("`{text}` is not a source name: want 1 to 63 of a-z, 0-9 and -"))
     }
 }
 
-impl FromStr for Span {
-    type Err = String;
+impl TryFrom<String> for Span {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, String> {
         let bad =
             || format!("`{text}` is not a duration: want a whole number with a unit, such as 300ms, 2s, 5m or 24h");
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -227,10 +194,10 @@ impl FromStr for Span {
     }
 }
 
-impl FromStr for Address {
-    type Err = String;
+impl TryFrom<String> for Address {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, String> {
         let read = text.parse().map(Self);
         read.map_err(|_| {
             format!("`{text}` is not an address: want an IP address and a port, such as [::]:9643 (every address, of IPv4 too) or 0.0.0.0:9643")
@@ -238,29 +205,29 @@ impl FromStr for Address {
     }
 }
 
-impl FromStr for ProbeTarget {
-    type Err = String;
+impl TryFrom<String> for ProbeTarget {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        Target::parse(text).map(Self).map_err(|error| error.to_string())
+    fn try_from(text: String) -> Result<Self, String> {
+        Target::parse(&text).map(Self).map_err(|error| error.to_string())
     }
 }
 
-impl FromStr for ProbeProxy {
-    type Err = String;
+impl TryFrom<String> for ProbeProxy {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        Proxy::parse(text).map(Self).map_err(|error| error.to_string())
+    fn try_from(text: String) -> Result<Self, String> {
+        Proxy::parse(&text).map(Self).map_err(|error| error.to_string())
     }
 }
 
-impl FromStr for Share {
-    type Err = String;
+impl TryFrom<String> for Share {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, String> {
         let (number, top, share): (_, _, fn(u32) -> Self) = match text.strip_suffix('%') {
             Some(number) => (number, 100, Self::Percent),
-            None => (text, 100_000, Self::Nodes),
+            None => (text.as_str(), 100_000, Self::Nodes),
         };
         match number.parse::<u32>() {
             Ok(number) if (1..=top).contains(&number) => Ok(share(number)),
@@ -269,47 +236,49 @@ impl FromStr for Share {
     }
 }
 
-impl FromStr for LongSpan {
-    type Err = String;
+impl TryFrom<String> for LongSpan {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse()? {
-            Span(span) if span >= Duration::from_secs(1) => Ok(Self(span)),
-            Span(_) => Err(format!("`{text}` is too short: want at least 1s")),
+    fn try_from(text: String) -> Result<Self, String> {
+        let Span(span) = text.clone().try_into()?;
+        if span >= Duration::from_secs(1) {
+            Ok(Self(span))
+        } else {
+            Err(format!("`{text}` is too short: want at least 1s"))
         }
     }
 }
 
-impl FromStr for StartupTaint {
-    type Err = String;
+impl TryFrom<String> for StartupTaint {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
             "" => Ok(Self(None)),
             text => text.parse().map(|taint| Self(Some(taint))).map_err(|error: BadTaint| error.to_string()),
         }
     }
 }
 
-impl FromStr for AbsolutePath {
-    type Err = String;
+impl TryFrom<String> for AbsolutePath {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let path = PathBuf::from(text);
+    fn try_from(text: String) -> Result<Self, String> {
+        let path = PathBuf::from(&text);
         if path.is_absolute() { Ok(Self(path)) } else { Err(format!("`{text}` is not an absolute path")) }
     }
 }
 
-impl FromStr for ExportName {
-    type Err = String;
+impl TryFrom<String> for ExportName {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, String> {
         let fits = |name: &str| !matches!(name, "" | "." | "..") && !name.chars().any(char::is_control);
         let is_path = text.strip_prefix('/').is_some_and(|names| names.split('/').all(fits));
-        match pod_bundle::path_of(text) {
+        match pod_bundle::path_of(&text) {
             _ if text.is_empty() => Ok(Self::Unset),
             Some(path) => Ok(Self::At(path)),
-            None if is_path => Ok(Self::Path(text.to_owned())),
+            None if is_path => Ok(Self::Path(text)),
             None => Err(format!("`{text}` is not a file name: {}", Self::wanted())),
         }
     }
@@ -327,30 +296,30 @@ impl ExportName {
     }
 }
 
-impl FromStr for UnitName {
-    type Err = String;
+impl TryFrom<String> for UnitName {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, String> {
         // systemd.unit(5)
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
         if text.is_empty() || text.len() <= 255 && text.bytes().all(fits) && text.ends_with(".service") {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text))
         } else {
             Err(format!("`{text}` is not the name of a service: want such as kubelet.service"))
         }
     }
 }
 
-impl FromStr for FamilyWord {
-    type Err = String;
+impl TryFrom<String> for FamilyChoice {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
         "auto" => Ok(Self(None)),
         "bottlerocket" => Err(
             "bottlerocket has no files to write; use its API (settings.pki) until it is supported here".to_owned(),
         ),
-        _ => Family::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text))
+        _ => Family::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&text))
             .map(|family| Self(Some(family)))
             .map_err(|_| {
                 format!("`{text}` is not a store family: want auto, debian, redhat, suse, arch, alpine, flatcar, photon, bottlerocket or directory")
@@ -366,14 +335,15 @@ pub(super) enum RemovalGate {
 }
 
 /// A systemd service that is no container runtime: those have conditions of their own for a restart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub(super) struct FurtherUnit(pub(super) String);
 
-impl FromStr for FurtherUnit {
-    type Err = String;
+impl TryFrom<String> for FurtherUnit {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let UnitName(unit) = text.parse()?;
+    fn try_from(text: String) -> Result<Self, String> {
+        let UnitName(unit) = text.try_into()?;
         if unit.is_empty() || nodetrust_core::runtime::units().any(|known| known == unit) {
             return Err(format!(
                 "`{unit}` is no further unit: want a service that is no container runtime, such as kubelet.service"
@@ -384,23 +354,25 @@ impl FromStr for FurtherUnit {
 }
 
 /// A systemd service, or empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub(super) struct UnitName(pub(super) String);
 
 /// `auto`, `none`, or a kind of runtime.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum RuntimeWord {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) enum RuntimeChoice {
     #[default]
     Auto,
     None,
     Kind(RuntimeKind),
 }
 
-impl FromStr for RuntimeWord {
-    type Err = String;
+impl TryFrom<String> for RuntimeChoice {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
             "auto" => Ok(Self::Auto),
             "none" => Ok(Self::None),
             _ => TABLE.iter().map(|row| row.kind).find(|kind| kind.as_str() == text).map(Self::Kind).ok_or_else(|| {
@@ -412,8 +384,8 @@ impl FromStr for RuntimeWord {
 }
 
 /// `auto`, `never`, or a list of registries.
-#[derive(Debug, Default)]
-pub(super) struct WitnessChoice(pub(super) Registries);
+#[derive(Debug)]
+pub(super) struct WitnessChoice(pub(super) WitnessRegistries);
 
 impl<'de> Deserialize<'de> for WitnessChoice {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -432,8 +404,8 @@ impl<'de> Visitor<'de> for WitnessVisitor {
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<WitnessChoice, E> {
         match text {
-            "auto" => Ok(WitnessChoice(Registries::OfImages)),
-            "never" => Ok(WitnessChoice(Registries::None)),
+            "auto" => Ok(WitnessChoice(WitnessRegistries::OfImages)),
+            "never" => Ok(WitnessChoice(WitnessRegistries::None)),
             _ => Err(E::custom(format!(
                 "`{text}`: want auto, never, or a list of registries such as [registry.corp, registry.corp:5000]"
             ))),
@@ -445,14 +417,9 @@ impl<'de> Visitor<'de> for WitnessVisitor {
         self.visit_str(if value { "true" } else { "false" })
     }
 
-    // a null is what is usual
-    fn visit_unit<E: serde::de::Error>(self) -> Result<WitnessChoice, E> {
-        Ok(WitnessChoice::default())
-    }
-
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<WitnessChoice, A::Error> {
         let mut registries: Vec<Registry> = Vec::new();
-        while let Some(Needed(RegistryName(registry))) = list.next_element()? {
+        while let Some(RegistryName(registry)) = list.next_element()? {
             if registries.iter().any(|known| known.key() == registry.key()) {
                 return Err(A::Error::custom(format!("`{registry}` is taken; registries must be unique")));
             }
@@ -463,20 +430,21 @@ impl<'de> Visitor<'de> for WitnessVisitor {
         }
         match registries.is_empty() {
             true => Err(A::Error::custom("want a registry in the list; `never` asks about none")),
-            false => Ok(WitnessChoice(Registries::These(registries))),
+            false => Ok(WitnessChoice(WitnessRegistries::These(registries))),
         }
     }
 }
 
 /// `host` or `host:port`.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
 struct RegistryName(Registry);
 
-impl FromStr for RegistryName {
-    type Err = String;
+impl TryFrom<String> for RegistryName {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        Registry::parse(text).map(Self)
+    fn try_from(text: String) -> Result<Self, String> {
+        Registry::parse(&text).map(Self)
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use nodetrust_core::{
     certificate::fingerprint::{Fingerprint, SetDigest, content_digest},
-    probe::{Probe, Proxy, Target, Through},
+    probe::{Probe, Target, Through},
     report::Behind,
     runtime::{process::ServiceProcess, registry::Registry},
     time::Time,
@@ -25,15 +25,13 @@ use tokio::{
 
 use super::{Board, ProbeResult, answer, ask};
 use crate::{
-    config::Settings,
+    config::{ProbeSettings, Settings},
     host::{self, root::HostRoot, threads},
     reconcile,
     runtime::witness::{self, RuntimeLine},
     serve::Latest,
 };
 
-/// Probes that may be configured.
-pub const MAX_PROBES: usize = 32;
 /// Probes that run at the same time.
 const AT_ONCE: usize = 4;
 /// Within this time the nodes of a fleet probe after a change, so that they do not all come at once.
@@ -41,22 +39,9 @@ const SPREAD: Duration = Duration::from_secs(5);
 /// How long a loop sleeps that has nothing to do.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// A probe that is repeated.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Every {
-    /// What is asked.
-    pub target: Target,
-    /// Who is asked.
-    pub through: Through,
-    /// How often.
-    pub interval: Duration,
-    /// Through which proxy.
-    pub proxy: Option<Proxy>,
-}
-
 /// A probe and when it runs next.
 struct Planned {
-    every: Every,
+    wanted: ProbeSettings,
     due: Instant,
     running: bool,
     rounds: u64,
@@ -109,7 +94,7 @@ pub async fn serve(
             changed = report.changed() => if changed.is_err() { return },
             () = sleep_until(next.unwrap_or_else(|| Instant::now() + IDLE)), if running.len() < AT_ONCE => {}
             Some(done) = running.join_next() => {
-                let (every, result): (Every, ProbeResult) = match done {
+                let (wanted, result): (ProbeSettings, ProbeResult) = match done {
                     Ok(done) => done,
                     Err(error) => {
                         tracing::error!(%error, "a probe has ended without an answer");
@@ -117,9 +102,9 @@ pub async fn serve(
                         continue;
                     }
                 };
-                let Some(probe) = planned.iter_mut().find(|probe| probe.every == every) else { continue };
+                let Some(probe) = planned.iter_mut().find(|probe| probe.wanted == wanted) else { continue };
                 probe.running = false;
-                tracing::debug!(target = result.probe.target, through = every.through.as_str(), verdict = result.probe.verdict.as_str(), "{}", result.probe.text);
+                tracing::debug!(target = result.probe.target, through = wanted.through.as_str(), verdict = result.probe.verdict.as_str(), "{}", result.probe.text);
                 board.show(result);
             }
         }
@@ -127,22 +112,22 @@ pub async fn serve(
 }
 
 /// Takes over the configured probes; those that stay keep their time.
-fn follow(planned: &mut VecDeque<Planned>, probes: &[Every], board: &Board) {
-    planned.retain(|known| probes.contains(&known.every));
-    for every in probes {
-        if !planned.iter().any(|known| known.every == *every) {
-            planned.push_back(Planned { every: every.clone(), due: Instant::now(), running: false, rounds: 0 });
+fn follow(planned: &mut VecDeque<Planned>, probes: &[ProbeSettings], board: &Board) {
+    planned.retain(|known| probes.contains(&known.wanted));
+    for wanted in probes {
+        if !planned.iter().any(|known| known.wanted == *wanted) {
+            planned.push_back(Planned { wanted: wanted.clone(), due: Instant::now(), running: false, rounds: 0 });
         }
     }
     board.keep_only(
-        &probes.iter().map(|every| (every.target.text().to_owned(), every.through)).collect::<BTreeSet<_>>(),
+        &probes.iter().map(|wanted| (wanted.target.text().to_owned(), wanted.through)).collect::<BTreeSet<_>>(),
     );
 }
 
 /// Starts what is due, whoever has waited longest first.
 fn start(
     planned: &mut VecDeque<Planned>,
-    running: &mut JoinSet<(Every, ProbeResult)>,
+    running: &mut JoinSet<(ProbeSettings, ProbeResult)>,
     common: &Arc<Common>,
     settings: &Arc<Settings>,
     behind: Option<&Behind>,
@@ -156,22 +141,22 @@ fn start(
         }
         probe.running = true;
         probe.rounds += 1;
-        probe.due = now + probe.every.interval + probe.jitter(node, Duration::MAX);
-        running.spawn(once(probe.every.clone(), common.clone(), settings.clone(), behind.cloned()));
+        probe.due = now + probe.wanted.interval + probe.jitter(node, Duration::MAX);
+        running.spawn(once(probe.wanted.clone(), common.clone(), settings.clone(), behind.cloned()));
     }
 }
 
 async fn once(
-    every: Every,
+    wanted: ProbeSettings,
     common: Arc<Common>,
     settings: Arc<Settings>,
     behind: Option<Behind>,
-) -> (Every, ProbeResult) {
+) -> (ProbeSettings, ProbeResult) {
     let started = Instant::now();
-    let target = every.target.clone();
-    let (judged, milliseconds) = match every.through {
+    let target = wanted.target.clone();
+    let (judged, milliseconds) = match wanted.through {
         Through::Host => {
-            let presented = ask(&target, every.proxy.as_ref()).await;
+            let presented = ask(&target, wanted.proxy.as_ref()).await;
             let milliseconds = milliseconds_since(started);
             let judge = move || answer(&target, &presented, &common.root, Some(&settings), behind.as_ref());
             (threads::beside(judge).await, milliseconds)
@@ -183,12 +168,12 @@ async fn once(
     };
     let probe = judged.unwrap_or_else(|error| {
         let why = format!("the answer could not be judged: {error}");
-        match every.through {
-            Through::Host => Probe::without_bundle(&every.target, &why),
-            Through::Runtime => Probe::without_runtime(every.target.text(), &why),
+        match wanted.through {
+            Through::Host => Probe::without_bundle(&wanted.target, &why),
+            Through::Runtime => Probe::without_runtime(wanted.target.text(), &why),
         }
     });
-    (every, ProbeResult { probe, time: Time(host::wall()), milliseconds })
+    (wanted, ProbeResult { probe, time: Time(host::wall()), milliseconds })
 }
 
 fn milliseconds_since(started: Instant) -> u64 {
@@ -215,10 +200,10 @@ impl Planned {
     /// Up to a tenth of the interval, and no more than `most`: the same target at another time on each node.
     fn jitter(&self, node: &str, most: Duration) -> Duration {
         let seed = content_digest(
-            format!("{node}\n{}\n{}\n{}", self.every.target.text(), self.every.through.as_str(), self.rounds)
+            format!("{node}\n{}\n{}\n{}", self.wanted.target.text(), self.wanted.through.as_str(), self.rounds)
                 .as_bytes(),
         );
         let share = u32::from(u16::from_be_bytes([seed[0], seed[1]]));
-        (self.every.interval / 10).min(most) * share / u32::from(u16::MAX)
+        (self.wanted.interval / 10).min(most) * share / u32::from(u16::MAX)
     }
 }

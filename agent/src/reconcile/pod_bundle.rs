@@ -14,7 +14,7 @@ use nodetrust_core::{
 use super::{Look, Reconciler};
 use crate::{
     config::Settings,
-    host::{self, ledger_file, obstacle::way_out_or},
+    host::{self, obstacle::way_out_or, own},
     pod_bundle,
     store::extract::write_problem,
 };
@@ -59,7 +59,7 @@ impl Reconciler {
                     known.exports.insert(path.clone());
                     let noted = missing.and_then(|missing| {
                         // the ledger's own directory goes with the ledger
-                        known.created.extend(missing.into_iter().filter(|dir| dir != ledger_file::DIR));
+                        known.created.extend(missing.into_iter().filter(|dir| dir != own::DIR));
                         self.note_export(&known, look)
                     });
                     noted.and_then(|()| {
@@ -87,7 +87,7 @@ impl Reconciler {
 
     fn note_export(&self, known: &Ledger, look: &mut Look) -> Result<(), Problem> {
         if !known.same_as(&look.ledger) {
-            self.write_ledger(known, look.now.wall).map_err(|error| write_problem(ledger_file::PATH, &error))?;
+            self.write_ledger(known, look.now.wall).map_err(|error| write_problem(own::LEDGER, &error))?;
         }
         look.ledger = Arc::new(known.clone());
         Ok(())

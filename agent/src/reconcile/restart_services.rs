@@ -20,7 +20,7 @@ use nodetrust_core::{
 use super::{Look, Reconciler};
 use crate::{
     config::Settings,
-    host::{self, exec::HostExec, ledger_file, lock::HostLock, obstacle::way_out_or},
+    host::{self, exec::HostExec, lock::HostLock, obstacle::way_out_or, own},
     runtime,
     store::extract::write_problem,
 };
@@ -178,7 +178,7 @@ impl Reconciler {
     }
 
     fn note(&self, ledger: &Ledger, look: &Look) -> Result<(), Problem> {
-        self.write_ledger(ledger, look.now.wall).map_err(|error| write_problem(ledger_file::PATH, &error))
+        self.write_ledger(ledger, look.now.wall).map_err(|error| write_problem(own::LEDGER, &error))
     }
 }
 

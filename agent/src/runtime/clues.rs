@@ -16,7 +16,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::{ANSWERING, containerd, launch::launch, pid, processes, state};
 use crate::{
     host::{
-        root::{HostRoot, Kind as FileKind, is_missing},
+        file::{FileKind, is_missing},
+        root::HostRoot,
         systemd::Unit,
     },
     runtime::cri,

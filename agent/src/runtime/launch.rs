@@ -5,10 +5,7 @@ use std::path::Path;
 use nodetrust_core::runtime::{containerd::option, kinds::RuntimeKind};
 
 use super::processes;
-use crate::host::{
-    root::{HostRoot, Kind as FileKind},
-    systemd::Unit,
-};
+use crate::host::{file::FileKind, root::HostRoot, systemd::Unit};
 
 /// What the command line of a containerd says.
 #[derive(Debug, Clone, PartialEq, Eq)]

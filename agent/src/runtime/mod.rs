@@ -23,6 +23,7 @@ use nodetrust_core::{
     problem::{Problem, ProblemKind},
     runtime::{
         self, CRI_DOCKERD, DetectedRuntime, RuntimeDetection,
+        environment::Environment,
         kinds::RuntimeKind,
         process::ServiceProcess,
         registry_dir::Setting,
@@ -59,6 +60,8 @@ const ANSWERING: Duration = Duration::from_secs(5);
 pub struct Cache {
     /// what the runtime's process reads as its registry directory
     certs: Option<(ServiceProcess, Setting)>,
+    /// the environment that it was started with
+    environment: Option<(ServiceProcess, Environment)>,
 }
 
 /// Looks at the host's services.
@@ -105,6 +108,10 @@ pub fn look(
             let (runtime, broken) = node.look_at_runtime(found, unit, &located, cache);
             problems.extend(broken);
             problems.extend(aftermath(&runtime, &ledger.attempts));
+            if matches!(runtime.service.state, ServiceState::Down(_)) {
+                // what runs or answers all the same was started by a unit that is not known
+                sign = clues::sign(root);
+            }
             runtime
         }),
         RuntimeDetection::Sign(fact) => {
@@ -178,10 +185,10 @@ fn openrc_units(root: &HostRoot, names: &[&str]) -> Result<BTreeMap<String, Unit
     for name in names {
         let service = name.trim_end_matches(".service");
         let active = match openrc::status(root, service)? {
-            openrc::Status::Started => "active",
-            openrc::Status::Changing => "activating",
-            openrc::Status::Stopped => "inactive",
-            openrc::Status::Absent => continue,
+            openrc::OpenRcState::Started => "active",
+            openrc::OpenRcState::Changing => "activating",
+            openrc::OpenRcState::Stopped => "inactive",
+            openrc::OpenRcState::Absent => continue,
         };
         let main_pid = processes::by_name(root, service);
         let unit = Unit {
@@ -293,8 +300,27 @@ impl Node<'_> {
             Problem::new(ProblemKind::RegistryCerts, text, format!("mend {path}, or move it away"))
         });
         let because = found.because.clone();
-        let elsewhere = roots::elsewhere(root, pid(root, found.kind, unit), unit);
+        let elsewhere = service.process.as_ref().and_then(|process| self.elsewhere(found, unit, process, cache));
         (Runtime { kind: found.kind, because, version, socket, service, health, spares, certs, elsewhere }, broken)
+    }
+
+    /// What says that the process reads other roots than the node's, or that this cannot be told.
+    fn elsewhere(
+        &self,
+        found: &DetectedRuntime,
+        unit: &Unit,
+        process: &ServiceProcess,
+        cache: &mut Cache,
+    ) -> Option<String> {
+        let root = self.exec.root;
+        if cache.environment.as_ref().is_none_or(|(known, _)| known != process) {
+            match ways::environment(root, found.kind, &found.unit) {
+                Ok(environment) => cache.environment = Some((process.clone(), environment)),
+                Err(why) => return Some(format!("which roots {} has it read cannot be told: {why}", found.unit)),
+            }
+        }
+        let (_, environment) = cache.environment.as_ref()?;
+        roots::elsewhere(root, pid(root, found.kind, unit), &found.unit, environment)
     }
 
     /// What the process reads as its registry directory. `runs` is the version that it says.

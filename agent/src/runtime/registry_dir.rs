@@ -9,9 +9,10 @@ use nodetrust_core::{
 };
 
 use crate::host::{
+    file::{FileKind, is_missing},
     obstacle::Obstacle,
     own,
-    root::{HostRoot, Kind as FileKind, is_missing},
+    root::HostRoot,
 };
 
 /// Largest file in a registry directory that is looked at, in bytes.

@@ -17,7 +17,8 @@ use super::{ANSWERING, ASKING, Init, containerd, init, launch::launch, openrc_un
 use crate::{
     host::{
         self,
-        root::{HostRoot, is_missing},
+        file::is_missing,
+        root::HostRoot,
         systemd::{self, Unit},
     },
     runtime::docker,

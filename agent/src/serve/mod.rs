@@ -38,10 +38,10 @@ use tokio::{
 };
 
 use crate::{
-    cli::table,
     config::Http,
     probe::ProbeResult,
     serve::metrics::{ApiState, Changes, Metrics},
+    text::{colour::Style, status, table::columns},
 };
 
 /// How long a client may take for the head of a request, until the next one, and for the TLS handshake.
@@ -78,7 +78,7 @@ pub async fn bind(http: &Http) -> anyhow::Result<Server> {
 
 /// Serves for ever.
 pub async fn serve(mut server: Server, report: Latest, metrics: Arc<Metrics>) {
-    let (door, desk) = (Arc::new(Door::default()), Arc::new(Desk { report, metrics, pages: Mutex::default() }));
+    let (door, pages) = (Arc::new(Door::default()), Arc::new(Pages { report, metrics, made: Mutex::default() }));
     loop {
         let (stream, address) = match server.listener.accept().await {
             Ok(accepted) => accepted,
@@ -94,10 +94,10 @@ pub async fn serve(mut server: Server, report: Latest, metrics: Arc<Metrics>) {
             tls.follow_files();
         }
         let (visit, gone) = door.enter(address.ip());
-        let (tls, desk) = (server.tls.clone(), desk.clone());
+        let (tls, pages) = (server.tls.clone(), pages.clone());
         tokio::spawn(async move {
             tokio::select! {
-                ended = timeout(LIFETIME, connection(stream, visit, tls, desk)) => if let Ok(Err(error)) = ended {
+                ended = timeout(LIFETIME, connection(stream, visit, tls, pages)) => if let Ok(Err(error)) = ended {
                     tracing::debug!(%error, "a connection ended early");
                 },
                 _ = gone => tracing::debug!(%address, "a connection was closed: there are too many"),
@@ -106,24 +106,24 @@ pub async fn serve(mut server: Server, report: Latest, metrics: Arc<Metrics>) {
     }
 }
 
-async fn connection(stream: TcpStream, visit: Visit, tls: Option<Tls>, desk: Arc<Desk>) -> anyhow::Result<()> {
-    let Some(tls) = tls else { return converse(stream, visit, true, desk).await };
+async fn connection(stream: TcpStream, visit: Visit, tls: Option<Tls>, pages: Arc<Pages>) -> anyhow::Result<()> {
+    let Some(tls) = tls else { return converse(stream, visit, true, pages).await };
     let stream = timeout(PATIENCE, tls.acceptor.accept(stream)).await.context("TLS handshake timed out")??;
     let has_shown = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
     let is_known = has_shown || !tls.asks_clients();
-    converse(stream, visit, is_known, desk).await
+    converse(stream, visit, is_known, pages).await
 }
 
 /// Answers a client's requests; to one that is not known, only whether the agent is alive and ready.
-async fn converse<S>(stream: S, visit: Visit, is_known: bool, desk: Arc<Desk>) -> anyhow::Result<()>
+async fn converse<S>(stream: S, visit: Visit, is_known: bool, pages: Arc<Pages>) -> anyhow::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let visit = Arc::new(visit);
     let stream = Stream::new(stream, visit.clone());
     let service = service_fn(move |request: Request<Incoming>| {
-        let (desk, visit) = (desk.clone(), visit.clone());
-        async move { Ok::<_, Infallible>(desk.answer(&request, is_known, &visit).await) }
+        let (pages, visit) = (pages.clone(), visit.clone());
+        async move { Ok::<_, Infallible>(pages.answer(&request, is_known, &visit).await) }
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(16 << 10);
@@ -131,24 +131,24 @@ where
     Ok(server.serve_connection(TokioIo::new(stream), service).await?)
 }
 
-/// Where answers are made.
-struct Desk {
+/// What answers are made of, and the long ones that were made.
+struct Pages {
     report: Latest,
     metrics: Arc<Metrics>,
-    /// the long ones, made once for all who ask, until something changes
-    pages: Mutex<(Changes, BTreeMap<Page, Bytes>)>,
+    /// long answers, each made once and kept until something changes
+    made: Mutex<(Changes, BTreeMap<PageKind, Bytes>)>,
 }
 
 /// The long answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Page {
+enum PageKind {
     OpenMetrics,
     Prometheus,
     Status,
     People,
 }
 
-impl Desk {
+impl Pages {
     async fn answer(&self, request: &Request<Incoming>, is_known: bool, visit: &Visit) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut refusal = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n");
@@ -165,10 +165,10 @@ impl Desk {
             "/metrics" => {
                 let accept = request.headers().get_all(ACCEPT);
                 let open = accept.iter().any(|value| value.as_bytes().windows(12).any(|word| word == b"openmetrics-"));
-                if open { Page::OpenMetrics } else { Page::Prometheus }
+                if open { PageKind::OpenMetrics } else { PageKind::Prometheus }
             }
-            "/status" => Page::Status,
-            "/" => Page::People,
+            "/status" => PageKind::Status,
+            "/" => PageKind::People,
             _ => return response(StatusCode::NOT_FOUND, TEXT, "there are /, /status, /metrics, /livez and /readyz\n"),
         };
         if !visit.slot().await {
@@ -197,34 +197,34 @@ impl Desk {
         response(StatusCode::SERVICE_UNAVAILABLE, TEXT, why)
     }
 
-    fn page(&self, page: Page) -> Response<Full<Bytes>> {
+    fn page(&self, page: PageKind) -> Response<Full<Bytes>> {
         let report = self.report.borrow().clone();
         let kind = match page {
-            Page::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            Page::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
-            Page::Status if report.is_none() => return no_report(),
-            Page::Status => "application/json",
-            Page::People => "text/html; charset=utf-8",
+            PageKind::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            PageKind::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            PageKind::Status if report.is_none() => return no_report(),
+            PageKind::Status => "application/json",
+            PageKind::People => "text/html; charset=utf-8",
         };
-        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = self.metrics.changes();
-        if pages.0 != changes {
-            *pages = (changes, BTreeMap::new());
+        if made.0 != changes {
+            *made = (changes, BTreeMap::new());
         }
-        if let Some(body) = pages.1.get(&page) {
+        if let Some(body) = made.1.get(&page) {
             return response(StatusCode::OK, kind, body.clone());
         }
         let body = match (page, report.as_deref()) {
-            (Page::OpenMetrics, _) => self.metrics.open_metrics(),
-            (Page::Prometheus, _) => self.metrics.prometheus(),
-            (Page::People, report) => people(report, &self.metrics),
-            (Page::Status, None) => return no_report(),
-            (Page::Status, Some(report)) => match status(report, &self.metrics) {
+            (PageKind::OpenMetrics, _) => self.metrics.open_metrics(),
+            (PageKind::Prometheus, _) => self.metrics.prometheus(),
+            (PageKind::People, report) => people(report, &self.metrics),
+            (PageKind::Status, None) => return no_report(),
+            (PageKind::Status, Some(report)) => match status_json(report, &self.metrics) {
                 Ok(json) => json + "\n",
                 Err(error) => return response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
             },
         };
-        let body = pages.1.entry(page).or_insert(Bytes::from(body)).clone();
+        let body = made.1.entry(page).or_insert(Bytes::from(body)).clone();
         response(StatusCode::OK, kind, body)
     }
 }
@@ -247,7 +247,7 @@ fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> R
 }
 
 /// The report, and beside it the answers of the configured probes.
-fn status(report: &Report, metrics: &Metrics) -> serde_json::Result<String> {
+fn status_json(report: &Report, metrics: &Metrics) -> serde_json::Result<String> {
     #[derive(serde::Serialize)]
     struct Status<'a> {
         #[serde(flatten)]
@@ -266,8 +266,8 @@ fn people(report: Option<&Report>, metrics: &Metrics) -> String {
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><title>nodetrust</title>\
          <style>body{font:14px/1.5 monospace;margin:2em;color-scheme:light dark}pre{white-space:pre-wrap}</style>",
     );
-    let mut text = report
-        .map_or_else(|| "no cycle has ended yet\n".to_owned(), |report| table::status(report, table::Style::plain()));
+    let mut text =
+        report.map_or_else(|| "no cycle has ended yet\n".to_owned(), |report| status::screen(report, Style::plain()));
     let probes = metrics.probes().all();
     if !probes.is_empty() {
         let row = |result: &ProbeResult| {
@@ -276,16 +276,16 @@ fn people(report: Option<&Report>, metrics: &Metrics) -> String {
         let head = ["PROBE", "VERDICT", "DETAIL"].map(str::to_owned).to_vec();
         let rows: Vec<_> = [head].into_iter().chain(probes.iter().map(row)).collect();
         text.push('\n');
-        text.push_str(&table::columns(&rows, table::Style::plain()));
+        text.push_str(&columns(&rows, Style::plain()));
     }
     if let Some(ApiState { error: Some(error), next, .. }) = metrics.api() {
         let row = |words: [&str; 2]| words.map(str::to_owned).to_vec();
         let rows = [row(["KUBERNETES", &format!("cannot be told: {error}")]), row(["", &next.unwrap_or_default()])];
         text.push('\n');
-        text.push_str(&table::columns(&rows, table::Style::plain()));
+        text.push_str(&columns(&rows, Style::plain()));
     }
     let links = "<p><a href=/status>/status</a> <a href=/metrics>/metrics</a> <a href=/readyz>/readyz</a></p>";
-    let _ = writeln!(out, "<pre>{}</pre>{links}</html>", escape(&text)); // a String takes everything
+    let _ = writeln!(out, "<pre>{}</pre>{links}</html>", escape(&text)); // writing to a `String` cannot fail
     out
 }
 

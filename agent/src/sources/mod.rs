@@ -25,14 +25,14 @@ use nodetrust_core::{
     certificate::{
         fingerprint::{Fingerprint, content_digest},
         name::{sentence, shown},
-        pem::{MAX_CERTIFICATES, MAX_FILE_BYTES, Reason},
+        pem::{MAX_CERTIFICATES, MAX_FILE_BYTES, RejectReason},
     },
     source::{Content, KubeletVolume, Snapshot, SourceFile, SourceLayout},
 };
 
 use crate::{
-    config::{From, Settings, Source},
-    host::root::{Kind, is_missing, kind_of, read_regular, reopen},
+    config::{Settings, Source, SourceLocation},
+    host::file::{FileKind, is_missing, kind_of, read_regular, reopen},
 };
 
 /// Files that are read in one directory.
@@ -64,11 +64,11 @@ impl SourceReader {
         let mut reading =
             Reading { now: &mut self.parts, before, parts: Vec::new(), bytes: 0, certificates: 0, layout };
         let (origin, read, notes) = match &source.from {
-            From::Inline(text) => {
+            SourceLocation::Inline(text) => {
                 let read = reading.take(Path::new("inline"), text.as_bytes());
                 ("inline".to_owned(), read, Vec::new())
             }
-            From::Path(path) => {
+            SourceLocation::Path(path) => {
                 let read = reading.path(path);
                 if let Some(volume) = &mut reading.layout.volume {
                     *volume = mounts.volume(path);
@@ -98,10 +98,10 @@ struct Reading<'a> {
 /// Why a source is not read to its end.
 enum Stop {
     Failed(io::Error),
-    Excess(Reason, String),
+    Excess(RejectReason, String),
 }
 
-impl<E: Into<io::Error>> std::convert::From<E> for Stop {
+impl<E: Into<io::Error>> From<E> for Stop {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
@@ -192,11 +192,11 @@ impl Reading<'_> {
         self.certificates += certificates;
         if self.bytes > MAX_SOURCE_BYTES {
             let detail = format!("more than the limit of {MAX_SOURCE_BYTES} bytes in all its files");
-            return Err(Stop::Excess(Reason::TooLarge, detail));
+            return Err(Stop::Excess(RejectReason::TooLarge, detail));
         }
         if self.certificates > MAX_CERTIFICATES {
             let detail = format!("more than the limit of {MAX_CERTIFICATES} certificates");
-            return Err(Stop::Excess(Reason::TooMany, detail));
+            return Err(Stop::Excess(RejectReason::TooMany, detail));
         }
         Ok(())
     }
@@ -212,9 +212,9 @@ enum Place {
 fn at(path: &Path) -> Result<Place, Stop> {
     let found = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     match kind_of(&found)? {
-        Kind::Directory => Ok(Place::Directory(reopen(&found, OFlag::O_RDONLY)?)),
-        Kind::File => Ok(Place::File(reopen(&found, OFlag::O_RDONLY)?)),
-        Kind::Link | Kind::Other => Err(io::Error::other("neither a file nor a directory").into()),
+        FileKind::Directory => Ok(Place::Directory(reopen(&found, OFlag::O_RDONLY)?)),
+        FileKind::File => Ok(Place::File(reopen(&found, OFlag::O_RDONLY)?)),
+        FileKind::Link | FileKind::Other => Err(io::Error::other("neither a file nor a directory").into()),
     }
 }
 
@@ -236,13 +236,13 @@ fn entry(dir: &OwnedFd, name: &OsStr) -> Result<Option<Place>, Stop> {
         Err(error) => return Err(io::Error::other(format!("{}: {error}", name.display())).into()),
     };
     match kind_of(&found)? {
-        Kind::Directory => Ok(Some(Place::Directory(found))),
-        Kind::File => {
+        FileKind::Directory => Ok(Some(Place::Directory(found))),
+        FileKind::File => {
             let file = reopen(&found, OFlag::O_RDONLY);
             let file = file.map_err(|error| io::Error::other(format!("{}: {error}", name.display())))?;
             Ok(Some(Place::File(file)))
         }
-        Kind::Link | Kind::Other => Ok(None),
+        FileKind::Link | FileKind::Other => Ok(None),
     }
 }
 
@@ -282,7 +282,7 @@ fn names(dir: OwnedFd) -> Result<BTreeSet<OsString>, Stop> {
         }
         names.insert(name);
         if names.len() > MAX_FILES {
-            return Err(Stop::Excess(Reason::TooMany, format!("more than the limit of {MAX_FILES} files")));
+            return Err(Stop::Excess(RejectReason::TooMany, format!("more than the limit of {MAX_FILES} files")));
         }
     }
     Ok(names)

@@ -130,7 +130,7 @@ impl<'a> Installed<'a> {
         let node_name = &env("NODE_NAME").unwrap()["valueFrom"]["fieldRef"]["fieldPath"];
         assert_eq!(node_name, "spec.nodeName", "{what}");
         for source in &settings.sources {
-            let From::Path(path) = &source.from else { continue };
+            let SourceLocation::Path(path) = &source.from else { continue };
             assert!(is_mounted(self.program(), path), "{what}: {}", path.display());
         }
         // a taint keeps no agent away, be it the one that it takes away itself

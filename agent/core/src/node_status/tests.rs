@@ -11,7 +11,7 @@ use crate::{
     certificate::{
         anchor::Authority,
         fingerprint::{Fingerprint, SetDigest},
-        pem::Reason as Refusal,
+        pem::RejectReason as Refusal,
     },
     cycle::{CycleOutcome, Trigger},
     ledger::AnchorState,

@@ -88,7 +88,8 @@ pub(crate) fn hazards(observed: &Observed) -> Vec<Held> {
                 format!("take the key out of {path}, or move the file away"),
             ),
             Hazard::Broken(fault) | Hazard::BrokenGnuTls(fault) => {
-                let would_break = |reader: &BundleReader| reader.fault(hazard).is_some() && reader.loads(effective);
+                let would_break =
+                    |reader: &BundleReader| hazard.fault_for(*reader).is_some() && reader.loads(effective);
                 let reader = BundleReader::ALL.into_iter().find(would_break)?;
                 let (line, detail) = (fault.line, &fault.detail);
                 (

@@ -10,11 +10,11 @@ use rcgen::{DnType, IsCa};
 
 use super::*;
 use crate::{
-    action::{Drift, StoreAction, WriteReason},
+    action::{Drift, StoreAction},
     certificate::{
         anchor::Anchor,
         fingerprint::Fingerprint,
-        pem::{Fault, Reason},
+        pem::{Fault, RejectReason},
     },
     ledger::{AnchorState, LedgerAnchor, LedgerSource},
     observed::{Effective, ForeignFile, Hazard, OwnAnchorFile},
@@ -25,7 +25,7 @@ use crate::{
         resolve::resolve,
     },
     store::{
-        ExtractMode, Family, Tool, TrustStore,
+        ExtractMode, Family, Tool,
         anchor_file::{file_name, is_own_name},
     },
     testing::{NOW, anchor, assert_golden, at, ca, files, fixed, host, self_signed, source, source_of},
@@ -114,7 +114,7 @@ fn foreign(path: &str, anchors: Vec<Arc<Anchor>>, hazard: Option<Hazard>) -> For
 }
 
 fn broken() -> Option<Hazard> {
-    Some(Hazard::Broken(Fault { line: 7, reason: Reason::NotPemOrDer, detail: "broken base64".into() }))
+    Some(Hazard::Broken(Fault { line: 7, reason: RejectReason::NotPemOrDer, detail: "broken base64".into() }))
 }
 
 /// A node through time.
@@ -364,7 +364,7 @@ fn what_breaks_a_reader_goes_at_once_whatever_the_ledger_says() {
             node.ledger.anchors.insert(print, entry.clone());
             let own = OwnAnchorFile { anchor: None, intact: false };
             node.world.seen.ours.insert(file.clone(), own);
-            let fault = Fault { line: 9, reason: Reason::MalformedCertificate, detail: "no certificate".into() };
+            let fault = Fault { line: 9, reason: RejectReason::MalformedCertificate, detail: "no certificate".into() };
             node.world.seen.effective.faults.push(fault);
             let plan = node.plan();
             assert!(!plan.targets.contains_key(&print) && plan.targets.contains_key(&fixed("corp-2026").fingerprint));
@@ -432,7 +432,11 @@ fn what_somebody_deletes_or_alters_is_healed() {
     story.cycle("the bundle is gone", &mut node);
     node.world.seen.effective.count *= 2;
     story.cycle("the bundle has everything twice", &mut node);
-    node.world.seen.effective.faults.push(Fault { line: 9, reason: Reason::NotPemOrDer, detail: "no END".into() });
+    node.world.seen.effective.faults.push(Fault {
+        line: 9,
+        reason: RejectReason::NotPemOrDer,
+        detail: "no END".into(),
+    });
     story.cycle("OpenSSL cannot load the bundle", &mut node);
     story.cycle("afterwards", &mut node);
     story.check("healed");
@@ -911,11 +915,7 @@ fn action_kind(action: &StoreAction) -> (u8, &'static str) {
         StoreAction::RemoveAnchor { .. } => (3, "remove"),
         StoreAction::Extract { .. } => (4, "extract"),
         StoreAction::RunHooks { .. } => (5, "hooks"),
-        StoreAction::WriteRegistryCerts { .. }
-        | StoreAction::RemoveRegistryCerts { .. }
-        | StoreAction::Restart { .. } => (6, "services"),
-        StoreAction::WriteExport { .. } | StoreAction::RemoveExport { .. } => (7, "export"),
-        StoreAction::RetireStore { .. } => (6, "leave"),
+        StoreAction::RetireStore { .. } => (6, "retire"),
     }
 }
 

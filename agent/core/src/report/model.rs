@@ -9,7 +9,7 @@ use crate::{
     certificate::{
         anchor::Authority,
         fingerprint::{Fingerprint, SetDigest},
-        pem::Reason,
+        pem::RejectReason,
     },
     cycle::{CycleOutcome, Trigger},
     ledger::AnchorState,
@@ -384,7 +384,7 @@ impl Report {
     }
 
     /// Rejections by source and reason.
-    pub fn rejections(&self) -> BTreeMap<(&str, Reason), usize> {
+    pub fn rejections(&self) -> BTreeMap<(&str, RejectReason), usize> {
         let mut counts = BTreeMap::new();
         for source in &self.sources {
             for rejection in &source.rejections {

@@ -1,13 +1,13 @@
 //! The answer that people and machines get, for each way a node can stand.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::{
     action::Action,
-    certificate::fingerprint::Fingerprint,
+    certificate::{anchor::Anchor, fingerprint::Fingerprint, pem::RejectReason},
     cycle::{CycleOutcome, Trigger},
-    ledger::Ledger,
+    ledger::{AnchorState, Ledger},
     observed::{Effective, ForeignFile, Hazard, Observed},
     plan::Plan,
     planner::{plan, settle},
@@ -23,11 +23,15 @@ use crate::{
         trust::RuntimeState,
         witness::{Witness, WitnessAnswer},
     },
-    source::{Content, Snapshot, policy::Circumstances, resolve::resolve},
-    store::{Evidence, Unsupported},
+    source::{
+        Content, Resolved, Snapshot,
+        policy::{Circumstances, Policy},
+        resolve::resolve,
+    },
+    store::{Detection, Evidence, Family, Unsupported, os_release::OsRelease},
     testing::{NOW, assert_golden, at, files, fixed, host, source, source_of},
     text::plural,
-    time::{Time, Uptime},
+    time::{Moment, Time, Uptime},
 };
 
 /// A node at one moment; what is not set is in order.
@@ -157,7 +161,7 @@ fn trusted_with_something_rejected_or_held() {
     );
     assert!(report.converged && !report.is_healthy());
     assert_eq!(report.next, ["source extra: ca-1.crt:1: the block has no END; is the file cut off?"]);
-    assert_eq!(report.rejections(), [(("extra", Reason::NotPemOrDer), 1)].into());
+    assert_eq!(report.rejections(), [(("extra", RejectReason::NotPemOrDer), 1)].into());
     let mut node = good();
     node.sources = vec![source_of("org", Content::Missing), source("other", &[&inspection])];
     let report = node.settled().report();
@@ -328,7 +332,8 @@ fn foreign_files_that_do_harm_are_called_out() {
     let mut node = good();
     let root = fixed("foreign");
     let file = |name: &str, anchors, hazard| ForeignFile { path: format!("/x/{name}"), anchors, taken: true, hazard };
-    let fault = crate::certificate::pem::Fault { line: 7, reason: Reason::NotPemOrDer, detail: "broken base64".into() };
+    let fault =
+        crate::certificate::pem::Fault { line: 7, reason: RejectReason::NotPemOrDer, detail: "broken base64".into() };
     node.observed.as_mut().unwrap().foreign = vec![
         file("key.crt", vec![], Some(Hazard::PrivateKey(3))),
         file("broken.crt", vec![], Some(Hazard::Broken(fault))),
@@ -502,7 +507,7 @@ fn a_runtime_that_does_not_run_yet_needs_nothing() {
     let report = with_runtime_in(ServiceState::Down("inactive".into())).report();
     assert_eq!((report.verdict, report.runtime_trust.state), (NodeVerdict::Trusted, RuntimeState::None));
     let view = report.runtime.unwrap();
-    assert_eq!((view.state.as_str(), view.stale, view.started), ("inactive", false, None));
+    assert_eq!((view.state.to_string().as_str(), view.stale, view.started), ("inactive", false, None));
     assert_eq!(view.why, "no restart needed: it reads the bundle when it starts");
 }
 

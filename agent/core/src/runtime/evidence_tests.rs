@@ -150,7 +150,7 @@ fn green_is_only_what_there_is_evidence_for() {
     let ignored = |node: Node| node.with(|node| node.policy.ignored = true);
     let unknown_setting = |node: Node| node.runtime(|r| r.certs.setting = Setting::Unknown("no rights".into()));
     let changed = |node: Node| node.runtime(|r| r.certs.setting = Setting::ChangedSince("/etc/x.toml".into()));
-    let lingering = |node: Node| node.with(|node| node.ledger.services.get_mut(UNIT).unwrap().left.extend(set("x")));
+    let lingering = |node: Node| node.with(|node| node.ledger.services.get_mut(UNIT).unwrap().revoked.extend(set("x")));
     let sick = |node: Node| node.runtime(|runtime| runtime.health = Err("it does not answer".into()));
     let elsewhere =
         |node: Node| node.runtime(|runtime| runtime.elsewhere = Some("its unit sets SSL_CERT_FILE=/x.pem".into()));

@@ -155,9 +155,9 @@ fn an_anchor_that_has_not_arrived_in_the_bundle_needs_none() {
 #[test]
 fn a_removed_anchor_needs_one_only_if_the_process_may_have_it() {
     let mut node = Node::new("abz", "a");
-    node.record().note_left(&set("bq"), |_| false, |_| false);
+    node.record().note_revoked(&set("bq"), |_| false, |_| false);
     assert_eq!(node.actions(), ["restart containerd.service (1 removed anchor that it started with)"]);
-    node.record().note_left(&set(""), |_| false, |fingerprint| set("b").contains(fingerprint));
+    node.record().note_revoked(&set(""), |_| false, |fingerprint| set("b").contains(fingerprint));
     assert_eq!(node.actions(), NOTHING, "it is wanted again");
     // certificates of others come and go with upgrades of the distribution's packages
     let mut node = Node::new("abz", "ab");
@@ -168,8 +168,8 @@ fn a_removed_anchor_needs_one_only_if_the_process_may_have_it() {
 #[test]
 fn a_removed_anchor_stays_known_when_the_ledger_has_forgotten_it() {
     let mut node = Node::new("abz", "a");
-    node.record().note_left(&set("b"), |_| false, |_| false);
-    node.record().note_left(&set(""), |_| false, |_| false);
+    node.record().note_revoked(&set("b"), |_| false, |_| false);
+    node.record().note_revoked(&set(""), |_| false, |_| false);
     assert_eq!(node.decide().lag.lingering, set("b"));
 }
 
@@ -186,7 +186,7 @@ fn the_registry_directory_makes_up_for_additions() {
 #[test]
 fn the_registry_directory_does_not_make_up_for_a_removal_that_the_process_started_with() {
     let mut node = Node::new("abz", "a").certs_d(Some("ab"));
-    node.record().note_left(&set("b"), |_| false, |_| false);
+    node.record().note_revoked(&set("b"), |_| false, |_| false);
     assert_eq!(
         node.actions(),
         [
@@ -307,7 +307,7 @@ fn a_denied_anchor_that_came_while_the_process_ran_may_have_been_read() {
     let lag = |denied: bool| {
         let mut node = Node::new("z", "");
         node.record().note_served(set("a").into_iter());
-        node.record().note_left(&set("a"), |_| denied, |_| false);
+        node.record().note_revoked(&set("a"), |_| denied, |_| false);
         node.decide().lag.lingering
     };
     assert_eq!(lag(true), set("a"), "nobody can tell, and it must not be trusted");
@@ -377,7 +377,7 @@ fn the_registry_directory_is_kept_where_a_restart_is_forbidden() {
     assert!(held(|node| node.runtime().certs.setting = Setting::NotConfigured).ends_with("configured"));
     let started_with = held(|node| {
         node.ledger.services.get_mut(UNIT).unwrap().has.insert(Fingerprint::from_bytes([b'b'; 32]));
-        node.record().note_left(&set("b"), |_| false, |_| false);
+        node.record().note_revoked(&set("b"), |_| false, |_| false);
     });
     assert!(started_with.contains("what the process started with stays in it"), "{started_with}");
 }

@@ -22,7 +22,7 @@ use crate::{
         anchor::Anchor,
         fingerprint::Fingerprint,
         name::shown,
-        pem::{self, Fault, MAX_CERTIFICATES, MAX_FAULTS, Reason},
+        pem::{self, Fault, MAX_CERTIFICATES, MAX_FAULTS, RejectReason},
     },
     ledger::{Ledger, LedgerSource},
 };
@@ -44,7 +44,7 @@ impl SourceFile {
     /// A file that was not read because of its size.
     pub fn too_large(file: &str) -> Self {
         let detail = format!("more than the limit of {} bytes; split the file", pem::MAX_FILE_BYTES);
-        let fault = Fault { line: 0, reason: Reason::TooLarge, detail };
+        let fault = Fault { line: 0, reason: RejectReason::TooLarge, detail };
         Self { file: shown(file), anchors: Vec::new(), faults: vec![fault], notes: Vec::new() }
     }
 
@@ -65,7 +65,7 @@ impl SourceFile {
             part.faults.truncate(MAX_FAULTS);
             let line = part.faults.last().map_or(0, |fault| fault.line);
             let detail = format!("more than {MAX_FAULTS} faults; the rest is not listed");
-            part.faults.push(Fault { line, reason: Reason::TooMany, detail });
+            part.faults.push(Fault { line, reason: RejectReason::TooMany, detail });
         }
         part
     }
@@ -81,7 +81,7 @@ pub enum Content {
     /// Something is there and cannot be read.
     Unreadable(String),
     /// There is more than is read of one source: which limit, and what exactly.
-    Excess(Reason, String),
+    Excess(RejectReason, String),
 }
 
 /// A source at one moment.
@@ -178,7 +178,7 @@ pub struct Rejection {
     /// The line, 0 for the file as a whole.
     pub line: usize,
     /// Why.
-    pub reason: Reason,
+    pub reason: RejectReason,
     /// What exactly.
     pub detail: String,
     /// Whom it names, if it could be read.

@@ -9,7 +9,7 @@ use crate::{
     certificate::{
         anchor::Anchor,
         fingerprint::Fingerprint,
-        pem::{MAX_CERTIFICATES, Reason},
+        pem::{MAX_CERTIFICATES, RejectReason},
     },
     ledger::{Ledger, LedgerSource},
     source::{
@@ -160,7 +160,7 @@ pub(crate) fn judge_parts(
     let total: usize = parts.iter().map(|part| part.anchors.len()).sum();
     if total > MAX_CERTIFICATES {
         let detail = format!("more than the limit of {MAX_CERTIFICATES} certificates");
-        return Some(refuse(state, Reason::TooMany, detail));
+        return Some(refuse(state, RejectReason::TooMany, detail));
     }
     for part in parts {
         state.rejections.extend(part.faults.iter().map(|fault| Rejection {
@@ -203,7 +203,7 @@ pub(crate) fn judge_parts(
 }
 
 /// Rejects a source as a whole, and says why.
-pub(crate) fn refuse(state: &mut SourceState, reason: Reason, detail: String) -> String {
+pub(crate) fn refuse(state: &mut SourceState, reason: RejectReason, detail: String) -> String {
     let file = state.origin.clone();
     state.rejections.push(Rejection { file, line: 0, reason, detail: detail.clone(), subject: None, sha256: None });
     detail

@@ -5,9 +5,9 @@
 
 use data_encoding::BASE64;
 
-use crate::{
-    certificate::pem::{self, Fault},
-    observed::{BundleReader, Effective},
+use crate::certificate::{
+    bundle::{BundleReader, Effective},
+    pem::{self, Fault},
 };
 
 /// Fewer foreign certificates than this that leave at once are a package's upgrade or somebody's will.
@@ -71,7 +71,7 @@ pub fn harm(before: &Effective, after: &Effective, departed: Departed) -> Option
 
 /// A PEM block, whatever its label.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block {
+pub struct RawBlock {
     /// The line of its BEGIN.
     pub begin: usize,
     /// The line of its END.
@@ -81,7 +81,7 @@ pub struct Block {
 }
 
 /// Every block whose content can be decoded, read without any strictness: for telling where a certificate lies, not what it is.
-pub fn blocks(text: &[u8]) -> Vec<Block> {
+pub fn blocks(text: &[u8]) -> Vec<RawBlock> {
     let mut found = Vec::new();
     let mut open: Option<(usize, Vec<u8>)> = None;
     for (number, line) in pem::lines(text) {
@@ -90,7 +90,7 @@ pub fn blocks(text: &[u8]) -> Vec<Block> {
         } else if line.starts_with(b"-----END ") {
             let Some((begin, body)) = open.take() else { continue };
             if let Ok(content) = BASE64.decode(&body) {
-                found.push(Block { begin, end: number, content });
+                found.push(RawBlock { begin, end: number, content });
             }
         } else if let Some((_, body)) = &mut open {
             body.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
@@ -102,10 +102,10 @@ pub fn blocks(text: &[u8]) -> Vec<Block> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::certificate::pem::Reason;
+    use crate::certificate::pem::RejectReason;
 
     fn bundle(faults: usize, gnutls_faults: usize) -> Effective {
-        let fault = Fault { line: 7, reason: Reason::NotPemOrDer, detail: "broken".into() };
+        let fault = Fault { line: 7, reason: RejectReason::NotPemOrDer, detail: "broken".into() };
         let of = |n| vec![fault.clone(); n];
         Effective { present: true, faults: of(faults), gnutls_faults: of(gnutls_faults), ..Effective::default() }
     }

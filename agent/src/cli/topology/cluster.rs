@@ -25,8 +25,8 @@ use nodetrust_core::{certificate::name::visible, node_status::NodeObject, topolo
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
-use super::{Access, proxy::is_direct};
-use crate::{kubernetes::AGENT, resolve::lookup};
+use super::proxy::is_direct;
+use crate::{cli::arguments::ClusterAccess, kubernetes::USER_AGENT_NAME, resolve::lookup};
 
 /// Nodes in one page.
 const PAGE: usize = 500;
@@ -58,7 +58,7 @@ pub(super) struct Cluster {
 
 /// One page of the list.
 #[derive(Deserialize)]
-struct Page {
+struct NodePage {
     #[serde(default)]
     metadata: ListMetadata,
     #[serde(default)]
@@ -72,15 +72,15 @@ struct ListMetadata {
 }
 
 /// What came of asking for a page.
-enum Answer {
-    Page(Page),
+enum ApiAnswer {
+    Page(NodePage),
     /// 410: the place in the list is no longer known.
     Gone,
 }
 
 impl Cluster {
     /// Reads the kubeconfig. Nothing is asked yet, but for the addresses of the server's name.
-    pub(super) async fn connect(access: &Access) -> anyhow::Result<Self> {
+    pub(super) async fn connect(access: &ClusterAccess) -> anyhow::Result<Self> {
         let (name, mut config) = configuration(access).await?;
         let server = config.cluster_url.to_string();
         config.connect_timeout = Some(CONNECT);
@@ -111,8 +111,8 @@ impl Cluster {
         let mut next: Option<String> = None;
         loop {
             let page = match self.page(next.as_deref()).await? {
-                Answer::Page(page) => page,
-                Answer::Gone => return Ok(None),
+                ApiAnswer::Page(page) => page,
+                ApiAnswer::Gone => return Ok(None),
             };
             members.extend(page.items.into_iter().map(Member::of));
             if members.len() > NODES {
@@ -129,13 +129,13 @@ impl Cluster {
         }
     }
 
-    async fn page(&self, next: Option<&str>) -> anyhow::Result<Answer> {
+    async fn page(&self, next: Option<&str>) -> anyhow::Result<ApiAnswer> {
         let mut path = format!("/api/v1/nodes?limit={PAGE}");
         if let Some(next) = next {
             path.push_str("&continue=");
             path.extend(next.bytes().map(escaped));
         }
-        let request = Request::get(path).header(ACCEPT, "application/json").header(USER_AGENT, AGENT);
+        let request = Request::get(path).header(ACCEPT, "application/json").header(USER_AGENT, USER_AGENT_NAME);
         let request = request.body(Body::empty())?;
         let exchange = async {
             let response = self.client.send(request).await.map_err(|error| self.no_answer(&error))?;
@@ -151,7 +151,7 @@ impl Cluster {
             )
         })??;
         if status == StatusCode::GONE && next.is_some() {
-            return Ok(Answer::Gone);
+            return Ok(ApiAnswer::Gone);
         }
         if !status.is_success() {
             return Err(self.refused(status, &body.unwrap_or_default()));
@@ -162,7 +162,7 @@ impl Cluster {
         let page = serde_json::from_slice(&body).map_err(|error| {
             anyhow!("failed to list the nodes: what {} sends is no list of nodes: {error}", self.server)
         })?;
-        Ok(Answer::Page(page))
+        Ok(ApiAnswer::Page(page))
     }
 
     fn no_answer(&self, error: &dyn Error) -> anyhow::Error {
@@ -190,12 +190,12 @@ pub(crate) fn words_of_refusal(body: &[u8]) -> String {
 
 /// Reads a page of the list, for tests/fuzz: its nodes, and where the next page begins.
 pub(crate) fn read_page(body: &[u8]) -> Option<(Vec<Member>, Option<String>)> {
-    let page: Page = serde_json::from_slice(body).ok()?;
+    let page: NodePage = serde_json::from_slice(body).ok()?;
     Some((page.items.into_iter().map(Member::of).collect(), page.metadata.next))
 }
 
 /// The kubeconfig that was named, the user's own, or what a pod has; in kubectl's order.
-async fn configuration(access: &Access) -> anyhow::Result<(String, Config)> {
+async fn configuration(access: &ClusterAccess) -> anyhow::Result<(String, Config)> {
     let options = KubeConfigOptions { context: access.context.clone(), ..KubeConfigOptions::default() };
     let set = |name| env::var_os(name).filter(|value| !value.is_empty());
     let home = set("HOME").map(|home| Path::new(&home).join(".kube/config"));

@@ -2,10 +2,15 @@
 
 use nodetrust_core::{
     text::plural,
-    topology::{AnchorRow, Fleet, Group, Nodes, Severity, Verdict},
+    topology::{Fleet, FleetAnchor, FleetVerdict, Group, Nodes, Severity},
 };
 
-use crate::cli::table::{self, Style, columns, labelled, row, section, shorten};
+use crate::text::{
+    colour::Style,
+    table::{columns, row},
+    time::day,
+    wrap::{answer, labelled, section, shorten},
+};
 
 /// Nodes that are named in one place.
 const NAMES: usize = 5;
@@ -21,11 +26,11 @@ const NAME: usize = 30;
 /// A fleet, for people.
 pub(super) fn screen(cluster: &str, fleet: &Fleet, style: Style) -> String {
     let verdict = match fleet.verdict {
-        Verdict::Uniform => ("UNIFORM", "1;32"),
-        Verdict::Split => ("SPLIT", "1;33"),
-        Verdict::Violation => ("VIOLATION", "1;31"),
+        FleetVerdict::Uniform => ("UNIFORM", "1;32"),
+        FleetVerdict::Split => ("SPLIT", "1;33"),
+        FleetVerdict::Violation => ("VIOLATION", "1;31"),
     };
-    let mut out = table::answer(cluster, verdict, &fleet.headline, style);
+    let mut out = answer(cluster, verdict, &fleet.headline, style);
     if !fleet.anchors.is_empty() {
         let mut rows = vec![row(["ANCHOR", "SHA-256", "STATE", "TRUSTED", "NOT AFTER", ""])];
         rows.extend(fleet.anchors.iter().take(ANCHORS).map(|anchor| anchor_row(anchor, fleet.nodes)));
@@ -50,7 +55,7 @@ pub(super) fn screen(cluster: &str, fleet: &Fleet, style: Style) -> String {
     out
 }
 
-fn anchor_row(anchor: &AnchorRow, nodes: usize) -> Vec<String> {
+fn anchor_row(anchor: &FleetAnchor, nodes: usize) -> Vec<String> {
     let mut notes = Vec::new();
     let mut states = anchor.states.iter();
     let state = match (states.next(), states.next()) {
@@ -73,7 +78,7 @@ fn anchor_row(anchor: &AnchorRow, nodes: usize) -> Vec<String> {
         anchor.fp16.clone(),
         state,
         format!("{}/{nodes}", anchor.trusted),
-        anchor.not_after.map_or_else(|| "-".into(), table::day),
+        anchor.not_after.map_or_else(|| "-".into(), day),
         notes.join("; "),
     ]
 }

@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 use nodetrust_core::{
     certificate::fingerprint::{Fingerprint, SetDigest, content_digest, hex},
     ledger::Ledger,
-    probe::{Failure, Probe, Target, Testimonial, Verdict},
+    probe::{Failure, Probe, ProbeVerdict, Target, Testimonial},
     runtime::{
         kinds::RuntimeKind,
         process::ServiceProcess,
@@ -39,7 +39,6 @@ use crate::{
     store::extract::chain,
 };
 
-pub use nodetrust_core::runtime::registry::MAX_REGISTRIES;
 pub use rounds::serve;
 
 /// How long one pull may take: no registry that answers needs so long.
@@ -48,17 +47,6 @@ const PULL: Duration = Duration::from_secs(20);
 const HANDSHAKE: Duration = Duration::from_secs(25);
 /// How long the runtime may take to list its images.
 const LISTING: Duration = Duration::from_secs(10);
-/// Which registries the runtime is asked about, beside the probes that name it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Registries {
-    /// Those of the node's images whose certificate ends in an anchor of ours.
-    #[default]
-    OfImages,
-    /// None.
-    None,
-    /// These.
-    These(Vec<Registry>),
-}
 
 /// The runtime that is asked, as the last cycle saw it, and what was in force then.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,7 +178,7 @@ pub fn registries_of_ours(
             continue;
         }
         let probe = handshake(root, Some(settings), subject, &registry.server());
-        if probe.verdict == Verdict::NotReached {
+        if probe.verdict == ProbeVerdict::NotReached {
             known.remove(&registry.key());
         }
         ours.extend(anchor_of(&probe).map(|_| registry));
@@ -206,8 +194,8 @@ pub fn registries_of_ours(
 pub fn remember(root: &HostRoot, answers: &[Asked], patience: Duration) -> io::Result<bool> {
     let read = || -> io::Result<Option<Arc<Ledger>>> {
         match ledger_file::read(root)? {
-            ledger_file::Read::Good(ledger) => Ok(Some(ledger).filter(|ledger| !ledger.is_blank())),
-            ledger_file::Read::Damaged(_) => Ok(None), // the next cycle says so, and makes it anew
+            ledger_file::LedgerRead::Good(ledger) => Ok(Some(ledger).filter(|ledger| !ledger.is_blank())),
+            ledger_file::LedgerRead::Damaged(_) => Ok(None), // the next cycle says so, and makes it anew
         }
     };
     if read()?.is_none() {

@@ -13,9 +13,9 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Asked, Registries, RuntimeLine, Subject, ask, registries_of_ours, remember};
+use super::{Asked, RuntimeLine, Subject, ask, registries_of_ours, remember};
 use crate::{
-    config::Settings,
+    config::{Settings, WitnessRegistries},
     host::{root::HostRoot, threads},
     reconcile,
 };
@@ -144,7 +144,7 @@ impl Task {
 struct Agenda {
     node: String,
     /// of which process and set, and about which registries
-    about: Option<(Subject, Registries)>,
+    about: Option<(Subject, WitnessRegistries)>,
     questions: Vec<(Instant, Registry, u32)>,
     /// when the node's images are looked through, and the pause after that
     search: Option<(Instant, Duration)>,
@@ -158,7 +158,7 @@ impl Agenda {
     }
 
     /// Begins anew when there is another process, set or choice of registries.
-    fn follow(&mut self, subject: Option<&Subject>, registries: &Registries, now: Instant) {
+    fn follow(&mut self, subject: Option<&Subject>, registries: &WitnessRegistries, now: Instant) {
         let is_same = match (&self.about, subject) {
             (Some((known, chosen)), Some(subject)) => known.is_same(subject) && chosen == registries,
             (None, None) => true,
@@ -171,16 +171,16 @@ impl Agenda {
         let Some(subject) = subject else { return };
         self.about = Some((subject.clone(), registries.clone()));
         match registries {
-            Registries::None => {}
-            Registries::These(these) => {
+            WitnessRegistries::None => {}
+            WitnessRegistries::These(these) => {
                 let unknown = these.iter().filter(|registry| !subject.known.contains(&registry.key()));
                 self.plan(unknown.cloned().collect(), now);
             }
             // an agent that was started again knows what the one before it was told
-            Registries::OfImages if subject.known.is_empty() && subject.has_anchors => {
+            WitnessRegistries::OfImages if subject.known.is_empty() && subject.has_anchors => {
                 self.search = Some((now, FIRST_SEARCH));
             }
-            Registries::OfImages => {}
+            WitnessRegistries::OfImages => {}
         }
     }
 
@@ -272,8 +272,8 @@ mod tests {
         }
     }
 
-    fn these(names: &[&str]) -> Registries {
-        Registries::These(registries(names))
+    fn these(names: &[&str]) -> WitnessRegistries {
+        WitnessRegistries::These(registries(names))
     }
 
     fn registries(names: &[&str]) -> Vec<Registry> {
@@ -323,7 +323,7 @@ mod tests {
         }
         agenda.follow(None, &wanted, start);
         assert_eq!((agenda.due(start), agenda.questions.len()), (None, 0), "nobody to ask");
-        agenda.follow(Some(&one), &Registries::None, start);
+        agenda.follow(Some(&one), &WitnessRegistries::None, start);
         assert!(names(&mut agenda).is_empty(), "never");
     }
 
@@ -371,12 +371,12 @@ mod tests {
     fn the_nodes_images_are_looked_through_until_one_is_of_a_registry_of_ours() {
         let start = Instant::now();
         let mut agenda = Agenda::new("node".into());
-        agenda.follow(Some(&subject("one", &[], &[])), &Registries::OfImages, start);
+        agenda.follow(Some(&subject("one", &[], &[])), &WitnessRegistries::OfImages, start);
         assert_eq!(agenda.due(start), None, "no anchor, no registry");
-        agenda.follow(Some(&subject("one", &[b"ca"], &["a.corp:443"])), &Registries::OfImages, start);
+        agenda.follow(Some(&subject("one", &[b"ca"], &["a.corp:443"])), &WitnessRegistries::OfImages, start);
         assert_eq!(agenda.due(start), None, "an answer is known");
         let one = subject("two", &[b"ca"], &[]);
-        agenda.follow(Some(&one), &Registries::OfImages, start);
+        agenda.follow(Some(&one), &WitnessRegistries::OfImages, start);
         assert_eq!(agenda.due(start), Some(Task::Search(BTreeSet::new())));
         let known = BTreeSet::from(["quay.io:443".to_owned()]);
         agenda.note(&one, Outcome::Found(Vec::new(), known.clone()), start);

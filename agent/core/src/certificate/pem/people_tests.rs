@@ -4,9 +4,9 @@ use super::*;
 use crate::{source::SourceFile, testing::bytes};
 
 /// One file: certificates that are accepted, and a word of each note or rejection in its order.
-type Row = (&'static str, usize, &'static [&'static str], &'static [(Reason, &'static str)]);
+type Row = (&'static str, usize, &'static [&'static str], &'static [(RejectReason, &'static str)]);
 
-use Reason::{MalformedCertificate, NoCertificate, NotPemOrDer, TrailingData};
+use RejectReason::{MalformedCertificate, NoCertificate, NotPemOrDer, TrailingData};
 
 const TABLE: &[Row] = &[
     // text around blocks

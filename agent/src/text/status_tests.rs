@@ -2,10 +2,11 @@
 
 use nodetrust_core::{
     report::{HoldView, LastRestart},
-    runtime::{kinds::RuntimeKind, services::HoldReason},
+    runtime::{attempts::AttemptOutcome, kinds::RuntimeKind, services::HoldReason, services::ServiceState},
 };
 
 use super::*;
+use crate::text::wrap::WIDTH;
 
 /// containerd, as it mostly is.
 fn fine() -> RuntimeView {
@@ -14,7 +15,7 @@ fn fine() -> RuntimeView {
         because: "containerd.service is active".into(),
         version: "1.7.24".into(),
         unit: "containerd.service".into(),
-        state: "active".into(),
+        state: ServiceState::Active,
         socket: "/run/containerd/containerd.sock".into(),
         started: Some(Time(1000)),
         sick: None,
@@ -66,13 +67,13 @@ fn a_restart_that_is_held_says_by_what_and_a_failed_one_why() {
         why: "the last restart failed".into(),
         next: "look at the unit's log before the next try".into(),
     };
-    let outcome = "failed: containerd.service runs again and does not work: the CRI plug-in is not loaded; its log ends \
+    let why = "containerd.service runs again and does not work: the CRI plug-in is not loaded; its log ends \
                    with: invalid plugin config";
     let view = RuntimeView {
         why: "restart needed: 2 anchors newer than the process".into(),
         stale: true,
         held: Some(held),
-        last_restart: Some(LastRestart { time: Time(15_300), outcome: outcome.into() }),
+        last_restart: Some(LastRestart { time: Time(15_300), outcome: Some(AttemptOutcome::Failed(why.into())) }),
         ..fine()
     };
     assert_runtime(
@@ -95,7 +96,7 @@ fn a_registry_directory_names_the_hosts_that_it_does_not_reach() {
         certs_dir: "/var/lib/rancher/k3s/agent/etc/containerd/certs.d".into(),
         why: "no restart needed: every pull reads 1 anchor newer than the process from the registry directory".into(),
         not_covered: (1..=12).map(|n| format!("mirror{n}.test")).collect(),
-        last_restart: Some(LastRestart { time: Time(1000), outcome: "done".into() }),
+        last_restart: Some(LastRestart { time: Time(1000), outcome: Some(AttemptOutcome::Done) }),
         ..fine()
     };
     assert_runtime(
@@ -117,7 +118,7 @@ fn a_registry_directory_names_the_hosts_that_it_does_not_reach() {
 fn a_runtime_that_is_down_or_sick_says_so() {
     let view = RuntimeView {
         version: String::new(),
-        state: "failed (start-limit-hit)".into(),
+        state: ServiceState::Down("failed (start-limit-hit)".into()),
         sick: Some("it does not run".into()),
         why: "no restart needed: it reads the bundle when it starts".into(),
         ..fine()
@@ -140,17 +141,4 @@ fn a_runtime_that_is_down_or_sick_says_so() {
             "          no restart needed: the process is younger than the last change",
         ],
     );
-}
-
-#[test]
-fn text_wraps_at_blanks_and_keeps_its_indent() {
-    assert_eq!(wrap("one two three", 8, 2), "one two\n  three");
-    assert_eq!(wrap("a-word-that-is-too-long x", 4, 0), "a-word-that-is-too-long\nx");
-}
-
-#[test]
-fn spans_use_one_unit() {
-    let texts: Vec<String> = [0, 119, 120, 7199, 7200, 172_799, 172_800].map(span).to_vec();
-    assert_eq!(texts, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d"]);
-    assert_eq!(ago(Time(10), Time(20)), "in the future");
 }

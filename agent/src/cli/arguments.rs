@@ -1,0 +1,151 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::DEFAULT_PATH;
+
+/// Keeps private CAs trusted by a node's operating system and container runtime.
+#[derive(Debug, Parser)]
+#[command(name = "nodetrust", version, arg_required_else_help = true)]
+pub(super) struct Cli {
+    /// Configuration file
+    #[arg(long, global = true, env = "NODETRUST_CONFIG", value_name = "FILE", help = format!("Configuration file [default: {DEFAULT_PATH}]"))]
+    pub(super) config: Option<PathBuf>,
+    /// The node's `/` [default: /host if a host root is mounted there, else /]
+    #[arg(long, global = true, env = "NODETRUST_HOST_ROOT", value_name = "DIR")]
+    pub(super) host_root: Option<PathBuf>,
+    /// Form of what is printed
+    #[arg(short, long, global = true, value_enum, default_value_t = OutputFormat::Table)]
+    pub(super) output: OutputFormat,
+    /// More log lines on stderr
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// The form of what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OutputFormat {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+    /// For both.
+    Yaml,
+}
+
+/// Whose trust `probe` asks about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProbedThrough {
+    Host,
+    Runtime,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// The agent: watch, reconcile, serve HTTP
+    Run,
+    /// Print what `apply` would do; change nothing
+    Plan,
+    /// One full cycle, then exit
+    Apply,
+    /// Whether this node trusts what it should, why not, and what to do next
+    Status,
+    /// What would be made of these files: each certificate, each rejection
+    Inspect {
+        /// PEM or DER files, or directories of them; - for standard input
+        #[arg(value_name = "FILE", default_value = "-")]
+        files: Vec<PathBuf>,
+    },
+    /// Whether programs on this host would trust these servers; if not, why not and what to do
+    Probe {
+        /// host:port or https://host[:port]
+        #[arg(value_name = "TARGET", required = true, num_args = 1..=32)]
+        targets: Vec<String>,
+        /// HTTP proxy that lets through by CONNECT, such as http://user:password@proxy.corp:3128
+        #[arg(long, value_name = "URL")]
+        via_proxy: Option<String>,
+        /// Who is asked: programs on the host, or the container runtime itself, which then pulls an image that cannot be
+        #[arg(long, value_enum, default_value_t = ProbedThrough::Host, value_name = "WHO")]
+        through: ProbedThrough,
+    },
+    /// Which trust store was found, and every fact that decided it
+    Stores,
+    /// The fleet: which nodes trust what, who differs, and whether a rotation is safe
+    #[cfg(feature = "kubernetes")]
+    Topology(ClusterAccess),
+    /// Remove all that is ours, and prove it
+    Uninstall,
+    /// Version, revision, target and compiler
+    Version,
+}
+
+/// The same program as kubectl's plugin: what is of use away from a node.
+#[cfg(feature = "kubernetes")]
+#[derive(Debug, Parser)]
+#[command(
+    name = "kubectl nodetrust",
+    bin_name = "kubectl nodetrust",
+    version,
+    about = "The fleet: which nodes trust what, who differs, and whether a rotation is safe"
+)]
+pub(super) struct Plugin {
+    #[command(flatten)]
+    access: ClusterAccess,
+    /// Form of what is printed
+    #[arg(short, long, global = true, value_enum, default_value_t = OutputFormat::Table)]
+    output: OutputFormat,
+    /// More log lines on stderr
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Option<PluginCommand>,
+}
+
+#[cfg(feature = "kubernetes")]
+#[derive(Debug, Subcommand)]
+enum PluginCommand {
+    /// The fleet; the same without a command
+    Topology,
+    /// Version, revision, target and compiler
+    Version,
+}
+
+#[cfg(feature = "kubernetes")]
+impl From<Plugin> for Cli {
+    fn from(plugin: Plugin) -> Self {
+        let Plugin { access, output, verbose, command } = plugin;
+        let command = match command {
+            None | Some(PluginCommand::Topology) => Command::Topology(access),
+            Some(PluginCommand::Version) => Command::Version,
+        };
+        Self { config: None, host_root: None, output, verbose, command }
+    }
+}
+
+/// How the cluster is reached, in kubectl's words.
+#[cfg(feature = "kubernetes")]
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct ClusterAccess {
+    /// kubeconfig [default: $KUBECONFIG, else ~/.kube/config, else the pod's service account]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: the current one]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(super) context: Option<String>,
+}
+
+/// The command line, as kubectl's plugin if that is the name we are called by.
+pub(super) fn parse() -> Result<Cli, clap::Error> {
+    #[cfg(feature = "kubernetes")]
+    {
+        let program = std::env::args_os().next().unwrap_or_default();
+        if std::path::Path::new(&program).file_name().is_some_and(|name| name == "kubectl-nodetrust") {
+            return Plugin::try_parse().map(Cli::from);
+        }
+    }
+    Cli::try_parse()
+}

@@ -1,0 +1,8 @@
+//! Text for people, for the terminal and the plain page: the first line is the answer; everything fits 100 columns or wraps.
+
+pub(crate) mod colour;
+pub(crate) mod report;
+pub(crate) mod status;
+pub(crate) mod table;
+pub(crate) mod time;
+pub(crate) mod wrap;
