@@ -1,4 +1,7 @@
 //! What can be done on a host, with the reasons for it, and how each is told.
+//!
+//! Each decision has its own type of action, and the agent one executor for it: the trust store ([`StoreAction`]), the services that
+//! read it ([`ServiceAction`]), and the bundle for pods ([`PodBundleAction`]). [`Action`] wraps them for reports.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -7,12 +10,50 @@ use serde::Serialize;
 use crate::{
     certificate::fingerprint::Fingerprint,
     store::{ExtractMode, Family},
+    text::plural,
 };
 
-/// One thing to do on a host.
+/// One thing to do on a host, or that was done, for reports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Action {
+    /// In the trust store.
+    Store(StoreAction),
+    /// For a service that reads the bundle.
+    Service(ServiceAction),
+    /// For the bundle that pods mount.
+    PodBundle(PodBundleAction),
+}
+
+impl Action {
+    /// Whether it changes nothing but the ledger.
+    pub fn only_records(&self) -> bool {
+        *self == Self::Store(StoreAction::RecordLedger)
+    }
+}
+
+impl From<StoreAction> for Action {
+    fn from(action: StoreAction) -> Self {
+        Self::Store(action)
+    }
+}
+
+impl From<ServiceAction> for Action {
+    fn from(action: ServiceAction) -> Self {
+        Self::Service(action)
+    }
+}
+
+impl From<PodBundleAction> for Action {
+    fn from(action: PodBundleAction) -> Self {
+        Self::PodBundle(action)
+    }
+}
+
+/// One change of the trust store, or of what is remembered of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "action", rename_all = "kebab-case")]
-pub enum Action {
+pub enum StoreAction {
     /// Write down what is about to be done, so that a crash is noticed.
     RecordLedger,
     /// Make the anchor directory.
@@ -51,22 +92,44 @@ pub enum Action {
         why: BTreeSet<ExtractReason>,
     },
     /// Take everything of ours out of a store that is no longer the node's, as uninstall does there.
-    LeaveStore {
-        /// Which.
+    #[serde(rename = "leave-store")]
+    RetireStore {
+        /// The store.
         family: Family,
         /// Our files in its anchor directory, by name.
         files: BTreeSet<String>,
     },
     /// Tell the store's hooks, e.g. Java's key store, what came and went.
     RunHooks {
-        /// Changes that they have not been told.
+        /// The number of changes that they have not been told of.
         changes: usize,
     },
+}
+
+impl StoreAction {
+    /// Whether the bundle may have another content afterwards.
+    pub fn may_change_bundle(&self) -> bool {
+        matches!(
+            self,
+            Self::WriteAnchor { .. } | Self::RemoveAnchor { .. } | Self::Extract { .. } | Self::RetireStore { .. }
+        )
+    }
+
+    /// Whether it is a run of the tool that makes every link anew.
+    pub fn is_fresh_extract(&self) -> bool {
+        matches!(self, Self::Extract { mode: ExtractMode::Fresh, .. })
+    }
+}
+
+/// One step after which a service follows the bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "action", rename_all = "kebab-case")]
+pub enum ServiceAction {
     /// Write our anchors into the runtime's registry directory.
     WriteRegistryCerts {
         /// Absolute path.
         path: String,
-        /// How many.
+        /// The number of anchors.
         anchors: usize,
     },
     /// Remove our file from a registry directory.
@@ -74,35 +137,40 @@ pub enum Action {
         /// Absolute path.
         path: String,
     },
-    /// Write the exported bundle for pods.
-    WriteExport {
-        /// Absolute path.
-        path: String,
-        /// How many certificates the extracted bundle has now.
-        certificates: usize,
-    },
-    /// Remove an exported bundle that is no longer asked for.
-    RemoveExport {
-        /// Absolute path.
-        path: String,
-    },
-    /// Restart a service that has read the bundle as it was.
+    /// Restart a service that read an earlier bundle.
     Restart {
         /// The unit.
         unit: String,
-        /// What its process lacks or has too much.
+        /// What its process lacks, or has too much.
         why: String,
     },
 }
 
-impl Action {
-    /// Whether what consumers read may be another thing afterwards.
-    pub fn may_change_bundle(&self) -> bool {
-        matches!(
-            self,
-            Self::WriteAnchor { .. } | Self::RemoveAnchor { .. } | Self::Extract { .. } | Self::LeaveStore { .. }
-        )
+impl ServiceAction {
+    /// Whether it is a restart; the others are changes of files.
+    pub fn is_restart(&self) -> bool {
+        matches!(self, Self::Restart { .. })
     }
+}
+
+/// One change of a bundle that pods mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "action")]
+pub enum PodBundleAction {
+    /// Write it.
+    #[serde(rename = "write-export")]
+    Write {
+        /// Absolute path.
+        path: String,
+        /// The number of certificates in the extracted bundle now.
+        certificates: usize,
+    },
+    /// Remove one that is no longer asked for.
+    #[serde(rename = "remove-export")]
+    Remove {
+        /// Absolute path.
+        path: String,
+    },
 }
 
 /// Why an anchor file is written.
@@ -166,6 +234,16 @@ pub enum ExtractReason {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Store(action) => action.fmt(f),
+            Self::Service(action) => action.fmt(f),
+            Self::PodBundle(action) => action.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for StoreAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::RecordLedger => write!(f, "record   the ledger"),
             Self::CreateDirectory { path } => write!(f, "create   {path}/"),
             Self::RemoveTemporary { path, why } => write!(f, "remove   {path} ({why})"),
@@ -193,20 +271,34 @@ impl fmt::Display for Action {
                 let mode = if *mode == ExtractMode::Fresh { ", thoroughly" } else { "" };
                 write!(f, "extract  ({}{mode})", why.join("; "))
             }
-            Self::LeaveStore { family, files } => {
+            Self::RetireStore { family, files } => {
                 let (n, dir) = (files.len(), family.store().anchors_dir);
                 write!(f, "leave    the {family} store, which is no longer the node's ({n} of our files in {dir})")
             }
             Self::RunHooks { changes } => write!(f, "hooks    tell the store's hooks of {changes} change(s)"),
+        }
+    }
+}
+
+impl fmt::Display for ServiceAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::WriteRegistryCerts { path, anchors } => {
-                write!(f, "write    {path} ({anchors} anchor{})", if *anchors == 1 { "" } else { "s" })
+                write!(f, "write    {path} ({})", plural(*anchors, "anchor"))
             }
             Self::RemoveRegistryCerts { path } => write!(f, "remove   {path} (nothing is to be served there)"),
-            Self::WriteExport { path, certificates } => {
-                write!(f, "export   {path} ({certificates} certificate{})", if *certificates == 1 { "" } else { "s" })
-            }
-            Self::RemoveExport { path } => write!(f, "remove   {path} (no longer in export.bundle)"),
             Self::Restart { unit, why } => write!(f, "restart  {unit} ({why})"),
+        }
+    }
+}
+
+impl fmt::Display for PodBundleAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write { path, certificates } => {
+                write!(f, "export   {path} ({})", plural(*certificates, "certificate"))
+            }
+            Self::Remove { path } => write!(f, "remove   {path} (no longer in export.bundle)"),
         }
     }
 }

@@ -109,9 +109,9 @@ pub struct Ledger {
     /// Processes that read the bundle when they start, by unit.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<String, ServiceRecord>,
-    /// The last tries to restart them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tries: Vec<RestartAttempt>,
+    /// The last attempts to restart them.
+    #[serde(default, rename = "tries", skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<RestartAttempt>,
     /// What the runtime answered last when it was asked about a registry, by `host:port`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub witnesses: BTreeMap<String, Witness>,
@@ -260,7 +260,7 @@ impl Ledger {
             published,
             begun,
             services,
-            tries,
+            attempts,
             certs_files,
             exports,
             witnesses,
@@ -286,7 +286,7 @@ impl Ledger {
             && *published == other.published
             && *begun == other.begun
             && *services == other.services
-            && *tries == other.tries
+            && *attempts == other.attempts
             && *certs_files == other.certs_files
             && *exports == other.exports
             && *witnesses == other.witnesses

@@ -11,6 +11,7 @@
 
 pub mod action;
 pub mod certificate;
+pub mod cycle;
 pub mod dns;
 pub mod ledger;
 pub mod node_status;

@@ -1,7 +1,7 @@
 //! What is to be done, as data.
 
 use crate::{
-    action::{Action, Drift, ExtractReason, RemoveReason, WriteReason},
+    action::{Drift, ExtractReason, RemoveReason, StoreAction, WriteReason},
     certificate::{
         anchor::Anchor,
         fingerprint::{Fingerprint, SetDigest},
@@ -40,7 +40,7 @@ pub struct TargetAnchor {
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// In order.
-    pub actions: Vec<Action>,
+    pub actions: Vec<StoreAction>,
     /// What is held back.
     pub held: Vec<Held>,
     /// What must be in the bundle afterwards.
@@ -59,14 +59,15 @@ impl Plan {
             return kinds;
         }
         // what this plan itself takes out is still in the bundle, and nobody has put it there
-        let removes = self.actions.iter().any(|action| matches!(action, Action::RemoveAnchor { .. }));
-        let is_refused = |action: &Action| matches!(action, Action::RemoveAnchor { why: RemoveReason::Refused, .. });
+        let removes = self.actions.iter().any(|action| matches!(action, StoreAction::RemoveAnchor { .. }));
+        let is_refused =
+            |action: &StoreAction| matches!(action, StoreAction::RemoveAnchor { why: RemoveReason::Refused, .. });
         let had_refused = self.actions.iter().any(is_refused);
         for action in &self.actions {
             match action {
-                Action::WriteAnchor { why: WriteReason::Missing, .. } => kinds.extend([Drift::AnchorDeleted]),
-                Action::WriteAnchor { why: WriteReason::Altered, .. } => kinds.extend([Drift::AnchorAltered]),
-                Action::Extract { why, .. } => kinds.extend(why.iter().filter_map(|why| match why {
+                StoreAction::WriteAnchor { why: WriteReason::Missing, .. } => kinds.extend([Drift::AnchorDeleted]),
+                StoreAction::WriteAnchor { why: WriteReason::Altered, .. } => kinds.extend([Drift::AnchorAltered]),
+                StoreAction::Extract { why, .. } => kinds.extend(why.iter().filter_map(|why| match why {
                     ExtractReason::RemovedStillInBundle if removes => None,
                     ExtractReason::BundleBroken if had_refused => None,
                     ExtractReason::BundleMissing
@@ -87,12 +88,12 @@ impl Plan {
 
     /// Whether the trust store is touched: neither the ledger nor the hooks are part of it.
     pub fn changes_store(&self) -> bool {
-        self.actions.iter().any(|action| !matches!(action, Action::RecordLedger | Action::RunHooks { .. }))
+        self.actions.iter().any(|action| !matches!(action, StoreAction::RecordLedger | StoreAction::RunHooks { .. }))
     }
 
     /// Whether the host is touched, not only the ledger.
     pub fn changes_host(&self) -> bool {
-        self.actions.iter().any(|action| !matches!(action, Action::RecordLedger))
+        self.actions.iter().any(|action| !matches!(action, StoreAction::RecordLedger))
     }
 
     /// Our anchors that are trusted over this bundle: targets, and removed ones that are in it because of us. Their digest names the set in

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::{
-    action::Action,
+    action::PodBundleAction,
     certificate::{bundle, fingerprint::Fingerprint, pem},
     observed::Observed,
     problem::{Problem, ProblemKind},
@@ -44,8 +44,8 @@ pub enum ExistingFile {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PodBundlePlan {
     /// In order.
-    pub actions: Vec<Action>,
-    /// What `WriteExport` writes.
+    pub actions: Vec<PodBundleAction>,
+    /// What [`PodBundleAction::Write`] writes.
     pub content: String,
     /// How it stands, if one is wanted.
     pub view: Option<PodBundleView>,
@@ -102,7 +102,7 @@ pub fn decide(
 ) -> PodBundlePlan {
     let mut export = PodBundlePlan::default();
     let certificates = observed.effective.set.len();
-    let write = |path: &str| Action::WriteExport { path: path.to_owned(), certificates };
+    let write = |path: &str| PodBundleAction::Write { path: path.to_owned(), certificates };
     if let Some(path) = want {
         let mut view = PodBundleView { path: path.to_owned(), current: false, certificates: 0, detail: String::new() };
         if let Some(ExistingFile::Ours(bytes)) = found.get(path) {
@@ -135,7 +135,7 @@ pub fn decide(
     let left = found.iter().filter(|(path, _)| Some(path.as_str()) != want);
     for (path, found) in left {
         match found {
-            ExistingFile::Ours(_) if succeeded => export.actions.push(Action::RemoveExport { path: path.clone() }),
+            ExistingFile::Ours(_) if succeeded => export.actions.push(PodBundleAction::Remove { path: path.clone() }),
             // nothing is in its place yet: whoever reads it still does
             ExistingFile::Ours(bytes)
                 if unfit(observed).is_none() && content.as_ref().is_none_or(|content| content.as_bytes() != *bytes) =>
@@ -145,7 +145,7 @@ pub fn decide(
             _ => {}
         }
     }
-    if export.actions.iter().any(|action| matches!(action, Action::WriteExport { .. })) {
+    if export.actions.iter().any(|action| matches!(action, PodBundleAction::Write { .. })) {
         export.content = content.unwrap_or_default();
     }
     export

@@ -1,89 +1,111 @@
-//! Is it true? The second look at a host, compared with what was to be.
+//! The proof: a fresh observation of a host, compared with what the plan wanted.
 //!
-//! In: the plan's targets and a fresh observation. Out: problems, each with what to do next. No problem, and no action in a
-//! new plan, is what `converged` means. Exit codes of tools are not looked at here: they prove nothing (facts 0.4).
+//! In: the plan's targets and the observation. Out: problems, each with what to do next. `converged` means that there is no problem, and
+//! no action in a new plan. Exit codes of tools are not looked at here: they prove nothing (facts 0.4).
 
 use std::collections::BTreeSet;
 
 use crate::{
-    action::Action,
+    action::StoreAction,
     certificate::{fingerprint::Fingerprint, pem::Fault},
     observed::{BundleReader, Effective, Hazard, Observed, OldStore},
-    plan::Plan,
+    plan::{Plan, TargetAnchor},
     planner::lost_links,
     problem::{Problem, ProblemKind},
-    store::{ExtractMode, Family, Tool},
+    store::{Family, Tool},
 };
 
 /// Compares a host with what a plan wants.
 pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
-    let store = observed.store;
-    let effective = &observed.effective;
     let mut problems: Vec<Problem> =
         plan.held.iter().map(|held| Problem::new(ProblemKind::Held, held.why.clone(), held.next.clone())).collect();
     problems.extend(observed.old.iter().map(old_store_problem));
     if plan.targets.is_empty() && plan.retired.is_empty() {
         return problems;
     }
-    let about = |kind, fingerprint: &Fingerprint, text: String, next: &str| Problem {
-        kind,
-        sha256: Some(*fingerprint),
-        text,
-        next: next.to_owned(),
-    };
-    if !effective.present && !matches!(store.tool, Tool::None) {
-        let next = format!("look at {} on the host", store.bundle);
-        problems.push(Problem::new(
-            ProblemKind::BundleBroken,
-            format!("{} is missing or unreadable", store.bundle),
-            next,
-        ));
+    problems.extend(missing_bundle_problem(observed));
+    problems
+        .extend(plan.targets.iter().filter_map(|(fingerprint, target)| target_problem(fingerprint, target, observed)));
+    problems.extend(plan.retired.iter().filter_map(|fingerprint| retired_problem(fingerprint, plan, observed)));
+    problems.extend(lost_links_problem(plan, observed));
+    problems.extend(BundleReader::ALL.into_iter().filter_map(|reader| broken_problem(reader, observed)));
+    problems.extend(hollow_problem(observed).or_else(|| gone_problem(plan, observed)));
+    problems.extend(lost_problem(observed));
+    problems.extend(private_key_problems(observed));
+    problems
+}
+
+fn missing_bundle_problem(observed: &Observed) -> Option<Problem> {
+    let store = observed.store;
+    let is_missing = !observed.effective.present && !matches!(store.tool, Tool::None);
+    is_missing.then(|| {
+        let text = format!("{} is missing or unreadable", store.bundle);
+        Problem::new(ProblemKind::BundleBroken, text, format!("look at {} on the host", store.bundle))
+    })
+}
+
+/// An anchor that should be trusted and is not, or not by clients that use OpenSSL's directory.
+fn target_problem(fingerprint: &Fingerprint, target: &TargetAnchor, observed: &Observed) -> Option<Problem> {
+    let store = observed.store;
+    let name = &target.anchor.subject.common;
+    let about = |kind, text, next| Some(Problem { kind, sha256: Some(*fingerprint), text, next });
+    if !observed.effective.set.contains(fingerprint) {
+        let text = format!("{name} ({}) is not in {}", fingerprint.fp16(), store.bundle);
+        return about(ProblemKind::NotTrusted, text, String::new());
     }
-    for (fingerprint, target) in &plan.targets {
-        let name = &target.anchor.subject.common;
-        if !effective.set.contains(fingerprint) {
-            let text = format!("{name} ({}) is not in {}", fingerprint.fp16(), store.bundle);
-            problems.push(about(ProblemKind::NotTrusted, fingerprint, text, ""));
-        } else if observed.unlinked.contains(fingerprint) {
-            let dir = store.hash_dir.unwrap_or_default();
-            let (why, next) = linker(observed);
-            let text = format!(
-                "{name} ({}) has no link in {dir}: clients that use the directory do not trust it{why}",
-                fingerprint.fp16()
-            );
-            problems.push(about(ProblemKind::NotLinked, fingerprint, text, &next));
-        }
-    }
-    for fingerprint in plan.retired.iter().filter(|fingerprint| effective.set.contains(fingerprint)) {
-        let shared = plan.ledger.anchors.get(fingerprint).is_some_and(|entry| entry.shared);
-        if !shared && !observed.foreign_copy(fingerprint) {
-            let text = format!("{} is removed and still in {}", fingerprint.fp16(), store.bundle);
-            problems.push(about(ProblemKind::StillTrusted, fingerprint, text, ""));
-        }
-    }
-    let lost_links = lost_links(observed, &plan.ledger).len();
-    // after a thorough run, what has no link gets none from the tool
-    let thoroughly = |action: &Action| matches!(action, Action::Extract { mode: ExtractMode::Fresh, .. });
-    if lost_links > 0 && !plan.actions.iter().any(thoroughly) {
+    if observed.unlinked.contains(fingerprint) {
         let dir = store.hash_dir.unwrap_or_default();
         let (why, next) = linker(observed);
         let text = format!(
-            "{dir} has no link to {lost_links} certificates of {} that are not ours: clients that use the directory do not trust them{why}",
-            store.bundle
+            "{name} ({}) has no link in {dir}: clients that use the directory do not trust it{why}",
+            fingerprint.fp16()
         );
-        problems.push(Problem::new(ProblemKind::NotLinked, text, next));
+        return about(ProblemKind::NotLinked, text, next);
     }
-    problems.extend(BundleReader::ALL.into_iter().filter_map(|reader| broken_problem(reader, observed)));
-    problems.extend(hollow_problem(observed).or_else(|| gone_problem(plan, observed)));
-    if !observed.lost.is_empty() {
-        let text = format!(
-            "{} lacks {} certificates that are not ours and whose sources are still there",
-            store.bundle,
-            observed.lost.len()
-        );
-        problems.push(Problem::new(ProblemKind::ForeignLost, text, ""));
+    None
+}
+
+/// An anchor that should be gone and is trusted, though nobody else has it.
+fn retired_problem(fingerprint: &Fingerprint, plan: &Plan, observed: &Observed) -> Option<Problem> {
+    let shared = plan.ledger.anchors.get(fingerprint).is_some_and(|entry| entry.shared);
+    let lingers = observed.effective.set.contains(fingerprint) && !shared && !observed.foreign_copy(fingerprint);
+    lingers.then(|| {
+        let text = format!("{} is removed and still in {}", fingerprint.fp16(), observed.store.bundle);
+        Problem { kind: ProblemKind::StillTrusted, sha256: Some(*fingerprint), text, next: String::new() }
+    })
+}
+
+/// Certificates that are not ours and whose links are gone.
+fn lost_links_problem(plan: &Plan, observed: &Observed) -> Option<Problem> {
+    let lost_links = lost_links(observed, &plan.ledger).len();
+    // After a thorough run, what has no link gets none from the tool.
+    if lost_links == 0 || plan.actions.iter().any(StoreAction::is_fresh_extract) {
+        return None;
     }
-    if effective.private_key {
+    let store = observed.store;
+    let dir = store.hash_dir.unwrap_or_default();
+    let (why, next) = linker(observed);
+    let text = format!(
+        "{dir} has no link to {lost_links} certificates of {} that are not ours: clients that use the directory do not trust them{why}",
+        store.bundle
+    );
+    Some(Problem::new(ProblemKind::NotLinked, text, next))
+}
+
+/// Certificates that are not ours and that the bundle has lost.
+fn lost_problem(observed: &Observed) -> Option<Problem> {
+    let lost = observed.lost.len();
+    (lost > 0).then(|| {
+        let bundle = observed.store.bundle;
+        let text = format!("{bundle} lacks {lost} certificates that are not ours and whose sources are still there");
+        Problem::new(ProblemKind::ForeignLost, text, "")
+    })
+}
+
+/// Private keys in the bundle, or in files that the distribution's own script would copy into it.
+fn private_key_problems(observed: &Observed) -> Vec<Problem> {
+    let store = observed.store;
+    if observed.effective.private_key {
         let next = match keys(observed).next() {
             Some((path, _)) => {
                 format!("take the key out of {path}, run the tool, and replace the key: everyone could read it")
@@ -91,21 +113,21 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
             None => "replace the key: everyone could read it".into(),
         };
         let text = format!("{} holds a private key and is readable for everyone", store.bundle);
-        problems.push(Problem::new(ProblemKind::BundlePrivateKey, text, next));
-    } else if matches!(store.tool, Tool::Concatenate { .. }) {
-        // we leave it out of the bundle; the distribution's own script does not
-        problems.extend(keys(observed).map(|(path, line)| {
-            let text = format!(
-                "{path}:{line} holds a private key: the distribution's own script copies it into {}",
-                store.bundle
-            );
-            Problem::new(ProblemKind::ForeignPrivateKey, text, format!("move {path} out of {}", store.anchors_dir))
-        }));
+        return vec![Problem::new(ProblemKind::BundlePrivateKey, text, next)];
     }
-    problems
+    if !matches!(store.tool, Tool::Concatenate { .. }) {
+        return Vec::new();
+    }
+    // We leave such a key out of the bundle; the distribution's own script does not.
+    let problem = |(path, line): (&str, usize)| {
+        let text =
+            format!("{path}:{line} holds a private key: the distribution's own script copies it into {}", store.bundle);
+        Problem::new(ProblemKind::ForeignPrivateKey, text, format!("move {path} out of {}", store.anchors_dir))
+    };
+    keys(observed).map(problem).collect()
 }
 
-/// Why no link can be made, and what to do: nothing where the agent does it by itself.
+/// Why no link can be made, and what to do; both empty where the agent makes it by itself.
 fn linker(observed: &Observed) -> (String, String) {
     match observed.no_linker {
         None => Default::default(),

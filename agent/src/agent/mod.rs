@@ -29,10 +29,11 @@ use crate::{
     config::{Settings, SourceLocation},
     host::{self, root::HostRoot, threads},
     probe,
-    reconcile::{CycleResult, Failures, Outcome, Reconciler, Trigger},
+    reconcile::{CycleResult, Failures, Reconciler},
     runtime::witness,
     serve::{self, metrics::Metrics},
 };
+use nodetrust_core::cycle::{CycleOutcome, Trigger};
 
 /// A stream of hints is waited out for no longer than this many times `settle`.
 const MAX_SETTLES: u32 = 10;
@@ -235,14 +236,14 @@ fn log(result: &CycleResult) {
     let report = &result.report;
     let milliseconds = result.duration.as_millis();
     match result.outcome {
-        Outcome::Unchanged => tracing::debug!(trigger = %result.trigger, milliseconds, "cycle without changes"),
-        Outcome::Changed => {
+        CycleOutcome::Unchanged => tracing::debug!(trigger = %result.trigger, milliseconds, "cycle without changes"),
+        CycleOutcome::Changed => {
             // in one line, without the columns of the screen
             let text = |action: &Action| action.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
             let actions: Vec<String> = report.cycle.iter().flat_map(|cycle| &cycle.actions).map(text).collect();
             tracing::info!(trigger = %result.trigger, milliseconds, actions = actions.join("; "), "trust changed and verified");
         }
-        Outcome::Failed => {
+        CycleOutcome::Failed => {
             tracing::error!(trigger = %result.trigger, milliseconds, reason = report.headline, "the node is not as it should be")
         }
     }
@@ -390,7 +391,7 @@ impl Pace {
             self.next = (now + self.settle, Trigger::Resync);
         }
         self.ended.note(&result.report);
-        if result.outcome == Outcome::Failed {
+        if result.outcome == CycleOutcome::Failed {
             let again = if result.extract.is_some() { self.ended.alike() } else { 0 };
             let doublings = self.failures.saturating_add(again).min(16);
             let pause = FIRST_RETRY.saturating_mul(2u32.saturating_pow(doublings));

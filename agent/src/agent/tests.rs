@@ -35,7 +35,7 @@ fn report() -> Report {
     })
 }
 
-fn result(outcome: Outcome) -> CycleResult {
+fn result(outcome: CycleOutcome) -> CycleResult {
     CycleResult {
         report: report(),
         trigger: Trigger::Drift,
@@ -54,13 +54,13 @@ fn result(outcome: Outcome) -> CycleResult {
 
 /// A cycle that ran the tool, and failed for this reason.
 fn failure(kind: ProblemKind) -> CycleResult {
-    let mut failed = CycleResult { extract: Some(Duration::from_secs(1)), ..result(Outcome::Failed) };
+    let mut failed = CycleResult { extract: Some(Duration::from_secs(1)), ..result(CycleOutcome::Failed) };
     failed.report.problems = vec![Problem::new(kind, format!("it says {:?}", Instant::now()), "")];
     failed
 }
 
 fn repair() -> CycleResult {
-    CycleResult { drift: [Drift::AnchorDeleted].into(), ..result(Outcome::Changed) }
+    CycleResult { drift: [Drift::AnchorDeleted].into(), ..result(CycleOutcome::Changed) }
 }
 
 /// A pace at rest: the first cycle is done.
@@ -68,7 +68,7 @@ fn at_rest() -> Pace {
     let mut pace = Pace::new(&settings());
     pace.now(Trigger::Start);
     assert_eq!(pace.due(), Some(Trigger::Start));
-    assert!(pace.done(&result(Outcome::Unchanged)).is_none());
+    assert!(pace.done(&result(CycleOutcome::Unchanged)).is_none());
     pace
 }
 
@@ -106,9 +106,9 @@ async fn an_answer_of_the_runtime_is_followed_by_a_cycle_at_once() {
     // one that comes while a cycle runs may have come too late for it
     pace.answered();
     assert_eq!(pace.due(), None);
-    pace.done(&result(Outcome::Failed));
+    pace.done(&result(CycleOutcome::Failed));
     assert_eq!(pace.due(), Some(Trigger::Witness));
-    pace.done(&result(Outcome::Unchanged));
+    pace.done(&result(CycleOutcome::Unchanged));
     assert_eq!(pace.due(), None, "once");
 }
 
@@ -116,7 +116,7 @@ async fn an_answer_of_the_runtime_is_followed_by_a_cycle_at_once() {
 async fn at_rest_only_the_slow_poll_wakes() {
     let mut pace = at_rest();
     assert_eq!(next_cycle(&mut pace).await, (Trigger::Resync, RESYNC));
-    pace.done(&result(Outcome::Unchanged));
+    pace.done(&result(CycleOutcome::Unchanged));
     assert_eq!(next_cycle(&mut pace).await, (Trigger::Resync, RESYNC));
 }
 
@@ -156,7 +156,7 @@ async fn the_configuration_comes_before_sources_and_these_before_drift() {
     ] {
         pace.hint(&hints.into_iter().collect());
         assert_eq!(next_cycle(&mut pace).await, (expected, SETTLE));
-        pace.done(&result(Outcome::Unchanged));
+        pace.done(&result(CycleOutcome::Unchanged));
     }
 }
 
@@ -168,9 +168,9 @@ async fn hints_during_a_cycle_lead_to_another_one() {
     hint(&mut pace, Trigger::Drift);
     pass(60.0).await;
     assert_eq!(pace.due(), None, "a cycle is running");
-    pace.done(&result(Outcome::Changed));
+    pace.done(&result(CycleOutcome::Changed));
     assert_eq!(pace.due(), Some(Trigger::Drift), "it has settled long ago");
-    pace.done(&result(Outcome::Unchanged));
+    pace.done(&result(CycleOutcome::Unchanged));
     assert_eq!(next_cycle(&mut pace).await, (Trigger::Resync, RESYNC), "nothing is left over");
 }
 
@@ -180,31 +180,31 @@ async fn failures_are_retried_with_pauses_that_double_up_to_resync() {
     hint(&mut pace, Trigger::Source);
     next_cycle(&mut pace).await;
     for expected in [5, 10, 20, 40, 80, 160] {
-        pace.done(&result(Outcome::Failed));
+        pace.done(&result(CycleOutcome::Failed));
         // the failing cycle has left traces in the store; they do not shorten the pause
         hint(&mut pace, Trigger::Drift);
         assert_eq!(next_cycle(&mut pace).await.1, seconds(expected));
     }
     for _ in 0..20 {
-        pace.done(&result(Outcome::Failed));
+        pace.done(&result(CycleOutcome::Failed));
         hint(&mut pace, Trigger::Drift);
         assert_eq!(next_cycle(&mut pace).await.1, RESYNC);
     }
     // a change of the sources is followed at once, also now
-    pace.done(&result(Outcome::Failed));
+    pace.done(&result(CycleOutcome::Failed));
     hint(&mut pace, Trigger::Source);
     assert_eq!(next_cycle(&mut pace).await, (Trigger::Source, SETTLE));
     // and success forgets the past
-    pace.done(&result(Outcome::Changed));
+    pace.done(&result(CycleOutcome::Changed));
     hint(&mut pace, Trigger::Drift);
     assert_eq!(next_cycle(&mut pace).await, (Trigger::Drift, SETTLE));
-    pace.done(&result(Outcome::Failed));
+    pace.done(&result(CycleOutcome::Failed));
     assert_eq!(next_cycle(&mut pace).await, (Trigger::Retry, seconds(5)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_grace_wakes() {
-    let grace = |seconds| CycleResult { next_grace: Some(seconds), ..result(Outcome::Changed) };
+    let grace = |seconds| CycleResult { next_grace: Some(seconds), ..result(CycleOutcome::Changed) };
     let mut pace = at_rest();
     hint(&mut pace, Trigger::Source);
     next_cycle(&mut pace).await;
@@ -217,9 +217,9 @@ async fn the_end_of_a_grace_wakes() {
         assert_eq!(next_cycle(&mut pace).await, (Trigger::Resync, RESYNC), "{far}");
     }
     // a failure is not retried later than a grace ends, nor the other way round
-    pace.done(&CycleResult { next_grace: Some(2), ..result(Outcome::Failed) });
+    pace.done(&CycleResult { next_grace: Some(2), ..result(CycleOutcome::Failed) });
     assert_eq!(next_cycle(&mut pace).await, (Trigger::Grace, seconds(3)));
-    pace.done(&CycleResult { next_grace: Some(60), ..result(Outcome::Failed) });
+    pace.done(&CycleResult { next_grace: Some(60), ..result(CycleOutcome::Failed) });
     assert_eq!(next_cycle(&mut pace).await, (Trigger::Retry, seconds(10)));
 }
 
@@ -243,14 +243,14 @@ async fn repairs_over_and_over_are_a_fight_and_become_rare() {
     for trigger in [Trigger::Source, Trigger::Config] {
         pace.hint(&[trigger, Trigger::Drift].into());
         assert_eq!(next_cycle(&mut pace).await, (trigger, SETTLE));
-        pace.done(&result(Outcome::Unchanged));
+        pace.done(&result(CycleOutcome::Unchanged));
     }
     // ten quiet minutes end it
     pass(FIGHT_WINDOW.as_secs_f64() + 1.0).await;
     while pace.due().is_none() {
         pass(1.0).await;
     }
-    assert!(pace.done(&result(Outcome::Unchanged)).is_none());
+    assert!(pace.done(&result(CycleOutcome::Unchanged)).is_none());
     hint(&mut pace, Trigger::Drift);
     assert_eq!(next_cycle(&mut pace).await, (Trigger::Drift, SETTLE));
 }
@@ -272,7 +272,7 @@ async fn a_reloaded_configuration_changes_the_pace() {
     pace.follow(&Settings { settle: seconds(7), resync: seconds(60), ..Settings::default() });
     hint(&mut pace, Trigger::Source);
     assert_eq!(next_cycle(&mut pace).await, (Trigger::Source, seconds(7)));
-    pace.done(&result(Outcome::Unchanged));
+    pace.done(&result(CycleOutcome::Unchanged));
     assert_eq!(next_cycle(&mut pace).await, (Trigger::Resync, seconds(60)));
 }
 

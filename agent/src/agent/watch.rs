@@ -22,7 +22,8 @@ use tokio::{
     sync::Notify,
 };
 
-use crate::{host::threads, reconcile::Trigger};
+use crate::host::threads;
+use nodetrust_core::cycle::Trigger;
 
 /// Hints, for as long as the kernel gives them: where no inotify instance or thread is left, the node is polled.
 #[derive(Debug, Default)]

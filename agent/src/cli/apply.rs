@@ -7,10 +7,8 @@ use super::{
     exit_code::{FAILURE, FINDINGS, OK},
     stdio::complain,
 };
-use crate::{
-    reconcile::{Reconciler, Trigger},
-    text::report,
-};
+use crate::{reconcile::Reconciler, text::report};
+use nodetrust_core::cycle::Trigger;
 
 pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
     let settings = Arc::new(context.settings()?);

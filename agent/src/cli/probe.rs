@@ -114,7 +114,8 @@ fn through_runtime(context: &Context, targets: &[String]) -> anyhow::Result<Resu
     let Some(subject) = subject else {
         let why = match &report.runtime {
             Some(runtime) => {
-                format!("{} cannot be asked: it is {}", runtime.unit, runtime.sick.as_ref().unwrap_or(&runtime.state))
+                let state = runtime.sick.clone().unwrap_or_else(|| runtime.state.to_string());
+                format!("{} cannot be asked: it is {state}", runtime.unit)
             }
             None => "no container runtime was found on this node".to_owned(),
         };

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::account::{ACCOUNT, AccountFiles};
-use crate::{agent::watch::Hints, reconcile::Trigger};
+use crate::agent::watch::Hints;
+use nodetrust_core::cycle::Trigger;
 
 /// Time between two looks where the kernel does not tell of changes: no inotify instance or watch is left.
 const POLL: Duration = Duration::from_secs(10);

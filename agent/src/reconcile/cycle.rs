@@ -1,15 +1,16 @@
 //! Why a cycle runs, how it ends, what it tells, and the note of it that `status` reads.
 
-use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use nodetrust_core::{
     action::Drift,
     certificate::fingerprint::Fingerprint,
+    cycle::{CycleOutcome, Trigger},
     problem::ProblemKind,
     report::{Cycle, Report},
     time::Time,
 };
-use serde::Serialize;
+use serde::Deserialize;
 
 use crate::{
     host::{
@@ -19,92 +20,6 @@ use crate::{
     runtime::witness::Subject,
 };
 
-/// Why a cycle runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Trigger {
-    /// The agent has started.
-    Start,
-    /// A source changed.
-    Source,
-    /// The configuration changed.
-    Config,
-    /// Something changed in the store.
-    Drift,
-    /// A grace time ends.
-    Grace,
-    /// The last cycle did not get there.
-    Retry,
-    /// Nothing happened for `resync`.
-    Resync,
-    /// The runtime has answered when it was asked about a registry.
-    Witness,
-    /// A person or a script ran a command.
-    Command,
-}
-
-impl Trigger {
-    /// Every trigger, for metrics.
-    pub const ALL: [Self; 9] = [
-        Self::Start,
-        Self::Source,
-        Self::Config,
-        Self::Drift,
-        Self::Grace,
-        Self::Retry,
-        Self::Resync,
-        Self::Witness,
-        Self::Command,
-    ];
-
-    /// The public name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Source => "source",
-            Self::Config => "config",
-            Self::Drift => "drift",
-            Self::Grace => "grace",
-            Self::Retry => "retry",
-            Self::Resync => "resync",
-            Self::Witness => "witness",
-            Self::Command => "command",
-        }
-    }
-}
-
-impl fmt::Display for Trigger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// How a cycle ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// Nothing was to be done.
-    Unchanged,
-    /// Something was done, and the second look agrees.
-    Changed,
-    /// The node does not trust what it should, or still trusts what it should not.
-    Failed,
-}
-
-impl Outcome {
-    /// Every outcome, for metrics.
-    pub const ALL: [Self; 3] = [Self::Unchanged, Self::Changed, Self::Failed];
-
-    /// The public name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unchanged => "unchanged",
-            Self::Changed => "changed",
-            Self::Failed => "failed",
-        }
-    }
-}
-
 /// Everything that a cycle tells the rest of the agent.
 #[derive(Debug, Clone)]
 pub struct CycleResult {
@@ -113,7 +28,7 @@ pub struct CycleResult {
     /// Why it ran.
     pub trigger: Trigger,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: CycleOutcome,
     /// How long it took.
     pub duration: Duration,
     /// How long the store's tool ran, None if it did not run.
@@ -177,10 +92,9 @@ pub(super) fn last_cycle(root: &HostRoot) -> Option<Cycle> {
 /// Reads the note of a cycle. One with a word that no cycle uses was damaged, and says nothing.
 pub(crate) fn read_note(text: &str) -> Option<Cycle> {
     let note: serde_json::Value = serde_json::from_str(text).ok()?;
-    let (trigger, outcome) = (note.get("trigger")?.as_str()?, note.get("outcome")?.as_str()?);
     Some(Cycle {
-        trigger: Trigger::ALL.into_iter().find(|known| known.as_str() == trigger)?.to_string(),
-        outcome: Outcome::ALL.into_iter().find(|known| known.as_str() == outcome)?.as_str().to_owned(),
+        trigger: Trigger::deserialize(note.get("trigger")?).ok()?,
+        outcome: CycleOutcome::deserialize(note.get("outcome")?).ok()?,
         time: Time(note.get("time")?.as_i64()?),
         milliseconds: note.get("milliseconds")?.as_u64()?,
         extract_milliseconds: note.get("extractMilliseconds")?.as_u64()?,

@@ -5,23 +5,22 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use nodetrust_core::{
-    action::Action,
+    action::StoreAction,
     certificate::fingerprint::Fingerprint,
     ledger::Ledger,
     observed::Observed,
     plan::Plan,
     planner::{foreign_repeats, plan_retire},
     problem::{Problem, ProblemKind},
-    store::{Family, Tool, anchor_file::PREFIX},
+    store::{ExtractMode, Family, Tool, anchor_file::PREFIX},
     verify::verify,
 };
 
 use crate::{
     error::chain,
-    host::{exec::HostExec, file::FileKind, ledger_file, obstacle::write_problem, own, root::HostRoot},
+    host::{exec::HostExec, file::FileKind, ledger_file, obstacle::write_problem, own},
     store::{
-        extract::extract,
-        hash_links,
+        extract, hash_links,
         judge::BundleJudge,
         observe::{StoreCache, observe},
         other_runs::await_other_runs,
@@ -32,48 +31,27 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Applied {
     /// What was done.
-    pub done: Vec<Action>,
+    pub done: Vec<StoreAction>,
     /// What went wrong.
     pub problems: Vec<Problem>,
     /// How long the store's tool ran.
     pub extract: Duration,
     /// The hooks have been told everything.
     pub hooks_done: bool,
-    /// Another try at once would end the same.
-    pub is_final: bool,
+    /// Retrying immediately cannot succeed.
+    pub retry_is_pointless: bool,
 }
 
 /// Carries out a plan.
 pub fn apply(plan: &Plan, observed: &Observed, exec: &HostExec<'_>, wall: i64) -> Applied {
     let mut applied = Applied::default();
     for action in &plan.actions {
-        let result = match action {
-            Action::LeaveStore { family, files } => leave(*family, files, plan, exec, wall, &mut applied.extract),
-            Action::RunHooks { .. } => run_hooks(plan, observed, exec).map(|()| applied.hooks_done = true),
-            Action::Extract { mode, .. } => {
-                let ours: BTreeSet<Fingerprint> = plan.ledger.anchors.keys().copied().collect();
-                let expected: BTreeSet<Fingerprint> = plan.targets.keys().copied().collect();
-                let judge = BundleJudge {
-                    exec,
-                    store: observed.store,
-                    before: &observed.effective,
-                    ours: &ours,
-                    expected: &expected,
-                    repeats: foreign_repeats(observed),
-                };
-                let extracted = extract(&judge, *mode);
-                applied.extract += extracted.duration;
-                applied.is_final |= extracted.is_final;
-                extracted.problem.map_or(Ok(()), Err)
-            }
-            action => write(action, plan, observed, exec.root, wall),
-        };
-        match result {
+        match execute(action, plan, observed, exec, wall, &mut applied) {
             Ok(()) => applied.done.push(action.clone()),
             Err(problem) => {
-                // hooks come last, and nothing rests on a temporary file's absence or on the old store
+                // Hooks come last, and nothing rests on the absence of a temporary file or on the old store.
                 let go_on = problem.kind == ProblemKind::Hook
-                    || matches!(action, Action::RemoveTemporary { .. } | Action::LeaveStore { .. });
+                    || matches!(action, StoreAction::RemoveTemporary { .. } | StoreAction::RetireStore { .. });
                 applied.problems.push(problem);
                 if !go_on {
                     break; // what follows rests on it: nothing is removed when nothing could be added
@@ -84,24 +62,31 @@ pub fn apply(plan: &Plan, observed: &Observed, exec: &HostExec<'_>, wall: i64) -
     applied
 }
 
-/// The actions that are one change of a file each.
-fn write(action: &Action, plan: &Plan, observed: &Observed, root: &HostRoot, wall: i64) -> Result<(), Problem> {
-    let store = observed.store;
+/// Carries out one action.
+fn execute(
+    action: &StoreAction,
+    plan: &Plan,
+    observed: &Observed,
+    exec: &HostExec<'_>,
+    wall: i64,
+    applied: &mut Applied,
+) -> Result<(), Problem> {
+    let (root, store) = (exec.root, observed.store);
     let failed = |path: &str| {
         let path = path.to_owned();
         move |error: std::io::Error| write_problem(&path, &error)
     };
     match action {
-        Action::RecordLedger => {
+        StoreAction::RecordLedger => {
             let ledger = Ledger { updated: wall, ..plan.ledger.clone() };
             ledger_file::write(root, &ledger).map_err(failed(own::LEDGER))
         }
-        Action::CreateDirectory { path } => root.create_dir_all(path).map_err(failed(path)),
-        Action::RemoveTemporary { path, .. } => {
+        StoreAction::CreateDirectory { path } => root.create_dir_all(path).map_err(failed(path)),
+        StoreAction::RemoveTemporary { path, .. } => {
             let removed = if path == own::TEMP_DIR { root.remove_tree(path) } else { root.remove_file(path) };
             removed.map_err(failed(path))
         }
-        Action::WriteAnchor { sha256, file, .. } => {
+        StoreAction::WriteAnchor { sha256, file, .. } => {
             let path = format!("{}/{file}", store.anchors_dir);
             // the plan makes this action for targets only
             let Some(target) = plan.targets.get(sha256) else { return Ok(()) };
@@ -109,26 +94,44 @@ fn write(action: &Action, plan: &Plan, observed: &Observed, root: &HostRoot, wal
             root.write_atomic(&path, store.temp_dir, &temp, 0o644, target.anchor.pem().as_bytes())
                 .map_err(failed(&path))
         }
-        Action::RemoveAnchor { file, .. } => {
+        StoreAction::RemoveAnchor { file, .. } => {
             let path = format!("{}/{file}", store.anchors_dir);
-            // first its links: once they lead nowhere, they hide others of the same name; what stays of them, the tool removes
+            // First its links: once they dangle, they hide others of the same name. What cannot be removed here, the tool removes.
             let _ = hash_links::retire(root, store, file);
             root.remove_file(&path).map_err(failed(&path))
         }
-        // the first three are done above, the others when the store is as it will be
-        Action::Extract { .. }
-        | Action::LeaveStore { .. }
-        | Action::RunHooks { .. }
-        | Action::WriteRegistryCerts { .. }
-        | Action::RemoveRegistryCerts { .. }
-        | Action::WriteExport { .. }
-        | Action::RemoveExport { .. }
-        | Action::Restart { .. } => Ok(()),
+        StoreAction::Extract { mode, .. } => run_tool(*mode, plan, observed, exec, applied),
+        StoreAction::RetireStore { family, files } => retire(*family, files, plan, exec, wall, &mut applied.extract),
+        StoreAction::RunHooks { .. } => run_hooks(plan, observed, exec).map(|()| applied.hooks_done = true),
     }
 }
 
+/// Runs the store's tool.
+fn run_tool(
+    mode: ExtractMode,
+    plan: &Plan,
+    observed: &Observed,
+    exec: &HostExec<'_>,
+    applied: &mut Applied,
+) -> Result<(), Problem> {
+    let ours: BTreeSet<Fingerprint> = plan.ledger.anchors.keys().copied().collect();
+    let expected: BTreeSet<Fingerprint> = plan.targets.keys().copied().collect();
+    let judge = BundleJudge {
+        exec,
+        store: observed.store,
+        before: &observed.effective,
+        ours: &ours,
+        expected: &expected,
+        repeats: foreign_repeats(observed),
+    };
+    let extracted = extract::extract(&judge, mode);
+    applied.extract += extracted.duration;
+    applied.retry_is_pointless |= extracted.is_final;
+    extracted.problem.map_or(Ok(()), Err)
+}
+
 /// Takes everything of ours out of a store that is no longer the node's, and looks whether it is out.
-fn leave(
+fn retire(
     family: Family,
     files: &BTreeSet<String>,
     plan: &Plan,

@@ -17,8 +17,9 @@ use std::{
 };
 
 use nodetrust_core::{
-    action::{Action, Drift, WriteReason},
+    action::{Action, Drift, StoreAction, WriteReason},
     certificate::fingerprint::Fingerprint,
+    cycle::{CycleOutcome, Trigger},
     ledger::Ledger,
     observed::Observed,
     plan::Plan,
@@ -33,7 +34,7 @@ use nodetrust_core::{
     verify::verify,
 };
 
-pub use cycle::{CycleResult, Outcome, Trigger};
+pub use cycle::CycleResult;
 pub(crate) use cycle::{Failures, read_note};
 use cycle::{last_cycle, note_cycle};
 
@@ -218,7 +219,7 @@ impl Reconciler {
             }
             let failed = applied.problems.iter().any(|problem| problem.kind.is_failure());
             problems.extend(applied.problems.iter().cloned());
-            done.extend(applied.done.iter().cloned());
+            done.extend(applied.done.iter().cloned().map(Action::Store));
             let before = plan.clone();
             let hooks_done = applied.hooks_done;
             await_other_runs(&self.root, observed.store);
@@ -247,7 +248,7 @@ impl Reconciler {
             }
             problems.append(&mut next.problems);
             look = next;
-            if applied.is_final || (failed && done.is_empty()) {
+            if applied.retry_is_pointless || (failed && done.is_empty()) {
                 break; // a second round would end the same
             }
         }
@@ -255,7 +256,7 @@ impl Reconciler {
         let (exported, unexported) = self.follow_export(settings, &mut look);
         problems.append(&mut look.problems);
         problems.extend(followed.problems.into_iter().chain(unexported));
-        done.extend(followed.done.into_iter().chain(exported));
+        done.extend(followed.done.into_iter().map(Action::Service).chain(exported.into_iter().map(Action::PodBundle)));
         if let (Some(plan), Some(observed)) = (&look.plan, &look.observed) {
             problems.extend(verify(plan, observed));
         }
@@ -266,15 +267,15 @@ impl Reconciler {
         self.cache.set_asks(None); // from here on nothing is looked at, and the lock goes
         let mut report = self.report(&look, settings);
         self.failures.note(&report);
-        let outcome = match (report.converged, done.iter().any(|action| !matches!(action, Action::RecordLedger))) {
-            (false, _) => Outcome::Failed,
-            (true, true) => Outcome::Changed,
-            (true, false) => Outcome::Unchanged,
+        let outcome = match (report.converged, done.iter().any(|action| !action.only_records())) {
+            (false, _) => CycleOutcome::Failed,
+            (true, true) => CycleOutcome::Changed,
+            (true, false) => CycleOutcome::Unchanged,
         };
         let duration = started.elapsed();
         report.cycle = Some(Cycle {
-            trigger: trigger.to_string(),
-            outcome: outcome.as_str().to_owned(),
+            trigger,
+            outcome,
             time: Time(look.now.wall),
             milliseconds: millis(duration),
             extract_milliseconds: extract.map_or(0, millis),
@@ -284,7 +285,7 @@ impl Reconciler {
         note_cycle(&mut lock, &report);
         // a repair counts when it has come about, be it at a later try, to which it looks like unfinished work
         drift.append(&mut self.unrepaired);
-        if outcome == Outcome::Failed {
+        if outcome == CycleOutcome::Failed {
             self.unrepaired = std::mem::take(&mut drift);
         }
         drift.extend(undone_meanwhile);
@@ -441,7 +442,7 @@ impl Reconciler {
         look: &Look,
         settings: &Settings,
         trigger: Trigger,
-        outcome: Outcome,
+        outcome: CycleOutcome,
         duration: Duration,
         extract: Option<Duration>,
         drift: BTreeSet<Drift>,
@@ -500,7 +501,7 @@ impl Reconciler {
         let look = self.look(settings, &snapshots, None);
         let mut report = self.report(&look, settings);
         report.add_problem(lock_problem(error));
-        self.result(report, &look, settings, trigger, Outcome::Failed, started.elapsed(), None, BTreeSet::new())
+        self.result(report, &look, settings, trigger, CycleOutcome::Failed, started.elapsed(), None, BTreeSet::new())
     }
 
     fn write_ledger(&self, ledger: &Ledger, wall: i64) -> std::io::Result<()> {
@@ -519,15 +520,17 @@ impl Reconciler {
 /// What somebody has undone while the cycle was running. The ledger cannot tell, since the change is still pending; that a file must
 /// be written that was right at the first look, or has been written since, can.
 fn undone_since(plan: &Plan, observed: &Observed, done: &[Action], next: &Plan) -> BTreeSet<Drift> {
-    let writes = |actions: &[Action], name: &str| {
-        actions.iter().any(|action| matches!(action, Action::WriteAnchor { file, .. } if file == name))
-    };
+    let is_write =
+        |action: &StoreAction, name: &str| matches!(action, StoreAction::WriteAnchor { file, .. } if file == name);
+    let was_written =
+        |name: &str| done.iter().any(|action| matches!(action, Action::Store(action) if is_write(action, name)));
     let was_right = |name: &str| {
-        let at_first = observed.ours.get(name).is_some_and(|own| own.intact) && !writes(&plan.actions, name);
-        at_first || writes(done, name)
+        let at_first = observed.ours.get(name).is_some_and(|own| own.intact)
+            && !plan.actions.iter().any(|action| is_write(action, name));
+        at_first || was_written(name)
     };
     let undone = next.actions.iter().filter_map(|action| match action {
-        Action::WriteAnchor { file, why, .. } if was_right(file) => Some(*why),
+        StoreAction::WriteAnchor { file, why, .. } if was_right(file) => Some(*why),
         _ => None,
     });
     undone

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use nodetrust_core::{
-    action::Action,
+    action::PodBundleAction,
     ledger::Ledger,
     observed::Observed,
     plan::Plan,
@@ -36,7 +36,7 @@ impl Reconciler {
     }
 
     /// Does it. What is written is recorded before, so that `uninstall` finds it whatever happens.
-    pub(super) fn follow_export(&self, settings: &Settings, look: &mut Look) -> (Vec<Action>, Vec<Problem>) {
+    pub(super) fn follow_export(&self, settings: &Settings, look: &mut Look) -> (Vec<PodBundleAction>, Vec<Problem>) {
         let (mut done, mut problems) = (Vec::new(), Vec::new());
         let Some(observed) = &look.observed else { return (done, problems) };
         if look.plan.is_none() {
@@ -52,11 +52,11 @@ impl Reconciler {
             let mut known = Ledger::clone(&look.ledger);
             let result = match action {
                 // an earlier file goes only when the new one has come; until then it is what pods read
-                Action::RemoveExport { path } if !problems.is_empty() && !due.content.is_empty() => {
+                PodBundleAction::Remove { path } if !problems.is_empty() && !due.content.is_empty() => {
                     pod_bundle::write(&self.root, path, &due.content).map_err(|error| problem("write", path, &error))
                 }
-                Action::RemoveExport { .. } if !problems.is_empty() => Ok(()),
-                Action::WriteExport { path, .. } => {
+                PodBundleAction::Remove { .. } if !problems.is_empty() => Ok(()),
+                PodBundleAction::Write { path, .. } => {
                     let missing =
                         host::missing_directories(&self.root, path).map_err(|error| problem("write", path, &error));
                     known.exports.insert(path.clone());
@@ -70,14 +70,13 @@ impl Reconciler {
                             .map_err(|error| problem("write", path, &error))
                     })
                 }
-                Action::RemoveExport { path } => {
+                PodBundleAction::Remove { path } => {
                     let removed = pod_bundle::remove(&self.root, path).map_err(|error| problem("remove", path, &error));
                     removed.and_then(|()| {
                         known.exports.remove(path);
                         self.note_export(&known, look)
                     })
                 }
-                _ => Ok(()), // the core gives no other action for it
             };
             match result {
                 Ok(()) if problems.is_empty() => done.push(action.clone()),

@@ -3,7 +3,7 @@
 //! The store is as it will be when this begins. What is done is written down before: a crash at any point leads to the same end.
 
 use nodetrust_core::{
-    action::Action,
+    action::ServiceAction,
     certificate::fingerprint::SetDigest,
     ledger::Ledger,
     problem::{Problem, ProblemKind},
@@ -33,7 +33,7 @@ use crate::{
 /// What was done for the services.
 #[derive(Debug, Default)]
 pub(super) struct Followed {
-    pub(super) done: Vec<Action>,
+    pub(super) done: Vec<ServiceAction>,
     pub(super) problems: Vec<Problem>,
     /// for each restart that was tried, whether the service works since
     pub(super) restarts: Vec<bool>,
@@ -57,7 +57,7 @@ impl Reconciler {
         // first what may make a restart needless
         self.carry_out(settings, lock, look, &outlook, Part::Files, &mut followed);
         let unwritten = !followed.problems.is_empty();
-        if outlook.actions.iter().any(is_restart) || unwritten {
+        if outlook.actions.iter().any(ServiceAction::is_restart) || unwritten {
             // somebody else may have restarted it while the tool ran
             *look = self.look(settings, snapshots, None);
             let runtime = look.observed.as_mut().and_then(|observed| observed.services.runtime.as_mut());
@@ -98,9 +98,9 @@ impl Reconciler {
             registry: plan.ledger.registry.clone(),
             ..Ledger::clone(&look.ledger)
         };
-        for action in outlook.actions.iter().filter(|action| is_restart(action) == (part == Part::Restarts)) {
+        for action in outlook.actions.iter().filter(|action| action.is_restart() == (part == Part::Restarts)) {
             let result = match action {
-                Action::WriteRegistryCerts { path, .. } => {
+                ServiceAction::WriteRegistryCerts { path, .. } => {
                     let missing =
                         host::missing_directories(&self.root, path).map_err(|error| certs_problem(path, &error));
                     known.certs_files.insert(path.clone());
@@ -114,17 +114,17 @@ impl Reconciler {
                         runtime::write_file(&self.root, path, anchors).map_err(|error| certs_problem(path, &error))
                     })
                 }
-                Action::RemoveRegistryCerts { path } => {
+                ServiceAction::RemoveRegistryCerts { path } => {
                     let removed = runtime::remove_file(&self.root, path).map_err(|error| certs_problem(path, &error));
                     removed.and_then(|()| {
                         known.certs_files.remove(path);
                         self.note(&known, look)
                     })
                 }
-                Action::Restart { unit, .. } => {
-                    // tries of one cycle count as one
+                ServiceAction::Restart { unit, .. } => {
+                    // the restarts of one cycle count as one attempt
                     if followed.restarts.is_empty() {
-                        known.tries = with_attempt(&known.tries, &look.now);
+                        known.attempts = with_attempt(&known.attempts, &look.now);
                     }
                     let runtime = runtime_of(&observed.services, unit);
                     if let Some(process) = runtime.and_then(|runtime| runtime.service.process.as_ref()) {
@@ -139,7 +139,7 @@ impl Reconciler {
                         followed.problems.extend(restarted.problems);
                         followed.restarts.push(restarted.failed.is_none());
                         let outcome = restarted.failed.clone().map_or(AttemptOutcome::Done, AttemptOutcome::Failed);
-                        if let Some(last) = known.tries.last_mut() {
+                        if let Some(last) = known.attempts.last_mut() {
                             let failed_before = matches!(last.outcome, Some(AttemptOutcome::Failed(_)));
                             last.outcome = if failed_before { last.outcome.take() } else { Some(outcome) };
                         }
@@ -148,7 +148,6 @@ impl Reconciler {
                         restarted.failed.map_or(Ok(()), |why| Err(failure(unit, why + &log)))
                     })
                 }
-                _ => Ok(()), // the core gives no other action for services
             };
             match result {
                 Ok(()) => followed.done.push(action.clone()),
@@ -193,10 +192,6 @@ impl Reconciler {
 enum Part {
     Files,
     Restarts,
-}
-
-fn is_restart(action: &Action) -> bool {
-    matches!(action, Action::Restart { .. })
 }
 
 /// What is due for the services, over the bundle that is there.

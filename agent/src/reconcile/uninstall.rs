@@ -7,7 +7,7 @@ use std::{
 };
 
 use nodetrust_core::{
-    action::Action,
+    action::StoreAction,
     certificate::{bundle, fingerprint::Fingerprint},
     ledger::Ledger,
     observed::Observed,
@@ -202,7 +202,7 @@ impl Reconciler {
 fn take_off(plan: &Plan, observed: &Observed, exec: &HostExec<'_>, wall: i64) -> Applied {
     let applied = apply(plan, observed, exec, wall);
     let first = plan.actions.first();
-    if !applied.done.is_empty() || first != Some(&Action::RecordLedger) {
+    if !applied.done.is_empty() || first != Some(&StoreAction::RecordLedger) {
         return applied;
     }
     let mut rest = plan.clone();

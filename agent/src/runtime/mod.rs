@@ -86,7 +86,7 @@ pub fn look(
             let look = RuntimeLook { exec, units: &units, ledger, boot_id: &now.boot_id };
             let (runtime, broken) = look.look_at_runtime(found, unit, &located, cache);
             problems.extend(broken);
-            problems.extend(aftermath(&runtime, &ledger.tries));
+            problems.extend(aftermath(&runtime, &ledger.attempts));
             if matches!(runtime.service.state, ServiceState::Down(_)) {
                 // what runs or answers all the same was started by a unit that is not known
                 sign = clues::sign(exec.root);

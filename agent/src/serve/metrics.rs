@@ -28,10 +28,8 @@ use prometheus_client::{
 };
 use serde::Serialize;
 
-use crate::{
-    probe::Board,
-    reconcile::{CycleResult, Outcome, Trigger},
-};
+use crate::{probe::Board, reconcile::CycleResult};
+use nodetrust_core::cycle::{CycleOutcome, Trigger};
 
 /// What becomes of a restart.
 const RESTART_OUTCOMES: [&str; 2] = ["done", "failed"];
@@ -103,7 +101,7 @@ impl Metrics {
             touch(&restarts, &[("outcome", outcome)]);
         }
         for trigger in Trigger::ALL {
-            for outcome in Outcome::ALL {
+            for outcome in CycleOutcome::ALL {
                 touch(&reconciles, &[("trigger", trigger.as_str()), ("outcome", outcome.as_str())]);
             }
         }
@@ -203,10 +201,10 @@ impl Metrics {
         }
         let mut last = self.last.0.lock().unwrap_or_else(PoisonError::into_inner);
         let success = match result.outcome {
-            Outcome::Failed => last.as_ref().and_then(|last| last.success),
-            Outcome::Changed | Outcome::Unchanged => Some(report.time.0),
+            CycleOutcome::Failed => last.as_ref().and_then(|last| last.success),
+            CycleOutcome::Changed | CycleOutcome::Unchanged => Some(report.time.0),
         };
-        let is_ready = result.outcome != Outcome::Failed && report.awaited_source().is_none();
+        let is_ready = result.outcome != CycleOutcome::Failed && report.awaited_source().is_none();
         let was_ready = is_ready || last.as_ref().is_some_and(|last| last.was_ready);
         *last = Some(LastCycle { report, success, was_ready });
         self.has_changed();

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use nodetrust_core::{
+    action::Action,
     certificate::name::visible,
-    planner::Action,
     report::{NodeVerdict, Report},
     source::{Rejection, SourceStatus},
     text::plural,

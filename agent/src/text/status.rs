@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use nodetrust_core::{
+    cycle::Trigger,
     ledger::AnchorState,
     report::{ByRuntime, Report, RuntimeView},
-    runtime::trust::RuntimeState,
+    runtime::{attempts::AttemptOutcome, services::ServiceState, trust::RuntimeState},
     text::plural,
     time::Time,
 };
@@ -130,9 +131,9 @@ fn labelled_lines(report: &Report, style: Style) -> String {
     }
     if let Some(cycle) = &report.cycle {
         // A change in the store that is no drift is our own work, or another run of the tool.
-        let why = match &*cycle.trigger {
-            "drift" if cycle.drift.is_empty() => "something in the store was touched",
-            trigger => trigger,
+        let why = match cycle.trigger {
+            Trigger::Drift if cycle.drift.is_empty() => "something in the store was touched",
+            trigger => trigger.as_str(),
         };
         let text = format!("{} ({why}), {}, took {} ms", cycle.outcome, ago(now, cycle.time), cycle.milliseconds);
         tail.push_str(&labelled("CYCLE", &text, style));
@@ -173,7 +174,7 @@ fn store_text(report: &Report) -> String {
 
 /// The runtime: what it is, then one line for each thing to say about it.
 fn runtime_text(runtime: &RuntimeView, now: Time, style: Style) -> String {
-    let running = runtime.state == "active";
+    let running = runtime.state == ServiceState::Active;
     let what = format!("{} {}", runtime.kind, runtime.version).trim_end().to_owned();
     let unit = match runtime.started.filter(|_| running) {
         Some(started) => format!("{}, running for {}", runtime.unit, span(now.0 - started.0)),
@@ -194,10 +195,10 @@ fn runtime_text(runtime: &RuntimeView, now: Time, style: Style) -> String {
         };
         lines.push(format!("certs.d does not reach hosts with a directory of their own: {hosts}{more}"));
     }
-    lines.extend(runtime.last_restart.as_ref().map(|last| match last.outcome.as_str() {
-        "done" => format!("restarted by nodetrust {}", ago(now, last.time)),
-        "unknown" => format!("nodetrust was killed while it restarted it, {}", ago(now, last.time)),
-        failed => format!("restart by nodetrust {} {failed}", ago(now, last.time)),
+    lines.extend(runtime.last_restart.as_ref().map(|last| match &last.outcome {
+        Some(AttemptOutcome::Done) => format!("restarted by nodetrust {}", ago(now, last.time)),
+        Some(AttemptOutcome::Failed(why)) => format!("restart by nodetrust {} failed: {why}", ago(now, last.time)),
+        None => format!("nodetrust was killed while it restarted it, {}", ago(now, last.time)),
     }));
     let label = |index| if index == 0 { "RUNTIME" } else { "" };
     lines.iter().enumerate().map(|(index, line)| labelled(label(index), line, style)).collect()

@@ -2,7 +2,7 @@
 
 use nodetrust_core::{
     report::{HoldView, LastRestart},
-    runtime::{kinds::RuntimeKind, services::HoldReason},
+    runtime::{attempts::AttemptOutcome, kinds::RuntimeKind, services::HoldReason, services::ServiceState},
 };
 
 use super::*;
@@ -15,7 +15,7 @@ fn fine() -> RuntimeView {
         because: "containerd.service is active".into(),
         version: "1.7.24".into(),
         unit: "containerd.service".into(),
-        state: "active".into(),
+        state: ServiceState::Active,
         socket: "/run/containerd/containerd.sock".into(),
         started: Some(Time(1000)),
         sick: None,
@@ -67,13 +67,13 @@ fn a_restart_that_is_held_says_by_what_and_a_failed_one_why() {
         why: "the last restart failed".into(),
         next: "look at the unit's log before the next try".into(),
     };
-    let outcome = "failed: containerd.service runs again and does not work: the CRI plug-in is not loaded; its log ends \
+    let why = "containerd.service runs again and does not work: the CRI plug-in is not loaded; its log ends \
                    with: invalid plugin config";
     let view = RuntimeView {
         why: "restart needed: 2 anchors newer than the process".into(),
         stale: true,
         held: Some(held),
-        last_restart: Some(LastRestart { time: Time(15_300), outcome: outcome.into() }),
+        last_restart: Some(LastRestart { time: Time(15_300), outcome: Some(AttemptOutcome::Failed(why.into())) }),
         ..fine()
     };
     assert_runtime(
@@ -96,7 +96,7 @@ fn a_registry_directory_names_the_hosts_that_it_does_not_reach() {
         certs_dir: "/var/lib/rancher/k3s/agent/etc/containerd/certs.d".into(),
         why: "no restart needed: every pull reads 1 anchor newer than the process from the registry directory".into(),
         not_covered: (1..=12).map(|n| format!("mirror{n}.test")).collect(),
-        last_restart: Some(LastRestart { time: Time(1000), outcome: "done".into() }),
+        last_restart: Some(LastRestart { time: Time(1000), outcome: Some(AttemptOutcome::Done) }),
         ..fine()
     };
     assert_runtime(
@@ -118,7 +118,7 @@ fn a_registry_directory_names_the_hosts_that_it_does_not_reach() {
 fn a_runtime_that_is_down_or_sick_says_so() {
     let view = RuntimeView {
         version: String::new(),
-        state: "failed (start-limit-hit)".into(),
+        state: ServiceState::Down("failed (start-limit-hit)".into()),
         sick: Some("it does not run".into()),
         why: "no restart needed: it reads the bundle when it starts".into(),
         ..fine()

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ANNOTATION_LIMIT;
 use crate::{
     ledger::AnchorState,
     report::{AnchorRow, Report},
@@ -10,6 +9,10 @@ use crate::{
     time::Time,
 };
 
+/// Key of the annotation.
+pub const ANNOTATION: &str = "nodetrust.io/status";
+/// Longest annotation, in bytes.
+pub const ANNOTATION_LIMIT: usize = 8 << 10;
 /// Longest common name in it, in characters.
 pub const NAME_LIMIT: usize = 48;
 

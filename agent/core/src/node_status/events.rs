@@ -4,16 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{MESSAGE_LIMIT, REPORTER, TAINT_PATIENCE, Taint, clip};
+use super::{
+    condition::MESSAGE_LIMIT,
+    taint::{TAINT_PATIENCE, Taint},
+};
 use crate::{
-    action::{Action, RemoveReason, WriteReason},
+    action::{Action, RemoveReason, StoreAction, WriteReason},
     certificate::fingerprint::{Fingerprint, content_digest, hex},
     report::{LastRestart, Report},
+    runtime::attempts::AttemptOutcome,
     store::anchor_file::PREFIX,
-    text::plural,
+    text::{clip, plural},
     time::Time,
 };
 
+/// Who sends the events.
+pub const REPORTER: &str = "nodetrust";
 /// Anchors that are named in a message; the rest is counted.
 const NAMED: usize = 4;
 /// Where events of objects without a namespace are kept.
@@ -142,14 +148,14 @@ fn done(report: &Report) -> Vec<String> {
     let mut left = Vec::new();
     for action in report.cycle.iter().flat_map(|cycle| &cycle.actions) {
         match action {
-            Action::WriteAnchor { sha256, why: WriteReason::New, .. } => {
+            Action::Store(StoreAction::WriteAnchor { sha256, why: WriteReason::New, .. }) => {
                 let row = report.anchors.iter().find(|row| row.sha256 == *sha256);
                 came.insert(*sha256, row.map_or("", |row| row.common_name.as_str()));
             }
-            Action::RemoveAnchor {
+            Action::Store(StoreAction::RemoveAnchor {
                 file,
                 why: RemoveReason::GraceOver | RemoveReason::Denied | RemoveReason::Refused,
-            } => {
+            }) => {
                 left.push(format!("-{}", file.trim_start_matches(PREFIX).split('.').next().unwrap_or_default()));
             }
             _ => {}
@@ -185,16 +191,18 @@ fn restarted(report: &Report, previous: Option<&Report>) -> Draft {
         }
         None => is_of_this_cycle(report, last),
     };
-    let why = match last.outcome.as_str() {
-        _ if !is_new => return None,
-        "done" => {
+    if !is_new {
+        return None;
+    }
+    match last.outcome.as_ref()? {
+        AttemptOutcome::Done => {
             let text = format!("{} was restarted so that it trusts what the bundle says", runtime.unit);
-            return Some((EventKind::RuntimeRestarted, false, text));
+            Some((EventKind::RuntimeRestarted, false, text))
         }
-        "unknown" => return None, // the agent was killed meanwhile
-        outcome => outcome.strip_prefix("failed: ").unwrap_or(outcome),
-    };
-    Some((EventKind::RuntimeRestartFailed, true, format!("{}: {why}", runtime.unit)))
+        AttemptOutcome::Failed(why) => {
+            Some((EventKind::RuntimeRestartFailed, true, format!("{}: {why}", runtime.unit)))
+        }
+    }
 }
 
 fn is_of_this_cycle(report: &Report, last: &LastRestart) -> bool {

@@ -7,21 +7,25 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    action::{Action, Drift, RemoveReason, WriteReason},
+    action::{Action, Drift, RemoveReason, StoreAction, WriteReason},
     certificate::{
         anchor::Authority,
         fingerprint::{Fingerprint, SetDigest},
         pem::RejectReason as Refusal,
     },
+    cycle::{CycleOutcome, Trigger},
     ledger::AnchorState,
-    problem::Problem,
-    report::{AnchorRow, Cycle, HoldView, LastRestart, RuntimeView, SourceRow, StoreView},
+    problem::{Problem, ProblemKind},
+    report::{AnchorRow, Cycle, HoldView, LastRestart, NodeVerdict, Report, RuntimeView, SourceRow, StoreView},
     runtime::{
+        attempts::AttemptOutcome,
         kinds::RuntimeKind,
+        services::{HoldReason, ServiceState},
         trust::{RuntimeState, RuntimeTrust},
     },
-    source::Rejection,
+    source::{Rejection, SourceStatus},
     store::Family,
+    time::Time,
 };
 
 const NOW: i64 = 1_796_083_200; // 2026-12-01T00:00:00Z
@@ -75,7 +79,7 @@ fn runtime(stale: bool, held: Option<HoldReason>) -> RuntimeView {
         because: String::new(),
         version: "1.7".into(),
         unit: "containerd.service".into(),
-        state: "active".into(),
+        state: ServiceState::Active,
         socket: String::new(),
         started: None,
         sick: None,
@@ -253,23 +257,25 @@ fn events_tell_what_is_new_and_only_that() {
     let [event] = &events(&lost, Some(&good))[..] else { panic!("one event") };
     assert!(event.warning, "what should be trusted and is not any more");
 
-    let cycle = |actions, drift: &[Drift]| Cycle {
-        trigger: "start".into(),
-        outcome: "changed".into(),
+    let cycle = |actions: Vec<StoreAction>, drift: &[Drift]| Cycle {
+        trigger: Trigger::Start,
+        outcome: CycleOutcome::Changed,
         time: Time(NOW),
         milliseconds: 4200,
         extract_milliseconds: 0,
-        actions,
+        actions: Vec::into_iter(actions).map(Action::Store).collect(),
         drift: drift.iter().copied().collect(),
     };
-    let write = |why| Action::WriteAnchor { sha256: Fingerprint::of_der(b"x"), file: "nodetrust-x.crt".into(), why };
+    let write =
+        |why| StoreAction::WriteAnchor { sha256: Fingerprint::of_der(b"x"), file: "nodetrust-x.crt".into(), why };
     let installed = with(|report| report.cycle = Some(cycle(vec![write(WriteReason::New)], &[])));
     assert_eq!(kinds(&installed, None), [E::TrustAnchorsChanged], "a first install is told");
-    let remove = |n: u8| Action::RemoveAnchor { file: format!("nodetrust-{n:016x}.crt"), why: RemoveReason::GraceOver };
+    let remove =
+        |n: u8| StoreAction::RemoveAnchor { file: format!("nodetrust-{n:016x}.crt"), why: RemoveReason::GraceOver };
     let first = with(|report| {
         report.anchors.push(row("Corp Root 2026", true));
         let sha256 = Fingerprint::of_der(b"Corp Root 2026");
-        let write = Action::WriteAnchor { sha256, file: "nodetrust-x.crt".into(), why: WriteReason::New };
+        let write = StoreAction::WriteAnchor { sha256, file: "nodetrust-x.crt".into(), why: WriteReason::New };
         report.cycle = Some(cycle([write].into_iter().chain((1..=6).map(remove)).collect(), &[]));
     });
     let left = "-0000000000000001, -0000000000000002, -0000000000000003, -0000000000000004, -2 more";
@@ -291,21 +297,22 @@ fn events_tell_what_is_new_and_only_that() {
     assert_eq!(kinds(&stale(Some(HoldReason::Unhealthy)), Some(&held)), [E::RestartHeld], "another reason");
     assert_eq!(kinds(&good, Some(&held)), []);
 
-    let restarted = |outcome: &str, ago| {
+    let restarted = |outcome: Option<&AttemptOutcome>, ago| {
         with(|report| {
-            let last = LastRestart { time: Time(NOW - ago), outcome: outcome.into() };
+            let last = LastRestart { time: Time(NOW - ago), outcome: outcome.cloned() };
             report.runtime = Some(RuntimeView { last_restart: Some(last), ..runtime(false, None) });
             report.cycle = Some(cycle(Vec::new(), &[]));
         })
     };
-    assert_eq!(kinds(&restarted("done", 2), Some(&good)), [E::RuntimeRestarted]);
-    assert_eq!(kinds(&restarted("done", 2), None), [E::RuntimeRestarted], "in the first cycle of an agent");
-    assert_eq!(kinds(&restarted("done", 600), None), [], "long before it");
-    assert_eq!(kinds(&restarted("done", 2), Some(&restarted("done", 2))), []);
-    let [event] = &events(&restarted("failed: it is dead", 2), Some(&good))[..] else { panic!("one event") };
+    let (done, failed) = (Some(&AttemptOutcome::Done), AttemptOutcome::Failed("it is dead".into()));
+    assert_eq!(kinds(&restarted(done, 2), Some(&good)), [E::RuntimeRestarted]);
+    assert_eq!(kinds(&restarted(done, 2), None), [E::RuntimeRestarted], "in the first cycle of an agent");
+    assert_eq!(kinds(&restarted(done, 600), None), [], "long before it");
+    assert_eq!(kinds(&restarted(done, 2), Some(&restarted(done, 2))), []);
+    let [event] = &events(&restarted(Some(&failed), 2), Some(&good))[..] else { panic!("one event") };
     assert_eq!((event.kind, event.warning), (E::RuntimeRestartFailed, true));
     assert_eq!(event.message, "containerd.service: it is dead");
-    assert_eq!(kinds(&restarted("unknown", 2), Some(&good)), []);
+    assert_eq!(kinds(&restarted(None, 2), Some(&good)), []);
 }
 
 #[test]

@@ -2,17 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::action::ExtractReason;
-use crate::plan::{Held, TargetAnchor};
 use crate::{
+    action::ExtractReason,
     certificate::fingerprint::Fingerprint,
     ledger::Ledger,
     observed::{BundleReader, Hazard, Observed},
-    store::{Tool, harm::Departed},
+    plan::{Held, TargetAnchor},
+    store::Tool,
 };
-
-/// How long it is told that many certificates left at once, in seconds: a day.
-const TOLD_FOR: u64 = 86_400;
 
 /// Every reason to run the tool. `changes`: the plan changes anchor files.
 pub(crate) fn extract_reasons(
@@ -73,18 +70,6 @@ pub fn foreign_repeats(observed: &Observed) -> usize {
 pub(crate) fn lost_links(observed: &Observed, ledger: &Ledger) -> BTreeSet<Fingerprint> {
     let is_lost = |print: &&Fingerprint| !ledger.linkless.contains(print) && !ledger.anchors.contains_key(print);
     observed.unlinked_foreign.iter().filter(is_lost).copied().collect()
-}
-
-/// Takes note of which certificates are gone, if many of those that are not ours left at once (see [`Ledger::gone`]). That most are gone
-/// is told until it is mended; less than that may be a package's upgrade, and is forgotten after [`TOLD_FOR`].
-pub(crate) fn note_gone(observed: &Observed, ledger: &mut Ledger, now: i64) {
-    let departed = Departed { gone: observed.gone.len(), of: ledger.known_foreign().len(), ..Departed::default() };
-    let since = ledger.gone_since.unwrap_or(now);
-    let is_news = departed.is_many() && now.abs_diff(since) < TOLD_FOR;
-    (ledger.gone, ledger.gone_since) = match departed.is_most() || is_news {
-        true => (observed.gone.clone(), Some(since)),
-        false => (BTreeSet::new(), None),
-    };
 }
 
 /// Source files that are not ours and that a run of the tool would turn into damage that is not there yet. Damage that is already

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    action::Action,
+    action::StoreAction,
     certificate::pem::{Fault, RejectReason},
     observed::SourceHazard,
     plan::Plan,
@@ -35,8 +35,8 @@ fn settled() -> (Observed, Ledger) {
 }
 
 fn reasons(plan: &Plan) -> Vec<(ExtractMode, BTreeSet<ExtractReason>)> {
-    let extract = |action: &Action| match action {
-        Action::Extract { mode, why } => Some((*mode, why.clone())),
+    let extract = |action: &StoreAction| match action {
+        StoreAction::Extract { mode, why } => Some((*mode, why.clone())),
         _ => None,
     };
     plan.actions.iter().filter_map(extract).collect()

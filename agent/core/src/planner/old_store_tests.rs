@@ -44,7 +44,7 @@ fn planned(observed: &Observed, ledger: &Ledger, wanted: &Arc<Anchor>) -> Plan {
 }
 
 fn leaves(plan: &Plan) -> usize {
-    plan.actions.iter().filter(|action| matches!(action, Action::LeaveStore { .. })).count()
+    plan.actions.iter().filter(|action| matches!(action, StoreAction::RetireStore { .. })).count()
 }
 
 #[test]
@@ -55,13 +55,13 @@ fn the_old_store_is_left_before_anything_else_is_done() {
     observed.old = vec![old(true)];
     let first = planned(&observed, &ledger, &keep);
     assert_eq!(first.actions.len(), 2, "{:?}", first.actions);
-    assert!(first.actions[0] == Action::RecordLedger && leaves(&first) == 1);
+    assert!(first.actions[0] == StoreAction::RecordLedger && leaves(&first) == 1);
     assert_eq!(first.ledger, Ledger { left: [Family::Debian].into(), ..ledger.clone() }, "nothing else is forgotten");
 
     // left: what was in force there comes into the new store, the one in grace as well
     observed.old.clear();
     let second = planned(&observed, &first.ledger, &keep);
-    let written = second.actions.iter().filter(|action| matches!(action, Action::WriteAnchor { .. })).count();
+    let written = second.actions.iter().filter(|action| matches!(action, StoreAction::WriteAnchor { .. })).count();
     assert_eq!((written, leaves(&second)), (2, 0), "{:?}", second.actions);
     assert!(second.drift(&first.ledger).is_empty(), "what is new to this store is no drift");
     assert_eq!((second.ledger.family, second.ledger.left.len()), (Some(Family::Directory), 0));
@@ -76,8 +76,8 @@ fn a_store_that_could_not_be_left_is_tried_again_beside_the_new_one() {
     observed.old = vec![old(true)];
     let first = planned(&observed, &debian(&keep, &leaving), &keep);
     let second = planned(&observed, &first.ledger, &keep);
-    assert!(matches!(second.actions.last(), Some(Action::LeaveStore { .. })), "{:?}", second.actions);
-    assert!(second.actions.iter().any(|action| matches!(action, Action::WriteAnchor { .. })));
+    assert!(matches!(second.actions.last(), Some(StoreAction::RetireStore { .. })), "{:?}", second.actions);
+    assert!(second.actions.iter().any(|action| matches!(action, StoreAction::WriteAnchor { .. })));
     assert_eq!(second.ledger.left, [Family::Debian].into());
     assert!(second.changes_store(), "the node has not converged");
 }
@@ -104,12 +104,12 @@ fn what_the_old_store_has_is_taken_out_as_a_whole_and_remembered_for_the_new_one
     let (keep, leaving) = (fixed("corp-2026"), fixed("corp-2021"));
     let ledger = debian(&keep, &leaving);
     let part = plan_retire(&host(Family::Debian, &[&keep, &leaving]), &ledger);
-    let removed = part.actions.iter().filter(|action| matches!(action, Action::RemoveAnchor { .. })).count();
+    let removed = part.actions.iter().filter(|action| matches!(action, StoreAction::RemoveAnchor { .. })).count();
     assert_eq!(removed, 2);
     assert!(part.actions.iter().any(
-        |action| matches!(action, Action::Extract { why, .. } if why.contains(&ExtractReason::RemovedStillInBundle))
+        |action| matches!(action, StoreAction::Extract { why, .. } if why.contains(&ExtractReason::RemovedStillInBundle))
     ));
-    assert!(!part.actions.contains(&Action::RecordLedger), "the ledger keeps its anchors");
+    assert!(!part.actions.contains(&StoreAction::RecordLedger), "the ledger keeps its anchors");
     assert_eq!(part.ledger.anchors, ledger.anchors);
 }
 

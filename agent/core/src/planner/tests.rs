@@ -1,17 +1,22 @@
 //! Plans against a model of a host: stories as golden texts, and properties over anything that could be found.
 
-use std::sync::LazyLock;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, LazyLock},
+};
 
 use proptest::{collection::vec, option, prelude::*, sample::subsequence};
 use rcgen::{DnType, IsCa};
 
 use super::*;
 use crate::{
+    action::{Drift, StoreAction},
     certificate::{
         anchor::Anchor,
+        fingerprint::Fingerprint,
         pem::{Fault, RejectReason},
     },
-    ledger::{AnchorState, LedgerSource},
+    ledger::{AnchorState, LedgerAnchor, LedgerSource},
     observed::{Effective, ForeignFile, Hazard, OwnAnchorFile},
     plan::Plan,
     source::{
@@ -19,7 +24,10 @@ use crate::{
         policy::{Circumstances, EmptySource},
         resolve::resolve,
     },
-    store::{Family, anchor_file::is_own_name},
+    store::{
+        ExtractMode, Family, Tool,
+        anchor_file::{file_name, is_own_name},
+    },
     testing::{NOW, anchor, assert_golden, at, ca, files, fixed, host, self_signed, source, source_of},
     verify::verify,
 };
@@ -40,34 +48,27 @@ impl World {
     }
 
     /// What an action does to a host with a store like Debian's.
-    fn simulate(mut self, plan: &Plan, action: &Action) -> Self {
+    fn simulate(mut self, plan: &Plan, action: &StoreAction) -> Self {
         let seen = &mut self.seen;
         match action {
-            Action::RecordLedger | Action::RunHooks { .. } => {}
-            Action::WriteRegistryCerts { .. }
-            | Action::RemoveRegistryCerts { .. }
-            | Action::WriteExport { .. }
-            | Action::RemoveExport { .. }
-            | Action::Restart { .. } => {
-                unreachable!("the plan of a store is about the store alone")
-            }
-            Action::CreateDirectory { path } => {
+            StoreAction::RecordLedger | StoreAction::RunHooks { .. } => {}
+            StoreAction::CreateDirectory { path } => {
                 assert_eq!(path, seen.store.anchors_dir);
                 seen.anchors_dir_exists = true;
             }
-            Action::RemoveTemporary { path, .. } => {
+            StoreAction::RemoveTemporary { path, .. } => {
                 let ours = seen.leftovers.remove(path);
                 assert!(ours || seen.stale_temp.take().as_ref() == Some(path), "{path} is nobody's left-over");
             }
-            Action::WriteAnchor { sha256, file, .. } => {
+            StoreAction::WriteAnchor { sha256, file, .. } => {
                 assert!(seen.anchors_dir_exists);
                 assert_eq!(*file, file_name(seen.store, sha256));
                 let anchor = Some(plan.targets[sha256].anchor.clone());
                 seen.ours.insert(file.clone(), OwnAnchorFile { anchor, intact: true });
             }
-            Action::RemoveAnchor { file, .. } => assert!(seen.ours.remove(file).is_some(), "{file} is not ours"),
-            Action::Extract { mode, .. } => self.extract(*mode),
-            Action::LeaveStore { family, .. } => seen.old.retain(|old| old.family != *family),
+            StoreAction::RemoveAnchor { file, .. } => assert!(seen.ours.remove(file).is_some(), "{file} is not ours"),
+            StoreAction::Extract { mode, .. } => self.extract(*mode),
+            StoreAction::RetireStore { family, .. } => seen.old.retain(|old| old.family != *family),
         }
         if matches!(self.seen.store.tool, Tool::None) {
             self.extract(ExtractMode::Fresh); // the directory is what consumers read
@@ -162,14 +163,14 @@ impl Node {
     fn carry_out(&mut self, plan: &Plan, count: usize) {
         let before = self.ledger.clone();
         for action in plan.actions.iter().take(count) {
-            if *action == Action::RecordLedger {
+            if *action == StoreAction::RecordLedger {
                 self.ledger = Ledger { updated: self.now.wall, ..plan.ledger.clone() };
             }
             self.world = self.world.clone().simulate(plan, action);
         }
         if count >= plan.actions.len() {
             let mut ledger = settle(plan, &self.world.seen, true, self.now.wall);
-            if plan.actions.iter().any(|action| matches!(action, Action::RunHooks { .. })) {
+            if plan.actions.iter().any(|action| matches!(action, StoreAction::RunHooks { .. })) {
                 ledger.hooks.clear();
             }
             ledger.updated = if ledger.same_as(&before) { before.updated } else { self.now.wall };
@@ -302,7 +303,7 @@ fn an_anchor_that_is_dropped_from_those_allowed_leaves_without_grace() {
     assert!(node.trusts("corp-2026") && node.trusts("inspection"));
     node.policy.allowed.remove(&fixed("inspection").fingerprint);
     let plan = node.cycle();
-    let removed = Action::RemoveAnchor { file: own("inspection"), why: RemoveReason::Denied };
+    let removed = StoreAction::RemoveAnchor { file: own("inspection"), why: RemoveReason::Denied };
     assert!(plan.actions.contains(&removed), "{:?}", plan.actions);
     assert!(node.trusts("corp-2026") && !node.trusts("inspection"));
     // one that is in its grace already, one that a held source wants, and one that the ledger has lost
@@ -367,10 +368,12 @@ fn what_breaks_a_reader_goes_at_once_whatever_the_ledger_says() {
             node.world.seen.effective.faults.push(fault);
             let plan = node.plan();
             assert!(!plan.targets.contains_key(&print) && plan.targets.contains_key(&fixed("corp-2026").fingerprint));
-            let remove = Action::RemoveAnchor { file: file.clone(), why: RemoveReason::Refused };
+            let remove = StoreAction::RemoveAnchor { file: file.clone(), why: RemoveReason::Refused };
             assert!(plan.actions.contains(&remove), "{:?}", plan.actions);
-            let extracts =
-                plan.actions.iter().filter(|action| matches!(action, Action::Extract { mode: ExtractMode::Fresh, .. }));
+            let extracts = plan
+                .actions
+                .iter()
+                .filter(|action| matches!(action, StoreAction::Extract { mode: ExtractMode::Fresh, .. }));
             assert_eq!(extracts.count(), 1, "{:?}", plan.actions);
             assert!(plan.drift(&node.ledger).is_empty(), "nobody else has changed anything");
             node.cycle();
@@ -558,7 +561,7 @@ fn an_anchor_that_comes_back_in_its_grace_is_desired_again() {
     node.later(DAY - 10);
     node = node.wants(&["corp-2021", "corp-2026"]);
     let plan = node.cycle();
-    assert_eq!(plan.actions, [Action::RecordLedger], "only written down");
+    assert_eq!(plan.actions, [StoreAction::RecordLedger], "only written down");
     assert_eq!(node.state("corp-2021"), Some(AnchorState::Desired));
     node = node.wants(&["corp-2026"]);
     node.later(20);
@@ -726,7 +729,10 @@ fn the_tool_is_not_run_for_ever_for_what_it_cannot_remove() {
     assert_eq!(problems[0].kind, crate::problem::ProblemKind::StillTrusted);
     assert!(!node.ledger.anchors[&fixed("corp-2026").fingerprint].shared, "one run proves nothing");
     assert!(
-        node.cycle().actions.iter().any(|action| matches!(action, Action::Extract { mode: ExtractMode::Fresh, .. }))
+        node.cycle()
+            .actions
+            .iter()
+            .any(|action| matches!(action, StoreAction::Extract { mode: ExtractMode::Fresh, .. }))
     );
     let last = node.converge();
     assert_eq!(verify(&last, &node.world.seen), []);
@@ -900,20 +906,16 @@ prop_compose! {
 }
 
 /// The place of an action in a plan, and its word.
-fn action_kind(action: &Action) -> (u8, &'static str) {
+fn action_kind(action: &StoreAction) -> (u8, &'static str) {
     match action {
-        Action::RecordLedger => (0, "record"),
-        Action::CreateDirectory { .. } => (1, "create"),
-        Action::RemoveTemporary { .. } => (1, "clean"),
-        Action::WriteAnchor { .. } => (2, "write"),
-        Action::RemoveAnchor { .. } => (3, "remove"),
-        Action::Extract { .. } => (4, "extract"),
-        Action::RunHooks { .. } => (5, "hooks"),
-        Action::WriteRegistryCerts { .. } | Action::RemoveRegistryCerts { .. } | Action::Restart { .. } => {
-            (6, "services")
-        }
-        Action::WriteExport { .. } | Action::RemoveExport { .. } => (7, "export"),
-        Action::LeaveStore { .. } => (6, "leave"),
+        StoreAction::RecordLedger => (0, "record"),
+        StoreAction::CreateDirectory { .. } => (1, "create"),
+        StoreAction::RemoveTemporary { .. } => (1, "clean"),
+        StoreAction::WriteAnchor { .. } => (2, "write"),
+        StoreAction::RemoveAnchor { .. } => (3, "remove"),
+        StoreAction::Extract { .. } => (4, "extract"),
+        StoreAction::RunHooks { .. } => (5, "hooks"),
+        StoreAction::RetireStore { .. } => (6, "retire"),
     }
 }
 
@@ -926,21 +928,21 @@ fn check_plan(node: &Node, plan: &Plan) -> Result<(), TestCaseError> {
     let wanted: BTreeSet<String> = plan.targets.keys().map(|fingerprint| file_name(seen.store, fingerprint)).collect();
     for action in &plan.actions {
         match action {
-            Action::WriteAnchor { file, sha256, .. } => {
+            StoreAction::WriteAnchor { file, sha256, .. } => {
                 prop_assert!(is_own_name(seen.store, file) && wanted.contains(file));
                 prop_assert!(!node.policy.denied.contains(sha256));
             }
-            Action::RemoveAnchor { file, .. } => {
+            StoreAction::RemoveAnchor { file, .. } => {
                 prop_assert!(is_own_name(seen.store, file) && seen.ours.contains_key(file));
                 prop_assert!(!wanted.contains(file), "a target is never removed");
             }
-            Action::RemoveTemporary { path, .. } => {
+            StoreAction::RemoveTemporary { path, .. } => {
                 prop_assert!(seen.leftovers.contains(path) || seen.stale_temp.as_ref() == Some(path));
             }
             _ => {}
         }
     }
-    let written_down = plan.actions.first() == Some(&Action::RecordLedger)
+    let written_down = plan.actions.first() == Some(&StoreAction::RecordLedger)
         || plan.actions.is_empty()
         || plan.ledger.same_as(&node.ledger);
     prop_assert!(written_down, "nothing is done before it is written down");
@@ -1063,7 +1065,7 @@ fn a_removed_anchor_that_comes_back_is_removed_again() {
     node.later(60);
     node.world.seen.effective.set.insert(fixed("corp-2021").fingerprint);
     let plan = node.cycle();
-    assert!(plan.actions.iter().any(|action| matches!(action, Action::Extract { .. })), "{:?}", plan.actions);
+    assert!(plan.actions.iter().any(|action| matches!(action, StoreAction::Extract { .. })), "{:?}", plan.actions);
     assert!(!node.trusts("corp-2021"));
     node.later(REMEMBER_GONE + 1);
     node.converge();

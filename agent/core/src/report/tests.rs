@@ -1,11 +1,17 @@
 //! The answer that people and machines get, for each way a node can stand.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::{
-    observed::{Effective, ForeignFile},
+    action::Action,
+    certificate::{anchor::Anchor, fingerprint::Fingerprint, pem::RejectReason},
+    cycle::{CycleOutcome, Trigger},
+    ledger::{AnchorState, Ledger},
+    observed::{Effective, ForeignFile, Hazard, Observed},
+    plan::Plan,
     planner::{plan, settle},
+    problem::{Problem, ProblemKind},
     runtime::{
         kinds::RuntimeKind,
         process::ServiceProcess,
@@ -17,11 +23,15 @@ use crate::{
         trust::RuntimeState,
         witness::{Witness, WitnessAnswer},
     },
-    source::{Content, Snapshot, policy::Circumstances, resolve::resolve},
-    store::{Evidence, Unsupported},
+    source::{
+        Content, Resolved, Snapshot,
+        policy::{Circumstances, Policy},
+        resolve::resolve,
+    },
+    store::{Detection, Evidence, Family, Unsupported, os_release::OsRelease},
     testing::{NOW, assert_golden, at, files, fixed, host, source, source_of},
     text::plural,
-    time::{Time, Uptime},
+    time::{Moment, Time, Uptime},
 };
 
 /// A node at one moment; what is not set is in order.
@@ -115,8 +125,8 @@ fn a_node_where_nothing_runs_any_more_says_so() {
     let advice = |cycle: Option<i64>| {
         let mut report = good().report();
         report.cycle = cycle.map(|ago| Cycle {
-            trigger: "resync".into(),
-            outcome: "unchanged".into(),
+            trigger: Trigger::Resync,
+            outcome: CycleOutcome::Unchanged,
             time: Time(report.time.0 - ago),
             milliseconds: 1,
             extract_milliseconds: 0,
@@ -381,8 +391,8 @@ fn a_report_s_json_is_stable() {
     }];
     let mut report = node.report();
     report.cycle = Some(Cycle {
-        trigger: "source".into(),
-        outcome: "changed".into(),
+        trigger: Trigger::Source,
+        outcome: CycleOutcome::Changed,
         time: Time(NOW),
         milliseconds: 812,
         extract_milliseconds: 790,
@@ -423,8 +433,8 @@ fn with_runtime(has: &[&str]) -> Node {
         elsewhere: None,
     };
     let has = has.iter().map(|name| fixed(name).fingerprint).collect();
-    let [doubt, unproven, later, left] = std::array::from_fn(|_| BTreeSet::new());
-    let record = ServiceRecord { process, has, doubt, unproven, later, left };
+    let [maybe_has, unproven, added_since, revoked] = std::array::from_fn(|_| BTreeSet::new());
+    let record = ServiceRecord { process, has, maybe_has, unproven, added_since, revoked };
     node.ledger.services.insert(unit.into(), record);
     node.observed.as_mut().unwrap().services.runtime = Some(runtime);
     node
@@ -477,7 +487,7 @@ fn a_registry_directory_that_covers_the_change_is_an_answer_without_a_restart() 
     let report = node.report();
     assert_eq!(report.verdict, NodeVerdict::Trusted);
     assert!(report.anchors.iter().all(|row| row.runtime == Some(ByRuntime::Yes)));
-    assert!(report.pending.iter().all(|action| *action == Action::RecordLedger), "{:?}", report.pending);
+    assert!(report.pending.iter().all(Action::only_records), "{:?}", report.pending);
     let runtime = report.runtime.unwrap();
     assert_eq!(runtime.covered, [fixed("corp-2026").fingerprint]);
     assert!(runtime.why.contains("every pull reads 1 anchor newer than the process"), "{}", runtime.why);
@@ -497,7 +507,7 @@ fn a_runtime_that_does_not_run_yet_needs_nothing() {
     let report = with_runtime_in(ServiceState::Down("inactive".into())).report();
     assert_eq!((report.verdict, report.runtime_trust.state), (NodeVerdict::Trusted, RuntimeState::None));
     let view = report.runtime.unwrap();
-    assert_eq!((view.state.as_str(), view.stale, view.started), ("inactive", false, None));
+    assert_eq!((view.state.to_string().as_str(), view.stale, view.started), ("inactive", false, None));
     assert_eq!(view.why, "no restart needed: it reads the bundle when it starts");
 }
 
@@ -539,7 +549,7 @@ fn an_anchor_that_was_there_at_first_sight_is_neither_trusted_by_the_runtime_nor
     let rows: BTreeMap<_, _> = report.anchors.iter().map(|row| (row.sha256, row.runtime)).collect();
     assert_eq!(rows[&fixed("corp-2026").fingerprint], Some(ByRuntime::Unknown));
     assert_eq!(rows[&fixed("inspection").fingerprint], Some(ByRuntime::Yes));
-    assert!(report.pending.iter().all(|action| *action == Action::RecordLedger), "{:?}", report.pending);
+    assert!(report.pending.iter().all(Action::only_records), "{:?}", report.pending);
     assert!(!report.runtime.unwrap().stale);
 }
 
@@ -567,7 +577,7 @@ fn a_refusal_by_the_runtime_itself_is_the_answer_whatever_was_inferred() {
     assert_eq!(answer(&report), (NodeVerdict::NotTrustedByRuntime, text));
     assert!(report.runtime.as_ref().unwrap().stale && report.runtime_trust.misled.is_some());
     assert!(report.next[0].contains("nodetrust probe registry.test:5443"), "{:?}", report.next);
-    assert!(report.pending.iter().all(|action| *action == Action::RecordLedger), "{:?}", report.pending);
+    assert!(report.pending.iter().all(Action::only_records), "{:?}", report.pending);
     // with the handshake, a restart is due
     node.ledger.witnesses.get_mut("registry.test:5443").unwrap().handshake_error = None;
     let report = node.report();

@@ -1,9 +1,12 @@
 //! The answer: verdict, headline and advice, drawn from the rest of a report.
 
-use super::Report;
-use crate::report::NodeVerdict;
+use super::model::{AnchorRow, Behind, NodeVerdict, Report, RuntimeView};
 use crate::{
-    action::Action, ledger::AnchorState, problem::ProblemKind, runtime::trust::RuntimeState, source::SourceStatus,
+    action::{Action, ServiceAction},
+    ledger::AnchorState,
+    problem::{Problem, ProblemKind},
+    runtime::{record::Lag, services::ServiceState, trust::RuntimeState},
+    source::SourceStatus,
     text::plural,
 };
 
@@ -14,79 +17,148 @@ fn joined<const N: usize>(parts: [Option<String>; N]) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
+fn in_bundle(anchors: usize) -> String {
+    format!("{} in the extracted bundle", plural(anchors, "anchor"))
+}
+
 impl Report {
-    /// Verdict, headline and advice from the rest.
+    /// Adds a problem and draws the conclusions anew.
+    pub fn add_problem(&mut self, problem: Problem) {
+        if problem.kind.is_failure() {
+            self.converged = false;
+        }
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+        self.conclude();
+    }
+
+    /// Draws verdict, headline and advice from the rest.
     pub(super) fn conclude(&mut self) {
-        let failed = self.sources.iter().any(|source| source.status == SourceStatus::Failed);
-        let wanted =
-            self.anchors.iter().filter(|row| matches!(row.state, AnchorState::Desired | AnchorState::Grace)).count();
-        let missing = self
-            .anchors
-            .iter()
-            .filter(|row| matches!(row.state, AnchorState::Desired | AnchorState::Grace) && !row.trusted)
-            .count();
-        let lingering =
-            self.anchors.iter().filter(|row| matches!(row.state, AnchorState::Retired | AnchorState::Denied)).count();
-        let first = self.problems.iter().find(|problem| problem.kind.is_failure()).or(self.problems.first());
-        let first = first.map(|problem| problem.text.clone());
-        let anchors = |n: usize| format!("{n} anchor{}", if n == 1 { "" } else { "s" });
-        let stale = self.runtime.as_ref().filter(|runtime| runtime.stale);
-        let findings = self.has_findings() || !self.problems.is_empty() || lingering > 0;
-        let is_unsupported = self.problems.iter().any(|problem| problem.kind == ProblemKind::UnsupportedStore);
-        (self.verdict, self.headline) = match () {
-            // a host that could not be looked at may well have a store
-            () if self.store.family.is_none() && is_unsupported => {
-                (NodeVerdict::UnsupportedStore, first.unwrap_or_default())
-            }
-            () if !self.converged => {
-                let untrue = missing > 0 || self.problems.iter().any(|problem| problem.kind.is_about_trust());
-                let held = if untrue || wanted == 0 {
-                    String::new()
-                } else {
-                    format!("{} in the extracted bundle, but ", anchors(wanted))
-                };
-                let why = first.unwrap_or_else(|| {
-                    match (missing, self.pending.iter().find(|a| **a != Action::RecordLedger)) {
-                        (0, Some(action)) => {
-                            let action = action.to_string();
-                            let words: Vec<&str> = action.split_whitespace().collect();
-                            format!("{} still to be done: {}", plural(self.pending.len(), "action"), words.join(" "))
-                        }
-                        (0, None) => format!("{} still to be done", plural(self.pending.len(), "action")),
-                        (n, _) => format!("{} of {wanted} not in the extracted bundle", anchors(n)),
-                    }
-                });
-                let verdict = if untrue { NodeVerdict::NotTrusted } else { NodeVerdict::NotConverged };
-                (verdict, format!("{held}{why}"))
-            }
-            () if let Some(problem) = self.problems.iter().find(|problem| problem.kind.is_about_trust()) => {
-                (NodeVerdict::NotTrusted, problem.text.clone()) // by what is not ours, and nothing is left for us to do
-            }
-            () if let Some(runtime) = stale => {
-                let parts = [Some(runtime.headline(&self.pending, &self.runtime_trust)), self.beyond_runtime_text()];
-                (NodeVerdict::NotTrustedByRuntime, joined(parts))
-            }
-            () if wanted == 0 && failed => (NodeVerdict::NotTrusted, "no source gives a usable certificate".into()),
-            () if self.runtime_trust.state == RuntimeState::Unknown => {
-                let first = match wanted {
-                    0 => "no source asks for an anchor".into(),
-                    wanted => format!("{} in the extracted bundle", anchors(wanted)),
-                };
-                let doubt = format!("whether pulls follow is {}", self.runtime_trust.why);
-                let parts = [Some(first), Some(doubt), self.finding(), self.beyond_runtime_text()];
-                (NodeVerdict::RuntimeUnknown, joined(parts))
-            }
-            () if wanted == 0 && !findings => (NodeVerdict::NothingDesired, "no source asks for an anchor".into()),
-            () if findings => {
-                let first = format!("{} in the extracted bundle", anchors(wanted));
-                (NodeVerdict::TrustedWithFindings, joined([Some(first), self.finding(), self.beyond_runtime_text()]))
-            }
-            () => (NodeVerdict::Trusted, format!("{} in the extracted bundle, proven by fingerprint", anchors(wanted))),
-        };
+        (self.verdict, self.headline) = self.judge();
         self.next = self.advice();
     }
 
-    /// Puts first what to look after if nothing has run here for so many seconds that no agent can be there.
+    fn judge(&self) -> (NodeVerdict, String) {
+        let is_unsupported = self.problems.iter().any(|problem| problem.kind == ProblemKind::UnsupportedStore);
+        // A host that could not be looked at may well have a store.
+        if self.store.family.is_none() && is_unsupported {
+            return (NodeVerdict::UnsupportedStore, self.first_problem().unwrap_or_default());
+        }
+        if !self.converged {
+            return self.not_converged();
+        }
+        // The fault lies in what is not ours, and nothing is left for us to do.
+        if let Some(problem) = self.problems.iter().find(|problem| problem.kind.is_about_trust()) {
+            return (NodeVerdict::NotTrusted, problem.text.clone());
+        }
+        if let Some(runtime) = self.runtime.as_ref().filter(|runtime| runtime.stale) {
+            let parts = [Some(self.runtime_headline(runtime)), self.beyond_runtime_text()];
+            return (NodeVerdict::NotTrustedByRuntime, joined(parts));
+        }
+        let wanted = self.wanted().count();
+        if wanted == 0 && self.sources.iter().any(|source| source.status == SourceStatus::Failed) {
+            return (NodeVerdict::NotTrusted, "no source gives a usable certificate".into());
+        }
+        let nothing = "no source asks for an anchor".to_owned();
+        if self.runtime_trust.state == RuntimeState::Unknown {
+            let first = if wanted == 0 { nothing } else { in_bundle(wanted) };
+            let doubt = format!("whether pulls follow is {}", self.runtime_trust.why);
+            let parts = [Some(first), Some(doubt), self.finding(), self.beyond_runtime_text()];
+            return (NodeVerdict::RuntimeUnknown, joined(parts));
+        }
+        if self.has_findings() || !self.problems.is_empty() || self.lingers() {
+            let parts = [Some(in_bundle(wanted)), self.finding(), self.beyond_runtime_text()];
+            return (NodeVerdict::TrustedWithFindings, joined(parts));
+        }
+        match wanted {
+            0 => (NodeVerdict::NothingDesired, nothing),
+            wanted => (NodeVerdict::Trusted, format!("{}, proven by fingerprint", in_bundle(wanted))),
+        }
+    }
+
+    /// The answer while something is wrong with the store, or still to be done there.
+    fn not_converged(&self) -> (NodeVerdict, String) {
+        let (wanted, missing) = (self.wanted().count(), self.wanted().filter(|row| !row.trusted).count());
+        let untrue = missing > 0 || self.problems.iter().any(|problem| problem.kind.is_about_trust());
+        let so_far = if untrue || wanted == 0 { String::new() } else { format!("{}, but ", in_bundle(wanted)) };
+        let why = self.first_problem().unwrap_or_else(|| {
+            let to_do = format!("{} still to be done", plural(self.pending.len(), "action"));
+            match (missing, self.pending.iter().find(|action| !action.only_records())) {
+                (0, Some(action)) => {
+                    // the columns of the text for people are closed up
+                    let action = action.to_string();
+                    let words: Vec<&str> = action.split_whitespace().collect();
+                    format!("{to_do}: {}", words.join(" "))
+                }
+                (0, None) => to_do,
+                (n, _) => format!("{} of {wanted} not in the extracted bundle", plural(n, "anchor")),
+            }
+        });
+        let verdict = if untrue { NodeVerdict::NotTrusted } else { NodeVerdict::NotConverged };
+        (verdict, format!("{so_far}{why}"))
+    }
+
+    /// The text of the first failure, or of the first problem if nothing failed.
+    fn first_problem(&self) -> Option<String> {
+        let first = self.problems.iter().find(|problem| problem.kind.is_failure()).or(self.problems.first());
+        first.map(|problem| problem.text.clone())
+    }
+
+    /// The anchors that should be trusted.
+    fn wanted(&self) -> impl Iterator<Item = &AnchorRow> {
+        self.anchors.iter().filter(|row| matches!(row.state, AnchorState::Desired | AnchorState::Grace))
+    }
+
+    /// Whether an anchor is trusted that should be gone.
+    fn lingers(&self) -> bool {
+        self.anchors.iter().any(|row| matches!(row.state, AnchorState::Retired | AnchorState::Denied))
+    }
+
+    /// Why the runtime does not follow, and what becomes of it.
+    fn runtime_headline(&self, runtime: &RuntimeView) -> String {
+        let planned = |is: fn(&ServiceAction, &str) -> bool| {
+            self.pending.iter().any(|action| matches!(action, Action::Service(action) if is(action, &runtime.unit)))
+        };
+        let then = match &runtime.held {
+            Some(held) => format!("its restart is held: {}", held.why),
+            None if planned(|action, unit| matches!(action, ServiceAction::Restart { unit: of, .. } if of == unit)) => {
+                "a restart is due".into()
+            }
+            None if planned(|action, _| matches!(action, ServiceAction::WriteRegistryCerts { .. })) => {
+                "its registry directory is written next".into()
+            }
+            None => "no restart is planned".into(),
+        };
+        let lag = Lag {
+            missing: runtime.missing.iter().copied().collect(),
+            lingering: runtime.lingering.iter().copied().collect(),
+            ..Lag::default()
+        };
+        let trust = &self.runtime_trust;
+        if !lag.is_none() {
+            return format!("{}: {}; {then}", runtime.kind, lag.text());
+        }
+        match trust.next.is_empty() {
+            true => format!("{}: {}; {then}", runtime.kind, trust.why),
+            // there is advice where a restart does not help
+            false => format!("{}: {}", runtime.kind, trust.why),
+        }
+    }
+
+    /// What the running container runtime does not know yet; None if there is none, it is down, or nothing is missing.
+    pub fn behind(&self) -> Option<Behind> {
+        let lags = |runtime: &&RuntimeView| runtime.state == ServiceState::Active && !runtime.missing.is_empty();
+        let runtime = self.runtime.as_ref().filter(lags)?;
+        let next = match &runtime.held {
+            Some(held) if !held.next.is_empty() => held.next.clone(),
+            _ => "the agent restarts it by itself as soon as it may, or run `nodetrust apply`".to_owned(),
+        };
+        let why = format!("{} does not yet: {}", runtime.unit, self.runtime_headline(runtime));
+        Some(Behind { missing: runtime.missing.clone(), why, next })
+    }
+
+    /// Advises first to look for the agent, if no cycle has run for more than `patience` seconds.
     pub fn doubt_agent(&mut self, patience: u64) {
         let silence = match &self.cycle {
             Some(cycle) => {
@@ -104,7 +176,7 @@ impl Report {
         self.next.insert(0, next);
     }
 
-    /// The most important finding in a few words, but for what the runtime cannot use.
+    /// The most important finding in a few words; what the runtime cannot use is left out.
     fn finding(&self) -> Option<String> {
         let of = |status| {
             self.sources.iter().filter(move |source| source.status == status).map(|source| source.name.as_str())
@@ -118,9 +190,8 @@ impl Report {
         if let Some(name) = of(SourceStatus::Held).next() {
             return Some(format!("source {name} is held at its last good set"));
         }
-        let lingers = self.anchors.iter().any(|row| matches!(row.state, AnchorState::Retired | AnchorState::Denied));
         match self.rejections().values().sum::<usize>() {
-            0 => lingers.then(|| "a removed anchor is kept trusted by a file that is not ours".into()),
+            0 => self.lingers().then(|| "a removed anchor is kept trusted by a file that is not ours".into()),
             n => Some(format!("{} not accepted", plural(n, "certificate or block"))),
         }
     }
@@ -170,7 +241,7 @@ impl Report {
         for row in &self.foreign {
             next.push(format!("{}: {}", row.path, row.text));
         }
-        if self.store.family.is_some() && self.pending.iter().any(|action| *action != Action::RecordLedger) {
+        if self.store.family.is_some() && self.pending.iter().any(|action| !action.only_records()) {
             next.push(format!(
                 "{} to be done: the agent does it by itself, or run `nodetrust apply`",
                 plural(self.pending.len(), "action")

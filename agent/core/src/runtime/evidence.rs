@@ -13,7 +13,7 @@ use super::{
     testimony::Testimony,
     trust::{RuntimeState, RuntimeTrust},
 };
-use crate::{action::Action, certificate::name::sentence, ledger::Ledger, text::plural, time::Moment};
+use crate::{action::ServiceAction, certificate::name::sentence, ledger::Ledger, text::plural, time::Moment};
 
 /// Decides on the state of the runtime, from what is there, what is remembered and what is to be done. `testimony` is about the process that
 /// runs, and empty if none was found.
@@ -99,7 +99,7 @@ fn infer(
         return RuntimeTrust::unknown(why, unless_held(outlook, &ask_or_restart(unit)));
     }
     if !lag.is_none() {
-        let written = outlook.actions.iter().any(|action| matches!(action, Action::WriteRegistryCerts { .. }));
+        let written = outlook.actions.iter().any(|action| matches!(action, ServiceAction::WriteRegistryCerts { .. }));
         let cure = if written && lag.lingering.is_empty() { "registry directory is behind" } else { "restart needed" };
         return RuntimeTrust::of(RuntimeState::Stale, format!("{cure}: {}", lag.text()));
     }

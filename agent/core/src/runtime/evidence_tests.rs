@@ -62,8 +62,8 @@ impl Node {
             certs: RegistryCerts { setting: Setting::NotConfigured, ..RegistryCerts::default() },
             elsewhere: None,
         });
-        let [doubt, later, left] = std::array::from_fn(|_| BTreeSet::new());
-        let record = ServiceRecord { process, has: set(has), doubt, unproven: set(unproven), later, left };
+        let [maybe_has, added_since, revoked] = std::array::from_fn(|_| BTreeSet::new());
+        let record = ServiceRecord { process, has: set(has), maybe_has, unproven: set(unproven), added_since, revoked };
         node.ledger.services.insert(UNIT.into(), record);
         node
     }
@@ -114,7 +114,7 @@ impl Node {
     fn restarts(&self) -> Vec<String> {
         let actions = self.decide().actions;
         let restarts = actions.into_iter().filter_map(|action| match action {
-            Action::Restart { why, .. } => Some(why),
+            ServiceAction::Restart { why, .. } => Some(why),
             _ => None,
         });
         restarts.collect()
@@ -150,7 +150,7 @@ fn green_is_only_what_there_is_evidence_for() {
     let ignored = |node: Node| node.with(|node| node.policy.ignored = true);
     let unknown_setting = |node: Node| node.runtime(|r| r.certs.setting = Setting::Unknown("no rights".into()));
     let changed = |node: Node| node.runtime(|r| r.certs.setting = Setting::ChangedSince("/etc/x.toml".into()));
-    let lingering = |node: Node| node.with(|node| node.ledger.services.get_mut(UNIT).unwrap().left.extend(set("x")));
+    let lingering = |node: Node| node.with(|node| node.ledger.services.get_mut(UNIT).unwrap().revoked.extend(set("x")));
     let sick = |node: Node| node.runtime(|runtime| runtime.health = Err("it does not answer".into()));
     let elsewhere =
         |node: Node| node.runtime(|runtime| runtime.elsewhere = Some("its unit sets SSL_CERT_FILE=/x.pem".into()));
@@ -304,7 +304,7 @@ fn a_restart_on_a_refusal_is_held_like_any_other() {
     let kill_mode = |r: &mut Runtime| r.spares = Err((HoldReason::KillMode, "it would end them".into()));
     assert_eq!(held(refuses().runtime(kill_mode)), Some(HoldReason::KillMode));
     let tried = crate::runtime::attempts::RestartAttempt { at: at(99_990, 49_990, BOOT), outcome: None };
-    assert_eq!(held(refuses().with(|node| node.ledger.tries.push(tried))), Some(HoldReason::RateLimit));
+    assert_eq!(held(refuses().with(|node| node.ledger.attempts.push(tried))), Some(HoldReason::RateLimit));
 }
 
 #[test]

@@ -14,26 +14,27 @@ use crate::{
     time::Uptime,
 };
 
-/// What is known of a service's process.
+/// What is known of the roots that a service's process has read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceRecord {
-    /// Which process.
+    /// The process.
     pub process: ServiceProcess,
-    /// In the bundle when it started: it has them, or will read them.
+    /// Anchors that the process has, or will read: they were in the bundle when it started.
     pub has: BTreeSet<Fingerprint>,
-    /// In the bundle perhaps: we were changing it.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub doubt: BTreeSet<Fingerprint>,
-    /// In the bundle perhaps: others had put them there before the process was first seen, and nobody knows when. No restart is due
-    /// for them, and nothing is proven: the runtime's own word settles it.
+    /// Anchors that the process may have read: it started while we were changing the bundle.
+    #[serde(default, rename = "doubt", skip_serializing_if = "BTreeSet::is_empty")]
+    pub maybe_has: BTreeSet<Fingerprint>,
+    /// Anchors that others had put into the bundle before the process was first seen, at an unknown time. No restart is due for
+    /// them, and nothing is proven; only an answer of the runtime itself settles it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unproven: BTreeSet<Fingerprint>,
-    /// Ours, and put into the bundle while it ran: it has them if it verified TLS for the first time after that.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub later: BTreeSet<Fingerprint>,
-    /// Those among them that were ours and are to be trusted no more.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub left: BTreeSet<Fingerprint>,
+    /// Anchors of ours that were put into the bundle while the process ran. It has them if its first TLS verification came after
+    /// that.
+    #[serde(default, rename = "later", skip_serializing_if = "BTreeSet::is_empty")]
+    pub added_since: BTreeSet<Fingerprint>,
+    /// Anchors that were ours, that the process may have, and that are to be trusted no more.
+    #[serde(default, rename = "left", skip_serializing_if = "BTreeSet::is_empty")]
+    pub revoked: BTreeSet<Fingerprint>,
 }
 
 /// A service's lag behind the bundle.
@@ -117,18 +118,18 @@ pub fn follow(record: Option<&ServiceRecord>, process: &ServiceProcess, bundle: 
         return ServiceRecord { has: bundle.now.clone(), ..ServiceRecord::unknown(process) };
     }
     let mut has = before.map(|before| before & bundle.now).unwrap_or_default();
-    let mut doubt = bundle.before.map_or_else(|| bundle.now.clone(), |before| before | bundle.now);
+    let mut maybe_has = bundle.before.map_or_else(|| bundle.now.clone(), |before| before | bundle.now);
     if bundle.begun.is_some_and(|begun| begun.boot_id != started.boot_id) {
         // what that change has put there, and what it has taken away
         has.extend(bundle.now & bundle.ours);
-        doubt.retain(|fingerprint| !bundle.ours.contains(fingerprint));
+        maybe_has.retain(|fingerprint| !bundle.ours.contains(fingerprint));
     } else {
-        doubt.extend(record.iter().flat_map(|record| &record.left));
+        maybe_has.extend(record.iter().flat_map(|record| &record.revoked));
     }
-    doubt.retain(|fingerprint| !has.contains(fingerprint));
+    maybe_has.retain(|fingerprint| !has.contains(fingerprint));
     let by_us = |fingerprint: &Fingerprint| bundle.begun.is_some() && bundle.ours.contains(fingerprint);
-    let (unproven, doubt) = doubt.into_iter().partition(|print| bundle.now.contains(print) && !by_us(print));
-    ServiceRecord { has, doubt, unproven, ..ServiceRecord::unknown(process) }
+    let (unproven, maybe_has) = maybe_has.into_iter().partition(|print| bundle.now.contains(print) && !by_us(print));
+    ServiceRecord { has, maybe_has, unproven, ..ServiceRecord::unknown(process) }
 }
 
 impl ServiceRecord {
@@ -136,22 +137,22 @@ impl ServiceRecord {
         Self {
             process: process.clone(),
             has: BTreeSet::new(),
-            doubt: BTreeSet::new(),
+            maybe_has: BTreeSet::new(),
             unproven: BTreeSet::new(),
-            later: BTreeSet::new(),
-            left: BTreeSet::new(),
+            added_since: BTreeSet::new(),
+            revoked: BTreeSet::new(),
         }
     }
 
     /// Notes which of ours are in the bundle now.
     pub fn note_served(&mut self, ours: impl Iterator<Item = Fingerprint>) {
-        self.later.extend(ours.filter(|fingerprint| !self.has.contains(fingerprint)));
+        self.added_since.extend(ours.filter(|fingerprint| !self.has.contains(fingerprint)));
     }
 
     /// Notes which of our anchors are to be trusted no more, and which of these are denied; those that are `wanted`, or that the
     /// process cannot have read, do not count. One that it started with, it may have. One that came later, it may have if it verified TLS for the first time after that: for a denied one that is
     /// reason enough, since nobody can tell.
-    pub fn note_left(
+    pub fn note_revoked(
         &mut self,
         retired: &BTreeSet<Fingerprint>,
         denied: impl Fn(&Fingerprint) -> bool,
@@ -159,20 +160,20 @@ impl ServiceRecord {
     ) {
         let may_have = |fingerprint: &&Fingerprint| {
             self.has.contains(fingerprint)
-                || self.doubt.contains(fingerprint)
+                || self.maybe_has.contains(fingerprint)
                 || self.unproven.contains(fingerprint)
-                || denied(fingerprint) && self.later.contains(fingerprint)
+                || denied(fingerprint) && self.added_since.contains(fingerprint)
         };
-        let left: Vec<Fingerprint> = retired.iter().filter(may_have).copied().collect();
-        self.left.extend(left);
-        self.left.retain(|fingerprint| !wanted(fingerprint));
+        let revoked: Vec<Fingerprint> = retired.iter().filter(may_have).copied().collect();
+        self.revoked.extend(revoked);
+        self.revoked.retain(|fingerprint| !wanted(fingerprint));
     }
 
     /// How far the process is behind.
     pub fn lag(&self, wanted: &BTreeSet<Fingerprint>, bundle: &BTreeSet<Fingerprint>) -> Lag {
         let lacks = wanted.iter().filter(|print| bundle.contains(print) && !self.has.contains(print)).copied();
         let (unproven, missing) = lacks.partition(|print| self.unproven.contains(print));
-        Lag { missing, lingering: self.left.difference(bundle).copied().collect(), unproven }
+        Lag { missing, lingering: self.revoked.difference(bundle).copied().collect(), unproven }
     }
 }
 

@@ -46,9 +46,13 @@ impl Story {
 
     /// What the process has, may have because of us, and may have because of others.
     #[track_caller]
-    fn assert(&self, process: &ServiceProcess, has: &str, doubt: &str, unproven: &str) {
+    fn assert(&self, process: &ServiceProcess, has: &str, maybe_has: &str, unproven: &str) {
         let record = self.follow(None, process);
-        assert_eq!((record.has, record.doubt, record.unproven), (set(has), set(doubt), set(unproven)), "{self:?}");
+        assert_eq!(
+            (record.has, record.maybe_has, record.unproven),
+            (set(has), set(maybe_has), set(unproven)),
+            "{self:?}"
+        );
     }
 }
 
@@ -121,11 +125,11 @@ fn a_reboot_ends_a_change_that_was_not_finished() {
 #[test]
 fn what_an_earlier_process_may_still_have_is_no_matter_after_a_reboot() {
     let mut earlier = Story::first_look("AB").follow(None, &process("one", 100));
-    earlier.left = set("x");
+    earlier.revoked = set("x");
     let story = Story { before: Some("a"), since: Some(up("one", 400)), begun: Some(up("one", 700)), now: "an" };
-    assert_eq!(story.follow(Some(&earlier), &process("two", 10)).doubt, set(""));
+    assert_eq!(story.follow(Some(&earlier), &process("two", 10)).maybe_has, set(""));
     // within one boot it may have started while x was still there
-    assert_eq!(story.follow(Some(&earlier), &process("one", 800)).doubt, set("nx"));
+    assert_eq!(story.follow(Some(&earlier), &process("one", 800)).maybe_has, set("nx"));
 }
 
 #[test]
@@ -142,7 +146,7 @@ fn what_cannot_be_seen_just_now_stays_known() {
 #[test]
 fn an_anchor_that_may_have_been_there_at_the_start_lingers_when_it_leaves() {
     let mut record = Story::first_look("AB").follow(None, &process("one", 100));
-    record.note_left(&set("A"), |_| false, |_| false);
+    record.note_revoked(&set("A"), |_| false, |_| false);
     assert_eq!(record.lag(&set(""), &set("B")).lingering, set("A"));
 }
 
@@ -150,7 +154,7 @@ fn an_anchor_that_may_have_been_there_at_the_start_lingers_when_it_leaves() {
 fn a_ledger_of_an_older_version_keeps_its_doubts() {
     let text = r#"{"process":{"invocation":"i","started":{"bootId":"one","milliseconds":1}},"has":[],"doubt":[]}"#;
     let record: ServiceRecord = serde_json::from_str(text).unwrap();
-    assert!(record.unproven.is_empty() && record.doubt.is_empty());
+    assert!(record.unproven.is_empty() && record.maybe_has.is_empty());
 }
 
 #[test]

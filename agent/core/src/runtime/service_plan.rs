@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{record::Lag, services::HoldReason, trust::RuntimeTrust};
 use crate::{
-    action::Action,
+    action::ServiceAction,
     certificate::fingerprint::{Fingerprint, SetDigest},
 };
 
@@ -28,7 +28,7 @@ pub struct Hold {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServicePlan {
     /// In order.
-    pub actions: Vec<Action>,
+    pub actions: Vec<ServiceAction>,
     /// What is held back.
     pub hold: Option<Hold>,
     /// The runtime's lag that nothing covers.

@@ -1,8 +1,8 @@
 //! The services of a host that cache the trust roots when they start, as they are now.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
     kinds::RuntimeKind,
@@ -20,6 +20,22 @@ pub enum ServiceState {
     Changing,
     /// It does not run, and this is what the service manager says of it.
     Down(String),
+}
+
+impl fmt::Display for ServiceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Active => "active",
+            Self::Changing => "starting or stopping",
+            Self::Down(word) => word,
+        })
+    }
+}
+
+impl Serialize for ServiceState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 impl ServiceState {

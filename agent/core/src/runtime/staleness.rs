@@ -17,7 +17,7 @@ use super::{
     testimony::Testimony,
 };
 use crate::{
-    action::Action,
+    action::ServiceAction,
     certificate::fingerprint::Fingerprint,
     ledger::Ledger,
     problem::{Problem, ProblemKind},
@@ -42,7 +42,7 @@ pub fn decide(
     };
     let process = services.runtime.as_ref().and_then(|runtime| runtime.service.process.as_ref());
     let testimony = process.map(|process| Testimony::of(&ledger.witnesses, process, &wanted.set)).unwrap_or_default();
-    let mut due: Vec<Action> = Vec::new();
+    let mut due: Vec<ServiceAction> = Vec::new();
     if let Some(runtime) = &services.runtime {
         outlook.cannot = &wanted.anchors - &wanted.readable;
         let lag = match &runtime.elsewhere {
@@ -76,7 +76,7 @@ pub fn decide(
         if let Some(why) = why {
             match hold(runtime, policy.on_change) {
                 Some(hold) => outlook.hold = Some(hold),
-                None => due.push(Action::Restart { unit: runtime.service.unit.clone(), why }),
+                None => due.push(ServiceAction::Restart { unit: runtime.service.unit.clone(), why }),
             }
         }
     }
@@ -85,11 +85,11 @@ pub fn decide(
         // one that is no Go program may read what a runtime cannot
         let lag = lag_of(service, &wanted.anchors);
         if !lag.is_none() && matches!(policy.on_change, OnChange::Auto | OnChange::Restart) {
-            due.push(Action::Restart { unit: service.unit.clone(), why: lag.text() });
+            due.push(ServiceAction::Restart { unit: service.unit.clone(), why: lag.text() });
         }
     }
     if !due.is_empty() {
-        match rate(&ledger.tries, now, ledger.updated) {
+        match rate(&ledger.attempts, now, ledger.updated) {
             Some(hold) if runtime_is_due => outlook.hold = Some(hold),
             Some(_) => {} // the further units come with one of the next cycles
             None => outlook.actions.extend(due),
@@ -111,19 +111,19 @@ fn serves(runtime: &Runtime, wanted: &ServiceGoal, lag: Option<&Lag>, on_change:
 }
 
 /// What to do with our files in registry directories.
-fn certs_actions(runtime: &Runtime, ledger: &Ledger, serves: &BTreeSet<Fingerprint>) -> Vec<Action> {
+fn certs_actions(runtime: &Runtime, ledger: &Ledger, serves: &BTreeSet<Fingerprint>) -> Vec<ServiceAction> {
     let path = runtime.certs.path().filter(|_| !serves.is_empty());
     let mut actions = Vec::new();
     if let Some(path) = &path
         && runtime.certs.own.get(path) != Some(&OwnRegistryFile::Holds(serves.clone()))
     {
-        actions.push(Action::WriteRegistryCerts { path: path.clone(), anchors: serves.len() });
+        actions.push(ServiceAction::WriteRegistryCerts { path: path.clone(), anchors: serves.len() });
     }
     // while the configuration cannot be judged, what pulls may be reading stays
     let judged = !matches!(runtime.certs.setting, Setting::Unknown(_) | Setting::ChangedSince(_));
     for old in runtime.certs.own.keys().filter(|old| Some(*old) != path.as_ref()) {
         if judged && (ledger.certs_files.contains(old) || runtime.certs.path().as_ref() == Some(old)) {
-            actions.push(Action::RemoveRegistryCerts { path: old.clone() });
+            actions.push(ServiceAction::RemoveRegistryCerts { path: old.clone() });
         }
     }
     actions
@@ -183,9 +183,9 @@ fn beyond_registry(runtime: &Runtime) -> String {
 }
 
 /// Why not now.
-fn rate(tries: &[RestartAttempt], now: &Moment, latest: i64) -> Option<Hold> {
+fn rate(attempts: &[RestartAttempt], now: &Moment, latest: i64) -> Option<Hold> {
     let ages: Vec<(u64, &RestartAttempt)> =
-        tries.iter().map(|tried| (now.elapsed_since(&tried.at, latest), tried)).collect();
+        attempts.iter().map(|attempt| (now.elapsed_since(&attempt.at, latest), attempt)).collect();
     let (age, last) = ages.iter().min_by_key(|(age, _)| *age)?;
     let hold =
         |reason, why: String, next: &str, wait: u64| Hold { reason, why, next: next.into(), wait: Some(wait.max(1)) };
@@ -215,9 +215,9 @@ pub fn failure(unit: &str, why: String) -> Problem {
 }
 
 /// A restart of ours that failed is told until the runtime works again: what does not run has no lag that would show.
-pub fn aftermath(runtime: &Runtime, tries: &[RestartAttempt]) -> Option<Problem> {
+pub fn aftermath(runtime: &Runtime, attempts: &[RestartAttempt]) -> Option<Problem> {
     let works = runtime.service.state == ServiceState::Active && runtime.health.is_ok();
-    match &tries.last()?.outcome {
+    match &attempts.last()?.outcome {
         Some(AttemptOutcome::Failed(why)) if !works => Some(failure(&runtime.service.unit, why.clone())),
         _ => None,
     }

@@ -59,8 +59,14 @@ impl Node {
             elsewhere: None,
         };
         let mut ledger = Ledger::new();
-        let record =
-            ServiceRecord { process, has: set(has), doubt: set(""), unproven: set(""), later: set(""), left: set("") };
+        let record = ServiceRecord {
+            process,
+            has: set(has),
+            maybe_has: set(""),
+            unproven: set(""),
+            added_since: set(""),
+            revoked: set(""),
+        };
         ledger.services.insert(UNIT.into(), record);
         let services = Services { runtime: Some(runtime), ..Services::default() };
         let bundle = &set(wanted) | &set("z");
@@ -94,7 +100,7 @@ impl Node {
         let mut at = self.now.clone();
         at.boottime -= seconds_ago;
         at.wall -= i64::try_from(seconds_ago).unwrap();
-        self.ledger.tries.push(RestartAttempt { at, outcome });
+        self.ledger.attempts.push(RestartAttempt { at, outcome });
         self
     }
 
@@ -119,7 +125,7 @@ impl Node {
 
     fn held(&self) -> Option<HoldReason> {
         let outlook = self.decide();
-        let restarts = outlook.actions.iter().filter(|action| matches!(action, Action::Restart { .. })).count();
+        let restarts = outlook.actions.iter().filter(|action| matches!(action, ServiceAction::Restart { .. })).count();
         assert!(outlook.hold.is_none() || restarts == 0, "what is held is not done: {:?}", outlook.actions);
         outlook.hold.map(|hold| hold.reason)
     }
@@ -149,9 +155,9 @@ fn an_anchor_that_has_not_arrived_in_the_bundle_needs_none() {
 #[test]
 fn a_removed_anchor_needs_one_only_if_the_process_may_have_it() {
     let mut node = Node::new("abz", "a");
-    node.record().note_left(&set("bq"), |_| false, |_| false);
+    node.record().note_revoked(&set("bq"), |_| false, |_| false);
     assert_eq!(node.actions(), ["restart containerd.service (1 removed anchor that it started with)"]);
-    node.record().note_left(&set(""), |_| false, |fingerprint| set("b").contains(fingerprint));
+    node.record().note_revoked(&set(""), |_| false, |fingerprint| set("b").contains(fingerprint));
     assert_eq!(node.actions(), NOTHING, "it is wanted again");
     // certificates of others come and go with upgrades of the distribution's packages
     let mut node = Node::new("abz", "ab");
@@ -162,8 +168,8 @@ fn a_removed_anchor_needs_one_only_if_the_process_may_have_it() {
 #[test]
 fn a_removed_anchor_stays_known_when_the_ledger_has_forgotten_it() {
     let mut node = Node::new("abz", "a");
-    node.record().note_left(&set("b"), |_| false, |_| false);
-    node.record().note_left(&set(""), |_| false, |_| false);
+    node.record().note_revoked(&set("b"), |_| false, |_| false);
+    node.record().note_revoked(&set(""), |_| false, |_| false);
     assert_eq!(node.decide().lag.lingering, set("b"));
 }
 
@@ -180,7 +186,7 @@ fn the_registry_directory_makes_up_for_additions() {
 #[test]
 fn the_registry_directory_does_not_make_up_for_a_removal_that_the_process_started_with() {
     let mut node = Node::new("abz", "a").certs_d(Some("ab"));
-    node.record().note_left(&set("b"), |_| false, |_| false);
+    node.record().note_revoked(&set("b"), |_| false, |_| false);
     assert_eq!(
         node.actions(),
         [
@@ -283,8 +289,14 @@ fn a_further_unit_may_read_what_the_runtime_cannot() {
     node.readable = Some(set(""));
     let process = process("one", 2_000);
     let service = Service { unit: "web.service".into(), state: ServiceState::Active, process: Some(process.clone()) };
-    let record =
-        ServiceRecord { process, has: set("z"), doubt: set(""), unproven: set(""), later: set(""), left: set("") };
+    let record = ServiceRecord {
+        process,
+        has: set("z"),
+        maybe_has: set(""),
+        unproven: set(""),
+        added_since: set(""),
+        revoked: set(""),
+    };
     node.ledger.services.insert("web.service".into(), record);
     node.services.also.insert("web.service".into(), service);
     assert_eq!(node.actions(), ["restart web.service (1 anchor newer than the process)"]);
@@ -295,7 +307,7 @@ fn a_denied_anchor_that_came_while_the_process_ran_may_have_been_read() {
     let lag = |denied: bool| {
         let mut node = Node::new("z", "");
         node.record().note_served(set("a").into_iter());
-        node.record().note_left(&set("a"), |_| denied, |_| false);
+        node.record().note_revoked(&set("a"), |_| denied, |_| false);
         node.decide().lag.lingering
     };
     assert_eq!(lag(true), set("a"), "nobody can tell, and it must not be trusted");
@@ -365,7 +377,7 @@ fn the_registry_directory_is_kept_where_a_restart_is_forbidden() {
     assert!(held(|node| node.runtime().certs.setting = Setting::NotConfigured).ends_with("configured"));
     let started_with = held(|node| {
         node.ledger.services.get_mut(UNIT).unwrap().has.insert(Fingerprint::from_bytes([b'b'; 32]));
-        node.record().note_left(&set("b"), |_| false, |_| false);
+        node.record().note_revoked(&set("b"), |_| false, |_| false);
     });
     assert!(started_with.contains("what the process started with stays in it"), "{started_with}");
 }
@@ -422,7 +434,7 @@ fn tries_have_their_distance() {
 #[test]
 fn a_failed_restart_is_told_until_the_runtime_works_again() {
     let mut node = Node::new("z", "a").tried(5_000, Some(AttemptOutcome::Failed("it did not start".into())));
-    let told = |node: &Node| aftermath(node.services.runtime.as_ref().unwrap(), &node.ledger.tries);
+    let told = |node: &Node| aftermath(node.services.runtime.as_ref().unwrap(), &node.ledger.attempts);
     assert_eq!(told(&node), None);
     node.runtime().service.state = ServiceState::Changing;
     assert_eq!(told(&node).unwrap().text, "it did not start");
@@ -449,10 +461,10 @@ fn further_units_follow_by_their_own_processes() {
     let record = ServiceRecord {
         process: process("one", 5),
         has: set("z"),
-        doubt: set(""),
+        maybe_has: set(""),
         unproven: set(""),
-        later: set(""),
-        left: set(""),
+        added_since: set(""),
+        revoked: set(""),
     };
     node.ledger.services.insert(kubelet.unit.clone(), record);
     node.services.also.insert(kubelet.unit.clone(), kubelet);

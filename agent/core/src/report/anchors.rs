@@ -1,0 +1,104 @@
+//! The anchors of a report.
+
+use super::{inputs::ReportInputs, model::AnchorRow};
+use crate::{
+    certificate::{anchor::Anchor, fingerprint::Fingerprint},
+    ledger::AnchorState,
+    plan::Plan,
+    source::{Resolved, policy},
+    time::Time,
+};
+
+/// The rows of everything that is to be trusted, and of what is trusted and should be gone.
+pub(super) fn anchor_rows(plan: &Plan, inputs: ReportInputs<'_>) -> Vec<AnchorRow> {
+    let trusted = |fingerprint: &Fingerprint| {
+        inputs.observed.is_some_and(|observed| observed.effective.set.contains(fingerprint))
+    };
+    // looked up in the order of the sets that are looked through, and sorted while they are small: rows are long
+    let mut targets: Vec<_> = plan
+        .targets
+        .iter()
+        .map(|(fingerprint, target)| {
+            let wanted = inputs.resolved.desired.get(fingerprint);
+            let left = plan.ledger.anchors.get(fingerprint).and_then(|entry| entry.left.as_ref());
+            (target, trusted(fingerprint), wanted, left)
+        })
+        .collect();
+    targets.sort_unstable_by_key(|(target, ..)| {
+        (target.state, &target.anchor.subject.common, target.anchor.not_after, target.anchor.fingerprint)
+    });
+    let mut rows = Vec::with_capacity(targets.len());
+    for (target, trusted, wanted, left) in targets {
+        let mut row = anchor_row(&target.anchor, target.state, trusted);
+        if let Some(wanted) = wanted {
+            row.sources = wanted.sources.iter().cloned().collect();
+            row.warnings.clone_from(&wanted.warnings);
+        } else {
+            row.warnings.extend(policy::go_warning(&target.anchor));
+        }
+        if target.state == AnchorState::Grace && left.is_none() {
+            row.warnings
+                .push("its grace has not begun: a source that is missing or gives nothing usable may want it".into());
+        }
+        row.grace_end = left.map(|left| {
+            let passed = inputs.now.elapsed_since(left, inputs.ledger.updated);
+            let remains = inputs.policy.removal_grace.saturating_sub(passed);
+            Time(inputs.now.wall.saturating_add(i64::try_from(remains).unwrap_or(i64::MAX)))
+        });
+        rows.push(row);
+    }
+    for fingerprint in plan.retired.iter().filter(|fingerprint| trusted(fingerprint)) {
+        let Some(entry) = plan.ledger.anchors.get(fingerprint) else { continue };
+        let Some(anchor) = entry.anchor() else { continue };
+        let mut row = anchor_row(&anchor, entry.state, true);
+        if entry.shared {
+            row.warnings.push("still trusted: the distribution or somebody else's file has it too".into());
+        }
+        rows.push(row);
+    }
+    sort(&mut rows);
+    rows
+}
+
+/// Without a store there is no plan: what the sources want is all there is to show.
+pub(super) fn desired_rows(resolved: &Resolved) -> Vec<AnchorRow> {
+    let mut rows: Vec<AnchorRow> = resolved
+        .desired
+        .values()
+        .map(|wanted| AnchorRow {
+            sources: wanted.sources.iter().cloned().collect(),
+            warnings: wanted.warnings.clone(),
+            ..anchor_row(&wanted.anchor, AnchorState::Desired, false)
+        })
+        .collect();
+    sort(&mut rows);
+    rows
+}
+
+fn sort(rows: &mut [AnchorRow]) {
+    rows.sort_by(|a, b| {
+        (a.state, &a.common_name, b.not_after, a.sha256).cmp(&(b.state, &b.common_name, a.not_after, b.sha256))
+    });
+}
+
+/// The row of a certificate.
+pub fn anchor_row(anchor: &Anchor, state: AnchorState, trusted: bool) -> AnchorRow {
+    AnchorRow {
+        sha256: anchor.fingerprint,
+        common_name: anchor.subject.common.clone(),
+        subject: anchor.subject.text.clone(),
+        issuer_common_name: anchor.issuer.common.clone(),
+        serial: anchor.serial.clone(),
+        key: anchor.key.to_string(),
+        authority: anchor.authority,
+        state,
+        trusted,
+        runtime: None,
+        go_refuses: anchor.go_refuses.clone(),
+        not_before: Time(anchor.not_before),
+        not_after: Time(anchor.not_after),
+        grace_end: None,
+        sources: Vec::new(),
+        warnings: Vec::new(),
+    }
+}

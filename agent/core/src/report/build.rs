@@ -1,0 +1,135 @@
+//! Making a report.
+
+use super::{
+    anchors::{anchor_rows, desired_rows},
+    denied,
+    foreign::foreign_rows,
+    inputs::ReportInputs,
+    model::{NodeVerdict, Report, SourceRow, StoreView},
+    runtime::{by_runtime, runtime_view},
+};
+use crate::{
+    action::Action,
+    certificate::fingerprint::SetDigest,
+    ledger::Ledger,
+    observed::Observed,
+    plan::Plan,
+    pod_bundle::PodBundlePlan,
+    problem::{Problem, ProblemKind},
+    runtime::{service_plan::ServicePlan, trust::RuntimeTrust},
+    source::{Resolved, SourceState},
+    store::{Detection, os_release::OsRelease},
+    time::Time,
+};
+
+/// Makes a report.
+pub fn build(inputs: ReportInputs<'_>) -> Report {
+    let ReportInputs { node, now, os, detection, resolved, observed, plan, outlook, export, ledger, policy, problems } =
+        inputs;
+    let mut problems = problems.to_vec();
+    if let Err(unsupported) = &detection.family {
+        let kind = if unsupported.is_unknown { ProblemKind::Observe } else { ProblemKind::UnsupportedStore };
+        problems.insert(0, Problem::new(kind, unsupported.reason.clone(), unsupported.advice.clone()));
+    }
+    problems.extend(export.iter().flat_map(|export| export.problems.clone()));
+    problems.extend(
+        observed.and_then(|observed| denied::still_trusted(observed, plan.map_or(ledger, |plan| &plan.ledger), policy)),
+    );
+    let failing = problems.iter().any(|problem| problem.kind.is_failure());
+    let is_unfinished = plan.is_none_or(Plan::changes_store);
+    let mut anchors = plan.map_or_else(|| desired_rows(resolved), |plan| anchor_rows(plan, inputs));
+    let runtime = observed.and_then(|observed| observed.services.runtime.as_ref());
+    let runtime = runtime.zip(outlook).map(|(runtime, outlook)| runtime_view(runtime, outlook, ledger, now));
+    // A process that is seen for the first time has no record: nothing is said of what it trusts.
+    let process = observed.and_then(|observed| observed.services.runtime.as_ref()?.service.process.as_ref());
+    let record = runtime.as_ref().zip(plan).and_then(|(view, plan)| plan.ledger.services.get(&view.unit));
+    let record = record.filter(|record| Some(&record.process) == process);
+    for row in &mut anchors {
+        row.runtime = runtime.as_ref().and_then(|view| by_runtime(view, row, record.is_some()));
+    }
+    let (desired_digest, effective_digest) = digests(plan, observed, resolved);
+    let converged = !failing && !is_unfinished && desired_digest == effective_digest;
+    let foreign = observed.map(|observed| foreign_rows(observed, plan, now)).unwrap_or_default();
+    let mut report = Report {
+        version: 1,
+        node: node.to_owned(),
+        time: Time(now.wall),
+        verdict: NodeVerdict::NotTrusted,
+        headline: String::new(),
+        converged,
+        desired_digest,
+        effective_digest,
+        sources: source_rows(resolved, ledger),
+        anchors,
+        store: store_view(os, detection, observed),
+        runtime,
+        runtime_trust: outlook.map_or_else(RuntimeTrust::unseen, |outlook| outlook.trust.clone()),
+        export: export.and_then(|export| export.view.clone()),
+        foreign,
+        problems,
+        pending: pending(plan, outlook, export),
+        next: Vec::new(),
+        cycle: None,
+        changed: ledger.changed.map(Time),
+    };
+    report.conclude();
+    report
+}
+
+/// What is still to be done, in the order in which it is done.
+fn pending(plan: Option<&Plan>, services: Option<&ServicePlan>, export: Option<&PodBundlePlan>) -> Vec<Action> {
+    let store = plan.into_iter().flat_map(|plan| &plan.actions).cloned().map(Action::Store);
+    let services = services.into_iter().flat_map(|services| &services.actions).cloned().map(Action::Service);
+    let export = export.into_iter().flat_map(|export| &export.actions).cloned().map(Action::PodBundle);
+    store.chain(services).chain(export).collect()
+}
+
+fn digests(plan: Option<&Plan>, observed: Option<&Observed>, resolved: &Resolved) -> (SetDigest, SetDigest) {
+    let desired = match plan {
+        Some(plan) => plan.targets.keys().copied().collect(),
+        None => resolved.desired.keys().copied().collect(),
+    };
+    let effective = match (plan, observed) {
+        (Some(plan), Some(observed)) => plan.in_force(observed, &observed.effective.set),
+        _ => Default::default(),
+    };
+    (SetDigest::of(&desired), SetDigest::of(&effective))
+}
+
+fn source_rows(resolved: &Resolved, ledger: &Ledger) -> Vec<SourceRow> {
+    let row = |source: &SourceState| SourceRow {
+        name: source.name.clone(),
+        origin: source.origin.clone(),
+        status: source.status,
+        awaited: source.awaited,
+        anchors: source.anchors.len(),
+        changed: ledger.sources.get(&source.name).map(|source| Time(source.changed)),
+        detail: source.detail.clone(),
+        rejections: source.rejections.clone(),
+        notes: source.notes.clone(),
+    };
+    resolved.sources.iter().map(row).collect()
+}
+
+fn store_view(os: &OsRelease, detection: &Detection, observed: Option<&Observed>) -> StoreView {
+    let mut view = StoreView {
+        because: detection.because.clone(),
+        os_id: os.id.clone(),
+        os_version: os.version_id.clone(),
+        os_name: os.pretty_name.clone(),
+        ..StoreView::default()
+    };
+    if let Ok(family) = detection.family {
+        let store = family.store();
+        view.family = Some(family);
+        view.anchors_dir = store.anchors_dir.to_owned();
+        view.bundle = store.bundle.to_owned();
+    }
+    if let Some(observed) = observed {
+        view.certificates = observed.effective.count;
+        view.foreign_files = observed.foreign.len();
+        let own = observed.ours.values().filter_map(|own| own.anchor.as_ref());
+        view.ours = own.filter(|anchor| observed.effective.set.contains(&anchor.fingerprint)).count();
+    }
+    view
+}
