@@ -268,7 +268,7 @@ fn pull(root: &HostRoot, subject: &Subject, image: &str) -> Ended {
     match cri::pull(root, &subject.socket, image, PULL) {
         Ok(_) => Ended::Pulled,
         Err(CriError::Call { call: "PullImage", source: GrpcError::Status { code, message }, .. }) => {
-            Ended::Grpc(code.0, message)
+            Ended::Grpc(code as u32, message)
         }
         Err(error) => Ended::NoAnswer(chain(&error)),
     }

@@ -40,7 +40,7 @@ pub async fn serve(root: HostRoot, node: String, mut settings: watch::Receiver<A
     let RuntimeLine { mut subjects, answered } = line;
     let root = Arc::new(root);
     let mut agenda = Agenda::new(node);
-    let mut running: Option<(Subject, oneshot::Receiver<Outcome>)> = None;
+    let mut running: Option<(Subject, oneshot::Receiver<QuestionOutcome>)> = None;
     loop {
         let subject = subjects.borrow_and_update().clone();
         let following = settings.borrow_and_update().clone();
@@ -73,7 +73,9 @@ pub async fn serve(root: HostRoot, node: String, mut settings: watch::Receiver<A
 }
 
 /// Waits for the end of what runs, for ever if nothing does.
-async fn finished(running: &mut Option<(Subject, oneshot::Receiver<Outcome>)>) -> (Subject, Option<Outcome>) {
+async fn finished(
+    running: &mut Option<(Subject, oneshot::Receiver<QuestionOutcome>)>,
+) -> (Subject, Option<QuestionOutcome>) {
     let Some((subject, result)) = running else { return std::future::pending().await };
     let outcome = result.await.ok();
     let subject = subject.clone();
@@ -92,27 +94,27 @@ enum Task {
 
 /// What came of it.
 #[derive(Debug)]
-enum Outcome {
+enum QuestionOutcome {
     /// Registries to ask about, and all that were looked at.
     Found(Vec<Registry>, BTreeSet<String>),
     /// An answer, and whether the ledger did not have it.
     Answered(Registry, WitnessAnswer, u32, bool),
 }
 
-impl Outcome {
+impl QuestionOutcome {
     fn is_new(&self) -> bool {
         matches!(self, Self::Answered(_, _, _, true))
     }
 }
 
 impl Task {
-    fn run(self, root: &HostRoot, settings: &Settings, subject: &Subject) -> Outcome {
+    fn run(self, root: &HostRoot, settings: &Settings, subject: &Subject) -> QuestionOutcome {
         match self {
             Self::Search(mut known) => match registries_of_ours(root, settings, subject, &mut known, AT_ONCE) {
-                Ok(found) => Outcome::Found(found, known),
+                Ok(found) => QuestionOutcome::Found(found, known),
                 Err(why) => {
                     tracing::warn!(why, "the runtime does not list its images: it is not known whom to ask it about");
-                    Outcome::Found(Vec::new(), known)
+                    QuestionOutcome::Found(Vec::new(), known)
                 }
             },
             Self::Ask(registry, tries) => {
@@ -128,10 +130,10 @@ impl Task {
                 );
                 let answer = witness.answer;
                 match remember(root, &[asked], reconcile::patience(settings)) {
-                    Ok(is_new) => Outcome::Answered(registry, answer, tries, is_new),
+                    Ok(is_new) => QuestionOutcome::Answered(registry, answer, tries, is_new),
                     Err(error) => {
                         tracing::warn!(%error, "the runtime's answer could not be written down; it is asked again");
-                        Outcome::Answered(registry, WitnessAnswer::NotReached, tries, false)
+                        QuestionOutcome::Answered(registry, WitnessAnswer::NotReached, tries, false)
                     }
                 }
             }
@@ -219,24 +221,24 @@ impl Agenda {
         questions.chain(self.search.map(|(at, _)| at)).min().unwrap_or_else(|| Instant::now() + IDLE)
     }
 
-    fn note(&mut self, subject: &Subject, outcome: Outcome, now: Instant) {
+    fn note(&mut self, subject: &Subject, outcome: QuestionOutcome, now: Instant) {
         if !self.about.as_ref().is_some_and(|(about, _)| about.is_same(subject)) {
             return; // it was about something that is past
         }
         match outcome {
-            Outcome::Found(found, known) => {
+            QuestionOutcome::Found(found, known) => {
                 self.known = known;
                 if !found.is_empty() {
                     self.search = None;
                     self.plan(found, now);
                 }
             }
-            Outcome::Answered(registry, WitnessAnswer::NotReached, tries, _) => {
+            QuestionOutcome::Answered(registry, WitnessAnswer::NotReached, tries, _) => {
                 let pause = FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE);
                 let at = now + pause + self.share(pause / 10, &registry.key());
                 self.questions.push((at, registry, tries.saturating_add(1)));
             }
-            Outcome::Answered(..) => {}
+            QuestionOutcome::Answered(..) => {}
         }
     }
 
@@ -354,7 +356,7 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..10 {
             let Some(Task::Ask(registry, tries)) = agenda.due(now) else { panic!("nothing is due") };
-            agenda.note(&one, Outcome::Answered(registry, WitnessAnswer::NotReached, tries, true), now);
+            agenda.note(&one, QuestionOutcome::Answered(registry, WitnessAnswer::NotReached, tries, true), now);
             pauses.push((agenda.wake() - now).as_secs());
             now = agenda.wake();
         }
@@ -363,7 +365,7 @@ mod tests {
             "{pauses:?}"
         );
         let Some(Task::Ask(registry, tries)) = agenda.due(now) else { panic!("nothing is due") };
-        agenda.note(&one, Outcome::Answered(registry, WitnessAnswer::Trusts, tries, true), now);
+        agenda.note(&one, QuestionOutcome::Answered(registry, WitnessAnswer::Trusts, tries, true), now);
         assert!(agenda.questions.is_empty());
     }
 
@@ -379,16 +381,16 @@ mod tests {
         agenda.follow(Some(&one), &WitnessRegistries::OfImages, start);
         assert_eq!(agenda.due(start), Some(Task::Search(BTreeSet::new())));
         let known = BTreeSet::from(["quay.io:443".to_owned()]);
-        agenda.note(&one, Outcome::Found(Vec::new(), known.clone()), start);
+        agenda.note(&one, QuestionOutcome::Found(Vec::new(), known.clone()), start);
         assert_eq!(agenda.due(start), None);
         let later = agenda.wake();
         assert_eq!(later - start, FIRST_SEARCH);
         assert_eq!(agenda.due(later), Some(Task::Search(known.clone())));
         assert_eq!(agenda.wake() - later, FIRST_SEARCH * 2);
         let old = subject("one", &[b"ca"], &[]);
-        agenda.note(&old, Outcome::Found(registries(&["b.corp"]), known.clone()), later);
+        agenda.note(&old, QuestionOutcome::Found(registries(&["b.corp"]), known.clone()), later);
         assert!(agenda.questions.is_empty(), "that was another process");
-        agenda.note(&one, Outcome::Found(registries(&["b.corp"]), known), later);
+        agenda.note(&one, QuestionOutcome::Found(registries(&["b.corp"]), known), later);
         assert_eq!(agenda.due(later), Some(Task::Ask(Registry::parse("b.corp").unwrap(), 0)));
         assert!(agenda.search.is_none());
     }
