@@ -152,14 +152,14 @@ fn peer(address: IpAddr) -> IpAddr {
 
 /// A client's stream: an answer that is not read in time ends it, and one that is written gives the slot back.
 #[derive(Debug)]
-pub(crate) struct Stream<S> {
+pub(crate) struct ClientStream<S> {
     stream: S,
     visit: Arc<Visit>,
     /// while an answer cannot be written
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Stream<S> {
+impl<S> ClientStream<S> {
     pub(crate) fn new(stream: S, visit: Arc<Visit>) -> Self {
         Self { stream, visit, deadline: None }
     }
@@ -173,13 +173,13 @@ impl<S> Stream<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.in_time(cx, written)

@@ -4,7 +4,7 @@
 //! disappears with the thing that it is about; series whose labels are an enumeration are always all there.
 
 use std::{
-    fmt::Write as _,
+    fmt,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -22,14 +22,14 @@ use nodetrust_core::{
 };
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, text},
+    encoding::{DescriptorEncoder, EncodeMetric, prometheus_text, text},
     metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
 use serde::Serialize;
 
 use crate::{
-    probe::Board,
+    probe::{LatestResult, LatestResults},
     reconcile::{CycleResult, Outcome, Trigger},
 };
 
@@ -49,7 +49,7 @@ pub struct Metrics {
     durations: Histogram,
     extracts: Histogram,
     last: Arc<Last>,
-    probes: Arc<Board>,
+    probes: Arc<LatestResults>,
     api: Mutex<Option<ApiState>>,
     changes: AtomicU64,
 }
@@ -131,7 +131,7 @@ impl Metrics {
         registry.register("extract_duration_seconds", "Time that the store's tool ran in a cycle", extracts.clone());
         let last = Arc::new(Last::default());
         registry.register_collector(Box::new(ReportCollector(last.clone())));
-        let probes = Arc::new(Board::default());
+        let probes = Arc::new(LatestResults::default());
         registry.register_collector(Box::new(ProbeCollector(probes.clone())));
         Self {
             registry,
@@ -158,7 +158,7 @@ impl Metrics {
     }
 
     /// The answers of the configured probes.
-    pub fn probes(&self) -> &Arc<Board> {
+    pub fn probes(&self) -> &Arc<LatestResults> {
         &self.probes
     }
 
@@ -220,18 +220,22 @@ impl Metrics {
 
     /// The metrics as OpenMetrics text.
     pub fn open_metrics(&self) -> String {
-        let mut out = String::new();
-        if text::encode(&mut out, &self.registry).is_err() {
-            // writing to a String cannot fail; an empty answer would be taken for a target without metrics
-            out.push_str("# the metrics could not be encoded\n# EOF\n");
-        }
-        out
+        text_of(|out| text::encode(out, &self.registry))
     }
 
     /// The metrics as Prometheus text, version 0.0.4.
     pub fn prometheus(&self) -> String {
-        to_prometheus(&self.open_metrics())
+        text_of(|out| prometheus_text::encode(out, &self.registry))
     }
+}
+
+fn text_of(encode: impl FnOnce(&mut String) -> fmt::Result) -> String {
+    let mut out = String::new();
+    if encode(&mut out).is_err() {
+        // Writing to a `String` cannot fail. An empty answer would be taken for a target without metrics.
+        out.push_str("# the metrics could not be encoded\n# EOF\n");
+    }
+    out
 }
 
 fn touch(family: &Family<Labels, Counter>, labels: &[(&'static str, &str)]) {
@@ -239,40 +243,11 @@ fn touch(family: &Family<Labels, Counter>, labels: &[(&'static str, &str)]) {
     drop(family.get_or_create(&labels));
 }
 
-/// OpenMetrics differs where types are declared: there a counter's family has no `_total`, an info's no `_info`, and there are
-/// units and an end mark.
-fn to_prometheus(open_metrics: &str) -> String {
-    let mut out = String::with_capacity(open_metrics.len());
-    let mut pending: Option<(String, String)> = None; // name and HELP line, which stands before TYPE
-    for line in open_metrics.lines() {
-        if let Some(rest) = line.strip_prefix("# HELP ") {
-            let (name, help) = rest.split_once(' ').unwrap_or((rest, ""));
-            pending = Some((name.to_owned(), help.to_owned()));
-        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = rest.split_once(' ').unwrap_or((rest, "untyped"));
-            let (name, kind) = match kind {
-                "counter" => (format!("{name}_total"), "counter"),
-                "info" => (format!("{name}_info"), "gauge"),
-                "unknown" => (name.to_owned(), "untyped"),
-                kind => (name.to_owned(), kind),
-            };
-            if let Some((_, help)) = pending.take() {
-                let _ = writeln!(out, "# HELP {name} {help}"); // a String takes everything
-            }
-            let _ = writeln!(out, "# TYPE {name} {kind}");
-        } else if !line.starts_with('#') {
-            out.push_str(line);
-            out.push('\n');
-        }
-    }
-    out
-}
-
 #[derive(Debug)]
 struct ReportCollector(Arc<Last>);
 
 impl Collector for ReportCollector {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let last = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(last) = &*last else { return Ok(()) };
         Exposition(encoder).report(&last.report, last.success)
@@ -280,12 +255,12 @@ impl Collector for ReportCollector {
 }
 
 #[derive(Debug)]
-struct ProbeCollector(Arc<Board>);
+struct ProbeCollector(Arc<LatestResults>);
 
 impl Collector for ProbeCollector {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let results = self.0.all();
-        let target = |result: &crate::probe::ProbeResult| {
+        let target = |result: &LatestResult| {
             vec![("target", result.probe.target.clone()), ("through", result.probe.through.as_str().to_owned())]
         };
         let mut out = Exposition(encoder);
@@ -295,7 +270,7 @@ impl Collector for ProbeCollector {
             results.iter().map(|result| (target(result), flag(result.probe.is_trusted()))),
         )?;
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of a bounded probe")]
-        let duration = |result: &crate::probe::ProbeResult| result.milliseconds as f64 / 1000.0;
+        let duration = |result: &LatestResult| result.milliseconds as f64 / 1000.0;
         out.gauge(
             "probe_duration_seconds",
             "How long the last probe took",
@@ -313,7 +288,7 @@ impl Collector for ProbeCollector {
 struct Exposition<'a>(DescriptorEncoder<'a>);
 
 impl Exposition<'_> {
-    fn report(&mut self, report: &Report, success: Option<i64>) -> Result<(), std::fmt::Error> {
+    fn report(&mut self, report: &Report, success: Option<i64>) -> Result<(), fmt::Error> {
         let store = &report.store;
         if let Some(family) = store.family {
             self.info(
@@ -380,7 +355,7 @@ impl Exposition<'_> {
         )
     }
 
-    fn runtime(&mut self, runtime: Option<&RuntimeView>) -> Result<(), std::fmt::Error> {
+    fn runtime(&mut self, runtime: Option<&RuntimeView>) -> Result<(), fmt::Error> {
         let Some(runtime) = runtime else { return Ok(()) };
         self.info(
             "runtime",
@@ -403,7 +378,7 @@ impl Exposition<'_> {
         self.gauge("restart_held", "1 if a restart is due and held back for this reason", held)
     }
 
-    fn anchors(&mut self, anchors: &[AnchorRow]) -> Result<(), std::fmt::Error> {
+    fn anchors(&mut self, anchors: &[AnchorRow]) -> Result<(), fmt::Error> {
         let labels = |row: &AnchorRow| vec![("fingerprint_sha256", row.sha256.to_string())];
         let info = anchors.iter().map(|row| {
             vec![
@@ -431,7 +406,7 @@ impl Exposition<'_> {
         name: &str,
         help: &str,
         series: impl IntoIterator<Item = (Labels, f64)>,
-    ) -> Result<(), std::fmt::Error> {
+    ) -> Result<(), fmt::Error> {
         let mut series = series.into_iter().peekable();
         if series.peek().is_none() {
             return Ok(());
@@ -447,12 +422,7 @@ impl Exposition<'_> {
         Ok(())
     }
 
-    fn info(
-        &mut self,
-        name: &str,
-        help: &str,
-        series: impl IntoIterator<Item = Labels>,
-    ) -> Result<(), std::fmt::Error> {
+    fn info(&mut self, name: &str, help: &str, series: impl IntoIterator<Item = Labels>) -> Result<(), fmt::Error> {
         let mut series = series.into_iter().peekable();
         if series.peek().is_none() {
             return Ok(());

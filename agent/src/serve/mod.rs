@@ -18,7 +18,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use door::{Door, Stream, Visit};
+use door::{ClientStream, Door, Visit};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -39,7 +39,7 @@ use tokio::{
 
 use crate::{
     config::Http,
-    probe::ProbeResult,
+    probe::LatestResult,
     serve::metrics::{ApiState, Changes, Metrics},
     text::{colour::Style, status, table::columns},
 };
@@ -120,7 +120,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let visit = Arc::new(visit);
-    let stream = Stream::new(stream, visit.clone());
+    let stream = ClientStream::new(stream, visit.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let (pages, visit) = (pages.clone(), visit.clone());
         async move { Ok::<_, Infallible>(pages.answer(&request, is_known, &visit).await) }
@@ -253,7 +253,7 @@ fn status_json(report: &Report, metrics: &Metrics) -> serde_json::Result<String>
         #[serde(flatten)]
         report: &'a Report,
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        probes: Vec<ProbeResult>,
+        probes: Vec<LatestResult>,
         #[serde(skip_serializing_if = "Option::is_none")]
         kubernetes: Option<ApiState>,
     }
@@ -270,7 +270,7 @@ fn people(report: Option<&Report>, metrics: &Metrics) -> String {
         report.map_or_else(|| "no cycle has ended yet\n".to_owned(), |report| status::screen(report, Style::plain()));
     let probes = metrics.probes().all();
     if !probes.is_empty() {
-        let row = |result: &ProbeResult| {
+        let row = |result: &LatestResult| {
             vec![result.probe.target.clone(), result.probe.verdict.as_str().to_owned(), result.probe.text.clone()]
         };
         let head = ["PROBE", "VERDICT", "DETAIL"].map(str::to_owned).to_vec();

@@ -22,6 +22,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use nodetrust_core::{certificate::name::visible, node_status::NodeObject, topology::Member};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
@@ -44,6 +45,8 @@ const ADDRESSES: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest text of the server that is quoted, in characters.
 const SHOWN: usize = 300;
+/// What is escaped in a value of a query: all but the unreserved characters (RFC 3986, 2.3).
+const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// What may list nodes, for an administrator to run.
 const GRANT: &str = "an administrator can allow it with `kubectl create clusterrole nodetrust-topology --verb=list --resource=nodes` and \
                      `kubectl create clusterrolebinding nodetrust-topology --clusterrole=nodetrust-topology --user=NAME`";
@@ -58,7 +61,7 @@ pub(super) struct Cluster {
 
 /// One page of the list.
 #[derive(Deserialize)]
-struct Page {
+struct NodePage {
     #[serde(default)]
     metadata: ListMetadata,
     #[serde(default)]
@@ -72,8 +75,8 @@ struct ListMetadata {
 }
 
 /// What came of asking for a page.
-enum Answer {
-    Page(Page),
+enum PageAnswer {
+    Page(NodePage),
     /// 410: the place in the list is no longer known.
     Gone,
 }
@@ -111,8 +114,8 @@ impl Cluster {
         let mut next: Option<String> = None;
         loop {
             let page = match self.page(next.as_deref()).await? {
-                Answer::Page(page) => page,
-                Answer::Gone => return Ok(None),
+                PageAnswer::Page(page) => page,
+                PageAnswer::Gone => return Ok(None),
             };
             members.extend(page.items.into_iter().map(Member::of));
             if members.len() > NODES {
@@ -129,11 +132,11 @@ impl Cluster {
         }
     }
 
-    async fn page(&self, next: Option<&str>) -> anyhow::Result<Answer> {
+    async fn page(&self, next: Option<&str>) -> anyhow::Result<PageAnswer> {
         let mut path = format!("/api/v1/nodes?limit={PAGE}");
         if let Some(next) = next {
             path.push_str("&continue=");
-            path.extend(next.bytes().map(escaped));
+            path.extend(utf8_percent_encode(next, QUERY_VALUE));
         }
         let request = Request::get(path).header(ACCEPT, "application/json").header(USER_AGENT, USER_AGENT_NAME);
         let request = request.body(Body::empty())?;
@@ -151,7 +154,7 @@ impl Cluster {
             )
         })??;
         if status == StatusCode::GONE && next.is_some() {
-            return Ok(Answer::Gone);
+            return Ok(PageAnswer::Gone);
         }
         if !status.is_success() {
             return Err(self.refused(status, &body.unwrap_or_default()));
@@ -162,7 +165,7 @@ impl Cluster {
         let page = serde_json::from_slice(&body).map_err(|error| {
             anyhow!("failed to list the nodes: what {} sends is no list of nodes: {error}", self.server)
         })?;
-        Ok(Answer::Page(page))
+        Ok(PageAnswer::Page(page))
     }
 
     fn no_answer(&self, error: &dyn Error) -> anyhow::Error {
@@ -190,7 +193,7 @@ pub(crate) fn words_of_refusal(body: &[u8]) -> String {
 
 /// Reads a page of the list, for tests/fuzz: its nodes, and where the next page begins.
 pub(crate) fn read_page(body: &[u8]) -> Option<(Vec<Member>, Option<String>)> {
-    let page: Page = serde_json::from_slice(body).ok()?;
+    let page: NodePage = serde_json::from_slice(body).ok()?;
     Some((page.items.into_iter().map(Member::of).collect(), page.metadata.next))
 }
 
@@ -286,14 +289,6 @@ async fn reachable(addresses: &[IpAddr], url: &Uri) -> Option<IpAddr> {
 
 fn port(url: &Uri) -> u16 {
     url.port_u16().unwrap_or(if url.scheme_str() == Some("http") { 80 } else { 443 })
-}
-
-/// A byte in a query.
-fn escaped(byte: u8) -> String {
-    match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    }
 }
 
 /// An error with all its causes; one that repeats what was said is left out.
