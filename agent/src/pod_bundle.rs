@@ -12,29 +12,31 @@ use std::{
 use nodetrust_core::{
     ledger::Ledger,
     observed::Observed,
-    pod_bundle::{self, Export, Found, HEADER},
+    pod_bundle::{self, ExistingFile, HEADER, PodBundlePlan},
     problem::{Problem, ProblemKind},
 };
 
 use crate::{
-    host::{
-        ledger_file,
-        obstacle::way_out_or,
-        own,
-        root::{HostRoot, Kind},
-    },
+    host::{file::FileKind, obstacle::way_out_or, own, root::HostRoot},
     store::observe::{MAX_BUNDLE_BYTES, bundle_bytes},
 };
 
 /// Looks at what is exported, and decides. While the store `is_changing`, what will be written is not known yet.
-pub fn look(root: &HostRoot, want: Option<&str>, ledger: &Ledger, observed: &Observed, is_changing: bool) -> Export {
+pub fn look(
+    root: &HostRoot,
+    want: Option<&str>,
+    ledger: &Ledger,
+    observed: &Observed,
+    is_changing: bool,
+) -> PodBundlePlan {
     // the configuration cannot name such a place; here for whoever forgets that
     let want = want.filter(|path| pod_bundle::is_in_place(path) || ledger.exports.contains(*path));
     let paths: BTreeSet<&str> = ledger.exports.iter().map(String::as_str).chain(want).collect();
     if paths.is_empty() {
-        return Export::default();
+        return PodBundlePlan::default();
     }
-    let found: BTreeMap<String, Found> = paths.into_iter().map(|path| (path.to_owned(), find(root, path))).collect();
+    let found: BTreeMap<String, ExistingFile> =
+        paths.into_iter().map(|path| (path.to_owned(), find(root, path))).collect();
     let content = match bundle_bytes(root, observed.store) {
         _ if is_changing || want.is_none() => None,
         Ok(bytes) => Some(pod_bundle::content(&bytes.unwrap_or_default())),
@@ -42,7 +44,10 @@ pub fn look(root: &HostRoot, want: Option<&str>, ledger: &Ledger, observed: &Obs
             let text =
                 format!("the bundle for pods is not looked after: failed to read {}: {error}", observed.store.bundle);
             let next = way_out_or(&error, "look at the path on the host; the agent tries again");
-            return Export { problems: vec![Problem::new(ProblemKind::Export, text, next)], ..Export::default() };
+            return PodBundlePlan {
+                problems: vec![Problem::new(ProblemKind::Export, text, next)],
+                ..PodBundlePlan::default()
+            };
         }
     };
     pod_bundle::decide(want, &found, content, observed)
@@ -53,33 +58,35 @@ pub fn look(root: &HostRoot, want: Option<&str>, ledger: &Ledger, observed: &Obs
 /// # Errors
 /// If the directory is there and cannot be read.
 pub fn in_place(root: &HostRoot) -> io::Result<Vec<String>> {
-    let is_dir = root.own_meta(pod_bundle::DIRECTORY)?.is_some_and(|meta| meta.kind == Kind::Directory);
+    let is_dir = root.own_meta(pod_bundle::DIRECTORY)?.is_some_and(|meta| meta.kind == FileKind::Directory);
     let names = if is_dir { root.names(pod_bundle::DIRECTORY)? } else { Vec::new() };
     let paths = names.into_iter().map(|(name, _)| format!("{}/{name}", pod_bundle::DIRECTORY));
     Ok(paths.filter(|path| pod_bundle::is_in_place(path)).collect())
 }
 
 /// What lies at a path.
-fn find(root: &HostRoot, path: &str) -> Found {
-    let in_own_dir = Path::new(path).starts_with(ledger_file::DIR);
+fn find(root: &HostRoot, path: &str) -> ExistingFile {
+    let in_own_dir = Path::new(path).starts_with(own::DIR);
     let meta = match root.own_meta(path) {
-        Ok(None) => return Found::Nothing,
-        Ok(Some(meta)) if meta.kind == Kind::Directory && root.names(path).is_ok_and(|names| !names.is_empty()) => {
-            return Found::Other(format!("{path} is a directory with something in it: move it away"));
+        Ok(None) => return ExistingFile::Nothing,
+        Ok(Some(meta)) if meta.kind == FileKind::Directory && root.names(path).is_ok_and(|names| !names.is_empty()) => {
+            return ExistingFile::Other(format!("{path} is a directory with something in it: move it away"));
         }
         // what is no file's only name is lost without loss, and replaced where nobody else keeps anything
-        Ok(Some(meta)) if in_own_dir && (meta.kind != Kind::File || meta.links > 1) => return Found::Ours(Vec::new()),
-        Ok(Some(meta)) if meta.kind == Kind::File => meta,
-        Ok(Some(_)) => return Found::Other("something that is no regular file is there".to_owned()),
-        Err(error) => return Found::Other(error.to_string()),
+        Ok(Some(meta)) if in_own_dir && (meta.kind != FileKind::File || meta.links > 1) => {
+            return ExistingFile::Ours(Vec::new());
+        }
+        Ok(Some(meta)) if meta.kind == FileKind::File => meta,
+        Ok(Some(_)) => return ExistingFile::Other("something that is no regular file is there".to_owned()),
+        Err(error) => return ExistingFile::Other(error.to_string()),
     };
     match root.own_read(path, MAX_BUNDLE_BYTES) {
         Ok(bytes) if bytes.starts_with(HEADER.as_bytes()) => {
             let is_as_written = meta.mode == 0o644 && meta.links == 1;
-            Found::Ours(if is_as_written { bytes } else { Vec::new() })
+            ExistingFile::Ours(if is_as_written { bytes } else { Vec::new() })
         }
-        Ok(_) => Found::Other("a file that nodetrust did not write is there".to_owned()),
-        Err(error) => Found::Other(error.to_string()),
+        Ok(_) => ExistingFile::Other("a file that nodetrust did not write is there".to_owned()),
+        Err(error) => ExistingFile::Other(error.to_string()),
     }
 }
 
@@ -100,7 +107,7 @@ pub fn write(root: &HostRoot, path: &str, content: &str) -> io::Result<()> {
 pub fn remove(root: &HostRoot, path: &str) -> io::Result<()> {
     root.remove_file(Path::new(path).with_file_name(own::EXPORT))?;
     match find(root, path) {
-        Found::Ours(_) => root.remove_file(path),
-        Found::Nothing | Found::Other(_) => Ok(()),
+        ExistingFile::Ours(_) => root.remove_file(path),
+        ExistingFile::Nothing | ExistingFile::Other(_) => Ok(()),
     }
 }

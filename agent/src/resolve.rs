@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use nodetrust_core::dns::{Answer, Kind, Resolv, answer, in_hosts, question};
+use nodetrust_core::dns::{DnsAnswer, RecordType, Resolv, answer, in_hosts, question};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
@@ -123,14 +123,14 @@ async fn ask_all(resolv: &mut Resolv, host: &str, failures: &mut Vec<String>) ->
 /// What a server knows of a name; none is an answer, too.
 async fn ask_both(server: IpAddr, name: &str) -> Result<Vec<IpAddr>, String> {
     let at = SocketAddr::new(server, PORT);
-    let (four, six) = tokio::join!(ask(at, name, Kind::A), ask(at, name, Kind::Aaaa));
+    let (four, six) = tokio::join!(ask(at, name, RecordType::A), ask(at, name, RecordType::Aaaa));
     let mut failure = None;
     let [four, six] = [four, six].map(|answer| {
         match answer {
-            Ok(Answer::Addresses(addresses)) => return addresses,
-            Ok(Answer::NoName) => {}
-            Ok(Answer::Failed(code)) => failure = Some(format!("{server} fails for {name} ({code:?})")),
-            Ok(Answer::Truncated) => failure = Some(format!("{server} cuts off its answer for {name}")),
+            Ok(DnsAnswer::Addresses(addresses)) => return addresses,
+            Ok(DnsAnswer::NoName) => {}
+            Ok(DnsAnswer::Failed(code)) => failure = Some(format!("{server} fails for {name} ({code:?})")),
+            Ok(DnsAnswer::Truncated) => failure = Some(format!("{server} cuts off its answer for {name}")),
             Err(error) => failure = Some(format!("{server} does not answer for {name} ({error})")),
         }
         Vec::new()
@@ -146,23 +146,23 @@ fn read(path: &str) -> String {
         nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_CLOEXEC,
         nix::sys::stat::Mode::empty(),
     );
-    let bytes = file.map_err(io::Error::from).and_then(|file| crate::host::root::read_regular(file, MAX_FILE));
+    let bytes = file.map_err(io::Error::from).and_then(|file| crate::host::file::read_regular(file, MAX_FILE));
     String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned() // a file that is not there says nothing
 }
 
-async fn ask(server: SocketAddr, name: &str, kind: Kind) -> io::Result<Answer> {
+async fn ask(server: SocketAddr, name: &str, kind: RecordType) -> io::Result<DnsAnswer> {
     let mut id = [0; 2];
     let random = crate::tls::provider();
     random.secure_random.fill(&mut id).map_err(|_| io::Error::other("no random numbers"))?;
-    let Some(question) = question(u16::from_be_bytes(id), name, kind) else { return Ok(Answer::NoName) };
+    let Some(question) = question(u16::from_be_bytes(id), name, kind) else { return Ok(DnsAnswer::NoName) };
     let answered = match timeout(PATIENCE, by_datagram(server, &question)).await {
-        Ok(Ok(Answer::Truncated)) => timeout(PATIENCE, by_stream(server, &question)).await,
+        Ok(Ok(DnsAnswer::Truncated)) => timeout(PATIENCE, by_stream(server, &question)).await,
         other => other,
     };
     answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-async fn by_datagram(server: SocketAddr, asked: &[u8]) -> io::Result<Answer> {
+async fn by_datagram(server: SocketAddr, asked: &[u8]) -> io::Result<DnsAnswer> {
     let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(server).await?;
@@ -176,7 +176,7 @@ async fn by_datagram(server: SocketAddr, asked: &[u8]) -> io::Result<Answer> {
     }
 }
 
-async fn by_stream(server: SocketAddr, asked: &[u8]) -> io::Result<Answer> {
+async fn by_stream(server: SocketAddr, asked: &[u8]) -> io::Result<DnsAnswer> {
     let mut stream = TcpStream::connect(server).await?;
     let length = u16::try_from(asked.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes(), asked].concat()).await?;

@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use nodetrust_core::{certificate::pem, source::Part};
+use nodetrust_core::{certificate::pem, source::SourceFile};
 use serde_json::Value;
 
 use crate::support::{
@@ -54,7 +54,7 @@ fn inspect(files: &[PathBuf], config: &Path) -> Value {
 fn accepted() -> BTreeMap<String, (Vec<u8>, u32)> {
     let mut accepted = BTreeMap::new();
     for path in vectors() {
-        for (_, anchor) in Part::parse("vector", &fs::read(&path).unwrap()).anchors {
+        for (_, anchor) in SourceFile::parse("vector", &fs::read(&path).unwrap()).anchors {
             accepted.insert(anchor.fingerprint.to_string(), (anchor.der().to_vec(), anchor.subject.hash));
         }
     }

@@ -22,7 +22,7 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(120);
 const NODE: &str = "trixie";
 
-/// What docs/operations.md tells to type, up to the node's name and the image.
+/// What docs/troubleshooting.md tells to type, up to the node's name and the image.
 const TYPED: &str = "kubectl debug node/NODE --profile=sysadmin -it --image=IMAGE -- nodetrust status";
 
 /// A command line as a person types it, on a terminal, with kubectl of an age; returns what the terminal shows.
@@ -92,7 +92,7 @@ fn status_tells_the_truth_by_exec_and_in_debug_pods_without_an_agent() {
     cluster.wait_condition(NODE, "True", "Trusted");
     let exec = ["-n", "nodetrust", "exec", "ds/nodetrust", "--", "nodetrust", "status"];
     let done = cluster.kubectl(&exec).expect(0);
-    let documents = include_str!("../../docs/operations.md");
+    let documents = include_str!("../../docs/troubleshooting.md");
     assert!(documents.contains(&TYPED.replace("IMAGE", IMAGE)));
     assert!(done.out.starts_with("trixie   TRUSTED   1 anchor "), "{}", done.out);
 

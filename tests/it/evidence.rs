@@ -259,6 +259,7 @@ fn a_runtime_that_reads_other_roots_than_the_node_s_is_never_called_trusted() {
     let bundle = "/etc/ssl/certs/ca-certificates.crt";
     machine.run(&["cp", "-r", "/etc/ssl/certs", "/srv/roots"]).expect(0);
     machine.run(&["cp", "--remove-destination", bundle, "/srv/roots/ca-certificates.crt"]).expect(0);
+    machine.write("/srv/roots.env", "SSL_CERT_FILE=/srv/roots/ca-certificates.crt\nSSL_CERT_DIR='/srv/none'\n");
     let agent = machine.agent(&[], FAST);
     wait_two_cycles(&agent);
     for (line, says) in [
@@ -266,6 +267,7 @@ fn a_runtime_that_reads_other_roots_than_the_node_s_is_never_called_trusted() {
             "Environment=SSL_CERT_FILE=/srv/roots/ca-certificates.crt SSL_CERT_DIR=/srv/none",
             "containerd.service has it read SSL_CERT_FILE=",
         ),
+        ("EnvironmentFile=/srv/roots.env", "containerd.service has it read SSL_CERT_FILE="),
         ("BindReadOnlyPaths=/srv/roots:/etc/ssl/certs", "its process has another /etc/ssl/certs mounted"),
     ] {
         let drop_in = "/etc/systemd/system/containerd.service.d/test.conf";

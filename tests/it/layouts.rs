@@ -24,21 +24,22 @@ use self::{
 };
 use crate::support::machine::Kind;
 
-/// Each version, and each subject. Seeds 7, 30, 51 and 65 were called trusted while their pull was refused: a relative import of k3s'
-/// configuration; containerd under a unit that nothing names, beside a containerd.service that serves another socket, or does not run;
-/// `SSL_CERT_FILE` and `SSL_CERT_DIR` in the unit's environment.
-const SAMPLE: [(u64, Kind); 13] = [
+/// Each version, and each subject. Seeds 4, 7, 30, 51, 65 and 92 were called trusted while their pull was refused: a relative import of
+/// k3s' configuration; containerd under a unit that nothing names, beside a containerd.service that serves another socket, or does not
+/// run; `SSL_CERT_FILE` and `SSL_CERT_DIR` in the unit's environment.
+const SAMPLE: [(u64, Kind); 14] = [
     (1, Kind::Containerd21),
     (3, Kind::Bookworm),
+    (4, Kind::Bookworm),
     (6, Kind::Trixie),
     (7, Kind::Bookworm),
     (8, Kind::Containerd21),
-    (9, Kind::Bookworm),
     (10, Kind::Trixie),
     (11, Kind::Bookworm),
     (30, Kind::Trixie),
     (51, Kind::Bookworm),
     (65, Kind::Trixie),
+    (92, Kind::Trixie),
     (4178, Kind::Containerd21),
     (7269, Kind::Containerd21),
 ];

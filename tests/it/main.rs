@@ -106,6 +106,8 @@ mod topology;
 mod fleet;
 // the screen of a node, by kubectl exec and in debug pods
 mod debug;
+// the reference pages beside the program: fields, defaults, metrics, names, examples
+mod docs;
 // what people install, as two ages of kubectl and helm render it
 mod manifests;
 // the same in a cluster: the first install, who may do what, and how it goes again

@@ -30,7 +30,7 @@ use nodetrust::{
     host::{
         ledger_file,
         obstacle::way_out,
-        own::{self, Name},
+        own::{self, OwnName},
         root::HostRoot,
     },
     runtime,
@@ -156,16 +156,16 @@ fn said(report: &Value) -> String {
     problems.iter().map(|problem| format!("{} → {}\n", problem["text"], problem["next"])).collect()
 }
 
-fn names(kind: Kind, ca: &Ca) -> Vec<Name> {
+fn names(kind: Kind, ca: &Ca) -> Vec<OwnName> {
     let family = if kind == Kind::Rhelish { Family::Redhat } else { Family::Debian };
     let fingerprint: Fingerprint = ca.sha256().parse().unwrap();
     own::names(family.store(), &fingerprint, None, Some(EXPORT))
 }
 
 /// Names that can have an obstacle at the same time: none is below another one.
-fn leaves(names: &[Name]) -> Vec<&Name> {
+fn leaves(names: &[OwnName]) -> Vec<&OwnName> {
     let is_above =
-        |name: &Name| names.iter().any(|other| other != name && Path::new(&other.path).starts_with(&name.path));
+        |name: &OwnName| names.iter().any(|other| other != name && Path::new(&other.path).starts_with(&name.path));
     names.iter().filter(|name| !is_above(name)).collect()
 }
 
@@ -260,12 +260,12 @@ fn obstacles_at_every_name_are_replaced_over_p11_kit() {
 #[test]
 fn a_link_in_the_place_of_a_directory_of_ours_is_replaced_and_never_entered() {
     for (what, dir) in [
-        (Planted::LinkToDirectory, ledger_file::TEMP),
-        (Planted::LinkToDirectory, ledger_file::DIR),
+        (Planted::LinkToDirectory, own::TEMP_DIR),
+        (Planted::LinkToDirectory, own::DIR),
         (Planted::LinkToDirectory, "/var/lib/nodetrust/export"),
-        (Planted::Dangling, ledger_file::DIR),
-        (Planted::Pipe, ledger_file::DIR),
-        (Planted::Socket, ledger_file::TEMP),
+        (Planted::Dangling, own::DIR),
+        (Planted::Pipe, own::DIR),
+        (Planted::Socket, own::TEMP_DIR),
     ] {
         let scene = Scene::new(Kind::Trixie);
         scene.plant(what, dir);
@@ -316,7 +316,7 @@ fn directories_are_told(kind: Kind) {
     for index in 0..count {
         let scene = Scene::new(kind);
         let name = &names(kind, &scene.ca)[index];
-        if name.is_dir || name.path.starts_with(ledger_file::TEMP) {
+        if name.is_dir || name.path.starts_with(own::TEMP_DIR) {
             continue;
         }
         scene.plant(Planted::Directory, &name.path);
@@ -324,16 +324,16 @@ fn directories_are_told(kind: Kind) {
         let before = state(&there);
         scene.look(&name.path);
         let (code, report) = apply(&scene.node);
-        if name.path == ledger_file::PATH {
+        if name.path == own::LEDGER {
             // a damaged ledger is set aside
             assert_eq!(code, 2, "{}", said(&report));
-            let aside = scene.node.path(ledger_file::DIR).join(ledger_file::DAMAGED);
+            let aside = scene.node.path(own::DIR).join(own::LEDGER_DAMAGED);
             assert_eq!(fs::read_to_string(aside.join("below/kept")).unwrap(), "somebody's");
             let done = run(&scene.node, &["uninstall", "-o", "json"]).expect(1);
             assert!(said(&done.json()).contains("ledger.json.damaged is a directory"), "{}", done.out);
             continue;
         }
-        let is_used = !name.path.ends_with(ledger_file::DAMAGED) && !name.path.ends_with(own::RESTORE);
+        let is_used = !name.path.ends_with(own::LEDGER_DAMAGED) && !name.path.ends_with(own::RESTORE);
         if is_used {
             assert_ne!(code, 0, "{}: {}", name.path, said(&report));
             let said = said(&report);
@@ -360,13 +360,13 @@ fn a_directory_at_a_files_name_is_told_and_kept_over_p11_kit() {
 #[test]
 fn a_file_in_the_place_of_our_directory_is_told_and_kept() {
     let scene = Scene::new(Kind::Trixie);
-    scene.node.write(ledger_file::DIR, "somebody's");
+    scene.node.write(own::DIR, "somebody's");
     let (code, report) = apply(&scene.node);
     assert_eq!(code, 1);
     assert!(said(&report).contains("/var/lib/nodetrust is a file") && said(&report).contains("move it away"));
-    assert_eq!(fs::read_to_string(scene.node.path(ledger_file::DIR)).unwrap(), "somebody's");
+    assert_eq!(fs::read_to_string(scene.node.path(own::DIR)).unwrap(), "somebody's");
     run(&scene.node, &["uninstall"]);
-    assert_eq!(fs::read_to_string(scene.node.path(ledger_file::DIR)).unwrap(), "somebody's");
+    assert_eq!(fs::read_to_string(scene.node.path(own::DIR)).unwrap(), "somebody's");
 }
 
 /// What is mounted in our temporary directory is not emptied, be it of the same file system.
@@ -467,13 +467,7 @@ fn no_change_of_a_file_of_ours_follows_what_is_planted() {
     for (base, root) in both() {
         let before = state(&base.path().join("srv/victim"));
         let certs = format!("/etc/certs.d/{}/{}", registry_dir::DEFAULT, registry_dir::FILE);
-        let files = [
-            ledger_file::PATH,
-            ledger_file::TEMP_FILE,
-            "/var/lib/nodetrust/tmp/hook-input",
-            "/run/nodetrust.lock",
-            &certs,
-        ];
+        let files = [own::LEDGER, own::LEDGER_TEMP, "/var/lib/nodetrust/tmp/hook-input", "/run/nodetrust.lock", &certs];
         let drop_ins = own::drop_in_names("/etc/k0s").map(|name| name.path);
         for file in files.into_iter().chain(drop_ins.iter().map(String::as_str)) {
             let dir = Path::new(file).parent().unwrap();
@@ -532,8 +526,8 @@ fn a_directory_that_becomes_a_link_meanwhile_is_not_entered() {
             let mut removed = 0;
             for _ in 0..300 {
                 let _ = root.create_dir_all("/var/lib/nodetrust/tmp/sub");
-                let _ = root.write_atomic("/var/lib/nodetrust/tmp/sub/x", ledger_file::TEMP, ".x", 0o600, b"ours");
-                removed += usize::from(root.remove_tree(ledger_file::TEMP).is_ok());
+                let _ = root.write_atomic("/var/lib/nodetrust/tmp/sub/x", own::TEMP_DIR, ".x", 0o600, b"ours");
+                removed += usize::from(root.remove_tree(own::TEMP_DIR).is_ok());
                 if at("var/lib/swap").symlink_metadata().is_err() {
                     let _ = symlink("../../../srv/victim", at("var/lib/swap"));
                 }
@@ -553,7 +547,7 @@ fn the_registry_directory_is_made_anew_or_told() {
     let store = Family::Debian.store();
     let names = own::names(store, &anchor.fingerprint, Some("/etc/certs.d"), None);
     let path = format!("/etc/certs.d/{}/{}", registry_dir::DEFAULT, registry_dir::FILE);
-    let names: Vec<&Name> = names.iter().filter(|name| name.path.starts_with("/etc/certs.d/")).collect();
+    let names: Vec<&OwnName> = names.iter().filter(|name| name.path.starts_with("/etc/certs.d/")).collect();
     assert_eq!(names.len(), 3, "{names:?}");
     for name in names {
         for what in Planted::ALL {

@@ -7,7 +7,7 @@ use nodetrust::{
 };
 use nodetrust_core::{
     ledger::Ledger,
-    runtime::{services::Services, staleness::Policy},
+    runtime::{services::Services, settings::RuntimeSettings},
 };
 
 use crate::{
@@ -182,7 +182,7 @@ fn look(machine: &Machine) -> Services {
     let exec = HostExec { root: &root, lock: None, limit: std::time::Duration::from_secs(60) };
     let now = host::uptime(&root).unwrap();
     let mut cache = runtime::Cache::default();
-    runtime::look(&exec, &Policy::default(), &Ledger::new(), &now, &mut cache).0
+    runtime::look(&exec, &RuntimeSettings::default(), &Ledger::new(), &now, &mut cache).0
 }
 
 #[test]

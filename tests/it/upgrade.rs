@@ -18,7 +18,7 @@ use std::{
 use nodetrust_core::{
     certificate::{fingerprint::Fingerprint, pem},
     ledger::Ledger,
-    source::Part,
+    source::SourceFile,
 };
 use serde_json::{Value, json};
 
@@ -236,7 +236,7 @@ fn a_booted_node_goes_on_from_what_c6db2c8_has_left_without_a_restart() {
     let system = machine.kind.system();
     let mut ledger: Value = serde_json::from_slice(&fs::read(data("booted.json")).unwrap()).unwrap();
     let source = fs::read_to_string(data("booted.pem")).unwrap();
-    let own = Part::parse("test", source.as_bytes()).anchors[0].1.clone();
+    let own = SourceFile::parse("test", source.as_bytes()).anchors[0].1.clone();
     machine.trust_by_hand(&format!("nodetrust-{}", own.fingerprint.fp16()), &own.pem());
     let bundle = machine.read(system.bundle()).unwrap();
     let foreign = nodetrust_core::certificate::bundle::read(bundle.as_bytes()).set;
@@ -362,7 +362,7 @@ fn a_pod_is_replaced(kind: machine::Kind, config_path: &str) {
     let more = ours.clone() + &Ca::new("The next CA").pem();
     machine.set_source_pem(&more);
     agent.wait_status("the next anchor", Duration::from_secs(200), |status| {
-        let anchors = Part::parse("test", more.as_bytes()).anchors.len();
+        let anchors = SourceFile::parse("test", more.as_bytes()).anchors.len();
         status["converged"] == true && status["anchors"].as_array().is_some_and(|rows| rows.len() == anchors)
     });
 }

@@ -25,7 +25,7 @@ pub struct Resolv {
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum RecordType {
     /// IPv4 addresses.
     A,
     /// IPv6 addresses.
@@ -34,7 +34,7 @@ pub enum Kind {
 
 /// A name server's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum DnsAnswer {
     /// The addresses, none if the name has none of this kind.
     Addresses(Vec<IpAddr>),
     /// The name does not exist.
@@ -106,7 +106,7 @@ impl Resolv {
 }
 
 /// A question; None if the name cannot be one of the DNS.
-pub fn question(id: u16, name: &str, kind: Kind) -> Option<Vec<u8>> {
+pub fn question(id: u16, name: &str, kind: RecordType) -> Option<Vec<u8>> {
     if name.split('.').any(str::is_empty) || name.contains('\\') {
         return None;
     }
@@ -117,7 +117,7 @@ pub fn question(id: u16, name: &str, kind: Kind) -> Option<Vec<u8>> {
 }
 
 /// Reads a message as the answer to a question; None if it is none, e.g. somebody else's.
-pub fn answer(question: &[u8], message: &[u8]) -> Option<Answer> {
+pub fn answer(question: &[u8], message: &[u8]) -> Option<DnsAnswer> {
     let question = Packet::parse(question).ok()?;
     let asked = question.questions.first()?;
     if header_buffer::id(message).ok()? != question.id()
@@ -127,7 +127,7 @@ pub fn answer(question: &[u8], message: &[u8]) -> Option<Answer> {
     }
     // first, since the rest of such a message may be cut off anywhere
     if header_buffer::has_flags(message, PacketFlag::TRUNCATION).ok()? {
-        return Some(Answer::Truncated);
+        return Some(DnsAnswer::Truncated);
     }
     let packet = Packet::parse(message).ok()?;
     match packet.questions.as_slice() {
@@ -136,8 +136,8 @@ pub fn answer(question: &[u8], message: &[u8]) -> Option<Answer> {
     }
     match packet.rcode() {
         RCODE::NoError => {}
-        RCODE::NameError => return Some(Answer::NoName),
-        code => return Some(Answer::Failed(code)),
+        RCODE::NameError => return Some(DnsAnswer::NoName),
+        code => return Some(DnsAnswer::Failed(code)),
     }
     // the chain of aliases before the addresses is the server's work
     let addresses = packet.answers.iter().filter(|record| record.match_qtype(asked.qtype) && record.class == CLASS::IN);
@@ -146,10 +146,10 @@ pub fn answer(question: &[u8], message: &[u8]) -> Option<Answer> {
         RData::AAAA(six) => Some(IpAddr::from(Ipv6Addr::from(six.address))),
         _ => None,
     });
-    Some(Answer::Addresses(addresses.take(MAX_ADDRESSES).collect()))
+    Some(DnsAnswer::Addresses(addresses.take(MAX_ADDRESSES).collect()))
 }
 
-impl Kind {
+impl RecordType {
     fn code(self) -> TYPE {
         match self {
             Self::A => TYPE::A,
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn answers_are_read_and_nothing_else_is() {
-        let asked = question(7, "registry.corp", Kind::A).unwrap();
+        let asked = question(7, "registry.corp", RecordType::A).unwrap();
         assert_eq!(&asked[12..], b"\x08registry\x04corp\x00\x00\x01\x00\x01");
         let reply = |flags: [u8; 2], count: u8, records: &[u8]| {
             let mut out = vec![0, 7, 0x80 | flags[0], flags[1], 0, 1, 0, count, 0, 0, 0, 0];
@@ -208,14 +208,14 @@ mod tests {
         // an alias, then an address
         let records = b"\xc0\x0c\x00\x05\x00\x01\0\0\0\x3c\x00\x04\x01a\xc0\x15\x01a\x00\x00\x01\x00\x01\0\0\0\x3c\x00\x04\x0a\0\0\x05";
         let good = reply([1, 0x80], 2, records);
-        assert_eq!(answer(&asked, &good), Some(Answer::Addresses(ips(&["10.0.0.5"]))));
-        assert_eq!(answer(&asked, &reply([1, 0x80], 0, &[])), Some(Answer::Addresses(Vec::new())));
-        assert_eq!(answer(&asked, &reply([1, 0x83], 0, &[])), Some(Answer::NoName));
-        assert_eq!(answer(&asked, &reply([1, 0x82], 0, &[])), Some(Answer::Failed(RCODE::ServerFailure)));
-        assert_eq!(answer(&asked, &reply([3, 0x80], 2, records)), Some(Answer::Truncated));
+        assert_eq!(answer(&asked, &good), Some(DnsAnswer::Addresses(ips(&["10.0.0.5"]))));
+        assert_eq!(answer(&asked, &reply([1, 0x80], 0, &[])), Some(DnsAnswer::Addresses(Vec::new())));
+        assert_eq!(answer(&asked, &reply([1, 0x83], 0, &[])), Some(DnsAnswer::NoName));
+        assert_eq!(answer(&asked, &reply([1, 0x82], 0, &[])), Some(DnsAnswer::Failed(RCODE::ServerFailure)));
+        assert_eq!(answer(&asked, &reply([3, 0x80], 2, records)), Some(DnsAnswer::Truncated));
         let cut = &reply([3, 0x80], 2, records)[..40];
-        assert_eq!(answer(&asked, cut), Some(Answer::Truncated), "cut within a record");
-        let of_another_name = question(7, "registry.other", Kind::A).unwrap();
+        assert_eq!(answer(&asked, cut), Some(DnsAnswer::Truncated), "cut within a record");
+        let of_another_name = question(7, "registry.other", RecordType::A).unwrap();
         assert_eq!(answer(&of_another_name, &good), None);
         let around = reply([1, 0x80], 1, b"\xc0\x1f\x00\x01\x00\x01\0\0\0\x3c\x00\x04\x0a\0\0\x05");
         assert_eq!(answer(&asked, &around), None, "a name that points at itself");
@@ -226,14 +226,14 @@ mod tests {
         for end in 0..good.len() {
             assert_eq!(answer(&asked, &good[..end]), None, "cut at {end}");
         }
-        let six = question(7, "a", Kind::Aaaa).unwrap();
+        let six = question(7, "a", RecordType::Aaaa).unwrap();
         let mut message = vec![0, 7, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
         message.extend_from_slice(&six[12..]);
         message.extend_from_slice(b"\xc0\x0c\x00\x1c\x00\x01\0\0\0\x3c\x00\x10");
         message.extend_from_slice(&Ipv6Addr::LOCALHOST.octets());
-        assert_eq!(answer(&six, &message), Some(Answer::Addresses(ips(&["::1"]))));
+        assert_eq!(answer(&six, &message), Some(DnsAnswer::Addresses(ips(&["::1"]))));
         for bad in ["", "a..b", &"x".repeat(64), &["x".repeat(60).as_str(); 5].join(".")] {
-            assert_eq!(question(1, bad, Kind::A), None, "{bad}");
+            assert_eq!(question(1, bad, RecordType::A), None, "{bad}");
         }
     }
 }

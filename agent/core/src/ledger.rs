@@ -16,9 +16,7 @@ use crate::{
         fingerprint::Fingerprint,
     },
     runtime::{
-        record::Record,
-        registry_dir::KnownSetting,
-        staleness::{RuntimeChoice, Try},
+        attempts::RestartAttempt, record::ServiceRecord, registry_dir::KnownSetting, settings::RuntimeChoice,
         witness::Witness,
     },
     store::Family,
@@ -110,10 +108,10 @@ pub struct Ledger {
     pub begun: Option<Uptime>,
     /// Processes that read the bundle when they start, by unit.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub services: BTreeMap<String, Record>,
+    pub services: BTreeMap<String, ServiceRecord>,
     /// The last tries to restart them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tries: Vec<Try>,
+    pub tries: Vec<RestartAttempt>,
     /// What the runtime answered last when it was asked about a registry, by `host:port`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub witnesses: BTreeMap<String, Witness>,

@@ -1,9 +1,10 @@
 //! What is on a host now.
 
+pub use crate::certificate::bundle::{BundleReader, Effective};
 use crate::{
     certificate::{anchor::Anchor, fingerprint::Fingerprint, pem::Fault},
     runtime::services::Services,
-    store::{Family, TrustStore, harm::Reader},
+    store::{Family, TrustStore},
     time::Uptime,
 };
 use std::{
@@ -19,7 +20,7 @@ pub struct Observed {
     /// The anchor directory exists.
     pub anchors_dir_exists: bool,
     /// Files in the anchor directory with our kind of name, by file name.
-    pub ours: BTreeMap<String, OwnFile>,
+    pub ours: BTreeMap<String, OwnAnchorFile>,
     /// Other people's files in the anchor directory that the tool takes or that hold certificates.
     pub foreign: Vec<ForeignFile>,
     /// Left-overs of ours: temporary files and staged bundles, absolute.
@@ -65,7 +66,7 @@ pub struct OldStore {
 
 /// A file with our kind of name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnFile {
+pub struct OwnAnchorFile {
     /// The certificate in it, if it holds exactly one.
     pub anchor: Option<Arc<Anchor>>,
     /// Content, name, mode, owner and kind are as we write them.
@@ -96,6 +97,18 @@ pub enum Hazard {
     BrokenGnuTls(Fault),
 }
 
+impl Hazard {
+    /// What makes this reader refuse the bundle with this file in it.
+    pub fn fault_for(&self, reader: BundleReader) -> Option<&Fault> {
+        match (reader, self) {
+            (BundleReader::OpenSsl, Self::Broken(fault)) | (BundleReader::GnuTls, Self::BrokenGnuTls(fault)) => {
+                Some(fault)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A hazard and the file that it is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceHazard {
@@ -120,31 +133,7 @@ impl Observed {
     }
 
     /// What a reader chokes on in source files that are not ours: path and fault.
-    pub fn broken_for(&self, reader: Reader) -> impl Iterator<Item = (&str, &Fault)> {
-        self.all_hazards().filter_map(move |(path, hazard)| Some((path, reader.fault(hazard)?)))
-    }
-}
-
-/// The extracted bundle, read back.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Effective {
-    /// It exists and can be read.
-    pub present: bool,
-    /// Fingerprint of every certificate that both Go and OpenSSL read.
-    pub set: BTreeSet<Fingerprint>,
-    /// Number of certificates, repetitions counted.
-    pub count: usize,
-    /// What keeps OpenSSL from loading the file.
-    pub faults: Vec<Fault>,
-    /// What keeps GnuTLS from loading the file, beside [`faults`](Self::faults): one such certificate empties its whole trust.
-    pub gnutls_faults: Vec<Fault>,
-    /// It holds a private key.
-    pub private_key: bool,
-}
-
-impl Effective {
-    /// Certificates that stand in it more than once.
-    pub fn repeated(&self) -> usize {
-        self.count - self.set.len().min(self.count)
+    pub fn broken_for(&self, reader: BundleReader) -> impl Iterator<Item = (&str, &Fault)> {
+        self.all_hazards().filter_map(move |(path, hazard)| Some((path, hazard.fault_for(reader)?)))
     }
 }

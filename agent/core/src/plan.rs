@@ -8,7 +8,7 @@ use crate::{
     },
     ledger::{AnchorState, Ledger},
     observed::Observed,
-    runtime::staleness::Wanted,
+    runtime::service_plan::ServiceGoal,
 };
 use serde::Serialize;
 use std::{
@@ -29,7 +29,7 @@ pub struct Held {
 
 /// An anchor that is to be trusted after the plan.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct TargetAnchor {
     /// The certificate.
     pub anchor: Arc<Anchor>,
     /// Desired or in grace.
@@ -44,7 +44,7 @@ pub struct Plan {
     /// What is held back.
     pub held: Vec<Held>,
     /// What must be in the bundle afterwards.
-    pub targets: BTreeMap<Fingerprint, Target>,
+    pub targets: BTreeMap<Fingerprint, TargetAnchor>,
     /// What must not be in it afterwards.
     pub retired: BTreeSet<Fingerprint>,
     /// The ledger to write before anything else is done.
@@ -107,10 +107,10 @@ impl Plan {
     }
 
     /// What services are to follow, over this bundle.
-    pub fn wanted(&self, observed: &Observed, bundle: BTreeSet<Fingerprint>) -> Wanted {
+    pub fn wanted(&self, observed: &Observed, bundle: BTreeSet<Fingerprint>) -> ServiceGoal {
         let set = SetDigest::of(&self.in_force(observed, &bundle));
         let readable = self.targets.iter().filter(|(_, target)| target.anchor.go_reads());
-        Wanted {
+        ServiceGoal {
             anchors: self.targets.keys().copied().collect(),
             readable: readable.map(|(fingerprint, _)| *fingerprint).collect(),
             bundle,

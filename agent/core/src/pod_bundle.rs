@@ -13,9 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::{
+    action::Action,
     certificate::{bundle, fingerprint::Fingerprint, pem},
     observed::Observed,
-    planner::Action,
     problem::{Problem, ProblemKind},
 };
 
@@ -31,7 +31,7 @@ pub const HEADER: &str =
 
 /// What lies at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum ExistingFile {
     /// Nothing.
     Nothing,
     /// A file with our first line: its bytes, or none if its mode or links are not as we leave them.
@@ -42,13 +42,13 @@ pub enum Found {
 
 /// What is to be done about exported bundles.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Export {
+pub struct PodBundlePlan {
     /// In order.
     pub actions: Vec<Action>,
     /// What `WriteExport` writes.
     pub content: String,
     /// How it stands, if one is wanted.
-    pub view: Option<ExportView>,
+    pub view: Option<PodBundleView>,
     /// What is in the way.
     pub problems: Vec<Problem>,
 }
@@ -56,7 +56,7 @@ pub struct Export {
 /// The exported bundle, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ExportView {
+pub struct PodBundleView {
     /// Its path on the host.
     pub path: String,
     /// It holds what the extracted bundle holds.
@@ -96,20 +96,20 @@ pub fn content(bundle: &[u8]) -> String {
 /// bundle's, `None` while the store is about to change: then what will be written is not known yet, only that it will.
 pub fn decide(
     want: Option<&str>,
-    found: &BTreeMap<String, Found>,
+    found: &BTreeMap<String, ExistingFile>,
     content: Option<String>,
     observed: &Observed,
-) -> Export {
-    let mut export = Export::default();
+) -> PodBundlePlan {
+    let mut export = PodBundlePlan::default();
     let certificates = observed.effective.set.len();
     let write = |path: &str| Action::WriteExport { path: path.to_owned(), certificates };
     if let Some(path) = want {
-        let mut view = ExportView { path: path.to_owned(), current: false, certificates: 0, detail: String::new() };
-        if let Some(Found::Ours(bytes)) = found.get(path) {
+        let mut view = PodBundleView { path: path.to_owned(), current: false, certificates: 0, detail: String::new() };
+        if let Some(ExistingFile::Ours(bytes)) = found.get(path) {
             view.certificates = bundle::read(bytes).set.len();
         }
         match (found.get(path), unfit(observed), content.as_deref()) {
-            (Some(Found::Other(why)), ..) => {
+            (Some(ExistingFile::Other(why)), ..) => {
                 view.detail = format!("not written: {why}");
                 let text = format!("the bundle cannot be exported to {path}: {why}");
                 let next = "give another name in export.bundle, or move what is there away";
@@ -120,7 +120,9 @@ pub fn decide(
                 view.detail = "follows when the store has changed".to_owned();
                 export.actions.push(write(path));
             }
-            (Some(Found::Ours(bytes)), None, Some(content)) if *bytes == content.as_bytes() => view.current = true,
+            (Some(ExistingFile::Ours(bytes)), None, Some(content)) if *bytes == content.as_bytes() => {
+                view.current = true
+            }
             (_, None, Some(_)) => {
                 view.detail = "not written yet".to_owned();
                 export.actions.push(write(path));
@@ -133,9 +135,9 @@ pub fn decide(
     let left = found.iter().filter(|(path, _)| Some(path.as_str()) != want);
     for (path, found) in left {
         match found {
-            Found::Ours(_) if succeeded => export.actions.push(Action::RemoveExport { path: path.clone() }),
+            ExistingFile::Ours(_) if succeeded => export.actions.push(Action::RemoveExport { path: path.clone() }),
             // nothing is in its place yet: whoever reads it still does
-            Found::Ours(bytes)
+            ExistingFile::Ours(bytes)
                 if unfit(observed).is_none() && content.as_ref().is_none_or(|content| content.as_bytes() != *bytes) =>
             {
                 export.actions.push(write(path));

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    certificate::pem::{Fault, Reason},
+    certificate::pem::{Fault, RejectReason},
     store::Family,
     testing::{ca, fixed, host},
 };
@@ -14,15 +14,15 @@ fn exported() -> (Observed, String) {
     (host(Family::Debian, &[&anchor]), content(bundle.as_bytes()))
 }
 
-fn found(path: &str, found: Found) -> BTreeMap<String, Found> {
+fn found(path: &str, found: ExistingFile) -> BTreeMap<String, ExistingFile> {
     BTreeMap::from([(path.to_owned(), found)])
 }
 
-fn ours(text: &str) -> Found {
-    Found::Ours(text.as_bytes().to_vec())
+fn ours(text: &str) -> ExistingFile {
+    ExistingFile::Ours(text.as_bytes().to_vec())
 }
 
-fn told(export: &Export) -> Vec<String> {
+fn told(export: &PodBundlePlan) -> Vec<String> {
     export.actions.iter().map(ToString::to_string).collect()
 }
 
@@ -37,20 +37,20 @@ fn the_content_has_each_certificate_once_in_the_order_of_the_bundle_and_nothing_
 #[test]
 fn it_is_written_once_and_again_when_it_differs() {
     let (observed, content) = exported();
-    for there in [Found::Nothing, ours(HEADER), Found::Ours(Vec::new())] {
+    for there in [ExistingFile::Nothing, ours(HEADER), ExistingFile::Ours(Vec::new())] {
         let export = decide(Some(PATH), &found(PATH, there), Some(content.clone()), &observed);
         assert_eq!(told(&export), [format!("export   {PATH} (2 certificates)")]);
         assert_eq!((&export.content, export.view.unwrap().current), (&content, false));
     }
     let export = decide(Some(PATH), &found(PATH, ours(&content)), Some(content), &observed);
-    let view = ExportView { path: PATH.into(), current: true, certificates: 2, detail: String::new() };
-    assert_eq!(export, Export { view: Some(view), ..Export::default() });
+    let view = PodBundleView { path: PATH.into(), current: true, certificates: 2, detail: String::new() };
+    assert_eq!(export, PodBundlePlan { view: Some(view), ..PodBundlePlan::default() });
 }
 
 #[test]
 fn a_bundle_that_is_not_sound_is_not_handed_on() {
     let (sound, content) = exported();
-    let fault = Fault { line: 3, reason: Reason::NotPemOrDer, detail: "cut".into() };
+    let fault = Fault { line: 3, reason: RejectReason::NotPemOrDer, detail: "cut".into() };
     let mut broken = sound.clone();
     broken.effective.faults.push(fault);
     let mut lost = sound.clone();
@@ -73,7 +73,7 @@ fn a_bundle_that_is_not_sound_is_not_handed_on() {
 #[test]
 fn what_is_not_ours_is_left_alone_and_told() {
     let (observed, content) = exported();
-    let there = Found::Other("a file that nodetrust did not write is there".into());
+    let there = ExistingFile::Other("a file that nodetrust did not write is there".into());
     let export = decide(Some(PATH), &found(PATH, there.clone()), Some(content.clone()), &observed);
     assert_eq!(told(&export), [""; 0]);
     let [problem] = &*export.problems else { panic!("{export:?}") };
@@ -82,7 +82,7 @@ fn what_is_not_ours_is_left_alone_and_told() {
 
     // nor when it lies where we had written once
     let export = decide(None, &found("/old", there), Some(content), &observed);
-    assert_eq!(export, Export::default());
+    assert_eq!(export, PodBundlePlan::default());
 }
 
 #[test]
@@ -123,13 +123,13 @@ fn a_name_is_a_name_and_its_file_lies_in_our_directory() {
 fn an_earlier_path_goes_after_the_new_one_has_come() {
     let (observed, content) = exported();
     let mut both = found("/old/ca.crt", ours(&content));
-    both.insert(PATH.into(), Found::Nothing);
+    both.insert(PATH.into(), ExistingFile::Nothing);
     let export = decide(Some(PATH), &both, Some(content.clone()), &observed);
     assert_eq!(
         told(&export),
         [format!("export   {PATH} (2 certificates)"), "remove   /old/ca.crt (no longer in export.bundle)".into()]
     );
-    both.insert(PATH.into(), Found::Other("a directory".into()));
+    both.insert(PATH.into(), ExistingFile::Other("a directory".into()));
     let export = decide(Some(PATH), &both, Some(content.clone()), &observed);
     assert_eq!(told(&export), [""; 0], "the old one is the only one that there is");
     // and as such it is kept current

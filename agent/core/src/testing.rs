@@ -8,9 +8,9 @@ use rcgen::{
 
 use crate::{
     certificate::{anchor::Anchor, fingerprint::Fingerprint, pem},
-    observed::{Effective, Observed, OwnFile},
+    observed::{Effective, Observed, OwnAnchorFile},
     runtime::services::Services,
-    source::{Content, Part, Snapshot, SourceLayout},
+    source::{Content, Snapshot, SourceFile, SourceLayout},
     store::{Family, anchor_file::file_name},
     time::{Moment, Uptime},
 };
@@ -89,7 +89,7 @@ pub(crate) fn source_of(name: &str, content: Content) -> Snapshot {
 
 /// A directory of files with these texts.
 pub(crate) fn files(texts: &[&str]) -> Content {
-    let part = |(n, text): (usize, &&str)| Arc::new(Part::parse(&format!("ca-{n}.crt"), text.as_bytes()));
+    let part = |(n, text): (usize, &&str)| Arc::new(SourceFile::parse(&format!("ca-{n}.crt"), text.as_bytes()));
     Content::Files(texts.iter().enumerate().map(part).collect())
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn files(texts: &[&str]) -> Content {
 pub(crate) fn host(family: Family, ours: &[&Arc<Anchor>]) -> Observed {
     let store = family.store();
     let file = |anchor: &&Arc<Anchor>| {
-        (file_name(store, &anchor.fingerprint), OwnFile { anchor: Some((*anchor).clone()), intact: true })
+        (file_name(store, &anchor.fingerprint), OwnAnchorFile { anchor: Some((*anchor).clone()), intact: true })
     };
     let shipped = fixed("rsa-2048").fingerprint;
     let set: BTreeSet<Fingerprint> = ours.iter().map(|anchor| anchor.fingerprint).chain([shipped]).collect();

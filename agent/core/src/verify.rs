@@ -6,12 +6,13 @@
 use std::collections::BTreeSet;
 
 use crate::{
+    action::Action,
     certificate::{fingerprint::Fingerprint, pem::Fault},
-    observed::{Effective, Hazard, Observed, OldStore},
+    observed::{BundleReader, Effective, Hazard, Observed, OldStore},
     plan::Plan,
-    planner::{Action, lost_links},
+    planner::lost_links,
     problem::{Problem, ProblemKind},
-    store::{ExtractMode, Family, Tool, harm::Reader},
+    store::{ExtractMode, Family, Tool},
 };
 
 /// Compares a host with what a plan wants.
@@ -72,7 +73,7 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
         );
         problems.push(Problem::new(ProblemKind::NotLinked, text, next));
     }
-    problems.extend(Reader::ALL.into_iter().filter_map(|reader| broken_problem(reader, observed)));
+    problems.extend(BundleReader::ALL.into_iter().filter_map(|reader| broken_problem(reader, observed)));
     problems.extend(hollow_problem(observed).or_else(|| gone_problem(plan, observed)));
     if !observed.lost.is_empty() {
         let text = format!(
@@ -116,12 +117,12 @@ fn linker(observed: &Observed) -> (String, String) {
 }
 
 /// A bundle that a reader cannot load. What comes from a file that is not ours was so before us, or the run would have been refused.
-fn broken_problem(reader: Reader, observed: &Observed) -> Option<Problem> {
+fn broken_problem(reader: BundleReader, observed: &Observed) -> Option<Problem> {
     let bundle = observed.store.bundle;
     let fault = reader.faults(&observed.effective).first()?;
     let else_ = match reader {
-        Reader::OpenSsl => "; Go still reads it",
-        Reader::GnuTls => " and trusts nothing",
+        BundleReader::OpenSsl => "; Go still reads it",
+        BundleReader::GnuTls => " and trusts nothing",
     };
     let text = format!("{reader} cannot load {bundle}: line {}: {}{else_}", fault.line, fault.detail);
     let culprits: Vec<(&str, &Fault)> = observed.broken_for(reader).collect();

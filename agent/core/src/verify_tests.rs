@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    certificate::pem::{Fault, Reason},
+    certificate::pem::{Fault, RejectReason},
     ledger::Ledger,
     observed::{ForeignFile, SourceHazard},
     planner::plan,
@@ -35,7 +35,7 @@ fn foreign(hazard: Option<Hazard>) -> ForeignFile {
 }
 
 fn fault() -> Fault {
-    Fault { line: 44, reason: Reason::NotPemOrDer, detail: "broken base64".into() }
+    Fault { line: 44, reason: RejectReason::NotPemOrDer, detail: "broken base64".into() }
 }
 
 #[test]

@@ -15,10 +15,10 @@ use std::{
 
 use anyhow::Context as _;
 use nodetrust_core::{
-    planner::Action,
+    action::Action,
     problem::{Problem, ProblemKind},
     report::Report,
-    runtime::evidence::RuntimeState,
+    runtime::trust::RuntimeState,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -157,8 +157,7 @@ impl Agent {
             self.reload();
         }
         tracing::debug!(%trigger, "cycle begins");
-        let glances = trigger == Trigger::Resync && self.schedule.is_calm() && self.hints.see_all();
-        self.runner.start(self.settings.clone(), trigger, glances);
+        self.runner.start(self.settings.clone(), trigger);
     }
 
     fn end_cycle(&mut self, mut result: CycleResult) {
@@ -223,11 +222,10 @@ struct CycleRunner {
 impl CycleRunner {
     /// Starts a cycle on a thread of its own: the allocator keeps what a thread has freed until the thread ends. On a node that has no
     /// thread left the cycle runs here, and nobody is served meanwhile.
-    fn start(&mut self, settings: Arc<Settings>, trigger: Trigger, glances: bool) {
+    fn start(&mut self, settings: Arc<Settings>, trigger: Trigger) {
         let reconciler = self.reconciler.clone();
         self.running = Some(threads::beside(move || {
             let mut reconciler = reconciler.lock().unwrap_or_else(PoisonError::into_inner);
-            reconciler.set_glances(glances);
             reconciler.cycle(&settings, trigger)
         }));
     }

@@ -194,11 +194,6 @@ impl Schedule {
         })
     }
 
-    /// Whether no hint waits, and the last cycle did not fail.
-    pub(super) fn is_calm(&self) -> bool {
-        self.hints.is_empty() && self.failures == 0
-    }
-
     fn is_fight(&self) -> bool {
         self.repairs.len() >= FIGHT_REPAIRS
     }

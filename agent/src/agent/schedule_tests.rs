@@ -1,8 +1,8 @@
 //! When cycles run: settling, starvation, back-off, grace, fights. No clock is waited for: tokio's is paused and moved by hand.
 
 use nodetrust_core::{
-    planner::Drift,
-    report::{Inputs, Report, build},
+    action::Drift,
+    report::{Report, ReportInputs, build},
 };
 
 use super::*;
@@ -19,7 +19,7 @@ fn report() -> Report {
     let now = nodetrust_core::time::Moment { wall: 0, boottime: 0, boot_id: String::new() };
     let os = nodetrust_core::store::os_release::OsRelease::parse("");
     let detection = nodetrust_core::store::detect(&os, &std::collections::BTreeMap::new(), None);
-    build(Inputs {
+    build(ReportInputs {
         node: "n",
         now: &now,
         os: &os,

@@ -14,7 +14,7 @@ use nodetrust_core::{
     parallel::in_shares,
     report::{AnchorRow, anchor_row},
     source::{
-        Part, Rejection,
+        Rejection, SourceFile,
         policy::{Circumstances, Policy, judge},
     },
     store::TrustStore,
@@ -171,7 +171,7 @@ impl Argument {
 /// What is in this host's bundle and not ours.
 fn others(root: &HostRoot, store: &TrustStore) -> Others {
     let ledger = match ledger_file::read(root) {
-        Ok(ledger_file::Read::Good(ledger)) => ledger,
+        Ok(ledger_file::LedgerRead::Good(ledger)) => ledger,
         _ => Arc::default(),
     };
     namesakes::others(root, store, |print| ledger.anchors.get(print).is_some_and(|entry| !entry.shared))
@@ -180,8 +180,8 @@ fn others(root: &HostRoot, store: &TrustStore) -> Others {
 fn inspect(path: &Path, policy: &Policy, at: Circumstances<'_>, others: &Others) -> anyhow::Result<File> {
     let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
     let part = match read(path)? {
-        Some(bytes) => Part::parse(&name, &bytes),
-        None => Part::too_large(&name),
+        Some(bytes) => SourceFile::parse(&name, &bytes),
+        None => SourceFile::too_large(&name),
     };
     let mut file = File {
         file: name.clone(),

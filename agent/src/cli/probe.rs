@@ -5,7 +5,7 @@ use std::time::Duration;
 use nodetrust_core::{
     certificate::name,
     ledger::AnchorState,
-    probe::{BadTarget, Probe, Proxy, Target, Verdict},
+    probe::{BadTarget, Probe, ProbeVerdict, Proxy, Target},
     report::Report,
     runtime::registry::Registry,
 };
@@ -143,11 +143,11 @@ fn inspect(context: &Context, settings: Option<&Settings>) -> anyhow::Result<(Re
 
 fn screen(probe: &Probe, style: Style) -> String {
     let (verdict, colour) = match probe.verdict {
-        Verdict::Trusted => ("TRUSTED", "1;32"),
-        Verdict::NotTrustedByRuntime => ("TRUSTED, but not by the runtime yet", "1;33"),
-        Verdict::PullsWork => ("PULLS WORK, trust is not proven", "1;33"),
-        Verdict::NotTrusted => ("NOT TRUSTED", "1;31"),
-        Verdict::NotReached => ("NOT REACHED", "1;31"),
+        ProbeVerdict::Trusted => ("TRUSTED", "1;32"),
+        ProbeVerdict::NotTrustedByRuntime => ("TRUSTED, but not by the runtime yet", "1;33"),
+        ProbeVerdict::PullsWork => ("PULLS WORK, trust is not proven", "1;33"),
+        ProbeVerdict::NotTrusted => ("NOT TRUSTED", "1;31"),
+        ProbeVerdict::NotReached => ("NOT REACHED", "1;31"),
     };
     let mut out = answer_line(&probe.target, (verdict, colour), &probe.text, style);
     for element in &probe.chain {

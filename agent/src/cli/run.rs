@@ -17,7 +17,7 @@ pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
 fn of_an_earlier_version(context: &Context) -> Option<Settings> {
     let settings = Settings::read_earlier_rules(&context.config_path()).ok()?;
     let root = HostRoot::open(&context.host_root).ok()?;
-    let ledger_file::Read::Good(ledger) = ledger_file::read(&root).ok()? else { return None };
+    let ledger_file::LedgerRead::Good(ledger) = ledger_file::read(&root).ok()? else { return None };
     let is_known = ledger.exports.contains(settings.export.as_ref()?);
     (is_known && !settings.sources.is_empty()).then_some(settings)
 }

@@ -15,7 +15,7 @@ use std::{
 use nodetrust_core::{
     node_status::Taint,
     probe::{Proxy, Target, Through},
-    runtime::{registry::Registry, staleness},
+    runtime::{registry::Registry, settings::RuntimeSettings},
     source::policy::Policy,
     store::Family,
 };
@@ -34,7 +34,7 @@ pub struct Settings {
     /// What may become an anchor, and how long one stays.
     pub policy: Policy,
     /// The container runtime, and what may be done about it.
-    pub runtime: staleness::Policy,
+    pub runtime: RuntimeSettings,
     /// Registries that the container runtime is asked about.
     pub witness: WitnessRegistries,
     /// The trust store, None to detect it.
@@ -167,7 +167,7 @@ impl Default for Settings {
         Self {
             sources: Vec::new(),
             policy: Policy::default(),
-            runtime: staleness::Policy::default(),
+            runtime: RuntimeSettings::default(),
             witness: WitnessRegistries::default(),
             family: None,
             extract_timeout: Duration::from_secs(60),

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use nodetrust_core::{
     certificate::fingerprint::Fingerprint,
     probe::Through,
-    runtime::staleness,
-    source::policy::{EmptySource, NotCa, OnRejection, Policy, Unproven, Verdict},
+    runtime::settings::{OnChange, RuntimeSettings},
+    source::policy::{Acceptance, EmptySource, NotCa, OnRejection, Policy, Unproven},
 };
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
@@ -83,8 +83,8 @@ struct RawSource {
 struct RawPolicy {
     on_rejection: Option<Keyword<OnRejection>>,
     not_ca: Option<Keyword<NotCa>>,
-    expired: Option<Keyword<Verdict>>,
-    weak: Option<Keyword<Verdict>>,
+    expired: Option<Keyword<Acceptance>>,
+    weak: Option<Keyword<Acceptance>>,
     self_signature: Option<Keyword<Unproven>>,
     allowed_fingerprints: BTreeSet<Fingerprint>,
     denied_fingerprints: BTreeSet<Fingerprint>,
@@ -110,7 +110,7 @@ struct RawStore {
 struct RawRuntime {
     kind: Option<RuntimeKindChoice>,
     unit: Option<UnitName>,
-    on_change: Option<Keyword<staleness::OnChange>>,
+    on_change: Option<Keyword<OnChange>>,
     also_restart: Vec<FurtherUnit>,
     witness: Option<WitnessChoice>,
 }
@@ -297,16 +297,16 @@ impl RawPolicy {
 }
 
 impl RawRuntime {
-    fn check(self) -> staleness::Policy {
+    fn check(self) -> RuntimeSettings {
         let kind = self.kind.unwrap_or_default();
-        staleness::Policy {
+        RuntimeSettings {
             ignored: kind == RuntimeKindChoice::None,
             kind: match kind {
                 RuntimeKindChoice::Auto | RuntimeKindChoice::None => None,
                 RuntimeKindChoice::Kind(kind) => Some(kind),
             },
             unit: self.unit.map(|UnitName(unit)| unit).filter(|unit| !unit.is_empty()),
-            on_change: keyword(self.on_change, staleness::OnChange::Auto),
+            on_change: keyword(self.on_change, OnChange::Auto),
             also: self.also_restart.into_iter().map(|FurtherUnit(unit)| unit).collect(),
         }
     }

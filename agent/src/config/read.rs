@@ -9,7 +9,7 @@ use super::{
     ConfigError, Settings,
     raw::{ConfigVersion, Misfit, RawConfig},
 };
-use crate::host::root::read_file;
+use crate::host::file::read_file;
 
 /// Largest configuration file, in bytes.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;

@@ -3,8 +3,8 @@
 use super::*;
 use nodetrust_core::{
     certificate::fingerprint::Fingerprint,
-    runtime::kinds::Kind,
-    source::policy::{EmptySource, NotCa, OnRejection, Unproven, Verdict},
+    runtime::{kinds::RuntimeKind, settings::OnChange},
+    source::policy::{Acceptance, EmptySource, NotCa, OnRejection, Unproven},
 };
 
 #[track_caller]
@@ -116,19 +116,19 @@ export: {{bundle: all.pem}}
         policy: Policy {
             on_rejection: OnRejection::Hold,
             not_ca: NotCa::Reject,
-            expired: Verdict::Accept,
-            weak: Verdict::Reject,
+            expired: Acceptance::Accept,
+            weak: Acceptance::Reject,
             self_signature: Unproven::Reject,
             allowed: [one].into(),
             denied: [two].into(),
             empty_source: EmptySource::Remove,
             removal_grace: 2, // rounded up to whole seconds
         },
-        runtime: staleness::Policy {
+        runtime: RuntimeSettings {
             ignored: false,
-            kind: Some(Kind::K3s),
+            kind: Some(RuntimeKind::K3s),
             unit: Some("edge-k3s.service".into()),
-            on_change: staleness::OnChange::Restart,
+            on_change: OnChange::Restart,
             also: vec!["kubelet.service".into()],
         },
         witness: WitnessRegistries::These(vec![

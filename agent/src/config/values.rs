@@ -7,11 +7,11 @@ use nodetrust_core::{
     pod_bundle,
     probe::{Proxy, Target, Through},
     runtime::{
-        kinds::{Kind, TABLE},
+        kinds::{RuntimeKind, TABLE},
         registry::{MAX_REGISTRIES, Registry},
-        staleness::OnChange,
+        settings::OnChange,
     },
-    source::policy::{EmptySource, NotCa, OnRejection, Unproven, Verdict},
+    source::policy::{Acceptance, EmptySource, NotCa, OnRejection, Unproven},
     store::Family,
 };
 use serde::{
@@ -117,7 +117,7 @@ impl Keywords for NotCa {
         &[("auto", Self::Auto), ("accept", Self::Accept), ("reject", Self::Reject)];
 }
 
-impl Keywords for Verdict {
+impl Keywords for Acceptance {
     const WORDS: &'static [(&'static str, Self)] = &[("accept", Self::Accept), ("reject", Self::Reject)];
 }
 
@@ -365,7 +365,7 @@ pub(super) enum RuntimeKindChoice {
     #[default]
     Auto,
     None,
-    Kind(Kind),
+    Kind(RuntimeKind),
 }
 
 impl TryFrom<String> for RuntimeKindChoice {

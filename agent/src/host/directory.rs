@@ -10,10 +10,10 @@ use nix::{
     dir::{Dir, Type},
     errno::Errno,
     fcntl::{AtFlags, OFlag, openat},
-    sys::stat::{Mode, fstat, fstatat},
+    sys::stat::{Mode, fstatat},
 };
 
-use super::root::{Kind, Meta, read_into};
+use super::file::{FileKind, FileMeta, read_into};
 
 /// A directory that was opened once: what is read in it is of that directory, whatever its path leads to by now.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl HostDirectory {
     ///
     /// # Errors
     /// As `readdir(3)`.
-    pub fn names(&self) -> io::Result<Vec<(String, Kind)>> {
+    pub fn names(&self) -> io::Result<Vec<(String, FileKind)>> {
         let mut names = Vec::new();
         for entry in Dir::from_fd(self.0.try_clone()?)?.iter() {
             let entry = entry?;
@@ -38,13 +38,13 @@ impl HostDirectory {
                 continue;
             }
             let kind = match entry.file_type() {
-                Some(Type::File) => Kind::File,
-                Some(Type::Directory) => Kind::Directory,
-                Some(Type::Symlink) => Kind::Link,
-                Some(_) => Kind::Other,
+                Some(Type::File) => FileKind::File,
+                Some(Type::Directory) => FileKind::Directory,
+                Some(Type::Symlink) => FileKind::Link,
+                Some(_) => FileKind::Other,
                 // a file system that does not tell
                 None => match fstatat(&self.0, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-                    Ok(stat) => Meta::new(&stat).kind,
+                    Ok(stat) => FileMeta::new(&stat).kind,
                     Err(Errno::ENOENT) => continue, // gone meanwhile
                     Err(error) => return Err(error.into()),
                 },
@@ -52,31 +52,23 @@ impl HostDirectory {
             // a name that is no UTF-8 is nobody's anchor; its escaped form is only shown
             names.push((name.to_string_lossy().into_owned(), kind));
         }
-        names.sort_unstable_by(|a: &(String, Kind), b| a.0.cmp(&b.0));
+        names.sort_unstable_by(|a: &(String, FileKind), b| a.0.cmp(&b.0));
         Ok(names)
-    }
-
-    /// What it is itself.
-    ///
-    /// # Errors
-    /// As `stat(2)`.
-    pub fn own_meta(&self) -> io::Result<Meta> {
-        Ok(Meta::new(&fstat(&self.0)?))
     }
 
     /// What a name in it is, a link not followed.
     ///
     /// # Errors
     /// As `stat(2)`.
-    pub fn meta(&self, name: &str) -> io::Result<Meta> {
-        Ok(Meta::new(&fstatat(&self.0, name, AtFlags::AT_SYMLINK_NOFOLLOW)?))
+    pub fn meta(&self, name: &str) -> io::Result<FileMeta> {
+        Ok(FileMeta::new(&fstatat(&self.0, name, AtFlags::AT_SYMLINK_NOFOLLOW)?))
     }
 
     /// Reads a whole regular file in it; a link is not followed. `bytes` is for use again and again.
     ///
     /// # Errors
     /// As `open(2)`, `ELOOP` for a link, and `read(2)`; `InvalidData` if it is no regular file or has more than `limit` bytes.
-    pub fn read(&self, name: &str, limit: u64, bytes: &mut Vec<u8>) -> io::Result<Meta> {
+    pub fn read(&self, name: &str, limit: u64, bytes: &mut Vec<u8>) -> io::Result<FileMeta> {
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         read_into(openat(&self.0, name, flags, Mode::empty())?, limit, bytes)
     }

@@ -27,8 +27,7 @@ use nix::{
     unistd::{Pid, getpgrp},
 };
 
-use super::{lock::HostLock, output::Output, processes::Processes, relay, root::HostRoot};
-use crate::host::ledger_file;
+use super::{lock::HostLock, output::ChildOutput, own, processes::ProcessTable, relay, root::HostRoot};
 
 /// Where the host's programs find others.
 pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -130,7 +129,7 @@ impl HostExec<'_> {
             .env("PATH", SEARCH_PATH)
             .env("LC_ALL", "C")
             .env("HOME", "/root")
-            .env("TMPDIR", ledger_file::TEMP)
+            .env("TMPDIR", own::TEMP_DIR)
             .stdin(match self.lock {
                 Some(lock) => Stdio::from(lock.share().map_err(start_error)?),
                 None => Stdio::null(),
@@ -139,7 +138,7 @@ impl HostExec<'_> {
             .stderr(Stdio::piped())
             .process_group(0);
         let mut child = command.spawn().map_err(start_error)?;
-        let ended = Output::of(&mut child, kept).and_then(|output| wait(&mut child, output, started + self.limit));
+        let ended = ChildOutput::of(&mut child, kept).and_then(|output| wait(&mut child, output, started + self.limit));
         match ended.map_err(start_error)? {
             Some((status, (stdout, stderr))) => {
                 let output = format!("{stdout}{stderr}");
@@ -178,7 +177,7 @@ fn run_in_root(
     // What the program leaves behind becomes our child, whatever group or session it is in, so that it can be found and ended. Where
     // that cannot be had, its group is what can be ended.
     let _ = set_child_subreaper(true);
-    let processes = Processes::open().ok();
+    let processes = ProcessTable::open().ok();
     if root != Path::new("/") {
         nix::unistd::chroot(root)?;
     }
@@ -202,7 +201,7 @@ fn run_in_root(
 }
 
 /// Ends what a program that failed has left, kindly at first.
-fn end_all_below(processes: &Processes, ancestor: Pid) {
+fn end_all_below(processes: &ProcessTable, ancestor: Pid) {
     let end = Instant::now() + LAST_CHANCE / 5;
     processes.signal(&processes.below(ancestor), Signal::SIGTERM);
     loop {
@@ -220,7 +219,11 @@ fn end_all_below(processes: &Processes, ancestor: Pid) {
 
 /// Waits until the child ends, None if it had to be stopped. A daemon that the program left behind may keep the output open;
 /// what was printed until then is then not waited for.
-fn wait(child: &mut Child, mut output: Output, end: Instant) -> io::Result<Option<(ExitStatus, (String, String))>> {
+fn wait(
+    child: &mut Child,
+    mut output: ChildOutput,
+    end: Instant,
+) -> io::Result<Option<(ExitStatus, (String, String))>> {
     while Instant::now() < end {
         if output.collect(PAUSE.min(end.saturating_duration_since(Instant::now())))? {
             thread::sleep(Duration::from_millis(1));
@@ -248,7 +251,7 @@ fn group(child: &Child) -> Pid {
 /// found below the helper, which takes in all orphans.
 fn stop(child: &mut Child) -> io::Result<()> {
     let group = group(child);
-    let processes = Processes::open();
+    let processes = ProcessTable::open();
     let mut below = BTreeSet::new();
     let mut look = || {
         if let Ok(processes) = &processes {

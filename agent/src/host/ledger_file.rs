@@ -8,76 +8,54 @@ use nodetrust_core::{
     source::{Content, Snapshot},
 };
 
-use super::root::{HostRoot, Kind, Meta, is_missing};
+use super::{
+    file::{FileKind, is_missing},
+    own,
+    root::HostRoot,
+};
 
-/// Its directory on the host.
-pub const DIR: &str = "/var/lib/nodetrust";
-/// The file.
-pub const PATH: &str = "/var/lib/nodetrust/ledger.json";
-/// Where a damaged one is set aside; one is kept.
-pub const DAMAGED: &str = "ledger.json.damaged";
-/// Temporary files of the store's tool, under the lock.
-pub const TEMP: &str = "/var/lib/nodetrust/tmp";
-/// The ledger's own temporary file.
-pub const TEMP_FILE: &str = "/var/lib/nodetrust/.ledger.json.tmp";
+/// The name of its temporary file.
 const TEMP_NAME: &str = ".ledger.json.tmp";
-/// 10,000 anchors are about 20 MB.
+/// Largest ledger that is read, in bytes: 10,000 anchors are about 20 MB.
 const LIMIT: u64 = 64 << 20;
 
 /// What reading the ledger gave.
 #[derive(Debug)]
-pub enum Read {
+pub enum LedgerRead {
     /// It is there, or there is none yet.
     Good(Arc<Ledger>),
     /// It is damaged; the sentence says how.
     Damaged(String),
 }
 
-/// Remembers what the file held, by its content and by what it was.
+/// The ledger that was decoded last, with the digest of its file.
 #[derive(Debug, Default)]
-pub struct Cache {
-    last: Option<([u8; 32], Arc<Ledger>)>,
-    meta: Option<Meta>,
-    /// that it is the same file with the same times is enough
-    pub glances: bool,
-}
+pub struct LedgerCache(Option<([u8; 32], Arc<Ledger>)>);
 
 /// Reads the ledger.
 ///
 /// # Errors
 /// If it is there and cannot be read.
-pub fn read(root: &HostRoot) -> io::Result<Read> {
-    read_again(root, &mut Cache::default(), &[])
+pub fn read(root: &HostRoot) -> io::Result<LedgerRead> {
+    read_again(root, &mut LedgerCache::default(), &[])
 }
 
-/// Reads the ledger; what is the same is not decoded again, and certificates that the sources hold too are not kept twice.
+/// Reads the ledger. The same content is not decoded again, and a certificate that a source holds too is kept in memory once.
 ///
 /// # Errors
 /// If it is there and cannot be read.
-pub fn read_again(root: &HostRoot, cache: &mut Cache, sources: &[Snapshot]) -> io::Result<Read> {
-    // before it is read, and what cannot be read leaves nothing to glance at
-    let now = super::wall();
-    let meta = root.own_meta(PATH).ok().flatten();
-    let before = cache.meta.take();
-    if let (true, Some(before), Some((_, ledger))) = (cache.glances, before, &cache.last)
-        && meta.as_ref() == Some(&before)
-    {
-        cache.meta = Some(before);
-        return Ok(Read::Good(ledger.clone()));
-    }
-    match root.own_read(PATH, LIMIT) {
+pub fn read_again(root: &HostRoot, cache: &mut LedgerCache, sources: &[Snapshot]) -> io::Result<LedgerRead> {
+    match root.own_read(own::LEDGER, LIMIT) {
         Ok(bytes) => {
-            let meta = meta.filter(|meta| meta.tells(now));
             let digest = content_digest(&bytes);
-            if let Some((known, ledger)) = &cache.last
+            if let Some((known, ledger)) = &cache.0
                 && *known == digest
             {
-                cache.meta = meta;
-                return Ok(Read::Good(ledger.clone()));
+                return Ok(LedgerRead::Good(ledger.clone()));
             }
             let mut ledger = match Ledger::parse(&bytes) {
                 Ok(ledger) => ledger,
-                Err(why) => return Ok(Read::Damaged(why)),
+                Err(why) => return Ok(LedgerRead::Damaged(why)),
             };
             for source in sources {
                 if let Content::Files(parts) = &source.content {
@@ -85,11 +63,11 @@ pub fn read_again(root: &HostRoot, cache: &mut Cache, sources: &[Snapshot]) -> i
                 }
             }
             let ledger = Arc::new(ledger);
-            (cache.last, cache.meta) = (Some((digest, ledger.clone())), meta);
-            Ok(Read::Good(ledger))
+            cache.0 = Some((digest, ledger.clone()));
+            Ok(LedgerRead::Good(ledger))
         }
-        Err(error) if is_missing(&error) => Ok(Read::Good(Arc::new(Ledger::new()))),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Read::Damaged(error.to_string())),
+        Err(error) if is_missing(&error) => Ok(LedgerRead::Good(Arc::new(Ledger::new()))),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(LedgerRead::Damaged(error.to_string())),
         Err(error) => Err(error),
     }
 }
@@ -99,13 +77,13 @@ pub fn read_again(root: &HostRoot, cache: &mut Cache, sources: &[Snapshot]) -> i
 /// # Errors
 /// As `rename(2)`.
 pub fn set_aside(root: &HostRoot) -> io::Result<()> {
-    root.create_dir_all(DIR)?;
-    match root.own_meta(PATH)?.map(|meta| meta.kind) {
+    root.create_dir_all(own::DIR)?;
+    match root.own_meta(own::LEDGER)?.map(|meta| meta.kind) {
         None => Ok(()),
-        Some(Kind::Link | Kind::Other) => root.remove_file(PATH),
-        Some(Kind::File | Kind::Directory) => {
-            root.remove_file(format!("{DIR}/{DAMAGED}"))?;
-            root.rename(PATH, DAMAGED)
+        Some(FileKind::Link | FileKind::Other) => root.remove_file(own::LEDGER),
+        Some(FileKind::File | FileKind::Directory) => {
+            root.remove_file(format!("{}/{}", own::DIR, own::LEDGER_DAMAGED))?;
+            root.rename(own::LEDGER, own::LEDGER_DAMAGED)
         }
     }
 }
@@ -115,8 +93,8 @@ pub fn set_aside(root: &HostRoot) -> io::Result<()> {
 /// # Errors
 /// As [`HostRoot::write_atomic`].
 pub fn write(root: &HostRoot, ledger: &Ledger) -> io::Result<()> {
-    root.create_dir_all(DIR)?;
-    root.write_atomic(PATH, DIR, TEMP_NAME, 0o600, &ledger.to_bytes())
+    root.create_dir_all(own::DIR)?;
+    root.write_atomic(own::LEDGER, own::DIR, TEMP_NAME, 0o600, &ledger.to_bytes())
 }
 
 /// Removes the ledger and its directory.
@@ -124,18 +102,14 @@ pub fn write(root: &HostRoot, ledger: &Ledger) -> io::Result<()> {
 /// # Errors
 /// As `unlink(2)`; a directory with somebody else's files in it stays.
 pub fn remove(root: &HostRoot) -> io::Result<()> {
-    root.remove_file(PATH)?;
-    root.remove_file(format!("{DIR}/{DAMAGED}"))?;
-    root.remove_file(TEMP_FILE)?;
-    root.remove_file(super::own::NO_HOOKS)?;
-    root.remove_tree(TEMP)?;
-    match root.remove_dir(DIR) {
+    root.remove_file(own::LEDGER)?;
+    root.remove_file(format!("{}/{}", own::DIR, own::LEDGER_DAMAGED))?;
+    root.remove_file(own::LEDGER_TEMP)?;
+    root.remove_file(own::NO_HOOKS)?;
+    root.remove_tree(own::TEMP_DIR)?;
+    match root.remove_dir(own::DIR) {
         // somebody else's files are in it
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
         result => result,
     }
 }
-
-#[cfg(test)]
-#[path = "ledger_file_tests.rs"]
-mod tests;

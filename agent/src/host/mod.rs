@@ -1,7 +1,9 @@
 //! The host: its files, its programs, its lock. Everything that is done to a node goes through here.
 
+mod change;
 pub mod directory;
 pub mod exec;
+pub mod file;
 pub mod ledger_file;
 pub mod lock;
 pub mod obstacle;
@@ -21,7 +23,8 @@ use std::{io, path::Path, time::SystemTime};
 use nix::time::{ClockId, clock_gettime};
 use nodetrust_core::time::{Moment, Uptime};
 
-use root::{HostRoot, Kind};
+use file::FileKind;
+use root::HostRoot;
 
 /// The present moment in the host's clocks.
 ///
@@ -77,7 +80,7 @@ pub fn missing_directories(root: &HostRoot, path: &str) -> io::Result<Vec<String
     for dir in Path::new(path).ancestors().skip(1).filter(|dir| *dir != Path::new("/")) {
         let is_there = match own::directories_above(dir) {
             // something else in its place is removed for it
-            Some(_) => root.own_meta(dir)?.is_some_and(|meta| meta.kind == Kind::Directory),
+            Some(_) => root.own_meta(dir)?.is_some_and(|meta| meta.kind == FileKind::Directory),
             None => root.stat(dir)?.is_some(),
         };
         if is_there {

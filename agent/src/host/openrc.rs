@@ -21,7 +21,7 @@ const PROGRAMS: [&str; 2] = ["/sbin/rc-service", "/usr/sbin/rc-service"];
 
 /// How a service is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub enum OpenRcState {
     /// It was started and not stopped.
     Started,
     /// It is on the way up or down.
@@ -73,13 +73,13 @@ pub fn is_booted(root: &HostRoot) -> Result<bool, OpenRcError> {
 ///
 /// # Errors
 /// If the host's files cannot be seen.
-pub fn status(root: &HostRoot, service: &str) -> Result<Status, OpenRcError> {
+pub fn status(root: &HostRoot, service: &str) -> Result<OpenRcState, OpenRcError> {
     let noted = |state: &str| exists(root, &format!("{STATE}/{state}/{service}"));
     Ok(match () {
-        () if !exists(root, &format!("{SERVICES}/{service}"))? => Status::Absent,
-        () if noted("starting")? || noted("stopping")? => Status::Changing,
-        () if noted("started")? => Status::Started,
-        () => Status::Stopped,
+        () if !exists(root, &format!("{SERVICES}/{service}"))? => OpenRcState::Absent,
+        () if noted("starting")? || noted("stopping")? => OpenRcState::Changing,
+        () if noted("started")? => OpenRcState::Started,
+        () => OpenRcState::Stopped,
     })
 }
 

@@ -20,17 +20,17 @@ const TURN: usize = 16;
 
 /// The ends of a child's two outputs.
 #[derive(Debug)]
-pub(super) struct Output([Stream; 2]);
+pub(super) struct ChildOutput([ChildStream; 2]);
 
 #[derive(Debug)]
-struct Stream {
+struct ChildStream {
     /// None when it was closed
     pipe: Option<std::fs::File>,
     last: Vec<u8>,
     kept: usize,
 }
 
-impl Output {
+impl ChildOutput {
     /// Takes a child's pipes; of each, the last `kept` bytes are kept.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl Output {
     pub(super) fn of(child: &mut Child, kept: usize) -> io::Result<Self> {
         let stdout = child.stdout.take().map(OwnedFd::from);
         let stderr = child.stderr.take().map(OwnedFd::from);
-        Ok(Self([Stream::new(stdout, kept)?, Stream::new(stderr, kept)?]))
+        Ok(Self([ChildStream::new(stdout, kept)?, ChildStream::new(stderr, kept)?]))
     }
 
     /// Reads what comes within this time; returns whether both are closed.
@@ -77,12 +77,12 @@ impl Output {
 
     /// What was read: standard output and standard error.
     pub(super) fn texts(&self) -> (String, String) {
-        let text = |stream: &Stream| String::from_utf8_lossy(&stream.last).into_owned();
+        let text = |stream: &ChildStream| String::from_utf8_lossy(&stream.last).into_owned();
         (text(&self.0[0]), text(&self.0[1]))
     }
 }
 
-impl Stream {
+impl ChildStream {
     fn new(pipe: Option<OwnedFd>, kept: usize) -> io::Result<Self> {
         if let Some(pipe) = &pipe {
             // of our end only: the child's writes block as ever

@@ -15,9 +15,18 @@ use nodetrust_core::{
     },
 };
 
-use super::lock;
-use crate::host::ledger_file;
-
+/// The directory of the ledger and of all that is only ours.
+pub const DIR: &str = "/var/lib/nodetrust";
+/// The ledger.
+pub const LEDGER: &str = "/var/lib/nodetrust/ledger.json";
+/// The name of a damaged ledger that was set aside; one is kept.
+pub const LEDGER_DAMAGED: &str = "ledger.json.damaged";
+/// The ledger before it has its name.
+pub const LEDGER_TEMP: &str = "/var/lib/nodetrust/.ledger.json.tmp";
+/// Temporary files of the store's tool, under the lock.
+pub const TEMP_DIR: &str = "/var/lib/nodetrust/tmp";
+/// The lock; it is gone after a reboot.
+pub const LOCK: &str = "/run/nodetrust.lock";
 /// The beginning of the names of our temporary files and of the staged bundle, where other people's files are.
 pub const HIDDEN: &str = ".nodetrust-";
 /// What is put back after a run of the tool, before it has its name.
@@ -34,7 +43,7 @@ pub const DROP_IN: &str = "nodetrust-restart.toml";
 pub const DROP_IN_TEMP: &str = ".nodetrust-restart.toml.tmp";
 /// The directory in which the tool looks for hooks: it does not exist, since we run the hooks when the bundle is in place.
 pub const NO_HOOKS: &str = "/var/lib/nodetrust/no-hooks";
-/// What hooks are told, in [`ledger_file::TEMP`].
+/// What hooks are told, in [`TEMP_DIR`].
 pub const HOOK_INPUT: &str = "hook-input";
 /// The same before it has its name.
 pub const HOOK_INPUT_TEMP: &str = "hook-input.tmp";
@@ -44,9 +53,9 @@ pub fn anchor_temp(fingerprint: &Fingerprint) -> String {
     format!(".{PREFIX}{}.tmp", fingerprint.fp16())
 }
 
-/// A name that the program uses.
+/// A name that the program uses on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name {
+pub struct OwnName {
     /// Absolute on the host.
     pub path: String,
     /// It is a directory of ours, else a file.
@@ -54,18 +63,18 @@ pub struct Name {
 }
 
 /// All names that the program uses on a host with this store, for one anchor, a registry directory and an exported bundle.
-pub fn names(store: &TrustStore, anchor: &Fingerprint, certs_d: Option<&str>, export: Option<&str>) -> Vec<Name> {
-    let directory = |path: String| Name { path, is_dir: true };
-    let file = |path: String| Name { path, is_dir: false };
+pub fn names(store: &TrustStore, anchor: &Fingerprint, certs_d: Option<&str>, export: Option<&str>) -> Vec<OwnName> {
+    let directory = |path: String| OwnName { path, is_dir: true };
+    let file = |path: String| OwnName { path, is_dir: false };
     let mut names = vec![
-        directory(ledger_file::DIR.to_owned()),
-        file(ledger_file::PATH.to_owned()),
-        file(ledger_file::TEMP_FILE.to_owned()),
-        file(format!("{}/{}", ledger_file::DIR, ledger_file::DAMAGED)),
-        directory(ledger_file::TEMP.to_owned()),
-        file(format!("{}/{HOOK_INPUT}", ledger_file::TEMP)),
-        file(format!("{}/{HOOK_INPUT_TEMP}", ledger_file::TEMP)),
-        file(lock::PATH.to_owned()),
+        directory(DIR.to_owned()),
+        file(LEDGER.to_owned()),
+        file(LEDGER_TEMP.to_owned()),
+        file(format!("{}/{}", DIR, LEDGER_DAMAGED)),
+        directory(TEMP_DIR.to_owned()),
+        file(format!("{}/{HOOK_INPUT}", TEMP_DIR)),
+        file(format!("{}/{HOOK_INPUT_TEMP}", TEMP_DIR)),
+        file(LOCK.to_owned()),
         file(format!("{}/{}", store.anchors_dir, file_name(store, anchor))),
         file(format!("{}/{}", store.temp_dir, anchor_temp(anchor))),
     ];
@@ -96,8 +105,8 @@ pub fn names(store: &TrustStore, anchor: &Fingerprint, certs_d: Option<&str>, ex
 }
 
 /// The names that it uses in a runtime's directory of drop-ins, for a restart.
-pub fn drop_in_names(dir: &str) -> [Name; 2] {
-    [DROP_IN, DROP_IN_TEMP].map(|name| Name { path: format!("{dir}/{name}"), is_dir: false })
+pub fn drop_in_names(dir: &str) -> [OwnName; 2] {
+    [DROP_IN, DROP_IN_TEMP].map(|name| OwnName { path: format!("{dir}/{name}"), is_dir: false })
 }
 
 /// How many of a path's names come before the first directory of ours; None if none of them is ours.
@@ -111,7 +120,7 @@ pub(super) fn directories_above(path: &Path) -> Option<usize> {
             Component::ParentDir | Component::Prefix(_) => return None,
         }
     }
-    let own: Vec<_> = Path::new(ledger_file::DIR).components().skip(1).map(Component::as_os_str).collect();
+    let own: Vec<_> = Path::new(DIR).components().skip(1).map(Component::as_os_str).collect();
     if names.starts_with(&own) {
         return Some(own.len() - 1);
     }
@@ -121,7 +130,7 @@ pub(super) fn directories_above(path: &Path) -> Option<usize> {
 /// Whether a path is that of a file or directory of ours: what is at it may be replaced.
 pub(super) fn is_own(path: &Path) -> bool {
     let has_our_name = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| {
-        name.starts_with(HIDDEN) || name.starts_with(PREFIX) || Path::new(lock::PATH).file_name() == path.file_name()
+        name.starts_with(HIDDEN) || name.starts_with(PREFIX) || Path::new(LOCK).file_name() == path.file_name()
     });
     has_our_name || directories_above(path).is_some()
 }

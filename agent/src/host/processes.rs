@@ -19,16 +19,16 @@ use nix::{
 
 /// A process, told from a later one with the same number by when it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Process {
+pub(super) struct Descendant {
     pid: i32,
     started: u64,
 }
 
 /// A view of the running processes.
 #[derive(Debug)]
-pub(super) struct Processes(OwnedFd);
+pub(super) struct ProcessTable(OwnedFd);
 
-impl Processes {
+impl ProcessTable {
     /// Ours; it stays ours after a change of the root.
     ///
     /// # Errors
@@ -39,11 +39,11 @@ impl Processes {
     }
 
     /// All that descend from a process and still run.
-    pub(super) fn below(&self, ancestor: Pid) -> BTreeSet<Process> {
-        let mut children: BTreeMap<i32, Vec<Process>> = BTreeMap::new();
+    pub(super) fn below(&self, ancestor: Pid) -> BTreeSet<Descendant> {
+        let mut children: BTreeMap<i32, Vec<Descendant>> = BTreeMap::new();
         for pid in self.numbers().unwrap_or_default() {
             if let Some((parent, started)) = self.stat(pid) {
-                children.entry(parent).or_default().push(Process { pid, started });
+                children.entry(parent).or_default().push(Descendant { pid, started });
             }
         }
         let (mut found, mut todo) = (BTreeSet::new(), vec![ancestor.as_raw()]);
@@ -58,8 +58,9 @@ impl Processes {
     }
 
     /// Sends a signal to those that still run; returns whether one does.
-    pub(super) fn signal(&self, processes: &BTreeSet<Process>, signal: Signal) -> bool {
-        let runs = |process: &&Process| self.stat(process.pid).is_some_and(|(_, started)| started == process.started);
+    pub(super) fn signal(&self, processes: &BTreeSet<Descendant>, signal: Signal) -> bool {
+        let runs =
+            |process: &&Descendant| self.stat(process.pid).is_some_and(|(_, started)| started == process.started);
         let running = processes.iter().filter(runs);
         // gone between the two is fine
         running
@@ -103,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_child_is_below_us_until_it_ends() {
-        let processes = Processes::open().unwrap();
+        let processes = ProcessTable::open().unwrap();
         let mut child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
         let below = |child: u32| {
             let below = processes.below(Pid::this());

@@ -22,15 +22,15 @@ const CHUNK: usize = 16 << 10;
 const AFTERWARDS: usize = 1 << 20;
 
 /// One of the program's outputs, and ours that it goes to.
-struct Stream {
+struct RelayedStream {
     /// None at its end
-    from: Option<Box<dyn Output>>,
+    from: Option<Box<dyn ReadableOutput>>,
     /// None once nobody hears it
     to: Option<Box<dyn Write>>,
 }
 
-trait Output: Read + AsFd {}
-impl<T: Read + AsFd> Output for T {}
+trait ReadableOutput: Read + AsFd {}
+impl<T: Read + AsFd> ReadableOutput for T {}
 
 /// Runs a program to its end and passes on what it prints.
 ///
@@ -38,11 +38,11 @@ impl<T: Read + AsFd> Output for T {}
 /// If it cannot be started or waited for.
 pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let output = child.stdout.take().map(|from| Box::new(from) as Box<dyn Output>);
-    let errors = child.stderr.take().map(|from| Box::new(from) as Box<dyn Output>);
+    let output = child.stdout.take().map(|from| Box::new(from) as Box<dyn ReadableOutput>);
+    let errors = child.stderr.take().map(|from| Box::new(from) as Box<dyn ReadableOutput>);
     let mut streams = [
-        Stream { from: output, to: Some(Box::new(io::stdout())) },
-        Stream { from: errors, to: Some(Box::new(io::stderr())) },
+        RelayedStream { from: output, to: Some(Box::new(io::stdout())) },
+        RelayedStream { from: errors, to: Some(Box::new(io::stderr())) },
     ];
     while streams.iter().any(|stream| stream.from.is_some()) {
         pass_on(&mut streams, PollTimeout::from(LOOK))?;
@@ -61,7 +61,7 @@ pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
 }
 
 /// Waits until something is printed and passes it on: how many bytes.
-fn pass_on(streams: &mut [Stream; 2], limit: PollTimeout) -> io::Result<usize> {
+fn pass_on(streams: &mut [RelayedStream; 2], limit: PollTimeout) -> io::Result<usize> {
     let mut ready = [false; 2];
     {
         let open = streams.iter().enumerate();
@@ -85,7 +85,7 @@ fn pass_on(streams: &mut [Stream; 2], limit: PollTimeout) -> io::Result<usize> {
     Ok(passed)
 }
 
-impl Stream {
+impl RelayedStream {
     /// Reads once what is there.
     fn pass_on(&mut self) -> usize {
         let mut chunk = [0; CHUNK];

@@ -1,4 +1,4 @@
-//! Removing a whole tree, by handles: nothing on the way is a path that could lead elsewhere by now.
+//! Removing files and whole trees by handles: no step resolves a path that could lead elsewhere by now.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -18,7 +18,7 @@ use nix::{
     unistd::{UnlinkatFlags, unlinkat},
 };
 
-use super::{obstacle::Obstacle, root::remove_entry};
+use super::obstacle::Obstacle;
 
 /// Levels of a tree that is removed.
 const MAX_DEPTH: usize = 16;
@@ -26,7 +26,7 @@ const MAX_DEPTH: usize = 16;
 /// Removes what has a name in a directory, with all that is in it. `path` is for messages.
 ///
 /// # Errors
-/// As [`super::root::HostRoot::remove_tree`].
+/// As [`HostRoot::remove_tree`](super::root::HostRoot::remove_tree).
 pub(super) fn remove(parent: &OwnedFd, name: &OsStr, path: &Path) -> io::Result<()> {
     remove_below(parent, name, path, MAX_DEPTH)
 }
@@ -82,4 +82,12 @@ fn names(dir: &OwnedFd) -> io::Result<Vec<OsString>> {
         }
     }
     Ok(names)
+}
+
+/// Removes a name from a directory. Being gone already is no error.
+pub(super) fn remove_entry(dir: &OwnedFd, name: &OsStr, flag: UnlinkatFlags) -> io::Result<()> {
+    match unlinkat(dir, name, flag) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use nodetrust_core::certificate::fingerprint::content_digest;
 
 use super::failure::{ApiFailure, FailureCause};
-use crate::host::root::read_file;
+use crate::host::file::read_file;
 
 /// Where a pod finds its token and the API server's CA.
 pub(super) const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

@@ -8,7 +8,7 @@ use hyper::{
     header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
 };
 use kube::client::{Body, ClientBuilder};
-use nodetrust_core::node_status::{Event, NodeObject, REPORTER, Write};
+use nodetrust_core::node_status::{NodeEvent, NodeObject, REPORTER, Write};
 
 use super::failure::{ApiFailure, FailureCause, denied_by, message, shown};
 use crate::host::threads;
@@ -70,7 +70,7 @@ impl Api {
     }
 
     /// Sends an event. One that the server has already, from a try whose answer got lost, is as good.
-    pub(super) async fn tell(&self, event: &Event) -> Result<(), ApiFailure> {
+    pub(super) async fn tell(&self, event: &NodeEvent) -> Result<(), ApiFailure> {
         let body = Some(("application/json", event.object(&self.node).to_string()));
         let path = format!("/api/v1/namespaces/default/events?fieldManager={REPORTER}");
         match self.call(Method::POST, &path, body).await {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use nodetrust_core::{
-    node_status::{self, ConditionStatus, Event, EventKind, NodeObject, NodeStatus, Signals, TAINT_PATIENCE},
+    node_status::{self, ConditionStatus, EventKind, NodeEvent, NodeObject, NodeStatus, Signals, TAINT_PATIENCE},
     problem::ProblemKind,
     report::Report,
     time::Time,
@@ -49,7 +49,7 @@ pub(super) struct NodeReporter {
     known: Option<NodeObject>,
     /// the Node has been read once, and what it said has been compared
     met: bool,
-    waiting: BTreeMap<EventKind, Event>,
+    waiting: BTreeMap<EventKind, NodeEvent>,
     sent: BTreeMap<EventKind, Instant>,
     object: Backoff,
     events: Backoff,
@@ -112,7 +112,7 @@ impl NodeReporter {
     }
 
     /// Has an event wait to be sent, together with one of its kind that does.
-    fn tell_of(&mut self, event: Event) {
+    fn tell_of(&mut self, event: NodeEvent) {
         let event = match self.waiting.get(&event.kind) {
             Some(earlier) => event.after(earlier),
             None => event,
@@ -170,7 +170,7 @@ impl NodeReporter {
         let wall = wall();
         self.waiting.retain(|_, event| wall.0.saturating_sub(event.time.0) < STALE);
         let wants = self.wants_object(now) && self.object.is_due(now);
-        let ready: Vec<Event> = self
+        let ready: Vec<NodeEvent> = self
             .waiting
             .values()
             .filter(|event| self.may_tell(event.kind) && self.sendable(event.kind).is_none_or(|when| when <= now))

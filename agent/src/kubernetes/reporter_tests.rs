@@ -3,8 +3,8 @@
 use hyper::StatusCode;
 use nodetrust_core::{
     certificate::fingerprint::SetDigest,
-    report::{StoreView, Verdict},
-    runtime::evidence::{RuntimeState, RuntimeTrust},
+    report::{NodeVerdict, StoreView},
+    runtime::trust::{RuntimeState, RuntimeTrust},
     store::Family,
 };
 use serde_json::json;
@@ -19,7 +19,7 @@ fn report(headline: &str) -> Arc<Report> {
         version: 1,
         node: "a17".into(),
         time: wall(),
-        verdict: Verdict::Trusted,
+        verdict: NodeVerdict::Trusted,
         headline: headline.into(),
         converged: true,
         desired_digest: digest,
@@ -63,7 +63,7 @@ fn answer(object: Result<(NodeObject, bool), ApiFailure>) -> RoundResult {
 /// What came of calls that were made with the files that are there.
 fn round(
     object: Option<Result<WrittenNode, ApiFailure>>,
-    sent: Vec<Event>,
+    sent: Vec<NodeEvent>,
     events: Option<Result<(), ApiFailure>>,
 ) -> RoundResult {
     RoundResult { object, sent, events, account: AccountFiles::read() }
@@ -77,8 +77,8 @@ fn forbidden(text: &str) -> ApiFailure {
     ApiFailure::of(FailureCause::Refused(hyper::StatusCode::FORBIDDEN), text, None)
 }
 
-fn event(kind: EventKind) -> Event {
-    Event { kind, warning: true, message: String::new(), time: wall() }
+fn event(kind: EventKind) -> NodeEvent {
+    NodeEvent { kind, warning: true, message: String::new(), time: wall() }
 }
 
 /// A reporter whose Node says what it should.
@@ -252,7 +252,7 @@ async fn events_of_a_kind_wait_for_each_other_and_are_told_as_one() {
         reporter.done(round(None, job.events.clone(), Some(Ok(()))));
         job.events.into_iter().map(|event| event.message).collect::<Vec<_>>()
     };
-    let drift = |message: &str| Event { message: message.into(), ..event(EventKind::DriftRepaired) };
+    let drift = |message: &str| NodeEvent { message: message.into(), ..event(EventKind::DriftRepaired) };
     reporter.tell_of(drift("1"));
     assert_eq!(send(&mut reporter), ["1"]);
     for message in ["2", "3"] {
@@ -279,7 +279,7 @@ async fn what_stood_before_the_agent_started_is_no_event() {
 }
 
 /// A report of a node whose store is proven, or not, and whose runtime is unknown.
-fn doubtful(verdict: Verdict) -> Arc<Report> {
+fn doubtful(verdict: NodeVerdict) -> Arc<Report> {
     let mut report = Report::clone(&report("1 anchor in the extracted bundle; whether pulls follow is not known"));
     report.verdict = verdict;
     report.runtime_trust.state = RuntimeState::Unknown;
@@ -295,10 +295,10 @@ fn tainted() -> Kubernetes {
 async fn a_doubt_keeps_a_startup_taint_for_ten_minutes_and_an_event_tells() {
     let mut reporter = reporter(tainted());
     // the ten minutes begin when the store is proven
-    reporter.take(doubtful(Verdict::NotTrusted));
+    reporter.take(doubtful(NodeVerdict::NotTrusted));
     reporter.done(answer(Ok((told(&reporter.signals), false))));
     tokio::time::advance(TAINT_PATIENCE).await;
-    reporter.take(doubtful(Verdict::RuntimeUnknown));
+    reporter.take(doubtful(NodeVerdict::RuntimeUnknown));
     reporter.done(answer(Ok((told(&reporter.signals), false))));
     assert!(reporter.signals.done_with.is_none() && reporter.next_round().is_none());
     let began = Instant::now();
@@ -323,7 +323,7 @@ async fn a_doubt_keeps_a_startup_taint_for_ten_minutes_and_an_event_tells() {
 async fn a_startup_taint_goes_at_once_with_a_proof_and_tells_of_no_doubt() {
     let new = || reporter(tainted());
     let mut reporter = new();
-    reporter.take(doubtful(Verdict::RuntimeUnknown));
+    reporter.take(doubtful(NodeVerdict::RuntimeUnknown));
     reporter.take(report("good"));
     assert!(reporter.signals.done_with.is_some());
     let node = told(&reporter.signals);
@@ -331,8 +331,8 @@ async fn a_startup_taint_goes_at_once_with_a_proof_and_tells_of_no_doubt() {
     assert!(!reporter.waiting.contains_key(&EventKind::RuntimeUnknown));
     // a store that is not proven keeps it, however long
     let mut untrue = new();
-    let mut report = Report::clone(&doubtful(Verdict::NotConverged));
-    report.verdict = Verdict::NotTrusted;
+    let mut report = Report::clone(&doubtful(NodeVerdict::NotConverged));
+    report.verdict = NodeVerdict::NotTrusted;
     untrue.take(Arc::new(report));
     tokio::time::advance(TAINT_PATIENCE * 2).await;
     assert!(untrue.doubt_ends().is_none() && untrue.signals.done_with.is_none());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hyper::StatusCode;
 use nodetrust_core::{
-    node_status::{self, Event, NodeObject, Signals},
+    node_status::{self, NodeEvent, NodeObject, Signals},
     time::Time,
 };
 
@@ -25,13 +25,13 @@ pub(super) struct Round {
     pub(super) known: Option<NodeObject>,
     /// the Node is read because it is time to, not because a write failed
     pub(super) periodic: bool,
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<NodeEvent>,
 }
 
 /// What came of the calls.
 pub(super) struct RoundResult {
     pub(super) object: Option<Result<WrittenNode, ApiFailure>>,
-    pub(super) sent: Vec<Event>,
+    pub(super) sent: Vec<NodeEvent>,
     pub(super) events: Option<Result<(), ApiFailure>>,
     /// the files that the calls were made with
     pub(super) account: AccountFiles,

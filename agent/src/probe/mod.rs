@@ -9,14 +9,14 @@ use std::{io, sync::Arc};
 use nodetrust_core::{
     certificate::bundle,
     ledger::Ledger,
-    probe::{Facts, Probe, Said, Target, Verdict, judge},
+    probe::{Facts, Probe, ProbeVerdict, SourceEvidence, Target, judge},
     report::Behind,
     source::{Snapshot, policy::Circumstances, resolve::resolve},
 };
 
 use crate::{
     config::Settings,
-    host::{self, ledger_file, root::HostRoot},
+    host::{self, ledger_file, own, root::HostRoot},
     sources::SourceReader,
     store::observe,
 };
@@ -48,7 +48,7 @@ pub fn answer(
     let facts = Facts {
         bundle: &host.bundle,
         ledger: &host.ledger,
-        said: None,
+        sources: None,
         removal_grace: settings
             .map(|settings| settings.policy.removal_grace)
             .or(host.ledger.removal_grace)
@@ -57,10 +57,10 @@ pub fn answer(
         behind,
     };
     let mut probe = judge(target, chain, facts);
-    if probe.verdict == Verdict::NotTrusted {
+    if probe.verdict == ProbeVerdict::NotTrusted {
         // only now: what the sources hold tells where a missing CA went
-        let said = host.said(settings);
-        probe = judge(target, chain, Facts { said: Some(&said), ..facts });
+        let sources = host.sources(settings);
+        probe = judge(target, chain, Facts { sources: Some(&sources), ..facts });
     }
     match failure {
         Some(failure) => probe.after(failure),
@@ -87,10 +87,10 @@ struct Host {
 impl Host {
     fn read(root: &HostRoot, settings: Option<&Settings>) -> Result<Self, String> {
         let ledger = match ledger_file::read(root) {
-            Ok(ledger_file::Read::Good(ledger)) => ledger,
-            Ok(ledger_file::Read::Damaged(_)) => Arc::new(Ledger::new()), // `status` reports it
+            Ok(ledger_file::LedgerRead::Good(ledger)) => ledger,
+            Ok(ledger_file::LedgerRead::Damaged(_)) => Arc::new(Ledger::new()), // `status` reports it
             Err(error) => {
-                return Err(format!("failed to read {}: {error}; run as root on the host", ledger_file::PATH));
+                return Err(format!("failed to read {}: {error}; run as root on the host", own::LEDGER));
             }
         };
         let wanted = settings.map_or(ledger.family, |settings| settings.family);
@@ -108,7 +108,7 @@ impl Host {
         Ok(Self { bundle: bundle::certificates(&bytes), ledger, now, drops_not_ca: store.drops_not_ca })
     }
 
-    fn said(&self, settings: Option<&Settings>) -> Said {
+    fn sources(&self, settings: Option<&Settings>) -> SourceEvidence {
         let ledger = &self.ledger;
         let snapshots = match settings {
             Some(settings) => SourceReader::default().read(settings),
@@ -120,6 +120,6 @@ impl Host {
         let at = Circumstances { drops_not_ca: Some(self.drops_not_ca), installed: &installed, now: self.now.wall };
         let policy = settings.map(|settings| settings.policy.clone()).unwrap_or_default();
         let resolved = resolve(&snapshots, ledger, &policy, at);
-        Said { snapshots, resolved }
+        SourceEvidence { snapshots, resolved }
     }
 }

@@ -14,7 +14,7 @@ use nodetrust_core::{
     certificate::fingerprint::{Fingerprint, SetDigest, content_digest},
     probe::{Probe, Target, Through},
     report::{Behind, Report},
-    runtime::{registry::Registry, services::Process},
+    runtime::{process::ServiceProcess, registry::Registry},
     time::Time,
 };
 use tokio::{
@@ -65,7 +65,7 @@ pub async fn serve(
     if report.wait_for(Option::is_some).await.is_err() {
         return;
     }
-    let mut in_force: Option<(SetDigest, Vec<Fingerprint>, Option<Process>)> = None;
+    let mut in_force: Option<(SetDigest, Vec<Fingerprint>, Option<ServiceProcess>)> = None;
     let mut planned: VecDeque<PlannedProbe> = VecDeque::new();
     let mut running = JoinSet::new();
     follow(&mut planned, &settings.borrow_and_update().probes, &results);

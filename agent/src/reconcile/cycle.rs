@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
 use nodetrust_core::{
+    action::Drift,
     certificate::fingerprint::Fingerprint,
-    planner::Drift,
     problem::ProblemKind,
     report::{Cycle, Report},
     time::Time,

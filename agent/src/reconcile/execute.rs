@@ -5,22 +5,19 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use nodetrust_core::{
+    action::Action,
     certificate::fingerprint::Fingerprint,
     ledger::Ledger,
     observed::Observed,
     plan::Plan,
-    planner::{Action, foreign_repeats, plan_leave},
+    planner::{foreign_repeats, plan_retire},
     problem::{Problem, ProblemKind},
     store::{Family, Tool, anchor_file::PREFIX},
     verify::verify,
 };
 
 use crate::{
-    host::{
-        exec::HostExec,
-        ledger_file, own,
-        root::{HostRoot, Kind},
-    },
+    host::{exec::HostExec, file::FileKind, ledger_file, own, root::HostRoot},
     store::{
         extract::{Extraction, chain, write_problem},
         hash_links,
@@ -94,11 +91,11 @@ fn write(action: &Action, plan: &Plan, observed: &Observed, root: &HostRoot, wal
     match action {
         Action::RecordLedger => {
             let ledger = Ledger { updated: wall, ..plan.ledger.clone() };
-            ledger_file::write(root, &ledger).map_err(failed(ledger_file::PATH))
+            ledger_file::write(root, &ledger).map_err(failed(own::LEDGER))
         }
         Action::CreateDirectory { path } => root.create_dir_all(path).map_err(failed(path)),
         Action::RemoveTemporary { path, .. } => {
-            let removed = if path == ledger_file::TEMP { root.remove_tree(path) } else { root.remove_file(path) };
+            let removed = if path == own::TEMP_DIR { root.remove_tree(path) } else { root.remove_file(path) };
             removed.map_err(failed(path))
         }
         Action::WriteAnchor { sha256, file, .. } => {
@@ -145,7 +142,7 @@ fn leave(
     let told = |problem: Problem| Problem { text: format!("leaving the {family} store: {}", problem.text), ..problem };
     let mut old = look().map_err(told)?;
     old.ours.retain(|name, _| files.contains(name)); // the tool of another store may have made links of these names
-    let part = plan_leave(&old, &plan.ledger);
+    let part = plan_retire(&old, &plan.ledger);
     let applied = apply(&part, &old, exec, wall);
     *extract += applied.extract;
     await_other_runs(exec.root, store);
@@ -176,7 +173,7 @@ fn run_hooks(plan: &Plan, observed: &Observed, exec: &HostExec<'_>) -> Result<()
     let names: Vec<String> = listing
         .unwrap_or_default()
         .into_iter()
-        .filter(|(name, meta)| is_hook_name(name) && (meta.kind == Kind::Link || meta.mode & 0o111 != 0))
+        .filter(|(name, meta)| is_hook_name(name) && (meta.kind == FileKind::Link || meta.mode & 0o111 != 0))
         .map(|(name, _)| name)
         .collect();
     if names.is_empty() {
@@ -191,10 +188,11 @@ fn run_hooks(plan: &Plan, observed: &Observed, exec: &HostExec<'_>) -> Result<()
             format!("{}{links}/{PREFIX}{}.pem\n", if *added { '+' } else { '-' }, fingerprint.fp16())
         })
         .collect();
-    let input = format!("{}/{}", ledger_file::TEMP, own::HOOK_INPUT);
-    let prepared = exec.root.create_dir_all(ledger_file::TEMP).and_then(|()| {
-        exec.root.write_atomic(&input, ledger_file::TEMP, own::HOOK_INPUT_TEMP, 0o600, lines.as_bytes())
-    });
+    let input = format!("{}/{}", own::TEMP_DIR, own::HOOK_INPUT);
+    let prepared = exec
+        .root
+        .create_dir_all(own::TEMP_DIR)
+        .and_then(|()| exec.root.write_atomic(&input, own::TEMP_DIR, own::HOOK_INPUT_TEMP, 0o600, lines.as_bytes()));
     prepared.map_err(|error| problem(format!("failed to write {input}: {error}")))?;
     let mut failure = None;
     for name in names {
@@ -210,7 +208,7 @@ fn run_hooks(plan: &Plan, observed: &Observed, exec: &HostExec<'_>) -> Result<()
         }
     }
     // what cannot be removed now is removed in the next cycle
-    let _ = exec.root.remove_tree(ledger_file::TEMP);
+    let _ = exec.root.remove_tree(own::TEMP_DIR);
     failure.map_or(Ok(()), Err)
 }
 

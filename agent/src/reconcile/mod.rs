@@ -1,8 +1,7 @@
 //! One cycle: look, decide, do, look again, report.
 //!
-//! A cycle cannot fail: what went wrong is in the [`Report`]. Every trigger runs the same full cycle; a resync may glance at what it has
-//! read before. One task owns the host, and
-//! the lock keeps it the only one on the node.
+//! A cycle cannot fail: what went wrong is in the [`Report`]. Every trigger runs the same full cycle.
+//! One task owns the host, and the lock keeps it the only one on the node.
 
 mod cycle;
 pub mod execute;
@@ -18,18 +17,16 @@ use std::{
 };
 
 use nodetrust_core::{
+    action::{Action, Drift, WriteReason},
     certificate::fingerprint::Fingerprint,
     ledger::Ledger,
     observed::Observed,
     plan::Plan,
-    planner::{Action, Drift, WriteReason, plan, settle},
-    pod_bundle::Export,
+    planner::{plan, settle},
+    pod_bundle::PodBundlePlan,
     problem::{Problem, ProblemKind},
-    report::{self, Cycle, Inputs, Report},
-    runtime::{
-        services::Services,
-        staleness::{Outlook, decide},
-    },
+    report::{self, Cycle, Report, ReportInputs},
+    runtime::{service_plan::ServicePlan, services::Services, staleness::decide},
     source::{Resolved, Snapshot, policy::Circumstances, resolve::resolve},
     store::{Detection, anchor_file::file_name, os_release::OsRelease, where_read_only},
     time::{Moment, Time},
@@ -48,6 +45,7 @@ use crate::{
         ledger_file,
         lock::{self, HostLock},
         obstacle::way_out_or,
+        own,
         root::HostRoot,
     },
     reconcile::execute::apply,
@@ -72,7 +70,7 @@ pub struct Reconciler {
     node: String,
     reader: SourceReader,
     cache: Cache,
-    remembered: ledger_file::Cache,
+    remembered: ledger_file::LedgerCache,
     services: runtime::Cache,
     namesakes: namesakes::Cache,
     /// the sources as they are followed, and what they say
@@ -96,8 +94,8 @@ struct Look {
     resolved: Resolved,
     observed: Option<Observed>,
     plan: Option<Plan>,
-    outlook: Option<Outlook>,
-    export: Export,
+    outlook: Option<ServicePlan>,
+    export: PodBundlePlan,
     problems: Vec<Problem>,
     /// the ledger's file is there and damaged
     damaged: Option<String>,
@@ -116,7 +114,7 @@ impl Reconciler {
             node,
             reader: SourceReader::default(),
             cache: Cache::default(),
-            remembered: ledger_file::Cache::default(),
+            remembered: ledger_file::LedgerCache::default(),
             services: runtime::Cache::default(),
             namesakes: namesakes::Cache::default(),
             followed: None,
@@ -146,7 +144,7 @@ impl Reconciler {
     /// Looks and reports without a configuration, as in a debug session: what the ledger says of the sources stands for them.
     pub fn inspect_by_ledger(&mut self) -> Report {
         let ledger = match ledger_file::read(&self.root) {
-            Ok(ledger_file::Read::Good(ledger)) => ledger,
+            Ok(ledger_file::LedgerRead::Good(ledger)) => ledger,
             _ => Arc::new(Ledger::new()), // `look` reports it
         };
         let in_place = ledger.exports.iter().find(|path| nodetrust_core::pod_bundle::is_in_place(path));
@@ -185,7 +183,6 @@ impl Reconciler {
         // under the lock: what was read before a long wait may be old, and whoever kept it may have followed what is new
         let (snapshots, settled) = self.read_sources(settings, trigger);
         let mut look = self.look(settings, &snapshots, None);
-        self.set_glances(false);
         let (mut drift, mut undone_meanwhile) = (BTreeSet::new(), BTreeSet::new());
         let mut extract = None;
         let mut done = Vec::new();
@@ -233,7 +230,7 @@ impl Reconciler {
                     if !ledger.same_as(&before.ledger)
                         && let Err(error) = self.write_ledger(&ledger, look.now.wall)
                     {
-                        problems.push(write_problem(ledger_file::PATH, &error));
+                        problems.push(write_problem(own::LEDGER, &error));
                     }
                 }
                 Err(error) => {
@@ -303,13 +300,6 @@ impl Reconciler {
         if is_again && self.failures.alike() > 0 { 1 } else { ROUNDS }
     }
 
-    /// Whether the next cycle takes our files as they were read last while their inodes are unchanged: for when nothing has told of a
-    /// change, though it would.
-    pub fn set_glances(&mut self, glances: bool) {
-        self.cache.set_glances(glances);
-        self.remembered.glances = glances;
-    }
-
     /// Reads the sources. One that has changed since the last cycle must be seen unchanged a second time, `settle` later, before
     /// it counts; until then what was read before does, and the answer is false. After a source's event the agent has waited
     /// already, and at the start and for commands sources count as they are.
@@ -345,13 +335,13 @@ impl Reconciler {
         });
         let mut damaged = None;
         let ledger = match ledger_file::read_again(&self.root, &mut self.remembered, snapshots) {
-            Ok(ledger_file::Read::Good(ledger)) => ledger,
-            Ok(ledger_file::Read::Damaged(why)) => {
+            Ok(ledger_file::LedgerRead::Good(ledger)) => ledger,
+            Ok(ledger_file::LedgerRead::Damaged(why)) => {
                 damaged = Some(why);
                 Arc::new(Ledger::new())
             }
             Err(error) => {
-                let text = format!("failed to read {}: {error}", ledger_file::PATH);
+                let text = format!("failed to read {}: {error}", own::LEDGER);
                 problems.push(Problem::new(ProblemKind::Observe, text, way_out_or(&error, "run as root on the host")));
                 Arc::new(Ledger::new())
             }
@@ -418,7 +408,7 @@ impl Reconciler {
     }
 
     fn report(&mut self, look: &Look, settings: &Settings) -> Report {
-        let mut report = report::build(Inputs {
+        let mut report = report::build(ReportInputs {
             node: &self.node,
             now: &look.now,
             os: &look.os,
@@ -504,7 +494,6 @@ impl Reconciler {
         started: Instant,
         error: &std::io::Error,
     ) -> CycleResult {
-        self.set_glances(false);
         let snapshots = self.reader.read(settings);
         let look = self.look(settings, &snapshots, None);
         let mut report = self.report(&look, settings);
@@ -572,19 +561,18 @@ fn refine_advice(problems: &mut [Problem], os: &OsRelease) {
 }
 
 fn damaged_problem(why: &str) -> Problem {
-    let text =
-        format!("{} is damaged ({why}); it is set aside and made anew from what is on the host", ledger_file::PATH);
+    let text = format!("{} is damaged ({why}); it is set aside and made anew from what is on the host", own::LEDGER);
     Problem::new(ProblemKind::Ledger, text, "anchors that no source has any more begin their grace time again")
 }
 
 fn lock_problem(error: &std::io::Error) -> Problem {
     let (text, next) = match error.kind() {
         std::io::ErrorKind::TimedOut => (
-            format!("another nodetrust, or a tool that it started, keeps {}", lock::PATH),
+            format!("another nodetrust, or a tool that it started, keeps {}", own::LOCK),
             "look for its process on the host".to_owned(),
         ),
         _ => (
-            format!("failed to take {}: {error}", lock::PATH),
+            format!("failed to take {}: {error}", own::LOCK),
             way_out_or(error, "run as root; is /run of the host mounted and writable?"),
         ),
     };

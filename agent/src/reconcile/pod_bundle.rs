@@ -3,18 +3,18 @@
 use std::{path::Path, sync::Arc};
 
 use nodetrust_core::{
+    action::Action,
     ledger::Ledger,
     observed::Observed,
     plan::Plan,
-    planner::Action,
-    pod_bundle::Export,
+    pod_bundle::PodBundlePlan,
     problem::{Problem, ProblemKind},
 };
 
 use super::{Look, Reconciler};
 use crate::{
     config::Settings,
-    host::{self, ledger_file, obstacle::way_out_or},
+    host::{self, obstacle::way_out_or, own},
     pod_bundle,
     store::extract::write_problem,
 };
@@ -27,8 +27,8 @@ impl Reconciler {
         ledger: &Ledger,
         observed: Option<&Observed>,
         plan: Option<&Plan>,
-    ) -> Export {
-        let (Some(observed), Some(plan)) = (observed, plan) else { return Export::default() };
+    ) -> PodBundlePlan {
+        let (Some(observed), Some(plan)) = (observed, plan) else { return PodBundlePlan::default() };
         pod_bundle::look(&self.root, settings.export.as_deref(), ledger, observed, plan.changes_store())
     }
 
@@ -59,7 +59,7 @@ impl Reconciler {
                     known.exports.insert(path.clone());
                     let noted = missing.and_then(|missing| {
                         // the ledger's own directory goes with the ledger
-                        known.created.extend(missing.into_iter().filter(|dir| dir != ledger_file::DIR));
+                        known.created.extend(missing.into_iter().filter(|dir| dir != own::DIR));
                         self.note_export(&known, look)
                     });
                     noted.and_then(|()| {
@@ -88,7 +88,7 @@ impl Reconciler {
 
     fn note_export(&self, known: &Ledger, look: &mut Look) -> Result<(), Problem> {
         if !known.same_as(&look.ledger) {
-            self.write_ledger(known, look.now.wall).map_err(|error| write_problem(ledger_file::PATH, &error))?;
+            self.write_ledger(known, look.now.wall).map_err(|error| write_problem(own::LEDGER, &error))?;
         }
         look.ledger = Arc::new(known.clone());
         Ok(())

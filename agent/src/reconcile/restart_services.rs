@@ -3,13 +3,15 @@
 //! The store is as it will be when this begins. What is done is written down before: a crash at any point leads to the same end.
 
 use nodetrust_core::{
+    action::Action,
     certificate::fingerprint::SetDigest,
     ledger::Ledger,
-    planner::Action,
     problem::{Problem, ProblemKind},
     runtime::{
+        attempts::{AttemptOutcome, with_attempt},
+        service_plan::ServicePlan,
         services::{Runtime, Services},
-        staleness::{Outlook, TryOutcome, decide, failure, with_try},
+        staleness::{decide, failure},
         testimony::note_restart,
     },
     source::Snapshot,
@@ -18,7 +20,7 @@ use nodetrust_core::{
 use super::{Look, Reconciler};
 use crate::{
     config::Settings,
-    host::{self, exec::HostExec, ledger_file, lock::HostLock, obstacle::way_out_or},
+    host::{self, exec::HostExec, lock::HostLock, obstacle::way_out_or, own},
     runtime,
     store::extract::write_problem,
 };
@@ -79,7 +81,7 @@ impl Reconciler {
         settings: &Settings,
         lock: &HostLock,
         look: &Look,
-        outlook: &Outlook,
+        outlook: &ServicePlan,
         part: Part,
         followed: &mut Followed,
     ) {
@@ -117,7 +119,7 @@ impl Reconciler {
                 Action::Restart { unit, .. } => {
                     // tries of one cycle count as one
                     if followed.restarts.is_empty() {
-                        known.tries = with_try(&known.tries, &look.now);
+                        known.tries = with_attempt(&known.tries, &look.now);
                     }
                     let runtime = runtime_of(&observed.services, unit);
                     if let Some(process) = runtime.and_then(|runtime| runtime.service.process.as_ref()) {
@@ -131,9 +133,9 @@ impl Reconciler {
                         let restarted = runtime::restart(&exec, unit, runtime);
                         followed.problems.extend(restarted.problems);
                         followed.restarts.push(restarted.failed.is_none());
-                        let outcome = restarted.failed.clone().map_or(TryOutcome::Done, TryOutcome::Failed);
+                        let outcome = restarted.failed.clone().map_or(AttemptOutcome::Done, AttemptOutcome::Failed);
                         if let Some(last) = known.tries.last_mut() {
-                            let failed_before = matches!(last.outcome, Some(TryOutcome::Failed(_)));
+                            let failed_before = matches!(last.outcome, Some(AttemptOutcome::Failed(_)));
                             last.outcome = if failed_before { last.outcome.take() } else { Some(outcome) };
                         }
                         self.note(&known, look)?;
@@ -177,7 +179,7 @@ impl Reconciler {
     }
 
     fn note(&self, ledger: &Ledger, look: &Look) -> Result<(), Problem> {
-        self.write_ledger(ledger, look.now.wall).map_err(|error| write_problem(ledger_file::PATH, &error))
+        self.write_ledger(ledger, look.now.wall).map_err(|error| write_problem(own::LEDGER, &error))
     }
 }
 
@@ -193,7 +195,7 @@ fn is_restart(action: &Action) -> bool {
 }
 
 /// What is due for the services, over the bundle that is there.
-fn now_due(settings: &Settings, look: &Look) -> Option<Outlook> {
+fn now_due(settings: &Settings, look: &Look) -> Option<ServicePlan> {
     let (plan, observed) = (look.plan.as_ref()?, look.observed.as_ref()?);
     let wanted = plan.wanted(observed, observed.effective.set.clone());
     Some(decide(&observed.services, &plan.ledger, &wanted, &settings.runtime, &look.now))

@@ -7,11 +7,12 @@ use std::{
 };
 
 use nodetrust_core::{
+    action::Action,
     certificate::{bundle, fingerprint::Fingerprint},
     ledger::Ledger,
     observed::Observed,
     plan::Plan,
-    planner::{Action, Orphans, orphans, plan_uninstall, settle},
+    planner::{Orphans, orphans, plan_uninstall, settle},
     problem::{Problem, ProblemKind},
     report::Report,
     source::Content,
@@ -22,11 +23,7 @@ use nodetrust_core::{
 use super::{Look, ROUNDS, Reconciler, lock_problem, patience};
 use crate::{
     config::Settings,
-    host::{
-        exec::HostExec,
-        ledger_file,
-        lock::{self, HostLock},
-    },
+    host::{exec::HostExec, ledger_file, lock::HostLock, own},
     reconcile::execute::{Applied, apply},
     store::{
         extract::{chain, write_problem},
@@ -103,7 +100,7 @@ impl Reconciler {
                         && problems.iter().any(|problem| problem.kind.is_failure())
                     {
                         // where nothing is left it goes in a moment, and need not be up to date
-                        problems.push(write_problem(ledger_file::PATH, &error));
+                        problems.push(write_problem(own::LEDGER, &error));
                     }
                 }
                 Err(error) => problems.push(observe_problem(&error)),
@@ -112,7 +109,7 @@ impl Reconciler {
         if !problems.iter().any(|problem| problem.kind.is_failure())
             && let Err(error) = self.remove_own_directories(settings, certs_files)
         {
-            problems.push(write_problem(ledger_file::DIR, &error));
+            problems.push(write_problem(own::DIR, &error));
         }
         self.cache.set_asks(None);
         drop(lock); // looking waits for it
@@ -169,8 +166,8 @@ impl Reconciler {
 
     fn remove_own_directories(&self, settings: &Settings, mut certs_files: BTreeSet<String>) -> std::io::Result<()> {
         let ledger = match ledger_file::read(&self.root)? {
-            ledger_file::Read::Good(ledger) => ledger,
-            ledger_file::Read::Damaged(_) => Arc::default(), // told; what is known without it goes all the same
+            ledger_file::LedgerRead::Good(ledger) => ledger,
+            ledger_file::LedgerRead::Damaged(_) => Arc::default(), // told; what is known without it goes all the same
         };
         let mut created = ledger.created.clone();
         // some that the ledger has lost too
@@ -178,7 +175,7 @@ impl Reconciler {
         for path in ledger.exports.iter().chain(&settings.export).chain(&in_place) {
             crate::pod_bundle::remove(&self.root, path)?;
             let dirs = Path::new(path).ancestors().skip(1);
-            let own = dirs.take_while(|dir| dir.starts_with(ledger_file::DIR) && *dir != Path::new(ledger_file::DIR));
+            let own = dirs.take_while(|dir| dir.starts_with(own::DIR) && *dir != Path::new(own::DIR));
             created.extend(own.map(|dir| dir.display().to_string()));
         }
         certs_files.extend(ledger.certs_files.iter().cloned());
@@ -193,7 +190,7 @@ impl Reconciler {
             }
         }
         ledger_file::remove(&self.root)?;
-        self.root.remove_file(lock::PATH)
+        self.root.remove_file(own::LOCK)
     }
 }
 
@@ -239,7 +236,7 @@ fn unproven_problem(observed: &Observed, unproven: &BTreeSet<Fingerprint>) -> Pr
     }
     let text = format!(
         "{} is gone, and certificates of {} lie in no file that is there ({}): whether nodetrust has put them there cannot be proven",
-        ledger_file::PATH,
+        own::LEDGER,
         store.bundle,
         shown.join(", ")
     );

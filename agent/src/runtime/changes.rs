@@ -4,14 +4,15 @@
 //! boot. A clock that was set between the two makes one of two comparisons wrong, never both: a file is older than a process only
 //! if its age is more than the process's, and its time is before the time of day at which the process started, where that is known.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, io};
 
-use nodetrust_core::runtime::services::Process;
+use nodetrust_core::runtime::process::ServiceProcess;
 
 use super::processes;
 use crate::host::{
     self,
-    root::{HostRoot, Kind as FileKind, Meta},
+    file::{FileKind, FileMeta, is_missing},
+    root::HostRoot,
     systemd::Unit,
 };
 
@@ -27,27 +28,29 @@ const MAX_LINKS: usize = 40;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Since<'a> {
     root: &'a HostRoot,
-    process: &'a Process,
+    process: &'a ServiceProcess,
     /// milliseconds since the epoch, where the service manager has noted it
     wall: Option<i64>,
 }
 
 impl<'a> Since<'a> {
     /// The start of a unit's process that counts: its main one or a child of that.
-    pub(crate) fn new(root: &'a HostRoot, process: &'a Process, unit: &Unit) -> Self {
+    pub(crate) fn new(root: &'a HostRoot, process: &'a ServiceProcess, unit: &Unit) -> Self {
         let main = unit.main_pid.and_then(|pid| processes::started(root, pid));
         let later = main.and_then(|main| i64::try_from(process.started.milliseconds.checked_sub(main)?).ok());
         let noted = unit.started_at.and_then(|noted| i64::try_from(noted.as_millis()).ok());
         Self { root, process, wall: noted.zip(later).map(|(noted, later)| noted.saturating_add(later)) }
     }
 
-    /// Whether a file or directory, or a link on the way to it, changed after that. What is not there has not changed.
+    /// Whether a file or directory, or a link on the way to it, changed after that. What is not there has not changed; what cannot be looked
+    /// at may have.
     pub(crate) fn changed(&self, path: &str) -> bool {
         let Ok(now) = host::uptime(self.root) else { return true };
         let runs = now.milliseconds.saturating_sub(self.process.started.milliseconds);
         let runs = i64::try_from(runs).unwrap_or(i64::MAX);
         let wall = host::wall_milliseconds();
-        on_the_way(self.root, path).iter().any(|meta| {
+        let Ok(metas) = on_the_way(self.root, path) else { return true };
+        metas.iter().any(|meta| {
             let age = wall.saturating_sub(meta.changed);
             age < runs.saturating_sub(TICK)
                 || self.wall.is_some_and(|started| meta.changed > started.saturating_add(SLACK))
@@ -56,7 +59,7 @@ impl<'a> Since<'a> {
 }
 
 /// The links on the way to a path, and what it leads to.
-fn on_the_way(root: &HostRoot, path: &str) -> Vec<Meta> {
+fn on_the_way(root: &HostRoot, path: &str) -> io::Result<Vec<FileMeta>> {
     let names =
         |path: &str| -> Vec<String> { path.split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect() };
     let mut metas = Vec::new();
@@ -64,7 +67,7 @@ fn on_the_way(root: &HostRoot, path: &str) -> Vec<Meta> {
     let mut rest = VecDeque::from(names(path));
     let mut links = 0;
     if rest.is_empty() {
-        return root.stat("/").ok().flatten().into_iter().collect();
+        return Ok(root.stat("/")?.into_iter().collect());
     }
     while let Some(name) = rest.pop_front() {
         match name.as_str() {
@@ -76,13 +79,16 @@ fn on_the_way(root: &HostRoot, path: &str) -> Vec<Meta> {
             _ => {}
         }
         let dir = if place.is_empty() { "/" } else { &place };
-        let Some(meta) = root.directory(dir).ok().flatten().and_then(|dir| dir.meta(&name).ok()) else { return metas };
+        let Some(parent) = root.directory(dir)? else { return Ok(metas) };
+        let meta = match parent.meta(&name) {
+            Ok(meta) => meta,
+            Err(error) if is_missing(&error) => return Ok(metas),
+            Err(error) => return Err(error),
+        };
         let whole = format!("{place}/{name}");
         if meta.kind == FileKind::Link {
             links += 1;
-            let Some(target) = root.link_target(&whole).ok().flatten().filter(|_| links <= MAX_LINKS) else {
-                return metas;
-            };
+            let Some(target) = root.link_target(&whole)?.filter(|_| links <= MAX_LINKS) else { return Ok(metas) };
             let target = target.to_string_lossy().into_owned();
             for name in names(&target).into_iter().rev() {
                 rest.push_front(name);
@@ -98,7 +104,7 @@ fn on_the_way(root: &HostRoot, path: &str) -> Vec<Meta> {
             }
         }
     }
-    metas
+    Ok(metas)
 }
 
 #[cfg(test)]
@@ -114,7 +120,7 @@ mod tests {
         std::os::unix::fs::symlink("a.toml", dir.path().join("b.toml")).unwrap();
         let root = HostRoot::open(dir.path()).unwrap();
         let now = host::uptime(&root).unwrap();
-        let process = |ago: u64| Process {
+        let process = |ago: u64| ServiceProcess {
             invocation: String::new(),
             started: Uptime { milliseconds: now.milliseconds - ago, ..now.clone() },
         };

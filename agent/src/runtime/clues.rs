@@ -6,17 +6,18 @@ use nodetrust_core::runtime::{
     Clues, RuntimeDetection, RuntimeEndpoint,
     containerd::option,
     detect,
-    kinds::{Kind, TABLE},
+    kinds::{RuntimeKind, TABLE},
     kubelet,
     services::ServiceState,
-    staleness::Policy,
+    settings::RuntimeSettings,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{ANSWERING, containerd, launch::launch, pid, processes, state};
 use crate::{
     host::{
-        root::{HostRoot, Kind as FileKind, is_missing},
+        file::{FileKind, is_missing},
+        root::HostRoot,
         systemd::Unit,
     },
     runtime::cri,
@@ -71,7 +72,7 @@ struct RancherFile {
 }
 
 /// Finds the runtime among these units.
-pub(crate) fn find(root: &HostRoot, units: &BTreeMap<String, Unit>, policy: &Policy) -> Located {
+pub(crate) fn find(root: &HostRoot, units: &BTreeMap<String, Unit>, policy: &RuntimeSettings) -> Located {
     let mut endpoint = endpoint(root, units);
     let active: BTreeMap<String, bool> =
         units.iter().map(|(name, unit)| (name.clone(), !matches!(state(unit), ServiceState::Down(_)))).collect();
@@ -104,7 +105,7 @@ pub(crate) fn find(root: &HostRoot, units: &BTreeMap<String, Unit>, policy: &Pol
 }
 
 /// What a unit of this kind serves.
-fn serves(root: &HostRoot, kind: Kind, unit: &Unit) -> Served {
+fn serves(root: &HostRoot, kind: RuntimeKind, unit: &Unit) -> Served {
     let launch = launch(root, kind, pid(root, kind, unit), unit);
     match launch.and_then(|launch| containerd::address(root, &launch)) {
         Some(address) => Served { sockets: vec![address], is_sure: true },
@@ -136,9 +137,9 @@ fn match_endpoint(
     }
     let Ok(status) = cri::look(root, endpoint, ANSWERING) else { return };
     let name = status.runtime;
-    let is_of = |kind: Kind| match kind {
-        Kind::Crio => name == "cri-o",
-        Kind::Docker => name == "docker",
+    let is_of = |kind: RuntimeKind| match kind {
+        RuntimeKind::Crio => name == "cri-o",
+        RuntimeKind::Docker => name == "docker",
         _ => name == "containerd",
     };
     let kind_of = |unit: &str| TABLE.iter().find(|row| row.units.contains(&unit)).map(|row| row.kind);
@@ -191,7 +192,11 @@ fn endpoint_of_config(root: &HostRoot, path: &str) -> Option<String> {
 }
 
 /// A distribution that runs and was told to use somebody else's runtime; its own is then not started.
-fn endpoint_of_distribution(root: &HostRoot, kind: Kind, units: &BTreeMap<String, Unit>) -> Option<RuntimeEndpoint> {
+fn endpoint_of_distribution(
+    root: &HostRoot,
+    kind: RuntimeKind,
+    units: &BTreeMap<String, Unit>,
+) -> Option<RuntimeEndpoint> {
     let row = kind.row();
     let is_up = |unit: &&Unit| !matches!(state(unit), ServiceState::Down(_));
     let unit = row.units.iter().filter_map(|name| units.get(*name)).find(is_up)?;
@@ -200,8 +205,8 @@ fn endpoint_of_distribution(root: &HostRoot, kind: Kind, units: &BTreeMap<String
     }
     // they hide what they were started with from /proc, since it may hold secrets: the unit says it
     let socket = match kind {
-        Kind::K3s | Kind::Rke2 => endpoint_of_rancher(root, kind, &unit.command),
-        Kind::K0s => kubelet::endpoint_of_k0s(&unit.command),
+        RuntimeKind::K3s | RuntimeKind::Rke2 => endpoint_of_rancher(root, kind, &unit.command),
+        RuntimeKind::K0s => kubelet::endpoint_of_k0s(&unit.command),
         _ => None,
     }?;
     let said_by = format!("the configuration of {}", unit.name);
@@ -209,7 +214,7 @@ fn endpoint_of_distribution(root: &HostRoot, kind: Kind, units: &BTreeMap<String
 }
 
 /// By its command line, else by its configuration: a file, and a directory of more, of which the last counts.
-fn endpoint_of_rancher(root: &HostRoot, kind: Kind, command: &[String]) -> Option<String> {
+fn endpoint_of_rancher(root: &HostRoot, kind: RuntimeKind, command: &[String]) -> Option<String> {
     if let Some(socket) = kubelet::endpoint_of_command(command) {
         return Some(socket);
     }
@@ -252,7 +257,7 @@ pub(crate) fn sign(root: &HostRoot) -> Option<String> {
 }
 
 /// The first of these sockets that is there, else the first of the kind's that is, else the first.
-pub(crate) fn socket(root: &HostRoot, kind: Kind, sockets: &[String]) -> String {
+pub(crate) fn socket(root: &HostRoot, kind: RuntimeKind, sockets: &[String]) -> String {
     let usual = kind.row().sockets.iter().copied();
     let there = sockets.iter().map(String::as_str).chain(usual.clone()).find(|path| is_socket(root, path));
     there.or(sockets.first().map(String::as_str)).or(usual.clone().next()).unwrap_or_default().to_owned()

@@ -13,10 +13,7 @@ use nodetrust_core::runtime::{
 
 use super::{changes::Since, launch::Launch};
 use crate::{
-    host::{
-        exec::HostExec,
-        root::{HostRoot, Kind as FileKind},
-    },
+    host::{exec::HostExec, file::FileKind, root::HostRoot},
     store::extract::chain,
 };
 
@@ -202,7 +199,7 @@ impl Sources {
         let bytes = match root.read(path, MAX_CONFIG) {
             Ok(bytes) => bytes,
             Err(error) => {
-                if crate::host::root::is_missing(&error) {
+                if crate::host::file::is_missing(&error) {
                     self.watched.insert(nearest_directory(root, path));
                     if is_first {
                         return None; // then nothing is configured

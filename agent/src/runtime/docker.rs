@@ -13,7 +13,8 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::host::{
-    root::{HostRoot, is_missing},
+    file::is_missing,
+    root::HostRoot,
     socket::{connect, converse},
 };
 

@@ -2,13 +2,10 @@
 
 use std::path::Path;
 
-use nodetrust_core::runtime::{containerd::option, kinds::Kind};
+use nodetrust_core::runtime::{containerd::option, kinds::RuntimeKind};
 
 use super::processes;
-use crate::host::{
-    root::{HostRoot, Kind as FileKind},
-    systemd::Unit,
-};
+use crate::host::{file::FileKind, root::HostRoot, systemd::Unit};
 
 /// What the command line of a containerd says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +25,7 @@ pub(crate) struct Launch {
 }
 
 /// How the containerd of a unit was started; None for a runtime that is no containerd. `pid` is the process that pulls.
-pub(crate) fn launch(root: &HostRoot, kind: Kind, pid: Option<u32>, unit: &Unit) -> Option<Launch> {
+pub(crate) fn launch(root: &HostRoot, kind: RuntimeKind, pid: Option<u32>, unit: &Unit) -> Option<Launch> {
     let row = kind.row();
     let usual = row.config?;
     // the unit of a distribution runs the distribution
@@ -61,10 +58,10 @@ fn only_root_writes(root: &HostRoot, program: &str) -> bool {
 }
 
 /// The directory of a distribution's data. k3s and RKE2 write containerd's configuration below it.
-fn data_dir(kind: Kind, config: &str) -> Option<&str> {
+fn data_dir(kind: RuntimeKind, config: &str) -> Option<&str> {
     match kind {
-        Kind::K3s | Kind::Rke2 => config.strip_suffix("/agent/etc/containerd/config.toml"),
-        Kind::K0s => Some("/var/lib/k0s"),
+        RuntimeKind::K3s | RuntimeKind::Rke2 => config.strip_suffix("/agent/etc/containerd/config.toml"),
+        RuntimeKind::K0s => Some("/var/lib/k0s"),
         _ => None,
     }
 }

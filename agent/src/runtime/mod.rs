@@ -22,11 +22,14 @@ use nodetrust_core::{
     ledger::Ledger,
     problem::{Problem, ProblemKind},
     runtime::{
-        self, CRI_DOCKERD, Found, RuntimeDetection,
-        kinds::Kind,
+        self, CRI_DOCKERD, DetectedRuntime, RuntimeDetection,
+        environment::Environment,
+        kinds::RuntimeKind,
+        process::ServiceProcess,
         registry_dir::Setting,
-        services::{HoldReason, Process, Runtime, Service, ServiceState, Services},
-        staleness::{Policy, aftermath},
+        services::{HoldReason, Runtime, Service, ServiceState, Services},
+        settings::RuntimeSettings,
+        staleness::aftermath,
     },
     time::Uptime,
 };
@@ -56,13 +59,15 @@ const ANSWERING: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct Cache {
     /// what the runtime's process reads as its registry directory
-    certs: Option<(Process, Setting)>,
+    certs: Option<(ServiceProcess, Setting)>,
+    /// the environment that it was started with
+    environment: Option<(ServiceProcess, Environment)>,
 }
 
 /// Looks at the host's services.
 pub fn look(
     exec: &HostExec<'_>,
-    policy: &Policy,
+    policy: &RuntimeSettings,
     ledger: &Ledger,
     now: &Uptime,
     cache: &mut Cache,
@@ -103,6 +108,10 @@ pub fn look(
             let (runtime, broken) = node.look_at_runtime(found, unit, &located, cache);
             problems.extend(broken);
             problems.extend(aftermath(&runtime, &ledger.tries));
+            if matches!(runtime.service.state, ServiceState::Down(_)) {
+                // what runs or answers all the same was started by a unit that is not known
+                sign = clues::sign(root);
+            }
             runtime
         }),
         RuntimeDetection::Sign(fact) => {
@@ -120,7 +129,7 @@ pub fn look(
             "start it, or correct the name; no other unit is taken for it",
         ));
     } else if runtime.is_none() && policy.kind.is_some() {
-        let kind = policy.kind.map(Kind::as_str).unwrap_or_default();
+        let kind = policy.kind.map(RuntimeKind::as_str).unwrap_or_default();
         problems
             .push(problem(format!("no unit of {kind} is on this host"), "correct runtime.kind, or set runtime.unit"));
     }
@@ -176,10 +185,10 @@ fn openrc_units(root: &HostRoot, names: &[&str]) -> Result<BTreeMap<String, Unit
     for name in names {
         let service = name.trim_end_matches(".service");
         let active = match openrc::status(root, service)? {
-            openrc::Status::Started => "active",
-            openrc::Status::Changing => "activating",
-            openrc::Status::Stopped => "inactive",
-            openrc::Status::Absent => continue,
+            openrc::OpenRcState::Started => "active",
+            openrc::OpenRcState::Changing => "activating",
+            openrc::OpenRcState::Stopped => "inactive",
+            openrc::OpenRcState::Absent => continue,
         };
         let main_pid = processes::by_name(root, service);
         let unit = Unit {
@@ -217,7 +226,7 @@ fn service(root: &HostRoot, name: &str, unit: &Unit, child: Option<&str>, boot_i
         None => Some(main),
     });
     let started = pid.and_then(|pid| processes::started(root, pid));
-    let process = started.map(|milliseconds| Process {
+    let process = started.map(|milliseconds| ServiceProcess {
         invocation: unit.invocation.clone(),
         started: Uptime { boot_id: boot_id.to_owned(), milliseconds },
     });
@@ -225,7 +234,7 @@ fn service(root: &HostRoot, name: &str, unit: &Unit, child: Option<&str>, boot_i
 }
 
 /// The process of a runtime that counts.
-fn pid(root: &HostRoot, kind: Kind, unit: &Unit) -> Option<u32> {
+fn pid(root: &HostRoot, kind: RuntimeKind, unit: &Unit) -> Option<u32> {
     let main = unit.main_pid?;
     kind.row().child.map_or(Some(main), |child| processes::child(root, main, child))
 }
@@ -241,7 +250,7 @@ struct Node<'a> {
 impl Node<'_> {
     fn look_at_runtime(
         &self,
-        found: &Found,
+        found: &DetectedRuntime,
         unit: &Unit,
         located: &Located,
         cache: &mut Cache,
@@ -254,7 +263,7 @@ impl Node<'_> {
         let mut version = String::new();
         let mut health = match service.state {
             // an engine that no kubelet uses has no socket for one, and is asked below
-            ServiceState::Active if found.kind == Kind::Docker && !has_shim => Ok(()),
+            ServiceState::Active if found.kind == RuntimeKind::Docker && !has_shim => Ok(()),
             ServiceState::Active => look_at_cri(root, found.kind, &socket, &mut version),
             ServiceState::Changing => Err("it is starting or stopping".into()),
             ServiceState::Down(_) => Err("it does not run".into()),
@@ -270,7 +279,7 @@ impl Node<'_> {
             let why = "OpenRC restarts services only from the host's PID namespace".to_owned();
             spares = Err((HoldReason::NoAccess, why));
         }
-        if found.kind == Kind::Docker && service.state == ServiceState::Active {
+        if found.kind == RuntimeKind::Docker && service.state == ServiceState::Active {
             match docker::info(root, ANSWERING) {
                 Ok(info) => {
                     version = info.server_version;
@@ -291,12 +300,38 @@ impl Node<'_> {
             Problem::new(ProblemKind::RegistryCerts, text, format!("mend {path}, or move it away"))
         });
         let because = found.because.clone();
-        let elsewhere = roots::elsewhere(root, pid(root, found.kind, unit), unit);
+        let elsewhere = service.process.as_ref().and_then(|process| self.elsewhere(found, unit, process, cache));
         (Runtime { kind: found.kind, because, version, socket, service, health, spares, certs, elsewhere }, broken)
     }
 
+    /// What says that the process reads other roots than the node's, or that this cannot be told.
+    fn elsewhere(
+        &self,
+        found: &DetectedRuntime,
+        unit: &Unit,
+        process: &ServiceProcess,
+        cache: &mut Cache,
+    ) -> Option<String> {
+        let root = self.exec.root;
+        if cache.environment.as_ref().is_none_or(|(known, _)| known != process) {
+            match ways::environment(root, found.kind, &found.unit) {
+                Ok(environment) => cache.environment = Some((process.clone(), environment)),
+                Err(why) => return Some(format!("which roots {} has it read cannot be told: {why}", found.unit)),
+            }
+        }
+        let (_, environment) = cache.environment.as_ref()?;
+        roots::elsewhere(root, pid(root, found.kind, unit), &found.unit, environment)
+    }
+
     /// What the process reads as its registry directory. `runs` is the version that it says.
-    fn setting(&self, kind: Kind, unit: &Unit, process: Option<&Process>, runs: &str, cache: &mut Cache) -> Setting {
+    fn setting(
+        &self,
+        kind: RuntimeKind,
+        unit: &Unit,
+        process: Option<&ServiceProcess>,
+        runs: &str,
+        cache: &mut Cache,
+    ) -> Setting {
         let root = self.exec.root;
         let Some(launch) = launch::launch(root, kind, pid(root, kind, unit), unit) else { return Setting::Unsupported };
         let written = self.ledger.registry.as_ref().map(|known| (&known.process, &known.setting));
@@ -314,12 +349,12 @@ impl Node<'_> {
 }
 
 /// The configuration speaks of a runtime.
-fn configured(kind: Kind) -> String {
+fn configured(kind: RuntimeKind) -> String {
     format!("runtime.kind is {kind}, and no unit of it was found")
 }
 
 /// Whether the runtime does its work for the kubelet.
-fn look_at_cri(root: &HostRoot, kind: Kind, socket: &str, version: &mut String) -> Result<(), String> {
+fn look_at_cri(root: &HostRoot, kind: RuntimeKind, socket: &str, version: &mut String) -> Result<(), String> {
     let status =
         cri::look(root, socket, ANSWERING).map_err(|error| format!("{kind} does not answer: {}", chain(&error)))?;
     *version = status.version;

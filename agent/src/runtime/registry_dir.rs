@@ -5,13 +5,14 @@ use std::{collections::BTreeSet, io, path::Path, sync::Arc};
 use nodetrust_core::{
     certificate::{anchor::Anchor, bundle},
     ledger::Ledger,
-    runtime::registry_dir::{DEFAULT, FILE, OwnFile, RegistryCerts, Setting, is_registry_folder},
+    runtime::registry_dir::{DEFAULT, FILE, OwnRegistryFile, RegistryCerts, Setting, is_registry_folder},
 };
 
 use crate::host::{
+    file::{FileKind, is_missing},
     obstacle::Obstacle,
     own,
-    root::{HostRoot, Kind as FileKind, is_missing},
+    root::HostRoot,
 };
 
 /// Largest file in a registry directory that is looked at, in bytes.
@@ -67,15 +68,15 @@ pub(crate) fn look(root: &HostRoot, setting: Setting, ledger: &Ledger) -> Regist
 }
 
 /// None if there is no such file.
-fn own_file(root: &HostRoot, path: &str) -> Option<OwnFile> {
+fn own_file(root: &HostRoot, path: &str) -> Option<OwnRegistryFile> {
     let meta = root.own_meta(path).ok()??;
     let bytes = match root.own_read(path, MAX_CERTS) {
         Ok(bytes) if meta.mode == 0o644 && meta.links == 1 => bytes,
-        _ => return Some(OwnFile::Altered),
+        _ => return Some(OwnRegistryFile::Altered),
     };
     let read = bundle::read(&bytes);
     let sound = !read.set.is_empty() && read.faults.is_empty() && !read.private_key && read.count == read.set.len();
-    Some(if sound { OwnFile::Holds(read.set) } else { OwnFile::Altered })
+    Some(if sound { OwnRegistryFile::Holds(read.set) } else { OwnRegistryFile::Altered })
 }
 
 fn content<'a>(anchors: impl Iterator<Item = &'a Arc<Anchor>>) -> String {

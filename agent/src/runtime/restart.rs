@@ -9,8 +9,9 @@ use std::{
 use nodetrust_core::{
     problem::{Problem, ProblemKind},
     runtime::{
-        kinds::{Kind, Means},
-        services::{Process, Runtime, ServiceState},
+        kinds::{RestartMeans, RuntimeKind},
+        process::ServiceProcess,
+        services::{Runtime, ServiceState},
     },
 };
 
@@ -97,7 +98,7 @@ fn make_anew(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Resu
     let root = exec.root;
     let boot_id = host::uptime(root).map_err(|error| format!("failed to read the host's boot id: {error}"))?.boot_id;
     let child = runtime.and_then(|runtime| runtime.kind.row().child);
-    let look = || -> Result<(Unit, ServiceState, Option<Process>), String> {
+    let look = || -> Result<(Unit, ServiceState, Option<ServiceProcess>), String> {
         let found = unit_now(exec, unit)?.ok_or_else(|| format!("{unit} is gone"))?;
         let service = service(root, unit, &found, child, &boot_id);
         Ok((found, service.state, service.process))
@@ -141,7 +142,7 @@ fn make_anew(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Resu
 
 /// Says that it should be done, and waits until whoever does it says that it is.
 fn order(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Result<(), String> {
-    if let Some(Means::DropIn(dir)) = runtime.map(|runtime| runtime.kind.row().restart) {
+    if let Some(RestartMeans::DropIn(dir)) = runtime.map(|runtime| runtime.kind.row().restart) {
         let touched = exec.root.create_dir_all(dir).and_then(|()| {
             let path = format!("{dir}/{}", own::DROP_IN);
             exec.root.write_atomic(&path, dir, own::DROP_IN_TEMP, 0o644, b"version = 2\n")?;
@@ -170,7 +171,7 @@ fn unit_now(exec: &HostExec<'_>, unit: &str) -> Result<Option<Unit>, String> {
 }
 
 fn answers(root: &HostRoot, runtime: &Runtime) -> Result<(), String> {
-    if runtime.kind == Kind::Docker {
+    if runtime.kind == RuntimeKind::Docker {
         return crate::runtime::docker::info(root, ANSWERING).map(drop).map_err(|error| chain(&error));
     }
     look_at_cri(root, runtime.kind, &runtime.socket, &mut String::new())

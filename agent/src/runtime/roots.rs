@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use crate::{
-    host::{root::HostRoot, systemd::Unit},
-    sources::subpath::Mounts,
-};
+use nodetrust_core::runtime::environment::Environment;
+
+use crate::{host::root::HostRoot, sources::subpath::Mounts};
 
 /// Bytes of a table of mounts that are read.
 const LIMIT: u64 = 4 << 20;
@@ -19,16 +18,14 @@ const PLACES: [&str; 6] = [
     "/etc/ca-certificates/extracted",
 ];
 
-/// What says that this process reads other roots than the node's, in a sentence. None if nothing does, or nothing can be seen.
-pub(crate) fn elsewhere(root: &HostRoot, pid: Option<u32>, unit: &Unit) -> Option<String> {
+/// What says that this process of a unit reads other roots than the node's, in a sentence. None if nothing does, or nothing can be seen.
+pub(crate) fn elsewhere(root: &HostRoot, pid: Option<u32>, unit: &str, environment: &Environment) -> Option<String> {
     // Go reads one file and all directories: only with both of them elsewhere it sees nothing of the node's
     let is_elsewhere = |name: &str| {
-        let value = unit.roots.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-        value
-            .filter(|value| !value.split(':').any(|path| PLACES.iter().any(|place| Path::new(path).starts_with(place))))
+        let is_nodes = |path: &str| PLACES.iter().any(|place| Path::new(path).starts_with(place));
+        environment.get(name).filter(|value| !value.split(':').any(is_nodes))
     };
     if let (Some(file), Some(directories)) = (is_elsewhere("SSL_CERT_FILE"), is_elsewhere("SSL_CERT_DIR")) {
-        let unit = &unit.name;
         return Some(format!(
             "{unit} has it read SSL_CERT_FILE={file} and SSL_CERT_DIR={directories}, not the node's roots"
         ));

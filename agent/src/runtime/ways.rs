@@ -4,11 +4,11 @@ use nodetrust_core::{
     runtime::{
         containerd::ContainerdFile,
         environment::Environment,
-        kinds::Kind,
+        kinds::RuntimeKind,
+        process::ServiceProcess,
         registry::Registry,
         registry_dir::Setting,
         registry_way::{RegistryFolder, RegistryWay},
-        services::Process,
     },
     time::Uptime,
 };
@@ -17,7 +17,8 @@ use super::{ANSWERING, ASKING, Init, containerd, init, launch::launch, openrc_un
 use crate::{
     host::{
         self,
-        root::{HostRoot, is_missing},
+        file::is_missing,
+        root::HostRoot,
         systemd::{self, Unit},
     },
     runtime::docker,
@@ -32,7 +33,7 @@ const CERTS_DIRS: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"]
 const REGISTRIES: &str = "/etc/containers/registries.conf";
 
 /// The process of a runtime that pulls, as it is now. None if it does not run, or cannot be found.
-pub fn process_now(root: &HostRoot, kind: Kind, unit: &str) -> Option<Process> {
+pub fn process_now(root: &HostRoot, kind: RuntimeKind, unit: &str) -> Option<ServiceProcess> {
     let found = unit_now(root, unit).ok()??;
     let Uptime { boot_id, .. } = host::uptime(root).ok()?;
     service(root, unit, &found, kind.row().child, &boot_id).process
@@ -51,7 +52,7 @@ fn unit_now(root: &HostRoot, unit: &str) -> Result<Option<Unit>, String> {
 ///
 /// # Errors
 /// A sentence, if it cannot be told.
-pub fn environment(root: &HostRoot, kind: Kind, unit: &str) -> Result<Environment, String> {
+pub fn environment(root: &HostRoot, kind: RuntimeKind, unit: &str) -> Result<Environment, String> {
     let mut environment = Environment::default();
     match init(root) {
         Init::Systemd => {
@@ -79,7 +80,7 @@ pub fn environment(root: &HostRoot, kind: Kind, unit: &str) -> Result<Environmen
         }
         Init::Other => return Err("the host runs neither systemd nor OpenRC".to_owned()),
     }
-    if matches!(kind, Kind::K3s | Kind::Rke2) {
+    if matches!(kind, RuntimeKind::K3s | RuntimeKind::Rke2) {
         // what they give to their containerd alone
         environment.without_prefix("CONTAINERD_");
     }
@@ -87,10 +88,16 @@ pub fn environment(root: &HostRoot, kind: Kind, unit: &str) -> Result<Environmen
 }
 
 /// How the runtime reaches a registry, as its configuration says it now. `setting` is what its process reads as its registry directory.
-pub fn registry_way(root: &HostRoot, kind: Kind, unit: &str, setting: &Setting, registry: &Registry) -> RegistryWay {
+pub fn registry_way(
+    root: &HostRoot,
+    kind: RuntimeKind,
+    unit: &str,
+    setting: &Setting,
+    registry: &Registry,
+) -> RegistryWay {
     let way = RegistryWay::straight(registry);
     match kind {
-        Kind::Docker => match docker::info(root, ANSWERING) {
+        RuntimeKind::Docker => match docker::info(root, ANSWERING) {
             Ok(info) => {
                 let config = info.registry_config;
                 let has_certs = CERTS_DIRS[1..].iter().any(|dir| has_certs(root, &format!("{dir}/{registry}")));
@@ -98,7 +105,7 @@ pub fn registry_way(root: &HostRoot, kind: Kind, unit: &str, setting: &Setting, 
             }
             Err(error) => RegistryWay::unknown(&chain(&error)),
         },
-        Kind::Crio => by_registries(root, way, registry),
+        RuntimeKind::Crio => by_registries(root, way, registry),
         _ => by_containerd(root, way, kind, unit, setting, registry),
     }
 }
@@ -106,7 +113,7 @@ pub fn registry_way(root: &HostRoot, kind: Kind, unit: &str, setting: &Setting, 
 fn by_containerd(
     root: &HostRoot,
     way: RegistryWay,
-    kind: Kind,
+    kind: RuntimeKind,
     unit: &str,
     setting: &Setting,
     registry: &Registry,

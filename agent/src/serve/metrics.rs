@@ -12,11 +12,11 @@ use std::{
 };
 
 use nodetrust_core::{
-    certificate::pem::Reason,
-    planner::Drift,
+    action::Drift,
+    certificate::pem::RejectReason,
     problem::ProblemKind,
     report::{AnchorRow, Report, RuntimeView},
-    runtime::{evidence::RuntimeState, services::HoldReason},
+    runtime::{services::HoldReason, trust::RuntimeState},
     source::SourceStatus,
     time::Time,
 };
@@ -320,7 +320,7 @@ impl Exposition<'_> {
         self.gauge("source_anchors", "Anchors that the source puts in force", sources(|row| count(row.anchors)))?;
         let rejections = report.rejections();
         let by_reason = report.sources.iter().flat_map(|row| {
-            Reason::ALL.map(|reason| {
+            RejectReason::ALL.map(|reason| {
                 let number = rejections.get(&(row.name.as_str(), reason)).copied().unwrap_or(0);
                 (vec![("source", row.name.clone()), ("reason", reason.to_string())], count(number))
             })

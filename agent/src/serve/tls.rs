@@ -17,16 +17,17 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     config::TlsFiles,
-    host::{
-        self,
-        root::{TICK, read_file},
-    },
+    host::{self, file::read_file},
 };
 
 /// Largest of the files, in bytes.
 const LIMIT: u64 = 4 << 20;
 /// Files that have just changed may change once more without a trace; they are read again after this time.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// A file that changed less than this many seconds ago may change once more and keep its times: kernels count those in steps of up to
+/// 10 ms, some file systems in seconds.
+const TICK: i64 = 3;
 
 /// Certificate and key, read again when they change.
 #[derive(Clone)]

@@ -25,14 +25,14 @@ use nodetrust_core::{
     certificate::{
         fingerprint::{Fingerprint, content_digest},
         name::{sentence, shown},
-        pem::{MAX_CERTIFICATES, MAX_FILE_BYTES, Reason},
+        pem::{MAX_CERTIFICATES, MAX_FILE_BYTES, RejectReason},
     },
-    source::{Content, KubeletVolume, Part, Snapshot, SourceLayout},
+    source::{Content, KubeletVolume, Snapshot, SourceFile, SourceLayout},
 };
 
 use crate::{
     config::{Settings, Source, SourceLocation},
-    host::root::{Kind, is_missing, kind_of, read_regular, reopen},
+    host::file::{FileKind, is_missing, kind_of, read_regular, reopen},
 };
 
 /// Files that are read in one directory.
@@ -82,14 +82,14 @@ impl SourceReader {
 }
 
 /// Files and what they held.
-type ParsedFiles = HashMap<(PathBuf, [u8; 32]), Arc<Part>>;
+type ParsedFiles = HashMap<(PathBuf, [u8; 32]), Arc<SourceFile>>;
 
 /// One source while it is being read.
 struct Reading<'a> {
     now: &'a mut ParsedFiles,
     before: &'a ParsedFiles,
     /// what was found so far, and how much that is
-    parts: Vec<Arc<Part>>,
+    parts: Vec<Arc<SourceFile>>,
     bytes: usize,
     certificates: usize,
     layout: SourceLayout,
@@ -98,7 +98,7 @@ struct Reading<'a> {
 /// Why a source is not read to its end.
 enum Stop {
     Failed(io::Error),
-    Excess(Reason, String),
+    Excess(RejectReason, String),
 }
 
 impl<E: Into<io::Error>> From<E> for Stop {
@@ -164,7 +164,7 @@ impl Reading<'_> {
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 self.layout.files += 1;
-                self.parts.push(Arc::new(Part::too_large(&path.display().to_string())));
+                self.parts.push(Arc::new(SourceFile::too_large(&path.display().to_string())));
                 self.count(MAX_FILE_BYTES, 0) // it was read that far
             }
             Err(error) => Err(io::Error::other(format!("{}: {error}", path.display())).into()),
@@ -176,7 +176,7 @@ impl Reading<'_> {
         let key = (path.to_owned(), content_digest(bytes));
         let part = match self.before.get(&key) {
             Some(part) => part.clone(),
-            None => Arc::new(Part::parse(&path.display().to_string(), bytes)),
+            None => Arc::new(SourceFile::parse(&path.display().to_string(), bytes)),
         };
         self.now.insert(key, part.clone());
         let certificates = part.anchors.len();
@@ -192,11 +192,11 @@ impl Reading<'_> {
         self.certificates += certificates;
         if self.bytes > MAX_SOURCE_BYTES {
             let detail = format!("more than the limit of {MAX_SOURCE_BYTES} bytes in all its files");
-            return Err(Stop::Excess(Reason::TooLarge, detail));
+            return Err(Stop::Excess(RejectReason::TooLarge, detail));
         }
         if self.certificates > MAX_CERTIFICATES {
             let detail = format!("more than the limit of {MAX_CERTIFICATES} certificates");
-            return Err(Stop::Excess(Reason::TooMany, detail));
+            return Err(Stop::Excess(RejectReason::TooMany, detail));
         }
         Ok(())
     }
@@ -212,9 +212,9 @@ enum SourceEntry {
 fn at(path: &Path) -> Result<SourceEntry, Stop> {
     let found = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     match kind_of(&found)? {
-        Kind::Directory => Ok(SourceEntry::Directory(reopen(&found, OFlag::O_RDONLY)?)),
-        Kind::File => Ok(SourceEntry::File(reopen(&found, OFlag::O_RDONLY)?)),
-        Kind::Link | Kind::Other => Err(io::Error::other("neither a file nor a directory").into()),
+        FileKind::Directory => Ok(SourceEntry::Directory(reopen(&found, OFlag::O_RDONLY)?)),
+        FileKind::File => Ok(SourceEntry::File(reopen(&found, OFlag::O_RDONLY)?)),
+        FileKind::Link | FileKind::Other => Err(io::Error::other("neither a file nor a directory").into()),
     }
 }
 
@@ -236,13 +236,13 @@ fn entry(dir: &OwnedFd, name: &OsStr) -> Result<Option<SourceEntry>, Stop> {
         Err(error) => return Err(io::Error::other(format!("{}: {error}", name.display())).into()),
     };
     match kind_of(&found)? {
-        Kind::Directory => Ok(Some(SourceEntry::Directory(found))),
-        Kind::File => {
+        FileKind::Directory => Ok(Some(SourceEntry::Directory(found))),
+        FileKind::File => {
             let file = reopen(&found, OFlag::O_RDONLY);
             let file = file.map_err(|error| io::Error::other(format!("{}: {error}", name.display())))?;
             Ok(Some(SourceEntry::File(file)))
         }
-        Kind::Link | Kind::Other => Ok(None),
+        FileKind::Link | FileKind::Other => Ok(None),
     }
 }
 
@@ -284,7 +284,7 @@ fn names(dir: OwnedFd) -> Result<BTreeSet<OsString>, Stop> {
         }
         names.insert(name);
         if names.len() > MAX_FILES {
-            return Err(Stop::Excess(Reason::TooMany, format!("more than the limit of {MAX_FILES} files")));
+            return Err(Stop::Excess(RejectReason::TooMany, format!("more than the limit of {MAX_FILES} files")));
         }
     }
     Ok(names)

@@ -27,10 +27,10 @@ use nodetrust_core::{
 use crate::{
     host::{
         exec::{ExecError, Finished, HostExec},
-        ledger_file,
+        file::{FileKind, is_missing},
         obstacle::way_out_or,
         own,
-        root::{HostRoot, Kind, is_missing},
+        root::HostRoot,
     },
     store::{
         hash_links, hazards,
@@ -133,7 +133,7 @@ impl Extraction<'_> {
 
     fn attempt(&self, program: &str, links: Links, first: &FirstLook, spent: &mut Duration) -> Result<(), Failure> {
         self.precondition(program)?;
-        self.root().create_dir_all(ledger_file::TEMP).map_err(|error| write_failure(ledger_file::TEMP, &error))?;
+        self.root().create_dir_all(own::TEMP_DIR).map_err(|error| write_failure(own::TEMP_DIR, &error))?;
         // what a killed run has left of ours would hide others of the same name; if that fails, the tool says why
         let _ = hash_links::retire_dangling(self.root(), self.store);
         let _ = hash_links::retire_nameless(self.root(), self.store); // as above
@@ -144,7 +144,7 @@ impl Extraction<'_> {
             Tool::None => Ok(()),
         };
         // the tool's own temporary files, if it was killed; what stays is removed in the next cycle
-        let _ = self.root().remove_tree(ledger_file::TEMP);
+        let _ = self.root().remove_tree(own::TEMP_DIR);
         done
     }
 
@@ -480,7 +480,7 @@ impl Extraction<'_> {
             Harm::Broken(reader, fault) => {
                 let found = self.culprits(bytes, after);
                 let named = found.iter().filter_map(|found| {
-                    let fault = reader.fault(&found.hazard)?;
+                    let fault = found.hazard.fault_for(*reader)?;
                     Some((found.path.as_str(), fault.line, fault.detail.as_str()))
                 });
                 let named = hazards::name_them(named);
@@ -604,7 +604,7 @@ impl Extraction<'_> {
     fn program(&self) -> Result<Option<&'static str>, ObserveError> {
         for path in self.store.tool.programs() {
             let found = usable(self.root().stat(path)).map_err(at(path))?.flatten();
-            if found.is_some_and(|meta| meta.kind == Kind::File) {
+            if found.is_some_and(|meta| meta.kind == FileKind::File) {
                 return Ok(Some(path));
             }
         }

@@ -3,30 +3,27 @@
 use std::{collections::HashMap, sync::Arc};
 
 use nodetrust_core::{
-    certificate::anchor::Anchor,
+    certificate::{anchor::Anchor, fingerprint::content_digest},
     observed::{ForeignFile, Hazard, Observed, SourceHazard},
-    source::Part,
+    source::SourceFile,
     store::{TrustStore, anchor_file::is_own_name},
 };
 
 use crate::{
-    host::{
-        own,
-        root::{HostRoot, Kind, Meta},
-    },
+    host::{file::FileKind, own, root::HostRoot},
     store::{
         hazards,
-        observe::{MAX_BUNDLE_BYTES, ObserveError, at, usable},
+        observe::{Digest, MAX_BUNDLE_BYTES, ObserveError, at, usable},
     },
 };
 
 /// How deep other people's anchors are looked for below a directory that the tool searches.
 const MAX_DEPTH: usize = 8;
 
-/// What other people's files held, by path, and what each file was then. A file is read again only if it is another one now: to read
-/// one of 4 MiB takes seconds.
+/// What other people's files held, by path, with the digest of their content. The same content is not decoded again: to decode 4 MiB
+/// takes seconds.
 #[derive(Debug, Default)]
-pub(crate) struct KnownForeign(HashMap<String, (Meta, ReadForeign)>);
+pub(crate) struct KnownForeign(HashMap<String, (Digest, ReadForeign)>);
 
 /// What a file of somebody else's holds.
 #[derive(Debug, Default)]
@@ -44,11 +41,10 @@ impl KnownForeign {
     pub(crate) fn look(
         &mut self,
         root: &HostRoot,
-        names: &[(String, Kind)],
+        names: &[(String, FileKind)],
         observed: &mut Observed,
     ) -> Result<(), ObserveError> {
-        // before the first is read: what comes in between shows the next time
-        let mut look = ForeignLook { root, now: crate::host::wall(), before: &mut self.0, after: HashMap::new() };
+        let mut look = ForeignLook { root, before: &mut self.0, after: HashMap::new() };
         look.directory(observed.store.anchors_dir, names, 0, observed)?;
         self.0 = look.after;
         Ok(())
@@ -57,31 +53,30 @@ impl KnownForeign {
 
 struct ForeignLook<'a> {
     root: &'a HostRoot,
-    now: i64,
-    before: &'a mut HashMap<String, (Meta, ReadForeign)>,
-    after: HashMap<String, (Meta, ReadForeign)>,
+    before: &'a mut HashMap<String, (Digest, ReadForeign)>,
+    after: HashMap<String, (Digest, ReadForeign)>,
 }
 
 impl ForeignLook<'_> {
     fn directory(
         &mut self,
         dir: &str,
-        names: &[(String, Kind)],
+        names: &[(String, FileKind)],
         depth: usize,
         observed: &mut Observed,
     ) -> Result<(), ObserveError> {
         let store = observed.store;
         for (name, kind) in names {
             let own = depth == 0 && is_own_name(store, name) || name.starts_with(own::HIDDEN);
-            if own && *kind != Kind::Directory {
+            if own && *kind != FileKind::Directory {
                 continue;
             }
             let path = format!("{dir}/{name}");
             // the tool follows links to directories
             let is_directory = match kind {
-                Kind::Directory => true,
-                Kind::Link => hazards::leads_to_directory(self.root, &path)?,
-                Kind::File | Kind::Other => false,
+                FileKind::Directory => true,
+                FileKind::Link => hazards::leads_to_directory(self.root, &path)?,
+                FileKind::File | FileKind::Other => false,
             };
             if is_directory {
                 if store.recursive && depth < MAX_DEPTH {
@@ -96,14 +91,11 @@ impl ForeignLook<'_> {
     }
 
     fn file(&mut self, path: String, taken: bool, observed: &mut Observed) -> Result<(), ObserveError> {
-        let Some(meta) = usable(self.root.stat(&path)).map_err(at(&path))?.flatten() else { return Ok(()) };
-        let (meta, read) = match self.before.remove(&path).filter(|(before, _)| *before == meta) {
-            Some(known) => known,
-            None => {
-                let bytes = usable(self.root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))?;
-                let Some(bytes) = bytes else { return Ok(()) };
-                (meta, read(&path, &bytes, taken, observed.store))
-            }
+        let Some(bytes) = usable(self.root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))? else { return Ok(()) };
+        let digest = content_digest(&bytes);
+        let read = match self.before.remove(&path) {
+            Some((before, known)) if before == digest => known,
+            _ => read(&path, &bytes, taken, observed.store),
         };
         let mut hazards = read.hazards.iter().cloned();
         let hazard = hazards.next();
@@ -112,15 +104,13 @@ impl ForeignLook<'_> {
             let anchors = read.anchors.clone();
             observed.foreign.push(ForeignFile { path: path.clone(), anchors, taken, hazard });
         }
-        if meta.tells(self.now) {
-            self.after.insert(path, (meta, read));
-        }
+        self.after.insert(path, (digest, read));
         Ok(())
     }
 }
 
 fn read(path: &str, bytes: &[u8], taken: bool, store: &TrustStore) -> ReadForeign {
-    let part = Part::parse(path, bytes);
+    let part = SourceFile::parse(path, bytes);
     let hazards = match taken && store.pastes_files {
         true => hazards::of_part(&part, bytes),
         false => Vec::new(),

@@ -4,7 +4,7 @@
 //! or whose file did, would hide other certificates of the same name behind it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     path::Path,
 };
@@ -12,7 +12,7 @@ use std::{
 use nodetrust_core::{
     certificate::{
         bundle,
-        fingerprint::Fingerprint,
+        fingerprint::{Fingerprint, content_digest},
         pem::{self, Label},
     },
     store::{
@@ -22,44 +22,37 @@ use nodetrust_core::{
 };
 
 use crate::{
-    host::{
-        directory::HostDirectory,
-        exec::SEARCH_PATH,
-        root::{HostRoot, Kind, Meta},
-    },
-    store::observe::{ObserveError, at, usable},
+    host::{directory::HostDirectory, exec::SEARCH_PATH, file::FileKind, root::HostRoot},
+    store::observe::{Digest, ObserveError, at, usable},
 };
 
 /// Links of one hash that are looked through.
 const MAX_LINKS: usize = 64;
 
-/// What the directories led to, and what they were then: they are not read again while they are the same.
+/// The certificates in files that links lead to, by the digest of their content. The same content is not decoded again.
 #[derive(Debug, Default)]
-pub(crate) struct Cache(BTreeMap<&'static str, (Meta, Option<BTreeSet<Fingerprint>>)>);
+pub(crate) struct LinkCache(HashMap<Digest, BTreeSet<Fingerprint>>);
 
 /// The certificates that OpenSSL finds, by directory.
 pub(crate) type Linked = BTreeMap<&'static str, BTreeSet<Fingerprint>>;
 
-impl Cache {
+impl LinkCache {
     /// As [`linked`].
     ///
     /// # Errors
     /// As [`linked`].
     pub(crate) fn linked(&mut self, root: &HostRoot, store: &TrustStore) -> Result<Linked, ObserveError> {
+        let before = std::mem::take(&mut self.0);
+        let mut certificates_of = |bytes: &[u8]| {
+            let digest = content_digest(bytes);
+            let known = || before.get(&digest).cloned().unwrap_or_else(|| certificates(bytes));
+            self.0.entry(digest).or_insert_with(known).clone()
+        };
         let mut found = Linked::new();
         for path in directories(store) {
             let Some(dir) = usable(root.directory(path)).map_err(at(path))?.flatten() else { continue };
-            // before it is read: what comes in between shows the next time
-            let now = crate::host::wall();
-            let meta = dir.own_meta().map_err(at(path))?;
-            let (meta, linked) = match self.0.remove(path).filter(|(before, _)| *before == meta) {
-                Some(known) => known,
-                None => (meta, linked_in(root, store, path, &dir)?),
-            };
-            found.extend(linked.clone().map(|linked| (path, linked)));
-            if meta.tells(now) {
-                self.0.insert(path, (meta, linked));
-            }
+            let linked = linked_in(root, store, path, &dir, &mut certificates_of)?;
+            found.extend(linked.map(|linked| (path, linked)));
         }
         Ok(found)
     }
@@ -70,7 +63,7 @@ impl Cache {
 /// # Errors
 /// If a directory or what a link leads to is there and cannot be read.
 pub(crate) fn linked(root: &HostRoot, store: &TrustStore) -> Result<Linked, ObserveError> {
-    Cache::default().linked(root, store)
+    LinkCache::default().linked(root, store)
 }
 
 /// Where the store may have hash links.
@@ -83,6 +76,7 @@ fn linked_in(
     store: &TrustStore,
     path: &str,
     dir: &HostDirectory,
+    certificates_of: &mut impl FnMut(&[u8]) -> BTreeSet<Fingerprint>,
 ) -> Result<Option<BTreeSet<Fingerprint>>, ObserveError> {
     let mut by_hash: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for (name, _) in dir.names().map_err(at(path))? {
@@ -100,7 +94,7 @@ fn linked_in(
             let link = format!("{path}/{hash}.{number}");
             let read = usable(root.read(&link, pem::MAX_FILE_BYTES as u64)).map_err(at(&link))?;
             let Some(bytes) = read else { break };
-            found.extend(certificates(&bytes));
+            found.extend(certificates_of(&bytes));
         }
     }
     Ok(Some(found))
@@ -197,7 +191,7 @@ pub(crate) fn dangling(root: &HostRoot, store: &TrustStore) -> Result<BTreeSet<S
     let Some(dir) = store.hash_dir else { return Ok(BTreeSet::new()) };
     let mut found = BTreeSet::new();
     for (name, kind) in root.names(dir).map_err(at(dir))? {
-        let digits = own_digits(store, &name).filter(|_| kind == Kind::Link);
+        let digits = own_digits(store, &name).filter(|_| kind == FileKind::Link);
         let path = format!("{dir}/{name}");
         if let Some(digits) = digits
             && root.stat(&path).map_err(at(&path))?.is_none()
@@ -241,7 +235,7 @@ fn retire_where(root: &HostRoot, store: &TrustStore, is_leaving: impl Fn(&str) -
     for (name, kind) in &names {
         let Some((hash, number)) = hash_link(name) else { continue };
         let target = match kind {
-            Kind::Link => root.link_target(format!("{dir}/{name}"))?,
+            FileKind::Link => root.link_target(format!("{dir}/{name}"))?,
             _ => None,
         };
         let target = target.as_deref().map(Path::new).and_then(Path::file_name).and_then(|name| name.to_str());
@@ -264,7 +258,7 @@ fn retire_where(root: &HostRoot, store: &TrustStore, is_leaving: impl Fn(&str) -
         }
     }
     for (name, kind) in &names {
-        if *kind == Kind::Link && hash_link(name).is_none() && is_leaving(name) {
+        if *kind == FileKind::Link && hash_link(name).is_none() && is_leaving(name) {
             root.remove_file(format!("{dir}/{name}"))?;
         }
     }

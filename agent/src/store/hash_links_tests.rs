@@ -99,10 +99,10 @@ fn what_a_killed_run_left_is_retired_and_nothing_else() {
 }
 
 #[test]
-fn a_directory_that_is_the_same_is_not_read_again() {
+fn a_link_that_went_is_seen_by_the_next_look() {
     let root = debian(&[false, false]);
     let (host, store) = (root.host(), Family::Debian.store());
-    let mut cache = Cache::default();
+    let mut cache = LinkCache::default();
     let all = cache.linked(&host, store).unwrap();
     assert_eq!(all["/etc/ssl/certs"].len(), 2);
     fs::remove_file(root.path(&format!("/etc/ssl/certs/{:08x}.0", root.anchors[0].subject.hash))).unwrap();

@@ -8,19 +8,19 @@ use std::{
 };
 
 use nodetrust_core::{
-    certificate::{bundle, fingerprint::Fingerprint, pem},
-    observed::{Effective, Hazard, SourceHazard},
-    source::Part,
-    store::{
-        Family, TrustStore,
-        anchor_file::is_own_name,
-        harm::{Reader, blocks},
+    certificate::{
+        bundle,
+        fingerprint::{Fingerprint, content_digest},
+        pem,
     },
+    observed::{BundleReader, Effective, Hazard, SourceHazard},
+    source::SourceFile,
+    store::{Family, TrustStore, anchor_file::is_own_name, harm::blocks},
 };
 
 use crate::{
-    host::root::{HostRoot, Kind, Meta},
-    store::observe::{MAX_BUNDLE_BYTES, ObserveError, at, certificates_below, selected, usable},
+    host::{file::FileKind, root::HostRoot},
+    store::observe::{Digest, MAX_BUNDLE_BYTES, ObserveError, at, certificates_below, selected, usable},
 };
 
 /// Where Debian and Alpine keep what their list selects.
@@ -28,9 +28,9 @@ const SHIPPED: &str = "/usr/share/ca-certificates";
 /// How deep sources are looked through for a certificate.
 const MAX_DEPTH: usize = 8;
 
-/// What was found in a file, and what the file was then: it is not read again while it is the same.
+/// What was found in pasted files, by path, with the digest of their content. The same content is not decoded again.
 #[derive(Debug, Default)]
-pub(crate) struct Cache(HashMap<String, (Meta, PastedFile)>);
+pub(crate) struct PastedCache(HashMap<String, (Digest, PastedFile)>);
 
 /// What a file that the tool pastes has in it.
 #[derive(Debug, Default)]
@@ -46,14 +46,14 @@ pub(crate) fn of_file(bytes: &[u8]) -> Vec<Hazard> {
 }
 
 /// The same for a file that has been scanned already.
-pub(crate) fn of_part(part: &Part, bytes: &[u8]) -> Vec<Hazard> {
+pub(crate) fn of_part(part: &SourceFile, bytes: &[u8]) -> Vec<Hazard> {
     of_faults(&part.faults, bytes)
 }
 
 fn of_faults(faults: &[pem::Fault], bytes: &[u8]) -> Vec<Hazard> {
     let as_bundle = bundle::read(bytes);
     // also a key that is indented, or in DER: whoever can read the bundle can read that
-    let key = faults.iter().find(|fault| fault.reason == pem::Reason::PrivateKey);
+    let key = faults.iter().find(|fault| fault.reason == pem::RejectReason::PrivateKey);
     let mut found = Vec::new();
     if as_bundle.private_key || key.is_some() {
         found.push(Hazard::PrivateKey(key.map_or(0, |fault| fault.line)));
@@ -72,8 +72,7 @@ fn of_faults(faults: &[pem::Fault], bytes: &[u8]) -> Vec<Hazard> {
 pub(crate) fn elsewhere(
     root: &HostRoot,
     store: &TrustStore,
-    cache: &mut Cache,
-    glances: bool,
+    cache: &mut PastedCache,
 ) -> Result<(Vec<SourceHazard>, Vec<String>), ObserveError> {
     if !store.pastes_files {
         return Ok(Default::default());
@@ -86,36 +85,28 @@ pub(crate) fn elsewhere(
         _ => {
             let names = root.names(store.anchors_dir).map_err(at(store.anchors_dir))?;
             let pasted = names.into_iter().filter(|(name, kind)| {
-                matches!(kind, Kind::File | Kind::Link) && store.takes.matches(name) && !is_own_name(store, name)
+                matches!(kind, FileKind::File | FileKind::Link)
+                    && store.takes.matches(name)
+                    && !is_own_name(store, name)
             });
             pasted.map(|(name, _)| format!("{}/{name}", store.anchors_dir)).collect()
         }
     };
     let mut before = std::mem::take(&mut cache.0);
-    let now = crate::host::wall();
     let (mut found, mut hollow) = (Vec::new(), Vec::new());
     for path in paths {
-        let known = before.remove(&path);
-        let (meta, file) = match known {
-            Some(known) if glances => known,
-            known => {
-                let Some(meta) = usable(root.stat(&path)).map_err(at(&path))?.flatten() else { continue };
-                match known {
-                    Some((was, file)) if was == meta => (meta, file),
-                    _ => {
-                        let bytes = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))?;
-                        let Some(bytes) = bytes else { continue };
-                        let hollow = has_list && !bytes.split(|byte| *byte == b'\n').any(begins_certificate);
-                        (meta, PastedFile { hazards: in_place(store, &bytes), hollow })
-                    }
-                }
+        let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))? else { continue };
+        let digest = content_digest(&bytes);
+        let file = match before.remove(&path) {
+            Some((known, file)) if known == digest => file,
+            _ => {
+                let hollow = has_list && !bytes.split(|byte| *byte == b'\n').any(begins_certificate);
+                PastedFile { hazards: in_place(store, &bytes), hollow }
             }
         };
         found.extend(file.hazards.iter().map(|hazard| SourceHazard { path: path.clone(), hazard: hazard.clone() }));
         hollow.extend(file.hollow.then(|| path.clone()));
-        if meta.tells(now) {
-            cache.0.insert(path, (meta, file));
-        }
+        cache.0.insert(path, (digest, file));
     }
     Ok((found, hollow))
 }
@@ -147,7 +138,7 @@ pub(crate) fn holders(
 ) -> Result<Vec<SourceHazard>, ObserveError> {
     let at_line = |line: usize| blocks(bundle).into_iter().find(|block| (block.begin..=block.end).contains(&line));
     let mut found = Vec::new();
-    for reader in Reader::ALL {
+    for reader in BundleReader::ALL {
         let faults = reader.faults(read);
         let wanted: BTreeSet<Vec<u8>> = faults.iter().filter_map(|fault| Some(at_line(fault.line)?.content)).collect();
         let (Some(first), false) = (faults.first(), wanted.is_empty()) else { continue };
@@ -158,8 +149,8 @@ pub(crate) fn holders(
         found.extend(places.into_iter().map(|(path, line)| {
             let fault = pem::Fault { line, ..first.clone() };
             let hazard = match reader {
-                Reader::OpenSsl => Hazard::Broken(fault),
-                Reader::GnuTls => Hazard::BrokenGnuTls(fault),
+                BundleReader::OpenSsl => Hazard::Broken(fault),
+                BundleReader::GnuTls => Hazard::BrokenGnuTls(fault),
             };
             SourceHazard { path, hazard }
         }));
@@ -188,7 +179,7 @@ fn holders_below(
 ) -> Result<(), ObserveError> {
     for (name, kind) in root.names(dir).map_err(at(dir))? {
         let path = format!("{dir}/{name}");
-        if kind == Kind::Directory {
+        if kind == FileKind::Directory {
             if depth < MAX_DEPTH {
                 holders_below(root, store, &path, depth + 1, wanted, found)?;
             }
@@ -260,5 +251,5 @@ pub(crate) fn deselected(root: &HostRoot, store: &TrustStore) -> Result<BTreeSet
 /// If where it leads cannot be looked at.
 pub(crate) fn leads_to_directory(root: &HostRoot, path: &str) -> Result<bool, ObserveError> {
     let meta = usable(root.stat(Path::new(path))).map_err(at(path))?.flatten();
-    Ok(meta.is_some_and(|meta| meta.kind == Kind::Directory))
+    Ok(meta.is_some_and(|meta| meta.kind == FileKind::Directory))
 }

@@ -1,6 +1,6 @@
 //! Looking at a host: what is there now, as a value for the core.
 //!
-//! Nothing is changed here, and nothing is believed that was not read, be it an earlier time (`Cache::set_glances`).
+//! Read-only. Every fact comes from a read in this look.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -19,16 +19,16 @@ use nodetrust_core::{
         pem,
     },
     ledger::Ledger,
-    observed::{Effective, Observed, OldStore, OwnFile},
+    observed::{Effective, Observed, OldStore, OwnAnchorFile},
     parallel::in_shares,
     runtime::services::Services,
-    source::{Content, Part, Resolved, Snapshot},
+    source::{Content, Resolved, Snapshot, SourceFile},
     store::{
-        self, Detection, Family, Found, Tool, TrustStore,
+        self, Detection, Family, PathKind, Tool, TrustStore,
         anchor_file::{file_name, is_own_name},
         hash_link,
         os_release::OsRelease,
-        p11kit::{self, Place},
+        p11kit::{TrustDirectory, TrustSources},
     },
     time::Uptime,
 };
@@ -36,10 +36,10 @@ use nodetrust_core::{
 use crate::{
     host::{
         directory::HostDirectory,
-        ledger_file,
+        file::{FileKind, FileMeta, is_missing},
         obstacle::way_out_or,
         own,
-        root::{HostRoot, Kind, Meta, is_missing},
+        root::HostRoot,
     },
     store::{foreign::KnownForeign, hash_links, hazards, trust_list},
 };
@@ -99,27 +99,22 @@ pub struct Cache {
     effective: Option<(Digest, Effective)>,
     /// our files
     own: HashMap<Digest, Own>,
-    /// what they were when they were read, by name
-    stamps: HashMap<String, (Meta, Digest)>,
-    /// the names in the anchor directory, and what it was when they were read
-    names: Option<(Meta, Vec<(String, Kind)>)>,
-    /// that is enough to tell that they are the same
-    glances: bool,
     /// the other files, where a directory itself is what consumers read
     beside: HashMap<Digest, Effective>,
     /// where OpenSSL's directory leads
-    links: hash_links::Cache,
+    links: hash_links::LinkCache,
     /// what the files that the distribution's list selects would do
-    hazards: hazards::Cache,
+    hazards: hazards::PastedCache,
     /// what other people's files in the anchor directory hold
     foreign: KnownForeign,
     /// what the sources hold: our files are made of it
-    sources: Vec<Arc<Part>>,
+    sources: Vec<Arc<SourceFile>>,
     /// how long a program of the host may take that is asked
     asks: Option<Duration>,
 }
 
-type Digest = [u8; 32];
+/// SHA-256 of a file's content.
+pub(crate) type Digest = [u8; 32];
 
 /// A file that holds one certificate.
 #[derive(Debug, Clone)]
@@ -139,30 +134,10 @@ impl Cache {
         self.sources = parts.flatten().cloned().collect();
     }
 
-    /// Whether the anchor directory and our files count as they were read last, as long as their times, inodes and modes are the
-    /// same ones.
-    pub fn set_glances(&mut self, glances: bool) {
-        self.glances = glances;
-    }
-
     /// Whether the host's p11-kit is asked what is an anchor, and how long that may take. It writes to a directory of ours, so the lock
     /// is needed; without, its files are read.
     pub fn set_asks(&mut self, asks: Option<Duration>) {
         self.asks = asks;
-    }
-
-    /// The names in the anchor directory.
-    fn names(&mut self, dir: &HostDirectory) -> io::Result<Vec<(String, Kind)>> {
-        // before they are read: what comes in between shows the next time
-        let now = crate::host::wall();
-        let meta = dir.own_meta()?;
-        self.names = self.names.take().filter(|(before, _)| self.glances && *before == meta);
-        if let Some((_, names)) = &self.names {
-            return Ok(names.clone());
-        }
-        let names = dir.names()?;
-        self.names = meta.tells(now).then(|| (meta, names.clone()));
-        Ok(names)
     }
 
     /// Keeps one copy of an anchor that is in a source and in a file of ours, the source's.
@@ -199,9 +174,9 @@ pub fn detect(root: &HostRoot, os: &OsRelease, wanted: Option<Family>) -> Result
     let mut found = BTreeMap::new();
     for path in store::PROBES {
         let what = match root.stat(path).map_err(at(path))?.map(|meta| meta.kind) {
-            Some(Kind::Directory) => Found::Directory,
-            Some(Kind::File) => kind_of_program(root, path).map_err(at(path))?,
-            Some(Kind::Link | Kind::Other) | None => continue,
+            Some(FileKind::Directory) => PathKind::Directory,
+            Some(FileKind::File) => kind_of_program(root, path).map_err(at(path))?,
+            Some(FileKind::Link | FileKind::Other) | None => continue,
         };
         found.insert(*path, what);
     }
@@ -265,7 +240,7 @@ fn read_own_files(
     root: &HostRoot,
     store: &TrustStore,
     cache: &mut Cache,
-) -> Result<BTreeMap<String, OwnFile>, ObserveError> {
+) -> Result<BTreeMap<String, OwnAnchorFile>, ObserveError> {
     let Some(dir) = root.directory(store.anchors_dir).map_err(at(store.anchors_dir))? else {
         return Ok(BTreeMap::new());
     };
@@ -280,7 +255,7 @@ fn observe_once(
     cache: &mut Cache,
 ) -> Result<Observed, ObserveError> {
     let dir = root.directory(store.anchors_dir).map_err(at(store.anchors_dir))?;
-    let names = dir.as_ref().map_or(Ok(Vec::new()), |dir| cache.names(dir)).map_err(at(store.anchors_dir))?;
+    let names = dir.as_ref().map_or(Ok(Vec::new()), HostDirectory::names).map_err(at(store.anchors_dir))?;
     let ours = dir.as_ref().map(|dir| own_files(dir, store, &names, cache)).transpose()?;
     let mut observed = Observed {
         store,
@@ -313,7 +288,7 @@ fn observe_once(
         let age = age(root, foreign_temp).map_err(at(foreign_temp))?;
         observed.stale_temp = age.filter(|age| *age >= STALE_AFTER).map(|_| foreign_temp.to_owned());
     }
-    let (hazards, hollow) = hazards::elsewhere(root, store, &mut cache.hazards, cache.glances)?;
+    let (hazards, hollow) = hazards::elsewhere(root, store, &mut cache.hazards)?;
     observed.hazards.extend(hazards);
     observed.hollow = hollow;
     blame(root, &mut observed)?;
@@ -345,7 +320,7 @@ pub fn old_stores(root: &HostRoot, store: &TrustStore, ledger: &Ledger) -> Resul
         let before = family.store();
         let names = root.names(before.anchors_dir).map_err(at(before.anchors_dir))?;
         // a link of such a name is the work of another store's tool
-        let own = names.into_iter().filter(|(name, kind)| *kind == Kind::File && is_own_name(before, name));
+        let own = names.into_iter().filter(|(name, kind)| *kind == FileKind::File && is_own_name(before, name));
         let files: BTreeSet<String> = own.map(|(name, _)| name).collect();
         let mut in_bundle = BTreeSet::new();
         if before.bundle != store.bundle && !matches!(before.tool, Tool::None) {
@@ -358,7 +333,7 @@ pub fn old_stores(root: &HostRoot, store: &TrustStore, ledger: &Ledger) -> Resul
         if !files.is_empty() || !in_bundle.is_empty() {
             let mut can_be_left = matches!(before.tool, Tool::None);
             for path in before.tool.programs() {
-                can_be_left |= root.stat(path).map_err(at(path))?.is_some_and(|meta| meta.kind == Kind::File);
+                can_be_left |= root.stat(path).map_err(at(path))?.is_some_and(|meta| meta.kind == FileKind::File);
             }
             found.push(OldStore { family, files, in_bundle, can_be_left });
         }
@@ -452,20 +427,24 @@ pub fn overruled(
 }
 
 /// What the files say that p11-kit reads on this family: each directory flat, with its anchors and its blocklist.
-fn p11_kit_sources(root: &HostRoot, store: &TrustStore) -> Result<p11kit::Sources, ObserveError> {
+fn p11_kit_sources(root: &HostRoot, store: &TrustStore) -> Result<TrustSources, ObserveError> {
     let dirs: [&str; 2] = match store.family {
         Family::Suse => ["/usr/share/pki/trust", "/etc/pki/trust"],
         Family::Arch => ["/usr/share/ca-certificates/trust-source", "/etc/ca-certificates/trust-source"],
         _ => ["/usr/share/pki/ca-trust-source", "/etc/pki/ca-trust/source"],
     };
-    let mut sources = p11kit::Sources::default();
+    let mut sources = TrustSources::default();
     for dir in dirs {
-        let below = [("/anchors", Place::Anchors), ("/blocklist", Place::Blocklist), ("/blacklist", Place::Blocklist)];
-        for (name, place) in [("", Place::Top)].into_iter().chain(below) {
+        let below = [
+            ("/anchors", TrustDirectory::Anchors),
+            ("/blocklist", TrustDirectory::Blocklist),
+            ("/blacklist", TrustDirectory::Blocklist),
+        ];
+        for (name, place) in [("", TrustDirectory::Top)].into_iter().chain(below) {
             let dir = format!("{dir}{name}");
             for (name, kind) in root.names(&dir).map_err(at(&dir))? {
                 let path = format!("{dir}/{name}");
-                if matches!(kind, Kind::File | Kind::Link)
+                if matches!(kind, FileKind::File | FileKind::Link)
                     && let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))?
                 {
                     sources.add(place, &bytes);
@@ -513,13 +492,13 @@ pub fn certificates_below(
     for (name, kind) in root.names(dir).map_err(at(dir))? {
         let path = format!("{dir}/{name}");
         match kind {
-            Kind::Directory => certificates_below(root, &path, depth + 1, found)?,
-            Kind::File | Kind::Link => {
+            FileKind::Directory => certificates_below(root, &path, depth + 1, found)?,
+            FileKind::File | FileKind::Link => {
                 if let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))? {
                     found.extend(bundle::read(&bytes).set);
                 }
             }
-            Kind::Other => {}
+            FileKind::Other => {}
         }
     }
     Ok(())
@@ -551,7 +530,7 @@ pub fn bundle_bytes(root: &HostRoot, store: &TrustStore) -> io::Result<Option<Ve
         Tool::None => directory_bytes(root, store.bundle).map(Some),
         _ => match root.read(store.bundle, MAX_BUNDLE_BYTES) {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if crate::host::root::is_missing(&error) => Ok(None),
+            Err(error) if crate::host::file::is_missing(&error) => Ok(None),
             Err(error) => Err(error),
         },
     }
@@ -575,15 +554,15 @@ fn directory_bytes(root: &HostRoot, dir: &str) -> io::Result<Vec<u8>> {
 fn directory_effective(
     root: &HostRoot,
     store: &TrustStore,
-    names: &[(String, Kind)],
-    ours: &BTreeMap<String, OwnFile>,
+    names: &[(String, FileKind)],
+    ours: &BTreeMap<String, OwnAnchorFile>,
     cache: &mut Cache,
 ) -> Result<Effective, ObserveError> {
     let before = std::mem::take(&mut cache.beside);
     let mut all = Vec::new();
     let mut count = 0;
     for (name, _) in names {
-        if let Some(OwnFile { anchor: Some(anchor), intact: true }) = ours.get(name) {
+        if let Some(OwnAnchorFile { anchor: Some(anchor), intact: true }) = ours.get(name) {
             all.push(anchor.fingerprint);
             count += 1;
             continue;
@@ -613,19 +592,17 @@ fn stands_for_itself(read: &Effective) -> bool {
 fn own_files(
     dir: &HostDirectory,
     store: &TrustStore,
-    names: &[(String, Kind)],
+    names: &[(String, FileKind)],
     cache: &mut Cache,
-) -> Result<BTreeMap<String, OwnFile>, ObserveError> {
+) -> Result<BTreeMap<String, OwnAnchorFile>, ObserveError> {
     let known = std::mem::take(&mut cache.own);
-    let stamps = std::mem::take(&mut cache.stamps);
     let sources = &cache.sources;
     let by_name: LazyLock<HashMap<String, &Arc<Anchor>>, _> = LazyLock::new(|| {
         let anchors = sources.iter().flat_map(|part| &part.anchors);
         anchors.map(|(_, anchor)| (file_name(store, &anchor.fingerprint), anchor)).collect()
     });
-    let now = crate::host::wall(); // before they are read
-    let look = OwnFiles { dir, store, known: &known, stamps: cache.glances.then_some(&stamps) };
-    let own: Vec<&(String, Kind)> = names.iter().filter(|(name, _)| is_own_name(store, name)).collect();
+    let look = OwnFiles { dir, store, known: &known };
+    let own: Vec<&(String, FileKind)> = names.iter().filter(|(name, _)| is_own_name(store, name)).collect();
     let files = in_shares(&own, FILES_PER_THREAD, |share| {
         let mut bytes = Vec::new();
         let expected = |name: &str| by_name.get(name).copied();
@@ -637,10 +614,7 @@ fn own_files(
         file => Some((name, file.map_err(at(&format!("{}/{name}", store.anchors_dir))))),
     });
     let read = read.map(|(name, file)| {
-        let file = file?.map_or(OwnFile { anchor: None, intact: false }, |(file, meta, digest, own)| {
-            if meta.tells(now) {
-                cache.stamps.insert(name.clone(), (meta, digest));
-            }
+        let file = file?.map_or(OwnAnchorFile { anchor: None, intact: false }, |(file, digest, own)| {
             cache.own.insert(digest, own);
             file
         });
@@ -650,15 +624,13 @@ fn own_files(
 }
 
 /// A file of ours as it was read: what it is, and what is to be remembered of it.
-type ReadOwn = (OwnFile, Meta, Digest, Own);
+type ReadOwn = (OwnAnchorFile, Digest, Own);
 
 /// What our files are read with.
 struct OwnFiles<'a> {
     dir: &'a HostDirectory,
     store: &'a TrustStore,
     known: &'a HashMap<Digest, Own>,
-    /// what they were when they were read, if that is enough
-    stamps: Option<&'a HashMap<String, (Meta, Digest)>>,
 }
 
 impl OwnFiles<'_> {
@@ -667,23 +639,19 @@ impl OwnFiles<'_> {
     fn file<'a>(
         &self,
         name: &str,
-        kind: Kind,
+        kind: FileKind,
         expected: impl Fn(&str) -> Option<&'a Arc<Anchor>>,
         bytes: &mut Vec<u8>,
     ) -> io::Result<Option<ReadOwn>> {
-        if kind != Kind::File {
+        if kind != FileKind::File {
             return Ok(None);
         }
-        let read = match self.as_before(name) {
-            Some(read) => Some(read),
-            None => self.read(name, expected, bytes)?,
-        };
-        let Some((meta, digest, own)) = read else { return Ok(None) };
+        let Some((meta, digest, own)) = self.read(name, expected, bytes)? else { return Ok(None) };
         let right_name = file_name(self.store, &own.anchor.fingerprint) == name;
         let right_owner = meta.owner == (0, 0) || !nix::unistd::geteuid().is_root();
         let intact = right_name && right_owner && meta.mode == 0o644 && meta.links == 1 && own.as_written;
         let anchor = right_name.then(|| own.anchor.clone());
-        Ok(Some((OwnFile { anchor, intact }, meta, digest, own)))
+        Ok(Some((OwnAnchorFile { anchor, intact }, digest, own)))
     }
 
     fn read<'a>(
@@ -691,7 +659,7 @@ impl OwnFiles<'_> {
         name: &str,
         expected: impl Fn(&str) -> Option<&'a Arc<Anchor>>,
         bytes: &mut Vec<u8>,
-    ) -> io::Result<Option<(Meta, Digest, Own)>> {
+    ) -> io::Result<Option<(FileMeta, Digest, Own)>> {
         let read = match self.dir.read(name, pem::MAX_FILE_BYTES as u64, bytes) {
             Err(error) if is_missing(&error) => return Err(error),
             read => usable(read)?,
@@ -704,7 +672,7 @@ impl OwnFiles<'_> {
         };
         let own = match self.known.get(&digest).cloned().or_else(as_expected) {
             Some(own) => own,
-            None => match Part::parse(name, bytes).anchors.as_slice() {
+            None => match SourceFile::parse(name, bytes).anchors.as_slice() {
                 [(_, anchor)] => {
                     Own { anchor: anchor.clone(), as_written: anchor.pem().as_bytes() == bytes.as_slice() }
                 }
@@ -712,13 +680,6 @@ impl OwnFiles<'_> {
             },
         };
         Ok(Some((meta, digest, own)))
-    }
-
-    /// What a file held, if it is the one that was read.
-    fn as_before(&self, name: &str) -> Option<(Meta, Digest, Own)> {
-        let (before, digest) = self.stamps?.get(name)?;
-        let meta = self.dir.meta(name).ok().filter(|meta| meta == before)?;
-        Some((meta, *digest, self.known.get(digest)?.clone()))
     }
 }
 
@@ -735,7 +696,11 @@ fn blame(root: &HostRoot, observed: &mut Observed) -> Result<(), ObserveError> {
 }
 
 /// Temporary files of ours that a killed run left behind. `names` are those in the anchor directory.
-fn leftovers(root: &HostRoot, store: &TrustStore, names: &[(String, Kind)]) -> Result<BTreeSet<String>, ObserveError> {
+fn leftovers(
+    root: &HostRoot,
+    store: &TrustStore,
+    names: &[(String, FileKind)],
+) -> Result<BTreeSet<String>, ObserveError> {
     let mut left = BTreeSet::new();
     let elsewhere;
     let names = if store.temp_dir == store.anchors_dir {
@@ -761,7 +726,7 @@ fn leftovers(root: &HostRoot, store: &TrustStore, names: &[(String, Kind)]) -> R
             }
         }
     }
-    for path in [ledger_file::TEMP, ledger_file::TEMP_FILE] {
+    for path in [own::TEMP_DIR, own::LEDGER_TEMP] {
         if root.own_meta(path).map_err(at(path))?.is_some() {
             left.insert(path.to_owned());
         }
@@ -831,13 +796,13 @@ fn is_hash_link(name: &str) -> bool {
     })
 }
 
-fn kind_of_program(root: &HostRoot, path: &str) -> io::Result<Found> {
+fn kind_of_program(root: &HostRoot, path: &str) -> io::Result<PathKind> {
     // tools are small; a program of more than this is none of the scripts
     let bytes = usable(root.read(path, 1 << 20))?.unwrap_or_default();
     Ok(match bytes.as_slice() {
-        script if store::is_debian_script(script) => Found::DebianScript,
-        script if script.starts_with(b"#!") => Found::Script,
-        _ => Found::File,
+        script if store::is_debian_script(script) => PathKind::DebianScript,
+        script if script.starts_with(b"#!") => PathKind::Script,
+        _ => PathKind::File,
     })
 }
 

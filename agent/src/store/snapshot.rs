@@ -5,10 +5,7 @@ use std::{collections::BTreeSet, ffi::OsString, io, path::Path};
 use nodetrust_core::{certificate::fingerprint::Fingerprint, store::TrustStore};
 
 use crate::{
-    host::{
-        own::RESTORE,
-        root::{HostRoot, Kind},
-    },
+    host::{file::FileKind, own::RESTORE, root::HostRoot},
     store::{
         hash_links,
         observe::{MAX_BUNDLE_BYTES, ObserveError, at, usable},
@@ -52,7 +49,7 @@ impl Outputs {
         let read = |path: &str| usable(root.read(path, MAX_BUNDLE_BYTES)).map_err(at(path));
         for path in std::iter::once(&store.bundle).chain(store.outputs) {
             let Some(meta) = usable(root.stat(path)).map_err(at(path))?.flatten() else { continue };
-            if meta.kind == Kind::File {
+            if meta.kind == FileKind::File {
                 saved.extend(read(path)?.map(|bytes| ((*path).to_owned(), Output::File(bytes, meta.mode))));
                 continue;
             }
@@ -61,10 +58,10 @@ impl Outputs {
                 let path = format!("{path}/{name}");
                 match meta.kind {
                     // other files in such a directory are not the tool's, and where it reads them, none is
-                    Kind::File if name.ends_with(".pem") && !is_source => {
+                    FileKind::File if name.ends_with(".pem") && !is_source => {
                         saved.extend(read(&path)?.map(|bytes| (path, Output::File(bytes, meta.mode))));
                     }
-                    Kind::Link => {
+                    FileKind::Link => {
                         // one that leads nowhere is nobody's loss
                         if usable(root.stat(&path)).map_err(at(&path))?.flatten().is_some()
                             && let Some(target) = root.link_target(&path).map_err(at(&path))?
@@ -73,7 +70,7 @@ impl Outputs {
                             links.push((path, Output::Link(target, certificates)));
                         }
                     }
-                    Kind::File | Kind::Directory | Kind::Other => {}
+                    FileKind::File | FileKind::Directory | FileKind::Other => {}
                 }
             }
         }

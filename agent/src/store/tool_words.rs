@@ -7,10 +7,7 @@ use nodetrust_core::{
     store::{Family, TrustStore},
 };
 
-use crate::host::{
-    exec::Finished,
-    root::{HostRoot, Kind},
-};
+use crate::host::{exec::Finished, file::FileKind, root::HostRoot};
 
 /// How deep the anchor directory is looked through for a name.
 const MAX_DEPTH: usize = 8;
@@ -59,7 +56,7 @@ fn broken_name(root: &HostRoot, store: &TrustStore) -> Option<String> {
         for (name, kind) in root.names(&dir).unwrap_or_default() {
             let path = format!("{dir}/{name}");
             match kind {
-                Kind::Directory if depth < MAX_DEPTH => dirs.push((path, depth + 1)),
+                FileKind::Directory if depth < MAX_DEPTH => dirs.push((path, depth + 1)),
                 _ if path.contains('\n') && store.takes.matches(&name) => return Some(path),
                 _ => {}
             }

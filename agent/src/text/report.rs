@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use nodetrust_core::{
     certificate::name::visible,
     planner::Action,
-    report::{Report, Verdict},
+    report::{NodeVerdict, Report},
     source::{Rejection, SourceStatus},
     text::plural,
 };
@@ -62,14 +62,14 @@ pub(crate) fn uninstalled(report: &Report, style: Style) -> String {
 /// The first line.
 pub(crate) fn headline(report: &Report, style: Style) -> String {
     let (verdict, colour) = match report.verdict {
-        Verdict::Trusted => ("TRUSTED", "1;32"),
-        Verdict::TrustedWithFindings => ("TRUSTED, WITH FINDINGS", "1;33"),
-        Verdict::NotTrusted => ("NOT TRUSTED", "1;31"),
-        Verdict::NotTrustedByRuntime => ("NOT TRUSTED BY THE RUNTIME", "1;31"),
-        Verdict::RuntimeUnknown => ("RUNTIME UNKNOWN", "1;33"),
-        Verdict::NotConverged => ("NOT CONVERGED", "1;33"),
-        Verdict::NothingDesired => ("NOTHING TO TRUST", "1"),
-        Verdict::UnsupportedStore => ("UNSUPPORTED", "1;31"),
+        NodeVerdict::Trusted => ("TRUSTED", "1;32"),
+        NodeVerdict::TrustedWithFindings => ("TRUSTED, WITH FINDINGS", "1;33"),
+        NodeVerdict::NotTrusted => ("NOT TRUSTED", "1;31"),
+        NodeVerdict::NotTrustedByRuntime => ("NOT TRUSTED BY THE RUNTIME", "1;31"),
+        NodeVerdict::RuntimeUnknown => ("RUNTIME UNKNOWN", "1;33"),
+        NodeVerdict::NotConverged => ("NOT CONVERGED", "1;33"),
+        NodeVerdict::NothingDesired => ("NOTHING TO TRUST", "1"),
+        NodeVerdict::UnsupportedStore => ("UNSUPPORTED", "1;31"),
     };
     answer(&report.node, (verdict, colour), &report.headline, style)
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use nodetrust_core::{
     ledger::AnchorState,
     report::{ByRuntime, Report, RuntimeView},
-    runtime::evidence::RuntimeState,
+    runtime::trust::RuntimeState,
     text::plural,
     time::Time,
 };

@@ -2,7 +2,7 @@
 
 use nodetrust_core::{
     report::{HoldView, LastRestart},
-    runtime::{kinds::Kind, services::HoldReason},
+    runtime::{kinds::RuntimeKind, services::HoldReason},
 };
 
 use super::*;
@@ -11,7 +11,7 @@ use crate::text::wrap::WIDTH;
 /// containerd, as it mostly is.
 fn fine() -> RuntimeView {
     RuntimeView {
-        kind: Kind::Containerd,
+        kind: RuntimeKind::Containerd,
         because: "containerd.service is active".into(),
         version: "1.7.24".into(),
         unit: "containerd.service".into(),
@@ -91,7 +91,7 @@ fn a_restart_that_is_held_says_by_what_and_a_failed_one_why() {
 #[test]
 fn a_registry_directory_names_the_hosts_that_it_does_not_reach() {
     let view = RuntimeView {
-        kind: Kind::K3s,
+        kind: RuntimeKind::K3s,
         unit: "k3s-agent.service".into(),
         certs_dir: "/var/lib/rancher/k3s/agent/etc/containerd/certs.d".into(),
         why: "no restart needed: every pull reads 1 anchor newer than the process from the registry directory".into(),

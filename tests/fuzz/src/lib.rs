@@ -6,7 +6,7 @@
 use std::{fs, path::PathBuf, sync::LazyLock};
 
 use nodetrust::{parsers, config::Settings, runtime::docker, sources::subpath::Mounts};
-use nodetrust_core::{dns, pod_bundle, certificate::{bundle, pem, readers, anchor::Anchor, fingerprint::Fingerprint, name::{self, MAX_SENTENCE_CHARS, visible}}, store::{hash_link, os_release::OsRelease, p11kit::{Place, Sources}}, node_status::{ANNOTATION, NodeObject, NodeStatus, Taint}, probe::{Facts, Proxy, Target, judge}, runtime::{registry_dir, containerd}, source::Part, observed::Hazard, ledger::Ledger, time::Moment, topology::{self, Member}, problem::{Problem, ProblemKind}};
+use nodetrust_core::{dns, pod_bundle, certificate::{bundle, pem, readers, anchor::Anchor, fingerprint::Fingerprint, name::{self, MAX_SENTENCE_CHARS, visible}}, store::{hash_link, os_release::OsRelease, p11kit::{Place, Sources}}, node_status::{ANNOTATION, NodeObject, NodeStatus, Taint}, probe::{Facts, Proxy, Target, judge}, runtime::{registry_dir, containerd}, source::SourceFile, observed::Hazard, ledger::Ledger, time::Moment, topology::{self, Member}, problem::{Problem, ProblemKind}};
 
 /// A file of a source: PEM or DER.
 pub fn pem(data: &[u8]) {
@@ -32,7 +32,7 @@ pub fn pem(data: &[u8]) {
     }
     let linked = parsers::linked(data);
     assert!(bundle::read(data).set.is_subset(&linked), "what the bundle's reader finds, a link leads to");
-    let part = Part::parse("file", data);
+    let part = SourceFile::parse("file", data);
     for fault in &part.faults {
         assert_clean(&fault.detail);
     }

@@ -389,7 +389,7 @@ fn the_agent_may_change_no_node_but_that_of_its_pod() {
 fn event() -> Value {
     let kind = nodetrust_core::node_status::EventKind::TrustAnchorsChanged;
     let time = nodetrust_core::time::Time(1_800_000_000);
-    nodetrust_core::node_status::Event { kind, warning: false, message: "+1 anchor".into(), time }.object("a")
+    nodetrust_core::node_status::NodeEvent { kind, warning: false, message: "+1 anchor".into(), time }.object("a")
 }
 
 /// The same by the other API of events.

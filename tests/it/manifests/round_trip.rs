@@ -130,6 +130,6 @@ fn a_field_that_kubernetes_does_not_know_is_named_with_its_place() {
 fn the_newest_kubernetes_drops_nothing_of_what_the_agent_tells_it() {
     let kind = node_status::EventKind::DriftRepaired;
     let time = nodetrust_core::time::Time(1_800_000_000);
-    let event = node_status::Event { kind, warning: true, message: "x".into(), time }.object("a");
+    let event = node_status::NodeEvent { kind, warning: true, message: "x".into(), time }.object("a");
     assert_eq!(lost(&event), [""; 0]);
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use nodetrust_core::source::Part;
+use nodetrust_core::source::SourceFile;
 use serde_json::Value;
 
 use super::{
@@ -27,7 +27,7 @@ pub fn assert_untrusted(machine: &Machine, image: &str) {
 
 /// The fingerprints of the certificates in a PEM text, sorted.
 pub fn sha256(pem: &str) -> Vec<String> {
-    let anchors = Part::parse("test", pem.as_bytes()).anchors;
+    let anchors = SourceFile::parse("test", pem.as_bytes()).anchors;
     let mut prints: Vec<String> = anchors.iter().map(|(_, anchor)| anchor.fingerprint.to_string()).collect();
     prints.sort();
     prints

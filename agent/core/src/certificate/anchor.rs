@@ -17,10 +17,10 @@ use x509_parser::{
 
 use crate::{
     certificate::{
-        der,
+        der, encoded,
         fingerprint::Fingerprint,
         name,
-        pem::{Block, Label, Reason},
+        pem::{Block, Label, RejectReason},
         readers,
         signature::{self, SelfSignature},
     },
@@ -118,7 +118,7 @@ pub struct Key {
 #[error("{reason}: {detail}")]
 pub struct AnchorError {
     /// The public reason.
-    pub reason: Reason,
+    pub reason: RejectReason,
     /// What exactly.
     pub detail: String,
 }
@@ -130,16 +130,16 @@ impl Anchor {
     /// `malformed-certificate` if it cannot be decoded; `trailing-data` if bytes follow. A signature of its own that does not match
     /// is no error: nobody verifies an anchor's own signature, and it is for the policy to judge.
     pub fn from_der(der: &[u8]) -> Result<Self, AnchorError> {
-        let malformed = |detail: String| AnchorError { reason: Reason::MalformedCertificate, detail };
+        let malformed = |detail: String| AnchorError { reason: RejectReason::MalformedCertificate, detail };
         let readers = readers::verdict(der);
         let (rest, cert) = X509Certificate::from_der(der).map_err(|error| {
-            let is_like_one = der::subject(der).is_some();
+            let is_like_one = encoded::subject(der).is_some();
             let fault = readers.bundle_fault().filter(|_| is_like_one);
             malformed(fault.unwrap_or_else(|| format!("not an X.509 certificate ({})", describe(&error))))
         })?;
         if !rest.is_empty() {
             let detail = format!("{} bytes follow the certificate", rest.len());
-            return Err(AnchorError { reason: Reason::TrailingData, detail });
+            return Err(AnchorError { reason: RejectReason::TrailingData, detail });
         }
         if let Some(fault) = readers.bundle_fault() {
             return Err(malformed(fault));
@@ -198,10 +198,11 @@ impl Anchor {
         match label {
             Label::Certificate | Label::Legacy => Self::from_der(der),
             Label::Trusted => {
-                let (certificate, trust) = der.split_at_checked(element_length(der)).unwrap_or((der, &[]));
-                if der::is_distrusted_for_servers(trust) {
+                let first = der::element(der);
+                let (certificate, trust) = first.map_or((der, &[][..]), |first| (first.whole, first.rest));
+                if encoded::is_distrusted_for_servers(trust) {
                     let detail = "its trust settings (TRUSTED CERTIFICATE) exclude servers".to_owned();
-                    return Err(AnchorError { reason: Reason::NotCa, detail });
+                    return Err(AnchorError { reason: RejectReason::NotCa, detail });
                 }
                 Self::from_der(certificate)
             }
@@ -353,18 +354,6 @@ fn names_another_key(cert: &X509Certificate<'_>) -> bool {
         }
     }
     own.is_some() && signer.is_some() && own != signer
-}
-
-/// The length of the first DER element, header included; longer than the input if that is cut off.
-fn element_length(der: &[u8]) -> usize {
-    match (der.get(1), der.get(2..)) {
-        (Some(length @ 0..=0x7f), _) => 2 + usize::from(*length),
-        (Some(length @ 0x81..=0x84), Some(rest)) => {
-            let count = usize::from(length & 0x7f);
-            rest.iter().take(count).fold(0usize, |sum, byte| sum << 8 | usize::from(*byte)) + 2 + count
-        }
-        _ => usize::MAX,
-    }
 }
 
 /// The parser's error for people, without the bytes that it may carry.

@@ -14,7 +14,7 @@ use crate::{
 /// The object identifier of basicConstraints.
 const BASIC_CONSTRAINTS: &[u64] = &[2, 5, 29, 19];
 
-fn reason(der: &[u8]) -> Reason {
+fn reason(der: &[u8]) -> RejectReason {
     Anchor::from_der(der).unwrap_err().reason
 }
 
@@ -36,7 +36,7 @@ fn forged(params: &CertificateParams, from: &[u8], to: &[u8]) -> Vec<u8> {
         at += found + from.len();
     }
     assert_ne!(at, 0, "nothing to replace");
-    let tbs = element_length(&der[4..]);
+    let tbs = crate::certificate::der::element(&der[4..]).unwrap().whole.len();
     let signature = key.sign(&der[4..4 + tbs]).unwrap();
     let end = der.len() - signature.len();
     der[end..].copy_from_slice(&signature);
@@ -129,7 +129,7 @@ fn basic_constraints_that_cannot_be_read_are_no_guess() {
         params.is_ca = IsCa::NoCa;
         params.custom_extensions = vec![extension(BASIC_CONSTRAINTS, true, &[0x30, 9, 1])];
     });
-    assert_eq!(reason(&der), Reason::MalformedCertificate);
+    assert_eq!(reason(&der), RejectReason::MalformedCertificate);
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn a_flipped_byte_never_passes_for_the_original() {
 fn a_cut_certificate_is_malformed_at_every_length() {
     let root = fixed("corp-2026");
     for length in 0..root.der().len() {
-        assert_eq!(reason(&root.der()[..length]), Reason::MalformedCertificate, "{length}");
+        assert_eq!(reason(&root.der()[..length]), RejectReason::MalformedCertificate, "{length}");
         // under OpenSSL's own label nothing is cut off twice
         assert!(Anchor::from_block(Label::Trusted, &root.der()[..length]).is_err(), "{length}");
     }
@@ -243,7 +243,7 @@ fn trailing_data_is_refused_but_for_openssl_s_own_label() {
     let mut der = root.der().to_vec();
     der.extend_from_slice(b"\x30\x0c\x30\x0a\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01"); // trusted for serverAuth
     for label in [Label::Certificate, Label::Legacy] {
-        assert_eq!(Anchor::from_block(label, &der).unwrap_err().reason, Reason::TrailingData);
+        assert_eq!(Anchor::from_block(label, &der).unwrap_err().reason, RejectReason::TrailingData);
     }
     assert_eq!(Anchor::from_block(Label::Trusted, &der).unwrap(), *root);
     assert_eq!(*fixed("trusted"), *root, "as OpenSSL wrote it, with an alias");
@@ -251,7 +251,7 @@ fn trailing_data_is_refused_but_for_openssl_s_own_label() {
     assert_eq!(scan.blocks[0].label, Label::Trusted);
     assert_ne!(scan.blocks[0].der.len(), root.der().len());
     let twice = [root.der(), root.der()].concat();
-    assert_eq!(reason(&twice), Reason::TrailingData);
+    assert_eq!(reason(&twice), RejectReason::TrailingData);
 }
 
 #[test]
@@ -260,7 +260,11 @@ fn a_length_that_lies_is_an_error() {
         [&b"\x30\x84\xff\xff\xff\xff"[..], b"\x30\x80", b"\x30", b"", b"\x30\x85\x01\x01\x01\x01\x01", b"\x30\x82\x01"]
     {
         for label in [Label::Certificate, Label::Trusted] {
-            assert_eq!(Anchor::from_block(label, der).unwrap_err().reason, Reason::MalformedCertificate, "{der:x?}");
+            assert_eq!(
+                Anchor::from_block(label, der).unwrap_err().reason,
+                RejectReason::MalformedCertificate,
+                "{der:x?}"
+            );
         }
     }
 }
@@ -270,12 +274,12 @@ fn a_text_that_is_not_what_its_type_says_is_malformed() {
     let named = |text: &str| params(|params| params.distinguished_name.push(DnType::CommonName, text));
     anchor(&forged(&named("Plain"), b"Plain", b"Other")); // the forgery itself is in order
     let error = Anchor::from_der(&forged(&named("Plain"), b"Plain", b"P\xff\xfein")).unwrap_err();
-    assert_eq!(error.reason, Reason::MalformedCertificate);
+    assert_eq!(error.reason, RejectReason::MalformedCertificate);
     assert!(error.detail.contains("OpenSSL would refuse it"), "{error}");
     // half a surrogate pair in a BMPString
     let bmp = rcgen::DnValue::BmpString("ab".try_into().unwrap());
     let bmp = params(|params| params.distinguished_name.push(DnType::CommonName, bmp));
-    assert_eq!(reason(&forged(&bmp, b"\0a\0b", b"\xd8\x00\0b")), Reason::MalformedCertificate);
+    assert_eq!(reason(&forged(&bmp, b"\0a\0b", b"\xd8\x00\0b")), RejectReason::MalformedCertificate);
 }
 
 #[test]
@@ -357,6 +361,6 @@ fn openssl_s_trust_settings_are_heeded() {
     assert!(with(&settings(0xa0, mail)).is_ok(), "rejected for mail only");
     assert!(with(b"\x30\x03\x0c\x01x").is_ok(), "an alias");
     for excluded in [settings(0xa0, servers), settings(0x30, mail), vec![0x30, 12, 0xa0]] {
-        assert_eq!(with(&excluded).unwrap_err().reason, Reason::NotCa, "{excluded:02x?}");
+        assert_eq!(with(&excluded).unwrap_err().reason, RejectReason::NotCa, "{excluded:02x?}");
     }
 }

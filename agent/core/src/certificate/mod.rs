@@ -3,9 +3,11 @@
 pub mod anchor;
 pub mod bundle;
 pub(crate) mod der;
+pub(crate) mod encoded;
 pub mod fingerprint;
 pub mod name;
 pub mod namesake;
+pub(crate) mod oid;
 pub mod pem;
 pub mod readers;
 pub(crate) mod signature;

@@ -7,7 +7,7 @@ use x509_parser::{
     x509::X509Name,
 };
 
-use crate::certificate::fingerprint::hex;
+use crate::certificate::{der, fingerprint::hex};
 
 /// Characters of one text that somebody else wrote, escapes included: a name, an address, a path, the output of a program. A
 /// longer one loses its middle. Metrics labels, the report and every screen rest on it.
@@ -120,7 +120,7 @@ pub(crate) fn openssl_hash(name: &X509Name<'_>) -> Result<u32, String> {
         for attribute in rdn.iter() {
             let value = attribute.attr_value();
             let canonical = match utf8(value) {
-                Some(Some(text)) => tlv(0x0c, canonical(&text).as_bytes()),
+                Some(Some(text)) => der::encode(0x0c, canonical(&text).as_bytes()),
                 Some(None) => {
                     return Err("a text in one of its names does not fit its type; OpenSSL would refuse it".into());
                 }
@@ -130,10 +130,10 @@ pub(crate) fn openssl_hash(name: &X509Name<'_>) -> Result<u32, String> {
                 .attr_type()
                 .to_der_vec()
                 .map_err(|_| "a type in one of its names cannot be encoded".to_owned())?;
-            attributes.push(tlv(0x30, &[oid, canonical].concat()));
+            attributes.push(der::encode(0x30, &[oid, canonical].concat()));
         }
         attributes.sort();
-        hash.update(tlv(0x31, &attributes.concat()));
+        hash.update(der::encode(0x31, &attributes.concat()));
     }
     let digest = hash.finalize();
     Ok(u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]]))
@@ -185,22 +185,6 @@ fn canonical(text: &str) -> String {
         }
         out.push(c.to_ascii_lowercase());
     }
-    out
-}
-
-/// A DER element.
-fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
-    let mut out = vec![tag];
-    match content.len() {
-        short @ 0..0x80 => out.push(short as u8),
-        long => {
-            let bytes = long.to_be_bytes();
-            let significant = bytes.iter().position(|byte| *byte != 0).map_or(&[][..], |at| &bytes[at..]);
-            out.push(0x80 | significant.len() as u8);
-            out.extend_from_slice(significant);
-        }
-    }
-    out.extend_from_slice(content);
     out
 }
 

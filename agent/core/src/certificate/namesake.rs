@@ -23,12 +23,12 @@ pub struct Others {
 #[derive(Debug, Clone)]
 struct Other {
     fingerprint: Fingerprint,
-    key: Key,
+    key: KeyIdentity,
 }
 
 /// What says which key a certificate is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Key {
+struct KeyIdentity {
     /// its subjectKeyIdentifier
     id: Vec<u8>,
     /// digest of the key itself
@@ -41,7 +41,7 @@ impl Others {
         let mut others = Self::default();
         for der in certificates {
             let Ok((_, certificate)) = X509Certificate::from_der(der) else { continue };
-            if let (Some(key), Ok(hash)) = (Key::of(&certificate), name::openssl_hash(certificate.subject())) {
+            if let (Some(key), Ok(hash)) = (KeyIdentity::of(&certificate), name::openssl_hash(certificate.subject())) {
                 let other = Other { fingerprint: Fingerprint::of_der(der), key };
                 others.by_name.entry(hash).or_default().push(other);
             }
@@ -53,7 +53,7 @@ impl Others {
     pub fn warning(&self, anchor: &Anchor) -> Option<String> {
         let namesakes = self.by_name.get(&anchor.subject.hash)?;
         let (_, certificate) = X509Certificate::from_der(anchor.der()).ok()?;
-        let key = Key::of(&certificate)?;
+        let key = KeyIdentity::of(&certificate)?;
         let other = namesakes.iter().find(|other| other.key.id == key.id && other.key.digest != key.digest)?;
         Some(format!(
             "it has the name and the key identifier of {}, which is in the bundle and not ours, and another key: an inspecting proxy's copy, or mixed up? \
@@ -63,7 +63,7 @@ impl Others {
     }
 }
 
-impl Key {
+impl KeyIdentity {
     fn of(certificate: &X509Certificate<'_>) -> Option<Self> {
         let id = certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
             ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),

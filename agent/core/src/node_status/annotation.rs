@@ -6,7 +6,7 @@ use super::ANNOTATION_LIMIT;
 use crate::{
     ledger::AnchorState,
     report::{AnchorRow, Report},
-    runtime::evidence::RuntimeState,
+    runtime::trust::RuntimeState,
     time::Time,
 };
 

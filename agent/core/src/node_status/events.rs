@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::{MESSAGE_LIMIT, REPORTER, TAINT_PATIENCE, Taint, clip};
 use crate::{
+    action::{Action, RemoveReason, WriteReason},
     certificate::fingerprint::{Fingerprint, content_digest, hex},
-    planner::{Action, RemoveReason, WriteReason},
     report::{LastRestart, Report},
     store::anchor_file::PREFIX,
     text::plural,
@@ -79,7 +79,7 @@ impl EventKind {
 
 /// One event on the Node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct NodeEvent {
     /// Its kind.
     pub kind: EventKind,
     /// Somebody should look at it.
@@ -91,7 +91,7 @@ pub struct Event {
 }
 
 /// What has happened between two reports. Without an earlier one: what the report's own cycle did, and what stands.
-pub fn events(report: &Report, previous: Option<&Report>) -> Vec<Event> {
+pub fn events(report: &Report, previous: Option<&Report>) -> Vec<NodeEvent> {
     let found = [
         anchors_changed(report, previous),
         restarted(report, previous),
@@ -99,7 +99,7 @@ pub fn events(report: &Report, previous: Option<&Report>) -> Vec<Event> {
         repaired(report),
         held(report, previous),
     ];
-    let event = |(kind, warning, message): (EventKind, bool, String)| Event {
+    let event = |(kind, warning, message): (EventKind, bool, String)| NodeEvent {
         kind,
         warning,
         message: clip(&message, MESSAGE_LIMIT),
@@ -109,15 +109,15 @@ pub fn events(report: &Report, previous: Option<&Report>) -> Vec<Event> {
 }
 
 /// The startup taint was taken away after [`TAINT_PATIENCE`], without proof that pulls trust what they should.
-pub fn taint_without_proof(report: &Report, taint: &Taint, now: Time) -> Event {
+pub fn taint_without_proof(report: &Report, taint: &Taint, now: Time) -> NodeEvent {
     let minutes = TAINT_PATIENCE.as_secs() / 60;
     let message = format!("the startup taint {taint} was taken away after {minutes} minutes: {}", report.headline);
-    Event { kind: EventKind::RuntimeUnknown, warning: true, message: clip(&message, MESSAGE_LIMIT), time: now }
+    NodeEvent { kind: EventKind::RuntimeUnknown, warning: true, message: clip(&message, MESSAGE_LIMIT), time: now }
 }
 
-type Found = Option<(EventKind, bool, String)>;
+type Draft = Option<(EventKind, bool, String)>;
 
-fn anchors_changed(report: &Report, previous: Option<&Report>) -> Found {
+fn anchors_changed(report: &Report, previous: Option<&Report>) -> Draft {
     let now = trusted(report);
     let in_force = format!("{} in force", plural(now.len(), "anchor"));
     let Some(previous) = previous else {
@@ -175,7 +175,7 @@ fn names(of: &BTreeMap<Fingerprint, &str>, without: &BTreeMap<Fingerprint, &str>
     names
 }
 
-fn restarted(report: &Report, previous: Option<&Report>) -> Found {
+fn restarted(report: &Report, previous: Option<&Report>) -> Draft {
     let runtime = report.runtime.as_ref()?;
     let last = runtime.last_restart.as_ref()?;
     let is_new = match previous {
@@ -204,7 +204,7 @@ fn is_of_this_cycle(report: &Report, last: &LastRestart) -> bool {
     })
 }
 
-fn rejected(report: &Report, previous: Option<&Report>) -> Found {
+fn rejected(report: &Report, previous: Option<&Report>) -> Draft {
     let now = report.rejections();
     let before = previous.map(Report::rejections).unwrap_or_default();
     let worse = |(key, count): (&(&str, _), &usize)| before.get(key).is_none_or(|known| known < count);
@@ -224,14 +224,14 @@ fn rejected(report: &Report, previous: Option<&Report>) -> Found {
     Some((EventKind::SourceRejected, true, text))
 }
 
-fn repaired(report: &Report) -> Found {
+fn repaired(report: &Report) -> Draft {
     let drift = &report.cycle.as_ref()?.drift;
     let kinds: Vec<&str> = drift.iter().map(|drift| drift.as_str()).collect();
     let text = || format!("somebody else had changed the trust store ({}); it was put right", kinds.join(", "));
     (!kinds.is_empty()).then(|| (EventKind::DriftRepaired, true, text()))
 }
 
-fn held(report: &Report, previous: Option<&Report>) -> Found {
+fn held(report: &Report, previous: Option<&Report>) -> Draft {
     let runtime = report.runtime.as_ref().filter(|runtime| runtime.stale)?;
     let held = runtime.held.as_ref()?;
     let before = previous.and_then(|previous| previous.runtime.as_ref()).and_then(|runtime| runtime.held.as_ref());
@@ -239,7 +239,7 @@ fn held(report: &Report, previous: Option<&Report>) -> Found {
     before.is_none_or(|before| before.reason != held.reason).then(|| (EventKind::RestartHeld, true, text()))
 }
 
-impl Event {
+impl NodeEvent {
     /// One event in place of two of a kind, of which the earlier has not been told. How things stand is told as it is now.
     #[must_use]
     pub fn after(self, earlier: &Self) -> Self {

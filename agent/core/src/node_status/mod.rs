@@ -8,15 +8,15 @@ mod events;
 mod object;
 
 pub use annotation::{AnchorMark, NAME_LIMIT, NodeStatus};
-pub use events::{Event, EventKind, events, taint_without_proof};
+pub use events::{EventKind, NodeEvent, events, taint_without_proof};
 pub use object::{BadTaint, NodeCondition, NodeObject, TAINT, Taint, Write, pause, writes};
 
 use std::time::Duration;
 
 use crate::{
     problem::ProblemKind,
-    report::{Report, Verdict},
-    runtime::{evidence::RuntimeState, services::HoldReason},
+    report::{NodeVerdict, Report},
+    runtime::{services::HoldReason, trust::RuntimeState},
     source::SourceStatus,
     time::Time,
 };
@@ -37,7 +37,7 @@ pub const MESSAGE_LIMIT: usize = 1000;
 
 /// Why the condition is as it is; also the reason in the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
+pub enum ConditionReason {
     /// Every anchor that should be trusted is.
     Trusted,
     /// A source gives nothing usable.
@@ -58,7 +58,7 @@ pub enum Reason {
     UnsupportedStore,
 }
 
-impl Reason {
+impl ConditionReason {
     /// Every reason.
     pub const ALL: [Self; 9] = [
         Self::Trusted,
@@ -117,7 +117,7 @@ pub struct Condition {
     /// first half is true.
     pub status: ConditionStatus,
     /// Why; where the status is True, what is worth a look all the same.
-    pub reason: Reason,
+    pub reason: ConditionReason,
     /// The same in a sentence.
     pub message: String,
 }
@@ -125,7 +125,8 @@ pub struct Condition {
 impl Condition {
     /// Whether all anchors are surely in the extracted bundle, whatever the runtime does.
     pub fn proves_store(&self) -> bool {
-        self.status != ConditionStatus::False || matches!(self.reason, Reason::RuntimeStale | Reason::RestartHeld)
+        self.status != ConditionStatus::False
+            || matches!(self.reason, ConditionReason::RuntimeStale | ConditionReason::RestartHeld)
     }
 }
 
@@ -153,32 +154,38 @@ pub fn condition(report: &Report) -> Condition {
     Condition { status, reason, message: clip(&message(report), MESSAGE_LIMIT) }
 }
 
-fn judge(report: &Report) -> (ConditionStatus, Reason) {
+fn judge(report: &Report) -> (ConditionStatus, ConditionReason) {
     use ConditionStatus::{False, True, Unknown};
     let of = |status| report.sources.iter().any(move |source| source.status == status);
     let rejected = report.sources.iter().any(|source| !source.rejections.is_empty());
     let stale = report.runtime.as_ref().filter(|runtime| runtime.stale);
     match report.verdict {
-        Verdict::UnsupportedStore => (False, Reason::UnsupportedStore),
-        Verdict::NotTrusted if report.anchors.is_empty() && of(SourceStatus::Failed) => (False, silence(report)),
-        Verdict::NotTrusted => (False, if tool_failed(report) { Reason::ExtractFailed } else { Reason::NotTrusted }),
+        NodeVerdict::UnsupportedStore => (False, ConditionReason::UnsupportedStore),
+        NodeVerdict::NotTrusted if report.anchors.is_empty() && of(SourceStatus::Failed) => (False, silence(report)),
+        NodeVerdict::NotTrusted => {
+            (False, if tool_failed(report) { ConditionReason::ExtractFailed } else { ConditionReason::NotTrusted })
+        }
         // what such a source would want is unknown, and it is not there
         _ if of(SourceStatus::Failed) => (False, silence(report)),
         _ if let Some(runtime) = stale => {
-            (False, if runtime.held.is_some() { Reason::RestartHeld } else { Reason::RuntimeStale })
+            (False, if runtime.held.is_some() { ConditionReason::RestartHeld } else { ConditionReason::RuntimeStale })
         }
-        _ if report.runtime_trust.state == RuntimeState::Unknown => (Unknown, Reason::RuntimeUnknown),
-        Verdict::NotConverged if tool_failed(report) => (True, Reason::ExtractFailed),
-        _ if of(SourceStatus::Held) => (True, Reason::SourceUnavailable),
-        _ if rejected => (True, Reason::SourceRejected),
-        _ => (True, Reason::Trusted),
+        _ if report.runtime_trust.state == RuntimeState::Unknown => (Unknown, ConditionReason::RuntimeUnknown),
+        NodeVerdict::NotConverged if tool_failed(report) => (True, ConditionReason::ExtractFailed),
+        _ if of(SourceStatus::Held) => (True, ConditionReason::SourceUnavailable),
+        _ if rejected => (True, ConditionReason::SourceRejected),
+        _ => (True, ConditionReason::Trusted),
     }
 }
 
 /// A source that never gave anything: was everything refused, or was there nothing?
-fn silence(report: &Report) -> Reason {
+fn silence(report: &Report) -> ConditionReason {
     let mut failed = report.sources.iter().filter(|source| source.status == SourceStatus::Failed);
-    if failed.all(|source| !source.rejections.is_empty()) { Reason::SourceRejected } else { Reason::SourceUnavailable }
+    if failed.all(|source| !source.rejections.is_empty()) {
+        ConditionReason::SourceRejected
+    } else {
+        ConditionReason::SourceUnavailable
+    }
 }
 
 fn tool_failed(report: &Report) -> bool {
@@ -189,14 +196,14 @@ fn tool_failed(report: &Report) -> bool {
 /// The headline, but for what it may say of ages: they would change the object at each cycle.
 fn message(report: &Report) -> String {
     if let Some(runtime) = &report.runtime
-        && report.verdict == Verdict::NotTrustedByRuntime
+        && report.verdict == NodeVerdict::NotTrustedByRuntime
         && let Some(held) = runtime.held.as_ref().filter(|held| held.reason == HoldReason::RateLimit)
     {
         return format!("{}; a restart is held ({})", runtime.why, held.reason.as_str());
     }
     let failed = report.sources.iter().find(|source| source.status == SourceStatus::Failed);
     match failed {
-        Some(source) if !matches!(report.verdict, Verdict::NotTrusted | Verdict::UnsupportedStore) => {
+        Some(source) if !matches!(report.verdict, NodeVerdict::NotTrusted | NodeVerdict::UnsupportedStore) => {
             format!("source {} gives nothing usable: {}", source.name, source.detail)
         }
         _ => report.headline.clone(),

@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    action::{Action, Drift, RemoveReason, WriteReason},
     certificate::{
         anchor::Authority,
         fingerprint::{Fingerprint, SetDigest},
-        pem::Reason as Refusal,
+        pem::RejectReason as Refusal,
     },
     ledger::AnchorState,
-    planner::{Action, Drift, RemoveReason, WriteReason},
     problem::Problem,
     report::{AnchorRow, Cycle, HoldView, LastRestart, RuntimeView, SourceRow, StoreView},
     runtime::{
-        evidence::{RuntimeState, RuntimeTrust},
-        kinds::Kind,
+        kinds::RuntimeKind,
+        trust::{RuntimeState, RuntimeTrust},
     },
     source::Rejection,
     store::Family,
@@ -71,7 +71,7 @@ fn source(status: SourceStatus, rejections: usize) -> SourceRow {
 
 fn runtime(stale: bool, held: Option<HoldReason>) -> RuntimeView {
     RuntimeView {
-        kind: Kind::Containerd,
+        kind: RuntimeKind::Containerd,
         because: String::new(),
         version: "1.7".into(),
         unit: "containerd.service".into(),
@@ -101,7 +101,7 @@ fn good() -> Report {
         version: 1,
         node: "a17".into(),
         time: Time(NOW),
-        verdict: Verdict::Trusted,
+        verdict: NodeVerdict::Trusted,
         headline: "2 anchors in the extracted bundle, proven by fingerprint".into(),
         converged: true,
         desired_digest: digest,
@@ -129,12 +129,12 @@ fn with(change: impl FnOnce(&mut Report)) -> Report {
 
 fn stale(held: Option<HoldReason>) -> Report {
     with(|report| {
-        report.verdict = Verdict::NotTrustedByRuntime;
+        report.verdict = NodeVerdict::NotTrustedByRuntime;
         report.runtime = Some(runtime(true, held));
     })
 }
 
-fn unknown(verdict: Verdict) -> Report {
+fn unknown(verdict: NodeVerdict) -> Report {
     with(|report| {
         report.verdict = verdict;
         report.headline = "2 anchors in the extracted bundle; whether pulls follow is not known: a test says so".into();
@@ -150,62 +150,62 @@ fn problem(kind: ProblemKind) -> Problem {
 fn each_state_has_its_reason() {
     let findings = |status, rejections| {
         with(|report| {
-            report.verdict = Verdict::TrustedWithFindings;
+            report.verdict = NodeVerdict::TrustedWithFindings;
             report.sources[0] = source(status, rejections);
         })
     };
     let untrue = |kind| {
         with(|report| {
-            report.verdict = Verdict::NotTrusted;
+            report.verdict = NodeVerdict::NotTrusted;
             report.anchors[0].trusted = false;
             report.problems.push(problem(kind));
         })
     };
     let nothing = |rejections| {
         with(|report| {
-            report.verdict = Verdict::NotTrusted;
+            report.verdict = NodeVerdict::NotTrusted;
             report.anchors.clear();
             report.sources = vec![source(SourceStatus::Failed, rejections)];
         })
     };
     let second = |rejections| {
         with(|report| {
-            report.verdict = Verdict::TrustedWithFindings;
+            report.verdict = NodeVerdict::TrustedWithFindings;
             report.sources.push(source(SourceStatus::Failed, rejections));
         })
     };
     let unfinished = |kind| {
         with(|report| {
-            report.verdict = Verdict::NotConverged;
+            report.verdict = NodeVerdict::NotConverged;
             report.problems.push(problem(kind));
         })
     };
     use ConditionStatus::{False, True, Unknown};
     let table = [
-        (good(), True, Reason::Trusted),
-        (with(|report| report.verdict = Verdict::NothingDesired), True, Reason::Trusted),
-        (findings(SourceStatus::Ok, 1), True, Reason::SourceRejected),
-        (findings(SourceStatus::Held, 0), True, Reason::SourceUnavailable),
-        (findings(SourceStatus::Held, 1), True, Reason::SourceUnavailable),
-        (findings(SourceStatus::Ok, 0), True, Reason::Trusted),
-        (nothing(0), False, Reason::SourceUnavailable),
-        (nothing(1), False, Reason::SourceRejected),
+        (good(), True, ConditionReason::Trusted),
+        (with(|report| report.verdict = NodeVerdict::NothingDesired), True, ConditionReason::Trusted),
+        (findings(SourceStatus::Ok, 1), True, ConditionReason::SourceRejected),
+        (findings(SourceStatus::Held, 0), True, ConditionReason::SourceUnavailable),
+        (findings(SourceStatus::Held, 1), True, ConditionReason::SourceUnavailable),
+        (findings(SourceStatus::Ok, 0), True, ConditionReason::Trusted),
+        (nothing(0), False, ConditionReason::SourceUnavailable),
+        (nothing(1), False, ConditionReason::SourceRejected),
         // one source is there, and what the other one would want is unknown
-        (second(0), False, Reason::SourceUnavailable),
-        (second(1), False, Reason::SourceRejected),
-        (untrue(ProblemKind::NotTrusted), False, Reason::NotTrusted),
-        (untrue(ProblemKind::BundleBroken), False, Reason::NotTrusted),
-        (untrue(ProblemKind::Extract), False, Reason::ExtractFailed),
-        (untrue(ProblemKind::ForeignLost), False, Reason::ExtractFailed),
+        (second(0), False, ConditionReason::SourceUnavailable),
+        (second(1), False, ConditionReason::SourceRejected),
+        (untrue(ProblemKind::NotTrusted), False, ConditionReason::NotTrusted),
+        (untrue(ProblemKind::BundleBroken), False, ConditionReason::NotTrusted),
+        (untrue(ProblemKind::Extract), False, ConditionReason::ExtractFailed),
+        (untrue(ProblemKind::ForeignLost), False, ConditionReason::ExtractFailed),
         // all of them are in the bundle: what is left to do is another matter
-        (unfinished(ProblemKind::Lock), True, Reason::Trusted),
-        (unfinished(ProblemKind::Extract), True, Reason::ExtractFailed),
-        (stale(None), False, Reason::RuntimeStale),
-        (stale(Some(HoldReason::Policy)), False, Reason::RestartHeld),
-        (unknown(Verdict::RuntimeUnknown), Unknown, Reason::RuntimeUnknown),
+        (unfinished(ProblemKind::Lock), True, ConditionReason::Trusted),
+        (unfinished(ProblemKind::Extract), True, ConditionReason::ExtractFailed),
+        (stale(None), False, ConditionReason::RuntimeStale),
+        (stale(Some(HoldReason::Policy)), False, ConditionReason::RestartHeld),
+        (unknown(NodeVerdict::RuntimeUnknown), Unknown, ConditionReason::RuntimeUnknown),
         // what else is to be said does not make it known
-        (unknown(Verdict::NotConverged), Unknown, Reason::RuntimeUnknown),
-        (with(|report| report.verdict = Verdict::UnsupportedStore), False, Reason::UnsupportedStore),
+        (unknown(NodeVerdict::NotConverged), Unknown, ConditionReason::RuntimeUnknown),
+        (with(|report| report.verdict = NodeVerdict::UnsupportedStore), False, ConditionReason::UnsupportedStore),
     ];
     let mut seen = BTreeSet::new();
     for (report, status, reason) in table {
@@ -214,9 +214,9 @@ fn each_state_has_its_reason() {
         assert!(!is.message.is_empty());
         seen.insert(reason);
     }
-    assert_eq!(seen.len(), Reason::ALL.len());
+    assert_eq!(seen.len(), ConditionReason::ALL.len());
     let both = with(|report| {
-        report.verdict = Verdict::NotConverged;
+        report.verdict = NodeVerdict::NotConverged;
         report.runtime = Some(runtime(true, None));
     });
     assert_eq!(condition(&both).status, False, "work that is left does not hide the runtime");
@@ -310,9 +310,10 @@ fn events_tell_what_is_new_and_only_that() {
 
 #[test]
 fn two_events_of_a_kind_become_one_that_tells_both() {
-    let event = |kind, warning, message: &str| Event { kind, warning, message: message.to_owned(), time: Time(NOW) };
+    let event =
+        |kind, warning, message: &str| NodeEvent { kind, warning, message: message.to_owned(), time: Time(NOW) };
     let changed = |message: &str| event(EventKind::TrustAnchorsChanged, false, message);
-    let later = |event: Event, earlier: &Event| Event { time: Time(NOW + 5), ..event }.after(earlier);
+    let later = |event: NodeEvent, earlier: &NodeEvent| NodeEvent { time: Time(NOW + 5), ..event }.after(earlier);
     let both = later(changed("+B"), &changed("+A"));
     assert_eq!((both.message.as_str(), both.time), ("+A; then +B", Time(NOW + 5)));
     assert_eq!(later(changed("+C"), &both).message, "+A; then +B; then +C");
@@ -320,7 +321,7 @@ fn two_events_of_a_kind_become_one_that_tells_both() {
     let long = later(changed("+B"), &changed(&"A".repeat(MESSAGE_LIMIT)));
     assert!(long.message.ends_with("+B") && long.message.len() <= MESSAGE_LIMIT, "{}", long.message);
     let failed = event(EventKind::RuntimeRestartFailed, true, "it does not come back");
-    assert!(Event { warning: false, message: "it works".into(), ..failed.clone() }.after(&failed).warning);
+    assert!(NodeEvent { warning: false, message: "it works".into(), ..failed.clone() }.after(&failed).warning);
     let rejected = |message: &str| event(EventKind::SourceRejected, true, message);
     assert_eq!(later(rejected("now"), &rejected("before")).message, "now", "as it stands");
 }
@@ -334,7 +335,7 @@ fn an_event_is_the_same_object_at_each_try() {
     assert_eq!(object["reason"], "TrustAnchorsChanged");
     assert_eq!(object["involvedObject"]["name"], "a17");
     assert_eq!(object["metadata"]["namespace"], "default");
-    let later = Event { time: Time(NOW + 1), ..event.clone() };
+    let later = NodeEvent { time: Time(NOW + 1), ..event.clone() };
     assert_ne!(object["metadata"]["name"], later.object("a17")["metadata"]["name"]);
     let name = event.object(&"n".repeat(253))["metadata"]["name"].as_str().unwrap().len();
     assert!(name <= 253, "{name}");

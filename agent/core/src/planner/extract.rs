@@ -2,16 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ExtractReason;
-use crate::plan::{Held, Target};
+use crate::action::ExtractReason;
+use crate::plan::{Held, TargetAnchor};
 use crate::{
     certificate::fingerprint::Fingerprint,
     ledger::Ledger,
-    observed::{Hazard, Observed},
-    store::{
-        Tool,
-        harm::{Departed, Reader},
-    },
+    observed::{BundleReader, Hazard, Observed},
+    store::{Tool, harm::Departed},
 };
 
 /// How long it is told that many certificates left at once, in seconds: a day.
@@ -22,7 +19,7 @@ pub(crate) fn extract_reasons(
     observed: &Observed,
     ledger: &Ledger,
     next: &Ledger,
-    targets: &BTreeMap<Fingerprint, Target>,
+    targets: &BTreeMap<Fingerprint, TargetAnchor>,
     retired: &BTreeSet<Fingerprint>,
     changes: bool,
 ) -> BTreeSet<ExtractReason> {
@@ -53,8 +50,9 @@ pub(crate) fn extract_reasons(
         add(observed.unlinked.iter().any(|fingerprint| targets.contains_key(fingerprint)), ExtractReason::LinkMissing);
         add(!lost_links(observed, next).is_empty(), ExtractReason::ForeignLinkMissing);
         // a file of somebody else's that breaks it would break it again
-        let can_be_mended = |reader: Reader| !reader.loads(effective) && observed.broken_for(reader).next().is_none();
-        add(Reader::ALL.into_iter().any(can_be_mended), ExtractReason::BundleBroken);
+        let can_be_mended =
+            |reader: BundleReader| !reader.loads(effective) && observed.broken_for(reader).next().is_none();
+        add(BundleReader::ALL.into_iter().any(can_be_mended), ExtractReason::BundleBroken);
         let doubled = effective.repeated() > ledger.repeated.unwrap_or(0).max(foreign_repeats(observed));
         add(!observed.lost.is_empty(), ExtractReason::ForeignMissing);
         add(doubled, ExtractReason::BundleRepeats);
@@ -105,8 +103,9 @@ pub(crate) fn hazards(observed: &Observed) -> Vec<Held> {
                 format!("take the key out of {path}, or move the file away"),
             ),
             Hazard::Broken(fault) | Hazard::BrokenGnuTls(fault) => {
-                let would_break = |reader: &Reader| reader.fault(hazard).is_some() && reader.loads(effective);
-                let reader = Reader::ALL.into_iter().find(would_break)?;
+                let would_break =
+                    |reader: &BundleReader| hazard.fault_for(*reader).is_some() && reader.loads(effective);
+                let reader = BundleReader::ALL.into_iter().find(would_break)?;
                 let (line, detail) = (fault.line, &fault.detail);
                 (
                     format!(

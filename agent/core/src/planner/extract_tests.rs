@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::{
-    certificate::pem::{Fault, Reason},
+    action::Action,
+    certificate::pem::{Fault, RejectReason},
     observed::SourceHazard,
     plan::Plan,
-    planner::{Action, plan, settle},
+    planner::{plan, settle},
     problem::ProblemKind,
     source::{
         policy::{Circumstances, Policy},
@@ -131,7 +132,7 @@ fn many_roots_gone_at_once_are_told_for_a_day() {
 
 #[test]
 fn a_hazard_holds_back_for_the_reader_that_still_reads() {
-    let fault = Fault { line: 3, reason: Reason::NotPemOrDer, detail: "broken".into() };
+    let fault = Fault { line: 3, reason: RejectReason::NotPemOrDer, detail: "broken".into() };
     let (openssl, gnutls) = (Hazard::Broken(fault.clone()), Hazard::BrokenGnuTls(fault.clone()));
     let held = |hazard: &Hazard, broken: [bool; 2]| {
         let mut observed = host(Family::Debian, &[]);

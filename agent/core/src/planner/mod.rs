@@ -14,7 +14,7 @@ mod orphans;
 pub use crate::action::{Action, Drift, ExtractReason, RemoveReason, WriteReason};
 pub use extract::foreign_repeats;
 pub(crate) use extract::lost_links;
-pub use old_store::plan_leave;
+pub use old_store::plan_retire;
 pub use orphans::{Orphans, orphans};
 
 use std::{
@@ -29,11 +29,11 @@ use crate::{
     certificate::fingerprint::Fingerprint,
     ledger::{AnchorState, Ledger, LedgerAnchor},
     observed::Observed,
-    plan::{Plan, Target},
+    plan::{Plan, TargetAnchor},
     runtime::{
-        record::{Bundle, follow_all},
+        record::{BundleHistory, follow_all},
         services::Runtime,
-        staleness::RuntimeChoice,
+        settings::RuntimeChoice,
     },
     source::{Resolved, SourceStatus, policy::Policy},
     store::{ExtractMode, Tool, TrustStore, anchor_file::file_name},
@@ -142,7 +142,7 @@ fn follow_services(
     observed: &Observed,
     ledger: &Ledger,
     next: &mut Ledger,
-    targets: &BTreeMap<Fingerprint, Target>,
+    targets: &BTreeMap<Fingerprint, TargetAnchor>,
     retired: &BTreeSet<Fingerprint>,
 ) {
     let choice = &observed.services.choice;
@@ -156,7 +156,7 @@ fn follow_services(
     let before = ledger.bundle();
     let by_us = ledger.anchors.iter().filter(|(_, entry)| !entry.shared && !entry.adopted);
     let ours = by_us.map(|(fingerprint, _)| *fingerprint).collect();
-    let bundle = Bundle {
+    let bundle = BundleHistory {
         before: before.as_ref(),
         since: ledger.published.as_ref(),
         begun: ledger.begun.as_ref(),
@@ -218,7 +218,7 @@ fn decide_states(
     policy: &Policy,
     now: &Moment,
     next: &mut Ledger,
-) -> BTreeMap<Fingerprint, Target> {
+) -> BTreeMap<Fingerprint, TargetAnchor> {
     let latest = next.updated;
     let denied = |fingerprint: &Fingerprint| policy.forbids(fingerprint);
     let state = |fingerprint: &Fingerprint| if denied(fingerprint) { AnchorState::Denied } else { AnchorState::Grace };
@@ -239,7 +239,7 @@ fn decide_states(
         entry.adopted = false;
         entry.left = None;
         entry.gone = None;
-        targets.insert(*fingerprint, Target { anchor: wanted.anchor.clone(), state: AnchorState::Desired });
+        targets.insert(*fingerprint, TargetAnchor { anchor: wanted.anchor.clone(), state: AnchorState::Desired });
     }
     let mut lost = Vec::new();
     for (fingerprint, entry) in &mut next.anchors {
@@ -270,7 +270,7 @@ fn decide_states(
             let own = own.filter(|own| own.fingerprint == *fingerprint);
             match own.map_or_else(|| entry.decode(fingerprint).map(Arc::new), Ok) {
                 Ok(anchor) => {
-                    targets.insert(*fingerprint, Target { anchor, state: AnchorState::Grace });
+                    targets.insert(*fingerprint, TargetAnchor { anchor, state: AnchorState::Grace });
                 }
                 // an older version took it, and it would break readers: it gets no grace
                 Err(Some(_)) => entry.state = AnchorState::Retired,
@@ -312,7 +312,7 @@ fn act(
     observed: &Observed,
     ledger: &Ledger,
     mut next: Ledger,
-    targets: BTreeMap<Fingerprint, Target>,
+    targets: BTreeMap<Fingerprint, TargetAnchor>,
     over: RemoveReason,
 ) -> Plan {
     let store = observed.store;

@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, RemoveReason, act};
-use crate::plan::{Plan, Target};
+use super::act;
+use crate::action::{Action, RemoveReason};
+use crate::plan::{Plan, TargetAnchor};
 use crate::{certificate::fingerprint::Fingerprint, ledger::Ledger, observed::Observed, store::Family};
 
 /// The plan that takes everything of ours out of an old store; `observed` is that store. The ledger keeps its anchors, for the
 /// new store.
-pub fn plan_leave(observed: &Observed, ledger: &Ledger) -> Plan {
+pub fn plan_retire(observed: &Observed, ledger: &Ledger) -> Plan {
     let mut plan = act(observed, ledger, ledger.clone(), BTreeMap::new(), RemoveReason::StoreLeft);
     // it is a part of another plan, which records what counts
     plan.actions.retain(|action| *action != Action::RecordLedger);
@@ -30,7 +31,7 @@ pub(crate) fn only(
     observed: &Observed,
     ledger: &Ledger,
     family: Family,
-    targets: BTreeMap<Fingerprint, Target>,
+    targets: BTreeMap<Fingerprint, TargetAnchor>,
 ) -> Plan {
     let mut next = ledger.clone();
     next.left.insert(family);

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
+    action::ExtractReason,
     certificate::anchor::Anchor,
     ledger::{AnchorState, LedgerAnchor, LedgerSource},
     observed::OldStore,
-    planner::{ExtractReason, plan, plan_uninstall},
+    planner::{plan, plan_uninstall},
     problem::ProblemKind,
     source::{
         policy::{Circumstances, Policy},
@@ -102,7 +103,7 @@ fn without_its_tool_the_old_store_is_named_and_the_new_one_filled() {
 fn what_the_old_store_has_is_taken_out_as_a_whole_and_remembered_for_the_new_one() {
     let (keep, leaving) = (fixed("corp-2026"), fixed("corp-2021"));
     let ledger = debian(&keep, &leaving);
-    let part = plan_leave(&host(Family::Debian, &[&keep, &leaving]), &ledger);
+    let part = plan_retire(&host(Family::Debian, &[&keep, &leaving]), &ledger);
     let removed = part.actions.iter().filter(|action| matches!(action, Action::RemoveAnchor { .. })).count();
     assert_eq!(removed, 2);
     assert!(part.actions.iter().any(

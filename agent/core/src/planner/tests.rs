@@ -9,10 +9,10 @@ use super::*;
 use crate::{
     certificate::{
         anchor::Anchor,
-        pem::{Fault, Reason},
+        pem::{Fault, RejectReason},
     },
     ledger::{AnchorState, LedgerSource},
-    observed::{Effective, ForeignFile, Hazard, OwnFile},
+    observed::{Effective, ForeignFile, Hazard, OwnAnchorFile},
     plan::Plan,
     source::{
         Content, Snapshot,
@@ -63,7 +63,7 @@ impl World {
                 assert!(seen.anchors_dir_exists);
                 assert_eq!(*file, file_name(seen.store, sha256));
                 let anchor = Some(plan.targets[sha256].anchor.clone());
-                seen.ours.insert(file.clone(), OwnFile { anchor, intact: true });
+                seen.ours.insert(file.clone(), OwnAnchorFile { anchor, intact: true });
             }
             Action::RemoveAnchor { file, .. } => assert!(seen.ours.remove(file).is_some(), "{file} is not ours"),
             Action::Extract { mode, .. } => self.extract(*mode),
@@ -113,7 +113,7 @@ fn foreign(path: &str, anchors: Vec<Arc<Anchor>>, hazard: Option<Hazard>) -> For
 }
 
 fn broken() -> Option<Hazard> {
-    Some(Hazard::Broken(Fault { line: 7, reason: Reason::NotPemOrDer, detail: "broken base64".into() }))
+    Some(Hazard::Broken(Fault { line: 7, reason: RejectReason::NotPemOrDer, detail: "broken base64".into() }))
 }
 
 /// A node through time.
@@ -361,9 +361,9 @@ fn what_breaks_a_reader_goes_at_once_whatever_the_ledger_says() {
             node.policy.empty_source = EmptySource::Hold;
             node.ledger.sources.get_mut("org").unwrap().anchors.insert(print);
             node.ledger.anchors.insert(print, entry.clone());
-            let own = OwnFile { anchor: None, intact: false };
+            let own = OwnAnchorFile { anchor: None, intact: false };
             node.world.seen.ours.insert(file.clone(), own);
-            let fault = Fault { line: 9, reason: Reason::MalformedCertificate, detail: "no certificate".into() };
+            let fault = Fault { line: 9, reason: RejectReason::MalformedCertificate, detail: "no certificate".into() };
             node.world.seen.effective.faults.push(fault);
             let plan = node.plan();
             assert!(!plan.targets.contains_key(&print) && plan.targets.contains_key(&fixed("corp-2026").fingerprint));
@@ -409,7 +409,7 @@ fn what_somebody_deletes_or_alters_is_healed() {
     assert_eq!(plan.drift(&before), [Drift::AnchorDeleted].into());
     story.tell("an anchor file was deleted", &plan);
     let other = fixed("foreign");
-    node.world.seen.ours.insert(own("corp-2026"), OwnFile { anchor: Some(other.clone()), intact: false });
+    node.world.seen.ours.insert(own("corp-2026"), OwnAnchorFile { anchor: Some(other.clone()), intact: false });
     node.world.extract(ExtractMode::Plain);
     let plan = node.cycle();
     assert_eq!(plan.drift(&before), [Drift::AnchorAltered].into());
@@ -429,7 +429,11 @@ fn what_somebody_deletes_or_alters_is_healed() {
     story.cycle("the bundle is gone", &mut node);
     node.world.seen.effective.count *= 2;
     story.cycle("the bundle has everything twice", &mut node);
-    node.world.seen.effective.faults.push(Fault { line: 9, reason: Reason::NotPemOrDer, detail: "no END".into() });
+    node.world.seen.effective.faults.push(Fault {
+        line: 9,
+        reason: RejectReason::NotPemOrDer,
+        detail: "no END".into(),
+    });
     story.cycle("OpenSSL cannot load the bundle", &mut node);
     story.cycle("afterwards", &mut node);
     story.check("healed");
@@ -462,7 +466,7 @@ fn uninstall_removes_all_that_is_ours_and_nothing_else() {
     let mut node = Node::new().wants(&["corp-2021", "corp-2026"]);
     node.world.seen.foreign.push(foreign("theirs.crt", vec![fixed("foreign")], None));
     node.converge();
-    node.world.seen.ours.insert(own("inspection"), OwnFile { anchor: None, intact: false });
+    node.world.seen.ours.insert(own("inspection"), OwnAnchorFile { anchor: None, intact: false });
     let plan = plan_uninstall(&node.world.seen, &node.ledger);
     let mut story = Story::default();
     story.tell("uninstall", &plan);
@@ -515,9 +519,9 @@ fn own_files_that_the_ledger_does_not_know() {
     let mut story = Story::default();
     let mut node = Node::new().wants(&["corp-2026"]);
     for name in ["corp-2021", "inspection"] {
-        node.world.seen.ours.insert(own(name), OwnFile { anchor: Some(fixed(name)), intact: true });
+        node.world.seen.ours.insert(own(name), OwnAnchorFile { anchor: Some(fixed(name)), intact: true });
     }
-    node.world.seen.ours.insert(own("dsa"), OwnFile { anchor: None, intact: false });
+    node.world.seen.ours.insert(own("dsa"), OwnAnchorFile { anchor: None, intact: false });
     node.policy.denied = [fixed("inspection").fingerprint].into();
     node.world.extract(ExtractMode::Fresh);
     story.cycle("the ledger was lost: one file is unknown, one is denied, one is damaged", &mut node);
@@ -714,7 +718,7 @@ fn settle_believes_only_what_was_read_back() {
 fn the_tool_is_not_run_for_ever_for_what_it_cannot_remove() {
     let mut node = Node::new().wants(&["inspection"]);
     node.world.shipped.insert(fixed("corp-2026").fingerprint);
-    node.world.seen.ours.insert(own("corp-2026"), OwnFile { anchor: Some(fixed("corp-2026")), intact: true });
+    node.world.seen.ours.insert(own("corp-2026"), OwnAnchorFile { anchor: Some(fixed("corp-2026")), intact: true });
     node.world.extract(ExtractMode::Fresh);
     node.policy.removal_grace = 0;
     let first = node.cycle();
@@ -860,7 +864,8 @@ fn any_world() -> impl Strategy<Value = World> {
                     4 => (Some(POOL[(n + 1) % POOL.len()].clone()), false),
                     _ => continue,
                 };
-                seen.ours.insert(file_name(seen.store, &anchor.fingerprint), OwnFile { anchor: anchor_in_it, intact });
+                seen.ours
+                    .insert(file_name(seen.store, &anchor.fingerprint), OwnAnchorFile { anchor: anchor_in_it, intact });
             }
             seen.anchors_dir_exists = dir || !seen.ours.is_empty() || !others.is_empty();
             for (n, (anchors, taken, hazard)) in others.into_iter().enumerate() {

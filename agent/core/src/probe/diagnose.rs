@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
-use x509_parser::{prelude::FromDer, x509::X509Name};
-
 use super::{
-    Chain, Fault, Finding, Reason,
-    cert::{Cert, Items, Subtree, oid},
-    named,
+    cert::Cert,
+    chain::{Chain, STRONGER, named, outside_validity, server_usage},
+    names::directory_name,
+    verdict::{ProbeFinding, ProbeReason},
 };
 use crate::{
-    certificate::name,
+    certificate::{
+        der::{element, elements},
+        name, oid,
+    },
     ledger::AnchorState,
     source::{Content, SourceStatus},
     time::Time,
 };
-
-/// What to do about a weak key or signature.
-pub(super) const STRONGER: &str = "have it issued anew with SHA-256 and a key of 2048 bits or more";
 
 /// Whether one certificate has signed another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,11 +36,11 @@ struct Known {
 }
 
 /// Why a certificate of the bundle cannot be the end of a chain.
-fn anchor_fault(anchor: &Cert, now: i64) -> Option<(Reason, String)> {
-    if let Some(fault) = time_fault(anchor, now) {
+fn anchor_fault(anchor: &Cert, now: i64) -> Option<(ProbeReason, String)> {
+    if let Some(fault) = outside_validity(anchor, now) {
         return Some(fault);
     }
-    let usage = |text: &str| Some((Reason::WrongUsage, text.to_owned()));
+    let usage = |text: &str| Some((ProbeReason::WrongUsage, text.to_owned()));
     match () {
         () if anchor.no_authority().is_some() => usage(anchor.no_authority().unwrap_or_default()),
         () if anchor.usage() != Some(0) && anchor.cannot_sign() => usage("may not sign certificates (keyUsage)"),
@@ -52,37 +51,11 @@ fn anchor_fault(anchor: &Cert, now: i64) -> Option<(Reason, String)> {
     }
 }
 
-/// Whether the time is outside of a certificate's validity.
-pub(super) fn time_fault(cert: &Cert, now: i64) -> Option<(Reason, String)> {
-    match () {
-        () if cert.not_after < now => {
-            Some((Reason::Expired, format!("expired {} (now it is {})", Time(cert.not_after), Time(now))))
-        }
-        () if cert.not_before > now => Some((
-            Reason::NotYetValid,
-            format!("is not valid before {} (now it is {})", Time(cert.not_before), Time(now)),
-        )),
-        () => None,
-    }
-}
-
-/// Whether a server's certificate is not for servers.
-pub(super) fn server_usage(cert: &Cert, index: usize) -> Option<Finding> {
-    cert.not_for_servers().then(|| {
-        let whose = if index == 0 { "the server's certificate" } else { "the CA certificate" };
-        Finding::new(
-            Reason::WrongUsage,
-            format!("{whose} {} is not for servers: its extendedKeyUsage lacks serverAuth", named(cert)),
-            "have it issued anew with the extendedKeyUsage serverAuth",
-        )
-    })
-}
-
 impl Chain<'_> {
     /// Says why there is no chain, where neither Go nor OpenSSL finds one.
-    pub(super) fn diagnose(&self, go: Option<Fault>, openssl: Option<Fault>) -> Vec<Finding> {
+    pub(super) fn diagnose(&self, go: Option<ProbeFinding>, openssl: Option<ProbeFinding>) -> Vec<ProbeFinding> {
         // what cannot even be parsed says nothing by its signatures
-        if let Some(fault) = go.as_ref().filter(|fault| fault.reason == Reason::Malformed) {
+        if let Some(fault) = go.as_ref().filter(|fault| fault.reason == ProbeReason::Malformed) {
             return vec![fault.clone()];
         }
         let (mut path, mut time) = (vec![0], Vec::new());
@@ -99,13 +72,13 @@ impl Chain<'_> {
                 && let Some(anchor) = self.candidates.iter().find(|anchor| anchor.fingerprint == cert.fingerprint)
             {
                 let usage = server_usage(cert, 0);
-                return self.or_else(time.into_iter().chain(usage).collect(), go.or(openssl), anchor);
+                return or_else(time.into_iter().chain(usage).collect(), go.or(openssl), anchor);
             }
             if let Some(anchor) = self.anchor_of(cert) {
                 return self.reached(&path, anchor, time, go.or(openssl));
             }
             let above = self.presented.iter().enumerate().position(|(at, (_, issuer))| {
-                !path.contains(&at) && issuer.subject.raw == cert.issuer.raw && self.signed(cert, issuer) != Signed::No
+                !path.contains(&at) && issuer.subject.raw == cert.issuer.raw && signed(cert, issuer) != Signed::No
             });
             match above {
                 Some(above) => path.push(above),
@@ -123,7 +96,7 @@ impl Chain<'_> {
         let signers = || {
             self.candidates
                 .iter()
-                .filter(|anchor| anchor.subject.raw == cert.issuer.raw && self.signed(cert, anchor) != Signed::No)
+                .filter(|anchor| anchor.subject.raw == cert.issuer.raw && signed(cert, anchor) != Signed::No)
         };
         signers().find(|anchor| anchor_fault(anchor, self.facts.now.wall).is_none()).or_else(|| signers().next())
     }
@@ -133,26 +106,30 @@ impl Chain<'_> {
         &self,
         path: &[usize],
         anchor: &Arc<Cert>,
-        mut findings: Vec<Finding>,
-        fault: Option<Fault>,
-    ) -> Vec<Finding> {
+        mut findings: Vec<ProbeFinding>,
+        fault: Option<ProbeFinding>,
+    ) -> Vec<ProbeFinding> {
         let certs: Vec<&(usize, Cert)> = path.iter().map(|at| &self.presented[*at]).collect();
         if let Some((reason, text)) = anchor_fault(anchor, self.facts.now.wall) {
             let next = match reason {
-                Reason::Expired => "give a source the CA's renewed certificate",
-                Reason::NotYetValid => "compare this node's clock with the time",
+                ProbeReason::Expired => "give a source the CA's renewed certificate",
+                ProbeReason::NotYetValid => "compare this node's clock with the time",
                 _ => "give a source the CA that issued it, or one that is made for this use",
             };
-            findings.push(Finding::new(reason, format!("the CA {} in the store {text}", named(anchor)), next));
+            findings.push(ProbeFinding::new(reason, format!("the CA {} in the store {text}", named(anchor)), next));
         }
         for (index, cert) in &certs {
             if *index > 0 && !cert.constraints().is_some_and(|(is_ca, _)| is_ca) {
                 let text = format!("{} has signed the certificate below it, and is not a CA", named(cert));
-                findings.push(Finding::new(Reason::WrongUsage, text, "have the server's certificate issued by a CA"));
+                findings.push(ProbeFinding::new(
+                    ProbeReason::WrongUsage,
+                    text,
+                    "have the server's certificate issued by a CA",
+                ));
             } else if *index > 0 && cert.cannot_sign() {
                 let text = format!("the CA {} may not sign certificates: its keyUsage lacks keyCertSign", named(cert));
-                findings.push(Finding::new(
-                    Reason::WrongUsage,
+                findings.push(ProbeFinding::new(
+                    ProbeReason::WrongUsage,
                     text,
                     "have this CA's certificate issued anew with keyCertSign",
                 ));
@@ -164,66 +141,26 @@ impl Chain<'_> {
             weak_signature(cert, issuer)
         });
         findings.extend(weak);
-        self.or_else(findings, fault, anchor)
-    }
-
-    /// What a reader says counts where nothing else was found.
-    #[expect(clippy::unused_self, reason = "read beside its callers")]
-    fn or_else(&self, mut findings: Vec<Finding>, fault: Option<Fault>, anchor: &Cert) -> Vec<Finding> {
-        if findings.is_empty() {
-            findings.push(fault.unwrap_or_else(|| {
-                let text = format!("a check of the chain to {} failed", named(anchor));
-                Finding::new(Reason::Unsupported, text, "show the chain to whoever runs the CA")
-            }));
-        }
-        findings
+        or_else(findings, fault, anchor)
     }
 
     /// Nothing in the store and nothing that was presented has signed this certificate.
-    fn dead_end(&self, index: usize, cert: &Cert) -> Finding {
-        let issuer = &cert.issuer.common;
+    fn dead_end(&self, index: usize, cert: &Cert) -> ProbeFinding {
         let known = self.known(cert);
-        let namesakes: Vec<&Arc<Cert>> =
-            self.candidates.iter().filter(|anchor| anchor.subject.raw == cert.issuer.raw).collect();
         let signer = known.iter().find(|known| {
             known.anchor.fingerprint == cert.fingerprint
-                || (!cert.is_root() && self.signed(cert, &known.anchor) == Signed::Yes)
+                || (!cert.is_root() && signed(cert, &known.anchor) == Signed::Yes)
         });
-        if let Some(namesake) = namesakes.first().filter(|namesake| namesake.fingerprint != cert.fingerprint) {
-            if names_key_of(cert, namesake) {
-                return Finding::new(
-                    Reason::BadSignature,
-                    format!(
-                        "{} names the key of {} in the store as its signer, and the signature does not match",
-                        named(cert),
-                        named(namesake)
-                    ),
-                    "have the certificate issued or installed anew: it is damaged or forged",
-                );
-            }
-            let store = format!("the store has {} under that name, with another key", named(namesake));
-            let below = if cert.is_root() {
-                format!("the chain ends in the root {}", named(cert))
-            } else {
-                format!("{} was signed by a \"{issuer}\"", named(cert))
-            };
-            let next = match signer {
-                Some(signer) => format!(
-                    "{} ({}); or have the server send the chain of the CA in the store",
-                    signer.next, signer.fate
-                ),
-                None => format!(
-                    "add the \"{issuer}\" that signed it to a source, or have the server use a certificate and chain of the CA in the store"
-                ),
-            };
-            return Finding::new(Reason::OtherKey, format!("unknown issuer: {below}; {store}"), next);
+        let namesake = self.candidates.iter().find(|anchor| anchor.subject.raw == cert.issuer.raw);
+        if let Some(namesake) = namesake.filter(|namesake| namesake.fingerprint != cert.fingerprint) {
+            return other_key(cert, namesake, signer);
         }
         if let Some(signer) = signer {
             let text = format!("its CA {} is not in the store: {}", named(&signer.anchor), signer.fate);
-            return Finding::new(Reason::NotInstalled, text, signer.next.clone());
+            return ProbeFinding::new(ProbeReason::NotInstalled, text, signer.next.clone());
         }
         let impostor = self.presented.iter().find(|(at, other)| {
-            *at != index && other.subject.raw == cert.issuer.raw && self.signed(cert, other) == Signed::No
+            *at != index && other.subject.raw == cert.issuer.raw && signed(cert, other) == Signed::No
         });
         if let Some((at, other)) = impostor {
             let text = format!(
@@ -231,25 +168,18 @@ impl Chain<'_> {
                 named(other),
                 named(cert)
             );
+            let issuer = &cert.issuer.common;
             let next =
                 format!("have the server send the \"{issuer}\" that signed its certificate: it has several keys");
-            return Finding::new(Reason::BadSignature, text, next);
+            return ProbeFinding::new(ProbeReason::BadSignature, text, next);
         }
-        if cert.is_root() {
-            return match index {
-                0 => Finding::new(
-                    Reason::SelfSigned,
-                    format!("the server's certificate {} has signed itself, and is not in the store", named(cert)),
-                    "give the server a certificate of a CA in the store, or add this certificate to a source",
-                ),
-                _ => Finding::new(
-                    Reason::UnknownIssuer,
-                    format!("unknown root {}: the server sends it, and the store does not have it", named(cert)),
-                    "get this root from its owner (not from the server), and add it to a source",
-                ),
-            };
-        }
-        let namesake = known.first().map(|known| {
+        if cert.is_root() { unknown_root(index, cert) } else { self.unknown_issuer(index, cert, known.first()) }
+    }
+
+    /// Nobody here knows the CA that has signed a certificate; `namesake` has its name and another key.
+    fn unknown_issuer(&self, index: usize, cert: &Cert, namesake: Option<&Known>) -> ProbeFinding {
+        let issuer = &cert.issuer.common;
+        let namesake = namesake.map(|known| {
             format!(
                 " (nodetrust knows {} under that name, which has not signed it: {})",
                 named(&known.anchor),
@@ -258,20 +188,20 @@ impl Chain<'_> {
         });
         let text = format!("unknown issuer \"{issuer}\" of {}{}", named(cert), namesake.unwrap_or_default());
         match (index, self.presented.len(), above(cert)) {
-            (0, 1, Some(hint)) => Finding::new(
-                Reason::IncompleteChain,
+            (0, 1, Some(hint)) => ProbeFinding::new(
+                ProbeReason::IncompleteChain,
                 format!("{text}; the server sent no chain, and {hint}"),
                 format!("have the server send its chain: its certificate followed by \"{issuer}\""),
             ),
-            (0, 1, None) => Finding::new(
-                Reason::UnknownIssuer,
+            (0, 1, None) => ProbeFinding::new(
+                ProbeReason::UnknownIssuer,
                 format!("{text}; the server sent no chain"),
                 format!(
                     "if \"{issuer}\" is an intermediate CA, have the server send it with its certificate; if it is a root, add it to a source"
                 ),
             ),
-            _ => Finding::new(
-                Reason::UnknownIssuer,
+            _ => ProbeFinding::new(
+                ProbeReason::UnknownIssuer,
                 text,
                 format!("add \"{issuer}\" to a source, or have the server send the rest of its chain"),
             ),
@@ -286,8 +216,8 @@ impl Chain<'_> {
                 && !self.candidates.iter().any(|other| other.fingerprint == anchor.fingerprint)
         };
         let mut found: Vec<Known> = Vec::new();
-        if let Some(said) = facts.said {
-            for (snapshot, state) in said.snapshots.iter().zip(&said.resolved.sources) {
+        if let Some(evidence) = facts.sources {
+            for (snapshot, state) in evidence.snapshots.iter().zip(&evidence.resolved.sources) {
                 let Content::Files(parts) = &snapshot.content else { continue };
                 for (line, anchor) in parts.iter().flat_map(|part| &part.anchors).filter(|(_, anchor)| fits(anchor)) {
                     let rejection =
@@ -342,24 +272,81 @@ impl Chain<'_> {
         }
         found
     }
+}
 
-    #[expect(clippy::unused_self, reason = "read beside its callers")]
-    fn signed(&self, cert: &Cert, issuer: &Cert) -> Signed {
-        match issuer.has_signed(cert) {
-            Some(true) => Signed::Yes,
-            Some(false) => Signed::No,
-            None => Signed::Unknown,
-        }
+/// What a reader says counts where nothing else was found.
+fn or_else(mut findings: Vec<ProbeFinding>, fault: Option<ProbeFinding>, anchor: &Cert) -> Vec<ProbeFinding> {
+    if findings.is_empty() {
+        findings.push(fault.unwrap_or_else(|| {
+            let text = format!("a check of the chain to {} failed", named(anchor));
+            ProbeFinding::new(ProbeReason::Unsupported, text, "show the chain to whoever runs the CA")
+        }));
+    }
+    findings
+}
+
+fn signed(cert: &Cert, issuer: &Cert) -> Signed {
+    match issuer.has_signed(cert) {
+        Some(true) => Signed::Yes,
+        Some(false) => Signed::No,
+        None => Signed::Unknown,
     }
 }
 
-fn weak_signature(cert: &Cert, issuer: &Cert) -> Option<Finding> {
+/// The store has the CA that a certificate names as its issuer, with another key; `signer` is the CA that has signed it, if known.
+fn other_key(cert: &Cert, namesake: &Cert, signer: Option<&Known>) -> ProbeFinding {
+    let issuer = &cert.issuer.common;
+    if names_key_of(cert, namesake) {
+        return ProbeFinding::new(
+            ProbeReason::BadSignature,
+            format!(
+                "{} names the key of {} in the store as its signer, and the signature does not match",
+                named(cert),
+                named(namesake)
+            ),
+            "have the certificate issued or installed anew: it is damaged or forged",
+        );
+    }
+    let store = format!("the store has {} under that name, with another key", named(namesake));
+    let below = if cert.is_root() {
+        format!("the chain ends in the root {}", named(cert))
+    } else {
+        format!("{} was signed by a \"{issuer}\"", named(cert))
+    };
+    let next = match signer {
+        Some(signer) => {
+            format!("{} ({}); or have the server send the chain of the CA in the store", signer.next, signer.fate)
+        }
+        None => format!(
+            "add the \"{issuer}\" that signed it to a source, or have the server use a certificate and chain of the CA in the store"
+        ),
+    };
+    ProbeFinding::new(ProbeReason::OtherKey, format!("unknown issuer: {below}; {store}"), next)
+}
+
+/// The chain ends in a root that nobody here knows.
+fn unknown_root(index: usize, cert: &Cert) -> ProbeFinding {
+    match index {
+        0 => ProbeFinding::new(
+            ProbeReason::SelfSigned,
+            format!("the server's certificate {} has signed itself, and is not in the store", named(cert)),
+            "give the server a certificate of a CA in the store, or add this certificate to a source",
+        ),
+        _ => ProbeFinding::new(
+            ProbeReason::UnknownIssuer,
+            format!("unknown root {}: the server sends it, and the store does not have it", named(cert)),
+            "get this root from its owner (not from the server), and add it to a source",
+        ),
+    }
+}
+
+fn weak_signature(cert: &Cert, issuer: &Cert) -> Option<ProbeFinding> {
     let text = match (cert.weak_signature(), issuer.key.is_weak()) {
         (Some(algorithm), _) => format!("{} is signed with {algorithm}, which Go and OpenSSL refuse", named(cert)),
         (None, true) => format!("the key of {} ({}) is too small", named(issuer), issuer.key),
         (None, false) => return None,
     };
-    Some(Finding::new(Reason::Weak, text, STRONGER))
+    Some(ProbeFinding::new(ProbeReason::Weak, text, STRONGER))
 }
 
 /// Whether a certificate says by its key identifiers (RFC 5280, 4.2.1.1) that this one's key has signed it.
@@ -367,65 +354,19 @@ fn names_key_of(cert: &Cert, issuer: &Cert) -> bool {
     issuer.key_id().is_some_and(|own| cert.authority_key().key_id == Some(own))
 }
 
-/// The constraints of one kind of name.
-pub(super) fn of_kind<'a>(subtrees: &[Subtree<'a>], kind: u8) -> Vec<Subtree<'a>> {
-    subtrees.iter().filter(|subtree| subtree.kind == kind).copied().collect()
-}
-
-/// An object identifier with its numbers.
-pub(super) fn dotted(oid: &[u8]) -> String {
-    let mut numbers: Vec<u64> = Vec::new();
-    let mut number = 0u64;
-    for byte in oid {
-        number = number << 7 | u64::from(byte & 0x7f);
-        if byte & 0x80 == 0 {
-            if numbers.is_empty() {
-                let first = (number / 40).min(2);
-                numbers.push(first);
-                number -= first * 40;
-            }
-            numbers.push(number);
-            number = 0;
-        }
-    }
-    name::shown(&numbers.iter().map(u64::to_string).collect::<Vec<_>>().join("."))
-}
-
-/// A name of subjectAltName for people, by the number of its kind.
-pub(super) fn shown_name(kind: u8, name: &[u8]) -> String {
-    match (kind, name.len()) {
-        (7, 4) => std::net::Ipv4Addr::new(name[0], name[1], name[2], name[3]).to_string(),
-        (7, 16) => {
-            <[u8; 16]>::try_from(name).map(|octets| std::net::Ipv6Addr::from(octets).to_string()).unwrap_or_default()
-        }
-        (7, _) => "an address of another length".to_owned(),
-        (4, _) => directory_name(name),
-        _ => name::shown(&String::from_utf8_lossy(name)),
-    }
-}
-
-fn directory_name(raw: &[u8]) -> String {
-    X509Name::from_der(raw).map_or_else(|_| "a directory name".to_owned(), |(_, parsed)| name::display(&parsed))
-}
-
 /// What a certificate says of what is above its issuer.
 fn above(cert: &Cert) -> Option<String> {
-    // RFC 5280, 4.2.1.1: the name of the issuer's own issuer
-    let names = cert.authority_key().names.unwrap_or_default();
-    let directory = Items::of(names).find(|item| item.tag == 0xa4).map(|item| &names[item.content]);
-    if let Some(name) = directory.filter(|name| **name != *cert.issuer.raw) {
+    if let Some(name) = cert.authority_key().directory_name().filter(|name| **name != *cert.issuer.raw) {
         let name = directory_name(name);
         return Some(format!("it names an intermediate CA as its issuer, which \"{name}\" has issued"));
     }
     // authorityInfoAccess: caIssuers (RFC 5280, 4.2.2.1)
-    let access = cert.extension(oid::AUTHORITY_INFO)?;
-    let all = Items::of(access).next()?;
-    Items::within(access, &all.content).find_map(|item| {
-        let mut fields = Items::within(access, &item.content);
+    let access = element(cert.extension(oid::AUTHORITY_INFO)?)?;
+    elements(access.content).find_map(|description| {
+        let mut fields = elements(description.content);
         let (method, place) = (fields.next()?, fields.next()?);
-        let is_issuers = &access[method.content] == b"\x2b\x06\x01\x05\x05\x07\x30\x02";
-        (is_issuers && place.tag == 0x86).then(|| {
-            let place = name::shown(&String::from_utf8_lossy(&access[place.content]));
+        (method.content == oid::CA_ISSUERS && place.tag == 0x86).then(|| {
+            let place = name::shown(&String::from_utf8_lossy(place.content));
             format!("it names the place of its issuer's certificate: {place}")
         })
     })

@@ -1,6 +1,10 @@
 //! What keeps a server from showing its certificates, in words that help.
 
-use super::{Finding, Reason, Target};
+use super::{
+    target::Target,
+    verdict::{Probe, ProbeFinding, ProbeReason, ProbeVerdict},
+};
+use crate::certificate::name::sentence;
 
 /// What went wrong before a server had shown its certificates, or after it had.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,23 +56,54 @@ impl Failure {
         }
     }
 
-    pub(super) fn finding(&self, target: &Target) -> Finding {
+    fn finding(&self, target: &Target) -> ProbeFinding {
         let (reason, next) = match self {
-            Self::Dns(..) => (Reason::Dns, "check the name, and /etc/hosts and /etc/resolv.conf of the place where this runs".to_owned()),
-            Self::Refused(_) => (Reason::Refused, "check the port, that the server runs, and whether a proxy is needed (--via-proxy)".to_owned()),
-            Self::Timeout(_) => (Reason::Timeout, "check route and firewall from this node, and whether a proxy is needed (--via-proxy)".to_owned()),
-            Self::Network(_) => (Reason::Unreachable, "check route and firewall from this node".to_owned()),
-            Self::ProxyStatus(407, true) => (Reason::Proxy, "the proxy does not take this user and password: correct them".to_owned()),
-            Self::ProxyStatus(407, false) => (Reason::Proxy, "the proxy wants a user and password: http://user:password@host:port".to_owned()),
-            Self::ProxyStatus(403 | 405, _) => (Reason::Proxy, format!("have the proxy allow CONNECT to {}", target.authority())),
-            Self::ProxyStatus(502..=504, _) => (Reason::Proxy, format!("the proxy itself does not reach {}: check from there", target.authority())),
-            Self::ProxyStatus(..) | Self::ProxyAnswer(_) => (Reason::Proxy, "check that this is an HTTP proxy which allows CONNECT, and look at its log".to_owned()),
-            Self::NotTls => (Reason::NotTls, "check the port; a registry without TLS must be configured as such in the runtime (an http:// host)".to_owned()),
-            Self::TlsVersion => (Reason::TlsVersion, "have the server speak TLS 1.2 or 1.3: programs in Go and OpenSSL refuse older versions as well".to_owned()),
-            Self::Alert(name) if name == "unrecognized_name" => (Reason::Handshake, "the server has no certificate for this name: check the name, and what stands before the server".to_owned()),
-            Self::Alert(name) if name == "handshake_failure" => (Reason::Handshake, "server and probe share no cipher suite (TLS 1.2 with ECDHE and AES-GCM or ChaCha20, or TLS 1.3), or the server wants something else: look at its log".to_owned()),
-            Self::Alert(_) | Self::Closed | Self::Handshake(_) | Self::NotItsKey => (Reason::Handshake, "look at the server's log, and at what stands between: a proxy or firewall may cut the connection".to_owned()),
+            Self::Dns(..) => (ProbeReason::Dns, "check the name, and /etc/hosts and /etc/resolv.conf of the place where this runs".to_owned()),
+            Self::Refused(_) => (ProbeReason::Refused, "check the port, that the server runs, and whether a proxy is needed (--via-proxy)".to_owned()),
+            Self::Timeout(_) => (ProbeReason::Timeout, "check route and firewall from this node, and whether a proxy is needed (--via-proxy)".to_owned()),
+            Self::Network(_) => (ProbeReason::Unreachable, "check route and firewall from this node".to_owned()),
+            Self::ProxyStatus(407, true) => (ProbeReason::Proxy, "the proxy does not take this user and password: correct them".to_owned()),
+            Self::ProxyStatus(407, false) => (ProbeReason::Proxy, "the proxy wants a user and password: http://user:password@host:port".to_owned()),
+            Self::ProxyStatus(403 | 405, _) => (ProbeReason::Proxy, format!("have the proxy allow CONNECT to {}", target.authority())),
+            Self::ProxyStatus(502..=504, _) => (ProbeReason::Proxy, format!("the proxy itself does not reach {}: check from there", target.authority())),
+            Self::ProxyStatus(..) | Self::ProxyAnswer(_) => (ProbeReason::Proxy, "check that this is an HTTP proxy which allows CONNECT, and look at its log".to_owned()),
+            Self::NotTls => (ProbeReason::NotTls, "check the port; a registry without TLS must be configured as such in the runtime (an http:// host)".to_owned()),
+            Self::TlsVersion => (ProbeReason::TlsVersion, "have the server speak TLS 1.2 or 1.3: programs in Go and OpenSSL refuse older versions as well".to_owned()),
+            Self::Alert(name) if name == "unrecognized_name" => (ProbeReason::Handshake, "the server has no certificate for this name: check the name, and what stands before the server".to_owned()),
+            Self::Alert(name) if name == "handshake_failure" => (ProbeReason::Handshake, "server and probe share no cipher suite (TLS 1.2 with ECDHE and AES-GCM or ChaCha20, or TLS 1.3), or the server wants something else: look at its log".to_owned()),
+            Self::Alert(_) | Self::Closed | Self::Handshake(_) | Self::NotItsKey => (ProbeReason::Handshake, "look at the server's log, and at what stands between: a proxy or firewall may cut the connection".to_owned()),
         };
-        Finding::new(reason, self.text(), next)
+        ProbeFinding::new(reason, self.text(), next)
+    }
+}
+
+impl Probe {
+    /// A target that showed no certificates.
+    pub fn not_reached(target: &Target, failure: &Failure) -> Self {
+        let probe = Self::new(target).refused([failure.finding(target)]);
+        Self { verdict: ProbeVerdict::NotReached, ..probe }
+    }
+
+    /// Adds what went wrong in a handshake after the server had shown its certificates. Only a wrong signature speaks against
+    /// them: then the server does not have the key.
+    #[must_use]
+    pub fn after(mut self, failure: &Failure) -> Self {
+        match failure {
+            Failure::NotItsKey => {
+                if self.verdict == ProbeVerdict::NotTrustedByRuntime {
+                    self.verdict = ProbeVerdict::Trusted; // the smaller fault
+                    self.notes.push(std::mem::take(&mut self.text));
+                }
+                self.refused([ProbeFinding::new(
+                    ProbeReason::BadSignature,
+                    "the server cannot prove that it has the key of its certificate",
+                    "give the server the key that belongs to its certificate",
+                )])
+            }
+            failure => {
+                self.notes.push(sentence(&format!("after it had shown its certificates: {}", failure.text())));
+                self
+            }
+        }
     }
 }

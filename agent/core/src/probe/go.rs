@@ -3,12 +3,15 @@
 //! Names are compared byte by byte. Every way up is tried, and any certificate of the bundle may be its end. Where versions
 //! differ, the newer one counts.
 
-use std::sync::Arc;
-
 use super::{
-    Chain, Fault, MAX_CHAIN, Reason,
-    cert::{Cert, Items, KEY_CERT_SIGN, Subtree, oid},
-    diagnose, named,
+    cert::{Cert, Extension, KEY_CERT_SIGN, Subtree},
+    chain::{Chain, MAX_CHAIN, STRONGER, TrustPath, Verified, named, of_kind, server_usage},
+    names::{dotted, shown_name},
+    verdict::{ProbeFinding, ProbeReason},
+};
+use crate::certificate::{
+    der::{element, elements},
+    oid, readers,
 };
 
 /// Signatures that one search checks, as in Go.
@@ -16,22 +19,20 @@ const MAX_CHECKS: usize = 100;
 /// Bits of the smallest RSA key whose signatures Go verifies (since 1.24), and of the largest that a server may show.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 1024..=8192;
 
-type Found<'a> = (Vec<&'a Cert>, &'a Arc<Cert>);
-
-struct Search<'a> {
+struct PathSearch<'a> {
     chain: &'a Chain<'a>,
     checks: usize,
     /// the first fault of a way that led to the bundle
-    fault: Option<Fault>,
+    fault: Option<ProbeFinding>,
 }
 
 /// The chain that Go finds; or why it refuses, None if there is no way to the bundle.
-pub(super) fn verify<'a>(chain: &'a Chain<'a>) -> Result<Found<'a>, Option<Fault>> {
+pub(super) fn verify<'a>(chain: &'a Chain<'a>) -> Verified<'a> {
     for (index, cert) in &chain.presented {
-        if let Some(why) = crate::certificate::readers::go_fault(cert.der()) {
+        if let Some(why) = readers::go_fault(cert.der()) {
             let text = format!("it does not parse certificate {index} of the chain, {} ({why})", named(cert));
-            return Err(Some(Fault::new(
-                Reason::Malformed,
+            return Err(Some(ProbeFinding::new(
+                ProbeReason::Malformed,
                 text,
                 "have this certificate issued anew without the fault",
             )));
@@ -42,7 +43,7 @@ pub(super) fn verify<'a>(chain: &'a Chain<'a>) -> Result<Found<'a>, Option<Fault
                 named(cert),
                 RSA_BITS.end()
             );
-            return Err(Some(Fault::new(Reason::Weak, text, "have it issued anew with a smaller key")));
+            return Err(Some(ProbeFinding::new(ProbeReason::Weak, text, "have it issued anew with a smaller key")));
         }
     }
     let leaf = chain.leaf();
@@ -52,25 +53,25 @@ pub(super) fn verify<'a>(chain: &'a Chain<'a>) -> Result<Found<'a>, Option<Fault
     if let Some(own) = chain.candidates.iter().find(|anchor| anchor.fingerprint == leaf.fingerprint) {
         return match purpose_fault(&[leaf]) {
             Some(fault) => Err(Some(fault)),
-            None => Ok((vec![leaf], own)),
+            None => Ok(TrustPath { certs: vec![leaf], anchor: own }),
         };
     }
-    let mut search = Search { chain, checks: 0, fault: None };
+    let mut search = PathSearch { chain, checks: 0, fault: None };
     let found = search.above(&[leaf]);
     found.ok_or(search.fault)
 }
 
-impl<'a> Search<'a> {
-    fn above(&mut self, below: &[&'a Cert]) -> Option<Found<'a>> {
+impl<'a> PathSearch<'a> {
+    fn above(&mut self, below: &[&'a Cert]) -> Option<TrustPath<'a>> {
         let cert = *below.last()?;
         for anchor in self.chain.candidates.iter().filter(|anchor| anchor.subject.raw == cert.issuer.raw) {
             if is_in(anchor, below) {
                 continue;
             }
-            if let Some(why) = crate::certificate::readers::go_fault(anchor.der()) {
+            if let Some(why) = readers::go_fault(anchor.der()) {
                 self.note(|| {
-                    Fault::new(
-                        Reason::Unsupported,
+                    ProbeFinding::new(
+                        ProbeReason::Unsupported,
                         format!(
                             "it leaves the CA {} of the bundle out, since it does not parse it ({why})",
                             named(anchor)
@@ -86,7 +87,7 @@ impl<'a> Search<'a> {
             let chain: Vec<&Cert> = below.iter().copied().chain([&**anchor]).collect();
             match purpose_fault(&chain).or_else(|| policy_fault(&chain)) {
                 Some(fault) => self.note(|| fault),
-                None => return Some((below.to_vec(), anchor)),
+                None => return Some(TrustPath { certs: below.to_vec(), anchor }),
             }
         }
         let above = self.chain.presented.iter().skip(1).map(|(_, cert)| cert);
@@ -102,7 +103,7 @@ impl<'a> Search<'a> {
         None
     }
 
-    fn note(&mut self, fault: impl FnOnce() -> Fault) {
+    fn note(&mut self, fault: impl FnOnce() -> ProbeFinding) {
         self.fault.get_or_insert_with(fault);
     }
 
@@ -120,7 +121,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn place_fault(&self, issuer: &Cert, below: &[&'a Cert], is_anchor: bool) -> Option<Option<Fault>> {
+    fn place_fault(&self, issuer: &Cert, below: &[&'a Cert], is_anchor: bool) -> Option<Option<ProbeFinding>> {
         let index = self
             .chain
             .presented
@@ -140,17 +141,25 @@ impl<'a> Search<'a> {
                 .find_map(|cert| constraint_fault(cert, &subtrees))
         }) {
             let text = format!("{whose} {} may not issue for {names} (nameConstraints)", named(issuer));
-            return Some(Some(Fault::new(Reason::Constraint, text, ANEW)));
+            return Some(Some(ProbeFinding::new(ProbeReason::Constraint, text, ANEW)));
         }
         let constraints = issuer.constraints();
         if !is_anchor && !constraints.is_some_and(|(is_ca, _)| is_ca) {
             let text = format!("{} has signed the certificate below it, and is not a CA", named(issuer));
-            return Some(Some(Fault::new(Reason::WrongUsage, text, "have the server's certificate issued by a CA")));
+            return Some(Some(ProbeFinding::new(
+                ProbeReason::WrongUsage,
+                text,
+                "have the server's certificate issued by a CA",
+            )));
         }
         let length = constraints.and_then(|(_, length)| length).and_then(|length| usize::try_from(length).ok());
         (length.is_some_and(|length| below.len() - 1 > length)).then(|| {
             let text = format!("the chain is longer than {whose} {} allows (pathLenConstraint)", named(issuer));
-            Some(Fault::new(Reason::Constraint, text, "have the server's certificate issued by a CA further up"))
+            Some(ProbeFinding::new(
+                ProbeReason::Constraint,
+                text,
+                "have the server's certificate issued by a CA further up",
+            ))
         })
     }
 }
@@ -167,7 +176,7 @@ fn is_in(cert: &Cert, chain: &[&Cert]) -> bool {
 }
 
 /// `CheckSignatureFrom`. Some(None): another key has signed it.
-fn signature_fault(issuer: &Cert, cert: &Cert, is_anchor: bool) -> Option<Option<Fault>> {
+fn signature_fault(issuer: &Cert, cert: &Cert, is_anchor: bool) -> Option<Option<ProbeFinding>> {
     // an empty keyUsage counts as none
     let cannot_sign = issuer.usage().is_some_and(|usage| usage != 0 && usage & KEY_CERT_SIGN == 0);
     let signed = issuer.has_signed(cert);
@@ -175,37 +184,37 @@ fn signature_fault(issuer: &Cert, cert: &Cert, is_anchor: bool) -> Option<Option
         return Some(None);
     }
     let place = if is_anchor { " in the store" } else { "" };
-    let fault = |reason, text: String, next: &str| Some(Some(Fault::new(reason, text, next)));
+    let fault = |reason, text: String, next: &str| Some(Some(ProbeFinding::new(reason, text, next)));
     let next = if is_anchor {
         "give a source the CA that issued it, or one that is made for this use"
     } else {
         "have this CA's certificate issued anew"
     };
     if let Some(why) = issuer.no_authority() {
-        return fault(Reason::WrongUsage, format!("the CA {}{place} {why}", named(issuer)), next);
+        return fault(ProbeReason::WrongUsage, format!("the CA {}{place} {why}", named(issuer)), next);
     }
     if cannot_sign {
         return fault(
-            Reason::WrongUsage,
+            ProbeReason::WrongUsage,
             format!("the CA {}{place} may not sign certificates: its keyUsage lacks keyCertSign", named(issuer)),
             next,
         );
     }
     if let Some(algorithm) = cert.weak_signature() {
-        return fault(Reason::Weak, format!("{} is signed with {algorithm}", named(cert)), diagnose::STRONGER);
+        return fault(ProbeReason::Weak, format!("{} is signed with {algorithm}", named(cert)), STRONGER);
     }
     if issuer.key.kind == "RSA" && issuer.key.bits < *RSA_BITS.start() {
         return fault(
-            Reason::Weak,
+            ProbeReason::Weak,
             format!("the key of {} ({}) is too small", named(issuer), issuer.key),
-            diagnose::STRONGER,
+            STRONGER,
         );
     }
     if !is_known(cert.algorithm()) {
         return fault(
-            Reason::Unsupported,
+            ProbeReason::Unsupported,
             format!("{} is signed with an algorithm that Go does not have", named(cert)),
-            diagnose::STRONGER,
+            STRONGER,
         );
     }
     None
@@ -227,12 +236,12 @@ fn is_known(algorithm: &[u8]) -> bool {
 }
 
 /// What speaks against a certificate of the bundle wherever it stands.
-fn anchor_fault(chain: &Chain<'_>, anchor: &Cert) -> Option<Fault> {
+fn anchor_fault(chain: &Chain<'_>, anchor: &Cert) -> Option<ProbeFinding> {
     if let Some(oid) = unhandled(anchor) {
         let text =
             format!("the CA {} in the store has a critical extension that Go does not handle ({oid})", named(anchor));
-        return Some(Fault::new(
-            Reason::Constraint,
+        return Some(ProbeFinding::new(
+            ProbeReason::Constraint,
             text,
             "give a source the CA that issued it, or one that is made for this use",
         ));
@@ -241,20 +250,20 @@ fn anchor_fault(chain: &Chain<'_>, anchor: &Cert) -> Option<Fault> {
 }
 
 /// The same for one that the server has sent.
-fn own_fault(chain: &Chain<'_>, cert: &Cert, index: usize) -> Option<Fault> {
+fn own_fault(chain: &Chain<'_>, cert: &Cert, index: usize) -> Option<ProbeFinding> {
     if let Some(oid) = unhandled(cert) {
         let text = format!(
             "certificate {index} of the chain, {}, has a critical extension that Go does not handle ({oid})",
             named(cert)
         );
-        return Some(Fault::new(Reason::Constraint, text, ANEW));
+        return Some(ProbeFinding::new(ProbeReason::Constraint, text, ANEW));
     }
     chain.time_finding(cert, index)
 }
 
 /// A critical extension that Go parses and does not handle, or does not know.
 fn unhandled(cert: &Cert) -> Option<String> {
-    let handled = |extension: &&super::cert::Extension| match extension.oid.as_slice() {
+    let handled = |extension: &&Extension| match &*extension.oid {
         oid::SUBJECT_NAMES => cert.alternative_names().iter().any(|(kind, _)| matches!(kind, 1 | 2 | 6 | 7)),
         oid::NAME_CONSTRAINTS => cert
             .subtrees()
@@ -262,13 +271,13 @@ fn unhandled(cert: &Cert) -> Option<String> {
         oid::KEY_USAGE
         | oid::BASIC_CONSTRAINTS
         | oid::CRL_POINTS
-        | oid::AUTHORITY_KEY
-        | oid::EXTENDED_USAGE
-        | oid::SUBJECT_KEY
+        | oid::AUTHORITY_KEY_ID
+        | oid::EXTENDED_KEY_USAGE
+        | oid::SUBJECT_KEY_ID
         | oid::POLICIES
         | oid::POLICY_MAPPINGS
         | oid::POLICY_CONSTRAINTS
-        | oid::INHIBIT_ANY
+        | oid::INHIBIT_ANY_POLICY
         | oid::AUTHORITY_INFO => true,
         _ => false,
     };
@@ -276,24 +285,23 @@ fn unhandled(cert: &Cert) -> Option<String> {
         .iter()
         .filter(|extension| extension.critical)
         .find(|extension| !handled(extension))
-        .map(|extension| diagnose::dotted(&extension.oid))
+        .map(|extension| dotted(&extension.oid))
 }
 
 /// Purposes are nested: each certificate that names some takes the others away.
-fn purpose_fault(chain: &[&Cert]) -> Option<Fault> {
+fn purpose_fault(chain: &[&Cert]) -> Option<ProbeFinding> {
     chain.iter().enumerate().rev().find_map(|(index, cert)| {
         let purposes = cert.purposes().filter(|purposes| !purposes.is_empty())?;
-        let serves = purposes.iter().any(|purpose| [oid::SERVER, oid::ANY_PURPOSE].contains(purpose));
-        (!serves).then(|| diagnose::server_usage(cert, index))?
+        let serves = purposes.iter().any(|purpose| [oid::SERVER_AUTH, oid::ANY_PURPOSE].contains(purpose));
+        (!serves).then(|| server_usage(cert, index))?
     })
 }
 
 /// Since Go 1.24: a CA that wants explicit policies (policyConstraints, requireExplicitPolicy), and a chain that has none.
-fn policy_fault(chain: &[&Cert]) -> Option<Fault> {
+fn policy_fault(chain: &[&Cert]) -> Option<ProbeFinding> {
     let wants = |cert: &&&Cert| {
-        let value = cert.extension(oid::POLICY_CONSTRAINTS).unwrap_or_default();
-        let outer = Items::of(value).next();
-        outer.is_some_and(|outer| Items::within(value, &outer.content).any(|item| item.tag == 0x80))
+        let constraints = cert.extension(oid::POLICY_CONSTRAINTS).and_then(element);
+        constraints.is_some_and(|constraints| elements(constraints.content).any(|field| field.tag == 0x80))
     };
     let strict = chain.iter().skip(1).find(wants)?;
     let bare = chain.iter().rev().skip(1).find(|cert| cert.extension(oid::POLICIES).is_none())?;
@@ -302,7 +310,7 @@ fn policy_fault(chain: &[&Cert]) -> Option<Fault> {
         named(strict),
         named(bare)
     );
-    Some(Fault::new(Reason::Constraint, text, ANEW))
+    Some(ProbeFinding::new(ProbeReason::Constraint, text, ANEW))
 }
 
 /// A name of a certificate that these constraints do not allow.
@@ -315,11 +323,11 @@ fn constraint_fault(cert: &Cert, [permitted, excluded]: &[Vec<Subtree<'_>>; 2]) 
             6 => uri_host(name).is_some_and(|host| domain_matches(host, subtree.base)),
             _ => false,
         };
-        let (permitted, excluded) = (diagnose::of_kind(permitted, kind), diagnose::of_kind(excluded, kind));
+        let (permitted, excluded) = (of_kind(permitted, kind), of_kind(excluded, kind));
         let fits = matches!(kind, 1 | 2 | 6 | 7);
         let refused = excluded.iter().any(|subtree| matches(&subtree))
             || (!permitted.is_empty() && !permitted.iter().any(|subtree| matches(&subtree)));
-        (fits && refused).then(|| diagnose::shown_name(kind, name))
+        (fits && refused).then(|| shown_name(kind, name))
     })
 }
 

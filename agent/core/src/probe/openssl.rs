@@ -7,9 +7,14 @@
 use std::sync::Arc;
 
 use super::{
-    Chain, Fault, MAX_CHAIN, Reason,
-    cert::{Cert, Items, KEY_CERT_SIGN, SERVER_USAGES, Subtree, oid},
-    diagnose, named,
+    cert::{Cert, KEY_CERT_SIGN, SERVER_USAGES, Subtree},
+    chain::{Chain, MAX_CHAIN, STRONGER, TrustPath, Verified, named, of_kind},
+    names::{dotted, shown_name},
+    verdict::{ProbeFinding, ProbeReason},
+};
+use crate::certificate::{
+    der::{content_of, element, elements},
+    oid, readers,
 };
 
 /// Bits of the smallest and largest RSA key.
@@ -17,40 +22,36 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=16_384;
 /// Bits of the smallest elliptic curve.
 const LEAST_CURVE_BITS: usize = 224;
 
-type Found<'a> = (Vec<&'a Cert>, &'a Arc<Cert>);
-
 /// The chain that OpenSSL builds; or why it refuses, None if there is no way to the bundle.
-pub(super) fn verify<'a>(chain: &'a Chain<'a>) -> Result<Found<'a>, Option<Fault>> {
+pub(super) fn verify<'a>(chain: &'a Chain<'a>) -> Verified<'a> {
     for (index, cert) in &chain.presented {
-        if let Some(why) = crate::certificate::readers::openssl_fault(cert.der()) {
+        if let Some(why) = readers::openssl_fault(cert.der()) {
             let text = format!("it does not decode certificate {index} of the chain, {} ({why})", named(cert));
-            return Err(Some(Fault::new(
-                Reason::Malformed,
+            return Err(Some(ProbeFinding::new(
+                ProbeReason::Malformed,
                 text,
                 "have this certificate issued anew without the fault",
             )));
         }
     }
-    let (path, anchor) = build(chain)?;
-    let whole: Vec<&Cert> = path
-        .iter()
-        .copied()
-        .chain((path.last().map(|last| last.fingerprint) != Some(anchor.fingerprint)).then_some(&**anchor))
-        .collect();
+    let path = build(chain)?;
+    let TrustPath { certs, anchor } = &path;
+    let is_own_end = certs.last().is_some_and(|last| last.fingerprint == anchor.fingerprint);
+    let whole: Vec<&Cert> = certs.iter().copied().chain((!is_own_end).then_some(&***anchor)).collect();
     let fault = (0..whole.len())
         .find_map(|at| extension_fault(&whole, at))
         .or_else(|| key_fault(&whole))
         .or_else(|| constraint_fault(&whole))
         .or_else(|| signature_fault(&whole))
-        .or_else(|| time_fault(chain, &path, anchor));
+        .or_else(|| time_fault(chain, certs, anchor));
     match fault {
         Some(fault) => Err(Some(fault)),
-        None => Ok((path, anchor)),
+        None => Ok(path),
     }
 }
 
 /// The way up: what is presented, and the root of the bundle where it ends.
-fn build<'a>(chain: &'a Chain<'a>) -> Result<Found<'a>, Option<Fault>> {
+fn build<'a>(chain: &'a Chain<'a>) -> Verified<'a> {
     let now = chain.facts.now.wall;
     let mut path: Vec<&Cert> = vec![chain.leaf()];
     let mut in_bundle: Option<&Arc<Cert>> = None;
@@ -58,7 +59,7 @@ fn build<'a>(chain: &'a Chain<'a>) -> Result<Found<'a>, Option<Fault>> {
         let cert: &Cert = in_bundle.map_or(path[path.len() - 1], |anchor| anchor);
         if is_self_signed(cert) {
             let own = chain.candidates.iter().find(|anchor| anchor.fingerprint == cert.fingerprint);
-            return own.map(|anchor| (path, anchor)).ok_or(None);
+            return own.map(|anchor| TrustPath { certs: path, anchor }).ok_or(None);
         }
         let valid_first = |mut fitting: Vec<&'a Arc<Cert>>| {
             fitting.sort_by_key(|issuer| !(issuer.not_before <= now && now <= issuer.not_after)); // stable
@@ -66,7 +67,9 @@ fn build<'a>(chain: &'a Chain<'a>) -> Result<Found<'a>, Option<Fault>> {
         };
         let trusted = valid_first(chain.candidates.iter().filter(|issuer| may_issue(issuer, cert)).collect());
         match trusted {
-            Some(anchor) if is_self_signed(anchor) => return Ok((path_of(path, in_bundle), anchor)),
+            Some(anchor) if is_self_signed(anchor) => {
+                return Ok(TrustPath { certs: path_of(path, in_bundle), anchor });
+            }
             // one that is no root: what is above it must be in the bundle as well
             Some(anchor) if path.len() < MAX_CHAIN => {
                 path = path_of(path, in_bundle);
@@ -98,14 +101,14 @@ fn path_of<'a>(mut path: Vec<&'a Cert>, in_bundle: Option<&'a Arc<Cert>>) -> Vec
     path
 }
 
-fn no_root(anchor: &Cert) -> Fault {
+fn no_root(anchor: &Cert) -> ProbeFinding {
     let text =
         format!("{} in the store is no root, and OpenSSL only takes such an end with partial chains", named(anchor));
-    Fault::new(Reason::UnknownIssuer, text, "add its root to a source as well")
+    ProbeFinding::new(ProbeReason::UnknownIssuer, text, "add its root to a source as well")
 }
 
 /// Why a CA of the right name in the bundle is none for OpenSSL.
-fn misfit(chain: &Chain<'_>, cert: &Cert) -> Option<Fault> {
+fn misfit(chain: &Chain<'_>, cert: &Cert) -> Option<ProbeFinding> {
     let anchor = chain
         .candidates
         .iter()
@@ -119,7 +122,11 @@ fn misfit(chain: &Chain<'_>, cert: &Cert) -> Option<Fault> {
         () => format!("has another kind of key than the signature of {}", named(cert)),
     };
     let text = format!("the CA {} in the store {why}", named(anchor));
-    Some(Fault::new(Reason::WrongUsage, text, "give a source the CA that issued it, or one that is made for this use"))
+    Some(ProbeFinding::new(
+        ProbeReason::WrongUsage,
+        text,
+        "give a source the CA that issued it, or one that is made for this use",
+    ))
 }
 
 /// `X509_check_issued`, which looks at everything but the signature.
@@ -129,7 +136,7 @@ fn may_issue(issuer: &Cert, cert: &Cert) -> bool {
         && fits_key_id(issuer, cert)
         && !issuer.cannot_sign()
         && is_kind_of(issuer.key_algorithm(), cert.algorithm())
-        && crate::certificate::readers::openssl_fault(issuer.der()).is_none()
+        && readers::openssl_fault(issuer.der()).is_none()
 }
 
 /// `X509_check_akid`.
@@ -140,14 +147,10 @@ fn fits_key_id(issuer: &Cert, cert: &Cert) -> bool {
     {
         return false;
     }
-    if wanted.serial.is_some_and(|serial| serial != issuer.serial()) {
+    if wanted.serial.is_some_and(|serial| serial != &*issuer.serial) {
         return false;
     }
-    let directory = wanted.names.and_then(|names| {
-        let item = Items::of(names).find(|item| item.tag == 0xa4)?;
-        Some(&names[item.content])
-    });
-    directory.is_none_or(|name| name == &*issuer.issuer.raw)
+    wanted.directory_name().is_none_or(|name| name == &*issuer.issuer.raw)
 }
 
 /// `EXFLAG_SS`.
@@ -182,27 +185,25 @@ pub(super) fn invalid(cert: &Cert) -> Option<&'static str> {
     let known: [Rule; 8] = [
         (oid::BASIC_CONSTRAINTS, "basicConstraints", is_constraints),
         (oid::KEY_USAGE, "keyUsage", is_usage),
-        (oid::EXTENDED_USAGE, "extendedKeyUsage", |value| is_list(value, |tag| tag == 0x06)),
-        (oid::SUBJECT_KEY, "subjectKeyIdentifier", |value| {
-            Items::of(value).next().is_some_and(|item| item.tag == 0x04 && !item.content.is_empty())
+        (oid::EXTENDED_KEY_USAGE, "extendedKeyUsage", |value| is_list(value, |tag| tag == 0x06)),
+        (oid::SUBJECT_KEY_ID, "subjectKeyIdentifier", |value| content_of(0x04, value).is_some_and(|id| !id.is_empty())),
+        (oid::AUTHORITY_KEY_ID, "authorityKeyIdentifier", |value| {
+            is_list(value, |tag| matches!(tag, 0x80 | 0xa1 | 0x82))
         }),
-        (oid::AUTHORITY_KEY, "authorityKeyIdentifier", |value| is_list(value, |tag| matches!(tag, 0x80 | 0xa1 | 0x82))),
         (oid::SUBJECT_NAMES, "subjectAltName", |value| is_list(value, is_name)),
         (oid::NAME_CONSTRAINTS, "nameConstraints", |value| is_list(value, |tag| matches!(tag, 0xa0 | 0xa1))),
         (oid::CRL_POINTS, "cRLDistributionPoints", |value| is_list(value, |tag| tag == 0x30)),
     ];
     known.into_iter().find_map(|(oid, name, fits)| {
-        let mut all = cert.extensions.iter().filter(|extension| extension.oid == oid);
+        let mut all = cert.extensions.iter().filter(|extension| *extension.oid == *oid);
         let first = all.next()?;
         (all.next().is_some() || !cert.extension(&first.oid).is_some_and(fits)).then_some(name)
     })
 }
 
 fn is_list(value: &[u8], fits: fn(u8) -> bool) -> bool {
-    Items::of(value).next().is_some_and(|outer| {
-        let items = Items::within(value, &outer.content);
-        outer.tag == 0x30 && items.clone().all(|item| fits(item.tag)) && items.end_whole()
-    })
+    content_of(0x30, value)
+        .is_some_and(|list| elements(list).all(|element| fits(element.tag)) && elements(list).are_whole())
 }
 
 fn is_name(tag: u8) -> bool {
@@ -210,21 +211,19 @@ fn is_name(tag: u8) -> bool {
 }
 
 fn is_constraints(value: &[u8]) -> bool {
-    let Some(outer) = Items::of(value).next().filter(|outer| outer.tag == 0x30) else { return false };
-    let mut fields = Items::within(value, &outer.content).peekable();
-    let boolean = fields.next_if(|item| item.tag == 0x01);
-    let length = fields.next_if(|item| item.tag == 0x02);
-    boolean.is_none_or(|item| item.content.len() == 1)
-        && length.is_none_or(|item| value[item.content].first().is_some_and(|first| first & 0x80 == 0))
+    let Some(constraints) = content_of(0x30, value) else { return false };
+    let mut fields = elements(constraints);
+    let boolean = fields.next_if(0x01);
+    let length = fields.next_if(0x02);
+    boolean.is_none_or(|boolean| boolean.content.len() == 1)
+        && length.is_none_or(|length| length.content.first().is_some_and(|first| first & 0x80 == 0))
         && fields.next().is_none()
-        && Items::within(value, &outer.content).end_whole()
+        && fields.are_whole()
 }
 
 /// At least one bit is set.
 fn is_usage(value: &[u8]) -> bool {
-    Items::of(value).next().is_some_and(|bits| {
-        bits.tag == 0x03 && value[bits.content].get(1..).is_some_and(|bytes| bytes.iter().any(|byte| *byte != 0))
-    })
+    content_of(0x03, value).and_then(|bits| bits.get(1..)).is_some_and(|bytes| bytes.iter().any(|byte| *byte != 0))
 }
 
 /// Certificates between the server's own and this one that count for a path's length.
@@ -233,10 +232,10 @@ fn below(whole: &[&Cert], at: usize) -> usize {
 }
 
 /// `check_extensions`, for one certificate of the chain.
-fn extension_fault(whole: &[&Cert], at: usize) -> Option<Fault> {
+fn extension_fault(whole: &[&Cert], at: usize) -> Option<ProbeFinding> {
     let (cert, is_leaf, is_last) = (whole[at], at == 0, at + 1 == whole.len());
     let next = "have it issued anew, or use another CA";
-    let fault = |reason, text: String| Some(Fault::new(reason, format!("{} {text}", named(cert)), next));
+    let fault = |reason, text: String| Some(ProbeFinding::new(reason, format!("{} {text}", named(cert)), next));
     let supported: [&[u8]; 15] = [
         oid::NETSCAPE_TYPE,
         oid::KEY_USAGE,
@@ -244,7 +243,7 @@ fn extension_fault(whole: &[&Cert], at: usize) -> Option<Fault> {
         oid::BASIC_CONSTRAINTS,
         oid::POLICIES,
         oid::CRL_POINTS,
-        oid::EXTENDED_USAGE,
+        oid::EXTENDED_KEY_USAGE,
         oid::ADDRESS_BLOCKS,
         oid::AS_NUMBERS,
         oid::NO_CHECK,
@@ -252,18 +251,18 @@ fn extension_fault(whole: &[&Cert], at: usize) -> Option<Fault> {
         oid::PROXY_INFO,
         oid::NAME_CONSTRAINTS,
         oid::POLICY_MAPPINGS,
-        oid::INHIBIT_ANY,
+        oid::INHIBIT_ANY_POLICY,
     ];
     if let Some(extension) =
-        cert.extensions.iter().find(|extension| extension.critical && !supported.contains(&extension.oid.as_slice()))
+        cert.extensions.iter().find(|extension| extension.critical && !supported.contains(&&*extension.oid))
     {
         return fault(
-            Reason::Constraint,
-            format!("has a critical extension that OpenSSL does not handle ({})", diagnose::dotted(&extension.oid)),
+            ProbeReason::Constraint,
+            format!("has a critical extension that OpenSSL does not handle ({})", dotted(&extension.oid)),
         );
     }
     if let Some(name) = invalid(cert) {
-        return fault(Reason::Constraint, format!("has an extension that OpenSSL takes for invalid ({name})"));
+        return fault(ProbeReason::Constraint, format!("has an extension that OpenSSL takes for invalid ({name})"));
     }
     let constraints = cert.constraints();
     // without basicConstraints: an old root, or one that its keyUsage makes a CA
@@ -276,23 +275,23 @@ fn extension_fault(whole: &[&Cert], at: usize) -> Option<Fault> {
     };
     if !is_leaf && !is_ca {
         let why = cert.no_authority().unwrap_or("does not say that it is a CA");
-        return fault(Reason::WrongUsage, why.to_owned());
+        return fault(ProbeReason::WrongUsage, why.to_owned());
     }
     if let Some(purposes) = cert.purposes()
-        && !purposes.iter().any(|purpose| [oid::SERVER, GATED].contains(purpose))
+        && !purposes.iter().any(|purpose| [oid::SERVER_AUTH, GATED].contains(purpose))
     {
-        return fault(Reason::WrongUsage, "is not for servers: its extendedKeyUsage lacks serverAuth".to_owned());
+        return fault(ProbeReason::WrongUsage, "is not for servers: its extendedKeyUsage lacks serverAuth".to_owned());
     }
     if is_leaf && cert.usage().is_some_and(|usage| usage & SERVER_USAGES == 0) {
         return fault(
-            Reason::WrongUsage,
+            ProbeReason::WrongUsage,
             "is not for servers: its keyUsage has neither digitalSignature, keyEncipherment nor keyAgreement"
                 .to_owned(),
         );
     }
     let length = constraints.and_then(|(_, length)| length).and_then(|length| usize::try_from(length).ok());
     if at > 1 && length.is_some_and(|length| below(whole, at) > length) {
-        return fault(Reason::Constraint, "allows no chain of this length (pathLenConstraint)".to_owned());
+        return fault(ProbeReason::Constraint, "allows no chain of this length (pathLenConstraint)".to_owned());
     }
     None
 }
@@ -306,7 +305,7 @@ fn is_netscape_ca(cert: &Cert) -> bool {
 }
 
 /// `check_auth_level`: keys, and signatures but for the root's own.
-fn key_fault(whole: &[&Cert]) -> Option<Fault> {
+fn key_fault(whole: &[&Cert]) -> Option<ProbeFinding> {
     let level = "at its security level 2, which Debian, Fedora and SUSE set";
     whole.iter().enumerate().find_map(|(at, cert)| {
         let too_small = match cert.key.kind.as_str() {
@@ -324,27 +323,27 @@ fn key_fault(whole: &[&Cert]) -> Option<Fault> {
                 format!("{} is signed with {algorithm}, which is too weak {level}", named(cert))
             }
         };
-        Some(Fault::new(Reason::Weak, text, diagnose::STRONGER))
+        Some(ProbeFinding::new(ProbeReason::Weak, text, STRONGER))
     })
 }
 
-fn signature_fault(whole: &[&Cert]) -> Option<Fault> {
+fn signature_fault(whole: &[&Cert]) -> Option<ProbeFinding> {
     whole.windows(2).find_map(|pair| {
         let (cert, issuer) = (pair[0], pair[1]);
         let wrong = !cert.has_one_algorithm() || issuer.has_signed(cert) == Some(false);
         wrong.then(|| {
             let text = format!("{} is not signed by the key of {}, the first CA of that name that OpenSSL finds, and it tries no other", named(cert), named(issuer));
-            Fault::new(Reason::BadSignature, text, "have certificates issued with an authorityKeyIdentifier, and CAs with a subjectKeyIdentifier")
+            ProbeFinding::new(ProbeReason::BadSignature, text, "have certificates issued with an authorityKeyIdentifier, and CAs with a subjectKeyIdentifier")
         })
     })
 }
 
-fn time_fault(chain: &Chain<'_>, path: &[&Cert], anchor: &Cert) -> Option<Fault> {
+fn time_fault(chain: &Chain<'_>, path: &[&Cert], anchor: &Cert) -> Option<ProbeFinding> {
     let odd = path.iter().copied().chain([anchor]).find(|cert| !cert.plain_times);
     if let Some(cert) = odd {
         let text =
             format!("{} has a time that is not written as OpenSSL wants it (to the second, in UTC)", named(cert));
-        return Some(Fault::new(Reason::Malformed, text, "have it issued anew"));
+        return Some(ProbeFinding::new(ProbeReason::Malformed, text, "have it issued anew"));
     }
     let place = |cert: &Cert| {
         chain.presented.iter().find(|(_, other)| other.fingerprint == cert.fingerprint).map(|(index, _)| *index)
@@ -355,7 +354,7 @@ fn time_fault(chain: &Chain<'_>, path: &[&Cert], anchor: &Cert) -> Option<Fault>
 }
 
 /// `check_name_constraints`: every certificate but self-issued ones in between, under those of all above it.
-fn constraint_fault(whole: &[&Cert]) -> Option<Fault> {
+fn constraint_fault(whole: &[&Cert]) -> Option<ProbeFinding> {
     whole.iter().enumerate().rev().find_map(|(at, cert)| {
         if at > 0 && cert.subject.hash == cert.issuer.hash {
             return None;
@@ -364,8 +363,8 @@ fn constraint_fault(whole: &[&Cert]) -> Option<Fault> {
             let subtrees = issuer.subtrees()?;
             let name = refused_name(cert, &subtrees)?;
             let text = format!("the CA {} may not issue for {name} (nameConstraints)", named(issuer));
-            Some(Fault::new(
-                Reason::Constraint,
+            Some(ProbeFinding::new(
+                ProbeReason::Constraint,
                 text,
                 "have the server's certificate issued anew within the CA's limits",
             ))
@@ -379,13 +378,13 @@ fn refused_name(cert: &Cert, [permitted, excluded]: &[Vec<Subtree<'_>>; 2]) -> O
     let mut names: Vec<(u8, &[u8])> = subject.into_iter().collect();
     names.extend(cert.alternative_names());
     names.into_iter().find_map(|(kind, name)| {
-        let (permitted, excluded) = (diagnose::of_kind(permitted, kind), diagnose::of_kind(excluded, kind));
+        let (permitted, excluded) = (of_kind(permitted, kind), of_kind(excluded, kind));
         if permitted.iter().chain(&excluded).any(|subtree| subtree.has_distances) {
-            return Some(diagnose::shown_name(kind, name));
+            return Some(shown_name(kind, name));
         }
         let refused = excluded.iter().any(|subtree| matches(kind, name, subtree.base))
             || (!permitted.is_empty() && !permitted.iter().any(|subtree| matches(kind, name, subtree.base)));
-        refused.then(|| diagnose::shown_name(kind, name))
+        refused.then(|| shown_name(kind, name))
     })
 }
 
@@ -429,13 +428,10 @@ fn matches(kind: u8, name: &[u8], base: &[u8]) -> bool {
             }
         }
         // directory names: the base is the beginning
-        4 => {
-            let content = |name: &[u8]| Items::of(name).next().map(|item| item.content);
-            match (content(name), content(base)) {
-                (Some(name_at), Some(base_at)) => name[name_at].starts_with(&base[base_at]),
-                _ => false,
-            }
-        }
+        4 => match (element(name), element(base)) {
+            (Some(name), Some(base)) => name.content.starts_with(base.content),
+            _ => false,
+        },
         _ => false,
     }
 }

@@ -1,6 +1,6 @@
 //! Chains made for each reason, judged against a bundle; and that the sentence and the next step name what matters.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DistinguishedName, DnType,
@@ -10,12 +10,14 @@ use rcgen::{
 use super::*;
 use crate::{
     certificate::anchor::Anchor,
-    ledger::LedgerAnchor,
+    ledger::{AnchorState, Ledger, LedgerAnchor},
+    report::Behind,
     source::{
         policy::{Circumstances, Policy},
         resolve::resolve,
     },
     testing::{NOW, at, params, source},
+    time::Time,
 };
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
@@ -80,7 +82,7 @@ fn fp16(ca: &Ca) -> String {
 struct World {
     bundle: Vec<Vec<u8>>,
     ledger: Ledger,
-    said: Option<Said>,
+    sources: Option<SourceEvidence>,
     behind: Option<Behind>,
     late: i64,
 }
@@ -102,7 +104,7 @@ impl World {
         let snapshots = vec![source("org", &[&anchor(ca)])];
         let at = Circumstances { drops_not_ca: Some(false), installed: &|_| false, now: NOW };
         let resolved = resolve(&snapshots, &self.ledger, policy, at);
-        self.said = Some(Said { snapshots, resolved });
+        self.sources = Some(SourceEvidence { snapshots, resolved });
         self
     }
 
@@ -111,7 +113,7 @@ impl World {
         let facts = Facts {
             bundle: &self.bundle,
             ledger: &self.ledger,
-            said: self.said.as_ref(),
+            sources: self.sources.as_ref(),
             removal_grace: 3600,
             now: &now,
             behind: self.behind.as_ref(),
@@ -122,21 +124,21 @@ impl World {
     #[track_caller]
     fn trusts(&self, chain: &[Vec<u8>]) -> Probe {
         let probe = self.judge("registry.corp:443", chain);
-        assert_eq!((probe.verdict, probe.reason), (Verdict::Trusted, None), "{probe:#?}");
+        assert_eq!((probe.verdict, probe.reason), (ProbeVerdict::Trusted, None), "{probe:#?}");
         assert!(!probe.text.is_empty() && probe.next.is_empty() && probe.anchor.is_some(), "{probe:#?}");
         probe
     }
 
     /// Refused for this reason, with all of these words in sentence, notes and next steps.
     #[track_caller]
-    fn refuses(&self, chain: &[Vec<u8>], reason: Reason, words: &[&str]) -> Probe {
+    fn refuses(&self, chain: &[Vec<u8>], reason: ProbeReason, words: &[&str]) -> Probe {
         refused(self.judge("registry.corp:443", chain), reason, words)
     }
 }
 
 #[track_caller]
-fn refused(probe: Probe, reason: Reason, words: &[&str]) -> Probe {
-    assert_eq!((probe.verdict, probe.reason), (Verdict::NotTrusted, Some(reason)), "{probe:#?}");
+fn refused(probe: Probe, reason: ProbeReason, words: &[&str]) -> Probe {
+    assert_eq!((probe.verdict, probe.reason), (ProbeVerdict::NotTrusted, Some(reason)), "{probe:#?}");
     assert!(!probe.next.is_empty() && probe.next.iter().all(|next| !next.is_empty()), "{probe:#?}");
     let all = format!("{} {} {}", probe.text, probe.notes.join(" "), probe.next.join(" "));
     for word in words {
@@ -193,13 +195,13 @@ fn what_the_runtime_does_not_know_yet_is_not_trusted_by_it() {
         next: "drain the node".into(),
     });
     let probe = world.judge("registry.corp:443", &chain);
-    assert_eq!((probe.verdict, probe.reason), (Verdict::NotTrustedByRuntime, Some(Reason::RuntimeStale)));
+    assert_eq!((probe.verdict, probe.reason), (ProbeVerdict::NotTrustedByRuntime, Some(ProbeReason::RuntimeStale)));
     assert!(!probe.is_trusted() && probe.anchor.is_some(), "{probe:#?}");
     assert!(probe.text.contains("Corp Root CA") && probe.text.ends_with("a restart is held"), "{}", probe.text);
     assert_eq!(probe.next, ["drain the node"]);
     // what is wrong with the server weighs more
-    refused(world.judge("absent.corp:443", &chain), Reason::NameMismatch, &[]);
-    let probe = refused(probe.after(&Failure::NotItsKey), Reason::BadSignature, &["a restart is held"]);
+    refused(world.judge("absent.corp:443", &chain), ProbeReason::NameMismatch, &[]);
+    let probe = refused(probe.after(&Failure::NotItsKey), ProbeReason::BadSignature, &["a restart is held"]);
     assert_eq!(probe.next.len(), 2);
     // another anchor, which the process has
     world.trusts(&[leaf(&other)]);
@@ -211,22 +213,25 @@ fn an_unknown_issuer_is_named() {
     let issuing = intermediate("Issuing CA 7", &other, |_| {});
     let world = World::of(&[&corp]);
     // leaf only: root or intermediate, nobody can tell
-    let probe =
-        world.refuses(&[leaf(&other)], Reason::UnknownIssuer, &["\"Other Root\"", "sent no chain", "if it is a root"]);
+    let probe = world.refuses(
+        &[leaf(&other)],
+        ProbeReason::UnknownIssuer,
+        &["\"Other Root\"", "sent no chain", "if it is a root"],
+    );
     assert_eq!(probe.anchor, None);
     assert_eq!(probe.chain[0].issuer_common_name, "Other Root");
     world.refuses(
         &[leaf(&issuing), der(&issuing)],
-        Reason::UnknownIssuer,
+        ProbeReason::UnknownIssuer,
         &["\"Other Root\"", "\"Issuing CA 7\"", "add"],
     );
     world.refuses(
         &[leaf(&issuing), der(&issuing), der(&other)],
-        Reason::UnknownIssuer,
+        ProbeReason::UnknownIssuer,
         &["unknown root", &fp16(&other)],
     );
     // an empty bundle is a bundle
-    World::default().refuses(&[leaf(&corp)], Reason::UnknownIssuer, &["\"Corp Root CA\""]);
+    World::default().refuses(&[leaf(&corp)], ProbeReason::UnknownIssuer, &["\"Corp Root CA\""]);
 }
 
 #[test]
@@ -236,12 +241,16 @@ fn another_key_of_the_same_name_is_told_from_an_unknown_issuer() {
     let chain = [leaf(&issuing), der(&issuing)];
     let world = World::of(&[&new]);
     let store = format!("the store has \"Corp Root CA\" (sha256 {}) under that name, with another key", fp16(&new));
-    world.refuses(&chain, Reason::OtherKey, &[&store, "\"Issuing CA 7\"", "add the \"Corp Root CA\" that signed it"]);
-    world.refuses(&[leaf(&old)], Reason::OtherKey, &[&store]);
-    world.refuses(&[leaf(&issuing), der(&issuing), der(&old)], Reason::OtherKey, &[&store, &fp16(&old)]);
+    world.refuses(
+        &chain,
+        ProbeReason::OtherKey,
+        &[&store, "\"Issuing CA 7\"", "add the \"Corp Root CA\" that signed it"],
+    );
+    world.refuses(&[leaf(&old)], ProbeReason::OtherKey, &[&store]);
+    world.refuses(&[leaf(&issuing), der(&issuing), der(&old)], ProbeReason::OtherKey, &[&store, &fp16(&old)]);
     // the ledger remembers which one it is
     let world = World::of(&[&new]).with_entry(&old, AnchorState::Retired, |entry| entry.gone = Some(NOW - DAY));
-    world.refuses(&chain, Reason::OtherKey, &[&store, &fp16(&old), "was removed 2026-11-30", "to a source again"]);
+    world.refuses(&chain, ProbeReason::OtherKey, &[&store, &fp16(&old), "was removed 2026-11-30", "to a source again"]);
     // both: the right one is found, whichever comes first
     World::of(&[&new, &old]).trusts(&chain);
 }
@@ -252,10 +261,14 @@ fn a_ca_that_nodetrust_knows_and_the_store_lacks() {
     let chain = [leaf(&corp)];
     let fingerprint = anchor(&corp).fingerprint;
     let world = World::default().saying(&corp, &Policy::default());
-    world.refuses(&chain, Reason::NotInstalled, &["source org wants it", "nodetrust apply"]);
+    world.refuses(&chain, ProbeReason::NotInstalled, &["source org wants it", "nodetrust apply"]);
     let deny = Policy { denied: [fingerprint].into(), ..Policy::default() };
     let world = World::default().saying(&corp, &deny);
-    world.refuses(&chain, Reason::NotInstalled, &["source org has it", "rejected as denied", "deniedFingerprints"]);
+    world.refuses(
+        &chain,
+        ProbeReason::NotInstalled,
+        &["source org has it", "rejected as denied", "deniedFingerprints"],
+    );
     for (state, gone, words) in [
         (AnchorState::Denied, None, "deniedFingerprints"),
         (AnchorState::Retired, None, "grace is over"),
@@ -264,12 +277,12 @@ fn a_ca_that_nodetrust_knows_and_the_store_lacks() {
         (AnchorState::Desired, None, "should be there"),
     ] {
         let world = World::default().with_entry(&corp, state, |entry| entry.gone = gone);
-        world.refuses(&chain, Reason::NotInstalled, &[words, &fp16(&corp)]);
+        world.refuses(&chain, ProbeReason::NotInstalled, &[words, &fp16(&corp)]);
     }
     // one of that name that has not signed it is mentioned, and does not count
     let namesake = root("Corp Root CA");
     let world = World::default().with_entry(&namesake, AnchorState::Desired, |_| {});
-    world.refuses(&chain, Reason::UnknownIssuer, &[&fp16(&namesake), "has not signed it"]);
+    world.refuses(&chain, ProbeReason::UnknownIssuer, &[&fp16(&namesake), "has not signed it"]);
 }
 
 #[test]
@@ -280,15 +293,19 @@ fn time_is_judged_on_every_certificate_anchor_included() {
     let world = World::of(&[&corp]);
     world.refuses(
         &[leaf_with(&corp, expired)],
-        Reason::Expired,
+        ProbeReason::Expired,
         &["certificate 0", "2026-11-30T00:00:00Z", "2026-12-01", "renew"],
     );
-    world.refuses(&[leaf_with(&corp, future)], Reason::NotYetValid, &["2026-12-02", "clock"]);
+    world.refuses(&[leaf_with(&corp, future)], ProbeReason::NotYetValid, &["2026-12-02", "clock"]);
     let old = intermediate("Issuing CA 7", &corp, expired);
-    world.refuses(&[leaf(&old), der(&old)], Reason::Expired, &["certificate 1", "\"Issuing CA 7\""]);
+    world.refuses(&[leaf(&old), der(&old)], ProbeReason::Expired, &["certificate 1", "\"Issuing CA 7\""]);
     // Go and OpenSSL look at the anchor's own dates as well
     let gone = root_with("Old Root CA", expired);
-    World::of(&[&gone]).refuses(&[leaf(&gone)], Reason::Expired, &["the CA \"Old Root CA\"", "in the store expired"]);
+    World::of(&[&gone]).refuses(
+        &[leaf(&gone)],
+        ProbeReason::Expired,
+        &["the CA \"Old Root CA\"", "in the store expired"],
+    );
     // an expired one beside its renewal does no harm
     let key = KeyPair::generate().unwrap();
     let renewed = CertifiedIssuer::self_signed(named_params("Renewed", |_| {}), &key).unwrap();
@@ -299,7 +316,7 @@ fn time_is_judged_on_every_certificate_anchor_included() {
     both.trusts(&[leaf]);
     // an unknown issuer matters more, and the other fault is told as well
     let other = root("Other Root");
-    world.refuses(&[leaf_with(&other, expired)], Reason::UnknownIssuer, &["\"Other Root\"", "expired"]);
+    world.refuses(&[leaf_with(&other, expired)], ProbeReason::UnknownIssuer, &["\"Other Root\"", "expired"]);
 }
 
 #[test]
@@ -311,18 +328,18 @@ fn names_are_compared_and_shown() {
         assert!(world.judge(good, &chain).is_trusted(), "{good}");
     }
     for bad in ["registry:443", "a.b.apps.corp:443", "apps.corp:443", "10.0.0.2:443", "[::1]:443"] {
-        refused(world.judge(bad, &chain), Reason::NameMismatch, &["registry.corp", "*.apps.corp", "10.0.0.1"]);
+        refused(world.judge(bad, &chain), ProbeReason::NameMismatch, &["registry.corp", "*.apps.corp", "10.0.0.1"]);
     }
     let many = leaf_with(&corp, |params| {
         params.subject_alt_names =
             (0..20).map(|n| SanType::DnsName(format!("h{n}.corp").try_into().unwrap())).collect();
     });
-    world.refuses(&[many], Reason::NameMismatch, &["h0.corp", "h7.corp", "and 12 more"]);
+    world.refuses(&[many], ProbeReason::NameMismatch, &["h0.corp", "h7.corp", "and 12 more"]);
     let bare = leaf_with(&corp, |params| params.subject_alt_names.clear());
-    world.refuses(&[bare], Reason::NameMismatch, &["no subjectAltName", "common name"]);
+    world.refuses(&[bare], ProbeReason::NameMismatch, &["no subjectAltName", "common name"]);
     // both faults at once: the chain is the answer, the name a note
     let other = root("Other Root");
-    refused(world.judge("elsewhere:443", &[leaf(&other)]), Reason::UnknownIssuer, &["not for elsewhere"]);
+    refused(world.judge("elsewhere:443", &[leaf(&other)]), ProbeReason::UnknownIssuer, &["not for elsewhere"]);
 }
 
 #[test]
@@ -330,7 +347,11 @@ fn a_chain_that_the_server_does_not_send() {
     let corp = root("Corp Root CA");
     let issuing = intermediate("Issuing CA 7", &corp, |_| {});
     let world = World::of(&[&corp]);
-    world.refuses(&[leaf(&issuing)], Reason::UnknownIssuer, &["sent no chain", "intermediate", "\"Issuing CA 7\""]);
+    world.refuses(
+        &[leaf(&issuing)],
+        ProbeReason::UnknownIssuer,
+        &["sent no chain", "intermediate", "\"Issuing CA 7\""],
+    );
     // authorityInfoAccess: caIssuers http://pki.corp/7.crt (RFC 5280, 4.2.2.1)
     let mut access =
         vec![0x30, 0x24, 0x30, 0x22, 0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x02, 0x86, 0x16];
@@ -338,7 +359,11 @@ fn a_chain_that_the_server_does_not_send() {
     let with_place = leaf_with(&issuing, |params| {
         params.custom_extensions.push(CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], access));
     });
-    world.refuses(&[with_place], Reason::IncompleteChain, &["http://pki.corp/7.crt", "have the server send its chain"]);
+    world.refuses(
+        &[with_place],
+        ProbeReason::IncompleteChain,
+        &["http://pki.corp/7.crt", "have the server send its chain"],
+    );
     // authorityKeyIdentifier with the name of the issuer's issuer, as `openssl ca` writes it (RFC 5280, 4.2.1.1)
     let name = &anchor(&corp).subject.raw;
     let len = |n: usize| u8::try_from(n).unwrap();
@@ -349,7 +374,7 @@ fn a_chain_that_the_server_does_not_send() {
         params.use_authority_key_identifier_extension = false;
         params.custom_extensions.push(CustomExtension::from_oid_content(&[2, 5, 29, 35], identifier));
     });
-    world.refuses(&[with_name], Reason::IncompleteChain, &["Corp Root CA", "have the server send its chain"]);
+    world.refuses(&[with_name], ProbeReason::IncompleteChain, &["Corp Root CA", "have the server send its chain"]);
     // the intermediate itself may be an anchor
     let probe = World::of(&[&issuing]).trusts(&[leaf(&issuing)]);
     assert!(probe.notes[0].contains("partial chains"), "{:?}", probe.notes);
@@ -362,7 +387,7 @@ fn a_servers_own_certificate_in_the_bundle() {
     let plain = own(|_| {});
     World::default().refuses(
         std::slice::from_ref(&plain),
-        Reason::SelfSigned,
+        ProbeReason::SelfSigned,
         &["signed itself", "add this certificate"],
     );
     let world = World { bundle: vec![plain.clone()], ..World::default() };
@@ -378,10 +403,10 @@ fn a_servers_own_certificate_in_the_bundle() {
     // and one that is marked as a CA where its CA is in the store
     let marked = leaf_with(&corp, |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
     World::of(&[&corp]).trusts(std::slice::from_ref(&marked));
-    World::default().refuses(&[marked], Reason::UnknownIssuer, &["Corp Root CA"]);
+    World::default().refuses(&[marked], ProbeReason::UnknownIssuer, &["Corp Root CA"]);
     // expired is expired, in the bundle or not
     let old = own(|params| params.not_after = date_time_ymd(2026, 11, 30));
-    World { bundle: vec![old.clone()], ..World::default() }.refuses(&[old], Reason::Expired, &["renew"]);
+    World { bundle: vec![old.clone()], ..World::default() }.refuses(&[old], ProbeReason::Expired, &["renew"]);
 }
 
 #[test]
@@ -389,15 +414,15 @@ fn certificates_that_are_not_for_this_use() {
     let corp = root("Corp Root CA");
     let world = World::of(&[&corp]);
     let client = leaf_with(&corp, |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
-    world.refuses(&[client], Reason::WrongUsage, &["the server's certificate", "serverAuth"]);
+    world.refuses(&[client], ProbeReason::WrongUsage, &["the server's certificate", "serverAuth"]);
     let mute = intermediate("Mute CA", &corp, |params| params.key_usages = vec![KeyUsagePurpose::CrlSign]);
-    world.refuses(&[leaf(&mute), der(&mute)], Reason::WrongUsage, &["\"Mute CA\"", "keyCertSign"]);
+    world.refuses(&[leaf(&mute), der(&mute)], ProbeReason::WrongUsage, &["\"Mute CA\"", "keyCertSign"]);
     let no_ca = intermediate("No CA", &corp, |params| params.is_ca = IsCa::ExplicitNoCa);
-    world.refuses(&[leaf(&no_ca), der(&no_ca)], Reason::WrongUsage, &["\"No CA\"", "not a CA"]);
+    world.refuses(&[leaf(&no_ca), der(&no_ca)], ProbeReason::WrongUsage, &["\"No CA\"", "not a CA"]);
     let mail = intermediate("Mail CA", &corp, |params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::EmailProtection];
     });
-    world.refuses(&[leaf(&mail), der(&mail)], Reason::WrongUsage, &["\"Mail CA\"", "serverAuth"]);
+    world.refuses(&[leaf(&mail), der(&mail)], ProbeReason::WrongUsage, &["\"Mail CA\"", "serverAuth"]);
     for (edit, words) in [
         ((|params| params.is_ca = IsCa::ExplicitNoCa) as fn(&mut CertificateParams), "CA:FALSE"),
         (|params| params.is_ca = IsCa::NoCa, "basicConstraints"),
@@ -405,7 +430,7 @@ fn certificates_that_are_not_for_this_use() {
         (|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth], "extendedKeyUsage"),
     ] {
         let odd = root_with("Odd Root", edit);
-        World::of(&[&odd]).refuses(&[leaf(&odd)], Reason::WrongUsage, &["the CA \"Odd Root\"", words]);
+        World::of(&[&odd]).refuses(&[leaf(&odd)], ProbeReason::WrongUsage, &["the CA \"Odd Root\"", words]);
     }
 }
 
@@ -419,13 +444,13 @@ fn limits_that_a_ca_sets() {
     };
     let corp = root("Corp Root CA");
     let narrow = intermediate("Narrow CA", &corp, only);
-    World::of(&[&corp]).refuses(&[leaf(&narrow), der(&narrow)], Reason::Constraint, &["nameConstraints"]);
+    World::of(&[&corp]).refuses(&[leaf(&narrow), der(&narrow)], ProbeReason::Constraint, &["nameConstraints"]);
     let bound = root_with("Bound Root", only);
-    World::of(&[&bound]).refuses(&[leaf(&bound)], Reason::Constraint, &["nameConstraints"]);
+    World::of(&[&bound]).refuses(&[leaf(&bound)], ProbeReason::Constraint, &["nameConstraints"]);
     let last = intermediate("Last CA", &corp, |params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
     let further = intermediate("Further CA", &last, |_| {});
     let chain = [leaf(&further), der(&further), der(&last)];
-    World::of(&[&corp]).refuses(&chain, Reason::Constraint, &["pathLenConstraint"]);
+    World::of(&[&corp]).refuses(&chain, ProbeReason::Constraint, &["pathLenConstraint"]);
 }
 
 #[test]
@@ -435,19 +460,19 @@ fn damaged_and_mixed_up_certificates() {
     let world = World::of(&[&corp]);
     world.refuses(
         &[leaf(&right), der(&wrong)],
-        Reason::BadSignature,
+        ProbeReason::BadSignature,
         &["certificate 1", "has not signed it", "several keys"],
     );
     world.trusts(&[leaf(&right), der(&wrong), der(&right)]);
-    world.refuses(&[vec![1, 2, 3]], Reason::Malformed, &["cannot be used"]);
-    world.refuses(&[], Reason::Malformed, &["no certificate"]);
+    world.refuses(&[vec![1, 2, 3]], ProbeReason::Malformed, &["cannot be used"]);
+    world.refuses(&[], ProbeReason::Malformed, &["no certificate"]);
     // Go and OpenSSL end the handshake for what is no certificate, wherever it stands
-    world.refuses(&[leaf(&right), vec![1, 2, 3], der(&right)], Reason::Malformed, &["certificate 1"]);
+    world.refuses(&[leaf(&right), vec![1, 2, 3], der(&right)], ProbeReason::Malformed, &["certificate 1"]);
     // a signature with one bit turned
     let mut turned = leaf(&corp);
     let last = turned.len() - 1;
     turned[last] ^= 1;
-    world.refuses(&[turned], Reason::BadSignature, &["Corp Root CA", "does not match"]);
+    world.refuses(&[turned], ProbeReason::BadSignature, &["Corp Root CA", "does not match"]);
     // what breaks in the bundle breaks nothing else
     let mut world = World::of(&[&corp]);
     world.bundle.insert(0, vec![0x30, 0x80]);
@@ -469,7 +494,7 @@ fn long_chains_are_cut() {
     let a_by_b = named_params("A", |_| {}).signed_by(&keys[0], &b).unwrap().der().to_vec();
     let b_by_a = named_params("B", |_| {}).signed_by(&keys[1], &a).unwrap().der().to_vec();
     let leaf = leaf_params(|_| {}).signed_by(&KeyPair::generate().unwrap(), &a).unwrap().der().to_vec();
-    World::of(&[&corp]).refuses(&[leaf, a_by_b, b_by_a], Reason::UnknownIssuer, &["\"A\""]);
+    World::of(&[&corp]).refuses(&[leaf, a_by_b, b_by_a], ProbeReason::UnknownIssuer, &["\"A\""]);
 }
 
 #[test]
@@ -478,30 +503,30 @@ fn what_happens_after_the_certificates_were_shown() {
     let world = World::of(&[&corp]);
     let probe = world.trusts(&[leaf(&corp)]).after(&Failure::Alert("certificate_required".into()));
     assert!(probe.is_trusted() && probe.notes[0].contains("certificate_required"), "{probe:#?}");
-    refused(world.trusts(&[leaf(&corp)]).after(&Failure::NotItsKey), Reason::BadSignature, &["key"]);
+    refused(world.trusts(&[leaf(&corp)]).after(&Failure::NotItsKey), ProbeReason::BadSignature, &["key"]);
 }
 
 #[test]
 fn every_failure_to_connect_has_a_next_step() {
     let target = Target::parse("registry.corp:443").unwrap();
     for (failure, reason, word) in [
-        (Failure::Dns("registry.corp".into(), "no".into()), Reason::Dns, "resolv.conf"),
-        (Failure::Refused("10.0.0.1:443".into()), Reason::Refused, "port"),
-        (Failure::Timeout("connecting".into()), Reason::Timeout, "firewall"),
-        (Failure::Network("no route".into()), Reason::Unreachable, "route"),
-        (Failure::ProxyStatus(407, false), Reason::Proxy, "wants a user"),
-        (Failure::ProxyStatus(407, true), Reason::Proxy, "does not take"),
-        (Failure::ProxyStatus(403, false), Reason::Proxy, "allow CONNECT to registry.corp:443"),
-        (Failure::ProxyStatus(502, false), Reason::Proxy, "does not reach"),
-        (Failure::ProxyAnswer("x"), Reason::Proxy, "HTTP proxy"),
-        (Failure::NotTls, Reason::NotTls, "port"),
-        (Failure::TlsVersion, Reason::TlsVersion, "1.2"),
-        (Failure::Alert("unrecognized_name".into()), Reason::Handshake, "name"),
-        (Failure::Alert("handshake_failure".into()), Reason::Handshake, "cipher"),
-        (Failure::Closed, Reason::Handshake, "log"),
+        (Failure::Dns("registry.corp".into(), "no".into()), ProbeReason::Dns, "resolv.conf"),
+        (Failure::Refused("10.0.0.1:443".into()), ProbeReason::Refused, "port"),
+        (Failure::Timeout("connecting".into()), ProbeReason::Timeout, "firewall"),
+        (Failure::Network("no route".into()), ProbeReason::Unreachable, "route"),
+        (Failure::ProxyStatus(407, false), ProbeReason::Proxy, "wants a user"),
+        (Failure::ProxyStatus(407, true), ProbeReason::Proxy, "does not take"),
+        (Failure::ProxyStatus(403, false), ProbeReason::Proxy, "allow CONNECT to registry.corp:443"),
+        (Failure::ProxyStatus(502, false), ProbeReason::Proxy, "does not reach"),
+        (Failure::ProxyAnswer("x"), ProbeReason::Proxy, "HTTP proxy"),
+        (Failure::NotTls, ProbeReason::NotTls, "port"),
+        (Failure::TlsVersion, ProbeReason::TlsVersion, "1.2"),
+        (Failure::Alert("unrecognized_name".into()), ProbeReason::Handshake, "name"),
+        (Failure::Alert("handshake_failure".into()), ProbeReason::Handshake, "cipher"),
+        (Failure::Closed, ProbeReason::Handshake, "log"),
     ] {
         let probe = Probe::not_reached(&target, &failure);
-        assert_eq!((probe.verdict, probe.reason), (Verdict::NotReached, Some(reason)), "{probe:?}");
+        assert_eq!((probe.verdict, probe.reason), (ProbeVerdict::NotReached, Some(reason)), "{probe:?}");
         assert!(probe.next.len() == 1 && probe.next[0].contains(word), "{probe:?}");
     }
 }

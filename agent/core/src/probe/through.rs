@@ -1,33 +1,10 @@
 //! The runtime's own answer about a server, beside what programs on the host make of it.
 
-use serde::Serialize;
-
-use super::{Finding, Probe, Reason, Verdict};
+use super::verdict::{Probe, ProbeFinding, ProbeReason, ProbeVerdict, Through};
 use crate::runtime::{
     pull_answer::RefusedServer,
     witness::{Witness, WitnessAnswer},
 };
-
-/// Who is asked whether a server is trusted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Through {
-    /// The bundle that programs of the host read.
-    #[default]
-    Host,
-    /// The container runtime, by a pull of an image that cannot be.
-    Runtime,
-}
-
-impl Through {
-    /// The public name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Host => "host",
-            Self::Runtime => "runtime",
-        }
-    }
-}
 
 /// What a runtime testifies of a registry.
 #[derive(Debug, Clone, Copy)]
@@ -51,12 +28,12 @@ impl Probe {
         let words = &witness.words;
         let on_host = self.is_trusted();
         let (verdict, finding) = match (witness.answer, unverified) {
-            (WitnessAnswer::Trusts, None) => (Verdict::Trusted, None),
+            (WitnessAnswer::Trusts, None) => (ProbeVerdict::Trusted, None),
             (WitnessAnswer::Trusts, Some(why)) => {
                 let text = format!("pulls by {unit} work, which does not prove that it trusts the CA: {why}");
                 let next =
                     "if its CA is to count, have the runtime ask it by TLS that is verified, and without a mirror";
-                (Verdict::PullsWork, Some(Finding::new(Reason::NotVerified, text, next)))
+                (ProbeVerdict::PullsWork, Some(ProbeFinding::new(ProbeReason::NotVerified, text, next)))
             }
             (WitnessAnswer::Refuses, _) => {
                 let text = format!("{unit} refuses it: {words}");
@@ -65,15 +42,18 @@ impl Probe {
                      certificates that it takes for this registry beside the bundle"
                 );
                 // what helps programs on the host helps the runtime
-                let (verdict, next) =
-                    if on_host { (Verdict::NotTrustedByRuntime, next) } else { (Verdict::NotTrusted, String::new()) };
-                (verdict, Some(Finding::new(Reason::RuntimeRefuses, text, next)))
+                let (verdict, next) = if on_host {
+                    (ProbeVerdict::NotTrustedByRuntime, next)
+                } else {
+                    (ProbeVerdict::NotTrusted, String::new())
+                };
+                (verdict, Some(ProbeFinding::new(ProbeReason::RuntimeRefuses, text, next)))
             }
             (WitnessAnswer::NotReached, _) => {
                 let text = format!("{unit} has not reached it: {words}");
                 let next =
                     format!("look at name and port, at the registry, and at the proxy in the environment of {unit}");
-                (Verdict::NotReached, Some(Finding::new(Reason::RuntimeNotReached, text, next)))
+                (ProbeVerdict::NotReached, Some(ProbeFinding::new(ProbeReason::RuntimeNotReached, text, next)))
             }
         };
         let mut notes = Vec::new();
@@ -89,11 +69,11 @@ impl Probe {
             false => format!("for programs on this host {} is {}: {}", self.target, self.verdict.as_str(), self.text),
         });
         notes.extend(self.notes);
-        let next = if verdict == Verdict::NotTrusted { self.next } else { Vec::new() };
+        let next = if verdict == ProbeVerdict::NotTrusted { self.next } else { Vec::new() };
         let probe = Self {
             target: target.to_owned(),
             through: Through::Runtime,
-            verdict: Verdict::Trusted,
+            verdict: ProbeVerdict::Trusted,
             reason: None,
             text: format!("{unit} asked it and got its answer: {words}"),
             notes,
@@ -109,8 +89,8 @@ impl Probe {
     pub fn without_runtime(target: &str, why: &str) -> Self {
         let next = "look at the line RUNTIME of `nodetrust status`";
         let probe = Self { through: Through::Runtime, ..Self::named(target.to_owned()) };
-        let refused = probe.refused([Finding::new(Reason::RuntimeNotReached, why, next)]);
-        Self { verdict: Verdict::NotReached, ..refused }
+        let refused = probe.refused([ProbeFinding::new(ProbeReason::RuntimeNotReached, why, next)]);
+        Self { verdict: ProbeVerdict::NotReached, ..refused }
     }
 }
 
@@ -120,7 +100,7 @@ mod tests {
     use crate::{
         certificate::fingerprint::SetDigest,
         probe::{Failure, Target},
-        runtime::services::Process,
+        runtime::process::ServiceProcess,
         testing::at,
         time::Uptime,
     };
@@ -128,18 +108,18 @@ mod tests {
     const REGISTRY: &str = "registry.corp:443";
     const UNIT: &str = "containerd.service";
 
-    fn host(verdict: Verdict) -> Probe {
+    fn host(verdict: ProbeVerdict) -> Probe {
         let probe = Probe::named("registry.corp:443".to_owned());
         match verdict {
-            Verdict::Trusted => Probe { text: "by \"Corp\"".into(), ..probe },
-            _ => probe.refused([Finding::new(Reason::Expired, "it has expired", "renew it")]),
+            ProbeVerdict::Trusted => Probe { text: "by \"Corp\"".into(), ..probe },
+            _ => probe.refused([ProbeFinding::new(ProbeReason::Expired, "it has expired", "renew it")]),
         }
     }
 
     fn witness(answer: WitnessAnswer) -> Witness {
         let started = Uptime { boot_id: "boot".into(), milliseconds: 1 };
         Witness {
-            process: Process { invocation: "i".into(), started },
+            process: ServiceProcess { invocation: "i".into(), started },
             set: SetDigest::of(&[].into()),
             answer,
             words: "its words".into(),
@@ -153,7 +133,7 @@ mod tests {
     }
 
     fn asked(
-        on_host: Verdict,
+        on_host: ProbeVerdict,
         answer: WitnessAnswer,
         refused: Option<&RefusedServer>,
         unverified: Option<&str>,
@@ -164,48 +144,51 @@ mod tests {
 
     #[test]
     fn what_the_runtime_says_decides_and_what_the_host_says_stands_beside_it() {
-        let good = asked(Verdict::Trusted, WitnessAnswer::Trusts, None, None);
+        let good = asked(ProbeVerdict::Trusted, WitnessAnswer::Trusts, None, None);
         assert!(good.is_trusted() && good.next.is_empty());
         assert_eq!(good.text, "containerd.service asked it and got its answer: its words");
         assert_eq!(good.notes, ["programs on this host trust registry.corp:443: by \"Corp\""]);
 
         // somebody's certificate in a registry directory: pulls work, programs on the host fail
-        let only_pulls = asked(Verdict::NotTrusted, WitnessAnswer::Trusts, None, None);
+        let only_pulls = asked(ProbeVerdict::NotTrusted, WitnessAnswer::Trusts, None, None);
         assert!(only_pulls.is_trusted());
         assert_eq!(only_pulls.notes, ["for programs on this host registry.corp:443 is not-trusted: it has expired"]);
 
-        let stale = asked(Verdict::Trusted, WitnessAnswer::Refuses, None, None);
-        assert_eq!((stale.verdict, stale.reason), (Verdict::NotTrustedByRuntime, Some(Reason::RuntimeRefuses)));
+        let stale = asked(ProbeVerdict::Trusted, WitnessAnswer::Refuses, None, None);
+        assert_eq!(
+            (stale.verdict, stale.reason),
+            (ProbeVerdict::NotTrustedByRuntime, Some(ProbeReason::RuntimeRefuses))
+        );
         assert!(stale.next[0].contains("restart"), "{:?}", stale.next);
 
-        let bad = asked(Verdict::NotTrusted, WitnessAnswer::Refuses, None, None);
-        assert_eq!((bad.verdict, bad.reason), (Verdict::NotTrusted, Some(Reason::RuntimeRefuses)));
+        let bad = asked(ProbeVerdict::NotTrusted, WitnessAnswer::Refuses, None, None);
+        assert_eq!((bad.verdict, bad.reason), (ProbeVerdict::NotTrusted, Some(ProbeReason::RuntimeRefuses)));
         assert_eq!(bad.next, ["renew it"], "a restart does not help");
 
-        let down = asked(Verdict::Trusted, WitnessAnswer::NotReached, None, None);
-        assert_eq!((down.verdict, down.reason), (Verdict::NotReached, Some(Reason::RuntimeNotReached)));
+        let down = asked(ProbeVerdict::Trusted, WitnessAnswer::NotReached, None, None);
+        assert_eq!((down.verdict, down.reason), (ProbeVerdict::NotReached, Some(ProbeReason::RuntimeNotReached)));
     }
 
     #[test]
     fn an_answer_that_proves_no_trust_is_not_told_as_trust() {
-        let mirror = asked(Verdict::Trusted, WitnessAnswer::Trusts, None, Some("a mirror"));
-        assert_eq!((mirror.verdict, mirror.reason), (Verdict::PullsWork, Some(Reason::NotVerified)));
+        let mirror = asked(ProbeVerdict::Trusted, WitnessAnswer::Trusts, None, Some("a mirror"));
+        assert_eq!((mirror.verdict, mirror.reason), (ProbeVerdict::PullsWork, Some(ProbeReason::NotVerified)));
         assert!(!mirror.is_trusted() && mirror.text.ends_with("a mirror"), "{}", mirror.text);
         let nobody = Probe::without_runtime(REGISTRY, "there is no runtime");
-        assert_eq!((nobody.verdict, nobody.through), (Verdict::NotReached, Through::Runtime));
+        assert_eq!((nobody.verdict, nobody.through), (ProbeVerdict::NotReached, Through::Runtime));
     }
 
     #[test]
     fn a_refusal_of_another_server_names_it() {
         let token = RefusedServer::Server("token.corp:443".into());
-        let probe = asked(Verdict::Trusted, WitnessAnswer::Refuses, Some(&token), None);
+        let probe = asked(ProbeVerdict::Trusted, WitnessAnswer::Refuses, Some(&token), None);
         assert_eq!(
             probe.notes[0],
             "the certificate that it refuses is that of token.corp:443, to which registry.corp:443 leads"
         );
         let own = RefusedServer::Server(REGISTRY.into());
-        assert_eq!(asked(Verdict::Trusted, WitnessAnswer::Refuses, Some(&own), None).notes.len(), 1);
-        let proxy = asked(Verdict::Trusted, WitnessAnswer::Refuses, Some(&RefusedServer::Proxy), None);
+        assert_eq!(asked(ProbeVerdict::Trusted, WitnessAnswer::Refuses, Some(&own), None).notes.len(), 1);
+        let proxy = asked(ProbeVerdict::Trusted, WitnessAnswer::Refuses, Some(&RefusedServer::Proxy), None);
         assert_eq!(proxy.notes[0], "the certificate that it refuses is that of its proxy");
         let failed = Probe::not_reached(&Target::parse(REGISTRY).unwrap(), &Failure::NotTls);
         assert_eq!(failed.through, Through::Host);

@@ -13,19 +13,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::{
+    action::{Action, Drift},
     certificate::{
         anchor::{Anchor, Authority},
         fingerprint::{Fingerprint, SetDigest},
         name::{sentence, shown},
-        pem::Reason,
+        pem::RejectReason,
     },
     ledger::{AnchorState, Ledger},
     observed::{Hazard, Observed},
     plan::Plan,
-    planner::{Action, Drift},
-    pod_bundle::{Export, ExportView},
+    pod_bundle::{PodBundlePlan, PodBundleView},
     problem::{Problem, ProblemKind},
-    runtime::{evidence::RuntimeTrust, staleness::Outlook},
+    runtime::{service_plan::ServicePlan, trust::RuntimeTrust},
     source::{
         Rejection, Resolved, SourceStatus,
         policy::{self, Policy},
@@ -45,7 +45,7 @@ pub struct Report {
     /// When the host was looked at.
     pub time: Time,
     /// The answer.
-    pub verdict: Verdict,
+    pub verdict: NodeVerdict,
     /// The answer in a sentence.
     pub headline: String,
     /// Every anchor that should be trusted is in the extracted bundle, nothing else of ours is, and nothing is left to do.
@@ -67,7 +67,7 @@ pub struct Report {
     pub runtime_trust: RuntimeTrust,
     /// The bundle for pods, if one is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub export: Option<ExportView>,
+    pub export: Option<PodBundleView>,
     /// Somebody else's files that people should know of.
     pub foreign: Vec<ForeignRow>,
     /// What is wrong.
@@ -87,7 +87,7 @@ pub struct Report {
 /// The answer to "does this node trust what it should?".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum NodeVerdict {
     /// Yes.
     Trusted,
     /// Yes, and something was rejected or held, or needs a look.
@@ -234,7 +234,7 @@ pub struct Cycle {
 
 /// What a report is made of.
 #[derive(Debug, Clone, Copy)]
-pub struct Inputs<'a> {
+pub struct ReportInputs<'a> {
     /// The node's name.
     pub node: &'a str,
     /// When the host was looked at.
@@ -250,9 +250,9 @@ pub struct Inputs<'a> {
     /// The plan made from that very observation: what is still to be done.
     pub plan: Option<&'a Plan>,
     /// What is to be done so that services follow the bundle.
-    pub outlook: Option<&'a Outlook>,
+    pub outlook: Option<&'a ServicePlan>,
     /// What is to be done about the bundle for pods.
-    pub export: Option<&'a Export>,
+    pub export: Option<&'a PodBundlePlan>,
     /// The ledger in force.
     pub ledger: &'a Ledger,
     /// The policy.
@@ -262,8 +262,8 @@ pub struct Inputs<'a> {
 }
 
 /// Makes a report.
-pub fn build(inputs: Inputs<'_>) -> Report {
-    let Inputs { node, now, os, detection, resolved, observed, plan, outlook, export, ledger, policy, problems } =
+pub fn build(inputs: ReportInputs<'_>) -> Report {
+    let ReportInputs { node, now, os, detection, resolved, observed, plan, outlook, export, ledger, policy, problems } =
         inputs;
     let mut problems = problems.to_vec();
     if let Err(unsupported) = &detection.family {
@@ -296,7 +296,7 @@ pub fn build(inputs: Inputs<'_>) -> Report {
         version: 1,
         node: node.to_owned(),
         time: Time(now.wall),
-        verdict: Verdict::NotTrusted,
+        verdict: NodeVerdict::NotTrusted,
         headline: String::new(),
         converged,
         desired_digest,
@@ -321,7 +321,7 @@ pub fn build(inputs: Inputs<'_>) -> Report {
 impl Report {
     /// Whether everything is as it should be and nothing was rejected or held.
     pub fn is_healthy(&self) -> bool {
-        matches!(self.verdict, Verdict::Trusted | Verdict::NothingDesired)
+        matches!(self.verdict, NodeVerdict::Trusted | NodeVerdict::NothingDesired)
     }
 
     /// Anything that was rejected or held, or that the runtime cannot use.
@@ -342,7 +342,7 @@ impl Report {
     }
 
     /// Rejections by source and reason.
-    pub fn rejections(&self) -> BTreeMap<(&str, Reason), usize> {
+    pub fn rejections(&self) -> BTreeMap<(&str, RejectReason), usize> {
         let mut counts = BTreeMap::new();
         for source in &self.sources {
             for rejection in &source.rejections {
@@ -391,7 +391,7 @@ fn source_rows(resolved: &Resolved, ledger: &Ledger) -> Vec<SourceRow> {
     resolved.sources.iter().map(row).collect()
 }
 
-fn anchor_rows(plan: &Plan, inputs: Inputs<'_>) -> Vec<AnchorRow> {
+fn anchor_rows(plan: &Plan, inputs: ReportInputs<'_>) -> Vec<AnchorRow> {
     let trusted = |fingerprint: &Fingerprint| {
         inputs.observed.is_some_and(|observed| observed.effective.set.contains(fingerprint))
     };
@@ -442,7 +442,7 @@ fn anchor_rows(plan: &Plan, inputs: Inputs<'_>) -> Vec<AnchorRow> {
 }
 
 /// Without a store there is no plan: what the sources want is all there is to show.
-fn desired_rows(resolved: &Resolved, _: Inputs<'_>) -> Vec<AnchorRow> {
+fn desired_rows(resolved: &Resolved, _: ReportInputs<'_>) -> Vec<AnchorRow> {
     let mut rows: Vec<AnchorRow> = resolved
         .desired
         .values()

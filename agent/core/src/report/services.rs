@@ -4,15 +4,16 @@ use serde::{Serialize, Serializer};
 
 use super::{AnchorRow, Report};
 use crate::{
+    action::Action,
     certificate::fingerprint::Fingerprint,
     ledger::{AnchorState, Ledger},
-    planner::Action,
     runtime::{
-        evidence::{RuntimeState, RuntimeTrust},
-        kinds::Kind,
+        attempts::AttemptOutcome,
+        kinds::RuntimeKind,
         record::Lag,
+        service_plan::ServicePlan,
         services::{HoldReason, Runtime, ServiceState},
-        staleness::{Outlook, TryOutcome},
+        trust::{RuntimeState, RuntimeTrust},
     },
     time::{Moment, Time},
 };
@@ -22,7 +23,7 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 pub struct RuntimeView {
     /// Which.
-    pub kind: Kind,
+    pub kind: RuntimeKind,
     /// The fact that decided.
     pub because: String,
     /// Its version; empty if it does not say.
@@ -134,7 +135,7 @@ pub struct Behind {
 }
 
 /// The runtime's view.
-pub(super) fn view(runtime: &Runtime, outlook: &Outlook, ledger: &Ledger, now: &Moment) -> RuntimeView {
+pub(super) fn view(runtime: &Runtime, outlook: &ServicePlan, ledger: &Ledger, now: &Moment) -> RuntimeView {
     let started = runtime.service.process.as_ref().map(|process| {
         let age = now.boottime.saturating_sub(process.started.milliseconds / 1000);
         Time(now.wall.saturating_sub(i64::try_from(age).unwrap_or(0)))
@@ -142,8 +143,8 @@ pub(super) fn view(runtime: &Runtime, outlook: &Outlook, ledger: &Ledger, now: &
     let last_restart = ledger.tries.last().map(|tried| LastRestart {
         time: Time(tried.at.wall),
         outcome: match &tried.outcome {
-            Some(TryOutcome::Done) => "done".into(),
-            Some(TryOutcome::Failed(why)) => format!("failed: {why}"),
+            Some(AttemptOutcome::Done) => "done".into(),
+            Some(AttemptOutcome::Failed(why)) => format!("failed: {why}"),
             None => "unknown".into(),
         },
     });

@@ -7,12 +7,14 @@ use crate::{
     observed::{Effective, ForeignFile},
     planner::{plan, settle},
     runtime::{
-        evidence::RuntimeState,
-        kinds::Kind,
-        record::Record,
-        registry_dir::{OwnFile, RegistryCerts, Setting},
-        services::{Process, Runtime, Service, ServiceState},
-        staleness::{self, OnChange, decide},
+        kinds::RuntimeKind,
+        process::ServiceProcess,
+        record::ServiceRecord,
+        registry_dir::{OwnRegistryFile, RegistryCerts, Setting},
+        services::{Runtime, Service, ServiceState},
+        settings::{OnChange, RuntimeSettings},
+        staleness::decide,
+        trust::RuntimeState,
         witness::{Witness, WitnessAnswer},
     },
     source::{Content, Snapshot, policy::Circumstances, resolve::resolve},
@@ -67,12 +69,12 @@ impl Node {
         if let (Some(plan), Some(observed)) = (&plan, &self.observed) {
             problems.extend(crate::verify::verify(plan, observed));
         }
-        let services = staleness::Policy { on_change: self.on_change, ..staleness::Policy::default() };
+        let services = RuntimeSettings { on_change: self.on_change, ..RuntimeSettings::default() };
         let outlook = plan.as_ref().zip(self.observed.as_ref()).map(|(plan, observed)| {
             let bundle = &observed.effective.set;
             decide(&observed.services, &plan.ledger, &plan.wanted(observed, bundle.clone()), &services, &self.now)
         });
-        build(Inputs {
+        build(ReportInputs {
             node: "node-a17",
             now: &self.now,
             os: &OsRelease::parse("ID=debian\nVERSION_ID=12\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"),
@@ -95,14 +97,14 @@ fn good() -> Node {
     Node::new(vec![source("org", &[&root, &inspection])], host(Family::Debian, &[&root, &inspection])).settled()
 }
 
-fn answer(report: &Report) -> (Verdict, &str) {
+fn answer(report: &Report) -> (NodeVerdict, &str) {
     (report.verdict, report.headline.as_str())
 }
 
 #[test]
 fn trusted() {
     let report = good().report();
-    assert_eq!(answer(&report), (Verdict::Trusted, "2 anchors in the extracted bundle, proven by fingerprint"));
+    assert_eq!(answer(&report), (NodeVerdict::Trusted, "2 anchors in the extracted bundle, proven by fingerprint"));
     assert!(report.converged && report.is_healthy() && report.next.is_empty() && report.pending.is_empty());
     assert_eq!(report.desired_digest, report.effective_digest);
     assert_eq!((report.store.certificates, report.store.ours), (3, 2));
@@ -145,17 +147,20 @@ fn trusted_with_something_rejected_or_held() {
     let report = node.report();
     assert_eq!(
         answer(&report),
-        (Verdict::TrustedWithFindings, "2 anchors in the extracted bundle; 1 certificate or block not accepted")
+        (NodeVerdict::TrustedWithFindings, "2 anchors in the extracted bundle; 1 certificate or block not accepted")
     );
     assert!(report.converged && !report.is_healthy());
     assert_eq!(report.next, ["source extra: ca-1.crt:1: the block has no END; is the file cut off?"]);
-    assert_eq!(report.rejections(), [(("extra", Reason::NotPemOrDer), 1)].into());
+    assert_eq!(report.rejections(), [(("extra", RejectReason::NotPemOrDer), 1)].into());
     let mut node = good();
     node.sources = vec![source_of("org", Content::Missing), source("other", &[&inspection])];
     let report = node.settled().report();
     assert_eq!(
         answer(&report),
-        (Verdict::TrustedWithFindings, "2 anchors in the extracted bundle; source org is held at its last good set")
+        (
+            NodeVerdict::TrustedWithFindings,
+            "2 anchors in the extracted bundle; source org is held at its last good set"
+        )
     );
 }
 
@@ -167,7 +172,7 @@ fn not_trusted_says_how_many_are_missing_and_what_is_to_be_done() {
     let report = node.report();
     assert_eq!(
         answer(&report),
-        (Verdict::NotTrusted, "Corp Root CA (d5635b0f6e908f2c) is not in /etc/ssl/certs/ca-certificates.crt")
+        (NodeVerdict::NotTrusted, "Corp Root CA (d5635b0f6e908f2c) is not in /etc/ssl/certs/ca-certificates.crt")
     );
     assert!(!report.converged && report.desired_digest != report.effective_digest);
     assert!(report.next.last().unwrap().contains("nodetrust apply"), "{:?}", report.next);
@@ -184,7 +189,7 @@ fn work_that_is_left_is_never_called_converged() {
                 (left by a run of ours that was killed)";
     assert_eq!(
         answer(&report),
-        (Verdict::NotConverged, text),
+        (NodeVerdict::NotConverged, text),
         "they are trusted, and the report must not say otherwise"
     );
     assert!(!report.converged);
@@ -194,14 +199,14 @@ fn work_that_is_left_is_never_called_converged() {
 fn a_source_that_never_spoke_is_no_trust() {
     let node = Node::new(vec![source_of("org", Content::Missing)], host(Family::Debian, &[]));
     let report = node.report();
-    assert_eq!(answer(&report), (Verdict::NotTrusted, "no source gives a usable certificate"));
+    assert_eq!(answer(&report), (NodeVerdict::NotTrusted, "no source gives a usable certificate"));
     assert_eq!(report.next, ["source org: missing, and there is no earlier set to hold (/sources/org)"]);
 }
 
 #[test]
 fn nothing_desired_is_healthy() {
     let report = Node::new(Vec::new(), host(Family::Debian, &[])).report();
-    assert_eq!(answer(&report), (Verdict::NothingDesired, "no source asks for an anchor"));
+    assert_eq!(answer(&report), (NodeVerdict::NothingDesired, "no source asks for an anchor"));
     assert!(report.is_healthy() && report.converged);
 }
 
@@ -216,7 +221,7 @@ fn an_unsupported_store_names_the_native_way() {
     };
     node.detection.family = Err(unsupported);
     let report = node.report();
-    assert_eq!(answer(&report), (Verdict::UnsupportedStore, "Talos: its trust store is part of …"));
+    assert_eq!(answer(&report), (NodeVerdict::UnsupportedStore, "Talos: its trust store is part of …"));
     assert_eq!(report.next, ["apply a TrustedRootsConfig"]);
     assert_eq!(report.anchors.len(), 2, "what the sources want is shown all the same");
     assert!(report.anchors.iter().all(|row| !row.trusted) && !report.converged);
@@ -227,7 +232,7 @@ fn a_host_that_could_not_be_looked_at_is_not_trusted() {
     let mut node = good();
     node.observed = None;
     node.problems.push(Problem::new(ProblemKind::Observe, "failed to read `/etc/ssl/certs`", "look at the path"));
-    assert_eq!(answer(&node.report()), (Verdict::NotTrusted, "failed to read `/etc/ssl/certs`"));
+    assert_eq!(answer(&node.report()), (NodeVerdict::NotTrusted, "failed to read `/etc/ssl/certs`"));
 }
 
 #[test]
@@ -238,7 +243,7 @@ fn a_host_that_could_not_be_told_is_not_called_unsupported() {
         crate::store::Detection::unreadable("failed to read `/etc/pki/trust` on the host".into(), String::new());
     node.detection.family = detection.family;
     let report = node.report();
-    assert_eq!(answer(&report), (Verdict::NotTrusted, "failed to read `/etc/pki/trust` on the host"));
+    assert_eq!(answer(&report), (NodeVerdict::NotTrusted, "failed to read `/etc/pki/trust` on the host"));
     assert!(report.problems.iter().all(|problem| problem.kind == ProblemKind::Observe) && !report.converged);
 }
 
@@ -248,10 +253,10 @@ fn a_problem_that_is_no_failure_is_a_finding() {
         let mut report = good().report();
         report.add_problem(Problem::new(kind, "something", "do something"));
         let verdict = match (kind.is_failure(), kind.is_about_trust()) {
-            (true, true) => Verdict::NotTrusted,
-            (true, false) => Verdict::NotConverged,
-            (false, true) => Verdict::NotTrusted,
-            (false, false) => Verdict::TrustedWithFindings,
+            (true, true) => NodeVerdict::NotTrusted,
+            (true, false) => NodeVerdict::NotConverged,
+            (false, true) => NodeVerdict::NotTrusted,
+            (false, false) => NodeVerdict::TrustedWithFindings,
         };
         assert_eq!(report.verdict, verdict, "{kind:?}");
         assert_eq!(report.converged, !kind.is_failure(), "{kind:?}");
@@ -266,7 +271,7 @@ fn grace_shows_its_end_in_absolute_time() {
     let mut node = node.settled();
     node.now = at(NOW + 3600, 4600, "one");
     let report = node.report();
-    assert_eq!(report.verdict, Verdict::Trusted);
+    assert_eq!(report.verdict, NodeVerdict::Trusted);
     let row = &report.anchors[1];
     assert_eq!((row.state, row.grace_end), (AnchorState::Grace, Some(Time(NOW + 24 * 3600))));
     assert!(row.sources.is_empty());
@@ -291,7 +296,7 @@ fn a_retired_anchor_that_others_keep_is_called_out() {
     observed.foreign = vec![ForeignFile { path: path.clone(), anchors: vec![old.clone()], taken: true, hazard: None }];
     node.observed = Some(observed);
     let report = node.settled().report();
-    assert_eq!(report.verdict, Verdict::Trusted);
+    assert_eq!(report.verdict, NodeVerdict::Trusted);
     assert!(report.foreign[0].text.contains("same subject as Corp Root CA (d5635b0f6e908f2c)"), "{:?}", report.foreign);
     // the same file once the old root was ours and is retired
     let mut node = good();
@@ -305,7 +310,7 @@ fn a_retired_anchor_that_others_keep_is_called_out() {
     observed.foreign = vec![ForeignFile { path, anchors: vec![old.clone()], taken: true, hazard: None }];
     node.observed = Some(observed);
     let report = node.settled().report();
-    assert_eq!(report.verdict, Verdict::TrustedWithFindings);
+    assert_eq!(report.verdict, NodeVerdict::TrustedWithFindings);
     assert!(report.headline.contains("kept trusted by a file that is not ours"), "{}", report.headline);
     assert!(report.foreign[0].text.contains("remove it by hand"), "{:?}", report.foreign);
     assert_eq!(report.anchors.last().map(|row| (row.state, row.trusted)), Some((AnchorState::Retired, true)));
@@ -317,7 +322,8 @@ fn foreign_files_that_do_harm_are_called_out() {
     let mut node = good();
     let root = fixed("foreign");
     let file = |name: &str, anchors, hazard| ForeignFile { path: format!("/x/{name}"), anchors, taken: true, hazard };
-    let fault = crate::certificate::pem::Fault { line: 7, reason: Reason::NotPemOrDer, detail: "broken base64".into() };
+    let fault =
+        crate::certificate::pem::Fault { line: 7, reason: RejectReason::NotPemOrDer, detail: "broken base64".into() };
     node.observed.as_mut().unwrap().foreign = vec![
         file("key.crt", vec![], Some(Hazard::PrivateKey(3))),
         file("broken.crt", vec![], Some(Hazard::Broken(fault))),
@@ -402,10 +408,11 @@ fn times_beyond_all_calendars_are_printed_as_seconds() {
 /// A node whose containerd started with these of its anchors in the bundle.
 fn with_runtime(has: &[&str]) -> Node {
     let mut node = good();
-    let process = Process { invocation: "1".into(), started: Uptime { boot_id: "one".into(), milliseconds: 400_000 } };
+    let process =
+        ServiceProcess { invocation: "1".into(), started: Uptime { boot_id: "one".into(), milliseconds: 400_000 } };
     let unit = "containerd.service";
     let runtime = Runtime {
-        kind: Kind::Containerd,
+        kind: RuntimeKind::Containerd,
         because: "containerd.service is active".into(),
         version: "1.7.24".into(),
         socket: "/run/containerd/containerd.sock".into(),
@@ -417,7 +424,7 @@ fn with_runtime(has: &[&str]) -> Node {
     };
     let has = has.iter().map(|name| fixed(name).fingerprint).collect();
     let [doubt, unproven, later, left] = std::array::from_fn(|_| BTreeSet::new());
-    let record = Record { process, has, doubt, unproven, later, left };
+    let record = ServiceRecord { process, has, doubt, unproven, later, left };
     node.ledger.services.insert(unit.into(), record);
     node.observed.as_mut().unwrap().services.runtime = Some(runtime);
     node
@@ -426,7 +433,7 @@ fn with_runtime(has: &[&str]) -> Node {
 #[test]
 fn a_runtime_that_follows_is_told_and_changes_no_answer() {
     let report = with_runtime(&["corp-2026", "inspection"]).report();
-    assert_eq!(answer(&report), (Verdict::Trusted, "2 anchors in the extracted bundle, proven by fingerprint"));
+    assert_eq!(answer(&report), (NodeVerdict::Trusted, "2 anchors in the extracted bundle, proven by fingerprint"));
     assert!(report.anchors.iter().all(|row| row.runtime == Some(ByRuntime::Yes)));
     let runtime = report.runtime.unwrap();
     assert!(!runtime.stale && runtime.why.starts_with("no restart needed: "), "{}", runtime.why);
@@ -438,7 +445,7 @@ fn a_runtime_that_is_behind_is_the_answer() {
     let mut node = with_runtime(&["inspection"]);
     let report = node.report();
     let text = "containerd: 1 anchor newer than the process; a restart is due";
-    assert_eq!(answer(&report), (Verdict::NotTrustedByRuntime, text));
+    assert_eq!(answer(&report), (NodeVerdict::NotTrustedByRuntime, text));
     assert!(report.converged && !report.is_healthy());
     let trusted: Vec<_> = report.anchors.iter().filter(|row| row.runtime == Some(ByRuntime::Yes)).collect();
     assert_eq!(trusted.len(), 1);
@@ -447,14 +454,14 @@ fn a_runtime_that_is_behind_is_the_answer() {
     node.on_change = OnChange::Report;
     let report = node.report();
     let text = "containerd: 1 anchor newer than the process; its restart is held: runtime.onChange is report";
-    assert_eq!(answer(&report), (Verdict::NotTrustedByRuntime, text));
+    assert_eq!(answer(&report), (NodeVerdict::NotTrustedByRuntime, text));
     assert_eq!(report.next, ["when it suits: systemctl restart containerd.service"]);
 
     node.on_change = OnChange::Auto;
     node.observed.as_mut().unwrap().services.runtime.as_mut().unwrap().health = Err("it does not answer".into());
     let report = node.report();
     let text = "containerd: 1 anchor newer than the process; its restart is held: containerd does not work: it does not answer";
-    assert_eq!(answer(&report), (Verdict::NotTrustedByRuntime, text));
+    assert_eq!(answer(&report), (NodeVerdict::NotTrustedByRuntime, text));
     assert!(report.next[0].starts_with("mend it first: journalctl -u containerd.service"), "{:?}", report.next);
 }
 
@@ -465,10 +472,10 @@ fn a_registry_directory_that_covers_the_change_is_an_answer_without_a_restart() 
     let certs = &mut node.observed.as_mut().unwrap().services.runtime.as_mut().unwrap().certs;
     certs.setting = Setting::Directory("/etc/containerd/certs.d".into());
     let path = certs.path().unwrap();
-    certs.own.insert(path.clone(), OwnFile::Holds(served));
+    certs.own.insert(path.clone(), OwnRegistryFile::Holds(served));
     node.ledger.certs_files.insert(path);
     let report = node.report();
-    assert_eq!(report.verdict, Verdict::Trusted);
+    assert_eq!(report.verdict, NodeVerdict::Trusted);
     assert!(report.anchors.iter().all(|row| row.runtime == Some(ByRuntime::Yes)));
     assert!(report.pending.iter().all(|action| *action == Action::RecordLedger), "{:?}", report.pending);
     let runtime = report.runtime.unwrap();
@@ -488,7 +495,7 @@ fn with_runtime_in(state: ServiceState) -> Node {
 #[test]
 fn a_runtime_that_does_not_run_yet_needs_nothing() {
     let report = with_runtime_in(ServiceState::Down("inactive".into())).report();
-    assert_eq!((report.verdict, report.runtime_trust.state), (Verdict::Trusted, RuntimeState::None));
+    assert_eq!((report.verdict, report.runtime_trust.state), (NodeVerdict::Trusted, RuntimeState::None));
     let view = report.runtime.unwrap();
     assert_eq!((view.state.as_str(), view.stale, view.started), ("inactive", false, None));
     assert_eq!(view.why, "no restart needed: it reads the bundle when it starts");
@@ -499,7 +506,7 @@ fn a_runtime_of_which_nothing_is_known_is_never_trusted_and_never_nothing_to_do(
     let node = with_runtime_in(ServiceState::Down("failed (start-limit-hit)".into()));
     let report = node.report();
     let text = "2 anchors in the extracted bundle; whether pulls follow is not known: containerd.service is failed (start-limit-hit)";
-    assert_eq!(answer(&report), (Verdict::RuntimeUnknown, text));
+    assert_eq!(answer(&report), (NodeVerdict::RuntimeUnknown, text));
     assert!(report.converged && !report.is_healthy(), "the store is what it should be");
     assert!(report.next[0].contains("journalctl -u containerd.service"), "{:?}", report.next);
     let json = serde_json::to_value(&report).unwrap();
@@ -508,11 +515,11 @@ fn a_runtime_of_which_nothing_is_known_is_never_trusted_and_never_nothing_to_do(
     let mut nothing = Node::new(Vec::new(), host(Family::Debian, &[]));
     nothing.observed.as_mut().unwrap().services = node.observed.unwrap().services;
     let report = nothing.report();
-    assert_eq!(report.verdict, Verdict::RuntimeUnknown);
+    assert_eq!(report.verdict, NodeVerdict::RuntimeUnknown);
     assert!(report.headline.starts_with("no source asks for an anchor; whether pulls follow"), "{}", report.headline);
     // what is worse comes first
     nothing.sources = vec![source_of("org", Content::Missing)];
-    assert_eq!(nothing.report().verdict, Verdict::NotTrusted);
+    assert_eq!(nothing.report().verdict, NodeVerdict::NotTrusted);
 }
 
 #[test]
@@ -528,7 +535,7 @@ fn an_anchor_that_was_there_at_first_sight_is_neither_trusted_by_the_runtime_nor
     let record = node.ledger.services.get_mut("containerd.service").unwrap();
     record.unproven.insert(fixed("corp-2026").fingerprint);
     let report = node.report();
-    assert_eq!(report.verdict, Verdict::RuntimeUnknown, "{}", report.headline);
+    assert_eq!(report.verdict, NodeVerdict::RuntimeUnknown, "{}", report.headline);
     let rows: BTreeMap<_, _> = report.anchors.iter().map(|row| (row.sha256, row.runtime)).collect();
     assert_eq!(rows[&fixed("corp-2026").fingerprint], Some(ByRuntime::Unknown));
     assert_eq!(rows[&fixed("inspection").fingerprint], Some(ByRuntime::Yes));
@@ -540,7 +547,7 @@ fn an_anchor_that_was_there_at_first_sight_is_neither_trusted_by_the_runtime_nor
 fn a_refusal_by_the_runtime_itself_is_the_answer_whatever_was_inferred() {
     let mut node = with_runtime(&["corp-2026", "inspection"]);
     let trusted = node.report();
-    assert_eq!(trusted.verdict, Verdict::Trusted);
+    assert_eq!(trusted.verdict, NodeVerdict::Trusted);
     let witness = Witness {
         process: node.ledger.services["containerd.service"].process.clone(),
         set: trusted.effective_digest,
@@ -557,7 +564,7 @@ fn a_refusal_by_the_runtime_itself_is_the_answer_whatever_was_inferred() {
     let report = node.report();
     let text = "containerd: it refuses registry.test:5443: x509: certificate signed by unknown authority; no restart would help: \
                 programs that start now do not trust it either: the server sends no intermediate";
-    assert_eq!(answer(&report), (Verdict::NotTrustedByRuntime, text));
+    assert_eq!(answer(&report), (NodeVerdict::NotTrustedByRuntime, text));
     assert!(report.runtime.as_ref().unwrap().stale && report.runtime_trust.misled.is_some());
     assert!(report.next[0].contains("nodetrust probe registry.test:5443"), "{:?}", report.next);
     assert!(report.pending.iter().all(|action| *action == Action::RecordLedger), "{:?}", report.pending);
@@ -581,7 +588,7 @@ fn an_anchor_that_the_runtime_cannot_read_is_a_finding_and_nothing_else() {
     let (plain, odd) = (fixed("corp-2026"), fixed("ec-k256"));
     let mut node = with_runtime_over(&["corp-2026"], &[&plain, &odd]);
     let report = node.report();
-    assert_eq!(report.verdict, Verdict::TrustedWithFindings, "{}", report.headline);
+    assert_eq!(report.verdict, NodeVerdict::TrustedWithFindings, "{}", report.headline);
     let named = format!("containerd cannot use {} ({}): ", odd.subject.common, odd.fingerprint.fp16());
     assert!(report.headline.contains(&named) && report.headline.contains("elliptic curve"), "{}", report.headline);
     let rows: Vec<_> = report.anchors.iter().map(|row| (row.sha256, row.runtime, row.trusted)).collect();
@@ -596,7 +603,7 @@ fn an_anchor_that_the_runtime_cannot_read_is_a_finding_and_nothing_else() {
     assert!(report.next.iter().any(|next| next.contains("issued anew")), "{:?}", report.next);
     // the cluster: ready, with the name
     let condition = crate::node_status::condition(&report);
-    assert_eq!((condition.status.as_str(), condition.reason), ("True", crate::node_status::Reason::Trusted));
+    assert_eq!((condition.status.as_str(), condition.reason), ("True", crate::node_status::ConditionReason::Trusted));
     assert!(condition.message.contains(&odd.fingerprint.fp16()), "{}", condition.message);
     // it leaves: neither then is anything stale
     node.sources = vec![source("org", &[&plain])];
@@ -610,7 +617,7 @@ fn an_anchor_that_the_runtime_cannot_read_is_a_finding_and_nothing_else() {
     node.observed.as_mut().unwrap().services.runtime = None;
     node.sources = vec![source("org", &[&plain, &odd])];
     let report = node.report();
-    assert_eq!(report.verdict, Verdict::Trusted, "{}", report.headline);
+    assert_eq!(report.verdict, NodeVerdict::Trusted, "{}", report.headline);
     assert!(report.anchors.iter().all(|row| row.runtime.is_none()));
 }
 
@@ -648,7 +655,7 @@ fn a_denied_root_of_the_distribution_is_told_with_the_distribution_s_own_way() {
         let problem = report.problems.iter().find(|problem| problem.kind == ProblemKind::DeniedTrusted).unwrap();
         assert!(problem.text.contains(&root.fp16()) && problem.next.contains(way), "{problem:?}");
         assert!(!problem.text.contains(&fixed("foreign").fingerprint.fp16()), "{}", problem.text);
-        assert_eq!((report.verdict, report.converged), (Verdict::TrustedWithFindings, true), "{family}");
+        assert_eq!((report.verdict, report.converged), (NodeVerdict::TrustedWithFindings, true), "{family}");
         assert!(report.next.contains(&problem.next), "{:?}", report.next);
         // one of ours that is denied is told by its own row
         node.policy.denied = [ours.fingerprint].into();

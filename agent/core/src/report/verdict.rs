@@ -1,8 +1,9 @@
 //! The answer: verdict, headline and advice, drawn from the rest of a report.
 
-use super::{Report, Verdict};
+use super::Report;
+use crate::report::NodeVerdict;
 use crate::{
-    ledger::AnchorState, planner::Action, problem::ProblemKind, runtime::evidence::RuntimeState, source::SourceStatus,
+    action::Action, ledger::AnchorState, problem::ProblemKind, runtime::trust::RuntimeState, source::SourceStatus,
     text::plural,
 };
 
@@ -35,7 +36,7 @@ impl Report {
         (self.verdict, self.headline) = match () {
             // a host that could not be looked at may well have a store
             () if self.store.family.is_none() && is_unsupported => {
-                (Verdict::UnsupportedStore, first.unwrap_or_default())
+                (NodeVerdict::UnsupportedStore, first.unwrap_or_default())
             }
             () if !self.converged => {
                 let untrue = missing > 0 || self.problems.iter().any(|problem| problem.kind.is_about_trust());
@@ -55,17 +56,17 @@ impl Report {
                         (n, _) => format!("{} of {wanted} not in the extracted bundle", anchors(n)),
                     }
                 });
-                let verdict = if untrue { Verdict::NotTrusted } else { Verdict::NotConverged };
+                let verdict = if untrue { NodeVerdict::NotTrusted } else { NodeVerdict::NotConverged };
                 (verdict, format!("{held}{why}"))
             }
             () if let Some(problem) = self.problems.iter().find(|problem| problem.kind.is_about_trust()) => {
-                (Verdict::NotTrusted, problem.text.clone()) // by what is not ours, and nothing is left for us to do
+                (NodeVerdict::NotTrusted, problem.text.clone()) // by what is not ours, and nothing is left for us to do
             }
             () if let Some(runtime) = stale => {
                 let parts = [Some(runtime.headline(&self.pending, &self.runtime_trust)), self.beyond_runtime_text()];
-                (Verdict::NotTrustedByRuntime, joined(parts))
+                (NodeVerdict::NotTrustedByRuntime, joined(parts))
             }
-            () if wanted == 0 && failed => (Verdict::NotTrusted, "no source gives a usable certificate".into()),
+            () if wanted == 0 && failed => (NodeVerdict::NotTrusted, "no source gives a usable certificate".into()),
             () if self.runtime_trust.state == RuntimeState::Unknown => {
                 let first = match wanted {
                     0 => "no source asks for an anchor".into(),
@@ -73,14 +74,14 @@ impl Report {
                 };
                 let doubt = format!("whether pulls follow is {}", self.runtime_trust.why);
                 let parts = [Some(first), Some(doubt), self.finding(), self.beyond_runtime_text()];
-                (Verdict::RuntimeUnknown, joined(parts))
+                (NodeVerdict::RuntimeUnknown, joined(parts))
             }
-            () if wanted == 0 && !findings => (Verdict::NothingDesired, "no source asks for an anchor".into()),
+            () if wanted == 0 && !findings => (NodeVerdict::NothingDesired, "no source asks for an anchor".into()),
             () if findings => {
                 let first = format!("{} in the extracted bundle", anchors(wanted));
-                (Verdict::TrustedWithFindings, joined([Some(first), self.finding(), self.beyond_runtime_text()]))
+                (NodeVerdict::TrustedWithFindings, joined([Some(first), self.finding(), self.beyond_runtime_text()]))
             }
-            () => (Verdict::Trusted, format!("{} in the extracted bundle, proven by fingerprint", anchors(wanted))),
+            () => (NodeVerdict::Trusted, format!("{} in the extracted bundle, proven by fingerprint", anchors(wanted))),
         };
         self.next = self.advice();
     }

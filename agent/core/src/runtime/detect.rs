@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::runtime::kinds::{Kind, Row, TABLE};
+use crate::runtime::kinds::{RuntimeKind, RuntimeRow, TABLE};
 
 /// The units that stand between the kubelet and Docker. Without one, Docker on a node is there for something else.
 pub const CRI_DOCKERD: [&str; 2] = ["cri-docker.service", "cri-dockerd.service"];
@@ -33,9 +33,9 @@ pub struct Clues<'a> {
 
 /// Which runtime a node has, and the fact that decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct DetectedRuntime {
     /// Which.
-    pub kind: Kind,
+    pub kind: RuntimeKind,
     /// The unit that runs it.
     pub unit: String,
     /// The fact that decided.
@@ -46,7 +46,7 @@ pub struct Found {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RuntimeDetection {
     /// This one.
-    Known(Found),
+    Known(DetectedRuntime),
     /// There is one, and which unit runs it cannot be told: what says so, in a sentence.
     Sign(String),
     /// No unit and no setting speaks of one.
@@ -55,7 +55,7 @@ pub enum RuntimeDetection {
 
 /// Finds the runtime. What the configuration says comes first; then the socket that the kubelet uses; then the first row of the table
 /// with an active unit, and if none is active, with a loaded one. Docker counts only with its shim, or alone.
-pub fn detect(clues: &Clues<'_>, wanted: Option<Kind>, unit: Option<&str>) -> RuntimeDetection {
+pub fn detect(clues: &Clues<'_>, wanted: Option<RuntimeKind>, unit: Option<&str>) -> RuntimeDetection {
     if wanted.is_some() || unit.is_some() {
         return configured(clues.units, wanted, unit).map_or(RuntimeDetection::Nothing, RuntimeDetection::Known);
     }
@@ -81,11 +81,15 @@ fn no_server(endpoint: &RuntimeEndpoint) -> String {
     )
 }
 
-fn found(row: &Row, unit: &str, because: String) -> Found {
-    Found { kind: row.kind, unit: unit.to_owned(), because }
+fn found(row: &RuntimeRow, unit: &str, because: String) -> DetectedRuntime {
+    DetectedRuntime { kind: row.kind, unit: unit.to_owned(), because }
 }
 
-fn configured(units: &BTreeMap<String, bool>, wanted: Option<Kind>, unit: Option<&str>) -> Option<Found> {
+fn configured(
+    units: &BTreeMap<String, bool>,
+    wanted: Option<RuntimeKind>,
+    unit: Option<&str>,
+) -> Option<DetectedRuntime> {
     if let Some(kind) = wanted {
         let row = kind.row();
         let of_kind = row.units.iter().copied();
@@ -98,12 +102,12 @@ fn configured(units: &BTreeMap<String, bool>, wanted: Option<Kind>, unit: Option
     let unit = unit.filter(|unit| units.contains_key(*unit))?; // no other one may be taken for it
     // a unit of another name: what it runs follows from the unit that it resembles, else it is containerd
     let row = TABLE.iter().find(|row| row.units.contains(&unit) || unit.contains(row.kind.as_str()));
-    let row = row.unwrap_or_else(|| Kind::Containerd.row());
+    let row = row.unwrap_or_else(|| RuntimeKind::Containerd.row());
     Some(found(row, unit, format!("the configuration names {unit}")))
 }
 
 /// The unit that serves the kubelet's socket; one that does not run, if it would and nothing answers there.
-fn by_endpoint(clues: &Clues<'_>, endpoint: &RuntimeEndpoint) -> Option<Found> {
+fn by_endpoint(clues: &Clues<'_>, endpoint: &RuntimeEndpoint) -> Option<DetectedRuntime> {
     let serves = |unit: &str| clues.served.get(unit).is_some_and(|sockets| sockets.contains(&endpoint.socket));
     [true, false].into_iter().filter(|active| *active || !endpoint.answers).find_map(|active| {
         TABLE.iter().find_map(|row| {
@@ -116,9 +120,10 @@ fn by_endpoint(clues: &Clues<'_>, endpoint: &RuntimeEndpoint) -> Option<Found> {
     })
 }
 
-fn by_unit(units: &BTreeMap<String, bool>) -> Option<Found> {
+fn by_unit(units: &BTreeMap<String, bool>) -> Option<DetectedRuntime> {
     let has_shim = CRI_DOCKERD.iter().any(|shim| units.contains_key(*shim));
-    let serves = |row: &Row| row.kind != Kind::Docker || has_shim || !units.contains_key("containerd.service");
+    let serves =
+        |row: &RuntimeRow| row.kind != RuntimeKind::Docker || has_shim || !units.contains_key("containerd.service");
     for active in [true, false] {
         for row in TABLE.iter().filter(|row| serves(row)) {
             let unit = row.units.iter().find(|unit| units.get(**unit).is_some_and(|is| *is || !active));

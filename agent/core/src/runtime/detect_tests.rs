@@ -21,14 +21,14 @@ fn by_kubelet(units: &BTreeMap<String, bool>, socket: &str, in_use: bool) -> Run
     detect(&Clues { units, served: &served(units), endpoint: Some(&endpoint) }, None, None)
 }
 
-fn known(detection: RuntimeDetection) -> Option<(Kind, String)> {
+fn known(detection: RuntimeDetection) -> Option<(RuntimeKind, String)> {
     match detection {
         RuntimeDetection::Known(found) => Some((found.kind, found.unit)),
         RuntimeDetection::Sign(_) | RuntimeDetection::Nothing => None,
     }
 }
 
-fn found(active: &[&str], installed: &[&str]) -> Option<(Kind, String)> {
+fn found(active: &[&str], installed: &[&str]) -> Option<(RuntimeKind, String)> {
     let units = units(active, installed);
     known(detect(&Clues { units: &units, served: &served(&units), endpoint: None }, None, None))
 }
@@ -36,24 +36,27 @@ fn found(active: &[&str], installed: &[&str]) -> Option<(Kind, String)> {
 #[test]
 fn the_unit_that_is_active_decides() {
     let is = |kind, unit: &str| Some((kind, unit.to_owned()));
-    assert_eq!(found(&["containerd.service"], &[]), is(Kind::Containerd, "containerd.service"));
-    assert_eq!(found(&["crio.service"], &["containerd.service"]), is(Kind::Crio, "crio.service"));
-    assert_eq!(found(&["k3s-agent.service"], &["k3s.service"]), is(Kind::K3s, "k3s-agent.service"));
+    assert_eq!(found(&["containerd.service"], &[]), is(RuntimeKind::Containerd, "containerd.service"));
+    assert_eq!(found(&["crio.service"], &["containerd.service"]), is(RuntimeKind::Crio, "crio.service"));
+    assert_eq!(found(&["k3s-agent.service"], &["k3s.service"]), is(RuntimeKind::K3s, "k3s-agent.service"));
     // a distribution's own containerd counts, and not one that idles beside it
-    assert_eq!(found(&["k3s.service", "containerd.service"], &[]), is(Kind::K3s, "k3s.service"));
-    assert_eq!(found(&["rke2-server.service", "containerd.service"], &[]), is(Kind::Rke2, "rke2-server.service"));
-    assert_eq!(found(&[], &["containerd.service"]), is(Kind::Containerd, "containerd.service"));
+    assert_eq!(found(&["k3s.service", "containerd.service"], &[]), is(RuntimeKind::K3s, "k3s.service"));
+    assert_eq!(
+        found(&["rke2-server.service", "containerd.service"], &[]),
+        is(RuntimeKind::Rke2, "rke2-server.service")
+    );
+    assert_eq!(found(&[], &["containerd.service"]), is(RuntimeKind::Containerd, "containerd.service"));
     assert_eq!(found(&["ssh.service"], &[]), None);
 }
 
 #[test]
 fn docker_counts_only_where_the_kubelet_uses_it() {
     let kind = |active: &[&str]| found(active, &[]).map(|(kind, _)| kind);
-    assert_eq!(kind(&["docker.service", "containerd.service"]), Some(Kind::Containerd), "docker on the side");
+    assert_eq!(kind(&["docker.service", "containerd.service"]), Some(RuntimeKind::Containerd), "docker on the side");
     for shim in CRI_DOCKERD {
-        assert_eq!(kind(&["docker.service", "containerd.service", shim]), Some(Kind::Docker), "{shim}");
+        assert_eq!(kind(&["docker.service", "containerd.service", shim]), Some(RuntimeKind::Docker), "{shim}");
     }
-    assert_eq!(kind(&["docker.service"]), Some(Kind::Docker));
+    assert_eq!(kind(&["docker.service"]), Some(RuntimeKind::Docker));
 }
 
 #[test]
@@ -63,15 +66,15 @@ fn the_configuration_overrides() {
     let kubelet = RuntimeEndpoint { socket: "/run/other.sock".into(), said_by, in_use: true, answers: false };
     let clues = Clues { units: &units, served: &served(&units), endpoint: Some(&kubelet) };
     let found = |kind, unit| known(detect(&clues, kind, unit));
-    assert_eq!(found(Some(Kind::Crio), None), Some((Kind::Crio, "crio.service".into())));
+    assert_eq!(found(Some(RuntimeKind::Crio), None), Some((RuntimeKind::Crio, "crio.service".into())));
     assert_eq!(
         found(None, Some("corp-containerd.service")),
-        Some((Kind::Containerd, "corp-containerd.service".into()))
+        Some((RuntimeKind::Containerd, "corp-containerd.service".into()))
     );
-    assert_eq!(found(Some(Kind::K3s), None), None, "what is not there is not found");
+    assert_eq!(found(Some(RuntimeKind::K3s), None), None, "what is not there is not found");
     assert_eq!(
-        found(Some(Kind::Containerd), Some("corp-containerd.service")),
-        Some((Kind::Containerd, "corp-containerd.service".into()))
+        found(Some(RuntimeKind::Containerd), Some("corp-containerd.service")),
+        Some((RuntimeKind::Containerd, "corp-containerd.service".into()))
     );
 }
 
@@ -81,18 +84,18 @@ fn the_runtime_that_the_kubelet_uses_counts_and_not_another_that_runs() {
     let (containerd, crio) = ("containerd.service", "crio.service");
     let both = units(&[containerd, crio], &[]);
     let socket = "/run/containerd/containerd.sock";
-    assert_eq!(known(by_kubelet(&both, socket, true)), is(Kind::Containerd, containerd));
-    assert_eq!(known(by_kubelet(&both, "/run/crio/crio.sock", false)), is(Kind::Crio, crio));
+    assert_eq!(known(by_kubelet(&both, socket, true)), is(RuntimeKind::Containerd, containerd));
+    assert_eq!(known(by_kubelet(&both, "/run/crio/crio.sock", false)), is(RuntimeKind::Crio, crio));
     // k3s that was told to use another one
     let k3s = units(&["k3s.service", containerd], &[]);
-    assert_eq!(known(by_kubelet(&k3s, socket, true)), is(Kind::Containerd, containerd));
+    assert_eq!(known(by_kubelet(&k3s, socket, true)), is(RuntimeKind::Containerd, containerd));
     // the kubelet's own shim for Docker, beside Docker's containerd
     let docker = units(&["docker.service", containerd], &[]);
-    assert_eq!(known(by_kubelet(&docker, "/run/dockershim.sock", true)), is(Kind::Docker, "docker.service"));
-    assert_eq!(known(by_kubelet(&docker, socket, true)), is(Kind::Containerd, containerd));
+    assert_eq!(known(by_kubelet(&docker, "/run/dockershim.sock", true)), is(RuntimeKind::Docker, "docker.service"));
+    assert_eq!(known(by_kubelet(&docker, socket, true)), is(RuntimeKind::Containerd, containerd));
     // not started yet
     let early = units(&[crio], &[containerd]);
-    assert_eq!(known(by_kubelet(&early, socket, true)), is(Kind::Containerd, containerd));
+    assert_eq!(known(by_kubelet(&early, socket, true)), is(RuntimeKind::Containerd, containerd));
 }
 
 #[test]
@@ -105,7 +108,7 @@ fn a_socket_that_nobody_known_serves_is_a_sign_and_no_runtime_is_guessed() {
     );
     // what only stands in a file may be left from before
     let kind = known(by_kubelet(&node, "/run/corp.sock", false));
-    assert_eq!(kind, Some((Kind::Containerd, "containerd.service".into())));
+    assert_eq!(kind, Some((RuntimeKind::Containerd, "containerd.service".into())));
     assert!(matches!(by_kubelet(&units(&[], &[]), "/run/corp.sock", false), RuntimeDetection::Sign(_)));
 }
 
@@ -130,6 +133,6 @@ fn a_socket_that_answers_is_not_served_by_a_unit_that_does_not_run() {
     for in_use in [true, false] {
         assert!(matches!(of(true, in_use), RuntimeDetection::Sign(_)));
         // before its unit has started, it is the one that will serve
-        assert_eq!(known(of(false, in_use)), Some((Kind::Containerd, "containerd.service".to_owned())));
+        assert_eq!(known(of(false, in_use)), Some((RuntimeKind::Containerd, "containerd.service".to_owned())));
     }
 }

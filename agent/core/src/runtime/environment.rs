@@ -47,6 +47,11 @@ impl Environment {
         self.0.extend(named);
     }
 
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     fn first(&self, names: [&str; 2]) -> &str {
         let values = names.iter().filter_map(|name| self.0.get(*name));
         values.map(String::as_str).find(|value| !value.is_empty()).unwrap_or_default()

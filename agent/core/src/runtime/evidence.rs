@@ -4,91 +4,23 @@
 //! enough to call a node trusted. A runtime is `current` if its process is younger than the last change, or verifiably reads what it lacks from
 //! a registry directory, or has itself testified. What is not known is said to be unknown.
 
-use serde::Serialize;
-
-use super::testimony::Testimony;
-use crate::runtime::{
+use super::{
+    attempts::BETWEEN_ATTEMPTS,
+    process::ServiceProcess,
     registry_dir::Setting,
+    service_plan::{LOOK_AGAIN, ServicePlan},
     services::{HoldReason, Runtime, ServiceState, Services},
-    staleness::{BETWEEN_TRIES, LOOK_AGAIN, Outlook},
+    testimony::Testimony,
+    trust::{RuntimeState, RuntimeTrust},
 };
-use crate::{certificate::name::sentence, ledger::Ledger, planner::Action, text::plural, time::Moment};
-
-/// What is known of pulls through the runtime; also the label `state` of `nodetrust_runtime_state`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RuntimeState {
-    /// They follow the bundle, and there is evidence of that.
-    Current,
-    /// They do not.
-    Stale,
-    /// It is not known whether they do.
-    Unknown,
-    /// There is no runtime, it does not run yet, or nobody asks.
-    #[default]
-    None,
-}
-
-impl RuntimeState {
-    /// Every state, for metrics.
-    pub const ALL: [Self; 4] = [Self::Current, Self::Stale, Self::Unknown, Self::None];
-
-    /// The public name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Current => "current",
-            Self::Stale => "stale",
-            Self::Unknown => "unknown",
-            Self::None => "none",
-        }
-    }
-
-    /// Whether a node may be called trusted.
-    pub fn is_green(self) -> bool {
-        matches!(self, Self::Current | Self::None)
-    }
-}
-
-/// The answer about the runtime, with its reason.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RuntimeTrust {
-    /// The answer.
-    pub state: RuntimeState,
-    /// The fact that decided, in a sentence.
-    pub why: String,
-    /// What would make it known, or would cure it; empty where nothing is to be done, or the restart that is due or held says it.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub next: String,
-    /// What was inferred and turned out to be wrong by the runtime's own word; None if nothing did.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub misled: Option<String>,
-    /// Seconds until it is worth looking again; None if only a change or an answer makes a difference.
-    #[serde(skip)]
-    pub again: Option<u64>,
-}
-
-impl RuntimeTrust {
-    fn of(state: RuntimeState, why: impl Into<String>) -> Self {
-        Self { state, why: why.into(), ..Self::default() }
-    }
-
-    /// What is said of a node that could not be looked at.
-    pub fn unseen() -> Self {
-        Self::of(RuntimeState::Unknown, "not known: the node could not be looked at")
-    }
-
-    fn unknown(why: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { next: next.into(), ..Self::of(RuntimeState::Unknown, why) }
-    }
-}
+use crate::{action::Action, certificate::name::sentence, ledger::Ledger, text::plural, time::Moment};
 
 /// Decides on the state of the runtime, from what is there, what is remembered and what is to be done. `testimony` is about the process that
 /// runs, and empty if none was found.
 pub fn judge(
     services: &Services,
     ledger: &Ledger,
-    outlook: &Outlook,
+    outlook: &ServicePlan,
     testimony: &Testimony<'_>,
     now: &Moment,
 ) -> RuntimeTrust {
@@ -146,14 +78,14 @@ fn infer(
     services: &Services,
     runtime: &Runtime,
     ledger: &Ledger,
-    outlook: &Outlook,
+    outlook: &ServicePlan,
     testimony: &Testimony<'_>,
 ) -> RuntimeTrust {
     let unit = &runtime.service.unit;
     let Some(process) = &runtime.service.process else {
         let next = format!("see what {unit} runs: systemctl status {unit}; {NAME_IT}");
         let trust = RuntimeTrust::unknown("not known: the process that pulls was not found", next);
-        return RuntimeTrust { again: Some(BETWEEN_TRIES), ..trust };
+        return RuntimeTrust { again: Some(BETWEEN_ATTEMPTS), ..trust };
     };
     let lag = &outlook.lag;
     if let Setting::Unknown(why) = &runtime.certs.setting
@@ -174,7 +106,7 @@ fn infer(
     if let Err(sick) = &runtime.health {
         let next = format!("mend it: journalctl -u {unit}; it is not restarted while it does not work");
         let trust = RuntimeTrust::unknown(format!("not known: {} does not work: {sick}", runtime.kind), next);
-        return RuntimeTrust { again: Some(BETWEEN_TRIES), ..trust };
+        return RuntimeTrust { again: Some(BETWEEN_ATTEMPTS), ..trust };
     }
     if let Some(sign) = &services.sign {
         return RuntimeTrust::unknown(format!("not known: {unit} runs, and {sign}"), NAME_IT);
@@ -191,7 +123,7 @@ fn infer(
 }
 
 /// Others had put wanted anchors into the bundle before the process was first seen.
-fn unproven(runtime: &Runtime, outlook: &Outlook, testimony: &Testimony<'_>) -> RuntimeTrust {
+fn unproven(runtime: &Runtime, outlook: &ServicePlan, testimony: &Testimony<'_>) -> RuntimeTrust {
     let anchors = plural(outlook.lag.unproven.len(), "anchor");
     let mut why = match &runtime.elsewhere {
         Some(elsewhere) => format!("not known: {elsewhere}, so nothing tells whether it has {anchors}"),
@@ -222,13 +154,18 @@ fn ask_or_restart(unit: &str) -> String {
 }
 
 /// A piece of advice, where no hold gives its own.
-fn unless_held(outlook: &Outlook, next: &str) -> String {
+fn unless_held(outlook: &ServicePlan, next: &str) -> String {
     let is_held = outlook.hold.as_ref().is_some_and(|hold| !hold.next.is_empty() && hold.reason != HoldReason::Policy);
     if is_held { String::new() } else { next.to_owned() }
 }
 
 /// The process refuses a registry, whatever was inferred.
-fn refused(runtime: &Runtime, outlook: &Outlook, testimony: &Testimony<'_>, inferred: RuntimeTrust) -> RuntimeTrust {
+fn refused(
+    runtime: &Runtime,
+    outlook: &ServicePlan,
+    testimony: &Testimony<'_>,
+    inferred: RuntimeTrust,
+) -> RuntimeTrust {
     let Some((host, witness)) = testimony.refusal() else { return inferred };
     let words = sentence(&witness.words);
     let mut trust = RuntimeTrust::of(RuntimeState::Stale, format!("it refuses {host}: {words}"));
@@ -265,7 +202,7 @@ const UNCURED: &str = "no further restart is made. Likely causes: the registry's
                        its token server elsewhere has another CA";
 
 /// Which evidence there is.
-fn fact(process: &crate::runtime::services::Process, ledger: &Ledger, outlook: &Outlook) -> String {
+fn fact(process: &ServiceProcess, ledger: &Ledger, outlook: &ServicePlan) -> String {
     if !outlook.covered.is_empty() {
         let anchors = plural(outlook.covered.len(), "anchor");
         return format!("every pull reads {anchors} newer than the process from the registry directory");

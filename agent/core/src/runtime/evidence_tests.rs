@@ -6,11 +6,14 @@ use super::*;
 use crate::{
     certificate::fingerprint::{Fingerprint, SetDigest},
     runtime::{
-        kinds::Kind,
-        record::Record,
-        registry_dir::{OwnFile, RegistryCerts},
-        services::{Process, Service},
-        staleness::{OnChange, Policy, Wanted, decide},
+        kinds::RuntimeKind,
+        process::ServiceProcess,
+        record::ServiceRecord,
+        registry_dir::{OwnRegistryFile, RegistryCerts},
+        service_plan::ServiceGoal,
+        services::Service,
+        settings::{OnChange, RuntimeSettings},
+        staleness::decide,
         witness::{Witness, WitnessAnswer},
     },
     testing::at,
@@ -25,20 +28,23 @@ fn set(names: &str) -> BTreeSet<Fingerprint> {
     names.bytes().map(|byte| Fingerprint::from_bytes([byte; 32])).collect()
 }
 
-fn process(started: u64) -> Process {
-    Process { invocation: format!("run-{started}"), started: Uptime { boot_id: BOOT.into(), milliseconds: started } }
+fn process(started: u64) -> ServiceProcess {
+    ServiceProcess {
+        invocation: format!("run-{started}"),
+        started: Uptime { boot_id: BOOT.into(), milliseconds: started },
+    }
 }
 
 /// A node that wants `ab`, both of which are in the bundle.
 struct Node {
     services: Services,
     ledger: Ledger,
-    policy: Policy,
+    policy: RuntimeSettings,
 }
 
 impl Node {
     fn without_runtime() -> Self {
-        Self { services: Services::default(), ledger: Ledger::new(), policy: Policy::default() }
+        Self { services: Services::default(), ledger: Ledger::new(), policy: RuntimeSettings::default() }
     }
 
     /// containerd started with these; nobody knows of `unproven`.
@@ -46,7 +52,7 @@ impl Node {
         let mut node = Self::without_runtime();
         let process = process(1_000);
         node.services.runtime = Some(Runtime {
-            kind: Kind::Containerd,
+            kind: RuntimeKind::Containerd,
             because: "it is active".into(),
             version: "1.7.24".into(),
             socket: "/run/containerd/containerd.sock".into(),
@@ -57,7 +63,7 @@ impl Node {
             elsewhere: None,
         });
         let [doubt, later, left] = std::array::from_fn(|_| BTreeSet::new());
-        let record = Record { process, has: set(has), doubt, unproven: set(unproven), later, left };
+        let record = ServiceRecord { process, has: set(has), doubt, unproven: set(unproven), later, left };
         node.ledger.services.insert(UNIT.into(), record);
         node
     }
@@ -94,9 +100,9 @@ impl Node {
         })
     }
 
-    fn decide(&self) -> Outlook {
+    fn decide(&self) -> ServicePlan {
         let wanted =
-            Wanted { anchors: set("ab"), readable: set("ab"), bundle: set("abz"), set: SetDigest::of(&set("ab")) };
+            ServiceGoal { anchors: set("ab"), readable: set("ab"), bundle: set("abz"), set: SetDigest::of(&set("ab")) };
         let services = Services { choice: (&self.policy).into(), ..self.services.clone() };
         decide(&services, &self.ledger, &wanted, &self.policy, &at(100_000, 50_000, BOOT))
     }
@@ -123,7 +129,7 @@ fn serving(node: Node) -> Node {
     node.runtime(|runtime| {
         let file = "/etc/containerd/certs.d/_default/nodetrust-anchors.crt".to_owned();
         runtime.certs.setting = Setting::Directory("/etc/containerd/certs.d".into());
-        runtime.certs.own = [(file, OwnFile::Holds(set("ab")))].into();
+        runtime.certs.own = [(file, OwnRegistryFile::Holds(set("ab")))].into();
     })
 }
 
@@ -297,7 +303,7 @@ fn a_restart_on_a_refusal_is_held_like_any_other() {
     assert_eq!(held(refuses().runtime(|r| r.health = Err("no CRI".into()))), Some(HoldReason::Unhealthy));
     let kill_mode = |r: &mut Runtime| r.spares = Err((HoldReason::KillMode, "it would end them".into()));
     assert_eq!(held(refuses().runtime(kill_mode)), Some(HoldReason::KillMode));
-    let tried = crate::runtime::staleness::Try { at: at(99_990, 49_990, BOOT), outcome: None };
+    let tried = crate::runtime::attempts::RestartAttempt { at: at(99_990, 49_990, BOOT), outcome: None };
     assert_eq!(held(refuses().with(|node| node.ledger.tries.push(tried))), Some(HoldReason::RateLimit));
 }
 
@@ -328,7 +334,7 @@ fn what_would_make_it_known_is_said() {
 #[test]
 fn what_changes_by_itself_is_looked_at_again() {
     assert_eq!(good().state(ServiceState::Changing).trust().again, Some(LOOK_AGAIN));
-    assert_eq!(good().runtime(|runtime| runtime.health = Err("no".into())).trust().again, Some(BETWEEN_TRIES));
+    assert_eq!(good().runtime(|runtime| runtime.health = Err("no".into())).trust().again, Some(BETWEEN_ATTEMPTS));
     assert_eq!((good().trust().again, Node::new("z", "ab").trust().again), (None, None));
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The kinds of runtimes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum RuntimeKind {
     /// containerd on its own.
     Containerd,
     /// CRI-O.
@@ -26,9 +26,9 @@ pub enum Kind {
 
 /// What is known of a kind (facts C.5).
 #[derive(Debug)]
-pub struct Row {
+pub struct RuntimeRow {
     /// Which.
-    pub kind: Kind,
+    pub kind: RuntimeKind,
     /// systemd units that may run it; the first active one does.
     pub units: &'static [&'static str],
     /// CRI sockets on the host.
@@ -40,14 +40,14 @@ pub struct Row {
     /// Where a containerd keeps its configuration when its command line does not say.
     pub config: Option<&'static str>,
     /// How its process is made anew.
-    pub restart: Means,
+    pub restart: RestartMeans,
     /// The containers' own processes are in the unit's control group, so that only `KillMode=process` spares them.
     pub shares_group: bool,
 }
 
 /// How a runtime's process is made anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Means {
+pub enum RestartMeans {
     /// The service is restarted.
     Service,
     /// A file that comes and goes in this directory makes k0s restart its containerd and nothing else.
@@ -55,83 +55,83 @@ pub enum Means {
 }
 
 /// The distribution before the plain runtime: a k3s node may have an idle containerd too.
-pub const TABLE: [Row; 7] = [
-    Row {
-        kind: Kind::K3s,
+pub const TABLE: [RuntimeRow; 7] = [
+    RuntimeRow {
+        kind: RuntimeKind::K3s,
         units: &["k3s.service", "k3s-agent.service"],
         sockets: &["/run/k3s/containerd/containerd.sock"],
         child: Some("containerd"),
         program: Some("data/current/bin/containerd"),
         config: Some("/var/lib/rancher/k3s/agent/etc/containerd/config.toml"),
-        restart: Means::Service,
+        restart: RestartMeans::Service,
         shares_group: true,
     },
-    Row {
-        kind: Kind::Rke2,
+    RuntimeRow {
+        kind: RuntimeKind::Rke2,
         units: &["rke2-agent.service", "rke2-server.service"],
         sockets: &["/run/k3s/containerd/containerd.sock"],
         child: Some("containerd"),
         program: Some("bin/containerd"),
         config: Some("/var/lib/rancher/rke2/agent/etc/containerd/config.toml"),
-        restart: Means::Service,
+        restart: RestartMeans::Service,
         shares_group: true,
     },
-    Row {
-        kind: Kind::K0s,
+    RuntimeRow {
+        kind: RuntimeKind::K0s,
         units: &["k0sworker.service", "k0scontroller.service"],
         sockets: &["/run/k0s/containerd.sock"],
         child: Some("containerd"),
         program: Some("bin/containerd"),
         config: Some("/etc/k0s/containerd.toml"),
-        restart: Means::DropIn("/etc/k0s/containerd.d"),
+        restart: RestartMeans::DropIn("/etc/k0s/containerd.d"),
         shares_group: false,
     },
-    Row {
-        kind: Kind::Microk8s,
+    RuntimeRow {
+        kind: RuntimeKind::Microk8s,
         units: &["snap.microk8s.daemon-containerd.service"],
         sockets: &["/var/snap/microk8s/common/run/containerd.sock"],
         child: None,
         program: None,
         config: Some("/var/snap/microk8s/current/args/containerd.toml"),
-        restart: Means::Service,
+        restart: RestartMeans::Service,
         shares_group: true,
     },
-    Row {
-        kind: Kind::Crio,
+    RuntimeRow {
+        kind: RuntimeKind::Crio,
         units: &["crio.service", "cri-o.service"],
         sockets: &["/run/crio/crio.sock"],
         child: None,
         program: None,
         config: None,
-        restart: Means::Service,
+        restart: RestartMeans::Service,
         shares_group: false,
     },
-    Row {
-        kind: Kind::Docker,
+    RuntimeRow {
+        kind: RuntimeKind::Docker,
         units: &["docker.service"],
         // cri-dockerd's, the one of the kubelet's own shim (Kubernetes up to 1.23), and that of `k3s --docker`
         sockets: &["/run/cri-dockerd.sock", "/run/dockershim.sock", "/run/k3s/cri-dockerd/cri-dockerd.sock"],
         child: None,
         program: None,
         config: None,
-        restart: Means::Service,
+        restart: RestartMeans::Service,
         shares_group: false,
     },
-    Row {
-        kind: Kind::Containerd,
+    RuntimeRow {
+        kind: RuntimeKind::Containerd,
         units: &["containerd.service"],
         sockets: &["/run/containerd/containerd.sock"],
         child: None,
         program: None,
         config: Some("/etc/containerd/config.toml"),
-        restart: Means::Service,
+        restart: RestartMeans::Service,
         shares_group: true,
     },
 ];
 
-impl Kind {
+impl RuntimeKind {
     /// What is known of it.
-    pub fn row(self) -> &'static Row {
+    pub fn row(self) -> &'static RuntimeRow {
         match TABLE.iter().find(|row| row.kind == self) {
             Some(row) => row,
             None => &TABLE[0], // every kind has a row; a test holds it
@@ -152,7 +152,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for RuntimeKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

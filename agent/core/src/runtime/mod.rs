@@ -5,20 +5,25 @@
 //! is behind the bundle and what is to be done; [`certs_d`] says what a registry directory that is read at every pull makes up for; [`evidence`]
 //! says what is known of pulls at all, with what the runtime itself has answered ([`witness`], [`testimony`]).
 
+pub mod attempts;
 pub mod containerd;
 mod detect;
 pub mod environment;
 pub mod evidence;
 pub mod kinds;
 pub mod kubelet;
+pub mod process;
 pub mod pull_answer;
 pub mod record;
 pub mod registry;
 pub mod registry_dir;
 pub mod registry_way;
+pub mod service_plan;
 pub mod services;
+pub mod settings;
 pub mod staleness;
 pub mod testimony;
+pub mod trust;
 pub mod witness;
 
-pub use detect::{CRI_DOCKERD, Clues, Found, RuntimeDetection, RuntimeEndpoint, detect, units};
+pub use detect::{CRI_DOCKERD, Clues, DetectedRuntime, RuntimeDetection, RuntimeEndpoint, detect, units};

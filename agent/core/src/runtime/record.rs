@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{certificate::fingerprint::Fingerprint, text::plural};
 use crate::{
-    runtime::services::{Process, Services},
+    runtime::{process::ServiceProcess, services::Services},
     time::Uptime,
 };
 
 /// What is known of a service's process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct ServiceRecord {
     /// Which process.
-    pub process: Process,
+    pub process: ServiceProcess,
     /// In the bundle when it started: it has them, or will read them.
     pub has: BTreeSet<Fingerprint>,
     /// In the bundle perhaps: we were changing it.
@@ -49,7 +49,7 @@ pub struct Lag {
 
 /// The bundle, as a process that starts may have found it.
 #[derive(Debug, Clone, Copy)]
-pub struct Bundle<'a> {
+pub struct BundleHistory<'a> {
     /// What was in it at the last verified look, None if there was none.
     pub before: Option<&'a BTreeSet<Fingerprint>>,
     /// Since when that has been so.
@@ -106,7 +106,7 @@ impl Lag {
 /// 2. If our last change of the bundle was begun in an earlier boot, it has what that change has put there.
 /// 3. What we have put there later, it may have missed because of us: it counts as missing.
 /// 4. Everything else was put there by others, nobody knows when: it is unproven.
-pub fn follow(record: Option<&Record>, process: &Process, bundle: Bundle<'_>) -> Record {
+pub fn follow(record: Option<&ServiceRecord>, process: &ServiceProcess, bundle: BundleHistory<'_>) -> ServiceRecord {
     if let Some(known) = record.filter(|record| record.process == *process) {
         return known.clone();
     }
@@ -114,7 +114,7 @@ pub fn follow(record: Option<&Record>, process: &Process, bundle: Bundle<'_>) ->
     let is_earlier = |time: &Uptime| time.boot_id != started.boot_id || time.milliseconds < started.milliseconds;
     let before = bundle.before.filter(|_| bundle.since.is_some_and(is_earlier));
     if before == Some(bundle.now) {
-        return Record { has: bundle.now.clone(), ..Record::unknown(process) };
+        return ServiceRecord { has: bundle.now.clone(), ..ServiceRecord::unknown(process) };
     }
     let mut has = before.map(|before| before & bundle.now).unwrap_or_default();
     let mut doubt = bundle.before.map_or_else(|| bundle.now.clone(), |before| before | bundle.now);
@@ -128,11 +128,11 @@ pub fn follow(record: Option<&Record>, process: &Process, bundle: Bundle<'_>) ->
     doubt.retain(|fingerprint| !has.contains(fingerprint));
     let by_us = |fingerprint: &Fingerprint| bundle.begun.is_some() && bundle.ours.contains(fingerprint);
     let (unproven, doubt) = doubt.into_iter().partition(|print| bundle.now.contains(print) && !by_us(print));
-    Record { has, doubt, unproven, ..Record::unknown(process) }
+    ServiceRecord { has, doubt, unproven, ..ServiceRecord::unknown(process) }
 }
 
-impl Record {
-    fn unknown(process: &Process) -> Self {
+impl ServiceRecord {
+    fn unknown(process: &ServiceProcess) -> Self {
         Self {
             process: process.clone(),
             has: BTreeSet::new(),
@@ -179,10 +179,10 @@ impl Record {
 /// What is known of all services' processes. What cannot be seen just now stays known, as long as this boot lasts.
 pub fn follow_all(
     services: &Services,
-    known: &BTreeMap<String, Record>,
-    bundle: Bundle<'_>,
+    known: &BTreeMap<String, ServiceRecord>,
+    bundle: BundleHistory<'_>,
     now: &Uptime,
-) -> BTreeMap<String, Record> {
+) -> BTreeMap<String, ServiceRecord> {
     let mut records = known.clone();
     records.retain(|_, record| record.process.started.boot_id == now.boot_id);
     let all = services.runtime.iter().map(|runtime| &runtime.service).chain(services.also.values());

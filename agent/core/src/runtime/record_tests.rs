@@ -12,8 +12,8 @@ fn up(boot: &str, milliseconds: u64) -> Uptime {
     Uptime { boot_id: boot.into(), milliseconds }
 }
 
-fn process(boot: &str, started: u64) -> Process {
-    Process { invocation: format!("{boot}-{started}"), started: up(boot, started) }
+fn process(boot: &str, started: u64) -> ServiceProcess {
+    ServiceProcess { invocation: format!("{boot}-{started}"), started: up(boot, started) }
 }
 
 /// A node's bundle and what the ledger says of it. Small letters are ours, capital ones somebody else's.
@@ -30,11 +30,11 @@ impl Story {
         Self { before: None, since: None, begun: None, now }
     }
 
-    fn follow(&self, record: Option<&Record>, process: &Process) -> Record {
+    fn follow(&self, record: Option<&ServiceRecord>, process: &ServiceProcess) -> ServiceRecord {
         let all = [self.before.unwrap_or_default(), self.now].concat();
         let ours = set(&all.chars().filter(char::is_ascii_lowercase).collect::<String>());
         let (before, now) = (self.before.map(set), set(self.now));
-        let bundle = Bundle {
+        let bundle = BundleHistory {
             before: before.as_ref(),
             since: self.since.as_ref(),
             begun: self.begun.as_ref(),
@@ -46,7 +46,7 @@ impl Story {
 
     /// What the process has, may have because of us, and may have because of others.
     #[track_caller]
-    fn assert(&self, process: &Process, has: &str, doubt: &str, unproven: &str) {
+    fn assert(&self, process: &ServiceProcess, has: &str, doubt: &str, unproven: &str) {
         let record = self.follow(None, process);
         assert_eq!((record.has, record.doubt, record.unproven), (set(has), set(doubt), set(unproven)), "{self:?}");
     }
@@ -132,8 +132,8 @@ fn what_an_earlier_process_may_still_have_is_no_matter_after_a_reboot() {
 fn what_cannot_be_seen_just_now_stays_known() {
     let now = set("ab");
     let ours = set("");
-    let bundle = Bundle { before: None, since: None, begun: None, ours: &ours, now: &now };
-    let known: BTreeMap<String, Record> = [(UNIT.to_owned(), follow(None, &process("one", 100), bundle))].into();
+    let bundle = BundleHistory { before: None, since: None, begun: None, ours: &ours, now: &now };
+    let known: BTreeMap<String, ServiceRecord> = [(UNIT.to_owned(), follow(None, &process("one", 100), bundle))].into();
     let nothing = Services::default();
     assert_eq!(follow_all(&nothing, &known, bundle, &up("one", 900)), known);
     assert!(follow_all(&nothing, &known, bundle, &up("two", 900)).is_empty(), "it ended with its boot");
@@ -149,7 +149,7 @@ fn an_anchor_that_may_have_been_there_at_the_start_lingers_when_it_leaves() {
 #[test]
 fn a_ledger_of_an_older_version_keeps_its_doubts() {
     let text = r#"{"process":{"invocation":"i","started":{"bootId":"one","milliseconds":1}},"has":[],"doubt":[]}"#;
-    let record: Record = serde_json::from_str(text).unwrap();
+    let record: ServiceRecord = serde_json::from_str(text).unwrap();
     assert!(record.unproven.is_empty() && record.doubt.is_empty());
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{certificate::fingerprint::Fingerprint, runtime::services::Process};
+use crate::{certificate::fingerprint::Fingerprint, runtime::process::ServiceProcess};
 
 /// Our file in the directory for hosts without one of their own.
 pub const FILE: &str = "nodetrust-anchors.crt";
@@ -49,14 +49,14 @@ impl Setting {
 #[serde(rename_all = "camelCase")]
 pub struct KnownSetting {
     /// The process.
-    pub process: Process,
+    pub process: ServiceProcess,
     /// What it reads.
     pub setting: Setting,
 }
 
 /// What our file holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OwnFile {
+pub enum OwnRegistryFile {
     /// Exactly these certificates.
     Holds(BTreeSet<Fingerprint>),
     /// Something else.
@@ -69,7 +69,7 @@ pub struct RegistryCerts {
     /// What the runtime reads.
     pub setting: Setting,
     /// Our files by path: where one should be, and where one was written before.
-    pub own: BTreeMap<String, OwnFile>,
+    pub own: BTreeMap<String, OwnRegistryFile>,
     /// A `hosts.toml` in `_default/`, which makes containerd ignore the `*.crt` files there.
     pub hidden: bool,
     /// Somebody else's file in `_default/` that fails every pull.
@@ -108,8 +108,8 @@ impl RegistryCerts {
     /// What our file holds for pulls.
     pub fn served(&self) -> BTreeSet<Fingerprint> {
         match self.path().and_then(|path| self.own.get(&path)) {
-            Some(OwnFile::Holds(served)) => served.clone(),
-            Some(OwnFile::Altered) | None => BTreeSet::new(),
+            Some(OwnRegistryFile::Holds(served)) => served.clone(),
+            Some(OwnRegistryFile::Altered) | None => BTreeSet::new(),
         }
     }
 

@@ -2,21 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::registry_dir::{KnownSetting, RegistryCerts};
-use super::staleness::RuntimeChoice;
 use serde::{Deserialize, Serialize};
 
-use crate::{runtime::kinds::Kind, time::Uptime};
-
-/// A process of a service: another one has another identity.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Process {
-    /// systemd's `InvocationID`; empty where there is no systemd.
-    pub invocation: String,
-    /// When it started, to the clock tick (10 ms) below.
-    pub started: Uptime,
-}
+use super::{
+    kinds::RuntimeKind,
+    process::ServiceProcess,
+    registry_dir::{KnownSetting, RegistryCerts},
+    settings::RuntimeChoice,
+};
 
 /// The state of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,14 +38,14 @@ pub struct Service {
     /// Its state.
     pub state: ServiceState,
     /// The process that counts: the one that pulls.
-    pub process: Option<Process>,
+    pub process: Option<ServiceProcess>,
 }
 
 /// The runtime, as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Runtime {
     /// Which.
-    pub kind: Kind,
+    pub kind: RuntimeKind,
     /// The fact that decided.
     pub because: String,
     /// What it says its version is; empty if it says nothing.
@@ -80,7 +73,7 @@ impl Runtime {
     }
 }
 
-/// What is there to be kept young.
+/// Services that cache the trust roots when they start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Services {
     /// The runtime, None if there is none or nobody looks at it.

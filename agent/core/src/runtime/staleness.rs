@@ -6,171 +6,33 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-
 use super::{
-    evidence::{RuntimeTrust, judge},
+    attempts::{AFTER_FAILURE, ATTEMPTS_WINDOW, AttemptOutcome, BETWEEN_ATTEMPTS, MAX_ATTEMPTS, RestartAttempt},
+    evidence::judge,
     record::Lag,
+    registry_dir::{OwnRegistryFile, Setting},
+    service_plan::{Hold, LOOK_AGAIN, ServiceGoal, ServicePlan},
+    services::{HoldReason, Runtime, Service, ServiceState, Services},
+    settings::{OnChange, RuntimeSettings},
     testimony::Testimony,
 };
-use crate::runtime::{
-    kinds::Kind,
-    registry_dir::{OwnFile, Setting},
-    services::{HoldReason, Runtime, Service, ServiceState, Services},
-};
 use crate::{
-    certificate::fingerprint::{Fingerprint, SetDigest},
+    action::Action,
+    certificate::fingerprint::Fingerprint,
     ledger::Ledger,
-    planner::Action,
     problem::{Problem, ProblemKind},
     time::Moment,
 };
 
-/// Seconds between two tries.
-pub const BETWEEN_TRIES: u64 = 60;
-/// Tries within [`TRIES_WINDOW`].
-pub const MAX_TRIES: usize = 3;
-/// Seconds that tries are counted in.
-pub const TRIES_WINDOW: u64 = 3600;
-/// Seconds after a failed try: somebody should look first.
-pub const AFTER_FAILURE: u64 = 600;
-/// Seconds after which a service that is on the way up or down is looked at again.
-pub const LOOK_AGAIN: u64 = 5;
-
-/// A try to restart, written down before it is made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Try {
-    /// When.
-    pub at: Moment,
-    /// What became of it; None until that is known, and for ever if the agent was killed meanwhile.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<TryOutcome>,
-}
-
-/// What became of a try.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TryOutcome {
-    /// The service runs anew and works.
-    Done,
-    /// It does not, or never stopped.
-    Failed(String),
-}
-
-/// What may be done about a change.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnChange {
-    /// Keep the registry directory, restart for what that does not cover.
-    #[default]
-    Auto,
-    /// Keep the registry directory; report what that does not cover, and never restart.
-    Registry,
-    /// Restart.
-    Restart,
-    /// Say it.
-    Report,
-    /// Nothing, as wanted.
-    Never,
-}
-
-/// What the configuration says of the runtime.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Policy {
-    /// Nobody looks at a runtime.
-    pub ignored: bool,
-    /// Which, None to detect it.
-    pub kind: Option<Kind>,
-    /// Its unit, if it has another name.
-    pub unit: Option<String>,
-    /// What may be done.
-    pub on_change: OnChange,
-    /// Further units.
-    pub also: Vec<String>,
-}
-
-/// The part of [`Policy`] that the ledger keeps, so that whoever looks without the configuration finds the same runtime and gives the
-/// same answer.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct RuntimeChoice {
-    /// Nobody looks at a runtime.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub ignored: bool,
-    /// Which, None to detect it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<Kind>,
-    /// Its unit, if it has another name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unit: Option<String>,
-    /// What may be done.
-    pub on_change: OnChange,
-}
-
-impl From<&Policy> for RuntimeChoice {
-    fn from(policy: &Policy) -> Self {
-        let Policy { ignored, kind, unit, on_change, .. } = policy;
-        Self { ignored: *ignored, kind: *kind, unit: unit.clone(), on_change: *on_change }
-    }
-}
-
-impl From<RuntimeChoice> for Policy {
-    fn from(RuntimeChoice { ignored, kind, unit, on_change }: RuntimeChoice) -> Self {
-        Self { ignored, kind, unit, on_change, ..Self::default() }
-    }
-}
-
-/// A restart that is due and not made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hold {
-    /// Why.
-    pub reason: HoldReason,
-    /// Why, in a sentence.
-    pub why: String,
-    /// What a person should do; empty where waiting is enough.
-    pub next: String,
-    /// Seconds until it is worth looking again by itself.
-    pub wait: Option<u64>,
-}
-
-/// What is to be done so that services follow the bundle.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outlook {
-    /// In order.
-    pub actions: Vec<Action>,
-    /// What is held back.
-    pub hold: Option<Hold>,
-    /// The runtime's lag that nothing covers.
-    pub lag: Lag,
-    /// Anchors that the runtime's process does not have and every pull gets from the registry directory.
-    pub covered: BTreeSet<Fingerprint>,
-    /// What our file in the registry directory is to hold.
-    pub serves: BTreeSet<Fingerprint>,
-    /// Wanted anchors that the runtime cannot read: no restart is due for them, and they make nothing stale.
-    pub cannot: BTreeSet<Fingerprint>,
-    /// The registry by which the runtime has proven that it trusts what it was not known to have; None if no such proof was needed.
-    pub witnessed: Option<String>,
-    /// Whether pulls follow, and which fact decided.
-    pub trust: RuntimeTrust,
-}
-
-/// What the services are to follow.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// Anchors that are to be trusted.
-    pub anchors: BTreeSet<Fingerprint>,
-    /// Those among them that Go reads. The runtime can trust no others, whatever is done, and a registry file without any of these
-    /// would fail every pull.
-    pub readable: BTreeSet<Fingerprint>,
-    /// What is in the bundle.
-    pub bundle: BTreeSet<Fingerprint>,
-    /// Digest of the set of ours that is in force over this bundle.
-    pub set: SetDigest,
-}
-
 /// Decides what is to be done so that the services follow a bundle, given the ledger that knows their processes.
-pub fn decide(services: &Services, ledger: &Ledger, wanted: &Wanted, policy: &Policy, now: &Moment) -> Outlook {
-    let mut outlook = Outlook::default();
+pub fn decide(
+    services: &Services,
+    ledger: &Ledger,
+    wanted: &ServiceGoal,
+    policy: &RuntimeSettings,
+    now: &Moment,
+) -> ServicePlan {
+    let mut outlook = ServicePlan::default();
     let record_of = |service: &Service| {
         let record = ledger.services.get(&service.unit);
         record.filter(|record| service.process.as_ref() == Some(&record.process))
@@ -239,7 +101,7 @@ pub fn decide(services: &Services, ledger: &Ledger, wanted: &Wanted, policy: &Po
 
 /// What our file in the registry directory is to hold. An anchor that is wanted, and that pulls may rest on, does not leave it:
 /// not because the bundle has lost it, nor because the policy changed.
-fn serves(runtime: &Runtime, wanted: &Wanted, lag: Option<&Lag>, on_change: OnChange) -> BTreeSet<Fingerprint> {
+fn serves(runtime: &Runtime, wanted: &ServiceGoal, lag: Option<&Lag>, on_change: OnChange) -> BTreeSet<Fingerprint> {
     let there = &runtime.certs.served() & &wanted.readable;
     match (on_change, lag) {
         (OnChange::Auto | OnChange::Registry, _) => &(&wanted.readable & &wanted.bundle) | &there,
@@ -253,7 +115,7 @@ fn certs_actions(runtime: &Runtime, ledger: &Ledger, serves: &BTreeSet<Fingerpri
     let path = runtime.certs.path().filter(|_| !serves.is_empty());
     let mut actions = Vec::new();
     if let Some(path) = &path
-        && runtime.certs.own.get(path) != Some(&OwnFile::Holds(serves.clone()))
+        && runtime.certs.own.get(path) != Some(&OwnRegistryFile::Holds(serves.clone()))
     {
         actions.push(Action::WriteRegistryCerts { path: path.clone(), anchors: serves.len() });
     }
@@ -292,7 +154,7 @@ fn hold(runtime: &Runtime, on_change: OnChange) -> Option<Hold> {
             HoldReason::Unhealthy,
             format!("{} does not work: {sick}", runtime.kind),
             next,
-            Some(BETWEEN_TRIES),
+            Some(BETWEEN_ATTEMPTS),
         );
     }
     if let Err((reason, why)) = &runtime.spares {
@@ -321,26 +183,27 @@ fn beyond_registry(runtime: &Runtime) -> String {
 }
 
 /// Why not now.
-fn rate(tries: &[Try], now: &Moment, latest: i64) -> Option<Hold> {
-    let ages: Vec<(u64, &Try)> = tries.iter().map(|tried| (now.elapsed_since(&tried.at, latest), tried)).collect();
+fn rate(tries: &[RestartAttempt], now: &Moment, latest: i64) -> Option<Hold> {
+    let ages: Vec<(u64, &RestartAttempt)> =
+        tries.iter().map(|tried| (now.elapsed_since(&tried.at, latest), tried)).collect();
     let (age, last) = ages.iter().min_by_key(|(age, _)| *age)?;
     let hold =
         |reason, why: String, next: &str, wait: u64| Hold { reason, why, next: next.into(), wait: Some(wait.max(1)) };
-    if let Some(TryOutcome::Failed(why)) = &last.outcome
+    if let Some(AttemptOutcome::Failed(why)) = &last.outcome
         && *age < AFTER_FAILURE
     {
         let why = format!("the last restart failed: {why}");
         return Some(hold(HoldReason::Failed, why, "look at the unit's log before the next try", AFTER_FAILURE - age));
     }
-    if *age < BETWEEN_TRIES {
+    if *age < BETWEEN_ATTEMPTS {
         let why = format!("the last restart was {age} s ago");
-        return Some(hold(HoldReason::RateLimit, why, "", BETWEEN_TRIES - age));
+        return Some(hold(HoldReason::RateLimit, why, "", BETWEEN_ATTEMPTS - age));
     }
-    let mut within: Vec<u64> = ages.iter().map(|(age, _)| *age).filter(|age| *age < TRIES_WINDOW).collect();
+    let mut within: Vec<u64> = ages.iter().map(|(age, _)| *age).filter(|age| *age < ATTEMPTS_WINDOW).collect();
     within.sort_unstable();
-    let oldest = within.get(MAX_TRIES - 1)?;
-    let why = format!("{MAX_TRIES} restarts in the last hour");
-    Some(hold(HoldReason::RateLimit, why, "find out what changes the certificates so often", TRIES_WINDOW - oldest))
+    let oldest = within.get(MAX_ATTEMPTS - 1)?;
+    let why = format!("{MAX_ATTEMPTS} restarts in the last hour");
+    Some(hold(HoldReason::RateLimit, why, "find out what changes the certificates so often", ATTEMPTS_WINDOW - oldest))
 }
 
 /// What a failed restart is told with.
@@ -352,19 +215,12 @@ pub fn failure(unit: &str, why: String) -> Problem {
 }
 
 /// A restart of ours that failed is told until the runtime works again: what does not run has no lag that would show.
-pub fn aftermath(runtime: &Runtime, tries: &[Try]) -> Option<Problem> {
+pub fn aftermath(runtime: &Runtime, tries: &[RestartAttempt]) -> Option<Problem> {
     let works = runtime.service.state == ServiceState::Active && runtime.health.is_ok();
     match &tries.last()?.outcome {
-        Some(TryOutcome::Failed(why)) if !works => Some(failure(&runtime.service.unit, why.clone())),
+        Some(AttemptOutcome::Failed(why)) if !works => Some(failure(&runtime.service.unit, why.clone())),
         _ => None,
     }
-}
-
-/// The tries that still count, with a new one.
-pub fn with_try(tries: &[Try], at: &Moment) -> Vec<Try> {
-    let mut kept: Vec<Try> = tries.iter().rev().take(MAX_TRIES - 1).rev().cloned().collect();
-    kept.push(Try { at: at.clone(), outcome: None });
-    kept
 }
 
 #[cfg(test)]

@@ -2,11 +2,14 @@
 
 use super::*;
 use crate::{
+    certificate::fingerprint::SetDigest,
     runtime::{
-        evidence::RuntimeState,
-        record::Record,
+        attempts::with_attempt,
+        kinds::RuntimeKind,
+        process::ServiceProcess,
+        record::ServiceRecord,
         registry_dir::{RegistryCerts, Setting},
-        services::Process,
+        trust::RuntimeState,
     },
     testing::at,
     time::Uptime,
@@ -23,8 +26,8 @@ fn up(boot: &str, milliseconds: u64) -> Uptime {
     Uptime { boot_id: boot.into(), milliseconds }
 }
 
-fn process(boot: &str, started: u64) -> Process {
-    Process { invocation: format!("{boot}-{started}"), started: up(boot, started) }
+fn process(boot: &str, started: u64) -> ServiceProcess {
+    ServiceProcess { invocation: format!("{boot}-{started}"), started: up(boot, started) }
 }
 
 /// A node whose containerd is looked at.
@@ -35,7 +38,7 @@ struct Node {
     /// what Go reads of it, None for all
     readable: Option<BTreeSet<Fingerprint>>,
     bundle: BTreeSet<Fingerprint>,
-    policy: Policy,
+    policy: RuntimeSettings,
     now: Moment,
 }
 
@@ -45,7 +48,7 @@ impl Node {
         let process = process("one", 1_000);
         let service = Service { unit: UNIT.into(), state: ServiceState::Active, process: Some(process.clone()) };
         let runtime = Runtime {
-            kind: Kind::Containerd,
+            kind: RuntimeKind::Containerd,
             because: "it is active".into(),
             version: "1.7.24".into(),
             socket: "/run/containerd/containerd.sock".into(),
@@ -57,7 +60,7 @@ impl Node {
         };
         let mut ledger = Ledger::new();
         let record =
-            Record { process, has: set(has), doubt: set(""), unproven: set(""), later: set(""), left: set("") };
+            ServiceRecord { process, has: set(has), doubt: set(""), unproven: set(""), later: set(""), left: set("") };
         ledger.services.insert(UNIT.into(), record);
         let services = Services { runtime: Some(runtime), ..Services::default() };
         let bundle = &set(wanted) | &set("z");
@@ -67,7 +70,7 @@ impl Node {
             wanted: set(wanted),
             readable: None,
             bundle,
-            policy: Policy::default(),
+            policy: RuntimeSettings::default(),
             now: at(100_000, 50_000, "one"),
         }
     }
@@ -76,27 +79,27 @@ impl Node {
         self.services.runtime.as_mut().unwrap()
     }
 
-    fn record(&mut self) -> &mut Record {
+    fn record(&mut self) -> &mut ServiceRecord {
         self.ledger.services.get_mut(UNIT).unwrap()
     }
 
     fn certs_d(mut self, own: Option<&str>) -> Self {
         let certs = &mut self.runtime().certs;
         certs.setting = Setting::Directory("/etc/containerd/certs.d".into());
-        certs.own = own.map(|own| (CERTS.to_owned(), OwnFile::Holds(set(own)))).into_iter().collect();
+        certs.own = own.map(|own| (CERTS.to_owned(), OwnRegistryFile::Holds(set(own)))).into_iter().collect();
         self
     }
 
-    fn tried(mut self, seconds_ago: u64, outcome: Option<TryOutcome>) -> Self {
+    fn tried(mut self, seconds_ago: u64, outcome: Option<AttemptOutcome>) -> Self {
         let mut at = self.now.clone();
         at.boottime -= seconds_ago;
         at.wall -= i64::try_from(seconds_ago).unwrap();
-        self.ledger.tries.push(Try { at, outcome });
+        self.ledger.tries.push(RestartAttempt { at, outcome });
         self
     }
 
-    fn decide(&self) -> Outlook {
-        let wanted = Wanted {
+    fn decide(&self) -> ServicePlan {
+        let wanted = ServiceGoal {
             anchors: self.wanted.clone(),
             readable: self.readable.clone().unwrap_or_else(|| self.wanted.clone()),
             bundle: self.bundle.clone(),
@@ -280,7 +283,8 @@ fn a_further_unit_may_read_what_the_runtime_cannot() {
     node.readable = Some(set(""));
     let process = process("one", 2_000);
     let service = Service { unit: "web.service".into(), state: ServiceState::Active, process: Some(process.clone()) };
-    let record = Record { process, has: set("z"), doubt: set(""), unproven: set(""), later: set(""), left: set("") };
+    let record =
+        ServiceRecord { process, has: set("z"), doubt: set(""), unproven: set(""), later: set(""), left: set("") };
     node.ledger.services.insert("web.service".into(), record);
     node.services.also.insert("web.service".into(), service);
     assert_eq!(node.actions(), ["restart web.service (1 anchor newer than the process)"]);
@@ -316,7 +320,7 @@ fn our_file_goes_when_nothing_is_left_to_serve() {
 #[test]
 fn an_altered_file_is_written_anew() {
     let mut node = Node::new("z", "a").certs_d(None);
-    node.runtime().certs.own.insert(CERTS.into(), OwnFile::Altered);
+    node.runtime().certs.own.insert(CERTS.into(), OwnRegistryFile::Altered);
     assert_eq!(node.actions(), [format!("write {CERTS} (1 anchor)")]);
 }
 
@@ -401,8 +405,8 @@ fn what_does_not_run_needs_nothing() {
 
 #[test]
 fn tries_have_their_distance() {
-    let done = Some(TryOutcome::Done);
-    let failed = Some(TryOutcome::Failed("timeout".into()));
+    let done = Some(AttemptOutcome::Done);
+    let failed = Some(AttemptOutcome::Failed("timeout".into()));
     let node = || Node::new("z", "a");
     assert_eq!(node().tried(59, done.clone()).held(), Some(HoldReason::RateLimit));
     assert_eq!(node().tried(60, done.clone()).held(), None);
@@ -417,7 +421,7 @@ fn tries_have_their_distance() {
 
 #[test]
 fn a_failed_restart_is_told_until_the_runtime_works_again() {
-    let mut node = Node::new("z", "a").tried(5_000, Some(TryOutcome::Failed("it did not start".into())));
+    let mut node = Node::new("z", "a").tried(5_000, Some(AttemptOutcome::Failed("it did not start".into())));
     let told = |node: &Node| aftermath(node.services.runtime.as_ref().unwrap(), &node.ledger.tries);
     assert_eq!(told(&node), None);
     node.runtime().service.state = ServiceState::Changing;
@@ -425,14 +429,14 @@ fn a_failed_restart_is_told_until_the_runtime_works_again() {
     node.runtime().service.state = ServiceState::Active;
     node.runtime().health = Err("no answer".into());
     assert_eq!(told(&node).unwrap().kind, ProblemKind::Restart);
-    assert_eq!(told(&node.tried(10, Some(TryOutcome::Done))), None);
+    assert_eq!(told(&node.tried(10, Some(AttemptOutcome::Done))), None);
 }
 
 #[test]
 fn tries_that_no_longer_count_are_forgotten() {
     let mut tries = Vec::new();
     for boottime in 0..10 {
-        tries = with_try(&tries, &at(1, boottime, "one"));
+        tries = with_attempt(&tries, &at(1, boottime, "one"));
     }
     assert_eq!(tries.iter().map(|tried| tried.at.boottime).collect::<Vec<_>>(), [7, 8, 9]);
 }
@@ -442,7 +446,7 @@ fn further_units_follow_by_their_own_processes() {
     let mut node = Node::new("az", "a").certs_d(Some("a"));
     let kubelet =
         Service { unit: "kubelet.service".into(), state: ServiceState::Active, process: Some(process("one", 5)) };
-    let record = Record {
+    let record = ServiceRecord {
         process: process("one", 5),
         has: set("z"),
         doubt: set(""),

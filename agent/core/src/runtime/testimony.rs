@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::witness::{Witness, WitnessAnswer};
-use crate::runtime::{registry_dir::Setting, services::Process};
+use crate::runtime::{process::ServiceProcess, registry_dir::Setting};
 use crate::{
     certificate::fingerprint::{Fingerprint, SetDigest},
     ledger::Ledger,
@@ -23,7 +23,7 @@ pub struct Testimony<'a> {
 
 impl<'a> Testimony<'a> {
     /// Picks the answers that count.
-    pub fn of(witnesses: &'a BTreeMap<String, Witness>, process: &Process, set: &SetDigest) -> Self {
+    pub fn of(witnesses: &'a BTreeMap<String, Witness>, process: &ServiceProcess, set: &SetDigest) -> Self {
         let of_set = || witnesses.iter().filter(|(_, witness)| witness.set == *set);
         let answers = of_set().filter(|(_, witness)| witness.process == *process);
         let restarted =
@@ -127,7 +127,7 @@ pub fn note_answer(ledger: &mut Ledger, host: &str, answer: Witness) {
 
 /// Remembers, before a runtime is restarted, that it is, with all that this process refuses of this set. A crash between this and the
 /// restart does no harm: while the same process runs, the restart is still due.
-pub fn note_restart(ledger: &mut Ledger, process: &Process, set: &SetDigest) {
+pub fn note_restart(ledger: &mut Ledger, process: &ServiceProcess, set: &SetDigest) {
     for witness in ledger.witnesses.values_mut() {
         if witness.set == *set && witness.process == *process && witness.answer == WitnessAnswer::Refuses {
             witness.restarted.get_or_insert_with(|| process.clone());

@@ -3,8 +3,11 @@
 use super::*;
 use crate::{testing::at, time::Uptime};
 
-fn process(started: u64) -> Process {
-    Process { invocation: format!("run-{started}"), started: Uptime { boot_id: "one".into(), milliseconds: started } }
+fn process(started: u64) -> ServiceProcess {
+    ServiceProcess {
+        invocation: format!("run-{started}"),
+        started: Uptime { boot_id: "one".into(), milliseconds: started },
+    }
 }
 
 fn set(names: &str) -> BTreeSet<Fingerprint> {

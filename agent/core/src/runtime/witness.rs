@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     certificate::fingerprint::{Fingerprint, SetDigest},
-    runtime::services::Process,
+    runtime::process::ServiceProcess,
     time::Moment,
 };
 
@@ -39,7 +39,7 @@ impl WitnessAnswer {
 #[serde(rename_all = "camelCase")]
 pub struct Witness {
     /// The runtime's process that answered. An answer of another process says nothing.
-    pub process: Process,
+    pub process: ServiceProcess,
     /// The set of our anchors that was in force when it was asked. An answer about another set says nothing.
     pub set: SetDigest,
     /// What it proves.
@@ -66,5 +66,5 @@ pub struct Witness {
     /// The process that was restarted, or was about to be, when the runtime refused this registry with this set in force. If another one
     /// runs now, the restart did not help and is not made a second time. Set by [`note_restart`](super::testimony::note_restart).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub restarted: Option<Process>,
+    pub restarted: Option<ServiceProcess>,
 }

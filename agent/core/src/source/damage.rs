@@ -10,14 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     certificate::{
         anchor::Anchor,
-        der,
+        encoded,
         fingerprint::Fingerprint,
-        pem::Reason,
+        pem::RejectReason,
         signature::{SelfSignature, is_signed_by},
     },
     ledger::Ledger,
     source::{
-        Content, Part, Snapshot,
+        Content, Snapshot, SourceFile,
         policy::{Circumstances, Policy, judge, unproven},
     },
 };
@@ -47,10 +47,10 @@ pub(crate) enum Likeness {
 
 impl Damage {
     /// The public reason.
-    pub(crate) fn reason(&self) -> Reason {
+    pub(crate) fn reason(&self) -> RejectReason {
         match self.likeness {
-            Likeness::Name => Reason::SelfSignature,
-            Likeness::Copy => Reason::MalformedCertificate,
+            Likeness::Name => RejectReason::SelfSignature,
+            Likeness::Copy => RejectReason::MalformedCertificate,
         }
     }
 
@@ -127,10 +127,10 @@ impl<'a> Originals<'a> {
         let mut originals = Self::default();
         for print in leaving {
             let Some(entry) = ledger.anchors.get(print) else { continue };
-            if let Some(name) = der::subject(&entry.der) {
+            if let Some(name) = encoded::subject(&entry.der) {
                 originals.by_name.entry(name).or_default().push(*print);
             }
-            if let Some((signed, signature)) = der::signed_and_signature(&entry.der) {
+            if let Some((signed, signature)) = encoded::signed_and_signature(&entry.der) {
                 originals.by_signed_part.insert(signed, *print);
                 originals.by_signature.insert(signature, *print);
             }
@@ -141,7 +141,7 @@ impl<'a> Originals<'a> {
     /// Those that a newcomer may be a copy of.
     fn like(&self, newcomer: &Anchor) -> impl Iterator<Item = (Likeness, Fingerprint)> {
         let by_name = self.by_name.get(&*newcomer.subject.raw).filter(|_| unproven(newcomer).is_some());
-        let parts = der::signed_and_signature(newcomer.der());
+        let parts = encoded::signed_and_signature(newcomer.der());
         let copies = parts.into_iter().flat_map(|(signed, signature)| {
             [self.by_signed_part.get(signed), self.by_signature.get(signature)].into_iter().flatten()
         });
@@ -173,7 +173,7 @@ fn anchors(snapshots: &[Snapshot]) -> impl Iterator<Item = &Anchor> {
         Content::Files(parts) => Some(parts),
         _ => None,
     });
-    parts.flatten().flat_map(|part: &std::sync::Arc<Part>| &part.anchors).map(|(_, anchor)| &**anchor)
+    parts.flatten().flat_map(|part: &std::sync::Arc<SourceFile>| &part.anchors).map(|(_, anchor)| &**anchor)
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ fn what_comes_in_place_of_its_namesake_is_refused_until_the_source_changes_again
             let state = &found.sources[0];
             assert_eq!((state.status, state.rejections.len()), (SourceStatus::Ok, 1));
             let rejection = &state.rejections[0];
-            assert_eq!((rejection.reason, rejection.sha256), (Reason::SelfSignature, Some(newcomer.fingerprint)));
+            assert_eq!((rejection.reason, rejection.sha256), (RejectReason::SelfSignature, Some(newcomer.fingerprint)));
             let text = &rejection.detail;
             assert!(text.contains("Corp Root") && text.contains(&old.fingerprint.fp16()), "{text}");
             assert!(text.contains("damaged copy") && text.contains("put both into the source"), "{text}");

@@ -22,14 +22,14 @@ use crate::{
         anchor::Anchor,
         fingerprint::Fingerprint,
         name::shown,
-        pem::{self, Fault, MAX_CERTIFICATES, MAX_FAULTS, Reason},
+        pem::{self, Fault, MAX_CERTIFICATES, MAX_FAULTS, RejectReason},
     },
     ledger::{Ledger, LedgerSource},
 };
 
 /// One file of a source, decoded. It depends on the bytes only, so that it can be kept while they are the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct SourceFile {
     /// Its path, for reports.
     pub file: String,
     /// Certificates with the line that each begins on.
@@ -40,11 +40,11 @@ pub struct Part {
     pub notes: Vec<String>,
 }
 
-impl Part {
+impl SourceFile {
     /// A file that was not read because of its size.
     pub fn too_large(file: &str) -> Self {
         let detail = format!("more than the limit of {} bytes; split the file", pem::MAX_FILE_BYTES);
-        let fault = Fault { line: 0, reason: Reason::TooLarge, detail };
+        let fault = Fault { line: 0, reason: RejectReason::TooLarge, detail };
         Self { file: shown(file), anchors: Vec::new(), faults: vec![fault], notes: Vec::new() }
     }
 
@@ -65,7 +65,7 @@ impl Part {
             part.faults.truncate(MAX_FAULTS);
             let line = part.faults.last().map_or(0, |fault| fault.line);
             let detail = format!("more than {MAX_FAULTS} faults; the rest is not listed");
-            part.faults.push(Fault { line, reason: Reason::TooMany, detail });
+            part.faults.push(Fault { line, reason: RejectReason::TooMany, detail });
         }
         part
     }
@@ -75,13 +75,13 @@ impl Part {
 #[derive(Debug, Clone)]
 pub enum Content {
     /// Its files, none for an empty directory.
-    Files(Vec<Arc<Part>>),
+    Files(Vec<Arc<SourceFile>>),
     /// Its path does not exist.
     Missing,
     /// Something is there and cannot be read.
     Unreadable(String),
     /// There is more than is read of one source: which limit, and what exactly.
-    Excess(Reason, String),
+    Excess(RejectReason, String),
 }
 
 /// A source at one moment.
@@ -105,7 +105,7 @@ impl Snapshot {
     /// What the ledger remembers of a source, for looking at a host without its configuration.
     pub fn remembered(name: &str, source: &LedgerSource, ledger: &Ledger) -> Self {
         let anchors = source.anchors.iter().filter_map(|fingerprint| ledger.anchors.get(fingerprint)?.anchor());
-        let part = Part {
+        let part = SourceFile {
             file: "ledger".to_owned(),
             anchors: anchors.map(|anchor| (0, Arc::new(anchor))).collect(),
             faults: Vec::new(),
@@ -178,7 +178,7 @@ pub struct Rejection {
     /// The line, 0 for the file as a whole.
     pub line: usize,
     /// Why.
-    pub reason: Reason,
+    pub reason: RejectReason,
     /// What exactly.
     pub detail: String,
     /// Whom it names, if it could be read.
@@ -191,7 +191,7 @@ pub struct Rejection {
 
 /// An anchor that is desired.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct DesiredAnchor {
     /// The certificate.
     pub anchor: Arc<Anchor>,
     /// The sources that want it.
@@ -204,7 +204,7 @@ pub struct Wanted {
 #[derive(Debug, Clone, Default)]
 pub struct Resolved {
     /// The desired anchors.
-    pub desired: BTreeMap<Fingerprint, Wanted>,
+    pub desired: BTreeMap<Fingerprint, DesiredAnchor>,
     /// The sources, in the order of the configuration.
     pub sources: Vec<SourceState>,
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::certificate::{
     anchor::{Anchor, Authority},
     fingerprint::Fingerprint,
-    pem::Reason,
+    pem::RejectReason,
     signature::SelfSignature,
 };
 
@@ -19,9 +19,9 @@ pub struct Policy {
     /// What is not a CA.
     pub not_ca: NotCa,
     /// Expired certificates that are not installed yet.
-    pub expired: Verdict,
+    pub expired: Acceptance,
     /// Weak keys and signatures.
-    pub weak: Verdict,
+    pub weak: Acceptance,
     /// Roots whose own signature does not match, or cannot be checked here.
     pub self_signature: Unproven,
     /// When not empty, nothing else is installed, and what is ours and not among them is removed without grace.
@@ -39,8 +39,8 @@ impl Default for Policy {
         Self {
             on_rejection: OnRejection::Skip,
             not_ca: NotCa::Auto,
-            expired: Verdict::Reject,
-            weak: Verdict::Accept,
+            expired: Acceptance::Reject,
+            weak: Acceptance::Accept,
             self_signature: Unproven::Warn,
             allowed: BTreeSet::new(),
             denied: BTreeSet::new(),
@@ -72,7 +72,7 @@ pub enum NotCa {
 
 /// `accept` or `reject`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Acceptance {
     /// Install it.
     Accept,
     /// Do not.
@@ -119,21 +119,24 @@ impl Policy {
 ///
 /// # Errors
 /// The reason and a sentence against it.
-pub fn judge(anchor: &Anchor, policy: &Policy, at: Circumstances<'_>) -> Result<Vec<String>, (Reason, String)> {
+pub fn judge(anchor: &Anchor, policy: &Policy, at: Circumstances<'_>) -> Result<Vec<String>, (RejectReason, String)> {
     let mut warnings = Vec::new();
     let fingerprint = &anchor.fingerprint;
     if policy.denied.contains(fingerprint) {
-        return Err((Reason::Denied, "its fingerprint is in policy.deniedFingerprints".into()));
+        return Err((RejectReason::Denied, "its fingerprint is in policy.deniedFingerprints".into()));
     }
     if !policy.allowed.is_empty() && !policy.allowed.contains(fingerprint) {
-        return Err((Reason::NotAllowed, "policy.allowedFingerprints is set and does not have its fingerprint".into()));
+        return Err((
+            RejectReason::NotAllowed,
+            "policy.allowedFingerprints is set and does not have its fingerprint".into(),
+        ));
     }
     check_authority(anchor, policy, at, &mut warnings)?;
     if anchor.not_after < at.now {
         let installed = (at.installed)(fingerprint);
-        if policy.expired == Verdict::Reject && !installed {
+        if policy.expired == Acceptance::Reject && !installed {
             return Err((
-                Reason::Expired,
+                RejectReason::Expired,
                 "it has expired; policy.expired: accept would install it all the same".into(),
             ));
         }
@@ -147,14 +150,14 @@ pub fn judge(anchor: &Anchor, policy: &Policy, at: Circumstances<'_>) -> Result<
         None => None,
     };
     if let Some(weak) = weak {
-        if policy.weak == Verdict::Reject {
-            return Err((Reason::Weak, format!("{weak}; policy.weak is reject")));
+        if policy.weak == Acceptance::Reject {
+            return Err((RejectReason::Weak, format!("{weak}; policy.weak is reject")));
         }
         warnings.push(weak);
     }
     if let Some(unproven) = unproven(anchor) {
         if policy.self_signature == Unproven::Reject {
-            return Err((Reason::SelfSignature, format!("{unproven}; policy.selfSignature is reject")));
+            return Err((RejectReason::SelfSignature, format!("{unproven}; policy.selfSignature is reject")));
         }
         warnings.push(format!("{unproven}; no reader checks the signature of an anchor, so it works all the same"));
     }
@@ -188,13 +191,13 @@ fn check_authority(
     policy: &Policy,
     at: Circumstances<'_>,
     warnings: &mut Vec<String>,
-) -> Result<(), (Reason, String)> {
+) -> Result<(), (RejectReason, String)> {
     let Some(why) = anchor.dropped_by_p11_kit() else { return Ok(()) };
     // a CA that is not for servers is a CA: policy.notCa does not speak of it, but p11-kit drops it
     let is_ca = matches!(anchor.authority, Authority::Ca | Authority::Version1);
     let detail = format!("{why}; stores over p11-kit (RHEL, SUSE, Arch) silently leave it out");
     match (policy.not_ca, at.drops_not_ca) {
-        (NotCa::Reject, _) if !is_ca => Err((Reason::NotCa, format!("{why}; policy.notCa is reject"))),
+        (NotCa::Reject, _) if !is_ca => Err((RejectReason::NotCa, format!("{why}; policy.notCa is reject"))),
         (NotCa::Accept, _) | (_, Some(false)) | (NotCa::Reject, None) => {
             warnings.push(detail);
             Ok(())
@@ -204,7 +207,7 @@ fn check_authority(
             Ok(())
         }
         (_, Some(true)) => Err((
-            Reason::NotCa,
+            RejectReason::NotCa,
             format!("{why}, and this store would silently leave it out; give the CA that issued it"),
         )),
     }

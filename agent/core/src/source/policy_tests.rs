@@ -7,7 +7,7 @@ use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
 use super::*;
 use crate::testing::{NOW, anchor, fixed, self_signed};
 
-type Judgement = Result<Vec<String>, (Reason, String)>;
+type Judgement = Result<Vec<String>, (RejectReason, String)>;
 
 fn made(edit: fn(&mut CertificateParams)) -> Arc<Anchor> {
     anchor(&self_signed(|params| {
@@ -20,7 +20,7 @@ fn judged(anchor: &Anchor, policy: &Policy, drops_not_ca: Option<bool>) -> Judge
     judge(anchor, policy, Circumstances { drops_not_ca, installed: &|_| false, now: NOW })
 }
 
-fn verdict(judgement: &Judgement) -> Option<Reason> {
+fn verdict(judgement: &Judgement) -> Option<RejectReason> {
     judgement.as_ref().err().map(|(reason, _)| *reason)
 }
 
@@ -50,7 +50,11 @@ fn what_is_no_ca_is_judged_by_policy_and_store() {
         for (anchor, passes) in [(&leaf, no_ca_passes), (&unmarked, no_ca_passes), (&not_for_servers, client_ca_passes)]
         {
             let judgement = judged(anchor, &policy, drops);
-            assert_eq!(verdict(&judgement), (!passes).then_some(Reason::NotCa), "{not_ca:?} {drops:?} {anchor:?}");
+            assert_eq!(
+                verdict(&judgement),
+                (!passes).then_some(RejectReason::NotCa),
+                "{not_ca:?} {drops:?} {anchor:?}"
+            );
             if let Ok(warnings) = judgement {
                 assert!(warnings[0].contains("p11-kit"), "{warnings:?}");
             }
@@ -64,11 +68,13 @@ fn time_refuses_only_what_is_not_installed_yet() {
     let old = made(|params| params.not_after = rcgen::date_time_ymd(2021, 1, 1));
     let early = made(|params| params.not_before = rcgen::date_time_ymd(2039, 1, 1));
     let policy = Policy::default();
-    assert_eq!(verdict(&judged(&old, &policy, None)), Some(Reason::Expired));
+    assert_eq!(verdict(&judged(&old, &policy, None)), Some(RejectReason::Expired));
     let installed = |fingerprint: &Fingerprint| *fingerprint == old.fingerprint;
     let at = |now| Circumstances { drops_not_ca: None, installed: &installed, now };
     assert!(judge(&old, &policy, at(NOW)).unwrap()[0].contains("expired"));
-    assert!(judged(&old, &Policy { expired: Verdict::Accept, ..policy.clone() }, None).unwrap()[0].contains("expired"));
+    assert!(
+        judged(&old, &Policy { expired: Acceptance::Accept, ..policy.clone() }, None).unwrap()[0].contains("expired")
+    );
     assert!(judged(&early, &policy, None).unwrap()[0].contains("not valid yet"));
     assert_eq!(judge(&old, &policy, at(old.not_after)), Ok(vec![]), "the last second counts as valid");
     assert_eq!(judge(&early, &policy, at(early.not_before)), Ok(vec![]));
@@ -76,14 +82,14 @@ fn time_refuses_only_what_is_not_installed_yet() {
 
 #[test]
 fn weakness_is_told_and_refused_only_if_told_to() {
-    let strict = Policy { weak: Verdict::Reject, ..Policy::default() };
+    let strict = Policy { weak: Acceptance::Reject, ..Policy::default() };
     for (name, word) in [("rsa-1024", "RSA 1024"), ("intermediate-sha1", "SHA-1")] {
         let weak = fixed(name);
         assert!(
             judged(&weak, &Policy::default(), None).unwrap().iter().any(|warning| warning.contains(word)),
             "{name}"
         );
-        assert_eq!(verdict(&judged(&weak, &strict, None)), Some(Reason::Weak), "{name}");
+        assert_eq!(verdict(&judged(&weak, &strict, None)), Some(RejectReason::Weak), "{name}");
     }
     for name in ["rsa-sha1", "rsa-md5", "rsa-2048"] {
         assert_eq!(
@@ -99,12 +105,12 @@ fn lists_of_fingerprints_come_first() {
     let (root, other) = (fixed("corp-2026"), fixed("corp-2021"));
     let only = Policy { allowed: [root.fingerprint].into(), ..Policy::default() };
     assert_eq!(verdict(&judged(&root, &only, None)), None);
-    assert_eq!(verdict(&judged(&other, &only, None)), Some(Reason::NotAllowed));
+    assert_eq!(verdict(&judged(&other, &only, None)), Some(RejectReason::NotAllowed));
     let both = Policy { denied: [root.fingerprint].into(), ..only };
-    assert_eq!(verdict(&judged(&root, &both, None)), Some(Reason::Denied), "a denial beats an allowance");
+    assert_eq!(verdict(&judged(&root, &both, None)), Some(RejectReason::Denied), "a denial beats an allowance");
     let installed = |fingerprint: &Fingerprint| *fingerprint == root.fingerprint;
     let at = Circumstances { drops_not_ca: None, installed: &installed, now: NOW };
-    assert_eq!(verdict(&judge(&root, &both, at)), Some(Reason::Denied), "also what is installed");
+    assert_eq!(verdict(&judge(&root, &both, at)), Some(RejectReason::Denied), "also what is installed");
 }
 
 /// A root whose own signature is damaged.
@@ -119,7 +125,7 @@ fn what_its_own_signature_does_not_prove_is_accepted_unless_told_otherwise() {
     let strict = Policy { self_signature: Unproven::Reject, ..Policy::default() };
     for root in [wrongly_signed(), fixed("ed448")] {
         assert!(judged(&root, &Policy::default(), None).unwrap()[0].contains("own signature"), "{root:?}");
-        assert_eq!(verdict(&judged(&root, &strict, None)), Some(Reason::SelfSignature), "{root:?}");
+        assert_eq!(verdict(&judged(&root, &strict, None)), Some(RejectReason::SelfSignature), "{root:?}");
     }
     // there is nothing to prove, or it is proven
     for name in ["corp-2026", "intermediate-sha1", "version-1"] {

@@ -9,11 +9,11 @@ use crate::{
     certificate::{
         anchor::Anchor,
         fingerprint::Fingerprint,
-        pem::{MAX_CERTIFICATES, Reason},
+        pem::{MAX_CERTIFICATES, RejectReason},
     },
     ledger::{Ledger, LedgerSource},
     source::{
-        Content, Part, Rejection, Resolved, Snapshot, SourceState, SourceStatus, Wanted,
+        Content, DesiredAnchor, Rejection, Resolved, Snapshot, SourceFile, SourceState, SourceStatus,
         damage::{self, Damage},
         policy::{Circumstances, EmptySource, OnRejection, Policy, judge},
     },
@@ -32,7 +32,7 @@ pub fn resolve(snapshots: &[Snapshot], ledger: &Ledger, policy: &Policy, at: Cir
     for snapshot in snapshots {
         let (state, accepted) = resolve_one(snapshot, ledger, policy, at, &damaged);
         for (fingerprint, (anchor, warnings)) in accepted {
-            let wanted = resolved.desired.entry(fingerprint).or_insert_with(|| Wanted {
+            let wanted = resolved.desired.entry(fingerprint).or_insert_with(|| DesiredAnchor {
                 anchor,
                 sources: BTreeSet::new(),
                 warnings,
@@ -142,7 +142,7 @@ pub(crate) fn why_is_silence(state: &SourceState) -> bool {
     state.rejections.is_empty()
 }
 
-pub(crate) fn note_parts(parts: &[Arc<Part>], state: &mut SourceState) {
+pub(crate) fn note_parts(parts: &[Arc<SourceFile>], state: &mut SourceState) {
     for part in parts {
         state.notes.extend(part.notes.iter().map(|note| format!("{}: {note}", part.file)));
     }
@@ -150,7 +150,7 @@ pub(crate) fn note_parts(parts: &[Arc<Part>], state: &mut SourceState) {
 
 /// Fills in rejections and accepted anchors; Some(why) if the source as a whole says nothing usable.
 pub(crate) fn judge_parts(
-    parts: &[Arc<Part>],
+    parts: &[Arc<SourceFile>],
     policy: &Policy,
     at: Circumstances<'_>,
     damaged: &Damaged,
@@ -160,7 +160,7 @@ pub(crate) fn judge_parts(
     let total: usize = parts.iter().map(|part| part.anchors.len()).sum();
     if total > MAX_CERTIFICATES {
         let detail = format!("more than the limit of {MAX_CERTIFICATES} certificates");
-        return Some(refuse(state, Reason::TooMany, detail));
+        return Some(refuse(state, RejectReason::TooMany, detail));
     }
     for part in parts {
         state.rejections.extend(part.faults.iter().map(|fault| Rejection {
@@ -203,7 +203,7 @@ pub(crate) fn judge_parts(
 }
 
 /// Rejects a source as a whole, and says why.
-pub(crate) fn refuse(state: &mut SourceState, reason: Reason, detail: String) -> String {
+pub(crate) fn refuse(state: &mut SourceState, reason: RejectReason, detail: String) -> String {
     let file = state.origin.clone();
     state.rejections.push(Rejection { file, line: 0, reason, detail: detail.clone(), subject: None, sha256: None });
     detail
@@ -245,7 +245,7 @@ pub(crate) fn hold(
 
 /// Facts E.4 and E.5: several anchors of one name are a rotation and fine, but OpenSSL picks by name alone where a
 /// certificate does not say which key signed it.
-pub(crate) fn warn_about_shared_names(desired: &mut BTreeMap<Fingerprint, Wanted>) {
+pub(crate) fn warn_about_shared_names(desired: &mut BTreeMap<Fingerprint, DesiredAnchor>) {
     let mut by_name: BTreeMap<&[u8], Vec<Fingerprint>> = BTreeMap::new();
     for (fingerprint, wanted) in desired.iter() {
         by_name.entry(&wanted.anchor.subject.raw).or_default().push(*fingerprint);

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     ledger::{AnchorState, LedgerAnchor},
     source::{
-        policy::{Circumstances, EmptySource, NotCa, OnRejection, Policy, Verdict},
+        policy::{Acceptance, Circumstances, EmptySource, NotCa, OnRejection, Policy},
         resolve::{remember, resolve},
     },
     testing::{NOW, anchor, ca, files, fixed, self_signed, source, source_of},
@@ -43,7 +43,7 @@ fn desired(resolved: &Resolved) -> BTreeSet<Fingerprint> {
     resolved.desired.keys().copied().collect()
 }
 
-fn reasons(state: &SourceState) -> Vec<Reason> {
+fn reasons(state: &SourceState) -> Vec<RejectReason> {
     state.rejections.iter().map(|rejection| rejection.reason).collect()
 }
 
@@ -72,7 +72,7 @@ fn sources_are_merged_by_fingerprint() {
 #[test]
 fn a_certificate_in_der_or_under_another_label_is_the_same_anchor() {
     let root = fixed("corp-2021");
-    let der = Arc::new(Part::parse("ca.der", root.der()));
+    let der = Arc::new(SourceFile::parse("ca.der", root.der()));
     let text = crate::testing::data("pem/trusted.pem");
     let found = fresh(&[source_of("x", Content::Files(vec![der])), source_of("y", files(&[&text]))]);
     assert_eq!(desired(&found), prints(&[&root]));
@@ -208,12 +208,12 @@ fn a_rejection_costs_only_itself_or_the_whole_change() {
     let broken = [source_of("org", files(&[&new.pem(), "-----BEGIN CERTIFICATE-----\nAAAA\n"]))];
     let skip = resolved(&broken, &ledger, &Policy::default());
     assert_eq!((skip.sources[0].status, desired(&skip)), (SourceStatus::Ok, prints(&[&new])));
-    assert_eq!(reasons(&skip.sources[0]), [Reason::NotPemOrDer]);
+    assert_eq!(reasons(&skip.sources[0]), [RejectReason::NotPemOrDer]);
     assert_eq!((skip.sources[0].rejections[0].file.as_str(), skip.sources[0].rejections[0].line), ("ca-1.crt", 1));
     let policy = Policy { on_rejection: OnRejection::Hold, ..Policy::default() };
     let hold = resolved(&broken, &ledger, &policy);
     assert_eq!((hold.sources[0].status, desired(&hold)), (SourceStatus::Held, prints(&[&old])));
-    assert_eq!(reasons(&hold.sources[0]), [Reason::NotPemOrDer]);
+    assert_eq!(reasons(&hold.sources[0]), [RejectReason::NotPemOrDer]);
     let first = resolved(&broken, &Ledger::new(), &policy);
     assert_eq!((first.sources[0].status, first.desired.len()), (SourceStatus::Failed, 0));
 }
@@ -224,7 +224,7 @@ fn a_private_key_rejects_its_file_and_nothing_else() {
     let key = format!("{}-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n", a.pem());
     let found = fresh(&[source_of("org", files(&[&key, &b.pem()]))]);
     assert_eq!(desired(&found), prints(&[&b]));
-    assert_eq!(reasons(&found.sources[0]), [Reason::PrivateKey]);
+    assert_eq!(reasons(&found.sources[0]), [RejectReason::PrivateKey]);
     assert!(!format!("{found:?}").contains("c2VjcmV0"));
 }
 
@@ -247,11 +247,11 @@ fn time_alone_removes_nothing() {
     let old = anchor(&self_signed(|params| params.not_after = rcgen::date_time_ymd(2021, 1, 1)));
     let snapshots = [source("org", &[&old])];
     let found = fresh(&snapshots);
-    assert_eq!(reasons(&found.sources[0]), [Reason::Expired]);
+    assert_eq!(reasons(&found.sources[0]), [RejectReason::Expired]);
     assert_eq!(found.sources[0].rejections[0].sha256, Some(old.fingerprint));
     let ledger = said("org", &[&old]);
     assert_eq!(desired(&resolved(&snapshots, &ledger, &Policy::default())), prints(&[&old]), "installed");
-    let accept = Policy { expired: Verdict::Accept, ..Policy::default() };
+    let accept = Policy { expired: Acceptance::Accept, ..Policy::default() };
     assert_eq!(desired(&resolved(&snapshots, &Ledger::new(), &accept)), prints(&[&old]));
 }
 
@@ -274,31 +274,34 @@ fn allowed_and_denied_fingerprints_bind_every_source() {
     let policy = Policy { allowed: prints(&[&a, &b]), denied: prints(&[&b]), ..Policy::default() };
     let found = resolved(&snapshots, &Ledger::new(), &policy);
     assert_eq!(desired(&found), prints(&[&a]));
-    assert_eq!(reasons(&found.sources[0]), [Reason::Denied]);
-    assert_eq!(reasons(&found.sources[1]), [Reason::Denied, Reason::NotAllowed]);
+    assert_eq!(reasons(&found.sources[0]), [RejectReason::Denied]);
+    assert_eq!(reasons(&found.sources[1]), [RejectReason::Denied, RejectReason::NotAllowed]);
 }
 
 #[test]
 fn too_many_certificates_hold_the_source() {
     let root = fixed("corp-2026");
     let text = root.pem().repeat(10);
-    let part = Arc::new(Part::parse("many.crt", text.as_bytes()));
+    let part = Arc::new(SourceFile::parse("many.crt", text.as_bytes()));
     let content = |n| source_of("org", Content::Files(vec![part.clone(); n]));
     let limit = MAX_CERTIFICATES / 10;
     assert_eq!(fresh(&[content(limit)]).sources[0].status, SourceStatus::Ok);
     let found = resolved(&[content(limit + 1)], &said("org", &[&root]), &Policy::default());
-    assert_eq!((found.sources[0].status, reasons(&found.sources[0])), (SourceStatus::Held, vec![Reason::TooMany]));
+    assert_eq!(
+        (found.sources[0].status, reasons(&found.sources[0])),
+        (SourceStatus::Held, vec![RejectReason::TooMany])
+    );
 }
 
 #[test]
 fn a_source_that_is_too_big_to_be_read_is_rejected_as_a_whole_and_held() {
     let root = fixed("corp-2026");
-    let content = || source_of("org", Content::Excess(Reason::TooLarge, "more than the limit of 7 bytes".into()));
+    let content = || source_of("org", Content::Excess(RejectReason::TooLarge, "more than the limit of 7 bytes".into()));
     for policy in [Policy::default(), Policy { empty_source: EmptySource::Remove, ..Policy::default() }] {
         let found = resolved(&[content()], &said("org", &[&root]), &policy);
         assert_eq!(desired(&found), prints(&[&root]), "it is not empty");
         let state = &found.sources[0];
-        assert_eq!((state.status, reasons(state)), (SourceStatus::Held, vec![Reason::TooLarge]));
+        assert_eq!((state.status, reasons(state)), (SourceStatus::Held, vec![RejectReason::TooLarge]));
         assert!(state.detail.starts_with("more than the limit of 7 bytes"), "{}", state.detail);
     }
     assert_eq!(fresh(&[content()]).sources[0].status, SourceStatus::Failed);
@@ -307,10 +310,10 @@ fn a_source_that_is_too_big_to_be_read_is_rejected_as_a_whole_and_held() {
 #[test]
 fn what_one_file_can_make_of_a_report_is_bounded() {
     let block = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
-    let part = Part::parse("many.crt", block.repeat(pem::MAX_FAULTS * 3).as_bytes());
+    let part = SourceFile::parse("many.crt", block.repeat(pem::MAX_FAULTS * 3).as_bytes());
     assert_eq!(part.faults.len(), pem::MAX_FAULTS + 1);
-    assert_eq!(part.faults.last().unwrap().reason, Reason::TooMany);
-    assert!(part.faults[..pem::MAX_FAULTS].iter().all(|fault| fault.reason == Reason::MalformedCertificate));
+    assert_eq!(part.faults.last().unwrap().reason, RejectReason::TooMany);
+    assert!(part.faults[..pem::MAX_FAULTS].iter().all(|fault| fault.reason == RejectReason::MalformedCertificate));
 }
 
 /// Facts E.4 and E.5.

@@ -1,7 +1,21 @@
 //! What to do on systems that have no store for us, or lack a part of it: in each system's own way.
 
-use super::{Family, Unsupported};
-use crate::store::os_release::OsRelease;
+use serde::Serialize;
+
+use super::{os_release::OsRelease, trust_store::Family};
+
+/// A system that has no trust store to write to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("{reason}; {advice}")]
+pub struct Unsupported {
+    /// What it is and why.
+    pub reason: String,
+    /// The native way, or what to install.
+    pub advice: String,
+    /// The host could not be looked at: it may well have a store.
+    #[serde(skip)]
+    pub is_unknown: bool,
+}
 
 /// Systems that are recognised and have their own way.
 pub(super) fn without_store(os: &OsRelease) -> Option<Unsupported> {

@@ -8,15 +8,16 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    Family, advice,
+    advice::{self, Unsupported},
+    os_release::OsRelease,
     table::{UPDATE_CA_CERTIFICATES, UPDATE_CA_TRUST},
+    trust_store::Family,
 };
-use crate::store::os_release::OsRelease;
 
 /// What the shell found at a path that detection asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Found {
+pub enum PathKind {
     /// A directory.
     Directory,
     /// A file that begins with `#!`.
@@ -59,19 +60,6 @@ pub struct Evidence {
     pub value: String,
 }
 
-/// A system that has no trust store to write to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
-#[error("{reason}; {advice}")]
-pub struct Unsupported {
-    /// What it is and why.
-    pub reason: String,
-    /// The native way, or what to install.
-    pub advice: String,
-    /// The host could not be looked at: it may well have a store.
-    #[serde(skip)]
-    pub is_unknown: bool,
-}
-
 /// The result of a detection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Detection {
@@ -85,7 +73,7 @@ pub struct Detection {
 
 /// Finds the trust store of a host. Tools and directories say what there is, os-release says what should be: where it names a
 /// family, no other one is taken. A tool that is missing, replaced or renamed must not make the node one of another family.
-pub fn detect(os: &OsRelease, found: &BTreeMap<&str, Found>, wanted: Option<Family>) -> Detection {
+pub fn detect(os: &OsRelease, found: &BTreeMap<&str, PathKind>, wanted: Option<Family>) -> Detection {
     let mut evidence = vec![
         Evidence { fact: "os-release ID".into(), value: os.id.clone() },
         Evidence { fact: "os-release ID_LIKE".into(), value: os.id_like.join(" ") },
@@ -96,10 +84,10 @@ pub fn detect(os: &OsRelease, found: &BTreeMap<&str, Found>, wanted: Option<Fami
     }
     for path in PROBES {
         let value = match found.get(path) {
-            Some(Found::Directory) => "directory",
-            Some(Found::Script) => "script",
-            Some(Found::DebianScript) => "Debian's script",
-            Some(Found::File) => "file",
+            Some(PathKind::Directory) => "directory",
+            Some(PathKind::Script) => "script",
+            Some(PathKind::DebianScript) => "Debian's script",
+            Some(PathKind::File) => "file",
             None => "absent",
         };
         evidence.push(Evidence { fact: (*path).into(), value: value.into() });
@@ -118,7 +106,7 @@ impl Detection {
 
 fn decide(
     os: &OsRelease,
-    found: &BTreeMap<&str, Found>,
+    found: &BTreeMap<&str, PathKind>,
     wanted: Option<Family>,
 ) -> (Result<Family, Unsupported>, String) {
     let tool = |programs: &[&'static str]| programs.iter().copied().find(|program| found.contains_key(program));
@@ -139,7 +127,8 @@ fn decide(
     }
     let named = os.family();
     if let Some(family @ (Family::Flatcar | Family::Photon | Family::Alpine)) = named
-        && let Some(program) = UPDATE_CA_CERTIFICATES.iter().find(|path| found.get(*path) == Some(&Found::DebianScript))
+        && let Some(program) =
+            UPDATE_CA_CERTIFICATES.iter().find(|path| found.get(*path) == Some(&PathKind::DebianScript))
     {
         return contradiction(os, family, &format!("{program} is Debian's script"));
     }
@@ -202,7 +191,7 @@ fn contradiction(os: &OsRelease, named: Family, there: &str) -> (Result<Family, 
 
 /// The families whose tool and directory are there, with what was seen. A tool counts together with the directory that it reads:
 /// Debian may have p11-kit's tools without their paths.
-fn candidates(found: &BTreeMap<&str, Found>, named: Option<Family>) -> Vec<(Family, String)> {
+fn candidates(found: &BTreeMap<&str, PathKind>, named: Option<Family>) -> Vec<(Family, String)> {
     let has = |path: &str| found.contains_key(path);
     let tool = |programs: &[&'static str]| programs.iter().copied().find(|program| found.contains_key(program));
     let mut candidates = Vec::new();
@@ -215,7 +204,7 @@ fn candidates(found: &BTreeMap<&str, Found>, named: Option<Family>) -> Vec<(Fami
         }
     }
     if let Some(program) = tool(UPDATE_CA_CERTIFICATES) {
-        let is_script = matches!(found.get(program), Some(Found::Script | Found::DebianScript));
+        let is_script = matches!(found.get(program), Some(PathKind::Script | PathKind::DebianScript));
         let kind = if is_script { "a script" } else { "a program, not a script" };
         candidates.push(match named {
             // a wrapper of the site's is no other distribution

@@ -3,61 +3,15 @@
 //! In: the bundle before and after. Out: the [`Harm`], if there is any. Each reader is compared with itself: what one could not load
 //! before it need not load afterwards, but what it could load it must, with every certificate that still has a source.
 
-use std::fmt;
-
 use data_encoding::BASE64;
 
-use crate::{
-    certificate::pem::{self, Fault},
-    observed::{Effective, Hazard},
+use crate::certificate::{
+    bundle::{BundleReader, Effective},
+    pem::{self, Fault},
 };
 
 /// Fewer foreign certificates than this that leave at once are a package's upgrade or somebody's will.
 pub const MANY: usize = 10;
-
-/// A library that loads the whole bundle or nothing of it. Go skips what it cannot read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
-    /// OpenSSL: Python, curl, most programs of a distribution.
-    OpenSsl,
-    /// GnuTLS: apt, wget.
-    GnuTls,
-}
-
-impl Reader {
-    /// Every one.
-    pub const ALL: [Self; 2] = [Self::OpenSsl, Self::GnuTls];
-
-    /// What keeps it from loading this bundle.
-    pub fn faults(self, bundle: &Effective) -> &[Fault] {
-        match self {
-            Self::OpenSsl => &bundle.faults,
-            Self::GnuTls => &bundle.gnutls_faults,
-        }
-    }
-
-    /// Whether it loads this bundle.
-    pub fn loads(self, bundle: &Effective) -> bool {
-        bundle.present && self.faults(bundle).is_empty()
-    }
-
-    /// What a source file has in it that this reader chokes on.
-    pub fn fault(self, hazard: &Hazard) -> Option<&Fault> {
-        match (self, hazard) {
-            (Self::OpenSsl, Hazard::Broken(fault)) | (Self::GnuTls, Hazard::BrokenGnuTls(fault)) => Some(fault),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Reader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::OpenSsl => "OpenSSL",
-            Self::GnuTls => "GnuTLS",
-        })
-    }
-}
 
 /// Foreign certificates that are not in the bundle any more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -94,7 +48,7 @@ pub enum Harm {
     /// Most foreign certificates are missing, and so are their sources.
     MostGone,
     /// A reader could load it and cannot any more, because of this.
-    Broken(Reader, Fault),
+    Broken(BundleReader, Fault),
     /// There is a private key in it.
     PrivateKey,
 }
@@ -110,14 +64,14 @@ pub fn harm(before: &Effective, after: &Effective, departed: Departed) -> Option
     if departed.is_most() {
         return Some(Harm::MostGone);
     }
-    let broken = Reader::ALL.into_iter().filter(|reader| reader.loads(before));
+    let broken = BundleReader::ALL.into_iter().filter(|reader| reader.loads(before));
     let broken = broken.filter_map(|reader| Some(Harm::Broken(reader, reader.faults(after).first()?.clone())));
     broken.chain((after.private_key && !before.private_key).then_some(Harm::PrivateKey)).next()
 }
 
 /// A PEM block, whatever its label.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block {
+pub struct RawBlock {
     /// The line of its BEGIN.
     pub begin: usize,
     /// The line of its END.
@@ -127,7 +81,7 @@ pub struct Block {
 }
 
 /// Every block whose content can be decoded, read without any strictness: for telling where a certificate lies, not what it is.
-pub fn blocks(text: &[u8]) -> Vec<Block> {
+pub fn blocks(text: &[u8]) -> Vec<RawBlock> {
     let mut found = Vec::new();
     let mut open: Option<(usize, Vec<u8>)> = None;
     for (number, line) in pem::lines(text) {
@@ -136,7 +90,7 @@ pub fn blocks(text: &[u8]) -> Vec<Block> {
         } else if line.starts_with(b"-----END ") {
             let Some((begin, body)) = open.take() else { continue };
             if let Ok(content) = BASE64.decode(&body) {
-                found.push(Block { begin, end: number, content });
+                found.push(RawBlock { begin, end: number, content });
             }
         } else if let Some((_, body)) = &mut open {
             body.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
@@ -148,10 +102,10 @@ pub fn blocks(text: &[u8]) -> Vec<Block> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::certificate::pem::Reason;
+    use crate::certificate::pem::RejectReason;
 
     fn bundle(faults: usize, gnutls_faults: usize) -> Effective {
-        let fault = Fault { line: 7, reason: Reason::NotPemOrDer, detail: "broken".into() };
+        let fault = Fault { line: 7, reason: RejectReason::NotPemOrDer, detail: "broken".into() };
         let of = |n| vec![fault.clone(); n];
         Effective { present: true, faults: of(faults), gnutls_faults: of(gnutls_faults), ..Effective::default() }
     }
@@ -164,7 +118,7 @@ mod tests {
             None => None,
             other => panic!("{other:?}"),
         };
-        let (openssl, gnutls) = (Some(Reader::OpenSsl), Some(Reader::GnuTls));
+        let (openssl, gnutls) = (Some(BundleReader::OpenSsl), Some(BundleReader::GnuTls));
         for (before, after, worse) in [
             ((0, 0), (0, 0), None),
             ((0, 0), (1, 0), openssl),

@@ -14,6 +14,8 @@ use memchr::memmem;
 use crate::certificate::{
     anchor::Anchor,
     bundle,
+    der::element,
+    encoded::Identity,
     fingerprint::Fingerprint,
     pem::{self, Label},
 };
@@ -24,9 +26,9 @@ const HEADER: &[u8] = b"[p11-kit-object-v1]";
 const KEY_USAGE: &[u8] = b"\x06\x03\x55\x1d\x25";
 const SERVERS: [&[u8]; 2] = [b"\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01", b"\x06\x04\x55\x1d\x25\x00"];
 
-/// Where in a source directory a file lies.
+/// The part of a source directory in which a file lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum TrustDirectory {
     /// `anchors/`: trusted, unless an object says otherwise.
     Anchors,
     /// `blocklist/`, formerly `blacklist/`: distrusted.
@@ -37,7 +39,7 @@ pub enum Place {
 
 /// What all files of the source directories say together.
 #[derive(Debug, Default)]
-pub struct Sources {
+pub struct TrustSources {
     /// certificates that some file trusts
     trusted: BTreeMap<Fingerprint, Vec<u8>>,
     /// issuer and serial number, encoded, of what is distrusted
@@ -47,9 +49,9 @@ pub struct Sources {
     not_for_servers: BTreeSet<Vec<u8>>,
 }
 
-impl Sources {
+impl TrustSources {
     /// Takes note of a file.
-    pub fn add(&mut self, place: Place, bytes: &[u8]) {
+    pub fn add(&mut self, place: TrustDirectory, bytes: &[u8]) {
         if memmem::find(bytes, HEADER).is_some() {
             for object in objects(bytes) {
                 self.add_object(place, object);
@@ -62,14 +64,14 @@ impl Sources {
         let plain: Vec<Vec<u8>> = plain.chain(bundle::certificates(bytes)).collect();
         for der in plain {
             match place {
-                Place::Anchors => self.trust(der),
-                Place::Blocklist => self.distrust(&der),
-                Place::Top => {}
+                TrustDirectory::Anchors => self.trust(der),
+                TrustDirectory::Blocklist => self.distrust(&der),
+                TrustDirectory::Top => {}
             }
         }
         for block in scanned.iter().filter(|block| block.label == Label::Trusted) {
             match (place, Anchor::from_block(block.label, &block.der)) {
-                (Place::Blocklist, _) => self.distrust(&block.der),
+                (TrustDirectory::Blocklist, _) => self.distrust(&block.der),
                 (_, Ok(anchor)) => self.trust(anchor.der().to_vec()),
                 (_, Err(_)) => {} // its settings exclude servers
             }
@@ -103,8 +105,8 @@ impl Sources {
         }
     }
 
-    fn add_object(&mut self, place: Place, object: Object) {
-        let distrusted = place == Place::Blocklist || object.distrusted;
+    fn add_object(&mut self, place: TrustDirectory, object: Object) {
+        let distrusted = place == TrustDirectory::Blocklist || object.distrusted;
         if object.is_extension {
             let value = object.value.unwrap_or_default();
             let is_key_usage = object.object_id == "2.5.29.37" || memmem::find(&value, KEY_USAGE).is_some();
@@ -121,7 +123,7 @@ impl Sources {
             // without the certificate, its names or its key are enough
             self.distrusted.extend(object.issuer.zip(object.serial));
             self.distrusted_keys.extend(object.key);
-        } else if place == Place::Anchors || object.trusted {
+        } else if place == TrustDirectory::Anchors || object.trusted {
             certificate.into_iter().for_each(|der| self.trust(der));
         }
     }
@@ -189,7 +191,7 @@ impl Object {
         match label {
             b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE" => {
                 // without the settings that may follow
-                self.certificate = der.as_deref().and_then(whole).map(|(certificate, _)| certificate.to_vec());
+                self.certificate = der.as_deref().and_then(element).map(|certificate| certificate.whole.to_vec());
             }
             b"PUBLIC KEY" => self.key = der,
             _ => {}
@@ -213,49 +215,6 @@ fn unquote(value: &[u8]) -> Vec<u8> {
         rest = if byte.is_some() { &more[2..] } else { more };
     }
     out
-}
-
-/// What distrust names a certificate by: whole elements, encoded.
-struct Identity<'a> {
-    serial: &'a [u8],
-    issuer: &'a [u8],
-    key: &'a [u8],
-}
-
-impl<'a> Identity<'a> {
-    fn of(certificate: &'a [u8]) -> Option<Self> {
-        let (certificate, _, _) = element(certificate)?;
-        let (tbs, _, _) = element(certificate)?;
-        let (_, first, rest) = element(tbs)?;
-        // the version may be left out
-        let (serial, rest) = if first.first() == Some(&0xa0) { whole(rest)? } else { (first, rest) };
-        let (_algorithm, rest) = whole(rest)?;
-        let (issuer, rest) = whole(rest)?;
-        let (_validity, rest) = whole(rest)?;
-        let (_subject, rest) = whole(rest)?;
-        let (key, _) = whole(rest)?;
-        Some(Self { serial, issuer, key })
-    }
-}
-
-/// The first element with its tag and length, and what follows it.
-fn whole(der: &[u8]) -> Option<(&[u8], &[u8])> {
-    element(der).map(|(_, whole, rest)| (whole, rest))
-}
-
-/// The first element: its content, all of it, and what follows it.
-fn element(der: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let [_, length, ..] = der else { return None };
-    let (header, length) = match length {
-        0..=0x7f => (2, usize::from(*length)),
-        0x81..=0x84 => {
-            let count = usize::from(length & 0x7f);
-            (2 + count, der.get(2..2 + count)?.iter().fold(0usize, |sum, byte| sum << 8 | usize::from(*byte)))
-        }
-        _ => return None,
-    };
-    let end = header.checked_add(length)?;
-    Some((der.get(header..end)?, &der[..end], &der[end..]))
 }
 
 #[cfg(test)]

@@ -37,31 +37,36 @@ fn an_object_is_what_its_attributes_say() {
         quoted(identity.serial)
     );
     for (what, text, place, is_anchor) in [
-        ("trusted", trusted.clone(), Place::Top, true),
-        ("trusted, in CRLF, behind a comment", format!("# x\n{trusted}").replace('\n', "\r\n"), Place::Top, true),
-        ("trusted, as a value", object(&value, ""), Place::Top, true),
-        ("no attribute", object("", &pem), Place::Top, false),
-        ("no attribute, among the anchors", object("", &pem), Place::Anchors, true),
-        ("not trusted", object("trusted: false\n", &pem), Place::Top, false),
-        ("distrusted", object("x-distrusted: true\n", &pem), Place::Top, false),
-        ("distrusted, among the anchors", object("x-distrusted: true\n", &pem), Place::Anchors, false),
-        ("trusted, in the blocklist", trusted.clone(), Place::Blocklist, false),
-        ("for e-mail", trusted.clone() + &stapled(&root, EMAIL), Place::Top, false),
-        ("for servers", trusted.clone() + &stapled(&root, SERVER), Place::Top, true),
-        ("another one is for e-mail", trusted.clone() + &stapled(&ca("Other"), EMAIL), Place::Top, true),
-        ("distrusted by its name", trusted.clone() + &object(&by_name, ""), Place::Top, false),
+        ("trusted", trusted.clone(), TrustDirectory::Top, true),
+        (
+            "trusted, in CRLF, behind a comment",
+            format!("# x\n{trusted}").replace('\n', "\r\n"),
+            TrustDirectory::Top,
+            true,
+        ),
+        ("trusted, as a value", object(&value, ""), TrustDirectory::Top, true),
+        ("no attribute", object("", &pem), TrustDirectory::Top, false),
+        ("no attribute, among the anchors", object("", &pem), TrustDirectory::Anchors, true),
+        ("not trusted", object("trusted: false\n", &pem), TrustDirectory::Top, false),
+        ("distrusted", object("x-distrusted: true\n", &pem), TrustDirectory::Top, false),
+        ("distrusted, among the anchors", object("x-distrusted: true\n", &pem), TrustDirectory::Anchors, false),
+        ("trusted, in the blocklist", trusted.clone(), TrustDirectory::Blocklist, false),
+        ("for e-mail", trusted.clone() + &stapled(&root, EMAIL), TrustDirectory::Top, false),
+        ("for servers", trusted.clone() + &stapled(&root, SERVER), TrustDirectory::Top, true),
+        ("another one is for e-mail", trusted.clone() + &stapled(&ca("Other"), EMAIL), TrustDirectory::Top, true),
+        ("distrusted by its name", trusted.clone() + &object(&by_name, ""), TrustDirectory::Top, false),
         (
             "distrusted by its key",
             trusted + &object("class: public-key\nx-distrusted: true\n", &public_key(&root)),
-            Place::Top,
+            TrustDirectory::Top,
             false,
         ),
-        ("a plain file", pem.clone(), Place::Top, false),
-        ("a plain file, among the anchors", pem.clone(), Place::Anchors, true),
-        ("with OpenSSL's label", pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), Place::Top, true),
-        ("cut off", object("trusted: true\n", &pem[..200]), Place::Top, false),
+        ("a plain file", pem.clone(), TrustDirectory::Top, false),
+        ("a plain file, among the anchors", pem.clone(), TrustDirectory::Anchors, true),
+        ("with OpenSSL's label", pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), TrustDirectory::Top, true),
+        ("cut off", object("trusted: true\n", &pem[..200]), TrustDirectory::Top, false),
     ] {
-        let mut sources = Sources::default();
+        let mut sources = TrustSources::default();
         sources.add(place, text.as_bytes());
         assert_eq!(sources.is_anchor(&root.fingerprint), is_anchor, "{what}:\n{text}");
     }
@@ -70,11 +75,11 @@ fn an_object_is_what_its_attributes_say() {
 #[test]
 fn distrust_counts_wherever_it_is_said() {
     let (root, other) = (ca("Root"), ca("Other"));
-    let mut sources = Sources::default();
-    sources.add(Place::Anchors, (root.pem() + &other.pem()).as_bytes());
+    let mut sources = TrustSources::default();
+    sources.add(TrustDirectory::Anchors, (root.pem() + &other.pem()).as_bytes());
     assert!(sources.is_anchor(&root.fingerprint) && sources.is_anchor(&other.fingerprint));
     assert!(!sources.is_overruled(&root.fingerprint));
-    sources.add(Place::Blocklist, root.der());
+    sources.add(TrustDirectory::Blocklist, root.der());
     assert!(sources.is_overruled(&root.fingerprint) && !sources.is_overruled(&other.fingerprint));
     assert!(!sources.is_anchor(&root.fingerprint) && sources.is_anchor(&other.fingerprint));
 }

@@ -1,12 +1,28 @@
 //! The rows of the table. Sources: facts A.2 to A.12, read off the distributions' scripts, packages and manual pages.
 
-use super::{Family, Takes, Tool, TrustStore};
+use super::trust_store::{Family, Takes, Tool, TrustStore};
 
 pub(super) const UPDATE_CA_CERTIFICATES: &[&str] =
     &["/usr/sbin/update-ca-certificates", "/usr/bin/update-ca-certificates"];
 pub(super) const UPDATE_CA_TRUST: &[&str] = &["/usr/bin/update-ca-trust", "/usr/sbin/update-ca-trust"];
 
-pub(super) static DEBIAN: TrustStore = TrustStore {
+impl Family {
+    /// The row of the table for this family.
+    pub fn store(self) -> &'static TrustStore {
+        match self {
+            Self::Debian => &DEBIAN,
+            Self::Redhat => &REDHAT,
+            Self::Suse => &SUSE,
+            Self::Arch => &ARCH,
+            Self::Alpine => &ALPINE,
+            Self::Flatcar => &FLATCAR,
+            Self::Photon => &PHOTON,
+            Self::Directory => &DIRECTORY,
+        }
+    }
+}
+
+static DEBIAN: TrustStore = TrustStore {
     family: Family::Debian,
     anchors_dir: "/usr/local/share/ca-certificates",
     recursive: true,
@@ -28,7 +44,7 @@ pub(super) static DEBIAN: TrustStore = TrustStore {
     pastes_files: true,
 };
 
-pub(super) static REDHAT: TrustStore = TrustStore {
+static REDHAT: TrustStore = TrustStore {
     family: Family::Redhat,
     anchors_dir: "/etc/pki/ca-trust/source/anchors",
     recursive: false,
@@ -52,7 +68,7 @@ pub(super) static REDHAT: TrustStore = TrustStore {
     pastes_files: false,
 };
 
-pub(super) static SUSE: TrustStore = TrustStore {
+static SUSE: TrustStore = TrustStore {
     family: Family::Suse,
     anchors_dir: "/etc/pki/trust/anchors",
     recursive: false,
@@ -72,7 +88,7 @@ pub(super) static SUSE: TrustStore = TrustStore {
     pastes_files: false,
 };
 
-pub(super) static ARCH: TrustStore = TrustStore {
+static ARCH: TrustStore = TrustStore {
     family: Family::Arch,
     anchors_dir: "/etc/ca-certificates/trust-source/anchors",
     recursive: false,
@@ -94,7 +110,7 @@ pub(super) static ARCH: TrustStore = TrustStore {
     pastes_files: false,
 };
 
-pub(super) static ALPINE: TrustStore = TrustStore {
+static ALPINE: TrustStore = TrustStore {
     family: Family::Alpine,
     anchors_dir: "/usr/local/share/ca-certificates",
     recursive: false,
@@ -109,7 +125,7 @@ pub(super) static ALPINE: TrustStore = TrustStore {
     pastes_files: true,
 };
 
-pub(super) static FLATCAR: TrustStore = TrustStore {
+static FLATCAR: TrustStore = TrustStore {
     family: Family::Flatcar,
     anchors_dir: "/etc/ssl/certs",
     recursive: false,
@@ -125,7 +141,7 @@ pub(super) static FLATCAR: TrustStore = TrustStore {
     pastes_files: true,
 };
 
-pub(super) static PHOTON: TrustStore = TrustStore {
+static PHOTON: TrustStore = TrustStore {
     family: Family::Photon,
     anchors_dir: "/etc/ssl/certs",
     recursive: false,
@@ -140,7 +156,7 @@ pub(super) static PHOTON: TrustStore = TrustStore {
     pastes_files: true,
 };
 
-pub(super) static DIRECTORY: TrustStore = TrustStore {
+static DIRECTORY: TrustStore = TrustStore {
     family: Family::Directory,
     anchors_dir: "/etc/ssl/certs",
     recursive: false,

@@ -3,33 +3,33 @@
 use super::*;
 use crate::store::os_release::OsRelease;
 
-const DEBIAN_HOST: &[(&str, Found)] = &[
-    ("/usr/sbin/update-ca-certificates", Found::DebianScript),
-    ("/usr/bin/openssl", Found::File),
-    ("/usr/local/share/ca-certificates", Found::Directory),
-    ("/usr/share/ca-certificates", Found::Directory),
-    ("/etc/ca-certificates.conf", Found::File),
-    ("/etc/ssl/certs", Found::Directory),
+const DEBIAN_HOST: &[(&str, PathKind)] = &[
+    ("/usr/sbin/update-ca-certificates", PathKind::DebianScript),
+    ("/usr/bin/openssl", PathKind::File),
+    ("/usr/local/share/ca-certificates", PathKind::Directory),
+    ("/usr/share/ca-certificates", PathKind::Directory),
+    ("/etc/ca-certificates.conf", PathKind::File),
+    ("/etc/ssl/certs", PathKind::Directory),
 ];
-const RHEL_HOST: &[(&str, Found)] = &[
-    ("/usr/bin/update-ca-trust", Found::Script),
-    ("/etc/pki/ca-trust/source", Found::Directory),
-    ("/etc/ssl/certs", Found::Directory),
+const RHEL_HOST: &[(&str, PathKind)] = &[
+    ("/usr/bin/update-ca-trust", PathKind::Script),
+    ("/etc/pki/ca-trust/source", PathKind::Directory),
+    ("/etc/ssl/certs", PathKind::Directory),
 ];
-const SUSE_HOST: &[(&str, Found)] = &[
-    ("/usr/sbin/update-ca-certificates", Found::Script),
-    ("/etc/pki/trust", Found::Directory),
-    ("/etc/ssl/certs", Found::Directory),
+const SUSE_HOST: &[(&str, PathKind)] = &[
+    ("/usr/sbin/update-ca-certificates", PathKind::Script),
+    ("/etc/pki/trust", PathKind::Directory),
+    ("/etc/ssl/certs", PathKind::Directory),
 ];
-const ALPINE_HOST: &[(&str, Found)] = &[
-    ("/usr/sbin/update-ca-certificates", Found::File),
-    ("/etc/ca-certificates.conf", Found::File),
-    ("/usr/share/ca-certificates", Found::Directory),
+const ALPINE_HOST: &[(&str, PathKind)] = &[
+    ("/usr/sbin/update-ca-certificates", PathKind::File),
+    ("/etc/ca-certificates.conf", PathKind::File),
+    ("/usr/share/ca-certificates", PathKind::Directory),
 ];
-const ARCH_HOST: &[(&str, Found)] =
-    &[("/usr/bin/update-ca-trust", Found::Script), ("/etc/ca-certificates/trust-source", Found::Directory)];
+const ARCH_HOST: &[(&str, PathKind)] =
+    &[("/usr/bin/update-ca-trust", PathKind::Script), ("/etc/ca-certificates/trust-source", PathKind::Directory)];
 
-fn on(release: &str, host: &[(&'static str, Found)], wanted: Option<Family>) -> Detection {
+fn on(release: &str, host: &[(&'static str, PathKind)], wanted: Option<Family>) -> Detection {
     detect(&OsRelease::parse(&release.replace(' ', "\n")), &host.iter().copied().collect(), wanted)
 }
 
@@ -49,7 +49,7 @@ fn every_distribution_of_the_list_finds_its_family() {
         ("ID=wolfi", ALPINE_HOST, Family::Alpine),
         ("ID=arch", ARCH_HOST, Family::Arch),
         ("ID=flatcar ID_LIKE=coreos", ALPINE_HOST, Family::Flatcar),
-        ("ID=photon", &[("/usr/bin/openssl", Found::File)], Family::Photon),
+        ("ID=photon", &[("/usr/bin/openssl", PathKind::File)], Family::Photon),
         ("ID=\"openEuler\"", RHEL_HOST, Family::Redhat),
         ("ID=rhcos ID_LIKE=rhel VARIANT_ID=coreos", RHEL_HOST, Family::Redhat),
         ("ID=azurelinux VARIANT_ID=osguard", RHEL_HOST, Family::Redhat),
@@ -67,26 +67,26 @@ fn every_distribution_of_the_list_finds_its_family() {
 #[test]
 fn a_tool_without_its_directory_does_not_count() {
     let mut host = DEBIAN_HOST.to_vec();
-    host.push(("/usr/bin/update-ca-trust", Found::Script)); // p11-kit's tools on Debian
+    host.push(("/usr/bin/update-ca-trust", PathKind::Script)); // p11-kit's tools on Debian
     assert_eq!(on("ID=debian", &host, None).family, Ok(Family::Debian));
-    let found = on("ID=rhel", &[("/usr/bin/update-ca-trust", Found::Script)], None);
+    let found = on("ID=rhel", &[("/usr/bin/update-ca-trust", PathKind::Script)], None);
     assert!(found.family.unwrap_err().advice.contains("dnf install ca-certificates"));
 }
 
 /// Each of them would make the node one of another family, whose plan takes our anchors out of the old one.
 #[test]
 fn os_release_is_a_witness() {
-    let without = |host: &[(&'static str, Found)], path: &str| -> Vec<(&'static str, Found)> {
+    let without = |host: &[(&'static str, PathKind)], path: &str| -> Vec<(&'static str, PathKind)> {
         host.iter().copied().filter(|(name, _)| *name != path).collect()
     };
-    let with = |host: &[(&'static str, Found)], path: &'static str, what: Found| {
+    let with = |host: &[(&'static str, PathKind)], path: &'static str, what: PathKind| {
         [without(host, path), vec![(path, what)]].concat()
     };
-    let wrapper = with(DEBIAN_HOST, "/usr/sbin/update-ca-certificates", Found::File);
+    let wrapper = with(DEBIAN_HOST, "/usr/sbin/update-ca-certificates", PathKind::File);
     assert_eq!(on("ID=debian", &wrapper, None).family, Ok(Family::Debian), "a site's wrapper that is a program");
-    let script = with(ALPINE_HOST, "/usr/sbin/update-ca-certificates", Found::Script);
+    let script = with(ALPINE_HOST, "/usr/sbin/update-ca-certificates", PathKind::Script);
     assert_eq!(on("ID=alpine", &script, None).family, Ok(Family::Alpine), "a site's wrapper that is a script");
-    let stray = with(DEBIAN_HOST, "/etc/pki/trust", Found::Directory);
+    let stray = with(DEBIAN_HOST, "/etc/pki/trust", PathKind::Directory);
     assert_eq!(on("ID=ubuntu ID_LIKE=debian", &stray, None).family, Ok(Family::Debian), "a stray directory");
 
     let headless = without(SUSE_HOST, "/etc/pki/trust");
@@ -142,7 +142,7 @@ fn systems_with_their_own_way_are_named() {
         assert!(unsupported.advice.contains(advice), "{id}: {unsupported}");
     }
     assert_eq!(
-        on("ID=cos", &[("/etc/ssl/certs", Found::Directory)], Some(Family::Directory)).family,
+        on("ID=cos", &[("/etc/ssl/certs", PathKind::Directory)], Some(Family::Directory)).family,
         Ok(Family::Directory)
     );
 }

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Bits, Count, Finding, FindingKind, Severity, Tally};
+use fixedbitset::FixedBitSet;
+
+use super::{
+    count::{Count, Tally, members},
+    fleet::{FindingKind, FleetFinding, Severity},
+};
 use crate::{ledger::AnchorState, node_status::NAME_LIMIT, text::plural, time::Time};
 
 /// Most different details that are told apart for one kind; further nodes come under one heading.
@@ -13,7 +18,7 @@ const NAMED: usize = 3;
 const ANCHORS: usize = 20;
 
 /// All findings.
-pub(super) fn all(count: &Count, leading: Option<&str>, now: i64) -> Vec<Finding> {
+pub(super) fn all(count: &Count, leading: Option<&str>, now: i64) -> Vec<FleetFinding> {
     let mut findings = Vec::new();
     grace_needed(count, &mut findings);
     same_name(count, &mut findings);
@@ -27,22 +32,22 @@ pub(super) fn all(count: &Count, leading: Option<&str>, now: i64) -> Vec<Finding
 /// An anchor leaves (it is in grace on a node that wants others), and a node that still trusts it lacks one of those others: what is
 /// issued under the new one fails there, so the old one must stay everywhere. An anchor of the same name counts as the one that
 /// replaces it; without one, everything that those nodes want.
-fn grace_needed(count: &Count, findings: &mut Vec<Finding>) {
+fn grace_needed(count: &Count, findings: &mut Vec<FleetFinding>) {
     let mut rest = Rest::default();
     for (fp16, leaving) in &count.anchors {
         let Some(in_grace) = leaving.states.get(&AnchorState::Grace) else { continue };
         let comes = |(other, tally): &(&String, &Tally)| {
-            *other != fp16 && tally.states.get(&AnchorState::Desired).is_some_and(|nodes| nodes.meets(in_grace))
+            *other != fp16 && tally.states.get(&AnchorState::Desired).is_some_and(|nodes| !nodes.is_disjoint(in_grace))
         };
         let coming: Vec<(&String, &Tally)> = count.anchors.iter().filter(comes).collect();
         let namesake = |tally: &Tally| leaving.name().is_some() && tally.name() == leaving.name();
         let namesakes = coming.iter().any(|(_, tally)| namesake(tally));
-        let mut needed_on = Bits::default();
+        let mut needed_on = FixedBitSet::default();
         let mut missing = Vec::new();
         for (other, tally) in coming.into_iter().filter(|(_, tally)| !namesakes || namesake(tally)) {
-            let lacks = count.lacking(tally).and(&leaving.listed());
-            if !lacks.is_empty() {
-                needed_on.add(&lacks);
+            let lacks = &count.lacking(tally) & &leaving.listed();
+            if !lacks.is_clear() {
+                needed_on.union_with(&lacks);
                 missing.push(called(other, tally));
             }
         }
@@ -53,10 +58,10 @@ fn grace_needed(count: &Count, findings: &mut Vec<Finding>) {
         let text = format!(
             "{} leaves (in grace on {}), and {} that still {} it {} {}",
             called(fp16, leaving),
-            plural(in_grace.count(), "node"),
-            plural(needed_on.count(), "node"),
-            if needed_on.count() == 1 { "has" } else { "have" },
-            if needed_on.count() == 1 { "lacks" } else { "lack" },
+            plural(members(in_grace), "node"),
+            plural(members(&needed_on), "node"),
+            if members(&needed_on) == 1 { "has" } else { "have" },
+            if members(&needed_on) == 1 { "lacks" } else { "lack" },
             list(&missing),
         );
         let next = "issue nothing under the new CA yet; see why those nodes lack it, and put the old one back into the sources if its grace ends first";
@@ -67,9 +72,9 @@ fn grace_needed(count: &Count, findings: &mut Vec<Finding>) {
 }
 
 /// Two CAs of one name: a chain that ends in that name is good on one node and bad on the other.
-fn same_name(count: &Count, findings: &mut Vec<Finding>) {
+fn same_name(count: &Count, findings: &mut Vec<FleetFinding>) {
     let mut named: BTreeMap<&str, Vec<(&String, &Tally)>> = BTreeMap::new();
-    for (fp16, tally) in count.anchors.iter().filter(|(_, tally)| !tally.trusted.is_empty()) {
+    for (fp16, tally) in count.anchors.iter().filter(|(_, tally)| !tally.trusted.is_clear()) {
         // a name that was cut may be another one
         if let Some(name) = tally.name().filter(|name| name.chars().count() < NAME_LIMIT) {
             named.entry(name).or_default().push((fp16, tally));
@@ -77,15 +82,15 @@ fn same_name(count: &Count, findings: &mut Vec<Finding>) {
     }
     let mut rest = Rest::default();
     for (name, anchors) in named.into_iter().filter(|(_, anchors)| anchors.len() > 1) {
-        let mut some = Bits::default();
+        let mut some = FixedBitSet::default();
         for (_, tally) in &anchors {
-            some.add(&tally.trusted);
+            some.union_with(&tally.trusted);
         }
-        let mut not_all = Bits::default();
+        let mut not_all = FixedBitSet::default();
         for (_, tally) in &anchors {
-            not_all.add(&count.lacking(tally).and(&some));
+            not_all.union_with(&(&count.lacking(tally) & &some));
         }
-        if not_all.is_empty() {
+        if not_all.is_clear() {
             continue;
         }
         if rest.is_full() {
@@ -97,7 +102,7 @@ fn same_name(count: &Count, findings: &mut Vec<Finding>) {
             "{} CAs are called {name} ({}), and {} trust only some of them: the same chain is good on one node and fails on another",
             anchors.len(),
             list(&digits),
-            plural(not_all.count(), "node"),
+            plural(members(&not_all), "node"),
         );
         let next = "bring both to all nodes before anything is issued under the newer one, and look at fingerprints, not at names";
         findings.push(finding(count, FindingKind::SameName, text, next, &not_all));
@@ -106,10 +111,10 @@ fn same_name(count: &Count, findings: &mut Vec<Finding>) {
     rest.tell(count, FindingKind::SameName, findings);
 }
 
-fn expired(count: &Count, now: i64, findings: &mut Vec<Finding>) {
+fn expired(count: &Count, now: i64, findings: &mut Vec<FleetFinding>) {
     let mut rest = Rest::default();
     for (fp16, tally) in &count.anchors {
-        let Some(end) = tally.end().filter(|end| *end < now && !tally.trusted.is_empty()) else { continue };
+        let Some(end) = tally.end().filter(|end| *end < now && !tally.trusted.is_clear()) else { continue };
         if rest.is_full() {
             rest.add(&tally.trusted);
             continue;
@@ -123,51 +128,51 @@ fn expired(count: &Count, now: i64, findings: &mut Vec<Finding>) {
 }
 
 /// Nodes that want another set than most.
-fn sets(count: &Count, leading: Option<&str>, findings: &mut Vec<Finding>) {
+fn sets(count: &Count, leading: Option<&str>, findings: &mut Vec<FleetFinding>) {
     let wanted = count.wanted();
     let (Some(leading), true) = (leading, wanted.len() > 1) else { return };
-    let mut others = Bits::default();
-    let mut alone = Bits::default();
+    let mut others = FixedBitSet::default();
+    let mut alone = FixedBitSet::default();
     for (_, nodes) in wanted.iter().filter(|(digest, _)| **digest != leading) {
-        others.add(nodes);
-        if nodes.count() == 1 && wanted.get(leading).is_some_and(|nodes| nodes.count() > 1) {
-            alone.add(nodes);
+        others.union_with(nodes);
+        if members(nodes) == 1 && wanted.get(leading).is_some_and(|nodes| members(nodes) > 1) {
+            alone.union_with(nodes);
         }
     }
     let text = format!(
         "{} different sets are wanted; {} {} another one than most",
         wanted.len(),
-        plural(others.count(), "node"),
-        if others.count() == 1 { "wants" } else { "want" },
+        plural(members(&others), "node"),
+        if members(&others) == 1 { "wants" } else { "want" },
     );
     let next = "compare the sources: nodes of one cluster usually mount the same ConfigMap, and a change reaches all within two minutes";
     findings.push(finding(count, FindingKind::SourcesDiffer, text, next, &others));
-    if !alone.is_empty() {
+    if !alone.is_clear() {
         let text = format!(
             "{} a set that no other node wants",
-            if alone.count() == 1 { "1 node wants".into() } else { format!("{} nodes each want", alone.count()) }
+            if members(&alone) == 1 { "1 node wants".into() } else { format!("{} nodes each want", members(&alone)) }
         );
         let next = "look at its sources with `nodetrust status` there: a hostPath source that nobody maintains, or a mount that stands still?";
         findings.push(finding(count, FindingKind::LoneDigest, text, next, &alone));
     }
 }
 
-fn marks(count: &Count, findings: &mut Vec<Finding>) {
-    let mut by_kind: BTreeMap<FindingKind, Vec<(&str, Bits)>> = BTreeMap::new();
+fn marks(count: &Count, findings: &mut Vec<FleetFinding>) {
+    let mut by_kind: BTreeMap<FindingKind, Vec<(&str, FixedBitSet)>> = BTreeMap::new();
     for ((kind, detail), nodes) in &count.marks {
         let details = by_kind.entry(*kind).or_default();
         if details.len() < DETAILS {
-            details.push((detail, Bits::default()));
+            details.push((detail, FixedBitSet::default()));
         } else if let Some((last, _)) = details.last_mut() {
             *last = "several reasons";
         }
         if let Some((_, together)) = details.last_mut() {
-            together.add(nodes);
+            together.union_with(nodes);
         }
     }
     for (kind, details) in by_kind {
         for (detail, nodes) in details {
-            let (text, next) = marked(kind, detail, nodes.count());
+            let (text, next) = marked(kind, detail, members(&nodes));
             findings.push(finding(count, kind, text, next, &nodes));
         }
     }
@@ -217,7 +222,7 @@ fn marked(kind: FindingKind, detail: &str, count: usize) -> (String, &'static st
 struct Rest {
     shown: usize,
     more: usize,
-    nodes: Bits,
+    nodes: FixedBitSet,
 }
 
 impl Rest {
@@ -225,14 +230,14 @@ impl Rest {
         self.shown >= ANCHORS
     }
 
-    fn add(&mut self, nodes: &Bits) {
-        if !nodes.is_empty() {
+    fn add(&mut self, nodes: &FixedBitSet) {
+        if !nodes.is_clear() {
             self.more += 1;
-            self.nodes.add(nodes);
+            self.nodes.union_with(nodes);
         }
     }
 
-    fn tell(self, count: &Count, kind: FindingKind, findings: &mut Vec<Finding>) {
+    fn tell(self, count: &Count, kind: FindingKind, findings: &mut Vec<FleetFinding>) {
         if self.more > 0 {
             let text = format!("the same of {}", plural(self.more, "further anchor"));
             findings.push(finding(count, kind, text, "mend what is named first", &self.nodes));
@@ -240,8 +245,8 @@ impl Rest {
     }
 }
 
-fn finding(count: &Count, kind: FindingKind, text: String, next: &str, nodes: &Bits) -> Finding {
-    Finding { kind, severity: severity(kind), text, next: next.to_owned(), nodes: count.nodes(nodes) }
+fn finding(count: &Count, kind: FindingKind, text: String, next: &str, nodes: &FixedBitSet) -> FleetFinding {
+    FleetFinding { kind, severity: severity(kind), text, next: next.to_owned(), nodes: count.nodes(nodes) }
 }
 
 fn severity(kind: FindingKind) -> Severity {

@@ -1,10 +1,15 @@
 //! Fleets: what is said of them, that the counts are exact, and that no annotation does harm.
 
+use std::collections::BTreeMap;
+
 use proptest::{collection::vec, option, prelude::*};
 use serde_json::json;
 
 use super::*;
-use crate::testing::{NOW, assert_golden};
+use crate::{
+    testing::{NOW, assert_golden},
+    time::Time,
+};
 
 const DAY: i64 = 86_400;
 const OLD: &str = "1be0447c9d2f6a35";
@@ -52,18 +57,18 @@ fn kinds(fleet: &Fleet) -> Vec<FindingKind> {
     fleet.findings.iter().map(|finding| finding.kind).collect()
 }
 
-fn row<'a>(fleet: &'a Fleet, fp16: &str) -> &'a AnchorRow {
+fn row<'a>(fleet: &'a Fleet, fp16: &str) -> &'a FleetAnchor {
     fleet.anchors.iter().find(|row| row.fp16 == fp16).unwrap()
 }
 
 #[test]
 fn a_fleet_that_agrees_is_uniform() {
     let fleet = look(nodes("a", 12, &says('1', &[(NEW, "desired"), (OLD, "grace")])));
-    assert_eq!(fleet.verdict, Verdict::Uniform);
+    assert_eq!(fleet.verdict, FleetVerdict::Uniform);
     assert_eq!(fleet.headline, "all 12 nodes trust the same 2 anchors");
     assert!(fleet.findings.is_empty());
     let alone = look(nodes("a", 1, &says('1', &[(NEW, "desired")])));
-    assert_eq!((alone.verdict, &*alone.headline), (Verdict::Uniform, "the only node trusts 1 anchor"));
+    assert_eq!((alone.verdict, &*alone.headline), (FleetVerdict::Uniform, "the only node trusts 1 anchor"));
     let new = row(&fleet, NEW);
     assert_eq!((new.trusted, new.lacking.count, new.unknown), (12, 0, 0));
     assert_eq!(new.states, BTreeMap::from([("desired", 12)]));
@@ -77,7 +82,7 @@ fn a_node_that_is_not_ready_is_named_and_its_word_counts() {
     members[1].ready = Some(false);
     members[2].ready = None;
     let fleet = look(members);
-    assert_eq!((fleet.verdict, fleet.agreeing), (Verdict::Uniform, 3));
+    assert_eq!((fleet.verdict, fleet.agreeing), (FleetVerdict::Uniform, 3));
     assert_eq!(kinds(&fleet), [FindingKind::NodeNotReady]);
     assert_eq!(fleet.findings[0].nodes.names, ["a-0001", "a-0002"]);
 }
@@ -109,7 +114,7 @@ fn whoever_is_not_done_is_named_with_the_reason() {
     members.push(silent);
 
     let fleet = look(members);
-    assert_eq!((fleet.verdict, fleet.nodes, fleet.reporting, fleet.agreeing), (Verdict::Split, 12, 8, 4));
+    assert_eq!((fleet.verdict, fleet.nodes, fleet.reporting, fleet.agreeing), (FleetVerdict::Split, 12, 8, 4));
     assert_eq!(fleet.headline, "4 of 12 nodes trust the same and are done, 4 differ or are not done, 4 do not report");
     let named: Vec<(FindingKind, &str)> =
         fleet.findings.iter().map(|finding| (finding.kind, finding.nodes.names[0].as_str())).collect();
@@ -138,7 +143,7 @@ fn sources_that_differ_are_a_split_and_a_lone_set_is_called_out() {
     members.extend(nodes("b", 2, &says('2', &[(NEW, "desired"), (INSPECTION, "desired")])));
     members.push(node("lone", says('3', &[])));
     let fleet = look(members);
-    assert_eq!((fleet.verdict, fleet.agreeing), (Verdict::Split, 5));
+    assert_eq!((fleet.verdict, fleet.agreeing), (FleetVerdict::Split, 5));
     assert_eq!(kinds(&fleet), [FindingKind::SourcesDiffer, FindingKind::LoneDigest]);
     assert_eq!(fleet.findings[0].nodes.names, ["b-0000", "b-0001", "lone"]);
     assert_eq!(fleet.findings[1].nodes.names, ["lone"]);
@@ -154,7 +159,7 @@ fn an_anchor_in_grace_is_needed_where_its_replacement_is_missing() {
     members.extend(nodes("old", 2, &says('1', &[(OLD, "desired")])));
     members.push(node("neither", says('3', &[(INSPECTION, "desired")])));
     let fleet = look(members);
-    assert_eq!(fleet.verdict, Verdict::Violation);
+    assert_eq!(fleet.verdict, FleetVerdict::Violation);
     let finding = &fleet.findings[0];
     assert_eq!(finding.kind, FindingKind::GraceNeeded);
     assert_eq!(finding.nodes.names, ["old-0000", "old-0001"], "a node without either loses nothing");
@@ -163,7 +168,7 @@ fn an_anchor_in_grace_is_needed_where_its_replacement_is_missing() {
     );
     assert_eq!(finding.text, text);
     // the same rotation once it has reached every node
-    assert_eq!(look(nodes("new", 8, &rotated)).verdict, Verdict::Uniform);
+    assert_eq!(look(nodes("new", 8, &rotated)).verdict, FleetVerdict::Uniform);
 }
 
 #[test]
@@ -192,7 +197,7 @@ fn one_name_for_two_anchors_matters_where_only_one_is_trusted() {
         annotation.to_string()
     };
     let mut members = nodes("a", 3, &both('1', &[(NEW, "desired"), (OLD, "desired")]));
-    assert_eq!(look(members.clone()).verdict, Verdict::Uniform);
+    assert_eq!(look(members.clone()).verdict, FleetVerdict::Uniform);
     members.push(node("one", both('2', &[(OLD, "desired")])));
     let fleet = look(members);
     assert_eq!(fleet.findings[0].kind, FindingKind::SameName);
@@ -204,7 +209,7 @@ fn an_expired_anchor_that_is_trusted_is_a_violation() {
     let mut annotation = said('1', '1', &[(OLD, "desired")]);
     annotation["anchors"][0]["notAfter"] = json!(Time(NOW - DAY));
     let fleet = look(nodes("a", 2, &annotation.to_string()));
-    assert_eq!((fleet.verdict, kinds(&fleet)), (Verdict::Violation, vec![FindingKind::Expired]));
+    assert_eq!((fleet.verdict, kinds(&fleet)), (FleetVerdict::Violation, vec![FindingKind::Expired]));
     assert!(fleet.findings[0].text.contains("2026-11-30"), "{}", fleet.findings[0].text);
 }
 
@@ -222,10 +227,10 @@ fn anchors_that_did_not_fit_are_unknown_and_not_missing() {
 
 #[test]
 fn no_nodes_and_no_reports_are_no_success() {
-    assert_eq!(look(Vec::new()).verdict, Verdict::Split);
+    assert_eq!(look(Vec::new()).verdict, FleetVerdict::Split);
     let bare = Member { name: "bare".into(), ready: Some(true), ..Member::default() };
     let fleet = look(vec![bare]);
-    assert_eq!(fleet.verdict, Verdict::Split);
+    assert_eq!(fleet.verdict, FleetVerdict::Split);
     assert_eq!(fleet.headline, "none of 1 node reports: is the agent installed, and may it patch its node?");
 }
 
@@ -318,14 +323,14 @@ proptest! {
         }
         let worst = result.findings.iter().map(|finding| finding.severity).min();
         let expected = match worst {
-            _ if total == 0 => Verdict::Split,
-            Some(Severity::Violation) => Verdict::Violation,
-            Some(Severity::Split) => Verdict::Split,
-            _ => Verdict::Uniform,
+            _ if total == 0 => FleetVerdict::Split,
+            Some(Severity::Violation) => FleetVerdict::Violation,
+            Some(Severity::Split) => FleetVerdict::Split,
+            _ => FleetVerdict::Uniform,
         };
         prop_assert_eq!(result.verdict, expected);
         // everybody agrees, or somebody is told of
-        prop_assert_eq!(result.agreeing == total && total > 0, result.verdict == Verdict::Uniform || total > 0 && worst == Some(Severity::Violation) && result.agreeing == total);
+        prop_assert_eq!(result.agreeing == total && total > 0, result.verdict == FleetVerdict::Uniform || total > 0 && worst == Some(Severity::Violation) && result.agreeing == total);
     }
 
     #[test]

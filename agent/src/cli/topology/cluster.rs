@@ -75,7 +75,7 @@ struct ListMetadata {
 }
 
 /// What came of asking for a page.
-enum PageAnswer {
+enum ApiAnswer {
     Page(NodePage),
     /// 410: the place in the list is no longer known.
     Gone,
@@ -114,8 +114,8 @@ impl Cluster {
         let mut next: Option<String> = None;
         loop {
             let page = match self.page(next.as_deref()).await? {
-                PageAnswer::Page(page) => page,
-                PageAnswer::Gone => return Ok(None),
+                ApiAnswer::Page(page) => page,
+                ApiAnswer::Gone => return Ok(None),
             };
             members.extend(page.items.into_iter().map(Member::of));
             if members.len() > NODES {
@@ -132,7 +132,7 @@ impl Cluster {
         }
     }
 
-    async fn page(&self, next: Option<&str>) -> anyhow::Result<PageAnswer> {
+    async fn page(&self, next: Option<&str>) -> anyhow::Result<ApiAnswer> {
         let mut path = format!("/api/v1/nodes?limit={PAGE}");
         if let Some(next) = next {
             path.push_str("&continue=");
@@ -154,7 +154,7 @@ impl Cluster {
             )
         })??;
         if status == StatusCode::GONE && next.is_some() {
-            return Ok(PageAnswer::Gone);
+            return Ok(ApiAnswer::Gone);
         }
         if !status.is_success() {
             return Err(self.refused(status, &body.unwrap_or_default()));
@@ -165,7 +165,7 @@ impl Cluster {
         let page = serde_json::from_slice(&body).map_err(|error| {
             anyhow!("failed to list the nodes: what {} sends is no list of nodes: {error}", self.server)
         })?;
-        Ok(PageAnswer::Page(page))
+        Ok(ApiAnswer::Page(page))
     }
 
     fn no_answer(&self, error: &dyn Error) -> anyhow::Error {

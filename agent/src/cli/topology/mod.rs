@@ -7,7 +7,7 @@ mod screen;
 pub(crate) use cluster::{read_page, words_of_refusal};
 pub(crate) use proxy::is_direct;
 
-use nodetrust_core::topology::{Verdict, fleet};
+use nodetrust_core::topology::{FleetVerdict, fleet};
 
 use super::{
     arguments::ClusterAccess,
@@ -25,5 +25,5 @@ pub(super) fn main(context: &Context, access: &ClusterAccess) -> anyhow::Result<
     })?;
     let fleet = fleet(members, crate::host::wall());
     context.print(&fleet, |style| screen::screen(&name, &fleet, style))?;
-    Ok(if fleet.verdict == Verdict::Uniform { OK } else { FINDINGS })
+    Ok(if fleet.verdict == FleetVerdict::Uniform { OK } else { FINDINGS })
 }

@@ -2,7 +2,7 @@
 
 use nodetrust_core::{
     text::plural,
-    topology::{AnchorRow, Fleet, Group, Nodes, Severity, Verdict},
+    topology::{Fleet, FleetAnchor, FleetVerdict, Group, Nodes, Severity},
 };
 
 use crate::text::{
@@ -26,9 +26,9 @@ const NAME: usize = 30;
 /// A fleet, for people.
 pub(super) fn screen(cluster: &str, fleet: &Fleet, style: Style) -> String {
     let verdict = match fleet.verdict {
-        Verdict::Uniform => ("UNIFORM", "1;32"),
-        Verdict::Split => ("SPLIT", "1;33"),
-        Verdict::Violation => ("VIOLATION", "1;31"),
+        FleetVerdict::Uniform => ("UNIFORM", "1;32"),
+        FleetVerdict::Split => ("SPLIT", "1;33"),
+        FleetVerdict::Violation => ("VIOLATION", "1;31"),
     };
     let mut out = answer(cluster, verdict, &fleet.headline, style);
     if !fleet.anchors.is_empty() {
@@ -55,7 +55,7 @@ pub(super) fn screen(cluster: &str, fleet: &Fleet, style: Style) -> String {
     out
 }
 
-fn anchor_row(anchor: &AnchorRow, nodes: usize) -> Vec<String> {
+fn anchor_row(anchor: &FleetAnchor, nodes: usize) -> Vec<String> {
     let mut notes = Vec::new();
     let mut states = anchor.states.iter();
     let state = match (states.next(), states.next()) {

@@ -21,7 +21,8 @@ use zbus::{
 };
 
 use super::{
-    root::{HostRoot, is_missing},
+    file::is_missing,
+    root::HostRoot,
     socket::{connect, converse},
 };
 
@@ -69,8 +70,6 @@ pub struct Unit {
     pub command: Vec<String>,
     /// Its control group in the host's hierarchy; empty if nothing runs.
     pub control_group: String,
-    /// Variables of its environment that name other roots than the system's, `SSL_CERT_FILE` and `SSL_CERT_DIR`.
-    pub roots: Vec<String>,
     /// Whether a start, stop or restart is queued or running.
     pub has_job: bool,
 }
@@ -248,7 +247,6 @@ async fn unit(bus: &Connection, name: &str) -> zbus::Result<Option<Unit>> {
         command: command(&properties).unwrap_or_default(),
         control_group: text(&properties, "ControlGroup"),
         // nothing else of the environment is kept: it may hold passwords
-        roots: texts(&properties, "Environment").into_iter().filter(|word| word.starts_with("SSL_CERT_")).collect(),
         has_job: has_job(&properties),
     }))
 }
@@ -302,15 +300,6 @@ fn text(properties: &Properties, name: &str) -> String {
         Some(Variant::Str(text)) => text.to_string(),
         _ => String::new(),
     }
-}
-
-fn texts(properties: &Properties, name: &str) -> Vec<String> {
-    let Some(Variant::Array(words)) = properties.get(name).map(|value| &**value) else { return Vec::new() };
-    let text = |word: &Variant<'_>| match word {
-        Variant::Str(word) => Some(word.to_string()),
-        _ => None,
-    };
-    words.iter().filter_map(text).collect()
 }
 
 fn number(properties: &Properties, name: &str) -> u64 {

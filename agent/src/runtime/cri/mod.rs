@@ -8,7 +8,8 @@ use std::{collections::BTreeSet, io, path::Path, time::Duration};
 use tokio::net::UnixStream;
 
 use crate::host::{
-    root::{HostRoot, is_missing},
+    file::is_missing,
+    root::HostRoot,
     socket::{connect, converse},
 };
 

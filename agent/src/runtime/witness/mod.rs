@@ -10,13 +10,14 @@ use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 use nodetrust_core::{
     certificate::fingerprint::{Fingerprint, SetDigest, content_digest, hex},
     ledger::Ledger,
-    probe::{Failure, Probe, Target, Testimonial, Verdict},
+    probe::{Failure, Probe, ProbeVerdict, Target, Testimonial},
     runtime::{
-        kinds::Kind,
+        kinds::RuntimeKind,
+        process::ServiceProcess,
         pull_answer::{self, DIGEST_BYTES, PullEnd, RefusedServer, classify},
         registry::{Registry, of_images},
         registry_dir::Setting,
-        services::{Process, ServiceState, Services},
+        services::{ServiceState, Services},
         testimony::note_answer,
         witness::{Witness, WitnessAnswer},
     },
@@ -51,13 +52,13 @@ const LISTING: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
     /// Which runtime.
-    pub kind: Kind,
+    pub kind: RuntimeKind,
     /// Its unit.
     pub unit: String,
     /// Its CRI socket.
     pub socket: String,
     /// Its process.
-    pub process: Process,
+    pub process: ServiceProcess,
     /// What that reads as its registry directory.
     pub setting: Setting,
     /// The set of our anchors that is in force.
@@ -168,7 +169,7 @@ pub fn registries_of_ours(
     most: usize,
 ) -> Result<Vec<Registry>, String> {
     let images = match subject.kind {
-        Kind::Docker => docker::images(root, LISTING).map_err(|error| chain(&error)),
+        RuntimeKind::Docker => docker::images(root, LISTING).map_err(|error| chain(&error)),
         _ => cri::images(root, &subject.socket, LISTING).map_err(|error| chain(&error)),
     };
     let mut ours = Vec::new();
@@ -177,7 +178,7 @@ pub fn registries_of_ours(
             continue;
         }
         let probe = handshake(root, Some(settings), subject, &registry.server());
-        if probe.verdict == Verdict::NotReached {
+        if probe.verdict == ProbeVerdict::NotReached {
             known.remove(&registry.key());
         }
         ours.extend(anchor_of(&probe).map(|_| registry));
@@ -193,8 +194,8 @@ pub fn registries_of_ours(
 pub fn remember(root: &HostRoot, answers: &[Asked], patience: Duration) -> io::Result<bool> {
     let read = || -> io::Result<Option<Arc<Ledger>>> {
         match ledger_file::read(root)? {
-            ledger_file::Read::Good(ledger) => Ok(Some(ledger).filter(|ledger| !ledger.is_blank())),
-            ledger_file::Read::Damaged(_) => Ok(None), // the next cycle says so, and makes it anew
+            ledger_file::LedgerRead::Good(ledger) => Ok(Some(ledger).filter(|ledger| !ledger.is_blank())),
+            ledger_file::LedgerRead::Damaged(_) => Ok(None), // the next cycle says so, and makes it anew
         }
     };
     if read()?.is_none() {
@@ -257,7 +258,7 @@ impl Ended {
 }
 
 fn pull(root: &HostRoot, subject: &Subject, image: &str) -> Ended {
-    if subject.kind == Kind::Docker {
+    if subject.kind == RuntimeKind::Docker {
         // it pulls itself, whoever asks it to
         return match docker::pull(root, image, PULL) {
             Ok(docker::Pull::Done) => Ended::Pulled,

@@ -254,7 +254,7 @@ impl Agenda {
 mod tests {
     use nodetrust_core::{
         certificate::fingerprint::{Fingerprint, SetDigest},
-        runtime::{kinds::Kind, registry_dir::Setting, services::Process},
+        runtime::{kinds::RuntimeKind, process::ServiceProcess, registry_dir::Setting},
         time::Uptime,
     };
 
@@ -263,10 +263,10 @@ mod tests {
     fn subject(process: &str, anchors: &[&[u8]], known: &[&str]) -> Subject {
         let started = Uptime { boot_id: "boot".into(), milliseconds: 1 };
         Subject {
-            kind: Kind::Containerd,
+            kind: RuntimeKind::Containerd,
             unit: "containerd.service".into(),
             socket: "/run/x".into(),
-            process: Process { invocation: process.into(), started },
+            process: ServiceProcess { invocation: process.into(), started },
             setting: Setting::NotConfigured,
             set: SetDigest::of(&anchors.iter().map(|der| Fingerprint::of_der(der)).collect()),
             has_anchors: !anchors.is_empty(),

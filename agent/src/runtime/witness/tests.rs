@@ -8,7 +8,7 @@ fn asked(answer: WitnessAnswer, words: &str, wall: i64) -> Asked {
     let registry = Registry::parse("registry.corp").unwrap();
     let started = Uptime { boot_id: "boot".into(), milliseconds: 1 };
     let witness = Witness {
-        process: Process { invocation: "i".into(), started },
+        process: ServiceProcess { invocation: "i".into(), started },
         set: SetDigest::of(&BTreeSet::new()),
         answer,
         words: words.into(),
@@ -29,7 +29,7 @@ fn an_answer_is_written_down_once_and_changes_nothing_else() {
     std::fs::create_dir(dir.path().join("run")).unwrap();
     let note = |answer: &Asked| {
         let is_new = remember(&root, std::slice::from_ref(answer), Duration::from_secs(1)).unwrap();
-        let ledger_file::Read::Good(ledger) = ledger_file::read(&root).unwrap() else { panic!("damaged") };
+        let ledger_file::LedgerRead::Good(ledger) = ledger_file::read(&root).unwrap() else { panic!("damaged") };
         (is_new, ledger.witnesses.get("registry.corp:443").map(|witness| (witness.answer, witness.at.wall)))
     };
     let trusts = |wall| asked(WitnessAnswer::Trusts, "not found", wall);
@@ -49,7 +49,7 @@ fn an_answer_is_written_down_once_and_changes_nothing_else() {
     assert!(note(&other("from port 1", 600)).0);
     assert!(!note(&other("from port 2", 900)).0, "only the words differ");
 
-    let ledger_file::Read::Good(kept) = ledger_file::read(&root).unwrap() else { panic!("damaged") };
+    let ledger_file::LedgerRead::Good(kept) = ledger_file::read(&root).unwrap() else { panic!("damaged") };
     assert_eq!(kept.sources, ledger.sources, "what else is in the ledger stays");
 
     std::fs::write(dir.path().join("var/lib/nodetrust/ledger.json"), "{").unwrap();

@@ -4,6 +4,7 @@
 //! of the file, by their own rules: one block of whatever kind that OpenSSL cannot decode and it loads nothing (facts 0.5), and
 //! so does GnuTLS for a certificate that it cannot import; text between blocks does no harm.
 
+mod effective;
 mod gnutls;
 mod openssl;
 
@@ -11,14 +12,12 @@ use std::collections::BTreeSet;
 
 use memchr::{memchr, memchr_iter};
 
-use crate::{
-    certificate::{
-        fingerprint::Fingerprint,
-        pem::{self, Fault, Reason},
-    },
-    observed::Effective,
+use crate::certificate::{
+    fingerprint::Fingerprint,
+    pem::{self, Fault, RejectReason},
 };
-use openssl::{Block, Found};
+pub use effective::{BundleReader, Effective};
+use openssl::{BundleItem, LoadedBlock};
 
 /// Reads a bundle back.
 pub fn read(bytes: &[u8]) -> Effective {
@@ -37,13 +36,13 @@ fn read_each(bytes: &[u8], mut each: impl FnMut(&[u8])) -> Effective {
     let mut set = BTreeSet::new();
     let fault = |faults: &mut Vec<Fault>, line: usize, detail: String| {
         if faults.len() < pem::MAX_FAULTS {
-            faults.push(Fault { line, reason: Reason::NotPemOrDer, detail });
+            faults.push(Fault { line, reason: RejectReason::NotPemOrDer, detail });
         }
     };
     openssl::read(bytes, |found| match found {
-        Found::PrivateKey => effective.private_key = true,
-        Found::Fault(line, detail) => fault(&mut effective.faults, line, detail),
-        Found::Block(block) => {
+        BundleItem::PrivateKey => effective.private_key = true,
+        BundleItem::Fault(line, detail) => fault(&mut effective.faults, line, detail),
+        BundleItem::Block(block) => {
             if is_read_by_go(&block) {
                 effective.count += 1;
                 each(&block.der);
@@ -63,7 +62,7 @@ fn read_each(bytes: &[u8], mut each: impl FnMut(&[u8])) -> Effective {
 
 /// Whether Go's `pem.Decode` finds a certificate in a block that OpenSSL has read: it knows one label, no headers, and none of
 /// the blanks but spaces and tabs. Whether it parses what is in it is another matter ([`readers`](crate::certificate::readers)).
-fn is_read_by_go(block: &Block<'_>) -> bool {
+fn is_read_by_go(block: &LoadedBlock<'_>) -> bool {
     let Some((first, rest)) = line(block.text) else { return false };
     let mut at = 0;
     let mut body = rest;

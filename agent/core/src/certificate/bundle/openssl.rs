@@ -21,7 +21,7 @@ const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
 
 /// One block that is in order.
-pub(crate) struct Block<'a> {
+pub(crate) struct LoadedBlock<'a> {
     pub(crate) label: &'a [u8],
     pub(crate) der: Vec<u8>,
     /// From its BEGIN to behind its END line.
@@ -31,22 +31,22 @@ pub(crate) struct Block<'a> {
 }
 
 /// What is found in a file, in its order: lines are counted from 1.
-pub(crate) enum Found<'a> {
-    Block(Block<'a>),
+pub(crate) enum BundleItem<'a> {
+    Block(LoadedBlock<'a>),
     Fault(usize, String),
     /// A private key begins; a block or a fault of it follows.
     PrivateKey,
 }
 
 /// Reads a file. OpenSSL stops at the first fault; this goes on behind it.
-pub(crate) fn read<'a>(bytes: &'a [u8], mut each: impl FnMut(Found<'a>)) {
-    let mut lines = Lines { bytes, at: 0, number: 0, ended: true };
+pub(crate) fn read<'a>(bytes: &'a [u8], mut each: impl FnMut(BundleItem<'a>)) {
+    let mut lines = BioLines { bytes, at: 0, number: 0, ended: true };
     let mut is_first = true;
     while let Some(line) = lines.next() {
         if line.is_end {
             // a NUL byte at the start of a line is the end of the file for it
             if memmem::find(&bytes[line.at..], b"-----BEGIN").is_some() {
-                each(Found::Fault(
+                each(BundleItem::Fault(
                     line.number,
                     "OpenSSL reads nothing behind the NUL byte that this line begins with".into(),
                 ));
@@ -62,16 +62,16 @@ pub(crate) fn read<'a>(bytes: &'a [u8], mut each: impl FnMut(Found<'a>)) {
         let Some(label) = text.strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(DASHES)) else { continue };
         let is_key = label.ends_with(b"PRIVATE KEY");
         if is_key {
-            each(Found::PrivateKey);
+            each(BundleItem::PrivateKey);
         }
         match block(&mut lines, label) {
-            Ok(der) => each(Found::Block(Block {
+            Ok(der) => each(BundleItem::Block(LoadedBlock {
                 label,
                 der,
                 text: &bytes[line.at..lines.line_end()],
                 begins_line: line.begins && text.len() == line.text.len(),
             })),
-            Err(why) => each(Found::Fault(line.number, why)),
+            Err(why) => each(BundleItem::Fault(line.number, why)),
         }
         is_first = true;
     }
@@ -92,15 +92,15 @@ struct Line<'a> {
     is_end: bool,
 }
 
-/// Lines as `BIO_gets` gives them.
-struct Lines<'a> {
+/// BioLines as `BIO_gets` gives them.
+struct BioLines<'a> {
     bytes: &'a [u8],
     at: usize,
     number: usize,
     ended: bool,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> BioLines<'a> {
     /// Where the line of the file that it is in ends.
     fn line_end(&self) -> usize {
         let rest = &self.bytes[self.at..];
@@ -135,30 +135,30 @@ impl<'a> Lines<'a> {
 }
 
 #[derive(PartialEq)]
-enum Header {
+enum HeaderState {
     Perhaps,
     Within,
     Behind,
 }
 
 /// Reads on to the END of a block, and decodes what is in it.
-fn block(lines: &mut Lines<'_>, label: &[u8]) -> Result<Vec<u8>, String> {
-    let mut header = Header::Perhaps;
+fn block(lines: &mut BioLines<'_>, label: &[u8]) -> Result<Vec<u8>, String> {
+    let mut header = HeaderState::Perhaps;
     let (mut before, mut body) = (Vec::new(), Vec::new());
     let (mut was_part, mut is_last) = (false, false);
     loop {
         let start = (lines.at, lines.number, lines.ended);
         let line = lines.next().filter(|line| !line.is_end).ok_or("the block has no END")?;
         let follows_part = std::mem::replace(&mut was_part, line.is_part);
-        if header == Header::Perhaps && line.has_colon {
-            header = Header::Within;
+        if header == HeaderState::Perhaps && line.has_colon {
+            header = HeaderState::Within;
         }
         if line.text.is_empty() {
             if !follows_part {
-                if header == Header::Behind {
+                if header == HeaderState::Behind {
                     return Err("blank lines inside the block".into());
                 }
-                header = Header::Behind;
+                header = HeaderState::Behind;
             }
             continue;
         }
@@ -176,7 +176,7 @@ fn block(lines: &mut Lines<'_>, label: &[u8]) -> Result<Vec<u8>, String> {
         if is_last {
             return Err("a short line before the last, behind a blank line or headers".into());
         }
-        if header == Header::Behind {
+        if header == HeaderState::Behind {
             body.extend_from_slice(line.text);
             if line.text.len() > BODY_LINE_BYTES {
                 return Err("a line of more than 64 characters, behind a blank line or headers".into());
@@ -186,7 +186,7 @@ fn block(lines: &mut Lines<'_>, label: &[u8]) -> Result<Vec<u8>, String> {
             before.extend_from_slice(line.text);
         }
     }
-    if header == Header::Perhaps {
+    if header == HeaderState::Perhaps {
         body = std::mem::take(&mut before);
     }
     if body.is_empty() {

@@ -4,13 +4,14 @@ use data_encoding::{BASE64, BASE64_NOPAD};
 use memchr::memmem;
 
 use super::secret;
+use crate::certificate::der::{after, element_begun};
 
 /// Bytes of bare base64 that are decoded for telling what it is.
 const MAX_BARE_BYTES: usize = 1 << 20;
 
 /// Something that people hand over instead of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ContentKind {
     Certificate,
     Pkcs7,
     Pkcs12,
@@ -21,7 +22,7 @@ pub(crate) enum Kind {
     Key,
 }
 
-impl Kind {
+impl ContentKind {
     /// What it is and what to do, in a sentence without its full stop.
     pub(crate) fn sentence(self) -> &'static str {
         match self {
@@ -44,24 +45,24 @@ impl Kind {
 }
 
 /// Tells DER or BER by its first elements.
-pub(crate) fn of_der(der: &[u8]) -> Option<Kind> {
+pub(crate) fn of_der(der: &[u8]) -> Option<ContentKind> {
     if secret::is_key(der) {
-        return Some(Kind::Key);
+        return Some(ContentKind::Key);
     }
     if der.trim_ascii_start().starts_with(b"-----BEGIN") || der.starts_with(b"\xef\xbb\xbf-----BEGIN") {
-        return Some(Kind::Pem);
+        return Some(ContentKind::Pem);
     }
-    let (0x30, content) = open(der)? else { return None };
+    let (0x30, content) = element_begun(der)? else { return None };
     // signedData, and the older envelope around it
     if content.starts_with(b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07") {
-        return Some(Kind::Pkcs7);
+        return Some(ContentKind::Pkcs7);
     }
-    match open(content)? {
-        (0x02, value) if value.first() == Some(&3) => Some(Kind::Pkcs12),
+    match element_begun(content)? {
+        (0x02, value) if value.first() == Some(&3) => Some(ContentKind::Pkcs12),
         (0x30, inner)
-            if inner.first() == Some(&0x06) && next(content).is_some_and(|rest| rest.first() == Some(&0x03)) =>
+            if inner.first() == Some(&0x06) && after(content).is_some_and(|rest| rest.first() == Some(&0x03)) =>
         {
-            Some(Kind::PublicKey)
+            Some(ContentKind::PublicKey)
         }
         (0x30, to_be_signed) => of_signed(to_be_signed),
         _ => None,
@@ -69,7 +70,7 @@ pub(crate) fn of_der(der: &[u8]) -> Option<Kind> {
 }
 
 /// Certificate, CRL or request: what is signed differs in the order of its elements.
-fn of_signed(to_be_signed: &[u8]) -> Option<Kind> {
+fn of_signed(to_be_signed: &[u8]) -> Option<ContentKind> {
     let mut tags = Vec::new();
     let mut rest = Some(to_be_signed);
     while let Some((&tag, _)) = rest.and_then(|rest| rest.split_first()) {
@@ -77,40 +78,12 @@ fn of_signed(to_be_signed: &[u8]) -> Option<Kind> {
         if tags.len() == 5 {
             break;
         }
-        rest = rest.and_then(next);
+        rest = rest.and_then(after);
     }
     match tags.as_slice() {
-        [0xa0, 0x02, 0x30, 0x30, 0x30, ..] | [0x02, 0x30, 0x30, 0x30, 0x30, ..] => Some(Kind::Certificate),
-        [0x02, 0x30, 0x30, 0x17 | 0x18, ..] | [0x30, 0x30, 0x17 | 0x18, ..] => Some(Kind::Crl),
-        [0x02, 0x30, 0x30, 0xa0, ..] | [0x02, 0x30, 0x30] => Some(Kind::Request),
-        _ => None,
-    }
-}
-
-/// Tag and content of the first element, as far as it is there; BER's indefinite length is taken too.
-pub(crate) fn open(der: &[u8]) -> Option<(u8, &[u8])> {
-    let (head, length) = header(der)?;
-    let content = &der[head..];
-    Some((der[0], content.get(..length).unwrap_or(content)))
-}
-
-/// What follows the first element; None if that is not all there.
-pub(crate) fn next(der: &[u8]) -> Option<&[u8]> {
-    let (head, length) = header(der)?;
-    der.get(head.checked_add(length)?..)
-}
-
-/// The lengths of the first element's header and content; of an indefinite one the latter is as long as can be.
-fn header(der: &[u8]) -> Option<(usize, usize)> {
-    let (_, length) = (der.first()?, *der.get(1)?);
-    match length {
-        0..=0x7f => Some((2, usize::from(length))),
-        0x80 => Some((2, usize::MAX)),
-        0x81..=0x84 => {
-            let count = usize::from(length & 0x7f);
-            let digits = der.get(2..2 + count)?;
-            Some((2 + count, digits.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte))))
-        }
+        [0xa0, 0x02, 0x30, 0x30, 0x30, ..] | [0x02, 0x30, 0x30, 0x30, 0x30, ..] => Some(ContentKind::Certificate),
+        [0x02, 0x30, 0x30, 0x17 | 0x18, ..] | [0x30, 0x30, 0x17 | 0x18, ..] => Some(ContentKind::Crl),
+        [0x02, 0x30, 0x30, 0xa0, ..] | [0x02, 0x30, 0x30] => Some(ContentKind::Request),
         _ => None,
     }
 }
@@ -118,11 +91,11 @@ fn header(der: &[u8]) -> Option<(usize, usize)> {
 /// A block of another label, and what to do with it.
 pub(crate) fn of_label(label: &[u8]) -> &'static str {
     match label {
-        b"PKCS7" | b"PKCS #7 SIGNED DATA" | b"CMS" => Kind::Pkcs7.sentence(),
-        b"X509 CRL" => Kind::Crl.sentence(),
-        b"CERTIFICATE REQUEST" | b"NEW CERTIFICATE REQUEST" => Kind::Request.sentence(),
-        b"PUBLIC KEY" | b"RSA PUBLIC KEY" | b"SSH2 PUBLIC KEY" => Kind::PublicKey.sentence(),
-        b"PKCS12" => Kind::Pkcs12.sentence(),
+        b"PKCS7" | b"PKCS #7 SIGNED DATA" | b"CMS" => ContentKind::Pkcs7.sentence(),
+        b"X509 CRL" => ContentKind::Crl.sentence(),
+        b"CERTIFICATE REQUEST" | b"NEW CERTIFICATE REQUEST" => ContentKind::Request.sentence(),
+        b"PUBLIC KEY" | b"RSA PUBLIC KEY" | b"SSH2 PUBLIC KEY" => ContentKind::PublicKey.sentence(),
+        b"PKCS12" => ContentKind::Pkcs12.sentence(),
         b"PGP PUBLIC KEY BLOCK" | b"PGP MESSAGE" | b"PGP SIGNATURE" | b"PGP SIGNED MESSAGE" => {
             "a PGP block, not a certificate; only CERTIFICATE blocks are used"
         }
@@ -148,7 +121,7 @@ pub(crate) fn of_file(bytes: &[u8]) -> String {
         return (*text).to_owned();
     }
     match bare(bytes) {
-        Some(Kind::Certificate) => {
+        Some(ContentKind::Certificate) => {
             return "base64 of a certificate without its BEGIN and END lines; put -----BEGIN CERTIFICATE----- before it and -----END CERTIFICATE----- behind it, each on a line of its own".to_owned();
         }
         Some(kind) => return format!("base64 of {}", kind.sentence()),
@@ -162,10 +135,10 @@ pub(crate) fn of_file(bytes: &[u8]) -> String {
             .iter()
             .any(|begin| memmem::find(bytes, begin).is_some()) =>
         {
-            format!("base64 of {}", Kind::Pem.sentence())
+            format!("base64 of {}", ContentKind::Pem.sentence())
         }
         () if memmem::find(bytes, b"pkcs7-mime").is_some() || memmem::find(bytes, b"pkcs7-signature").is_some() => {
-            format!("S/MIME, {}", Kind::Pkcs7.sentence())
+            format!("S/MIME, {}", ContentKind::Pkcs7.sentence())
         }
         () if starts(b"<!doctype html") || starts(b"<html") => {
             format!("{nothing}; it is an HTML page, perhaps the answer to a download that failed")
@@ -177,7 +150,7 @@ pub(crate) fn of_file(bytes: &[u8]) -> String {
 }
 
 /// The content of a file that is nothing but base64.
-fn bare(bytes: &[u8]) -> Option<Kind> {
+fn bare(bytes: &[u8]) -> Option<ContentKind> {
     let marks = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'\0' | b'\x1a');
     let digits: Vec<u8> = bytes.iter().filter(|byte| !marks(byte)).take(MAX_BARE_BYTES).copied().collect();
     let digits = digits.strip_suffix(b"==").or_else(|| digits.strip_suffix(b"=")).unwrap_or(&digits);

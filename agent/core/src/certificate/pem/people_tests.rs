@@ -1,12 +1,12 @@
 //! Files as people hand them over (`tests/data/files`): what is made of each, and what is said about it.
 
 use super::*;
-use crate::{source::Part, testing::bytes};
+use crate::{source::SourceFile, testing::bytes};
 
 /// One file: certificates that are accepted, and a word of each note or rejection in its order.
-type Row = (&'static str, usize, &'static [&'static str], &'static [(Reason, &'static str)]);
+type Row = (&'static str, usize, &'static [&'static str], &'static [(RejectReason, &'static str)]);
 
-use Reason::{MalformedCertificate, NoCertificate, NotPemOrDer, TrailingData};
+use RejectReason::{MalformedCertificate, NoCertificate, NotPemOrDer, TrailingData};
 
 const TABLE: &[Row] = &[
     // text around blocks
@@ -78,7 +78,7 @@ const TABLE: &[Row] = &[
 fn files_as_people_hand_them_over() {
     let mut wrong = Vec::new();
     for (file, accepted, notes, rejections) in TABLE {
-        let part = Part::parse(file, &bytes(&format!("files/{file}")));
+        let part = SourceFile::parse(file, &bytes(&format!("files/{file}")));
         let all_notes =
             part.notes.len() == notes.len() && part.notes.iter().zip(*notes).all(|(note, word)| note.contains(word));
         let all_rejections = part.faults.len() == rejections.len()

@@ -7,7 +7,8 @@
 use data_encoding::BASE64_NOPAD;
 use memchr::memmem;
 
-use super::{kinds, lines, text};
+use super::text::{self, lines};
+use crate::certificate::der::{after, element_begun};
 
 /// Encodings around each other that are opened: base64 of base64 of a key.
 const MAX_LEVELS: usize = 3;
@@ -37,7 +38,7 @@ fn find(bytes: &[u8], level: usize) -> Option<usize> {
     if let Some(line) = web_key(bytes).or_else(|| xml_key(bytes)) {
         return Some(line);
     }
-    let mut search = Search { level, mention: None, run: None };
+    let mut search = KeySearch { level, mention: None, run: None };
     for (number, line) in lines(bytes) {
         let line = text::unescaped(line);
         for piece in line.split(|byte| *byte == b'\n') {
@@ -49,7 +50,7 @@ fn find(bytes: &[u8], level: usize) -> Option<usize> {
     search.end_run()
 }
 
-struct Search {
+struct KeySearch {
     level: usize,
     /// the line of a sentence or comment that mentions the BEGIN of a key: what follows decides
     mention: Option<usize>,
@@ -65,7 +66,7 @@ struct Run {
     ended: bool,
 }
 
-impl Search {
+impl KeySearch {
     fn take(&mut self, number: usize, piece: &[u8]) -> Option<usize> {
         let piece = piece.trim_ascii();
         if piece.is_empty() {
@@ -259,15 +260,15 @@ fn is_no_word(letters: &[u8]) -> bool {
 
 /// PKCS#8, encrypted or not, PKCS#1, SEC 1 and OpenSSL's own form for DSA, by their first elements; the rest may be cut off.
 fn is_der_key(der: &[u8]) -> bool {
-    let Some((0x30, content)) = kinds::open(der) else { return false };
-    match kinds::open(content) {
+    let Some((0x30, content)) = element_begun(der) else { return false };
+    match element_begun(content) {
         Some((0x02, [0 | 1])) => {
-            let Some(rest) = kinds::next(content) else { return false };
-            match kinds::open(rest) {
+            let Some(rest) = after(content) else { return false };
+            match element_begun(rest) {
                 // an algorithm, and the key behind it
                 Some((0x30, algorithm)) => {
                     algorithm.first() == Some(&0x06)
-                        && kinds::next(rest).is_none_or(|key| matches!(key.first(), None | Some(0x04)))
+                        && after(rest).is_none_or(|key| matches!(key.first(), None | Some(0x04)))
                 }
                 Some((0x02, _)) => matches!(rest.get(1), Some(0x20..=0x7f | 0x81 | 0x82)),
                 Some((0x04, _)) => content.get(..3) == Some(b"\x02\x01\x01") && matches!(rest.get(1), Some(10..=80)),
@@ -278,7 +279,7 @@ fn is_der_key(der: &[u8]) -> bool {
         Some((0x30, algorithm)) => {
             let is_password = algorithm.starts_with(b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05")
                 || algorithm.starts_with(b"\x06\x0a\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01");
-            is_password && kinds::next(content).is_none_or(|key| matches!(key.first(), None | Some(0x04)))
+            is_password && after(content).is_none_or(|key| matches!(key.first(), None | Some(0x04)))
         }
         _ => false,
     }
@@ -307,8 +308,7 @@ fn is_pgp_key(bytes: &[u8]) -> bool {
 
 /// The line of the private member of a JSON web key (RFC 7517), in JSON or YAML.
 fn web_key(bytes: &[u8]) -> Option<usize> {
-    let kind = member(bytes, b"kty", 2)?;
-    let _ = kind;
+    member(bytes, b"kty", 2)?;
     let at = member(bytes, b"d", LEAST_JWK_DIGITS).or_else(|| member(bytes, b"k", LEAST_JWK_DIGITS))?;
     Some(line_at(bytes, at))
 }

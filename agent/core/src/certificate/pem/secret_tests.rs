@@ -3,7 +3,7 @@
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use rcgen::KeyPair;
 
-use super::super::{Reason, encode, scan};
+use super::super::{RejectReason, encode, scan};
 
 /// DER of this tag, with the length in its shortest form.
 fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
@@ -83,8 +83,8 @@ fn is_refused(what: &str, bytes: &[u8], secret: &str) {
     let scan = scan(bytes);
     let shown = String::from_utf8_lossy(bytes).chars().take(600).collect::<String>();
     assert!(scan.blocks.is_empty() && scan.notes.is_empty(), "{what}: {scan:?}\n{shown}");
-    let reasons: Vec<Reason> = scan.faults.iter().map(|fault| fault.reason).collect();
-    assert_eq!(reasons, [Reason::PrivateKey], "{what}: {scan:?}\n{shown}");
+    let reasons: Vec<RejectReason> = scan.faults.iter().map(|fault| fault.reason).collect();
+    assert_eq!(reasons, [RejectReason::PrivateKey], "{what}: {scan:?}\n{shown}");
     assert!(!format!("{scan:?}").contains(secret), "{what}: quoted in {scan:?}");
 }
 
@@ -226,7 +226,7 @@ fn keys_of_the_web_are_keys() {
         is_refused("JWK", text.as_bytes(), d);
     }
     let public = r#"{"kty":"EC","kid":"d","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#;
-    assert_ne!(scan(public.as_bytes()).faults[0].reason, Reason::PrivateKey);
+    assert_ne!(scan(public.as_bytes()).faults[0].reason, RejectReason::PrivateKey);
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn certificates_and_words_are_no_keys() {
     // bare base64 of what is no key
     for der in [crate::testing::self_signed(|_| {}), b"\x30\x05\x02\x01\x03\x30\x00".to_vec()] {
         let text = BASE64.encode(&der);
-        assert_ne!(scan(text.as_bytes()).faults[0].reason, Reason::PrivateKey);
+        assert_ne!(scan(text.as_bytes()).faults[0].reason, RejectReason::PrivateKey);
     }
 }
 
@@ -259,7 +259,7 @@ proptest::proptest! {
     fn no_bytes_by_chance_are_a_key(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..2000), columns in 1usize..100) {
         let text = wrapped(&BASE64.encode(&[&[0x30, 0x82], bytes.as_slice()].concat()), columns);
         let block = format!("-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n");
-        let found = scan(block.as_bytes()).faults.iter().any(|fault| fault.reason == Reason::PrivateKey);
+        let found = scan(block.as_bytes()).faults.iter().any(|fault| fault.reason == RejectReason::PrivateKey);
         // chance: a sequence that begins with the integer 0 or 1
         proptest::prop_assert!(!found || bytes.iter().take(12).any(|byte| *byte == 2));
         super::line(&bytes);

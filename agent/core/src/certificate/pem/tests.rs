@@ -11,7 +11,7 @@ fn block() -> String {
 }
 
 /// The reasons and lines of all faults.
-fn faults(text: impl AsRef<[u8]>) -> Vec<(usize, Reason)> {
+fn faults(text: impl AsRef<[u8]>) -> Vec<(usize, RejectReason)> {
     scan(text.as_ref()).faults.iter().map(|fault| (fault.line, fault.reason)).collect()
 }
 
@@ -98,7 +98,7 @@ fn a_broken_block_costs_only_itself() {
     ];
     for (what, text, line) in broken {
         let reasons = faults(&text);
-        assert_eq!(reasons[0], (line, Reason::NotPemOrDer), "{what}: {:?}", scan(text.as_bytes()));
+        assert_eq!(reasons[0], (line, RejectReason::NotPemOrDer), "{what}: {:?}", scan(text.as_bytes()));
         assert_eq!(good(&text), 1, "{what}");
     }
 }
@@ -108,14 +108,14 @@ fn glued_blocks_lose_both_and_say_so() {
     let one = block();
     let glued = format!("{}{}{}", one.trim_end(), one, one);
     // the first block's END and the second's BEGIN share line 3; the third block is whole
-    assert_eq!(faults(&glued), [(1, Reason::NotPemOrDer), (3, Reason::NotPemOrDer)]);
+    assert_eq!(faults(&glued), [(1, RejectReason::NotPemOrDer), (3, RejectReason::NotPemOrDer)]);
     assert_eq!(good(&glued), 1);
 }
 
 #[test]
 fn a_cut_file_keeps_what_came_before() {
     let text = format!("{}-----BEGIN CERTIFICATE-----\n{BODY}", block());
-    assert_eq!(faults(&text), [(4, Reason::NotPemOrDer)]);
+    assert_eq!(faults(&text), [(4, RejectReason::NotPemOrDer)]);
     assert_eq!(good(&text), 1);
 }
 
@@ -124,9 +124,9 @@ fn utf16_is_named() {
     for big in [false, true] {
         let unit = |c: u16| if big { c.to_be_bytes() } else { c.to_le_bytes() };
         let mut text: Vec<u8> = block().encode_utf16().flat_map(unit).collect();
-        assert_eq!(faults(&text), [(1, Reason::NotPemOrDer)]);
+        assert_eq!(faults(&text), [(1, RejectReason::NotPemOrDer)]);
         text.splice(0..0, unit(0xfeff));
-        assert_eq!(faults(&text), [(1, Reason::NotPemOrDer)]);
+        assert_eq!(faults(&text), [(1, RejectReason::NotPemOrDer)]);
         assert!(scan(&text).faults[0].detail.contains("UTF-16"));
     }
 }
@@ -134,10 +134,10 @@ fn utf16_is_named() {
 #[test]
 fn other_blocks_are_not_certificates() {
     let text = format!("-----BEGIN CERTIFICATE REQUEST-----\n{BODY}\n-----END CERTIFICATE REQUEST-----\n{}", block());
-    assert_eq!(faults(&text), [(1, Reason::NoCertificate)]);
+    assert_eq!(faults(&text), [(1, RejectReason::NoCertificate)]);
     assert_eq!(good(&text), 1);
-    assert_eq!(faults("just words\n"), [(0, Reason::NotPemOrDer)]);
-    assert_eq!(faults(b"\xfe\xed\xfe\xed\x00\x00\x00\x02"), [(0, Reason::NotPemOrDer)]);
+    assert_eq!(faults("just words\n"), [(0, RejectReason::NotPemOrDer)]);
+    assert_eq!(faults(b"\xfe\xed\xfe\xed\x00\x00\x00\x02"), [(0, RejectReason::NotPemOrDer)]);
 }
 
 #[test]
@@ -158,13 +158,13 @@ fn a_private_key_rejects_the_whole_file_and_is_never_quoted() {
         let scan = scan(text.as_bytes());
         assert_eq!(scan.blocks, [], "{text}");
         assert_eq!(scan.faults.len(), 1, "{text}");
-        assert_eq!(scan.faults[0].reason, Reason::PrivateKey);
+        assert_eq!(scan.faults[0].reason, RejectReason::PrivateKey);
         assert!(!format!("{scan:?}").contains(secret));
     }
     // DER: PKCS#8, SEC 1
-    assert_eq!(faults(b"\x30\x0a\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70"), [(0, Reason::PrivateKey)]);
-    assert_eq!(faults(b"\x30\x05\x02\x01\x01\x04\x00"), [(0, Reason::PrivateKey)]);
-    assert_eq!(faults(b"\x30\x05\x02\x01\x03\x30\x00"), [(0, Reason::NotPemOrDer)], "PKCS#12");
+    assert_eq!(faults(b"\x30\x0a\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70"), [(0, RejectReason::PrivateKey)]);
+    assert_eq!(faults(b"\x30\x05\x02\x01\x01\x04\x00"), [(0, RejectReason::PrivateKey)]);
+    assert_eq!(faults(b"\x30\x05\x02\x01\x03\x30\x00"), [(0, RejectReason::NotPemOrDer)], "PKCS#12");
 }
 
 #[test]
@@ -174,11 +174,11 @@ fn words_about_a_private_key_are_just_words() {
 
 #[test]
 fn limits_hold() {
-    assert_eq!(faults(vec![b'x'; MAX_FILE_BYTES + 1]), [(0, Reason::TooLarge)]);
+    assert_eq!(faults(vec![b'x'; MAX_FILE_BYTES + 1]), [(0, RejectReason::TooLarge)]);
     let many = "-----END CERTIFICATE-----\n".repeat(MAX_FAULTS + 50);
     let found = faults(&many);
     assert_eq!(found.len(), MAX_FAULTS + 1);
-    assert_eq!(found.last().unwrap().1, Reason::TooMany);
+    assert_eq!(found.last().unwrap().1, RejectReason::TooMany);
 }
 
 proptest::proptest! {

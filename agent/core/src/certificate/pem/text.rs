@@ -10,6 +10,39 @@ const HEAD_BYTES: usize = 64;
 /// A line of this many base64 digits, and nothing else on it, is the body of a block and no word of a sentence.
 const LEAST_BODY_DIGITS: usize = 20;
 
+/// Lines with their 1-based numbers, without line ends (LF, CRLF or CR) and trailing blanks.
+pub(crate) fn lines(bytes: &[u8]) -> Lines<'_> {
+    Lines { rest: Some(bytes), number: 0 }
+}
+
+/// See [`lines`].
+#[derive(Debug, Clone)]
+pub(crate) struct Lines<'a> {
+    rest: Option<&'a [u8]>,
+    number: usize,
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = (usize, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let bytes = self.rest?;
+        self.number += 1;
+        let line = match memchr2(b'\n', b'\r', bytes) {
+            Some(end) => {
+                let skip = if bytes[end..].starts_with(b"\r\n") { 2 } else { 1 };
+                self.rest = Some(&bytes[end + skip..]);
+                &bytes[..end]
+            }
+            None => {
+                self.rest = None;
+                bytes
+            }
+        };
+        Some((self.number, line.trim_ascii_end()))
+    }
+}
+
 /// The name of an encoding that is not ASCII or UTF-8, and the text in UTF-8.
 pub(crate) fn foreign_encoding(bytes: &[u8]) -> Option<(&'static str, String)> {
     type Unit = fn(&[u8]) -> u32;

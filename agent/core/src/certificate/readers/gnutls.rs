@@ -4,10 +4,11 @@
 //! sequence must end where its length says. It does not look into numbers, bits and texts. Behind it GnuTLS reads alternative
 //! names and times at once, and wants each extension once.
 
-use super::{At, BAD_BOOLEAN, BAD_OID, Checked, MALFORMED, MISSING, TRAILING, extension};
-use crate::certificate::der::{Header, header};
-
-type Done<T> = Result<T, &'static str>;
+use super::fault::{At, BAD_BOOLEAN, BAD_OID, Checked, Decoded, MALFORMED, MISSING, TRAILING};
+use crate::certificate::{
+    der::{Header, header},
+    oid,
+};
 
 const UNIVERSAL: u8 = 0;
 const CONTEXT: u8 = 2;
@@ -29,7 +30,7 @@ type Algorithm<'a> = (Option<&'a [u8]>, &'a [u8]);
 pub(crate) fn certificate(der: &[u8]) -> Checked {
     let mut walk = Walk { der, at: 0 };
     let mut place = "certificate";
-    let mut parts = Parts::default();
+    let mut parts = CertificateParts::default();
     let walked = walk.sequence(16, |walk, _| {
         walk.sequence(16, |walk, end| signed_part(walk, end, &mut place, &mut parts))?;
         place = "signature algorithm behind the signed part";
@@ -45,7 +46,7 @@ pub(crate) fn certificate(der: &[u8]) -> Checked {
 }
 
 #[derive(Default)]
-struct Parts<'a> {
+struct CertificateParts<'a> {
     version: Option<&'a [u8]>,
     inner: Algorithm<'a>,
     outer: Algorithm<'a>,
@@ -56,7 +57,12 @@ struct Parts<'a> {
     extensions: Vec<(&'a [u8], &'a [u8])>,
 }
 
-fn signed_part<'a>(walk: &mut Walk<'a>, end: usize, place: &mut &'static str, parts: &mut Parts<'a>) -> Done<()> {
+fn signed_part<'a>(
+    walk: &mut Walk<'a>,
+    end: usize,
+    place: &mut &'static str,
+    parts: &mut CertificateParts<'a>,
+) -> Decoded<()> {
     *place = "version";
     if walk.at < end
         && let Some(inside) = walk.explicit(0)
@@ -124,12 +130,12 @@ fn signed_part<'a>(walk: &mut Walk<'a>, end: usize, place: &mut &'static str, pa
     Ok(())
 }
 
-impl Parts<'_> {
+impl CertificateParts<'_> {
     /// What GnuTLS wants of what it has read.
     fn check(&self) -> Checked {
         self.check_algorithms().at("signature algorithm")?;
-        for (oid, place) in [(extension::SUBJECT_NAMES, "subjectAltName"), (extension::ISSUER_NAMES, "issuerAltName")] {
-            self.check_names(oid).at(place)?;
+        for (names, place) in [(oid::SUBJECT_NAMES, "subjectAltName"), (oid::ISSUER_NAMES, "issuerAltName")] {
+            self.check_names(names).at(place)?;
         }
         let version = match self.version {
             None => 1,
@@ -153,7 +159,7 @@ impl Parts<'_> {
         if self.times.iter().all(fine) { Ok(()) } else { Err("a time that it cannot read").at("validity") }
     }
 
-    fn check_algorithms(&self) -> Done<()> {
+    fn check_algorithms(&self) -> Decoded<()> {
         let ((Some(inner), inner_parameters), (Some(outer), outer_parameters)) = (self.inner, self.outer) else {
             return Err(MISSING);
         };
@@ -165,7 +171,7 @@ impl Parts<'_> {
     }
 
     /// The first extension of this kind holds names. All that stand before it must have object identifiers that fit.
-    fn check_names(&self, wanted: &[u8]) -> Done<()> {
+    fn check_names(&self, wanted: &[u8]) -> Decoded<()> {
         for (oid, value) in &self.extensions {
             if oid_text_length(oid) > MAX_OID_TEXT {
                 return Err("an extension's object identifier is too long");
@@ -178,7 +184,7 @@ impl Parts<'_> {
     }
 }
 
-fn general_names(value: &[u8]) -> Done<()> {
+fn general_names(value: &[u8]) -> Decoded<()> {
     const UNKNOWN: &str = "an empty name, or one of a kind that it does not know";
     let mut walk = Walk { der: value, at: 0 };
     let mut sizes = Vec::new();
@@ -222,7 +228,7 @@ fn general_names(value: &[u8]) -> Done<()> {
     if sizes.iter().map_while(|size| *size).any(|size| size == 0) { Err(UNKNOWN) } else { Ok(()) }
 }
 
-fn algorithm<'a>(walk: &mut Walk<'a>) -> Done<Algorithm<'a>> {
+fn algorithm<'a>(walk: &mut Walk<'a>) -> Decoded<Algorithm<'a>> {
     let mut parts = (None, &[][..]);
     walk.sequence(16, |walk, end| {
         parts.0 = Some(walk.oid()?);
@@ -237,11 +243,11 @@ fn algorithm<'a>(walk: &mut Walk<'a>) -> Done<Algorithm<'a>> {
     Ok(parts)
 }
 
-fn name(walk: &mut Walk<'_>) -> Done<()> {
+fn name(walk: &mut Walk<'_>) -> Decoded<()> {
     walk.each(16, |walk| walk.each(17, attribute))
 }
 
-fn attribute(walk: &mut Walk<'_>) -> Done<()> {
+fn attribute(walk: &mut Walk<'_>) -> Decoded<()> {
     walk.sequence(16, |walk, _| {
         walk.oid()?;
         walk.skip().map(|_| ())
@@ -249,12 +255,12 @@ fn attribute(walk: &mut Walk<'_>) -> Done<()> {
 }
 
 impl<'a> Walk<'a> {
-    fn head(&self) -> Done<Header> {
+    fn head(&self) -> Decoded<Header> {
         self.head_at(self.at)
     }
 
     /// The head of the element there; its content is there, and its length definite.
-    fn head_at(&self, at: usize) -> Done<Header> {
+    fn head_at(&self, at: usize) -> Decoded<Header> {
         let rest = self.der.get(at..).ok_or(MALFORMED)?;
         let head = header(rest).ok_or(MALFORMED)?;
         let length = head.length.ok_or("a length that is not given")?;
@@ -269,7 +275,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A SEQUENCE; nothing is asked of an empty one.
-    fn sequence(&mut self, number: u32, body: impl FnOnce(&mut Self, usize) -> Done<()>) -> Done<()> {
+    fn sequence(&mut self, number: u32, body: impl FnOnce(&mut Self, usize) -> Decoded<()>) -> Decoded<()> {
         let head = self.head()?;
         if !head.is(UNIVERSAL, number) || !head.constructed {
             return Err(MISSING);
@@ -283,7 +289,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A SEQUENCE OF or SET OF.
-    fn each(&mut self, number: u32, mut body: impl FnMut(&mut Self) -> Done<()>) -> Done<()> {
+    fn each(&mut self, number: u32, mut body: impl FnMut(&mut Self) -> Decoded<()>) -> Decoded<()> {
         self.sequence(number, |walk, end| {
             while walk.at < end {
                 body(walk)?;
@@ -292,7 +298,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn primitive(&mut self, class: u8, number: u32) -> Done<&'a [u8]> {
+    fn primitive(&mut self, class: u8, number: u32) -> Decoded<&'a [u8]> {
         let head = self.head()?;
         if !head.is(class, number) || head.constructed {
             return Err(MISSING);
@@ -302,24 +308,24 @@ impl<'a> Walk<'a> {
     }
 
     /// A BOOLEAN, whose length is one byte in one byte.
-    fn boolean(&mut self) -> Done<()> {
+    fn boolean(&mut self) -> Decoded<()> {
         if matches!(self.take(3)?, [_, 1, _]) { Ok(()) } else { Err(BAD_BOOLEAN) }
     }
 
     /// An object identifier, without its last part where that is cut off.
-    fn oid(&mut self) -> Done<&'a [u8]> {
+    fn oid(&mut self) -> Decoded<&'a [u8]> {
         let content = self.primitive(UNIVERSAL, 6)?;
         let whole = content.iter().rposition(|byte| byte & 0x80 == 0).map_or(0, |last| last + 1);
         if is_oid(content) { Ok(&content[..whole]) } else { Err(BAD_OID) }
     }
 
     /// Any element, whole.
-    fn skip(&mut self) -> Done<&'a [u8]> {
+    fn skip(&mut self) -> Decoded<&'a [u8]> {
         let head = self.head()?;
         self.take(head.size + head.length.unwrap_or(0))
     }
 
-    fn take(&mut self, length: usize) -> Done<&'a [u8]> {
+    fn take(&mut self, length: usize) -> Decoded<&'a [u8]> {
         let taken = self.der.get(self.at..).and_then(|rest| rest.get(..length)).ok_or(MALFORMED)?;
         self.at += length;
         Ok(taken)

@@ -8,15 +8,13 @@
 //! versions differ, the stricter one counts: OpenSSL 3.0 and 3.5, GnuTLS 3.7 and 3.8, Go 1.19 and 1.27. `scripts/readers` runs the
 //! real ones over the same certificates.
 
-mod curve;
+mod fault;
 mod gnutls;
 mod go;
 mod openssl;
-mod url;
 
+use fault::Checked;
 pub use openssl::{crl_fault, trusted_fault};
-
-use std::fmt;
 
 /// Why a reader cannot decode a certificate, in plain words; None: it can.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,103 +45,28 @@ impl Readers {
     }
 }
 
-/// Asks all three.
+/// Which of the three decode a certificate.
 pub fn verdict(der: &[u8]) -> Readers {
-    let text = |result: Checked| result.err().map(|fault| fault.to_string());
-    Readers { openssl: openssl_fault(der), gnutls: gnutls_fault(der), go: text(go::certificate(der)) }
+    Readers { openssl: openssl_fault(der), gnutls: gnutls_fault(der), go: go_fault(der) }
 }
 
 /// Why OpenSSL does not decode a certificate. It ignores what follows it.
 pub fn openssl_fault(der: &[u8]) -> Option<String> {
-    openssl::certificate(der).err().map(|fault| fault.to_string())
+    sentence(openssl::certificate(der))
 }
 
 /// Why GnuTLS does not decode a certificate.
 pub fn gnutls_fault(der: &[u8]) -> Option<String> {
-    gnutls::certificate(der).err().map(|fault| fault.to_string())
+    sentence(gnutls::certificate(der))
 }
 
 /// Why Go does not parse a certificate.
 pub fn go_fault(der: &[u8]) -> Option<String> {
-    go::certificate(der).err().map(|fault| fault.to_string())
+    sentence(go::certificate(der))
 }
 
-/// Where a certificate is wrong, and what is wrong there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Fault {
-    place: &'static str,
-    what: &'static str,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.what)
-    }
-}
-
-type Checked = Result<(), Fault>;
-
-/// Says where something is wrong.
-trait At<T> {
-    fn at(self, place: &'static str) -> Result<T, Fault>;
-}
-
-impl<T> At<T> for Result<T, &'static str> {
-    fn at(self, place: &'static str) -> Result<T, Fault> {
-        self.map_err(|what| Fault { place, what })
-    }
-}
-
-impl<T> At<T> for Option<T> {
-    fn at(self, place: &'static str) -> Result<T, Fault> {
-        self.ok_or(Fault { place, what: MALFORMED })
-    }
-}
-
-const MALFORMED: &str = "damaged or not encoded as it must be";
-const MISSING: &str = "missing or of another type";
-const PADDED: &str = "a number that is empty or not in its shortest form";
-const BAD_OID: &str = "an object identifier that is empty, cut off or not in its shortest form";
-const BAD_BITS: &str = "a bit string without its count of unused bits, or with a wrong one";
-const BAD_BOOLEAN: &str = "a truth value of another length than one byte";
-const BAD_NULL: &str = "a NULL with content";
-const BAD_TEXT: &str = "a text whose bytes do not fit its type";
-const OTHER_TYPE: &str = "a value of a type that is none of texts";
-const TRAILING: &str = "more than belongs there";
-
-/// An INTEGER's content is in its shortest form.
-fn is_integer(content: &[u8]) -> bool {
-    match content {
-        [] => false,
-        [_] => true,
-        [0, second, ..] => second & 0x80 != 0,
-        [0xff, second, ..] => second & 0x80 == 0,
-        _ => true,
-    }
-}
-
-/// An OBJECT IDENTIFIER's content: each part complete and in its shortest form.
-fn is_oid(content: &[u8]) -> bool {
-    content.last().is_some_and(|last| last & 0x80 == 0)
-        && content.iter().enumerate().all(|(at, byte)| *byte != 0x80 || (at > 0 && content[at - 1] & 0x80 != 0))
-}
-
-/// Object identifiers of extensions, encoded.
-mod extension {
-    pub(crate) const SUBJECT_KEY_ID: &[u8] = b"\x55\x1d\x0e";
-    pub(crate) const KEY_USAGE: &[u8] = b"\x55\x1d\x0f";
-    pub(crate) const SUBJECT_NAMES: &[u8] = b"\x55\x1d\x11";
-    pub(crate) const ISSUER_NAMES: &[u8] = b"\x55\x1d\x12";
-    pub(crate) const BASIC_CONSTRAINTS: &[u8] = b"\x55\x1d\x13";
-    pub(crate) const NAME_CONSTRAINTS: &[u8] = b"\x55\x1d\x1e";
-    pub(crate) const CRL_POINTS: &[u8] = b"\x55\x1d\x1f";
-    pub(crate) const POLICIES: &[u8] = b"\x55\x1d\x20";
-    pub(crate) const POLICY_MAPPINGS: &[u8] = b"\x55\x1d\x21";
-    pub(crate) const AUTHORITY_KEY_ID: &[u8] = b"\x55\x1d\x23";
-    pub(crate) const POLICY_CONSTRAINTS: &[u8] = b"\x55\x1d\x24";
-    pub(crate) const EXTENDED_KEY_USAGE: &[u8] = b"\x55\x1d\x25";
-    pub(crate) const INHIBIT_ANY_POLICY: &[u8] = b"\x55\x1d\x36";
-    pub(crate) const AUTHORITY_INFO: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x01\x01";
+fn sentence(checked: Checked) -> Option<String> {
+    checked.err().map(|fault| fault.to_string())
 }
 
 #[cfg(test)]

@@ -5,13 +5,11 @@
 
 use std::borrow::Cow;
 
-use super::{
-    At, BAD_BITS, BAD_BOOLEAN, BAD_NULL, BAD_OID, BAD_TEXT, Checked, MALFORMED, MISSING, OTHER_TYPE, PADDED, TRAILING,
-    is_integer, is_oid,
+use super::fault::{
+    At, BAD_BITS, BAD_BOOLEAN, BAD_NULL, BAD_OID, BAD_TEXT, Checked, Decoded, MALFORMED, MISSING, OTHER_TYPE, PADDED,
+    ReaderFault, TRAILING,
 };
-use crate::certificate::der::{Header, header};
-
-type Done<T> = Result<T, &'static str>;
+use crate::certificate::der::{Header, header, is_integer, is_oid};
 
 const UNIVERSAL: u8 = 0;
 const CONTEXT: u8 = 2;
@@ -96,7 +94,7 @@ pub fn crl_fault(der: &[u8]) -> Option<String> {
 }
 
 /// Decodes a certificate at the front of some bytes, and returns its length.
-fn consumed(der: &[u8]) -> Result<usize, super::Fault> {
+fn consumed(der: &[u8]) -> Result<usize, ReaderFault> {
     let mut all = Fields { rest: der, open: false };
     let mut place = "certificate";
     let decoded = all.constructed(UNIVERSAL, 16, |certificate| {
@@ -148,7 +146,7 @@ fn consumed(der: &[u8]) -> Result<usize, super::Fault> {
 }
 
 /// Returns the length of its object identifier.
-fn algorithm(fields: &mut Fields<'_>) -> Done<usize> {
+fn algorithm(fields: &mut Fields<'_>) -> Decoded<usize> {
     let mut length = 0;
     fields.constructed(UNIVERSAL, 16, |algorithm| {
         let (_, content) = algorithm.primitive(UNIVERSAL, 6)?;
@@ -161,7 +159,7 @@ fn algorithm(fields: &mut Fields<'_>) -> Done<usize> {
     Ok(length)
 }
 
-fn name(fields: &mut Fields<'_>) -> Done<()> {
+fn name(fields: &mut Fields<'_>) -> Decoded<()> {
     let before = fields.rest.len();
     fields.each(UNIVERSAL, 16, |rdns| {
         rdns.each(UNIVERSAL, 17, |attributes| {
@@ -175,7 +173,7 @@ fn name(fields: &mut Fields<'_>) -> Done<()> {
 }
 
 /// An attribute's value: a type of `B_ASN1_PRINTABLE`. Texts are converted to UTF-8 for the canonical form.
-fn attribute_value(fields: &mut Fields<'_>) -> Done<()> {
+fn attribute_value(fields: &mut Fields<'_>) -> Decoded<()> {
     if !fields.more()? {
         return Err(MISSING);
     }
@@ -214,7 +212,7 @@ fn is_unicode(text: &[u8], width: usize) -> bool {
     })
 }
 
-fn time(fields: &mut Fields<'_>) -> Done<()> {
+fn time(fields: &mut Fields<'_>) -> Decoded<()> {
     if !fields.more()? {
         return Err(MISSING);
     }
@@ -244,7 +242,7 @@ fn is_long_enough(number: u32, time: &[u8]) -> bool {
     time.len() >= if number == 23 { 13 } else { 15 }
 }
 
-fn extension(fields: &mut Fields<'_>) -> Done<()> {
+fn extension(fields: &mut Fields<'_>) -> Decoded<()> {
     fields.constructed(UNIVERSAL, 16, |extension| {
         extension.oid()?;
         if extension.next_is(UNIVERSAL, 1)? && extension.primitive(UNIVERSAL, 1)?.1.len() != 1 {
@@ -256,7 +254,7 @@ fn extension(fields: &mut Fields<'_>) -> Done<()> {
 
 impl<'a> Fields<'a> {
     /// Whether an element follows. An end mark ends what is open, and stays; it is wrong elsewhere.
-    fn more(&self) -> Done<bool> {
+    fn more(&self) -> Decoded<bool> {
         match (self.rest, self.open) {
             ([], _) => Ok(false),
             ([0, 0, ..], open) => {
@@ -271,7 +269,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The head of the next element, whose content is there.
-    fn head(&self) -> Done<Header> {
+    fn head(&self) -> Decoded<Header> {
         let head = header(self.rest).ok_or(MALFORMED)?;
         let fits = match head.length {
             Some(length) => head.size.checked_add(length).is_some_and(|end| end <= self.rest.len()),
@@ -286,12 +284,17 @@ impl<'a> Fields<'a> {
         Ok(head)
     }
 
-    fn next_is(&self, class: u8, number: u32) -> Done<bool> {
+    fn next_is(&self, class: u8, number: u32) -> Decoded<bool> {
         Ok(self.more()? && self.head()?.is(class, number))
     }
 
     /// Enters the next element, which must be a constructed one of this tag, and leaves it at its end.
-    fn constructed(&mut self, class: u8, number: u32, body: impl FnOnce(&mut Fields<'a>) -> Done<()>) -> Done<()> {
+    fn constructed(
+        &mut self,
+        class: u8,
+        number: u32,
+        body: impl FnOnce(&mut Fields<'a>) -> Decoded<()>,
+    ) -> Decoded<()> {
         let head = self.expect(class, number)?;
         if !head.constructed {
             return Err(MALFORMED);
@@ -299,7 +302,7 @@ impl<'a> Fields<'a> {
         self.enter(head, body)
     }
 
-    fn enter(&mut self, head: Header, body: impl FnOnce(&mut Fields<'a>) -> Done<()>) -> Done<()> {
+    fn enter(&mut self, head: Header, body: impl FnOnce(&mut Fields<'a>) -> Decoded<()>) -> Decoded<()> {
         let content = &self.rest[head.size..];
         let (content, after) = match head.length {
             Some(length) => content.split_at(length),
@@ -316,7 +319,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A SEQUENCE OF or SET OF, marked as constructed or not.
-    fn each(&mut self, class: u8, number: u32, mut body: impl FnMut(&mut Fields<'a>) -> Done<()>) -> Done<()> {
+    fn each(&mut self, class: u8, number: u32, mut body: impl FnMut(&mut Fields<'a>) -> Decoded<()>) -> Decoded<()> {
         let head = self.expect(class, number)?;
         self.enter(head, |all| {
             while all.more()? {
@@ -327,7 +330,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The head of the next element, which must have this tag.
-    fn expect(&self, class: u8, number: u32) -> Done<Header> {
+    fn expect(&self, class: u8, number: u32) -> Decoded<Header> {
         if !self.more()? {
             return Err(MISSING);
         }
@@ -336,7 +339,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A primitive element that has no constructed form.
-    fn primitive(&mut self, class: u8, number: u32) -> Done<(Header, &'a [u8])> {
+    fn primitive(&mut self, class: u8, number: u32) -> Decoded<(Header, &'a [u8])> {
         let head = self.expect(class, number)?;
         let (false, Some(length)) = (head.constructed, head.length) else { return Err(MALFORMED) };
         let (content, after) = self.rest[head.size..].split_at(length);
@@ -345,7 +348,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A text, or anything else that may come in pieces.
-    fn text(&mut self, class: u8, number: u32) -> Done<Cow<'a, [u8]>> {
+    fn text(&mut self, class: u8, number: u32) -> Decoded<Cow<'a, [u8]>> {
         let head = self.expect(class, number)?;
         if !head.constructed {
             return self.primitive(class, number).map(|(_, content)| content.into());
@@ -355,7 +358,7 @@ impl<'a> Fields<'a> {
         Ok(all.into())
     }
 
-    fn collect(&mut self, all: &mut Vec<u8>, depth: usize) -> Done<()> {
+    fn collect(&mut self, all: &mut Vec<u8>, depth: usize) -> Decoded<()> {
         while self.more()? {
             let head = self.head()?;
             if head.constructed {
@@ -373,7 +376,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Passes over an element, whatever is in it.
-    fn skip(&mut self) -> Done<()> {
+    fn skip(&mut self) -> Decoded<()> {
         let mut open = 0u32;
         loop {
             if open > 0 && self.rest.starts_with(&[0, 0]) {
@@ -395,15 +398,15 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn integer(&mut self) -> Done<()> {
+    fn integer(&mut self) -> Decoded<()> {
         if is_integer(self.primitive(UNIVERSAL, 2)?.1) { Ok(()) } else { Err(PADDED) }
     }
 
-    fn oid(&mut self) -> Done<()> {
+    fn oid(&mut self) -> Decoded<()> {
         if is_oid(self.primitive(UNIVERSAL, 6)?.1) { Ok(()) } else { Err(BAD_OID) }
     }
 
-    fn bits(&mut self, class: u8, number: u32) -> Done<()> {
+    fn bits(&mut self, class: u8, number: u32) -> Decoded<()> {
         match self.text(class, number)?.first() {
             Some(0..=7) => Ok(()),
             _ => Err(BAD_BITS),
@@ -411,7 +414,7 @@ impl<'a> Fields<'a> {
     }
 
     /// An `ASN1_ANY`: universal types are checked, the content of sequences and sets is not.
-    fn anything(&mut self) -> Done<()> {
+    fn anything(&mut self) -> Decoded<()> {
         let head = self.head()?;
         match (head.class, head.number) {
             (UNIVERSAL, 16 | 17) if !head.constructed => Err(MALFORMED),

@@ -191,3 +191,30 @@ fn from_hex(digits: &str) -> Number {
     let bytes: Vec<u8> = digits.as_bytes().chunks(2).map(|pair| value(pair[0]) << 4 | value(pair[1])).collect();
     from_bytes(&bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_are_on_their_curves_or_not() {
+        for (oid, algorithm) in [
+            (&b"\x2a\x86\x48\xce\x3d\x03\x01\x07"[..], &rcgen::PKCS_ECDSA_P256_SHA256),
+            (b"\x2b\x81\x04\x00\x22", &rcgen::PKCS_ECDSA_P384_SHA384),
+            (b"\x2b\x81\x04\x00\x23", &rcgen::PKCS_ECDSA_P521_SHA512),
+        ] {
+            for _ in 0..20 {
+                let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+                let mut point = rcgen::PublicKeyData::der_bytes(&key).to_vec();
+                assert!(has_point(oid, &point));
+                let last = point.len() - 1;
+                point[last] ^= 1;
+                assert!(!has_point(oid, &point));
+            }
+        }
+        // the base point of P-224 (SEC 2, 2.6.1)
+        let base = b"\x04\xb7\x0e\x0c\xbd\x6b\xb4\xbf\x7f\x32\x13\x90\xb9\x4a\x03\xc1\xd3\x56\xc2\x11\x22\x34\x32\x80\xd6\x11\x5c\x1d\x21\
+        \xbd\x37\x63\x88\xb5\xf7\x23\xfb\x4c\x22\xdf\xe6\xcd\x43\x75\xa0\x5a\x07\x47\x64\x44\xd5\x81\x99\x85\x00\x7e\x34";
+        assert!(has_point(b"\x2b\x81\x04\x00\x21", base));
+    }
+}

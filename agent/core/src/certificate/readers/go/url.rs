@@ -20,7 +20,7 @@ pub(crate) fn is_uri(uri: &[u8]) -> bool {
 /// The host of a URI, empty without one; None if Go does not parse it.
 fn host(uri: &[u8]) -> Option<Vec<u8>> {
     let (uri, fragment) = cut(uri, b'#');
-    if uri.iter().any(|byte| *byte < b' ' || *byte == 0x7f) || unescape(fragment, Part::Other).is_none() {
+    if uri.iter().any(|byte| *byte < b' ' || *byte == 0x7f) || unescape(fragment, UrlPart::Other).is_none() {
         return None;
     }
     if uri == b"*" {
@@ -44,7 +44,7 @@ fn host(uri: &[u8]) -> Option<Vec<u8>> {
         host = authority_host(scheme, &authority[..end])?;
         path = &authority[end..];
     }
-    unescape(path, Part::Other)?;
+    unescape(path, UrlPart::Other)?;
     Some(host)
 }
 
@@ -68,7 +68,7 @@ fn authority_host(scheme: &[u8], authority: &[u8]) -> Option<Vec<u8>> {
     };
     let host = parse_host(scheme, host)?;
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(byte);
-    (user.iter().all(allowed) && unescape(user, Part::Other).is_some()).then_some(host)
+    (user.iter().all(allowed) && unescape(user, UrlPart::Other).is_some()).then_some(host)
 }
 
 fn parse_host(scheme: &[u8], host: &[u8]) -> Option<Vec<u8>> {
@@ -81,8 +81,10 @@ fn parse_host(scheme: &[u8], host: &[u8]) -> Option<Vec<u8>> {
             }
             let name = &host[1..close];
             let address = match memchr::memmem::find(name, b"%25") {
-                Some(zone) => [unescape(&name[..zone], Part::Host)?, unescape(&name[zone..], Part::Zone)?].concat(),
-                None => unescape(name, Part::Host)?,
+                Some(zone) => {
+                    [unescape(&name[..zone], UrlPart::Host)?, unescape(&name[zone..], UrlPart::Zone)?].concat()
+                }
+                None => unescape(name, UrlPart::Host)?,
             };
             is_ipv6(&address).then(|| [b"[", &address[..], b"]", port].concat())
         }
@@ -96,7 +98,7 @@ fn parse_host(scheme: &[u8], host: &[u8]) -> Option<Vec<u8>> {
                     return None;
                 }
             }
-            unescape(host, Part::Host)
+            unescape(host, UrlPart::Host)
         }
     }
 }
@@ -126,21 +128,21 @@ fn is_ipv6(address: &[u8]) -> bool {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum UrlPart {
     Host,
     Zone,
     /// Path, fragment, user: any escape will do.
     Other,
 }
 
-fn unescape(text: &[u8], part: Part) -> Option<Vec<u8>> {
+fn unescape(text: &[u8], part: UrlPart) -> Option<Vec<u8>> {
     let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"!$&'()*+,;=:[]<>\"-_.~".contains(&byte);
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let [byte, after @ ..] = rest {
         rest = after;
         if *byte != b'%' {
-            if part != Part::Other && byte.is_ascii() && !is_host(*byte) {
+            if part != UrlPart::Other && byte.is_ascii() && !is_host(*byte) {
                 return None;
             }
             out.push(*byte);
@@ -151,9 +153,9 @@ fn unescape(text: &[u8], part: Part) -> Option<Vec<u8>> {
         let value = digit(high)? << 4 | digit(low)?;
         let allowed = match part {
             _ if (high, low) == (&b'2', &b'5') => true,
-            Part::Host => value >= 0x80,
-            Part::Zone => value == b' ' || is_host(value),
-            Part::Other => true,
+            UrlPart::Host => value >= 0x80,
+            UrlPart::Zone => value == b' ' || is_host(value),
+            UrlPart::Other => true,
         };
         if !allowed {
             return None;

@@ -1,0 +1,65 @@
+//! What the readers of bundles make of a bundle.
+
+use std::{collections::BTreeSet, fmt};
+
+use crate::certificate::{fingerprint::Fingerprint, pem::Fault};
+
+/// The extracted bundle, read back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effective {
+    /// It exists and can be read.
+    pub present: bool,
+    /// Fingerprint of every certificate that both Go and OpenSSL read.
+    pub set: BTreeSet<Fingerprint>,
+    /// Number of certificates, repetitions counted.
+    pub count: usize,
+    /// What keeps OpenSSL from loading the file.
+    pub faults: Vec<Fault>,
+    /// What keeps GnuTLS from loading the file, beside [`faults`](Self::faults): one such certificate empties its whole trust.
+    pub gnutls_faults: Vec<Fault>,
+    /// It holds a private key.
+    pub private_key: bool,
+}
+
+impl Effective {
+    /// Certificates that stand in it more than once.
+    pub fn repeated(&self) -> usize {
+        self.count - self.set.len().min(self.count)
+    }
+}
+
+/// A library that loads the whole bundle or nothing of it. Go skips what it cannot read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BundleReader {
+    /// OpenSSL: Python, curl, most programs of a distribution.
+    OpenSsl,
+    /// GnuTLS: apt, wget.
+    GnuTls,
+}
+
+impl BundleReader {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::OpenSsl, Self::GnuTls];
+
+    /// What keeps it from loading this bundle.
+    pub fn faults(self, bundle: &Effective) -> &[Fault] {
+        match self {
+            Self::OpenSsl => &bundle.faults,
+            Self::GnuTls => &bundle.gnutls_faults,
+        }
+    }
+
+    /// Whether it loads this bundle.
+    pub fn loads(self, bundle: &Effective) -> bool {
+        bundle.present && self.faults(bundle).is_empty()
+    }
+}
+
+impl fmt::Display for BundleReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OpenSsl => "OpenSSL",
+            Self::GnuTls => "GnuTLS",
+        })
+    }
+}

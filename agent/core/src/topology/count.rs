@@ -1,0 +1,193 @@
+//! The nodes, counted: who has which anchor, and who wants and has which set.
+//!
+//! Nodes are numbers, their places in the sorted list, so that a set of five thousand takes 625 bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fixedbitset::FixedBitSet;
+
+use super::{
+    fleet::{ANCHORS, FindingKind, FleetAnchor, NAMES, Nodes},
+    member::{Member, read},
+};
+use crate::{certificate::name::visible, ledger::AnchorState, time::Time};
+
+/// One anchor while nodes are counted.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) names: BTreeMap<String, usize>,
+    ends: BTreeMap<i64, usize>,
+    pub(super) states: BTreeMap<AnchorState, FixedBitSet>,
+    pub(super) trusted: FixedBitSet,
+}
+
+/// Everything that was counted.
+#[derive(Debug, Default)]
+pub(super) struct Count {
+    /// The names, by index.
+    pub(super) names: Vec<String>,
+    pub(super) anchors: BTreeMap<String, Tally>,
+    pub(super) left_out: BTreeSet<String>,
+    /// By what they want, then by what they have.
+    pub(super) groups: BTreeMap<(String, String), FixedBitSet>,
+    /// How many anchors the first node says to have that wants a set.
+    pub(super) sizes: BTreeMap<String, usize>,
+    /// Nodes whose annotation can be read.
+    pub(super) reporting: FixedBitSet,
+    /// Those whose annotation has all their anchors.
+    pub(super) complete: FixedBitSet,
+    /// What else is to be said of nodes, with details where there are several kinds.
+    pub(super) marks: BTreeMap<(FindingKind, String), FixedBitSet>,
+}
+
+impl Count {
+    pub(super) fn take(&mut self, index: usize, member: Member) {
+        // names of objects are checked by the API server; what comes from elsewhere does not draw on a terminal either
+        self.names.push(visible(&member.name));
+        if member.ready != Some(true) {
+            self.mark(FindingKind::NodeNotReady, "", index);
+        }
+        let status = match member.annotation.as_deref().map(read) {
+            None if member.trust_ready.is_none() => return self.mark(FindingKind::NoAgent, "", index),
+            None => return self.mark(FindingKind::Unreadable, "there is the condition and no annotation", index),
+            Some(Err((kind, why))) => return self.mark(kind, why, index),
+            Some(Ok(status)) => status,
+        };
+        self.reporting.grow_and_insert(index);
+        if status.more == 0 {
+            self.complete.grow_and_insert(index);
+        }
+        match member.trust_ready {
+            _ if status.desired != status.effective => self.mark(FindingKind::NotConverged, "", index),
+            _ if status.runtime_stale => self.mark(FindingKind::RuntimeStale, "", index),
+            _ if status.runtime_unknown => self.mark(FindingKind::RuntimeUnknown, "", index),
+            Some(condition) if !condition.holds => self.mark(FindingKind::TrustNotReady, &condition.reason, index),
+            _ => {}
+        }
+        for anchor in &status.anchors {
+            if !self.anchors.contains_key(&anchor.fp16) && self.anchors.len() >= ANCHORS {
+                if self.left_out.len() < ANCHORS {
+                    self.left_out.insert(anchor.fp16.clone());
+                }
+                continue;
+            }
+            let tally = self.anchors.entry(anchor.fp16.clone()).or_default();
+            if !anchor.cn.is_empty() {
+                *tally.names.entry(visible(&anchor.cn)).or_default() += 1;
+            }
+            *tally.ends.entry(anchor.not_after.0).or_default() += 1;
+            tally.states.entry(anchor.state).or_default().grow_and_insert(index);
+            if anchor.trusted {
+                tally.trusted.grow_and_insert(index);
+            }
+        }
+        self.sizes.entry(status.desired.clone()).or_insert(status.anchors.len().saturating_add(status.more));
+        self.groups.entry((status.desired, status.effective)).or_default().grow_and_insert(index);
+    }
+
+    fn mark(&mut self, kind: FindingKind, detail: &str, index: usize) {
+        self.marks.entry((kind, short(detail))).or_default().grow_and_insert(index);
+    }
+
+    /// The digest that most nodes want; the smallest of several.
+    pub(super) fn leading(&self) -> Option<&str> {
+        let wanted = self.wanted();
+        let most = wanted.values().map(members).max()?;
+        wanted.into_iter().find(|(_, nodes)| members(nodes) == most).map(|(digest, _)| digest)
+    }
+
+    /// Nodes by what they want.
+    pub(super) fn wanted(&self) -> BTreeMap<&str, FixedBitSet> {
+        let mut wanted: BTreeMap<&str, FixedBitSet> = BTreeMap::new();
+        for ((desired, _), nodes) in &self.groups {
+            wanted.entry(desired).or_default().union_with(nodes);
+        }
+        wanted
+    }
+
+    pub(super) fn agreeing(&self, leading: Option<&str>) -> usize {
+        let Some(leading) = leading else { return 0 };
+        let Some(there) = self.groups.get(&(leading.to_owned(), leading.to_owned())) else { return 0 };
+        let held_up = |kind: &FindingKind| {
+            matches!(kind, FindingKind::RuntimeStale | FindingKind::RuntimeUnknown | FindingKind::TrustNotReady)
+        };
+        let mut there = there.clone();
+        for ((_, _), nodes) in self.marks.iter().filter(|((kind, _), _)| held_up(kind)) {
+            there.difference_with(nodes);
+        }
+        members(&there)
+    }
+
+    pub(super) fn nodes(&self, nodes: &FixedBitSet) -> Nodes {
+        let names = nodes.ones().take(NAMES).filter_map(|index| self.names.get(index).cloned()).collect();
+        Nodes { count: members(nodes), names }
+    }
+
+    /// Nodes that say that they do not trust it.
+    pub(super) fn lacking(&self, tally: &Tally) -> FixedBitSet {
+        let mut lacking = self.complete.clone();
+        lacking.union_with(&tally.listed()); // it is listed, and still not proven
+        lacking.difference_with(&tally.trusted);
+        lacking
+    }
+
+    pub(super) fn rows(&self) -> Vec<FleetAnchor> {
+        let row = |(fp16, tally): (&String, &Tally)| {
+            let lacking = self.lacking(tally);
+            let trusted = members(&tally.trusted);
+            FleetAnchor {
+                fp16: fp16.clone(),
+                common_name: tally.name().map(str::to_owned),
+                states: tally.states.iter().map(|(state, nodes)| (state.as_str(), members(nodes))).collect(),
+                not_after: tally.end().map(Time),
+                trusted,
+                unknown: self.names.len() - trusted - members(&lacking), // both are sets of nodes, and have none in common
+                lacking: self.nodes(&lacking),
+            }
+        };
+        let mut rows: Vec<FleetAnchor> = self.anchors.iter().map(row).collect();
+        rows.sort_by(|one, two| {
+            let key =
+                |row: &FleetAnchor| (row.lacking.count == 0, row.common_name.clone(), row.not_after, row.fp16.clone());
+            key(one).cmp(&key(two))
+        });
+        rows
+    }
+}
+
+impl Tally {
+    /// Nodes that have it in any state.
+    pub(super) fn listed(&self) -> FixedBitSet {
+        let mut listed = FixedBitSet::default();
+        for nodes in self.states.values() {
+            listed.union_with(nodes);
+        }
+        listed
+    }
+
+    /// The name that most nodes give.
+    pub(super) fn name(&self) -> Option<&str> {
+        most(&self.names).map(String::as_str)
+    }
+
+    /// The end of validity that most nodes give.
+    pub(super) fn end(&self) -> Option<i64> {
+        most(&self.ends).copied()
+    }
+}
+
+/// The key with the highest count; the first of several.
+fn most<K>(counts: &BTreeMap<K, usize>) -> Option<&K> {
+    let highest = counts.values().max()?;
+    counts.iter().find(|(_, count)| *count == highest).map(|(key, _)| key)
+}
+
+/// The first 200 characters, made visible.
+fn short(text: &str) -> String {
+    visible(text).chars().take(200).collect()
+}
+
+/// How many nodes are in a set.
+pub(super) fn members(nodes: &FixedBitSet) -> usize {
+    nodes.count_ones(..)
+}
