@@ -106,7 +106,7 @@ pub struct DirectoryWatcher {
     inbox: Arc<Inbox>,
     /// None where the kernel does not tell
     mounts: Option<AsyncFd<File>>,
-    /// what is watched under which path: one path for each directory, since events name one only
+    /// the path under which each directory is watched, and why; one path only, since an event names one only
     watched: BTreeMap<DirectoryId, (PathBuf, BTreeSet<WatchReason>)>,
     /// directories that could not be watched
     unwatched: BTreeSet<PathBuf>,

@@ -34,14 +34,14 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Largest head of a proxy's answer, in bytes.
 const MAX_ANSWER: usize = 16 << 10;
 
-/// A look at one target: the certificates that it presented, its own first, and what went wrong.
+/// What one target presented: its certificates, its own first, and what went wrong.
 #[derive(Debug)]
 pub struct Presented {
     pub(super) chain: Vec<Vec<u8>>,
     pub(super) failure: Option<Failure>,
 }
 
-/// Connects, and takes what the server presents.
+/// Connects to a server and captures the certificates that it presents.
 pub async fn ask(target: &Target, proxy: Option<&Proxy>) -> Presented {
     ask_by(&Names::ours(), target, proxy).await
 }
@@ -207,8 +207,8 @@ struct CapturingVerifier {
 }
 
 impl CapturingVerifier {
-    /// Checks the server's proof by the key of its certificate, whatever else is odd about that: the library's own check would
-    /// refuse to read some that Go and OpenSSL take.
+    /// Checks that the server has the key of its certificate. The library's own check refuses to read some certificates that Go and
+    /// OpenSSL accept.
     fn verify(
         &self,
         message: &[u8],

@@ -18,7 +18,7 @@ use crate::{
     config::Settings,
     host::{self, ledger_file, own, root::HostRoot},
     sources::SourceReader,
-    store::observe,
+    store::{bundle::bundle_bytes, detect},
 };
 
 pub(crate) use connect::proxy_status;
@@ -26,8 +26,8 @@ pub use connect::{Presented, ask, ask_by};
 pub use results::{LatestResult, LatestResults, Question};
 pub use schedule::serve;
 
-/// Judges what was presented by what the host trusts now, and by what the last report says of its runtime. Reads files, and blocks
-/// for as long.
+/// Judges what a server presented, by what the host trusts now and by what the last report says of its runtime. Blocks while it reads
+/// files.
 pub fn answer(
     target: &Target,
     presented: &Presented,
@@ -58,7 +58,7 @@ pub fn answer(
     };
     let mut probe = judge(target, chain, facts);
     if probe.verdict == ProbeVerdict::NotTrusted {
-        // only now: what the sources hold tells where a missing CA went
+        // Read only if needed: the sources tell where a missing CA went.
         let sources = host.sources(settings);
         probe = judge(target, chain, Facts { sources: Some(&sources), ..facts });
     }
@@ -94,13 +94,13 @@ impl Host {
             }
         };
         let wanted = settings.map_or(ledger.family, |settings| settings.family);
-        let (_, detection) = observe::system(root, wanted);
+        let (_, detection) = detect::system(root, wanted);
         let family = detection.family.map_err(|unsupported| {
             let what = if unsupported.is_unknown { "unknown" } else { "unsupported" };
             format!("the trust store is {what}: {}; {}", unsupported.reason, unsupported.advice)
         })?;
         let store = family.store();
-        let bytes = observe::bundle_bytes(root, store)
+        let bytes = bundle_bytes(root, store)
             .and_then(|bytes| bytes.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)))
             .map_err(|error| format!("failed to read {} on the host: {error}", store.bundle))?;
         let now = host::moment(root)

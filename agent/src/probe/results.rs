@@ -18,12 +18,12 @@ use serde::Serialize;
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LatestResult {
-    /// The answer.
+    /// The verdict, with its reasons.
     #[serde(flatten)]
     pub probe: Probe,
-    /// When it was given.
+    /// When the probe ended.
     pub time: Time,
-    /// How long it took.
+    /// How long the probe took.
     pub milliseconds: u64,
 }
 
@@ -35,7 +35,7 @@ pub type Question = (String, Through);
 pub struct LatestResults(Mutex<BTreeMap<Question, LatestResult>>, AtomicU64);
 
 impl LatestResults {
-    /// Shows an answer.
+    /// Replaces the result of a question.
     pub fn show(&self, result: LatestResult) {
         self.lock().insert((result.probe.target.clone(), result.probe.through), result);
         self.1.fetch_add(1, Ordering::Release);

@@ -1,8 +1,7 @@
 //! The agent's own probes: each at its interval, and all of them after a change of the set that is in force, or of what the runtime
 //! does not know of it yet.
 //!
-//! They run beside the cycles and never in their way: the network is waited for on the agent's loop, files and signatures are
-//! read on a thread of their own.
+//! They run beside the cycles: the agent's loop waits for the network, and a thread reads files and verifies signatures.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -11,7 +10,7 @@ use std::{
 };
 
 use nodetrust_core::{
-    certificate::fingerprint::{Fingerprint, SetDigest, content_digest},
+    certificate::fingerprint::{Fingerprint, SetDigest},
     probe::{Probe, Target, Through},
     report::{Behind, Report},
     runtime::{process::ServiceProcess, registry::Registry},
@@ -27,13 +26,14 @@ use super::{LatestResult, LatestResults, answer, ask};
 use crate::{
     config::{ProbeSettings, Settings},
     host::{self, root::HostRoot, threads},
+    jitter::part_of,
     reconcile,
     runtime::witness::{self, RuntimeLine},
 };
 
 /// Probes that run at the same time.
 const AT_ONCE: usize = 4;
-/// Within this time the nodes of a fleet probe after a change, so that they do not all come at once.
+/// The nodes of a fleet spread their probes after a change over this time.
 const SPREAD: Duration = Duration::from_secs(5);
 /// How long a loop sleeps that has nothing to do.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -110,7 +110,7 @@ pub async fn serve(
     }
 }
 
-/// Takes over the configured probes; those that stay keep their time.
+/// Takes over the configured probes; a probe that stays keeps its time.
 fn follow(planned: &mut VecDeque<PlannedProbe>, probes: &[ProbeSettings], results: &LatestResults) {
     planned.retain(|known| probes.contains(&known.wanted));
     for wanted in probes {
@@ -123,7 +123,7 @@ fn follow(planned: &mut VecDeque<PlannedProbe>, probes: &[ProbeSettings], result
     );
 }
 
-/// Starts what is due, whoever has waited longest first.
+/// Starts the probes that are due, the longest waiting first.
 fn start(
     planned: &mut VecDeque<PlannedProbe>,
     running: &mut JoinSet<(ProbeSettings, LatestResult)>,
@@ -198,11 +198,7 @@ fn through_runtime(target: &Target, common: &ProbeContext, settings: &Settings) 
 impl PlannedProbe {
     /// Up to a tenth of the interval, and no more than `most`: the same target at another time on each node.
     fn jitter(&self, node: &str, most: Duration) -> Duration {
-        let seed = content_digest(
-            format!("{node}\n{}\n{}\n{}", self.wanted.target.text(), self.wanted.through.as_str(), self.rounds)
-                .as_bytes(),
-        );
-        let share = u32::from(u16::from_be_bytes([seed[0], seed[1]]));
-        (self.wanted.interval / 10).min(most) * share / u32::from(u16::MAX)
+        let (target, through) = (self.wanted.target.text(), self.wanted.through.as_str());
+        part_of((self.wanted.interval / 10).min(most), &format!("{node}\n{target}\n{through}\n{}", self.rounds))
     }
 }

@@ -17,11 +17,14 @@ use nodetrust_core::{
 };
 
 use crate::{
-    host::{exec::HostExec, file::FileKind, ledger_file, own, root::HostRoot},
+    error::chain,
+    host::{exec::HostExec, file::FileKind, ledger_file, obstacle::write_problem, own, root::HostRoot},
     store::{
-        extract::{Extraction, chain, write_problem},
+        extract::extract,
         hash_links,
-        observe::{Cache, await_other_runs, observe},
+        judge::BundleJudge,
+        observe::{StoreCache, observe},
+        other_runs::await_other_runs,
     },
 };
 
@@ -50,7 +53,7 @@ pub fn apply(plan: &Plan, observed: &Observed, exec: &HostExec<'_>, wall: i64) -
             Action::Extract { mode, .. } => {
                 let ours: BTreeSet<Fingerprint> = plan.ledger.anchors.keys().copied().collect();
                 let expected: BTreeSet<Fingerprint> = plan.targets.keys().copied().collect();
-                let extraction = Extraction {
+                let judge = BundleJudge {
                     exec,
                     store: observed.store,
                     before: &observed.effective,
@@ -58,7 +61,7 @@ pub fn apply(plan: &Plan, observed: &Observed, exec: &HostExec<'_>, wall: i64) -
                     expected: &expected,
                     repeats: foreign_repeats(observed),
                 };
-                let extracted = extraction.run(*mode);
+                let extracted = extract(&judge, *mode);
                 applied.extract += extracted.duration;
                 applied.is_final |= extracted.is_final;
                 extracted.problem.map_or(Ok(()), Err)
@@ -134,11 +137,8 @@ fn leave(
     extract: &mut Duration,
 ) -> Result<(), Problem> {
     let store = family.store();
-    let look = || {
-        observe(exec.root, store, &BTreeSet::new(), &mut Cache::default()).map_err(|error| {
-            Problem::new(ProblemKind::Observe, chain(&error), error.next("look at the path on the host"))
-        })
-    };
+    let look =
+        || observe(exec.root, store, &BTreeSet::new(), &mut StoreCache::default()).map_err(|error| error.problem());
     let told = |problem: Problem| Problem { text: format!("leaving the {family} store: {}", problem.text), ..problem };
     let mut old = look().map_err(told)?;
     old.ours.retain(|name, _| files.contains(name)); // the tool of another store may have made links of these names

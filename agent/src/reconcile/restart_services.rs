@@ -20,9 +20,14 @@ use nodetrust_core::{
 use super::{Look, Reconciler};
 use crate::{
     config::Settings,
-    host::{self, exec::HostExec, lock::HostLock, obstacle::way_out_or, own},
+    host::{
+        self,
+        exec::HostExec,
+        lock::HostLock,
+        obstacle::{way_out_or, write_problem},
+        own,
+    },
     runtime,
-    store::extract::write_problem,
 };
 
 /// What was done for the services.

@@ -13,7 +13,13 @@ use nodetrust_core::runtime::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{ANSWERING, containerd, launch::launch, pid, processes, state};
+use super::{
+    containerd,
+    health::ANSWERING,
+    launch::launch,
+    processes,
+    units::{pid, state},
+};
 use crate::{
     host::{
         file::{FileKind, is_missing},

@@ -33,7 +33,7 @@ use crate::{
     reconcile::{CycleResult, Outcome, Trigger},
 };
 
-/// What becomes of a restart.
+/// The values of the label `outcome` of a restart.
 const RESTART_OUTCOMES: [&str; 2] = ["done", "failed"];
 
 type Labels = Vec<(&'static str, String)>;
@@ -54,7 +54,7 @@ pub struct Metrics {
     changes: AtomicU64,
 }
 
-/// How often anything has changed that is shown: the same number, the same text.
+/// Counters of changes. While they stay the same, the text of the metrics does.
 pub type Changes = (u64, u64);
 
 /// How the last calls to the Kubernetes API went.
@@ -148,7 +148,7 @@ impl Metrics {
         }
     }
 
-    /// Whatever is made of the metrics and the last report stays the same while this does.
+    /// While this stays the same, so does every text that is made of the metrics and the last report.
     pub fn changes(&self) -> Changes {
         (self.changes.load(Ordering::Acquire), self.probes.changes())
     }
@@ -168,12 +168,12 @@ impl Metrics {
         self.has_changed();
     }
 
-    /// How the Kubernetes API can be told; None if it is not.
+    /// How the last calls to the Kubernetes API went; None if it is not called.
     pub fn api(&self) -> Option<ApiState> {
         self.api.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Shows how the Kubernetes API can be told.
+    /// Sets how the last calls to the Kubernetes API went.
     pub fn show_api(&self, state: Option<ApiState>) {
         *self.api.lock().unwrap_or_else(PoisonError::into_inner) = state;
         self.has_changed();
@@ -212,8 +212,8 @@ impl Metrics {
         self.has_changed();
     }
 
-    /// Whether a cycle has been verified since the agent started in which no source was awaited
-    /// ([`Report::awaited_source`]). What gets worse later does not take that back.
+    /// Whether, since the agent started, a cycle was verified in which no source was awaited ([`Report::awaited_source`]). Later failures
+    /// do not take that back.
     pub fn was_ready(&self) -> bool {
         self.last.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|last| last.was_ready)
     }

@@ -44,7 +44,7 @@ use crate::{
     text::{colour::Style, status, table::columns},
 };
 
-/// How long a client may take for the head of a request, until the next one, and for the TLS handshake.
+/// How long a client may take for the head of a request, between two requests, and for the TLS handshake.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a connection may live: scrapers reconnect.
 const LIFETIME: Duration = Duration::from_secs(300);
@@ -114,7 +114,7 @@ async fn connection(stream: TcpStream, visit: Visit, tls: Option<Tls>, pages: Ar
     converse(stream, visit, is_known, pages).await
 }
 
-/// Answers a client's requests; to one that is not known, only whether the agent is alive and ready.
+/// Answers a client's requests. A client without the certificate that is asked for gets only `/livez` and `/readyz`.
 async fn converse<S>(stream: S, visit: Visit, is_known: bool, pages: Arc<Pages>) -> anyhow::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -182,7 +182,8 @@ impl Pages {
     fn readiness(&self) -> Response<Full<Bytes>> {
         let report = self.report.borrow();
         let why = match report.as_deref() {
-            // a node that gets worse later is told by its metrics, which must not vanish from a Service for it
+            // Ready once is ready for good. A node that gets worse shows it in its metrics, which are scraped through a Service: that
+            // drops an agent that is not ready.
             Some(_) if self.metrics.was_ready() => return response(StatusCode::OK, TEXT, "ok\n"),
             Some(report) => match report.awaited_source() {
                 Some(source) if report.converged => format!(

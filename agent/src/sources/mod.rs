@@ -1,8 +1,8 @@
 //! Reading the sources: mounted volumes, directories, files, inline text.
 //!
-//! These lie in our own view (the pod's mounts), not in the host root. The kubelet's volumes are read through one opened
-//! `..data` directory, so that a snapshot is of one generation even while the link is being swapped (facts D). What a file
-//! holds is decoded once and kept while its bytes stay the same.
+//! They lie in the agent's own view (the pod's mounts), not in the host root. A volume of the kubelet is read through one opened
+//! `..data` directory, so that a snapshot is of one generation even while the link is swapped (facts D). A file is decoded once and
+//! kept while its bytes stay the same.
 
 pub mod subpath;
 
@@ -81,7 +81,7 @@ impl SourceReader {
     }
 }
 
-/// Files and what they held.
+/// Parsed files, by path and digest of the content.
 type ParsedFiles = HashMap<(PathBuf, [u8; 32]), Arc<SourceFile>>;
 
 /// One source while it is being read.

@@ -204,15 +204,13 @@ impl ChainCertificate {
 
 /// Whether the time is outside of a certificate's validity.
 pub(super) fn outside_validity(cert: &Cert, now: i64) -> Option<(ProbeReason, String)> {
-    match () {
-        () if cert.not_after < now => {
-            Some((ProbeReason::Expired, format!("expired {} (now it is {})", Time(cert.not_after), Time(now))))
-        }
-        () if cert.not_before > now => Some((
-            ProbeReason::NotYetValid,
-            format!("is not valid before {} (now it is {})", Time(cert.not_before), Time(now)),
-        )),
-        () => None,
+    let (from, to) = (Time(cert.not_before), Time(cert.not_after));
+    if to.0 < now {
+        Some((ProbeReason::Expired, format!("expired {to} (now it is {})", Time(now))))
+    } else if from.0 > now {
+        Some((ProbeReason::NotYetValid, format!("is not valid before {from} (now it is {})", Time(now))))
+    } else {
+        None
     }
 }
 

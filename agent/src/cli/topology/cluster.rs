@@ -27,7 +27,7 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 
 use super::proxy::is_direct;
-use crate::{cli::arguments::ClusterAccess, kubernetes::USER_AGENT_NAME, resolve::lookup};
+use crate::{cli::arguments::ClusterAccess, error::chain, kubernetes::USER_AGENT_NAME, resolve::lookup};
 
 /// Nodes in one page.
 const PAGE: usize = 500;
@@ -291,18 +291,9 @@ fn port(url: &Uri) -> u16 {
     url.port_u16().unwrap_or(if url.scheme_str() == Some("http") { 80 } else { 443 })
 }
 
-/// An error with all its causes; one that repeats what was said is left out.
+/// An error with all its causes, bounded and on one line.
 fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    shown(&text)
+    shown(&chain(error))
 }
 
 fn shown(text: &str) -> String {

@@ -13,6 +13,8 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
+use crate::error::chain;
+
 /// Largest answer, in bytes. A node has some hundred containers, with about a kilobyte each.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// Longest message of a server that is kept, in characters.
@@ -45,7 +47,7 @@ impl From<Status> for GrpcError {
     fn from(status: Status) -> Self {
         match status.source() {
             // what the library makes of an error of its own has that as its source
-            Some(error) => Self::Connection(causes(error)),
+            Some(error) => Self::Connection(chain(error)),
             None => Self::Status { code: status.code(), message: status.message().chars().take(MAX_MESSAGE).collect() },
         }
     }
@@ -64,7 +66,7 @@ impl CriClient {
         });
         let endpoint = Endpoint::from_static("http://localhost");
         let channel = endpoint.connect_with_connector(connector).await;
-        let channel = channel.map_err(|error| GrpcError::Connection(causes(&error)))?;
+        let channel = channel.map_err(|error| GrpcError::Connection(chain(&error)))?;
         Ok(Self(Grpc::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES)))
     }
 
@@ -76,24 +78,10 @@ impl CriClient {
     {
         let malformed = |error: &dyn std::error::Error| GrpcError::Connection(error.to_string());
         let path = PathAndQuery::try_from(path).map_err(|error| malformed(&error))?;
-        self.0.ready().await.map_err(|error| GrpcError::Connection(causes(&error)))?;
+        self.0.ready().await.map_err(|error| GrpcError::Connection(chain(&error)))?;
         let answer = self.0.unary(Request::new(request), path, ProstCodec::default()).await;
         Ok(answer?.into_inner())
     }
-}
-
-/// An error with its causes; one that repeats the text before it is left out.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.extend([": ", &more]);
-        }
-        next = error.source();
-    }
-    text
 }
 
 /// gRPC's own name of a code.

@@ -4,10 +4,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use nodetrust_core::{
-    certificate::fingerprint::content_digest,
-    runtime::{registry::Registry, witness::WitnessAnswer},
-};
+use nodetrust_core::runtime::{registry::Registry, witness::WitnessAnswer};
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep_until},
@@ -17,6 +14,7 @@ use super::{Asked, RuntimeLine, Subject, ask, registries_of_ours, remember};
 use crate::{
     config::{Settings, WitnessRegistries},
     host::{root::HostRoot, threads},
+    jitter::part_of,
     reconcile,
 };
 
@@ -35,7 +33,7 @@ const LONGEST_SEARCH: Duration = Duration::from_secs(2 * 3600);
 /// How long a loop sleeps that has nothing to do.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 
-/// Asks for ever: the runtime that the last cycle saw.
+/// Asks the runtime that the last cycle saw, for ever.
 pub async fn serve(root: HostRoot, node: String, mut settings: watch::Receiver<Arc<Settings>>, line: RuntimeLine) {
     let RuntimeLine { mut subjects, answered } = line;
     let root = Arc::new(root);
@@ -83,16 +81,16 @@ async fn finished(
     (subject, outcome)
 }
 
-/// Something that takes time.
+/// Work on a thread of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Task {
-    /// To look which registries of the node's images end in an anchor of ours; those were looked at already.
+    /// Find registries of the node's images whose chain ends in an anchor of ours; these were looked at already.
     Search(BTreeSet<String>),
-    /// To ask about a registry, which was not reached this often.
+    /// Ask about a registry; it was not reached this many times.
     Ask(Registry, u32),
 }
 
-/// What came of it.
+/// What came of a task.
 #[derive(Debug)]
 enum QuestionOutcome {
     /// Registries to ask about, and all that were looked at.
@@ -196,8 +194,7 @@ impl Agenda {
 
     /// A part of a time, another one on each node.
     fn share(&self, of: Duration, what: &str) -> Duration {
-        let seed = content_digest(format!("{}\n{what}", self.node).as_bytes());
-        of * u32::from(u16::from_be_bytes([seed[0], seed[1]])) / u32::from(u16::MAX)
+        part_of(of, &format!("{}\n{what}", self.node))
     }
 
     /// Takes what is due, whatever has waited longest first.
