@@ -1,8 +1,8 @@
 //! The shell around `nodetrust-core`: it observes a host, does what the core has decided, and shows the report.
 //!
-//! One direction, once round: `sources` and `observe` give facts to the core, `apply` and `extract` do its plan, `reconcile` is the
-//! cycle, `run` decides when, and `metrics`, `http` and `cli` show the result. Everything that touches the node's files or starts
-//! a program is in `host`.
+//! The modules use each other in one direction: `config` and `host` are below everything; `sources`, `store` and `runtime` observe the
+//! node and change it; `reconcile` is the cycle; `serve`, `kubernetes` and `probe` show what it found; `agent` decides when it runs; `cli`
+//! is on top. Everything that touches the node's files or starts a program goes through `host`.
 
 pub mod agent;
 pub mod cli;

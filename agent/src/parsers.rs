@@ -1,10 +1,10 @@
-//! Parsers of what other programs and the host say that are private where they are used: the entry points of tests/fuzz.
+//! Entry points of tests/fuzz: parsers that are private to their modules.
 
 use std::collections::BTreeSet;
 
 use nodetrust_core::{certificate::fingerprint::Fingerprint, observed::Hazard, report::Cycle};
 
-/// A gRPC answer with its frame, as every message of CRI that is read.
+/// An answer of CRI: as every message that is read, and as an error.
 pub fn grpc(bytes: &[u8]) {
     crate::runtime::cri::read_answers(bytes);
 }

@@ -95,7 +95,7 @@ pub enum Hint {
 }
 
 /// Why a directory is watched: with a name, only events of that name count.
-type Reason = (Option<OsString>, Trigger);
+type WatchReason = (Option<OsString>, Trigger);
 
 /// A directory, whatever its name: device and inode.
 type DirectoryId = (u64, u64);
@@ -107,8 +107,8 @@ pub struct DirectoryWatcher {
     inbox: Arc<Inbox>,
     /// None where the kernel does not tell
     mounts: Option<AsyncFd<File>>,
-    /// what is watched under which path: one path for each directory, since events name one only
-    watched: BTreeMap<DirectoryId, (PathBuf, BTreeSet<Reason>)>,
+    /// the path under which each directory is watched, and why; one path only, since an event names one only
+    watched: BTreeMap<DirectoryId, (PathBuf, BTreeSet<WatchReason>)>,
     /// directories that could not be watched
     unwatched: BTreeSet<PathBuf>,
 }
@@ -123,7 +123,7 @@ struct Inbox {
 #[derive(Debug, Default)]
 struct InboxState {
     /// what to conclude from an event in a directory
-    reasons: BTreeMap<PathBuf, BTreeSet<Reason>>,
+    reasons: BTreeMap<PathBuf, BTreeSet<WatchReason>>,
     /// what was concluded and not taken yet
     triggers: BTreeSet<Trigger>,
     /// directories that were removed, moved or unmounted: their watch has ended, or is on another path now
@@ -252,8 +252,9 @@ impl DirectoryWatcher {
             }
         });
         self.watched = now;
-        let is_new =
-            |id: &DirectoryId, reason: &Reason| !before.get(id).is_some_and(|(_, reasons)| reasons.contains(reason));
+        let is_new = |id: &DirectoryId, reason: &WatchReason| {
+            !before.get(id).is_some_and(|(_, reasons)| reasons.contains(reason))
+        };
         let reasons = self.watched.iter().flat_map(|(id, (_, reasons))| reasons.iter().map(move |reason| (id, reason)));
         reasons.filter(|(id, reason)| is_new(id, reason)).map(|(_, (_, trigger))| *trigger).collect()
     }
@@ -294,9 +295,9 @@ impl DirectoryWatcher {
 /// The directories to watch, each under one path: under the one before if that still leads to it.
 fn directories(
     wanted: &[(PathBuf, Trigger)],
-    before: &BTreeMap<DirectoryId, (PathBuf, BTreeSet<Reason>)>,
-) -> BTreeMap<DirectoryId, (PathBuf, BTreeSet<Reason>)> {
-    let mut directories: BTreeMap<DirectoryId, (PathBuf, BTreeSet<Reason>)> = BTreeMap::new();
+    before: &BTreeMap<DirectoryId, (PathBuf, BTreeSet<WatchReason>)>,
+) -> BTreeMap<DirectoryId, (PathBuf, BTreeSet<WatchReason>)> {
+    let mut directories: BTreeMap<DirectoryId, (PathBuf, BTreeSet<WatchReason>)> = BTreeMap::new();
     for (path, trigger) in wanted {
         let Some(dir) = path.ancestors().find(|dir| dir.is_dir()) else { continue };
         let Some(id) = directory_id(dir) else { continue };

@@ -15,7 +15,8 @@ use super::{
     Http, Kubernetes, MAX_PROBES, ProbeSettings, Settings, Source, SourceLocation, TlsFiles,
     values::{
         AbsolutePath, Address, ExportName, FamilyChoice, FurtherUnit, Keyword, LongSpan, ProbeProxy, ProbeTarget,
-        RemovalGate, RuntimeChoice, Share, SourceName, Span, StartupTaint, UnitName, WhenUnavailable, WitnessChoice,
+        RemovalGate, RuntimeKindChoice, Share, SourceName, Span, StartupTaint, UnitName, WhenUnavailable,
+        WitnessChoice,
     },
 };
 
@@ -107,7 +108,7 @@ struct RawStore {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawRuntime {
-    kind: Option<RuntimeChoice>,
+    kind: Option<RuntimeKindChoice>,
     unit: Option<UnitName>,
     on_change: Option<Keyword<OnChange>>,
     also_restart: Vec<FurtherUnit>,
@@ -299,10 +300,10 @@ impl RawRuntime {
     fn check(self) -> RuntimeSettings {
         let kind = self.kind.unwrap_or_default();
         RuntimeSettings {
-            ignored: kind == RuntimeChoice::None,
+            ignored: kind == RuntimeKindChoice::None,
             kind: match kind {
-                RuntimeChoice::Auto | RuntimeChoice::None => None,
-                RuntimeChoice::Kind(kind) => Some(kind),
+                RuntimeKindChoice::Auto | RuntimeKindChoice::None => None,
+                RuntimeKindChoice::Kind(kind) => Some(kind),
             },
             unit: self.unit.map(|UnitName(unit)| unit).filter(|unit| !unit.is_empty()),
             on_change: keyword(self.on_change, OnChange::Auto),

@@ -361,14 +361,14 @@ pub(super) struct UnitName(pub(super) String);
 /// `auto`, `none`, or a kind of runtime.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) enum RuntimeChoice {
+pub(super) enum RuntimeKindChoice {
     #[default]
     Auto,
     None,
     Kind(RuntimeKind),
 }
 
-impl TryFrom<String> for RuntimeChoice {
+impl TryFrom<String> for RuntimeKindChoice {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {

@@ -20,7 +20,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 pub(super) struct AccountWatch(Hints);
 
 impl AccountWatch {
-    /// Returns the files as soon as they are others than these. It may be dropped and called again.
+    /// Returns the files as soon as they differ from these. The future may be dropped and called again.
     pub(super) async fn changed(&mut self, from: &AccountFiles) -> AccountFiles {
         loop {
             self.0.watch(&[(ACCOUNT.into(), Trigger::Retry)]); // before the look: a change after it is an event
@@ -31,7 +31,7 @@ impl AccountWatch {
             let is_told = self.0.see_all();
             tokio::select! {
                 Some(_) = self.0.next() => {}
-                // also where the kernel stops telling
+                // also if the kernel stops telling
                 () = sleep(if is_told { LONGEST_SLEEP } else { POLL }) => {}
             }
         }

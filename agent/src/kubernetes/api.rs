@@ -20,7 +20,7 @@ const LIMIT: usize = 4 << 20;
 /// How every request names the program.
 pub(crate) const USER_AGENT_NAME: &str = concat!("nodetrust/", env!("CARGO_PKG_VERSION"));
 
-/// A way to the API server, for the calls that are due together. Each has token and CA as they are now: both get renewed.
+/// A client of the API server, for one round of calls. It reads token and CA when it is made: both get renewed.
 pub(super) struct Api {
     client: kube::Client,
     /// host and port
@@ -29,13 +29,13 @@ pub(super) struct Api {
 }
 
 impl Api {
-    /// Gets ready, without any call. The server's address comes from the environment: no name is resolved.
+    /// Makes a client, without any call.
     pub(super) fn new(node: &str) -> Result<Self, ApiFailure> {
         let failure = |error: &dyn std::error::Error| {
             ApiFailure::of(FailureCause::Account, "the pod's service account is not usable", Some(error))
         };
         let mut config = kube::Config::incluster_env().map_err(|error| failure(&error))?;
-        // the library looks a name up on a thread, and ends the program if there is none
+        // The library looks names up on a thread, and ends the program if it cannot start one.
         let host = config.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']);
         if host.parse::<std::net::IpAddr>().is_err() {
             threads::are_left().map_err(|error| {
@@ -53,7 +53,7 @@ impl Api {
         Ok(Self { client: builder.build(), server, node: node.to_owned() })
     }
 
-    /// Reads our Node; `cached` takes what the server has at hand, which costs it nothing and may be a moment old.
+    /// Reads our Node. `cached`: from the server's cache, which spares etcd and may be a moment old.
     pub(super) async fn read(&self, cached: bool) -> Result<NodeObject, ApiFailure> {
         let query = if cached { "?resourceVersion=0" } else { "" };
         let path = format!("/api/v1/nodes/{}{query}", self.node);
@@ -69,7 +69,7 @@ impl Api {
         self.object(&what, self.call(Method::PATCH, &path, body).await)
     }
 
-    /// Sends an event. One that the server has already, from a try whose answer got lost, is as good.
+    /// Sends an event. That the server has it already is no error: the answer to an earlier try was lost.
     pub(super) async fn tell(&self, event: &NodeEvent) -> Result<(), ApiFailure> {
         let body = Some(("application/json", event.object(&self.node).to_string()));
         let path = format!("/api/v1/namespaces/default/events?fieldManager={REPORTER}");
@@ -104,11 +104,11 @@ impl Api {
         let request = request
             .body(Body::from(bytes))
             .map_err(|error| ApiFailure::of(FailureCause::Content, "the request cannot be made", Some(&error)))?;
-        // the same words whatever was asked for: an outage is one piece of news
+        // The same text for every call, so that an outage is logged once.
         let silence = format!("no answer from the API server at {}", self.server);
         let answer = tokio::time::timeout(PATIENCE, async {
             let response = self.client.send(request).await;
-            // without what the library calls each of its layers
+            // Without the names that the library gives its layers.
             receive(response.map_err(|error| ApiFailure::of(FailureCause::NoAnswer, &silence, error.source()))?).await
         });
         answer.await.unwrap_or_else(|_| {

@@ -24,7 +24,7 @@ impl Backoff {
         self.not_before.is_none_or(|not_before| not_before <= now)
     }
 
-    /// Counts a failure and puts the next try off: the longer the more failures there were in a row, and at least as long as the server asks.
+    /// Counts a failure and puts the next try off: longer with each failure in a row, and at least as long as the server asks.
     pub(super) fn failed(&mut self, now: Instant, node: &str, failure: ApiFailure) {
         self.failures = self.failures.saturating_add(1);
         let wish = failure.retry_after.unwrap_or_default().min(LONGEST_WISH);

@@ -10,15 +10,15 @@ const SHOWN: usize = 400;
 /// A call that failed.
 #[derive(Debug, Clone)]
 pub(super) struct ApiFailure {
-    /// What and why.
+    /// What failed, and why.
     pub(super) text: String,
     /// Whose fault it seems to be.
     pub(super) cause: FailureCause,
-    /// It is an event that could not be told, not the Node.
+    /// The call was about an event, not about the Node.
     pub(super) of_event: bool,
-    /// It is a startup taint whose key is not one of ours.
+    /// The call was to remove a startup taint whose key does not begin with `nodetrust.io/`.
     pub(super) of_foreign_taint: bool,
-    /// What of the cluster's admission has refused it, for people.
+    /// The policy or webhook of the cluster's admission that refused it, in words.
     pub(super) denied_by: Option<String>,
     /// When the server wants to be asked again.
     pub(super) retry_after: Option<Duration>,
@@ -33,7 +33,7 @@ pub(super) enum FailureCause {
     NoAnswer,
     /// The server refuses.
     Refused(StatusCode),
-    /// It answers, and not what it was asked.
+    /// The answer is not what was asked for.
     Content,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn message(body: &[u8]) -> Option<String> {
     Some(status.get("message")?.as_str()?.to_owned())
 }
 
-/// What of a cluster's admission speaks in a message: a policy (validating/dispatcher.go of k8s.io/apiserver) or a webhook
+/// Which part of a cluster's admission a message is from: a policy (validating/dispatcher.go of k8s.io/apiserver) or a webhook
 /// (admission/plugin/webhook/errors/statuserror.go). None for every other refusal, such as a missing right.
 pub(super) fn denied_by(message: &str) -> Option<String> {
     let named = |what: &str, quote: char| {
@@ -90,8 +90,8 @@ impl ApiFailure {
         !matches!(self.cause, FailureCause::Refused(_))
     }
 
-    /// Whether this is the same news as another, though maybe in other words: that nobody answers has many, and what is
-    /// forbidden is met at each call.
+    /// Whether the log has told this already with another failure. The words may differ: there are many for a server that does not
+    /// answer.
     pub(super) fn is_same_news(&self, other: &Self) -> bool {
         let is_same_refusal = self.of_event == other.of_event && self.denied_by == other.denied_by;
         self.cause == other.cause && (self.cause == FailureCause::NoAnswer || is_same_refusal)

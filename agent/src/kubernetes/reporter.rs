@@ -48,7 +48,7 @@ pub(super) struct NodeReporter {
     signals: Signals,
     /// the Node as the server last showed it
     known: Option<NodeObject>,
-    /// the Node has been read once, and what it said has been compared
+    /// the Node has been read once
     met: bool,
     waiting: BTreeMap<EventKind, NodeEvent>,
     sent: BTreeMap<EventKind, Instant>,
@@ -56,7 +56,7 @@ pub(super) struct NodeReporter {
     events: Backoff,
     /// the files of the service account, as the last calls or the last look found them
     pub(super) account: AccountFiles,
-    /// when others last ended a pause
+    /// when other files last ended a pause
     renewed: Option<Instant>,
     recheck: Instant,
     rechecks: u32,
@@ -101,7 +101,7 @@ impl NodeReporter {
         self.show();
     }
 
-    /// Takes a report over: what it asks the Node to say, and what has happened since the one before.
+    /// Takes over a report: what to write to the Node, and the events since the report before.
     pub(super) fn take(&mut self, report: Arc<Report>) {
         if self.enabled && self.settings.events {
             for event in node_status::events(&report, self.latest.as_deref()) {
@@ -112,7 +112,7 @@ impl NodeReporter {
         self.update();
     }
 
-    /// Has an event wait to be sent, together with one of its kind that does.
+    /// Queues an event; it replaces a waiting one of its kind and keeps what that would have told.
     fn tell_of(&mut self, event: NodeEvent) {
         let event = match self.waiting.get(&event.kind) {
             Some(earlier) => event.after(earlier),
@@ -121,7 +121,7 @@ impl NodeReporter {
         self.waiting.insert(event.kind, event);
     }
 
-    /// The startup taint has gone: an event tells if there was no proof that it may.
+    /// The startup taint is removed: queues an event if that happened without proof that the runtime trusts.
     fn tell_of_doubt(&mut self) {
         let is_unknown = self.turned.is_some_and(|(status, _)| status == ConditionStatus::Unknown);
         if let (true, true, Some(report), Some(taint)) =
@@ -147,14 +147,14 @@ impl NodeReporter {
         };
     }
 
-    /// When the startup taint goes although it is not known whether the runtime trusts. None if that is known, or there is no taint.
+    /// When the startup taint is removed although it is not known whether the runtime trusts. None if that is known, or there is no taint.
     fn doubt_ends(&self) -> Option<Instant> {
         let is_unknown = self.turned.is_some_and(|(status, _)| status == ConditionStatus::Unknown);
         let proven = self.proven.filter(|_| is_unknown && self.settings.startup_taint.is_some())?;
         Some(proven + TAINT_PATIENCE)
     }
 
-    /// When the startup taint goes for that reason and has not been told to go yet.
+    /// The same, while the removal is not part of the wanted writes yet.
     fn taint_due(&self) -> Option<Instant> {
         self.doubt_ends().filter(|_| self.signals.done_with.is_none())
     }
@@ -200,7 +200,7 @@ impl NodeReporter {
         self.signals != Signals::default()
     }
 
-    /// What stands may have been told by an agent before this one: that shows once the Node has been read.
+    /// Whether an event may be sent. One about a standing condition waits until the Node was read: the agent before may have sent it.
     fn may_tell(&self, kind: EventKind) -> bool {
         self.met || !kind.is_standing() || self.signals.condition.is_none()
     }
@@ -280,13 +280,13 @@ impl NodeReporter {
         self.show();
     }
 
-    /// Whether something waits that other files of the service account may end.
+    /// Whether a failure waits that other files of the service account may cure.
     pub(super) fn awaits_account(&self) -> bool {
         let waits = |backoff: &Backoff| backoff.error.as_ref().is_some_and(AccountFiles::may_matter_to);
         self.enabled && [&self.object, &self.events].into_iter().any(waits)
     }
 
-    /// The files of the service account are others than before: what failed for want of them is due.
+    /// The files of the service account have changed: calls that failed because of the old ones are due.
     pub(super) fn renew(&mut self, files: AccountFiles) {
         let now = Instant::now();
         let soonest = self.renewed.map_or(now, |last| now.max(last + RENEWALS_APART));
@@ -299,7 +299,7 @@ impl NodeReporter {
         self.account = files;
     }
 
-    /// Shows how it stands, and logs it if it is another than before.
+    /// Publishes the state of the calls, and logs it if it has changed.
     fn show(&mut self) {
         let error = self.object.error.as_ref().or(self.events.error.as_ref()).filter(|_| self.enabled);
         let is_same = match (&self.shown, error) {

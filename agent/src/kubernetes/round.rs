@@ -15,7 +15,7 @@ use super::{
 };
 use crate::host;
 
-/// How often a part is written anew at once because somebody else has changed the Node since it was read (409).
+/// How often a write is repeated at once because somebody else has changed the Node since it was read (409).
 const CONFLICT_RETRIES: u32 = 8;
 
 /// Calls that are due together.
@@ -37,7 +37,7 @@ pub(super) struct RoundResult {
     pub(super) account: AccountFiles,
 }
 
-/// A Node that says what it should.
+/// The Node, after every write.
 pub(super) struct WrittenNode {
     /// as the server shows it
     pub(super) node: NodeObject,
@@ -79,7 +79,7 @@ impl Round {
     }
 }
 
-/// Makes the Node say what it should.
+/// Writes to the Node what differs from the wanted signals.
 async fn bring(
     api: &Api,
     signals: &Signals,

@@ -52,7 +52,7 @@ use crate::{
     },
     reconcile::execute::apply,
     runtime::{self, witness::Subject},
-    sources::{Said, SourceReader, state_of},
+    sources::{SourceDigest, SourceReader, state_of},
     store::{
         detect,
         namesakes::NamesakeCache,
@@ -77,9 +77,9 @@ pub struct Reconciler {
     services: runtime::RuntimeCache,
     namesakes: NamesakeCache,
     /// the sources as they are followed, and what they say
-    followed: Option<(Vec<Snapshot>, Said)>,
+    followed: Option<(Vec<Snapshot>, SourceDigest)>,
     /// a change that was seen once
-    candidate: Option<Said>,
+    candidate: Option<SourceDigest>,
     /// drift whose repair has not succeeded yet
     unrepaired: BTreeSet<Drift>,
     /// how the last cycles ended

@@ -1,9 +1,9 @@
-//! Who is let in, and how much of the agent a client may hold.
+//! Limits on what clients may hold of the agent: connections and long answers.
 //!
-//! Every connection is accepted. It holds little, a small buffer and perhaps the state of TLS, until it asks for something long:
-//! that takes a slot, of which there are few for each peer and in all, until the answer is written or its time is up. `/livez` and
-//! `/readyz` take none. With too many connections the oldest without a slot is closed, of the peer that has most of them. So
-//! whoever comes and asks at once is answered, whatever others do.
+//! Every connection is accepted. It holds little memory, a small buffer and perhaps the state of TLS, until it asks for a long answer.
+//! A long answer takes a slot until it is written or its time is up; slots are few, for each peer and in all. `/livez` and `/readyz`
+//! take none. When there are too many connections, the peer with the most of them loses its oldest one that has no slot. So a client
+//! that connects and asks at once is answered, whatever others do.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,14 +25,14 @@ use tokio::{
 const MAX_CONNECTIONS: usize = 256;
 /// Long answers at a time.
 const MAX_SLOTS: usize = 64;
-/// And to one peer.
+/// Long answers at a time to one peer.
 const MAX_SLOTS_OF_A_PEER: usize = 16;
 /// How long a request waits for a slot.
 const SLOT_PATIENCE: Duration = Duration::from_secs(2);
-/// How long a client may take for reading an answer. Prometheus waits so long for the whole of it.
+/// How long a client may take to read an answer. Prometheus waits as long for the whole answer.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The door.
+/// The connections and slots of all clients.
 #[derive(Debug, Default)]
 pub(crate) struct Door {
     inside: Mutex<Inside>,
@@ -54,7 +54,7 @@ struct Guest {
     _stay: oneshot::Sender<()>,
 }
 
-/// A connection inside; its end is the visit's.
+/// One connection. Dropping it gives its place and its slot back.
 #[derive(Debug)]
 pub(crate) struct Visit {
     door: Arc<Door>,
@@ -62,7 +62,7 @@ pub(crate) struct Visit {
 }
 
 impl Door {
-    /// Lets a client in. The receiver ends when the client has to go.
+    /// Accepts a client. The receiver ends when its connection must be closed.
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> (Visit, oneshot::Receiver<()>) {
         let mut inside = self.lock();
         while inside.guests.len() >= MAX_CONNECTIONS && inside.close_one() {}
@@ -73,7 +73,7 @@ impl Door {
         (Visit { door: self.clone(), id }, gone)
     }
 
-    /// Closes the connection that can best be done without, as file descriptors have run out.
+    /// Closes one connection, because file descriptors have run out.
     pub(crate) fn close_one(&self) {
         self.lock().close_one();
     }
@@ -99,7 +99,7 @@ impl Door {
 }
 
 impl Inside {
-    /// Whether there was one that could go.
+    /// Closes the oldest connection without a slot, of the peer that has the most. False if every connection has a slot.
     fn close_one(&mut self) -> bool {
         let mut waiting: HashMap<IpAddr, (usize, u64)> = HashMap::new(); // how many of a peer, and the oldest
         for (id, guest) in self.guests.iter().filter(|(_, guest)| !guest.has_slot) {
@@ -111,11 +111,11 @@ impl Inside {
 }
 
 impl Visit {
-    /// Takes a slot, and waits for one if need be; false if there is none in time.
+    /// Waits for a slot and takes it; false if there is none within [`SLOT_PATIENCE`].
     pub(crate) async fn slot(&self) -> bool {
         let end = Instant::now() + SLOT_PATIENCE;
         loop {
-            let freed = self.door.freed.notified(); // before the look: what is freed after it counts
+            let freed = self.door.freed.notified(); // before the try: a slot that is freed after it must wake us
             if self.door.take_slot(self.id) {
                 return true;
             }
@@ -125,7 +125,7 @@ impl Visit {
         }
     }
 
-    /// The answer is written.
+    /// Gives the slot back: the answer is written.
     fn give_slot_back(&self) {
         let had = self.door.lock().guests.get_mut(&self.id).map(|guest| std::mem::take(&mut guest.has_slot));
         if had == Some(true) {
@@ -142,7 +142,7 @@ impl Drop for Visit {
     }
 }
 
-/// Who counts as one: an IPv4 address, however it is written, or the network that a host of IPv6 has for itself.
+/// What counts as one peer: an IPv4 address, also in its IPv6 form, or the /64 network of an IPv6 address.
 fn peer(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
@@ -150,16 +150,16 @@ fn peer(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A client's stream: an answer that is not read in time ends it, and one that is written gives the slot back.
+/// A client's stream. It fails if an answer is not read in time, and gives the slot back when an answer is written.
 #[derive(Debug)]
-pub(crate) struct Stream<S> {
+pub(crate) struct ClientStream<S> {
     stream: S,
     visit: Arc<Visit>,
     /// while an answer cannot be written
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Stream<S> {
+impl<S> ClientStream<S> {
     pub(crate) fn new(stream: S, visit: Arc<Visit>) -> Self {
         Self { stream, visit, deadline: None }
     }
@@ -173,13 +173,13 @@ impl<S> Stream<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.in_time(cx, written)

@@ -66,7 +66,7 @@ async fn an_answer_that_is_not_read_ends_and_one_that_is_read_gives_its_slot_bac
     let (visit, _gone) = door.enter(address("192.0.2.1"));
     let visit = Arc::new(visit);
     let (ours, mut theirs) = tokio::io::duplex(16);
-    let mut stream = Stream::new(ours, visit.clone());
+    let mut stream = ClientStream::new(ours, visit.clone());
     let holds = || door.lock().guests[&visit.id].has_slot;
     assert!(visit.slot().await);
     stream.write_all(b"short").await.unwrap();

@@ -1,7 +1,7 @@
 //! Where the agent listens: on every network of the node, IPv4 and IPv6 alike.
 //!
-//! The kubelet asks whether the agent lives at the node's first address, which is one of IPv6 in a cluster that has only these or
-//! has them first. One socket of IPv6 takes both families, whatever `net.ipv6.bindv6only` says (ipv6(7), RFC 3493 section 5.3).
+//! The kubelet probes the agent at the node's first address, which is IPv6 in a cluster that is IPv6-only or prefers it. One socket of
+//! IPv6 takes both families, whatever `net.ipv6.bindv6only` says (ipv6(7), RFC 3493 section 5.3).
 
 use std::{
     io,
@@ -14,9 +14,9 @@ use tokio::net::{TcpListener, TcpSocket};
 
 /// Clients that wait for the agent to accept them.
 const BACKLOG: u32 = 1024;
-/// What the kernel keeps of answers that a client does not read, in bytes; it doubles that. Left to itself it keeps megabytes.
+/// Send buffer of a connection, in bytes; the kernel doubles it (socket(7)). By default it grows to megabytes.
 const SEND_BUFFER: u32 = 64 << 10;
-/// And of requests that the agent does not read.
+/// Receive buffer of a connection, in bytes.
 const RECEIVE_BUFFER: u32 = 16 << 10;
 
 /// Listens at an address. `[::]` is every address of both families; on a node without IPv6 it is every one of IPv4.
@@ -34,7 +34,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-/// IPv6 is not in the kernel or was switched off at boot (`ipv6.disable=1`), or no interface may have an address of it.
+/// Whether the error means that IPv6 is not in the kernel, was switched off at boot (`ipv6.disable=1`), or is off for every interface.
 fn is_without_ipv6(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL))

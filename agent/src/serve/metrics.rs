@@ -4,7 +4,7 @@
 //! disappears with the thing that it is about; series whose labels are an enumeration are always all there.
 
 use std::{
-    fmt::Write as _,
+    fmt,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -14,6 +14,7 @@ use std::{
 use nodetrust_core::{
     action::Drift,
     certificate::pem::RejectReason,
+    cycle::{CycleOutcome, Trigger},
     problem::ProblemKind,
     report::{AnchorRow, Report, RuntimeView},
     runtime::{services::HoldReason, trust::RuntimeState},
@@ -22,16 +23,18 @@ use nodetrust_core::{
 };
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, text},
+    encoding::{DescriptorEncoder, EncodeMetric, prometheus_text, text},
     metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
 use serde::Serialize;
 
-use crate::{probe::Board, reconcile::CycleResult};
-use nodetrust_core::cycle::{CycleOutcome, Trigger};
+use crate::{
+    probe::{LatestResult, LatestResults},
+    reconcile::CycleResult,
+};
 
-/// What becomes of a restart.
+/// The values of the label `outcome` of a restart.
 const RESTART_OUTCOMES: [&str; 2] = ["done", "failed"];
 
 type Labels = Vec<(&'static str, String)>;
@@ -47,12 +50,12 @@ pub struct Metrics {
     durations: Histogram,
     extracts: Histogram,
     last: Arc<Last>,
-    probes: Arc<Board>,
+    probes: Arc<LatestResults>,
     api: Mutex<Option<ApiState>>,
     changes: AtomicU64,
 }
 
-/// How often anything has changed that is shown: the same number, the same text.
+/// Counters of changes. While they stay the same, the text of the metrics does.
 pub type Changes = (u64, u64);
 
 /// How the last calls to the Kubernetes API went.
@@ -129,7 +132,7 @@ impl Metrics {
         registry.register("extract_duration_seconds", "Time that the store's tool ran in a cycle", extracts.clone());
         let last = Arc::new(Last::default());
         registry.register_collector(Box::new(ReportCollector(last.clone())));
-        let probes = Arc::new(Board::default());
+        let probes = Arc::new(LatestResults::default());
         registry.register_collector(Box::new(ProbeCollector(probes.clone())));
         Self {
             registry,
@@ -146,7 +149,7 @@ impl Metrics {
         }
     }
 
-    /// Whatever is made of the metrics and the last report stays the same while this does.
+    /// While this stays the same, so does every text that is made of the metrics and the last report.
     pub fn changes(&self) -> Changes {
         (self.changes.load(Ordering::Acquire), self.probes.changes())
     }
@@ -156,7 +159,7 @@ impl Metrics {
     }
 
     /// The answers of the configured probes.
-    pub fn probes(&self) -> &Arc<Board> {
+    pub fn probes(&self) -> &Arc<LatestResults> {
         &self.probes
     }
 
@@ -166,12 +169,12 @@ impl Metrics {
         self.has_changed();
     }
 
-    /// How the Kubernetes API can be told; None if it is not.
+    /// How the last calls to the Kubernetes API went; None if it is not called.
     pub fn api(&self) -> Option<ApiState> {
         self.api.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Shows how the Kubernetes API can be told.
+    /// Sets how the last calls to the Kubernetes API went.
     pub fn show_api(&self, state: Option<ApiState>) {
         *self.api.lock().unwrap_or_else(PoisonError::into_inner) = state;
         self.has_changed();
@@ -210,26 +213,30 @@ impl Metrics {
         self.has_changed();
     }
 
-    /// Whether a cycle has been verified since the agent started in which no source was awaited
-    /// ([`Report::awaited_source`]). What gets worse later does not take that back.
+    /// Whether, since the agent started, a cycle was verified in which no source was awaited ([`Report::awaited_source`]). Later failures
+    /// do not take that back.
     pub fn was_ready(&self) -> bool {
         self.last.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|last| last.was_ready)
     }
 
     /// The metrics as OpenMetrics text.
     pub fn open_metrics(&self) -> String {
-        let mut out = String::new();
-        if text::encode(&mut out, &self.registry).is_err() {
-            // writing to a String cannot fail; an empty answer would be taken for a target without metrics
-            out.push_str("# the metrics could not be encoded\n# EOF\n");
-        }
-        out
+        text_of(|out| text::encode(out, &self.registry))
     }
 
     /// The metrics as Prometheus text, version 0.0.4.
     pub fn prometheus(&self) -> String {
-        to_prometheus(&self.open_metrics())
+        text_of(|out| prometheus_text::encode(out, &self.registry))
     }
+}
+
+fn text_of(encode: impl FnOnce(&mut String) -> fmt::Result) -> String {
+    let mut out = String::new();
+    if encode(&mut out).is_err() {
+        // Writing to a `String` cannot fail. An empty answer would be taken for a target without metrics.
+        out.push_str("# the metrics could not be encoded\n# EOF\n");
+    }
+    out
 }
 
 fn touch(family: &Family<Labels, Counter>, labels: &[(&'static str, &str)]) {
@@ -237,40 +244,11 @@ fn touch(family: &Family<Labels, Counter>, labels: &[(&'static str, &str)]) {
     drop(family.get_or_create(&labels));
 }
 
-/// OpenMetrics differs where types are declared: there a counter's family has no `_total`, an info's no `_info`, and there are
-/// units and an end mark.
-fn to_prometheus(open_metrics: &str) -> String {
-    let mut out = String::with_capacity(open_metrics.len());
-    let mut pending: Option<(String, String)> = None; // name and HELP line, which stands before TYPE
-    for line in open_metrics.lines() {
-        if let Some(rest) = line.strip_prefix("# HELP ") {
-            let (name, help) = rest.split_once(' ').unwrap_or((rest, ""));
-            pending = Some((name.to_owned(), help.to_owned()));
-        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = rest.split_once(' ').unwrap_or((rest, "untyped"));
-            let (name, kind) = match kind {
-                "counter" => (format!("{name}_total"), "counter"),
-                "info" => (format!("{name}_info"), "gauge"),
-                "unknown" => (name.to_owned(), "untyped"),
-                kind => (name.to_owned(), kind),
-            };
-            if let Some((_, help)) = pending.take() {
-                let _ = writeln!(out, "# HELP {name} {help}"); // a String takes everything
-            }
-            let _ = writeln!(out, "# TYPE {name} {kind}");
-        } else if !line.starts_with('#') {
-            out.push_str(line);
-            out.push('\n');
-        }
-    }
-    out
-}
-
 #[derive(Debug)]
 struct ReportCollector(Arc<Last>);
 
 impl Collector for ReportCollector {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let last = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(last) = &*last else { return Ok(()) };
         Exposition(encoder).report(&last.report, last.success)
@@ -278,12 +256,12 @@ impl Collector for ReportCollector {
 }
 
 #[derive(Debug)]
-struct ProbeCollector(Arc<Board>);
+struct ProbeCollector(Arc<LatestResults>);
 
 impl Collector for ProbeCollector {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let results = self.0.all();
-        let target = |result: &crate::probe::ProbeResult| {
+        let target = |result: &LatestResult| {
             vec![("target", result.probe.target.clone()), ("through", result.probe.through.as_str().to_owned())]
         };
         let mut out = Exposition(encoder);
@@ -293,7 +271,7 @@ impl Collector for ProbeCollector {
             results.iter().map(|result| (target(result), flag(result.probe.is_trusted()))),
         )?;
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of a bounded probe")]
-        let duration = |result: &crate::probe::ProbeResult| result.milliseconds as f64 / 1000.0;
+        let duration = |result: &LatestResult| result.milliseconds as f64 / 1000.0;
         out.gauge(
             "probe_duration_seconds",
             "How long the last probe took",
@@ -311,7 +289,7 @@ impl Collector for ProbeCollector {
 struct Exposition<'a>(DescriptorEncoder<'a>);
 
 impl Exposition<'_> {
-    fn report(&mut self, report: &Report, success: Option<i64>) -> Result<(), std::fmt::Error> {
+    fn report(&mut self, report: &Report, success: Option<i64>) -> Result<(), fmt::Error> {
         let store = &report.store;
         if let Some(family) = store.family {
             self.info(
@@ -378,7 +356,7 @@ impl Exposition<'_> {
         )
     }
 
-    fn runtime(&mut self, runtime: Option<&RuntimeView>) -> Result<(), std::fmt::Error> {
+    fn runtime(&mut self, runtime: Option<&RuntimeView>) -> Result<(), fmt::Error> {
         let Some(runtime) = runtime else { return Ok(()) };
         self.info(
             "runtime",
@@ -401,7 +379,7 @@ impl Exposition<'_> {
         self.gauge("restart_held", "1 if a restart is due and held back for this reason", held)
     }
 
-    fn anchors(&mut self, anchors: &[AnchorRow]) -> Result<(), std::fmt::Error> {
+    fn anchors(&mut self, anchors: &[AnchorRow]) -> Result<(), fmt::Error> {
         let labels = |row: &AnchorRow| vec![("fingerprint_sha256", row.sha256.to_string())];
         let info = anchors.iter().map(|row| {
             vec![
@@ -429,7 +407,7 @@ impl Exposition<'_> {
         name: &str,
         help: &str,
         series: impl IntoIterator<Item = (Labels, f64)>,
-    ) -> Result<(), std::fmt::Error> {
+    ) -> Result<(), fmt::Error> {
         let mut series = series.into_iter().peekable();
         if series.peek().is_none() {
             return Ok(());
@@ -445,12 +423,7 @@ impl Exposition<'_> {
         Ok(())
     }
 
-    fn info(
-        &mut self,
-        name: &str,
-        help: &str,
-        series: impl IntoIterator<Item = Labels>,
-    ) -> Result<(), std::fmt::Error> {
+    fn info(&mut self, name: &str, help: &str, series: impl IntoIterator<Item = Labels>) -> Result<(), fmt::Error> {
         let mut series = series.into_iter().peekable();
         if series.peek().is_none() {
             return Ok(());

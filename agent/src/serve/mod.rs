@@ -18,7 +18,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use door::{Door, Stream, Visit};
+use door::{ClientStream, Door, Visit};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -39,12 +39,12 @@ use tokio::{
 
 use crate::{
     config::Http,
-    probe::ProbeResult,
+    probe::LatestResult,
     serve::metrics::{ApiState, Changes, Metrics},
     text::{colour::Style, status, table::columns},
 };
 
-/// How long a client may take for the head of a request, until the next one, and for the TLS handshake.
+/// How long a client may take for the head of a request, between two requests, and for the TLS handshake.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a connection may live: scrapers reconnect.
 const LIFETIME: Duration = Duration::from_secs(300);
@@ -114,13 +114,13 @@ async fn connection(stream: TcpStream, visit: Visit, tls: Option<Tls>, pages: Ar
     converse(stream, visit, is_known, pages).await
 }
 
-/// Answers a client's requests; to one that is not known, only whether the agent is alive and ready.
+/// Answers a client's requests. A client without the certificate that is asked for gets only `/livez` and `/readyz`.
 async fn converse<S>(stream: S, visit: Visit, is_known: bool, pages: Arc<Pages>) -> anyhow::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let visit = Arc::new(visit);
-    let stream = Stream::new(stream, visit.clone());
+    let stream = ClientStream::new(stream, visit.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let (pages, visit) = (pages.clone(), visit.clone());
         async move { Ok::<_, Infallible>(pages.answer(&request, is_known, &visit).await) }
@@ -182,7 +182,8 @@ impl Pages {
     fn readiness(&self) -> Response<Full<Bytes>> {
         let report = self.report.borrow();
         let why = match report.as_deref() {
-            // a node that gets worse later is told by its metrics, which must not vanish from a Service for it
+            // Ready once is ready for good. A node that gets worse shows it in its metrics, which are scraped through a Service: that
+            // drops an agent that is not ready.
             Some(_) if self.metrics.was_ready() => return response(StatusCode::OK, TEXT, "ok\n"),
             Some(report) => match report.awaited_source() {
                 Some(source) if report.converged => format!(
@@ -253,7 +254,7 @@ fn status_json(report: &Report, metrics: &Metrics) -> serde_json::Result<String>
         #[serde(flatten)]
         report: &'a Report,
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        probes: Vec<ProbeResult>,
+        probes: Vec<LatestResult>,
         #[serde(skip_serializing_if = "Option::is_none")]
         kubernetes: Option<ApiState>,
     }
@@ -270,7 +271,7 @@ fn people(report: Option<&Report>, metrics: &Metrics) -> String {
         report.map_or_else(|| "no cycle has ended yet\n".to_owned(), |report| status::screen(report, Style::plain()));
     let probes = metrics.probes().all();
     if !probes.is_empty() {
-        let row = |result: &ProbeResult| {
+        let row = |result: &LatestResult| {
             vec![result.probe.target.clone(), result.probe.verdict.as_str().to_owned(), result.probe.text.clone()]
         };
         let head = ["PROBE", "VERDICT", "DETAIL"].map(str::to_owned).to_vec();

@@ -22,7 +22,7 @@ use crate::{
 
 /// Largest of the files, in bytes.
 const LIMIT: u64 = 4 << 20;
-/// Files that have just changed may change once more without a trace; they are read again after this time.
+/// Files that have just changed may change again and keep their times. They are read again after this time.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// A file that changed less than this many seconds ago may change once more and keep its times: kernels count those in steps of up to
@@ -46,7 +46,7 @@ type Stamp = (u64, u64, u64, i64, i64);
 struct Seen {
     /// None if there is no such file
     stamps: Vec<Option<Stamp>>,
-    /// a later change would leave others
+    /// every later change changes the stamps
     settled: bool,
     at: Instant,
 }
@@ -59,7 +59,7 @@ impl std::fmt::Debug for Tls {
 
 impl Tls {
     pub(crate) fn read(files: TlsFiles) -> anyhow::Result<Self> {
-        let seen = Seen::look(&files); // before: what changes meanwhile is read again
+        let seen = Seen::look(&files); // before the read: a later change is read again
         let (config, digest) = read(&files)?;
         Ok(Self { files, acceptor: TlsAcceptor::from(Arc::new(config)), digest, seen })
     }

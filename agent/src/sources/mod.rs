@@ -1,8 +1,8 @@
 //! Reading the sources: mounted volumes, directories, files, inline text.
 //!
-//! These lie in our own view (the pod's mounts), not in the host root. The kubelet's volumes are read through one opened
-//! `..data` directory, so that a snapshot is of one generation even while the link is being swapped (facts D). What a file
-//! holds is decoded once and kept while its bytes stay the same.
+//! They lie in the agent's own view (the pod's mounts), not in the host root. A volume of the kubelet is read through one opened
+//! `..data` directory, so that a snapshot is of one generation even while the link is swapped (facts D). A file is decoded once and
+//! kept while its bytes stay the same.
 
 pub mod subpath;
 
@@ -48,7 +48,7 @@ const MAX_SWAPS: usize = 100;
 #[derive(Debug, Default)]
 pub struct SourceReader {
     /// by path and digest of the content
-    parts: Parts,
+    parts: ParsedFiles,
 }
 
 impl SourceReader {
@@ -59,7 +59,7 @@ impl SourceReader {
         settings.sources.iter().map(|source| self.read_one(source, &before, &mounts)).collect()
     }
 
-    fn read_one(&mut self, source: &Source, before: &Parts, mounts: &subpath::Mounts) -> Snapshot {
+    fn read_one(&mut self, source: &Source, before: &ParsedFiles, mounts: &subpath::Mounts) -> Snapshot {
         let layout = SourceLayout::default();
         let mut reading =
             Reading { now: &mut self.parts, before, parts: Vec::new(), bytes: 0, certificates: 0, layout };
@@ -81,13 +81,13 @@ impl SourceReader {
     }
 }
 
-/// Files and what they held.
-type Parts = HashMap<(PathBuf, [u8; 32]), Arc<SourceFile>>;
+/// Parsed files, by path and digest of the content.
+type ParsedFiles = HashMap<(PathBuf, [u8; 32]), Arc<SourceFile>>;
 
 /// One source while it is being read.
 struct Reading<'a> {
-    now: &'a mut Parts,
-    before: &'a Parts,
+    now: &'a mut ParsedFiles,
+    before: &'a ParsedFiles,
     /// what was found so far, and how much that is
     parts: Vec<Arc<SourceFile>>,
     bytes: usize,
@@ -120,8 +120,8 @@ impl Reading<'_> {
 
     fn path(&mut self, path: &Path) -> Result<(), Stop> {
         let fd = match at(path)? {
-            Place::Directory(fd) => fd,
-            Place::File(file) => return self.file(path, file),
+            SourceEntry::Directory(fd) => fd,
+            SourceEntry::File(file) => return self.file(path, file),
         };
         // One generation of a kubelet volume; a plain directory has no such link. The old generation is removed after the swap, so
         // what was read while the link changed may be a part only.
@@ -143,11 +143,11 @@ impl Reading<'_> {
     fn directory(&mut self, path: &Path, dir: &OwnedFd) -> Result<(), Stop> {
         for name in names(dir.try_clone()?)? {
             match entry(dir, &name)? {
-                Some(Place::Directory(_)) if name != LOST_AND_FOUND => {
+                Some(SourceEntry::Directory(_)) if name != LOST_AND_FOUND => {
                     self.layout.folders.push(&name.to_string_lossy());
                 }
-                Some(Place::File(file)) => self.file(&path.join(name), file)?,
-                Some(Place::Directory(_)) | None => {}
+                Some(SourceEntry::File(file)) => self.file(&path.join(name), file)?,
+                Some(SourceEntry::Directory(_)) | None => {}
             }
         }
         Ok(())
@@ -203,17 +203,17 @@ impl Reading<'_> {
 }
 
 /// What a source may be, or have in its directory.
-enum Place {
+enum SourceEntry {
     File(OwnedFd),
     Directory(OwnedFd),
 }
 
 /// What lies at a source's path.
-fn at(path: &Path) -> Result<Place, Stop> {
+fn at(path: &Path) -> Result<SourceEntry, Stop> {
     let found = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     match kind_of(&found)? {
-        FileKind::Directory => Ok(Place::Directory(reopen(&found, OFlag::O_RDONLY)?)),
-        FileKind::File => Ok(Place::File(reopen(&found, OFlag::O_RDONLY)?)),
+        FileKind::Directory => Ok(SourceEntry::Directory(reopen(&found, OFlag::O_RDONLY)?)),
+        FileKind::File => Ok(SourceEntry::File(reopen(&found, OFlag::O_RDONLY)?)),
         FileKind::Link | FileKind::Other => Err(io::Error::other("neither a file nor a directory").into()),
     }
 }
@@ -228,7 +228,7 @@ fn generation_in(dir: &OwnedFd) -> Result<(OwnedFd, Option<KubeletVolume>), Stop
 }
 
 /// A file or folder in a source's directory; None for what is neither, or gone.
-fn entry(dir: &OwnedFd, name: &OsStr) -> Result<Option<Place>, Stop> {
+fn entry(dir: &OwnedFd, name: &OsStr) -> Result<Option<SourceEntry>, Stop> {
     // a link to elsewhere is followed, as every reader of such a directory does
     let found = match openat(dir, name, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
         Ok(found) => found,
@@ -236,11 +236,11 @@ fn entry(dir: &OwnedFd, name: &OsStr) -> Result<Option<Place>, Stop> {
         Err(error) => return Err(io::Error::other(format!("{}: {error}", name.display())).into()),
     };
     match kind_of(&found)? {
-        FileKind::Directory => Ok(Some(Place::Directory(found))),
+        FileKind::Directory => Ok(Some(SourceEntry::Directory(found))),
         FileKind::File => {
             let file = reopen(&found, OFlag::O_RDONLY);
             let file = file.map_err(|error| io::Error::other(format!("{}: {error}", name.display())))?;
-            Ok(Some(Place::File(file)))
+            Ok(Some(SourceEntry::File(file)))
         }
         FileKind::Link | FileKind::Other => Ok(None),
     }
@@ -252,14 +252,16 @@ fn entry(dir: &OwnedFd, name: &OsStr) -> Result<Option<Place>, Stop> {
 /// If something there cannot be looked at, or there are more files than are read of a source.
 pub fn files_in(path: &Path) -> io::Result<Option<(Vec<PathBuf>, SourceLayout)>> {
     let listed = || {
-        let Place::Directory(dir) = at(path)? else { return Ok(None) };
+        let SourceEntry::Directory(dir) = at(path)? else { return Ok(None) };
         let (dir, volume) = generation_in(&dir)?;
         let (mut files, mut layout) = (Vec::new(), SourceLayout { volume, ..SourceLayout::default() });
         for name in names(dir.try_clone()?)? {
             match entry(&dir, &name)? {
-                Some(Place::Directory(_)) if name != LOST_AND_FOUND => layout.folders.push(&name.to_string_lossy()),
-                Some(Place::File(_)) => files.push(path.join(name)),
-                Some(Place::Directory(_)) | None => {}
+                Some(SourceEntry::Directory(_)) if name != LOST_AND_FOUND => {
+                    layout.folders.push(&name.to_string_lossy())
+                }
+                Some(SourceEntry::File(_)) => files.push(path.join(name)),
+                Some(SourceEntry::Directory(_)) | None => {}
             }
         }
         layout.volume = volume.map(|_| subpath::Mounts::read().volume(path));
@@ -289,10 +291,10 @@ fn names(dir: OwnedFd) -> Result<BTreeSet<OsString>, Stop> {
 }
 
 /// What each source says, in a form that compares: its certificates, and what else there is to tell.
-pub type Said = BTreeMap<String, (BTreeSet<Fingerprint>, BTreeSet<String>)>;
+pub type SourceDigest = BTreeMap<String, (BTreeSet<Fingerprint>, BTreeSet<String>)>;
 
 /// What a set of snapshots says, for telling whether a source is still changing. Order of files does not matter.
-pub fn state_of(snapshots: &[Snapshot]) -> Said {
+pub fn state_of(snapshots: &[Snapshot]) -> SourceDigest {
     snapshots
         .iter()
         .map(|snapshot| {

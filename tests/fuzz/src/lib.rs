@@ -306,7 +306,7 @@ pub fn annotation(data: &[u8]) {
     assert_eq!(object.annotation(), Some(text));
 }
 
-/// What container runtimes answer: gRPC's frames and CRI's messages, Docker's JSON.
+/// What container runtimes answer: CRI's messages and errors, Docker's JSON.
 pub fn runtime_answer(data: &[u8]) {
     parsers::grpc(data);
     let _ = serde_json::from_slice::<docker::Info>(data);

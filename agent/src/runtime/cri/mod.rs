@@ -1,7 +1,7 @@
 //! The container runtime, over the CRI socket on which the kubelet talks to it.
 //!
-//! A small client: the few messages that are used, with only the fields that are read, and gRPC's framing. It asks `runtime.v1`,
-//! and `runtime.v1alpha2` where a runtime is older than that (containerd before 1.6).
+//! The few messages that are used have only the fields that are read. The client asks `runtime.v1`, and `runtime.v1alpha2` where a
+//! runtime is older than that (containerd before 1.6).
 
 use std::{collections::BTreeSet, io, path::Path, time::Duration};
 
@@ -13,16 +13,16 @@ use crate::host::{
     socket::{connect, converse},
 };
 
-mod grpc;
+mod client;
 mod messages;
 
-use grpc::Channel;
-pub use grpc::{Code, GrpcError};
+use client::CriClient;
+pub use client::GrpcError;
 use messages as m;
 
 /// What a container runtime says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
+pub struct CriStatus {
     /// `containerd`, `cri-o`, `docker` …
     pub runtime: String,
     /// Its version, as it writes it: `1.7.24`, `v2.1.9`, `1.6.20~ds1`.
@@ -107,7 +107,7 @@ impl CriError {
 ///
 /// # Errors
 /// If it does not answer, or does not serve CRI.
-pub fn look(root: &HostRoot, socket: &str, limit: Duration) -> Result<Status, CriError> {
+pub fn look(root: &HostRoot, socket: &str, limit: Duration) -> Result<CriStatus, CriError> {
     talk(root, socket, limit, async |mut cri| cri.look().await)
 }
 
@@ -119,7 +119,7 @@ pub fn pull(root: &HostRoot, socket: &str, image: &str, limit: Duration) -> Resu
     talk(root, socket, limit, async |mut cri| {
         cri.version().await?;
         let request = m::PullImageRequest { image: Some(m::ImageSpec { image: image.to_owned() }) };
-        let answer: m::PullImageResponse = cri.call("ImageService", "PullImage", &request).await?;
+        let answer: m::PullImageResponse = cri.call("ImageService", "PullImage", request).await?;
         Ok(answer.image_ref)
     })
 }
@@ -131,7 +131,7 @@ pub fn pull(root: &HostRoot, socket: &str, image: &str, limit: Duration) -> Resu
 pub fn images(root: &HostRoot, socket: &str, limit: Duration) -> Result<Vec<String>, CriError> {
     talk(root, socket, limit, async |mut cri| {
         cri.version().await?;
-        let answer: m::ListImagesResponse = cri.call("ImageService", "ListImages", &m::Empty {}).await?;
+        let answer: m::ListImagesResponse = cri.call("ImageService", "ListImages", m::Empty {}).await?;
         let names = answer.images.into_iter().flat_map(|image| image.repo_tags.into_iter().chain(image.repo_digests));
         Ok(names.collect())
     })
@@ -150,8 +150,8 @@ fn talk<T>(
     let conversation = async {
         let stream: UnixStream = connect(root, Path::new(socket)).await.map_err(connect_error)?;
         let failed = |source| CriError::Call { socket: socket.to_owned(), call: "the HTTP/2 handshake", source };
-        let channel = Channel::open(stream).await.map_err(failed)?;
-        work(Cri { channel, socket, package: V1 }).await
+        let client = CriClient::open(stream).await.map_err(failed)?;
+        work(Cri { client, socket, package: V1 }).await
     };
     converse(limit, conversation)
         .map_err(connect_error)?
@@ -163,7 +163,7 @@ const V1ALPHA2: &str = "runtime.v1alpha2";
 
 /// A conversation with a runtime.
 struct Cri<'a> {
-    channel: Channel,
+    client: CriClient,
     socket: &'a str,
     package: &'static str,
 }
@@ -174,7 +174,7 @@ impl Cri<'_> {
         let request = m::VersionRequest { version: String::new() };
         for package in [V1, V1ALPHA2] {
             self.package = package;
-            match self.call("RuntimeService", "Version", &request).await {
+            match self.call("RuntimeService", "Version", request.clone()).await {
                 Err(CriError::Call { source, .. }) if source.is_unimplemented() => {}
                 answer => return answer,
             }
@@ -182,17 +182,17 @@ impl Cri<'_> {
         Err(CriError::NotLoaded { socket: self.socket.to_owned() })
     }
 
-    async fn look(&mut self) -> Result<Status, CriError> {
+    async fn look(&mut self) -> Result<CriStatus, CriError> {
         let version = self.version().await?;
         let answer: m::StatusResponse =
-            self.call("RuntimeService", "Status", &m::StatusRequest { verbose: false }).await?;
+            self.call("RuntimeService", "Status", m::StatusRequest { verbose: false }).await?;
         let conditions = answer.status.unwrap_or_default().conditions;
-        let image_service = self.call::<m::Empty>("ImageService", "ImageFsInfo", &m::Empty {}).await;
+        let image_service = self.call::<_, m::Empty>("ImageService", "ImageFsInfo", m::Empty {}).await;
         let state = m::ContainerStateValue { state: m::CONTAINER_RUNNING };
         let filter = m::ContainerFilter { state: Some(state) };
         let running: m::ListContainersResponse =
-            self.call("RuntimeService", "ListContainers", &m::ListContainersRequest { filter: Some(filter) }).await?;
-        Ok(Status {
+            self.call("RuntimeService", "ListContainers", m::ListContainersRequest { filter: Some(filter) }).await?;
+        Ok(CriStatus {
             runtime: version.runtime_name,
             version: version.runtime_version,
             runtime_ready: condition(&conditions, "RuntimeReady"),
@@ -206,29 +206,31 @@ impl Cri<'_> {
         })
     }
 
-    async fn call<A: prost::Message + Default>(
+    async fn call<Q: prost::Message + 'static, A: prost::Message + Default + 'static>(
         &mut self,
         service: &'static str,
         method: &'static str,
-        request: &impl prost::Message,
+        request: Q,
     ) -> Result<A, CriError> {
         let path = format!("/{}.{service}/{method}", self.package);
-        let answer = self.channel.call(&path, request).await;
+        let answer = self.client.call(&path, request).await;
         answer.map_err(|source| CriError::Call { socket: self.socket.to_owned(), call: method, source })
     }
 }
 
-/// Reads bytes as every answer that a runtime gives, for tests/fuzz.
-pub(crate) fn read_answers(bytes: &[u8]) {
-    let message = grpc::body(bytes);
-    let status = decoded::<m::StatusResponse>(&message).and_then(|answer| answer.status).unwrap_or_default();
+/// Reads bytes as every answer that a runtime gives, for tests/fuzz: as a message of each kind, and as a refusal in words.
+pub(crate) fn read_answers(message: &[u8]) {
+    let (code, words) = message.split_at(message.len().min(2));
+    let refusal = tonic::Status::new(tonic::Code::from_bytes(code), String::from_utf8_lossy(words));
+    let _ = GrpcError::from(refusal).to_string();
+    let status = decoded::<m::StatusResponse>(message).and_then(|answer| answer.status).unwrap_or_default();
     for kind in ["RuntimeReady", "NetworkReady"] {
         let _ = condition(&status.conditions, kind);
     }
-    let _ = decoded::<m::VersionResponse>(&message);
-    let _ = decoded::<m::ListContainersResponse>(&message);
-    let _ = decoded::<m::PullImageResponse>(&message);
-    let _ = decoded::<m::ListImagesResponse>(&message);
+    let _ = decoded::<m::VersionResponse>(message);
+    let _ = decoded::<m::ListContainersResponse>(message);
+    let _ = decoded::<m::PullImageResponse>(message);
+    let _ = decoded::<m::ListImagesResponse>(message);
 }
 
 fn decoded<A: prost::Message + Default>(bytes: &[u8]) -> Option<A> {

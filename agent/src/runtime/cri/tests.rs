@@ -5,8 +5,9 @@ use std::{convert::Infallible, thread};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    Request, Response,
+    HeaderMap, Request, Response,
     body::{Bytes, Incoming},
+    header::{HeaderName, HeaderValue},
     server::conn::http2,
     service::service_fn,
 };
@@ -18,8 +19,8 @@ use super::*;
 
 const SOCKET: &str = "/cri.sock";
 
-/// Serves one connection; `answers` are messages by method, anything else is unimplemented. gRPC's status is in the headers here.
-fn look_at_simulated(answers: Vec<(&'static str, Vec<u8>)>) -> Result<Status, CriError> {
+/// Serves one connection; `answers` are messages by method, anything else is unimplemented.
+fn look_at_simulated(answers: Vec<(&'static str, Vec<u8>)>) -> Result<CriStatus, CriError> {
     let dir = tempfile::tempdir().unwrap();
     let listener = std::os::unix::net::UnixListener::bind(dir.path().join("cri.sock")).unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -30,14 +31,16 @@ fn look_at_simulated(answers: Vec<(&'static str, Vec<u8>)>) -> Result<Status, Cr
             let answer = answers.iter().find(|(method, _)| path == *method).map(|(_, message)| message.clone());
             async move {
                 request.into_body().collect().await.unwrap();
-                let status = if answer.is_some() { "0" } else { "12" };
-                let body = answer.map(|message| {
-                    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
-                    Bytes::from([&[0], &length[..], &message].concat())
-                });
-                let answer =
-                    Response::builder().header("grpc-status", status).header("grpc-message", "unknown service");
-                Ok::<_, Infallible>(answer.body(Full::new(body.unwrap_or_default())).unwrap())
+                let Some(message) = answer else {
+                    let refusal =
+                        Response::builder().header("grpc-status", "12").header("grpc-message", "unknown service");
+                    return Ok::<_, Infallible>(refusal.body(Full::default().boxed()).unwrap());
+                };
+                let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+                let body = Full::new(Bytes::from([&[0], &length[..], &message].concat()));
+                let done =
+                    HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
+                Ok(Response::new(body.with_trailers(async { Some(Ok(done)) }).boxed()))
             }
         });
         let server = http2::Builder::new(TokioExecutor::new());
@@ -77,7 +80,7 @@ fn speaks_v1alpha2_with_a_simulated_old_runtime() {
         ("/runtime.v1alpha2.ImageService/ImageFsInfo", Vec::new()),
         ("/runtime.v1alpha2.RuntimeService/ListContainers", running.encode_to_vec()),
     ]);
-    let expected = Status {
+    let expected = CriStatus {
         runtime: "cri-o".into(),
         version: "1.18.4".into(),
         runtime_ready: Ok(()),

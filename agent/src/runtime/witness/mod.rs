@@ -41,7 +41,7 @@ use crate::{
 
 pub use rounds::serve;
 
-/// How long one pull may take: no registry that answers needs so long.
+/// How long one pull may take. A registry that answers at all is faster.
 const PULL: Duration = Duration::from_secs(20);
 /// How long our own handshake may take, with the look-up of the name.
 const HANDSHAKE: Duration = Duration::from_secs(25);
@@ -51,7 +51,7 @@ const LISTING: Duration = Duration::from_secs(10);
 /// The runtime that is asked, as the last cycle saw it, and what was in force then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
-    /// Which runtime.
+    /// Its kind.
     pub kind: RuntimeKind,
     /// Its unit.
     pub unit: String,
@@ -59,33 +59,33 @@ pub struct Subject {
     pub socket: String,
     /// Its process.
     pub process: ServiceProcess,
-    /// What that reads as its registry directory.
+    /// The registry directory that the process reads.
     pub setting: Setting,
     /// The set of our anchors that is in force.
     pub set: SetDigest,
-    /// Whether there is any.
+    /// Whether that set has any anchor.
     pub has_anchors: bool,
-    /// Registries about which this process has answered with this set in force, as the ledger knows.
+    /// Registries about which the ledger has an answer of this process with this set in force.
     pub known: BTreeSet<String>,
 }
 
-/// How the runtime is asked: what the last cycle knows of it, and who is told when the ledger has a new answer of it.
+/// What those who ask the runtime share with the agent's loop.
 #[derive(Debug, Clone)]
 pub struct RuntimeLine {
-    /// The runtime.
+    /// The runtime, as the last cycle saw it.
     pub subjects: watch::Receiver<Option<Subject>>,
-    /// Told of a new answer.
+    /// Notified when the ledger has a new answer.
     pub answered: Arc<Notify>,
 }
 
 /// A question with its answer.
 #[derive(Debug)]
 pub struct Asked {
-    /// About which registry.
+    /// The registry.
     pub registry: Registry,
-    /// What is remembered of it.
+    /// The answer, as the ledger keeps it.
     pub witness: Witness,
-    /// What is shown of it.
+    /// The answer, as it is shown.
     pub probe: Probe,
 }
 
@@ -112,7 +112,7 @@ impl Subject {
         })
     }
 
-    /// Whether an answer to the one says something of the other.
+    /// Whether an answer about one is valid for the other.
     pub fn is_same(&self, other: &Self) -> bool {
         self.process == other.process && self.set == other.set
     }
@@ -124,7 +124,7 @@ pub fn ask(root: &HostRoot, settings: Option<&Settings>, subject: &Subject, regi
     let ended = pull(root, subject, &pull_answer::image(registry.name(), &digits));
     let mut said = classify(ended.as_pull_end(), &digits);
     if runtime::process_now(root, subject.kind, &subject.unit).as_ref() != Some(&subject.process) {
-        // whose answer it is cannot be told
+        // The answer may be of either process.
         said = classify(PullEnd::NoAnswer("the runtime was restarted while it was asked"), &digits);
     }
     let way = runtime::registry_way(root, subject.kind, &subject.unit, &subject.setting, registry);
@@ -156,8 +156,8 @@ pub fn ask(root: &HostRoot, settings: Option<&Settings>, subject: &Subject, regi
     Asked { registry: registry.clone(), witness, probe }
 }
 
-/// The registries of the node's images whose certificate ends in an anchor of ours, the most used first, by our own handshake; at most
-/// this many. Those in `known` are passed over, and those that were reached are added to it.
+/// The registries of the node's images whose certificate chain ends in an anchor of ours, as our own handshake shows it; the most used
+/// first, at most `most`. Registries in `known` are skipped, and those that were reached are added to it.
 ///
 /// # Errors
 /// A sentence, if the runtime does not list its images.
@@ -186,8 +186,8 @@ pub fn registries_of_ours(
     Ok(ours)
 }
 
-/// Writes answers down on the host, for whoever looks without an agent and for the next cycle. The answer is whether one of them says
-/// something new: what is the same is not written again. Where there is no ledger, nothing of ours is on the node, and nothing is written.
+/// Writes answers into the ledger, for `status` and for the next cycle. Returns whether one of them is new; an answer that the ledger has
+/// is not written again. Where there is no ledger, nothing of ours is on the node, and nothing is written.
 ///
 /// # Errors
 /// If the lock is kept by somebody else for longer than `patience`, or the ledger cannot be read or written.
@@ -195,7 +195,7 @@ pub fn remember(root: &HostRoot, answers: &[Asked], patience: Duration) -> io::R
     let read = || -> io::Result<Option<Arc<Ledger>>> {
         match ledger_file::read(root)? {
             ledger_file::LedgerRead::Good(ledger) => Ok(Some(ledger).filter(|ledger| !ledger.is_blank())),
-            ledger_file::LedgerRead::Damaged(_) => Ok(None), // the next cycle says so, and makes it anew
+            ledger_file::LedgerRead::Damaged(_) => Ok(None), // the next cycle reports it and makes it anew
         }
     };
     if read()?.is_none() {
@@ -259,7 +259,7 @@ impl Ended {
 
 fn pull(root: &HostRoot, subject: &Subject, image: &str) -> Ended {
     if subject.kind == RuntimeKind::Docker {
-        // it pulls itself, whoever asks it to
+        // Docker has no CRI; its own API pulls.
         return match docker::pull(root, image, PULL) {
             Ok(docker::Pull::Done) => Ended::Pulled,
             Ok(docker::Pull::Failed(message)) => Ended::Docker(message),
@@ -269,7 +269,7 @@ fn pull(root: &HostRoot, subject: &Subject, image: &str) -> Ended {
     match cri::pull(root, &subject.socket, image, PULL) {
         Ok(_) => Ended::Pulled,
         Err(CriError::Call { call: "PullImage", source: GrpcError::Status { code, message }, .. }) => {
-            Ended::Grpc(code.0, message)
+            Ended::Grpc(code as u32, message)
         }
         Err(error) => Ended::NoAnswer(chain(&error)),
     }
@@ -279,14 +279,14 @@ fn pull(root: &HostRoot, subject: &Subject, image: &str) -> Ended {
 fn digits() -> String {
     let mut bytes = [0; DIGEST_BYTES];
     if crate::tls::provider().secure_random.fill(&mut bytes).is_err() {
-        // any digest will do that is not the one of an image: this one has a content that we know
+        // Any digest will do that is no image's. This is the digest of a text that is no image.
         bytes = content_digest(format!("nodetrust {:?}", std::time::Instant::now()).as_bytes());
     }
     hex(&bytes)
 }
 
 fn moment(root: &HostRoot) -> Moment {
-    // without a boot id times cannot be compared, which each cycle says
+    // Without a boot id times cannot be compared; each cycle reports that.
     host::moment(root).unwrap_or_else(|_| Moment { wall: host::wall(), boottime: 0, boot_id: String::new() })
 }
 

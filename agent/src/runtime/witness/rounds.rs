@@ -33,12 +33,12 @@ const LONGEST_SEARCH: Duration = Duration::from_secs(2 * 3600);
 /// How long a loop sleeps that has nothing to do.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 
-/// Asks for ever: the runtime that the last cycle saw.
+/// Asks the runtime that the last cycle saw, for ever.
 pub async fn serve(root: HostRoot, node: String, mut settings: watch::Receiver<Arc<Settings>>, line: RuntimeLine) {
     let RuntimeLine { mut subjects, answered } = line;
     let root = Arc::new(root);
     let mut agenda = Agenda::new(node);
-    let mut running: Option<(Subject, oneshot::Receiver<Outcome>)> = None;
+    let mut running: Option<(Subject, oneshot::Receiver<QuestionOutcome>)> = None;
     loop {
         let subject = subjects.borrow_and_update().clone();
         let following = settings.borrow_and_update().clone();
@@ -71,7 +71,9 @@ pub async fn serve(root: HostRoot, node: String, mut settings: watch::Receiver<A
 }
 
 /// Waits for the end of what runs, for ever if nothing does.
-async fn finished(running: &mut Option<(Subject, oneshot::Receiver<Outcome>)>) -> (Subject, Option<Outcome>) {
+async fn finished(
+    running: &mut Option<(Subject, oneshot::Receiver<QuestionOutcome>)>,
+) -> (Subject, Option<QuestionOutcome>) {
     let Some((subject, result)) = running else { return std::future::pending().await };
     let outcome = result.await.ok();
     let subject = subject.clone();
@@ -79,38 +81,38 @@ async fn finished(running: &mut Option<(Subject, oneshot::Receiver<Outcome>)>) -
     (subject, outcome)
 }
 
-/// Something that takes time.
+/// Work on a thread of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Task {
-    /// To look which registries of the node's images end in an anchor of ours; those were looked at already.
+    /// Find registries of the node's images whose chain ends in an anchor of ours; these were looked at already.
     Search(BTreeSet<String>),
-    /// To ask about a registry, which was not reached this often.
+    /// Ask about a registry; it was not reached this many times.
     Ask(Registry, u32),
 }
 
-/// What came of it.
+/// What came of a task.
 #[derive(Debug)]
-enum Outcome {
+enum QuestionOutcome {
     /// Registries to ask about, and all that were looked at.
     Found(Vec<Registry>, BTreeSet<String>),
     /// An answer, and whether the ledger did not have it.
     Answered(Registry, WitnessAnswer, u32, bool),
 }
 
-impl Outcome {
+impl QuestionOutcome {
     fn is_new(&self) -> bool {
         matches!(self, Self::Answered(_, _, _, true))
     }
 }
 
 impl Task {
-    fn run(self, root: &HostRoot, settings: &Settings, subject: &Subject) -> Outcome {
+    fn run(self, root: &HostRoot, settings: &Settings, subject: &Subject) -> QuestionOutcome {
         match self {
             Self::Search(mut known) => match registries_of_ours(root, settings, subject, &mut known, AT_ONCE) {
-                Ok(found) => Outcome::Found(found, known),
+                Ok(found) => QuestionOutcome::Found(found, known),
                 Err(why) => {
                     tracing::warn!(why, "the runtime does not list its images: it is not known whom to ask it about");
-                    Outcome::Found(Vec::new(), known)
+                    QuestionOutcome::Found(Vec::new(), known)
                 }
             },
             Self::Ask(registry, tries) => {
@@ -126,10 +128,10 @@ impl Task {
                 );
                 let answer = witness.answer;
                 match remember(root, &[asked], reconcile::patience(settings)) {
-                    Ok(is_new) => Outcome::Answered(registry, answer, tries, is_new),
+                    Ok(is_new) => QuestionOutcome::Answered(registry, answer, tries, is_new),
                     Err(error) => {
                         tracing::warn!(%error, "the runtime's answer could not be written down; it is asked again");
-                        Outcome::Answered(registry, WitnessAnswer::NotReached, tries, false)
+                        QuestionOutcome::Answered(registry, WitnessAnswer::NotReached, tries, false)
                     }
                 }
             }
@@ -216,24 +218,24 @@ impl Agenda {
         questions.chain(self.search.map(|(at, _)| at)).min().unwrap_or_else(|| Instant::now() + IDLE)
     }
 
-    fn note(&mut self, subject: &Subject, outcome: Outcome, now: Instant) {
+    fn note(&mut self, subject: &Subject, outcome: QuestionOutcome, now: Instant) {
         if !self.about.as_ref().is_some_and(|(about, _)| about.is_same(subject)) {
             return; // it was about something that is past
         }
         match outcome {
-            Outcome::Found(found, known) => {
+            QuestionOutcome::Found(found, known) => {
                 self.known = known;
                 if !found.is_empty() {
                     self.search = None;
                     self.plan(found, now);
                 }
             }
-            Outcome::Answered(registry, WitnessAnswer::NotReached, tries, _) => {
+            QuestionOutcome::Answered(registry, WitnessAnswer::NotReached, tries, _) => {
                 let pause = FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE);
                 let at = now + pause + self.share(pause / 10, &registry.key());
                 self.questions.push((at, registry, tries.saturating_add(1)));
             }
-            Outcome::Answered(..) => {}
+            QuestionOutcome::Answered(..) => {}
         }
     }
 
@@ -351,7 +353,7 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..10 {
             let Some(Task::Ask(registry, tries)) = agenda.due(now) else { panic!("nothing is due") };
-            agenda.note(&one, Outcome::Answered(registry, WitnessAnswer::NotReached, tries, true), now);
+            agenda.note(&one, QuestionOutcome::Answered(registry, WitnessAnswer::NotReached, tries, true), now);
             pauses.push((agenda.wake() - now).as_secs());
             now = agenda.wake();
         }
@@ -360,7 +362,7 @@ mod tests {
             "{pauses:?}"
         );
         let Some(Task::Ask(registry, tries)) = agenda.due(now) else { panic!("nothing is due") };
-        agenda.note(&one, Outcome::Answered(registry, WitnessAnswer::Trusts, tries, true), now);
+        agenda.note(&one, QuestionOutcome::Answered(registry, WitnessAnswer::Trusts, tries, true), now);
         assert!(agenda.questions.is_empty());
     }
 
@@ -376,16 +378,16 @@ mod tests {
         agenda.follow(Some(&one), &WitnessRegistries::OfImages, start);
         assert_eq!(agenda.due(start), Some(Task::Search(BTreeSet::new())));
         let known = BTreeSet::from(["quay.io:443".to_owned()]);
-        agenda.note(&one, Outcome::Found(Vec::new(), known.clone()), start);
+        agenda.note(&one, QuestionOutcome::Found(Vec::new(), known.clone()), start);
         assert_eq!(agenda.due(start), None);
         let later = agenda.wake();
         assert_eq!(later - start, FIRST_SEARCH);
         assert_eq!(agenda.due(later), Some(Task::Search(known.clone())));
         assert_eq!(agenda.wake() - later, FIRST_SEARCH * 2);
         let old = subject("one", &[b"ca"], &[]);
-        agenda.note(&old, Outcome::Found(registries(&["b.corp"]), known.clone()), later);
+        agenda.note(&old, QuestionOutcome::Found(registries(&["b.corp"]), known.clone()), later);
         assert!(agenda.questions.is_empty(), "that was another process");
-        agenda.note(&one, Outcome::Found(registries(&["b.corp"]), known), later);
+        agenda.note(&one, QuestionOutcome::Found(registries(&["b.corp"]), known), later);
         assert_eq!(agenda.due(later), Some(Task::Ask(Registry::parse("b.corp").unwrap(), 0)));
         assert!(agenda.search.is_none());
     }

@@ -1,8 +1,7 @@
-//! The agent's own probes: each at its interval, and all of them after the set that is in force has changed, or what of it the
-//! runtime does not know yet.
+//! The agent's own probes: each at its interval, and all of them after a change of the set that is in force, or of what the runtime
+//! does not know of it yet.
 //!
-//! They run beside the cycles and never in their way: the network is waited for on the agent's loop, files and signatures are
-//! read on a thread of their own.
+//! They run beside the cycles: the agent's loop waits for the network, and a thread reads files and verifies signatures.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -13,7 +12,7 @@ use std::{
 use nodetrust_core::{
     certificate::fingerprint::{Fingerprint, SetDigest},
     probe::{Probe, Target, Through},
-    report::Behind,
+    report::{Behind, Report},
     runtime::{process::ServiceProcess, registry::Registry},
     time::Time,
 };
@@ -23,25 +22,24 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Board, ProbeResult, answer, ask};
+use super::{LatestResult, LatestResults, answer, ask};
 use crate::{
     config::{ProbeSettings, Settings},
     host::{self, root::HostRoot, threads},
     jitter::part_of,
     reconcile,
     runtime::witness::{self, RuntimeLine},
-    serve::Latest,
 };
 
 /// Probes that run at the same time.
 const AT_ONCE: usize = 4;
-/// Within this time the nodes of a fleet probe after a change, so that they do not all come at once.
+/// The nodes of a fleet spread their probes after a change over this time.
 const SPREAD: Duration = Duration::from_secs(5);
 /// How long a loop sleeps that has nothing to do.
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// A probe and when it runs next.
-struct Planned {
+struct PlannedProbe {
     wanted: ProbeSettings,
     due: Instant,
     running: bool,
@@ -49,7 +47,7 @@ struct Planned {
 }
 
 /// What all probes share.
-struct Common {
+struct ProbeContext {
     root: HostRoot,
     line: RuntimeLine,
 }
@@ -59,18 +57,18 @@ pub async fn serve(
     root: HostRoot,
     node: String,
     mut settings: watch::Receiver<Arc<Settings>>,
-    mut report: Latest,
-    board: Arc<Board>,
+    mut report: watch::Receiver<Option<Arc<Report>>>,
+    results: Arc<LatestResults>,
     line: RuntimeLine,
 ) {
-    let common = Arc::new(Common { root, line });
+    let common = Arc::new(ProbeContext { root, line });
     if report.wait_for(Option::is_some).await.is_err() {
         return;
     }
     let mut in_force: Option<(SetDigest, Vec<Fingerprint>, Option<ServiceProcess>)> = None;
-    let mut planned: VecDeque<Planned> = VecDeque::new();
+    let mut planned: VecDeque<PlannedProbe> = VecDeque::new();
     let mut running = JoinSet::new();
-    follow(&mut planned, &settings.borrow_and_update().probes, &board);
+    follow(&mut planned, &settings.borrow_and_update().probes, &results);
     loop {
         let latest = report.borrow_and_update().clone();
         let behind = latest.as_ref().and_then(|report| report.behind());
@@ -90,12 +88,12 @@ pub async fn serve(
                 if changed.is_err() {
                     return;
                 }
-                follow(&mut planned, &settings.borrow_and_update().probes, &board);
+                follow(&mut planned, &settings.borrow_and_update().probes, &results);
             }
             changed = report.changed() => if changed.is_err() { return },
             () = sleep_until(next.unwrap_or_else(|| Instant::now() + IDLE)), if running.len() < AT_ONCE => {}
             Some(done) = running.join_next() => {
-                let (wanted, result): (ProbeSettings, ProbeResult) = match done {
+                let (wanted, result): (ProbeSettings, LatestResult) = match done {
                     Ok(done) => done,
                     Err(error) => {
                         tracing::error!(%error, "a probe has ended without an answer");
@@ -106,30 +104,30 @@ pub async fn serve(
                 let Some(probe) = planned.iter_mut().find(|probe| probe.wanted == wanted) else { continue };
                 probe.running = false;
                 tracing::debug!(target = result.probe.target, through = wanted.through.as_str(), verdict = result.probe.verdict.as_str(), "{}", result.probe.text);
-                board.show(result);
+                results.show(result);
             }
         }
     }
 }
 
-/// Takes over the configured probes; those that stay keep their time.
-fn follow(planned: &mut VecDeque<Planned>, probes: &[ProbeSettings], board: &Board) {
+/// Takes over the configured probes; a probe that stays keeps its time.
+fn follow(planned: &mut VecDeque<PlannedProbe>, probes: &[ProbeSettings], results: &LatestResults) {
     planned.retain(|known| probes.contains(&known.wanted));
     for wanted in probes {
         if !planned.iter().any(|known| known.wanted == *wanted) {
-            planned.push_back(Planned { wanted: wanted.clone(), due: Instant::now(), running: false, rounds: 0 });
+            planned.push_back(PlannedProbe { wanted: wanted.clone(), due: Instant::now(), running: false, rounds: 0 });
         }
     }
-    board.keep_only(
+    results.keep_only(
         &probes.iter().map(|wanted| (wanted.target.text().to_owned(), wanted.through)).collect::<BTreeSet<_>>(),
     );
 }
 
-/// Starts what is due, whoever has waited longest first.
+/// Starts the probes that are due, the longest waiting first.
 fn start(
-    planned: &mut VecDeque<Planned>,
-    running: &mut JoinSet<(ProbeSettings, ProbeResult)>,
-    common: &Arc<Common>,
+    planned: &mut VecDeque<PlannedProbe>,
+    running: &mut JoinSet<(ProbeSettings, LatestResult)>,
+    common: &Arc<ProbeContext>,
     settings: &Arc<Settings>,
     behind: Option<&Behind>,
     node: &str,
@@ -149,10 +147,10 @@ fn start(
 
 async fn once(
     wanted: ProbeSettings,
-    common: Arc<Common>,
+    common: Arc<ProbeContext>,
     settings: Arc<Settings>,
     behind: Option<Behind>,
-) -> (ProbeSettings, ProbeResult) {
+) -> (ProbeSettings, LatestResult) {
     let started = Instant::now();
     let target = wanted.target.clone();
     let (judged, milliseconds) = match wanted.through {
@@ -174,7 +172,7 @@ async fn once(
             Through::Runtime => Probe::without_runtime(wanted.target.text(), &why),
         }
     });
-    (wanted, ProbeResult { probe, time: Time(host::wall()), milliseconds })
+    (wanted, LatestResult { probe, time: Time(host::wall()), milliseconds })
 }
 
 fn milliseconds_since(started: Instant) -> u64 {
@@ -182,7 +180,7 @@ fn milliseconds_since(started: Instant) -> u64 {
 }
 
 /// Asks the runtime, and writes its answer down.
-fn through_runtime(target: &Target, common: &Common, settings: &Settings) -> Probe {
+fn through_runtime(target: &Target, common: &ProbeContext, settings: &Settings) -> Probe {
     let subject = common.line.subjects.borrow().clone();
     let Some(subject) = subject else {
         return Probe::without_runtime(target.text(), "no container runtime that works is known on this node");
@@ -197,7 +195,7 @@ fn through_runtime(target: &Target, common: &Common, settings: &Settings) -> Pro
     probe
 }
 
-impl Planned {
+impl PlannedProbe {
     /// Up to a tenth of the interval, and no more than `most`: the same target at another time on each node.
     fn jitter(&self, node: &str, most: Duration) -> Duration {
         let (target, through) = (self.wanted.target.text(), self.wanted.through.as_str());

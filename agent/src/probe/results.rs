@@ -1,4 +1,4 @@
-//! The last answer of each configured probe, for metrics and HTTP.
+//! The latest result of each configured probe, for metrics and HTTP.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,29 +14,29 @@ use nodetrust_core::{
 };
 use serde::Serialize;
 
-/// One answer.
+/// One result.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Result {
-    /// The answer.
+pub struct LatestResult {
+    /// The verdict, with its reasons.
     #[serde(flatten)]
     pub probe: Probe,
-    /// When it was given.
+    /// When the probe ended.
     pub time: Time,
-    /// How long it took.
+    /// How long the probe took.
     pub milliseconds: u64,
 }
 
-/// What is asked, and who.
+/// A target, and who is asked whether it trusts it.
 pub type Question = (String, Through);
 
-/// The last answer to each question; one that has not been answered yet has none.
+/// The latest result of each question; one that was not asked yet has none.
 #[derive(Debug, Default)]
-pub struct Board(Mutex<BTreeMap<Question, Result>>, AtomicU64);
+pub struct LatestResults(Mutex<BTreeMap<Question, LatestResult>>, AtomicU64);
 
-impl Board {
-    /// Shows an answer.
-    pub fn show(&self, result: Result) {
+impl LatestResults {
+    /// Replaces the result of a question.
+    pub fn show(&self, result: LatestResult) {
         self.lock().insert((result.probe.target.clone(), result.probe.through), result);
         self.1.fetch_add(1, Ordering::Release);
     }
@@ -53,11 +53,11 @@ impl Board {
     }
 
     /// The answers, in the order of the targets.
-    pub fn all(&self) -> Vec<Result> {
+    pub fn all(&self) -> Vec<LatestResult> {
         self.lock().values().cloned().collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Question, Result>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Question, LatestResult>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
