@@ -176,3 +176,12 @@ for version, age in zip(ages[::2], ages[1::2]):
 PYTHON
   mv "$dir.new" "$dir"
 }
+
+# cargo_deny: prints the path of cargo-deny, built once from crates.io without its own way to the network
+cargo_deny() {
+  local version=0.20.2 dir
+  dir=$CACHE/cargo-deny-$version
+  [ -x "$dir/bin/cargo-deny" ] ||
+    cargo install --quiet cargo-deny --version "$version" --locked --no-default-features --profile dev --root "$dir" >&2 || die "cargo-deny was not built: see cargo's message above"
+  echo "$dir/bin/cargo-deny"
+}

@@ -7,7 +7,9 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
+pub mod error;
 pub mod host;
+pub mod jitter;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 #[doc(hidden)]

@@ -41,7 +41,7 @@ pub fn last_words(output: &str) -> Option<String> {
 
 /// `/etc/ca-certificates.conf`: the files that it selects.
 pub fn selection(text: &str) -> Vec<String> {
-    crate::store::observe::read_selection(text)
+    crate::store::distribution::read_selection(text)
 }
 
 /// A file that OpenSSL's directory of links leads to: its certificates.

@@ -18,7 +18,7 @@ use nodetrust_core::{
 
 use crate::{
     host::{file::FileKind, obstacle::way_out_or, own, root::HostRoot},
-    store::observe::{MAX_BUNDLE_BYTES, bundle_bytes},
+    store::{bundle::bundle_bytes, read::MAX_BUNDLE_BYTES},
 };
 
 /// Looks at what is exported, and decides. While the store `is_changing`, what will be written is not known yet.

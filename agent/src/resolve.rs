@@ -26,9 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 2;
 /// Largest of the two files, in bytes.
 const MAX_FILE: u64 = 1 << 20;
-/// Largest answer in a datagram, in bytes; servers that were not told otherwise keep to 512.
+/// Largest answer in a datagram, in bytes; without EDNS servers send at most 512.
 const MAX_DATAGRAM: usize = 1500;
-/// Failures that are told.
+/// Failures that an error names.
 const MAX_TOLD: usize = 4;
 /// The port of the DNS.
 const PORT: u16 = 53;
@@ -44,12 +44,12 @@ pub struct Names {
 }
 
 impl Names {
-    /// Those of the place where we run.
+    /// The files of the place where the agent runs.
     pub fn ours() -> Self {
         Self { hosts: read(HOSTS), resolv: read(RESOLV_CONF) }
     }
 
-    /// Those of the host, as its own programs read them. Where the host has none, ours count.
+    /// The files of the host, as its own programs read them; where it has none, those of the place where the agent runs.
     pub fn of_host(root: &HostRoot) -> Self {
         let read_there = |path: &str| {
             let bytes = root.read(path, MAX_FILE).ok()?;
@@ -70,7 +70,7 @@ pub async fn lookup(host: &str) -> Result<Vec<IpAddr>, String> {
     lookup_by(&Names::ours(), host).await
 }
 
-/// The same by other files.
+/// The addresses of a host by these files.
 ///
 /// # Errors
 /// As [`lookup`].
@@ -92,7 +92,7 @@ pub async fn lookup_by(names: &Names, host: &str) -> Result<Vec<IpAddr>, String>
     }
     failures.dedup();
     if failures.len() > MAX_TOLD {
-        // what the name itself is answered stands at the end, or at the beginning if it has many dots
+        // keep both ends: the failure for the name as it was given is the last one, or the first if the name has many dots
         failures.drain(1..failures.len() - (MAX_TOLD - 1));
     }
     Err(failures.join("; "))
@@ -106,7 +106,7 @@ async fn ask_all(resolv: &mut Resolv, host: &str, failures: &mut Vec<String>) ->
                 let server = resolv.servers[n];
                 match ask_both(server, &name).await {
                     Ok(addresses) if addresses.is_empty() => {
-                        // an answer, which the others would give as well; whoever gave it is asked first for the next name
+                        // the other servers would give the same answer; the one that gave it is asked first for the next name
                         resolv.servers[..=n].rotate_right(1);
                         failures.push(format!("{server} knows no address of {name}"));
                         break 'name;
@@ -120,7 +120,7 @@ async fn ask_all(resolv: &mut Resolv, host: &str, failures: &mut Vec<String>) ->
     None
 }
 
-/// What a server knows of a name; none is an answer, too.
+/// The addresses that a server knows of a name, of both kinds; an empty list is an answer too.
 async fn ask_both(server: IpAddr, name: &str) -> Result<Vec<IpAddr>, String> {
     let at = SocketAddr::new(server, PORT);
     let (four, six) = tokio::join!(ask(at, name, RecordType::A), ask(at, name, RecordType::Aaaa));
@@ -147,7 +147,7 @@ fn read(path: &str) -> String {
         nix::sys::stat::Mode::empty(),
     );
     let bytes = file.map_err(io::Error::from).and_then(|file| crate::host::file::read_regular(file, MAX_FILE));
-    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned() // a file that is not there says nothing
+    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned() // a file that is missing counts as empty
 }
 
 async fn ask(server: SocketAddr, name: &str, kind: RecordType) -> io::Result<DnsAnswer> {

@@ -181,7 +181,7 @@ fn look(machine: &Machine) -> Services {
     let root = HostRoot::open(&machine.root()).unwrap();
     let exec = HostExec { root: &root, lock: None, limit: std::time::Duration::from_secs(60) };
     let now = host::uptime(&root).unwrap();
-    let mut cache = runtime::Cache::default();
+    let mut cache = runtime::RuntimeCache::default();
     runtime::look(&exec, &RuntimeSettings::default(), &Ledger::new(), &now, &mut cache).0
 }
 

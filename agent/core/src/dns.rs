@@ -105,7 +105,7 @@ impl Resolv {
     }
 }
 
-/// A question; None if the name cannot be one of the DNS.
+/// The message that asks for a name; None if it cannot be a name of the DNS.
 pub fn question(id: u16, name: &str, kind: RecordType) -> Option<Vec<u8>> {
     if name.split('.').any(str::is_empty) || name.contains('\\') {
         return None;
@@ -116,7 +116,7 @@ pub fn question(id: u16, name: &str, kind: RecordType) -> Option<Vec<u8>> {
     packet.build_bytes_vec().ok()
 }
 
-/// Reads a message as the answer to a question; None if it is none, e.g. somebody else's.
+/// Reads a message as the answer to a question; None if it answers another question or none.
 pub fn answer(question: &[u8], message: &[u8]) -> Option<DnsAnswer> {
     let question = Packet::parse(question).ok()?;
     let asked = question.questions.first()?;

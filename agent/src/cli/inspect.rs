@@ -28,7 +28,7 @@ use super::{
 use crate::{
     host::{ledger_file, root::HostRoot},
     sources,
-    store::{namesakes, observe},
+    store::{detect, namesakes},
     text::{
         colour::Style,
         report::rejection_text,
@@ -68,7 +68,7 @@ pub(super) fn main(context: &Context, files: &[PathBuf]) -> anyhow::Result<u8> {
     // on a machine that is no node the store is unknown; what some stores drop is then a warning
     let host = HostRoot::open(&context.host_root).ok().and_then(|root| {
         let wanted = settings.as_ref().and_then(|settings| settings.family);
-        let (_, detection) = observe::system(&root, wanted);
+        let (_, detection) = detect::system(&root, wanted);
         let store = detection.family.ok()?.store();
         Some((root, store))
     });

@@ -7,7 +7,11 @@ use super::{
     context::Context,
     exit_code::{FINDINGS, OK},
 };
-use crate::{host::root::HostRoot, store::observe, text::table::columns};
+use crate::{
+    host::root::HostRoot,
+    store::detect::{self, os_release},
+    text::table::columns,
+};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,8 +30,8 @@ struct Stores {
 pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
     let wanted = context.rules_if_any()?.and_then(|settings| settings.family);
     let root = HostRoot::open(&context.host_root)?;
-    let os = observe::os_release(&root)?;
-    let detection = observe::detect(&root, &os, wanted)?;
+    let os = os_release(&root)?;
+    let detection = detect::detect(&root, &os, wanted)?;
     let unsupported = detection.family.as_ref().err();
     let store = detection.family.as_ref().ok().map(|family| family.store());
     let stores = Stores {

@@ -6,6 +6,7 @@
 use std::{fmt, io, path::Path};
 
 use nix::errno::Errno;
+use nodetrust_core::problem::{Problem, ProblemKind};
 
 /// Something in the way.
 #[derive(Debug)]
@@ -102,4 +103,10 @@ pub fn way_out_of(error: &anyhow::Error) -> Option<String> {
 /// The same, or something for all other cases.
 pub fn way_out_or(error: &io::Error, otherwise: &str) -> String {
     way_out(error).unwrap_or_else(|| otherwise.to_owned())
+}
+
+/// A file of the host could not be written.
+pub fn write_problem(path: &str, error: &io::Error) -> Problem {
+    let next = way_out_or(error, "look at the path on the host");
+    Problem::new(ProblemKind::Write, format!("failed to write {path}: {error}"), next)
 }

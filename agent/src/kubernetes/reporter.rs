@@ -19,6 +19,7 @@ use super::{
 use crate::{
     config::Kubernetes,
     host,
+    jitter::part_of,
     serve::metrics::{ApiState, Metrics},
 };
 
@@ -249,7 +250,8 @@ impl NodeReporter {
                 }
                 self.met = true;
                 self.rechecks = self.rechecks.wrapping_add(1);
-                self.recheck = now + RECHECK + jitter(&self.node, self.rechecks);
+                self.recheck =
+                    now + RECHECK + part_of(RECHECK_SPREAD, &format!("{}\nrecheck\n{}", self.node, self.rechecks));
                 self.known = Some(node);
             }
             Some(Err(failure)) => {
@@ -329,12 +331,6 @@ impl NodeReporter {
 
 fn wall() -> Time {
     Time(host::wall())
-}
-
-/// A part of [`RECHECK_SPREAD`], another one on each node and for each recheck: a fleet does not ask all at once.
-fn jitter(node: &str, round: u32) -> Duration {
-    let seed = nodetrust_core::certificate::fingerprint::content_digest(format!("{node}\nrecheck\n{round}").as_bytes());
-    RECHECK_SPREAD * u32::from(u16::from_be_bytes([seed[0], seed[1]])) / u32::from(u16::MAX)
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ use crate::{
     host::{self, ledger_file, own, root::HostRoot},
     resolve::{Names, lookup_by},
     sources::SourceReader,
-    store::observe,
+    store::{bundle::bundle_bytes, detect},
 };
 
 pub use board::{Board, Question, Result as ProbeResult};
@@ -140,13 +140,13 @@ impl Host {
             }
         };
         let wanted = settings.map_or(ledger.family, |settings| settings.family);
-        let (_, detection) = observe::system(root, wanted);
+        let (_, detection) = detect::system(root, wanted);
         let family = detection.family.map_err(|unsupported| {
             let what = if unsupported.is_unknown { "unknown" } else { "unsupported" };
             format!("the trust store is {what}: {}; {}", unsupported.reason, unsupported.advice)
         })?;
         let store = family.store();
-        let bytes = observe::bundle_bytes(root, store)
+        let bytes = bundle_bytes(root, store)
             .and_then(|bytes| bytes.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)))
             .map_err(|error| format!("failed to read {} on the host: {error}", store.bundle))?;
         let now = host::moment(root)

@@ -11,7 +11,7 @@ use std::{
 };
 
 use nodetrust_core::{
-    certificate::fingerprint::{Fingerprint, SetDigest, content_digest},
+    certificate::fingerprint::{Fingerprint, SetDigest},
     probe::{Probe, Target, Through},
     report::Behind,
     runtime::{process::ServiceProcess, registry::Registry},
@@ -27,6 +27,7 @@ use super::{Board, ProbeResult, answer, ask};
 use crate::{
     config::{ProbeSettings, Settings},
     host::{self, root::HostRoot, threads},
+    jitter::part_of,
     reconcile,
     runtime::witness::{self, RuntimeLine},
     serve::Latest,
@@ -199,11 +200,7 @@ fn through_runtime(target: &Target, common: &Common, settings: &Settings) -> Pro
 impl Planned {
     /// Up to a tenth of the interval, and no more than `most`: the same target at another time on each node.
     fn jitter(&self, node: &str, most: Duration) -> Duration {
-        let seed = content_digest(
-            format!("{node}\n{}\n{}\n{}", self.wanted.target.text(), self.wanted.through.as_str(), self.rounds)
-                .as_bytes(),
-        );
-        let share = u32::from(u16::from_be_bytes([seed[0], seed[1]]));
-        (self.wanted.interval / 10).min(most) * share / u32::from(u16::MAX)
+        let (target, through) = (self.wanted.target.text(), self.wanted.through.as_str());
+        part_of((self.wanted.interval / 10).min(most), &format!("{node}\n{target}\n{through}\n{}", self.rounds))
     }
 }

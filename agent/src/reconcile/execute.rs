@@ -17,11 +17,14 @@ use nodetrust_core::{
 };
 
 use crate::{
-    host::{exec::HostExec, file::FileKind, ledger_file, own},
+    error::chain,
+    host::{exec::HostExec, file::FileKind, ledger_file, obstacle::write_problem, own},
     store::{
-        extract::{Extraction, chain, write_problem},
+        extract::extract,
         hash_links,
-        observe::{Cache, await_other_runs, observe},
+        judge::BundleJudge,
+        observe::{StoreCache, observe},
+        other_runs::await_other_runs,
     },
 };
 
@@ -98,14 +101,14 @@ fn execute(
             let _ = hash_links::retire(root, store, file);
             root.remove_file(&path).map_err(failed(&path))
         }
-        StoreAction::Extract { mode, .. } => extract(*mode, plan, observed, exec, applied),
+        StoreAction::Extract { mode, .. } => run_tool(*mode, plan, observed, exec, applied),
         StoreAction::RetireStore { family, files } => retire(*family, files, plan, exec, wall, &mut applied.extract),
         StoreAction::RunHooks { .. } => run_hooks(plan, observed, exec).map(|()| applied.hooks_done = true),
     }
 }
 
 /// Runs the store's tool.
-fn extract(
+fn run_tool(
     mode: ExtractMode,
     plan: &Plan,
     observed: &Observed,
@@ -114,7 +117,7 @@ fn extract(
 ) -> Result<(), Problem> {
     let ours: BTreeSet<Fingerprint> = plan.ledger.anchors.keys().copied().collect();
     let expected: BTreeSet<Fingerprint> = plan.targets.keys().copied().collect();
-    let extraction = Extraction {
+    let judge = BundleJudge {
         exec,
         store: observed.store,
         before: &observed.effective,
@@ -122,7 +125,7 @@ fn extract(
         expected: &expected,
         repeats: foreign_repeats(observed),
     };
-    let extracted = extraction.run(mode);
+    let extracted = extract(&judge, mode);
     applied.extract += extracted.duration;
     applied.retry_is_pointless |= extracted.is_final;
     extracted.problem.map_or(Ok(()), Err)
@@ -138,11 +141,8 @@ fn retire(
     extract: &mut Duration,
 ) -> Result<(), Problem> {
     let store = family.store();
-    let look = || {
-        observe(exec.root, store, &BTreeSet::new(), &mut Cache::default()).map_err(|error| {
-            Problem::new(ProblemKind::Observe, chain(&error), error.next("look at the path on the host"))
-        })
-    };
+    let look =
+        || observe(exec.root, store, &BTreeSet::new(), &mut StoreCache::default()).map_err(|error| error.problem());
     let told = |problem: Problem| Problem { text: format!("leaving the {family} store: {}", problem.text), ..problem };
     let mut old = look().map_err(told)?;
     old.ours.retain(|name, _| files.contains(name)); // the tool of another store may have made links of these names

@@ -40,12 +40,13 @@ use cycle::{last_cycle, note_cycle};
 
 use crate::{
     config::Settings,
+    error::chain,
     host::{
         self,
         exec::HostExec,
         ledger_file,
         lock::{self, HostLock},
-        obstacle::way_out_or,
+        obstacle::{way_out_or, write_problem},
         own,
         root::HostRoot,
     },
@@ -53,9 +54,10 @@ use crate::{
     runtime::{self, witness::Subject},
     sources::{Said, SourceReader, state_of},
     store::{
-        extract::{chain, write_problem},
-        namesakes,
-        observe::{self, Cache, await_other_runs, observe, old_stores},
+        detect,
+        namesakes::NamesakeCache,
+        observe::{StoreCache, observe, old_stores},
+        other_runs::await_other_runs,
     },
 };
 
@@ -70,10 +72,10 @@ pub struct Reconciler {
     root: HostRoot,
     node: String,
     reader: SourceReader,
-    cache: Cache,
+    cache: StoreCache,
     remembered: ledger_file::LedgerCache,
-    services: runtime::Cache,
-    namesakes: namesakes::Cache,
+    services: runtime::RuntimeCache,
+    namesakes: NamesakeCache,
     /// the sources as they are followed, and what they say
     followed: Option<(Vec<Snapshot>, Said)>,
     /// a change that was seen once
@@ -114,10 +116,10 @@ impl Reconciler {
             root,
             node,
             reader: SourceReader::default(),
-            cache: Cache::default(),
+            cache: StoreCache::default(),
             remembered: ledger_file::LedgerCache::default(),
-            services: runtime::Cache::default(),
-            namesakes: namesakes::Cache::default(),
+            services: runtime::RuntimeCache::default(),
+            namesakes: NamesakeCache::default(),
             followed: None,
             candidate: None,
             unrepaired: BTreeSet::new(),
@@ -325,7 +327,7 @@ impl Reconciler {
     /// Looks at the host, and thinks. Services are not asked again if they are `known`.
     fn look(&mut self, settings: &Settings, snapshots: &[Snapshot], known: Option<&Services>) -> Look {
         let mut problems = Vec::new();
-        let (os, detection) = observe::system(&self.root, settings.family);
+        let (os, detection) = detect::system(&self.root, settings.family);
         let now = host::moment(&self.root).unwrap_or_else(|error| {
             problems.push(Problem::new(
                 ProblemKind::Observe,
@@ -549,7 +551,7 @@ fn is_in_pod(settings: &Settings) -> bool {
 
 /// How long another cycle is waited for: its tool, and a restart that it makes.
 pub(crate) fn patience(settings: &Settings) -> Duration {
-    settings.extract_timeout + runtime::LONGEST_RESTART + Duration::from_secs(10)
+    runtime::longest_cycle(settings.extract_timeout)
 }
 
 /// Where a directory is read-only on a system that has its own way to add a CA, that way is what helps.

@@ -14,9 +14,12 @@ use nodetrust_core::{
 use super::{Look, Reconciler};
 use crate::{
     config::Settings,
-    host::{self, obstacle::way_out_or, own},
+    host::{
+        self,
+        obstacle::{way_out_or, write_problem},
+        own,
+    },
     pod_bundle,
-    store::extract::write_problem,
 };
 
 impl Reconciler {

@@ -23,12 +23,15 @@ use nodetrust_core::{
 use super::{Look, ROUNDS, Reconciler, lock_problem, patience};
 use crate::{
     config::Settings,
-    host::{exec::HostExec, ledger_file, lock::HostLock, own},
+    host::{exec::HostExec, ledger_file, lock::HostLock, obstacle::write_problem, own},
     reconcile::execute::{Applied, apply},
     store::{
-        extract::{chain, write_problem},
+        bundle::bundle_bytes,
+        distribution::with_a_source,
         hash_links,
-        observe::{ObserveError, await_other_runs, bundle_bytes, observe, with_a_source},
+        observe::observe,
+        other_runs::await_other_runs,
+        read::{ObserveError, at},
     },
 };
 
@@ -65,7 +68,7 @@ impl Reconciler {
                     known
                 }
                 Err(error) => {
-                    problems.push(observe_problem(&error));
+                    problems.push(error.problem());
                     break;
                 }
             };
@@ -103,7 +106,7 @@ impl Reconciler {
                         problems.push(write_problem(own::LEDGER, &error));
                     }
                 }
-                Err(error) => problems.push(observe_problem(&error)),
+                Err(error) => problems.push(error.problem()),
             }
         }
         if !problems.iter().any(|problem| problem.kind.is_failure())
@@ -152,7 +155,7 @@ impl Reconciler {
         let Orphans { ours, unproven } = orphans(&(&others - &sourced), &linked, named);
         if !ours.is_empty() {
             let bundle = observed.store.bundle;
-            let bytes = bundle_bytes(&self.root, observed.store).map_err(crate::store::observe::at(bundle))?;
+            let bytes = bundle_bytes(&self.root, observed.store).map_err(at(bundle))?;
             let all = bundle::certificates(&bytes.unwrap_or_default());
             let by_print: BTreeMap<Fingerprint, &Vec<u8>> =
                 all.iter().map(|der| (Fingerprint::of_der(der), der)).collect();
@@ -222,10 +225,6 @@ fn without_store(look: &Look) -> Option<Problem> {
         false => ProblemKind::UnsupportedStore,
     };
     Some(Problem::new(kind, text, unsupported.advice.clone()))
-}
-
-fn observe_problem(error: &ObserveError) -> Problem {
-    Problem::new(ProblemKind::Observe, chain(error), error.next("look at the path on the host"))
 }
 
 fn unproven_problem(observed: &Observed, unproven: &BTreeSet<Fingerprint>) -> Problem {

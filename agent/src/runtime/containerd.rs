@@ -13,8 +13,8 @@ use nodetrust_core::runtime::{
 
 use super::{changes::Since, launch::Launch};
 use crate::{
+    error::chain,
     host::{exec::HostExec, file::FileKind, root::HostRoot},
-    store::extract::chain,
 };
 
 /// Largest configuration file, in bytes.
@@ -25,7 +25,7 @@ const MAX_FILES: usize = 256;
 const CANNOT_RUN: i32 = 126;
 
 /// What a program says of its configuration.
-enum Told {
+enum ProgramAnswer {
     /// What it makes of it.
     Dump(ContainerdFile),
     /// It does not take it.
@@ -39,14 +39,14 @@ enum Told {
 pub(crate) fn setting(exec: &HostExec<'_>, launch: &Launch, version: &str, since: Option<&Since<'_>>) -> Setting {
     let told = ask(exec, launch, Some(version));
     // after the question: what changes meanwhile must be seen
-    let sources = Sources::read(exec.root, &launch.config);
+    let sources = ConfigFiles::read(exec.root, &launch.config);
     if let Some(path) = since.and_then(|since| sources.watched.iter().find(|path| since.changed(path))) {
         return Setting::ChangedSince(path.clone());
     }
     match told {
-        Told::Dump(file) => file.dumped(),
-        Told::Refused(why) => Setting::Unknown(why),
-        Told::Nobody(why) => sources.joined(Generation::of(version)).unwrap_or_else(|doubt| {
+        ProgramAnswer::Dump(file) => file.dumped(),
+        ProgramAnswer::Refused(why) => Setting::Unknown(why),
+        ProgramAnswer::Nobody(why) => sources.joined(Generation::of(version)).unwrap_or_else(|doubt| {
             Setting::Unknown(format!("{why}, and {} cannot be judged without it: {doubt}", launch.config))
         }),
     }
@@ -62,11 +62,11 @@ pub(crate) fn would_load(exec: &HostExec<'_>, launch: &Launch, since: Option<&Si
     let mut launch = launch.clone();
     launch.programs = launch.next_program.iter().chain(&launch.programs).cloned().collect();
     let told = ask(exec, &launch, None);
-    let sources = Sources::read(exec.root, &launch.config);
+    let sources = ConfigFiles::read(exec.root, &launch.config);
     match told {
-        Told::Refused(why) => return Err(why),
-        Told::Dump(_) => {}
-        Told::Nobody(why) => {
+        ProgramAnswer::Refused(why) => return Err(why),
+        ProgramAnswer::Dump(_) => {}
+        ProgramAnswer::Nobody(why) => {
             tracing::debug!(why, "whether the runtime would start again could not be asked");
             let is_new = |path: &str| since.is_none_or(|since| since.changed(path));
             if let Some((path, why)) = sources.broken.iter().find(|(path, _)| is_new(path)) {
@@ -80,7 +80,7 @@ pub(crate) fn would_load(exec: &HostExec<'_>, launch: &Launch, since: Option<&Si
 
 /// The socket that its configuration names; None if it names none or cannot be read.
 pub(crate) fn address(root: &HostRoot, launch: &Launch) -> Option<String> {
-    let files = Sources::read(root, &launch.config).files;
+    let files = ConfigFiles::read(root, &launch.config).files;
     launch.address.clone().or_else(|| files.iter().rev().find_map(ContainerdFile::address))
 }
 
@@ -89,12 +89,12 @@ pub(crate) fn address(root: &HostRoot, launch: &Launch) -> Option<String> {
 /// # Errors
 /// The first thing that was not understood.
 pub(crate) fn files(root: &HostRoot, launch: &Launch) -> Result<Vec<ContainerdFile>, String> {
-    let sources = Sources::read(root, &launch.config);
+    let sources = ConfigFiles::read(root, &launch.config);
     sources.doubt.map_or(Ok(sources.files), Err)
 }
 
 /// Asks the first of its programs that runs here; of this version, if one is given.
-fn ask(exec: &HostExec<'_>, launch: &Launch, version: Option<&str>) -> Told {
+fn ask(exec: &HostExec<'_>, launch: &Launch, version: Option<&str>) -> ProgramAnswer {
     let mut nobody = "the program that runs cannot be named".to_owned();
     for program in &launch.programs {
         // a program that does not even say its version fails for a reason of its own: another C library, say
@@ -121,11 +121,11 @@ fn ask(exec: &HostExec<'_>, launch: &Launch, version: Option<&str>) -> Told {
         }
         return dump(exec, launch, program);
     }
-    Told::Nobody(nobody)
+    ProgramAnswer::Nobody(nobody)
 }
 
 /// The configuration as the program understands it.
-fn dump(exec: &HostExec<'_>, launch: &Launch, program: &str) -> Told {
+fn dump(exec: &HostExec<'_>, launch: &Launch, program: &str) -> ProgramAnswer {
     let is_missing = matches!(exec.root.stat(&launch.config), Ok(None));
     // 1.x starts without a file that it was not told of, and refuses to print what it makes of that
     let args: &[&str] = if is_missing && !launch.names_config {
@@ -135,22 +135,24 @@ fn dump(exec: &HostExec<'_>, launch: &Launch, program: &str) -> Told {
     };
     match exec.ask(program, args) {
         Ok(finished) if finished.code == Some(0) => match ContainerdFile::parse(&finished.stdout) {
-            Ok(file) => Told::Dump(file),
-            Err(why) => Told::Nobody(format!("what `{program}` prints of its configuration is no TOML: {why}")),
+            Ok(file) => ProgramAnswer::Dump(file),
+            Err(why) => {
+                ProgramAnswer::Nobody(format!("what `{program}` prints of its configuration is no TOML: {why}"))
+            }
         },
         Ok(finished) if finished.code.is_some_and(|code| code < CANNOT_RUN) => {
             // what it says may quote the configuration, which may hold credentials
             tracing::debug!(output = finished.output, "the runtime cannot read its own configuration");
-            Told::Refused(format!("`{program} {}` fails: run it on the node to see why", args.join(" ")))
+            ProgramAnswer::Refused(format!("`{program} {}` fails: run it on the node to see why", args.join(" ")))
         }
-        Ok(_) => Told::Nobody(format!("{program} was ended while it read its configuration")),
-        Err(error) => Told::Nobody(chain(&error)),
+        Ok(_) => ProgramAnswer::Nobody(format!("{program} was ended while it read its configuration")),
+        Err(error) => ProgramAnswer::Nobody(chain(&error)),
     }
 }
 
 /// The files of a configuration, and where a change of it would show.
 #[derive(Debug, Default)]
-struct Sources {
+struct ConfigFiles {
     /// In the order in which containerd reads them: a file, then what it and the others before it take in.
     files: Vec<ContainerdFile>,
     /// Files, and directories that more of them may come from, or from which one went.
@@ -163,7 +165,7 @@ struct Sources {
     doubt: Option<String>,
 }
 
-impl Sources {
+impl ConfigFiles {
     fn read(root: &HostRoot, config: &str) -> Self {
         let mut sources = Self::default();
         let mut seen = BTreeSet::new();

@@ -8,15 +8,17 @@ mod clues;
 mod containerd;
 pub mod cri;
 pub mod docker;
+mod health;
 mod launch;
 mod processes;
 mod registry_dir;
 mod restart;
 mod roots;
+mod units;
 mod ways;
 pub mod witness;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use nodetrust_core::{
     ledger::Ledger,
@@ -35,32 +37,29 @@ use nodetrust_core::{
 };
 
 use clues::Located;
+use health::{ANSWERING, look_at_cri};
+use units::{ASKING, Init, init, openrc_units, pid, service};
 
 use crate::{
+    error::chain,
     host::{
         exec::HostExec,
         openrc,
         root::HostRoot,
         systemd::{self, Unit},
     },
-    store::extract::chain,
 };
 
 pub use registry_dir::{remove_file, watched, write_file};
-pub use restart::{LONGEST_RESTART, Restarted, restart};
+pub use restart::{Restarted, longest_cycle, restart};
 pub use ways::{environment, process_now, registry_way};
 
-/// How long the service manager may take to say how its units are.
-const ASKING: Duration = Duration::from_secs(5);
-/// How long the runtime may take to answer.
-const ANSWERING: Duration = Duration::from_secs(5);
-
-/// What does not change while a process runs.
+/// What was found out once for a process and does not change while it runs.
 #[derive(Debug, Default)]
-pub struct Cache {
-    /// what the runtime's process reads as its registry directory
+pub struct RuntimeCache {
+    /// The runtime's process, and what it reads as its registry directory.
     certs: Option<(ServiceProcess, Setting)>,
-    /// the environment that it was started with
+    /// The environment that it was started with.
     environment: Option<(ServiceProcess, Environment)>,
 }
 
@@ -70,47 +69,27 @@ pub fn look(
     policy: &RuntimeSettings,
     ledger: &Ledger,
     now: &Uptime,
-    cache: &mut Cache,
+    cache: &mut RuntimeCache,
 ) -> (Services, Vec<Problem>) {
     if policy.ignored {
         return (Services::default(), Vec::new());
     }
-    let root = exec.root;
-    let usual = runtime::units();
-    let mut names: Vec<&str> = usual.collect();
-    names.extend(policy.unit.iter().chain(&policy.also).map(String::as_str));
-    let unknown =
-        |sign: String, problem: Problem| (Services { sign: Some(sign), ..Services::default() }, vec![problem]);
-    let units = match init(root) {
-        Init::Systemd => match systemd::units(root, &names, ASKING) {
-            Ok(units) => units,
-            Err(error) => return unknown("systemd could not be asked".into(), problem(chain(&error), error.next())),
-        },
-        Init::OpenRc => match openrc_units(root, &names) {
-            Ok(units) => units,
-            Err(error) => return unknown("OpenRC could not be asked".into(), problem(chain(&error), error.next())),
-        },
-        Init::Other if policy.kind.is_some() || !policy.also.is_empty() => {
-            let text = "the host runs neither systemd nor OpenRC: no service can be looked at or restarted";
-            let sign = clues::sign(root).or_else(|| policy.kind.map(configured));
-            let problems = vec![problem(text.into(), "restart the runtime by hand, or set runtime.kind to none")];
-            return (Services { sign, ..Services::default() }, problems);
-        }
-        Init::Other => BTreeMap::new(),
+    let units = match units_of(exec.root, policy) {
+        Ok(units) => units,
+        Err((sign, problem)) => return (Services { sign, ..Services::default() }, vec![problem]),
     };
     let mut problems = Vec::new();
-    let boot = &now.boot_id;
-    let located = clues::find(root, &units, policy);
+    let located = clues::find(exec.root, &units, policy);
     let mut sign = None;
     let runtime = match &located.detection {
         RuntimeDetection::Known(found) => units.get(&found.unit).map(|unit| {
-            let node = Node { exec, units: &units, ledger, boot_id: boot };
-            let (runtime, broken) = node.look_at_runtime(found, unit, &located, cache);
+            let look = RuntimeLook { exec, units: &units, ledger, boot_id: &now.boot_id };
+            let (runtime, broken) = look.look_at_runtime(found, unit, &located, cache);
             problems.extend(broken);
             problems.extend(aftermath(&runtime, &ledger.attempts));
-            if matches!(runtime.service.state, ServiceState::Down(_)) {
+            if runtime.service.state.is_down() {
                 // what runs or answers all the same was started by a unit that is not known
-                sign = clues::sign(root);
+                sign = clues::sign(exec.root);
             }
             runtime
         }),
@@ -119,30 +98,70 @@ pub fn look(
             None
         }
         RuntimeDetection::Nothing => {
-            sign = clues::sign(root).or_else(|| policy.kind.map(configured));
+            sign = sign_of(exec.root, policy);
             None
         }
     };
+    problems.extend(not_found(policy, &units, runtime.as_ref()));
+    let (also, missing) = further_units(exec.root, policy, &units, runtime.as_ref(), &now.boot_id);
+    problems.extend(missing);
+    (Services { runtime, sign, also, ..Services::default() }, problems)
+}
+
+/// The units of the host's init system that may be a runtime's, and those that the configuration names.
+///
+/// # Errors
+/// What says that there is a runtime all the same, if anything does, and the problem.
+fn units_of(root: &HostRoot, policy: &RuntimeSettings) -> Result<BTreeMap<String, Unit>, (Option<String>, Problem)> {
+    let mut names: Vec<&str> = runtime::units().collect();
+    names.extend(policy.unit.iter().chain(&policy.also).map(String::as_str));
+    match init(root) {
+        Init::Systemd => systemd::units(root, &names, ASKING)
+            .map_err(|error| (Some("systemd could not be asked".into()), problem(chain(&error), error.next()))),
+        Init::OpenRc => openrc_units(root, &names)
+            .map_err(|error| (Some("OpenRC could not be asked".into()), problem(chain(&error), error.next()))),
+        Init::Other if policy.kind.is_some() || !policy.also.is_empty() => {
+            let text = "the host runs neither systemd nor OpenRC: no service can be looked at or restarted";
+            let next = "restart the runtime by hand, or set runtime.kind to none";
+            Err((sign_of(root, policy), problem(text.into(), next)))
+        }
+        Init::Other => Ok(BTreeMap::new()),
+    }
+}
+
+/// What says that there is a runtime though none was found.
+fn sign_of(root: &HostRoot, policy: &RuntimeSettings) -> Option<String> {
+    clues::sign(root).or_else(|| policy.kind.map(|kind| format!("runtime.kind is {kind}, and no unit of it was found")))
+}
+
+/// The runtime that the configuration names and that is not there.
+fn not_found(policy: &RuntimeSettings, units: &BTreeMap<String, Unit>, runtime: Option<&Runtime>) -> Option<Problem> {
     if let Some(name) = policy.unit.as_ref().filter(|name| !units.contains_key(*name)) {
-        problems.push(problem(
+        return Some(problem(
             format!("runtime.unit names {name}, which does not run on this host"),
             "start it, or correct the name; no other unit is taken for it",
         ));
-    } else if runtime.is_none() && policy.kind.is_some() {
-        let kind = policy.kind.map(RuntimeKind::as_str).unwrap_or_default();
-        problems
-            .push(problem(format!("no unit of {kind} is on this host"), "correct runtime.kind, or set runtime.unit"));
     }
-    let mut also = BTreeMap::new();
+    let kind = policy.kind.filter(|_| runtime.is_none())?;
+    Some(problem(format!("no unit of {} is on this host", kind.as_str()), "correct runtime.kind, or set runtime.unit"))
+}
+
+/// The further units of the configuration, and those of them that the host does not have.
+fn further_units(
+    root: &HostRoot,
+    policy: &RuntimeSettings,
+    units: &BTreeMap<String, Unit>,
+    runtime: Option<&Runtime>,
+    boot_id: &str,
+) -> (BTreeMap<String, Service>, Vec<Problem>) {
+    let of_runtime = runtime.and_then(|runtime| units.get(&runtime.service.unit));
+    let (mut also, mut problems) = (BTreeMap::new(), Vec::new());
     for name in &policy.also {
         match units.get(name) {
-            // by another of its names
-            Some(unit)
-                if runtime.as_ref().is_some_and(|runtime: &Runtime| {
-                    units.get(&runtime.service.unit).is_some_and(|own| own.name == unit.name)
-                }) => {}
+            // the runtime by another of its names
+            Some(unit) if of_runtime.is_some_and(|own| own.name == unit.name) => {}
             Some(unit) => {
-                also.insert(name.clone(), service(root, name, unit, None, boot));
+                also.insert(name.clone(), service(root, name, unit, None, boot_id));
             }
             None => problems.push(problem(
                 format!("runtime.alsoRestart names {name}, which this host does not have"),
@@ -150,14 +169,7 @@ pub fn look(
             )),
         }
     }
-    (Services { runtime, sign, also, ..Services::default() }, problems)
-}
-
-/// How services are kept on a host.
-enum Init {
-    Systemd,
-    OpenRc,
-    Other,
+    (also, problems)
 }
 
 /// Reads what `/proc/PID/stat` says of a process, for tests/fuzz: its name and when it started.
@@ -171,89 +183,21 @@ pub(crate) fn read_command_line(bytes: &[u8]) -> Option<String> {
     runtime::containerd::option(&words, &["config", "c"]).map(str::to_owned)
 }
 
-fn init(root: &HostRoot) -> Init {
-    // sd_booted(3)
-    if matches!(root.stat("/run/systemd/system"), Ok(Some(_))) {
-        return Init::Systemd;
-    }
-    if openrc::is_booted(root).unwrap_or(false) { Init::OpenRc } else { Init::Other }
-}
-
-/// OpenRC's services under the names of systemd's units, as far as that tells.
-fn openrc_units(root: &HostRoot, names: &[&str]) -> Result<BTreeMap<String, Unit>, openrc::OpenRcError> {
-    let mut units = BTreeMap::new();
-    for name in names {
-        let service = name.trim_end_matches(".service");
-        let active = match openrc::status(root, service)? {
-            openrc::OpenRcState::Started => "active",
-            openrc::OpenRcState::Changing => "activating",
-            openrc::OpenRcState::Stopped => "inactive",
-            openrc::OpenRcState::Absent => continue,
-        };
-        let main_pid = processes::by_name(root, service);
-        let unit = Unit {
-            name: (*name).to_owned(),
-            active_state: active.to_owned(),
-            main_pid,
-            // OpenRC lets a service's children live
-            kill_mode: "process".to_owned(),
-            ..Unit::default()
-        };
-        units.insert((*name).to_owned(), unit);
-    }
-    Ok(units)
-}
-
-fn state(unit: &Unit) -> ServiceState {
-    match unit.active_state.as_str() {
-        "active" if !unit.has_job => ServiceState::Active,
-        "active" | "activating" | "deactivating" | "reloading" => ServiceState::Changing,
-        _ => ServiceState::Down(down(unit)),
-    }
-}
-
-fn down(unit: &Unit) -> String {
-    match unit.result.as_str() {
-        "" | "success" => unit.active_state.clone(),
-        result => format!("{} ({result})", unit.active_state),
-    }
-}
-
-/// A service with the process that counts: the main one, or its child of this name.
-fn service(root: &HostRoot, name: &str, unit: &Unit, child: Option<&str>, boot_id: &str) -> Service {
-    let pid = unit.main_pid.and_then(|main| match child {
-        Some(child) => processes::child(root, main, child),
-        None => Some(main),
-    });
-    let started = pid.and_then(|pid| processes::started(root, pid));
-    let process = started.map(|milliseconds| ServiceProcess {
-        invocation: unit.invocation.clone(),
-        started: Uptime { boot_id: boot_id.to_owned(), milliseconds },
-    });
-    Service { unit: name.to_owned(), state: state(unit), process }
-}
-
-/// The process of a runtime that counts.
-fn pid(root: &HostRoot, kind: RuntimeKind, unit: &Unit) -> Option<u32> {
-    let main = unit.main_pid?;
-    kind.row().child.map_or(Some(main), |child| processes::child(root, main, child))
-}
-
-/// A host whose services are looked at.
-struct Node<'a> {
+/// What a look at the runtime takes.
+struct RuntimeLook<'a> {
     exec: &'a HostExec<'a>,
     units: &'a BTreeMap<String, Unit>,
     ledger: &'a Ledger,
     boot_id: &'a str,
 }
 
-impl Node<'_> {
+impl RuntimeLook<'_> {
     fn look_at_runtime(
         &self,
         found: &DetectedRuntime,
         unit: &Unit,
         located: &Located,
-        cache: &mut Cache,
+        cache: &mut RuntimeCache,
     ) -> (Runtime, Option<Problem>) {
         let root = self.exec.root;
         let row = found.kind.row();
@@ -266,7 +210,7 @@ impl Node<'_> {
             ServiceState::Active if found.kind == RuntimeKind::Docker && !has_shim => Ok(()),
             ServiceState::Active => look_at_cri(root, found.kind, &socket, &mut version),
             ServiceState::Changing => Err("it is starting or stopping".into()),
-            ServiceState::Down(_) => Err("it does not run".into()),
+            ServiceState::Down(_) | ServiceState::Failed(_) => Err("it does not run".into()),
         };
         let runs = version.clone();
         let mut spares = Ok(());
@@ -310,7 +254,7 @@ impl Node<'_> {
         found: &DetectedRuntime,
         unit: &Unit,
         process: &ServiceProcess,
-        cache: &mut Cache,
+        cache: &mut RuntimeCache,
     ) -> Option<String> {
         let root = self.exec.root;
         if cache.environment.as_ref().is_none_or(|(known, _)| known != process) {
@@ -330,7 +274,7 @@ impl Node<'_> {
         unit: &Unit,
         process: Option<&ServiceProcess>,
         runs: &str,
-        cache: &mut Cache,
+        cache: &mut RuntimeCache,
     ) -> Setting {
         let root = self.exec.root;
         let Some(launch) = launch::launch(root, kind, pid(root, kind, unit), unit) else { return Setting::Unsupported };
@@ -346,21 +290,6 @@ impl Node<'_> {
         cache.certs = process.cloned().filter(|_| is_known).map(|process| (process, setting.clone()));
         setting
     }
-}
-
-/// The configuration speaks of a runtime.
-fn configured(kind: RuntimeKind) -> String {
-    format!("runtime.kind is {kind}, and no unit of it was found")
-}
-
-/// Whether the runtime does its work for the kubelet.
-fn look_at_cri(root: &HostRoot, kind: RuntimeKind, socket: &str, version: &mut String) -> Result<(), String> {
-    let status =
-        cri::look(root, socket, ANSWERING).map_err(|error| format!("{kind} does not answer: {}", chain(&error)))?;
-    *version = status.version;
-    status.runtime_ready?;
-    // with a configuration that its plug-in refuses, containerd 2.1 serves everything but the images (facts C.6)
-    status.image_service
 }
 
 fn problem(text: String, next: &str) -> Problem {

@@ -9,14 +9,21 @@ use std::{
 use nodetrust_core::{
     problem::{Problem, ProblemKind},
     runtime::{
-        kinds::{RestartMeans, RuntimeKind},
+        kinds::RestartMeans,
         process::ServiceProcess,
         services::{Runtime, ServiceState},
     },
 };
 
-use super::{ANSWERING, ASKING, Init, changes::Since, containerd, init, launch::launch, look_at_cri, pid, service};
+use super::{
+    changes::Since,
+    containerd,
+    health::{ANSWERING, works},
+    launch::launch,
+    units::{ASKING, Init, init, pid, service, unit_now},
+};
 use crate::{
+    error::chain,
     host::{
         self,
         exec::HostExec,
@@ -25,7 +32,6 @@ use crate::{
         systemd::{self, JobResult, Unit},
     },
     runtime::cri,
-    store::extract::chain,
 };
 
 /// How long the service manager may take: systemd's own limits for a stop and a start, 90 s each.
@@ -37,7 +43,7 @@ const DROP_IN: Duration = Duration::from_secs(30);
 /// A process must live this long beyond the time after which systemd would start it again.
 const MARGIN: Duration = Duration::from_secs(1);
 /// How long a restart may take altogether.
-pub const LONGEST_RESTART: Duration =
+const LONGEST_RESTART: Duration =
     Duration::from_secs(JOB.as_secs() + DROP_IN.as_secs() + BACK.as_secs() + MAX_STAY.as_secs());
 /// The longest that is waited for that.
 const MAX_STAY: Duration = Duration::from_secs(15);
@@ -45,6 +51,11 @@ const MAX_STAY: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Lines of its log that a failure is told with.
 const LOG_LINES: &str = "8";
+
+/// How long a cycle may take: the store's tool, and a restart.
+pub fn longest_cycle(extract_timeout: Duration) -> Duration {
+    extract_timeout + LONGEST_RESTART + Duration::from_secs(10)
+}
 
 /// What became of a restart.
 #[derive(Debug)]
@@ -85,7 +96,7 @@ pub fn restart(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Re
 
 /// Why it is better left running as it is.
 fn would_not_start(exec: &HostExec<'_>, name: &str, runtime: &Runtime) -> Option<String> {
-    let unit = unit_now(exec, name).ok()??; // what else is wrong shows next
+    let unit = unit_now(exec.root, name).ok()??; // what else is wrong shows next
     let launch = launch(exec.root, runtime.kind, pid(exec.root, runtime.kind, &unit), &unit)?;
     let process = runtime.service.process.as_ref();
     let since = process.map(|process| Since::new(exec.root, process, &unit));
@@ -99,18 +110,18 @@ fn make_anew(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Resu
     let boot_id = host::uptime(root).map_err(|error| format!("failed to read the host's boot id: {error}"))?.boot_id;
     let child = runtime.and_then(|runtime| runtime.kind.row().child);
     let look = || -> Result<(Unit, ServiceState, Option<ServiceProcess>), String> {
-        let found = unit_now(exec, unit)?.ok_or_else(|| format!("{unit} is gone"))?;
+        let found = unit_now(root, unit)?.ok_or_else(|| format!("{unit} is gone"))?;
         let service = service(root, unit, &found, child, &boot_id);
         Ok((found, service.state, service.process))
     };
     let (_, _, before) = look()?;
     order(exec, unit, runtime)?;
     let end = Instant::now() + if child.is_some() { DROP_IN + BACK } else { BACK };
-    let (unit_now, process) = loop {
+    let (found, process) = loop {
         let (found, state, process) = look()?;
         if let (ServiceState::Active, Some(process)) = (&state, &process)
             && Some(process) != before.as_ref()
-            && runtime.is_none_or(|runtime| answers(root, runtime).is_ok())
+            && runtime.is_none_or(|runtime| works(root, runtime).is_ok())
         {
             break (found, process.clone());
         }
@@ -119,17 +130,19 @@ fn make_anew(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Resu
                 (ServiceState::Active, process) if process == before => {
                     format!("{unit} still is the process that it was")
                 }
-                (ServiceState::Active, _) => match runtime.map(|runtime| answers(root, runtime)) {
+                (ServiceState::Active, _) => match runtime.map(|runtime| works(root, runtime)) {
                     Some(Err(why)) => format!("{unit} runs again and does not work: {why}"),
                     _ => format!("{unit} has no process that could be found"),
                 },
                 (ServiceState::Changing, _) => format!("{unit} has not come back in {} s", BACK.as_secs()),
-                (ServiceState::Down(state), _) => format!("{unit} has not come back: it is {state}"),
+                (ServiceState::Down(state) | ServiceState::Failed(state), _) => {
+                    format!("{unit} has not come back: it is {state}")
+                }
             });
         }
         thread::sleep(PAUSE);
     };
-    let stays = Instant::now() + (unit_now.restart_delay + MARGIN).min(MAX_STAY);
+    let stays = Instant::now() + (found.restart_delay + MARGIN).min(MAX_STAY);
     while Instant::now() < stays {
         thread::sleep(PAUSE);
         let (_, state, now) = look()?;
@@ -159,22 +172,6 @@ fn order(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Result<(
         JobResult::Done => Ok(()),
         JobResult::Failed(word) => Err(format!("the restart of {unit} ended as `{word}`")),
     }
-}
-
-fn unit_now(exec: &HostExec<'_>, unit: &str) -> Result<Option<Unit>, String> {
-    match init(exec.root) {
-        Init::Systemd => systemd::units(exec.root, &[unit], ASKING)
-            .map(|mut units| units.remove(unit))
-            .map_err(|error| chain(&error)),
-        _ => super::openrc_units(exec.root, &[unit]).map(|mut units| units.remove(unit)).map_err(|error| chain(&error)),
-    }
-}
-
-fn answers(root: &HostRoot, runtime: &Runtime) -> Result<(), String> {
-    if runtime.kind == RuntimeKind::Docker {
-        return crate::runtime::docker::info(root, ANSWERING).map(drop).map_err(|error| chain(&error));
-    }
-    look_at_cri(root, runtime.kind, &runtime.socket, &mut String::new())
 }
 
 /// Which of these containers do not run any more.

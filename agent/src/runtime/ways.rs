@@ -13,16 +13,16 @@ use nodetrust_core::{
     time::Uptime,
 };
 
-use super::{ANSWERING, ASKING, Init, containerd, init, launch::launch, openrc_units, pid, service};
+use super::{
+    containerd,
+    health::ANSWERING,
+    launch::launch,
+    units::{ASKING, Init, init, pid, service, unit_now},
+};
 use crate::{
-    host::{
-        self,
-        file::is_missing,
-        root::HostRoot,
-        systemd::{self, Unit},
-    },
+    error::chain,
+    host::{self, file::is_missing, root::HostRoot, systemd},
     runtime::docker,
-    store::extract::chain,
 };
 
 /// Largest file of settings that is read, in bytes.
@@ -37,15 +37,6 @@ pub fn process_now(root: &HostRoot, kind: RuntimeKind, unit: &str) -> Option<Ser
     let found = unit_now(root, unit).ok()??;
     let Uptime { boot_id, .. } = host::uptime(root).ok()?;
     service(root, unit, &found, kind.row().child, &boot_id).process
-}
-
-fn unit_now(root: &HostRoot, unit: &str) -> Result<Option<Unit>, String> {
-    let units = match init(root) {
-        Init::Systemd => systemd::units(root, &[unit], ASKING).map_err(|error| chain(&error)),
-        Init::OpenRc => openrc_units(root, &[unit]).map_err(|error| chain(&error)),
-        Init::Other => return Err("the host runs neither systemd nor OpenRC".to_owned()),
-    };
-    units.map(|mut units| units.remove(unit))
 }
 
 /// The environment that the runtime's process would get if it started now.

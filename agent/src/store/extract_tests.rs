@@ -7,7 +7,10 @@ use std::{
     thread,
 };
 
+use nodetrust_core::observed::Effective;
+
 use super::*;
+use crate::store::snapshot::Extent;
 
 /// A root with Debian's tool, a bundle, and a link to a certificate.
 struct Root {
@@ -40,9 +43,8 @@ impl Root {
             let (before, none) = (Effective::default(), BTreeSet::new());
             let exec = HostExec { root: &self.root, lock: None, limit: Duration::from_secs(1) };
             let store = Family::Debian.store();
-            let extraction =
-                Extraction { exec: &exec, store, before: &before, ours: &none, expected: &none, repeats: 0 };
-            extraction.run(ExtractMode::Fresh)
+            let judge = BundleJudge { exec: &exec, store, before: &before, ours: &none, expected: &none, repeats: 0 };
+            super::extract(&judge, ExtractMode::Fresh)
         };
         thread::scope(|scope| {
             let thread = scope.spawn(|| {
@@ -87,7 +89,7 @@ fn what_nobody_could_read_keeps_no_run_back() {
     let _socket = std::os::unix::net::UnixListener::bind(links.join("socket.pem")).unwrap();
     fs::create_dir(links.join("directory.pem")).unwrap();
     std::os::unix::fs::symlink("directory.pem", links.join("to-directory.pem")).unwrap();
-    let first = FirstLook::take(&root.root, Family::Debian.store()).unwrap();
+    let first = StoreSnapshot::take(&root.root, Family::Debian.store()).unwrap();
     assert_eq!(first.bundle.as_deref(), Some(&b"the bundle"[..]));
     fs::remove_file(links.join("site.pem")).unwrap();
     fs::remove_file(links.join("0123abcd.0")).unwrap();

@@ -13,7 +13,7 @@ use crate::{
     host::{file::FileKind, own, root::HostRoot},
     store::{
         hazards,
-        observe::{Digest, MAX_BUNDLE_BYTES, ObserveError, at, usable},
+        read::{Digest, MAX_BUNDLE_BYTES, ObserveError, at, leads_to_directory, usable},
     },
 };
 
@@ -23,7 +23,7 @@ const MAX_DEPTH: usize = 8;
 /// What other people's files held, by path, with the digest of their content. The same content is not decoded again: to decode 4 MiB
 /// takes seconds.
 #[derive(Debug, Default)]
-pub(crate) struct KnownForeign(HashMap<String, (Digest, ReadForeign)>);
+pub(crate) struct ForeignCache(HashMap<String, (Digest, ReadForeign)>);
 
 /// What a file of somebody else's holds.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ struct ReadForeign {
     hazards: Vec<Hazard>,
 }
 
-impl KnownForeign {
+impl ForeignCache {
     /// Adds what lies in the anchor directory and is not ours to `observed`. `names` are those in the directory itself.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl ForeignLook<'_> {
             // the tool follows links to directories
             let is_directory = match kind {
                 FileKind::Directory => true,
-                FileKind::Link => hazards::leads_to_directory(self.root, &path)?,
+                FileKind::Link => leads_to_directory(self.root, &path)?,
                 FileKind::File | FileKind::Other => false,
             };
             if is_directory {

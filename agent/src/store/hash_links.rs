@@ -4,7 +4,7 @@
 //! or whose file did, would hide other certificates of the same name behind it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io,
     path::Path,
 };
@@ -13,17 +13,22 @@ use nodetrust_core::{
     certificate::{
         bundle,
         fingerprint::{Fingerprint, content_digest},
-        pem::{self, Label},
+        pem,
     },
+    observed::Observed,
     store::{
         Family, TrustStore,
         anchor_file::{PREFIX, is_own_name},
+        hash_link,
     },
 };
 
 use crate::{
     host::{directory::HostDirectory, exec::SEARCH_PATH, file::FileKind, root::HostRoot},
-    store::observe::{Digest, ObserveError, at, usable},
+    store::{
+        own_files::OwnFileCache,
+        read::{Digest, ObserveError, at, usable},
+    },
 };
 
 /// Links of one hash that are looked through.
@@ -80,7 +85,7 @@ fn linked_in(
 ) -> Result<Option<BTreeSet<Fingerprint>>, ObserveError> {
     let mut by_hash: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for (name, _) in dir.names().map_err(at(path))? {
-        if let Some((hash, number)) = hash_link(&name) {
+        if let Some((hash, number)) = split_hash_link(&name) {
             by_hash.entry(hash.to_owned()).or_default().insert(number);
         }
     }
@@ -98,6 +103,69 @@ fn linked_in(
         }
     }
     Ok(Some(found))
+}
+
+/// Our anchors in the bundle to which OpenSSL's directory has no link; none where that directory is not in use.
+///
+/// # Errors
+/// If the directory or what a link leads to is there and cannot be read.
+pub(crate) fn unlinked(
+    root: &HostRoot,
+    observed: &Observed,
+    files: &OwnFileCache,
+) -> Result<BTreeSet<Fingerprint>, ObserveError> {
+    let Some(dir) = observed.store.hash_dir else { return Ok(BTreeSet::new()) };
+    let names = root.names(dir).map_err(at(dir))?;
+    // in a directory that only p11-kit fills, files without links have lost them
+    let is_filled = matches!(observed.store.family, Family::Redhat | Family::Suse)
+        && names.iter().any(|(name, _)| name.ends_with(".pem"));
+    let names: HashSet<String> = names.into_iter().map(|(name, _)| name).filter(|name| is_hash_link(name)).collect();
+    if names.is_empty() && observed.store.drops_not_ca && !is_filled {
+        return Ok(BTreeSet::new()); // stores over p11-kit: the older scripts make none
+    }
+    let mut unlinked = BTreeSet::new();
+    let own = observed.ours.values().filter_map(|file| file.anchor.as_ref());
+    for anchor in own.filter(|anchor| observed.effective.set.contains(&anchor.fingerprint)) {
+        let links = (0..MAX_LINKS).map(|n| format!("{:08x}.{n}", anchor.subject.hash));
+        let mut is_linked = false;
+        // OpenSSL counts up and stops at the first number that is missing
+        for link in links.take_while(|link| names.contains(link)) {
+            let path = format!("{dir}/{link}");
+            let bytes = usable(root.read(&path, pem::MAX_FILE_BYTES as u64)).map_err(at(&path))?.unwrap_or_default();
+            is_linked = match files.anchor_of(&bytes) {
+                Some(own) => own.fingerprint == anchor.fingerprint,
+                None => hash_link::trusted(&bytes).contains(&anchor.fingerprint),
+            };
+            if is_linked {
+                break;
+            }
+        }
+        if !is_linked {
+            unlinked.insert(anchor.fingerprint);
+        }
+    }
+    Ok(unlinked)
+}
+
+/// Certificates of the bundle that are not in files of ours and to which one of OpenSSL's directories does not lead. Those that share a
+/// file get no link from a tool that pastes files.
+///
+/// # Errors
+/// As [`linked`].
+pub(crate) fn unlinked_foreign(
+    root: &HostRoot,
+    observed: &Observed,
+    cache: &mut LinkCache,
+) -> Result<BTreeSet<Fingerprint>, ObserveError> {
+    let mut linked = cache.linked(root, observed.store)?.into_values();
+    let Some(mut known) = linked.next() else { return Ok(BTreeSet::new()) };
+    for other in linked {
+        known.retain(|fingerprint| other.contains(fingerprint));
+    }
+    known.extend(observed.ours.values().filter_map(|file| Some(file.anchor.as_ref()?.fingerprint)));
+    let shared = observed.foreign.iter().filter(|file| file.anchors.len() > 1 && observed.store.pastes_files);
+    known.extend(shared.flat_map(|file| &file.anchors).map(|anchor| anchor.fingerprint));
+    Ok(observed.effective.set.difference(&known).copied().collect())
 }
 
 /// The program that the store's tool calls to make the links, if the host has it nowhere on the tool's search path.
@@ -122,37 +190,18 @@ pub(crate) fn missing_program(root: &HostRoot, store: &TrustStore) -> io::Result
 pub(crate) fn certificates(bytes: &[u8]) -> BTreeSet<Fingerprint> {
     let mut found = bundle::read(bytes).set;
     if found.is_empty() {
-        let blocks = pem::scan(bytes).blocks;
-        found.extend(blocks.iter().map(|block| match block.label {
-            // trust settings follow the certificate
-            Label::Trusted => Fingerprint::of_der(first_element(&block.der)),
-            Label::Certificate | Label::Legacy => Fingerprint::of_der(&block.der),
-        }));
+        found.extend(pem::scan(bytes).blocks.iter().map(|block| Fingerprint::of_der(block.certificate())));
     }
     found
 }
 
-/// The first element of DER, all of it if its length cannot be read.
-fn first_element(der: &[u8]) -> &[u8] {
-    let length = match der.get(1) {
-        Some(&short @ 0..=0x7f) => 2 + usize::from(short),
-        Some(&long @ 0x81..=0x84) => {
-            let count = usize::from(long & 0x7f);
-            let digits = der.get(2..2 + count).unwrap_or_default();
-            digits.iter().fold(0usize, |sum, byte| sum << 8 | usize::from(*byte)).saturating_add(2 + count)
-        }
-        _ => der.len(),
-    };
-    der.get(..length).unwrap_or(der)
-}
-
 /// Whether a name is one of OpenSSL's.
 pub(crate) fn is_hash_link(name: &str) -> bool {
-    hash_link(name).is_some()
+    split_hash_link(name).is_some()
 }
 
 /// `HASH.NUMBER`.
-fn hash_link(name: &str) -> Option<(&str, usize)> {
+fn split_hash_link(name: &str) -> Option<(&str, usize)> {
     let (hash, number) = name.split_once('.')?;
     let is_hash = hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
@@ -233,7 +282,7 @@ fn retire_where(root: &HostRoot, store: &TrustStore, is_leaving: impl Fn(&str) -
     let mut by_hash: BTreeMap<&str, BTreeMap<usize, bool>> = BTreeMap::new();
     let mut leaving: BTreeMap<String, bool> = BTreeMap::new();
     for (name, kind) in &names {
-        let Some((hash, number)) = hash_link(name) else { continue };
+        let Some((hash, number)) = split_hash_link(name) else { continue };
         let target = match kind {
             FileKind::Link => root.link_target(format!("{dir}/{name}"))?,
             _ => None,
@@ -258,7 +307,7 @@ fn retire_where(root: &HostRoot, store: &TrustStore, is_leaving: impl Fn(&str) -
         }
     }
     for (name, kind) in &names {
-        if *kind == FileKind::Link && hash_link(name).is_none() && is_leaving(name) {
+        if *kind == FileKind::Link && split_hash_link(name).is_none() && is_leaving(name) {
             root.remove_file(format!("{dir}/{name}"))?;
         }
     }

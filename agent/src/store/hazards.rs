@@ -2,17 +2,10 @@
 //!
 //! The tools of Debian, Alpine and Flatcar paste files as they are. Such a file is found before the run, wherever it lies, and named.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    path::Path,
-};
+use std::collections::{BTreeSet, HashMap};
 
 use nodetrust_core::{
-    certificate::{
-        bundle,
-        fingerprint::{Fingerprint, content_digest},
-        pem,
-    },
+    certificate::{bundle, fingerprint::content_digest, pem},
     observed::{BundleReader, Effective, Hazard, SourceHazard},
     source::SourceFile,
     store::{Family, TrustStore, anchor_file::is_own_name, harm::blocks},
@@ -20,11 +13,12 @@ use nodetrust_core::{
 
 use crate::{
     host::{file::FileKind, root::HostRoot},
-    store::observe::{Digest, MAX_BUNDLE_BYTES, ObserveError, at, certificates_below, selected, usable},
+    store::{
+        distribution::{SHIPPED, p11_kit_directories, selected},
+        read::{Digest, MAX_BUNDLE_BYTES, ObserveError, at, usable},
+    },
 };
 
-/// Where Debian and Alpine keep what their list selects.
-const SHIPPED: &str = "/usr/share/ca-certificates";
 /// How deep sources are looked through for a certificate.
 const MAX_DEPTH: usize = 8;
 
@@ -143,7 +137,7 @@ pub(crate) fn holders(
         let wanted: BTreeSet<Vec<u8>> = faults.iter().filter_map(|fault| Some(at_line(fault.line)?.content)).collect();
         let (Some(first), false) = (faults.first(), wanted.is_empty()) else { continue };
         let mut places = Vec::new();
-        for dir in p11_kit_sources(store.family) {
+        for dir in p11_kit_directories(store.family) {
             holders_below(root, store, dir, 0, &wanted, &mut places)?;
         }
         found.extend(places.into_iter().map(|(path, line)| {
@@ -156,16 +150,6 @@ pub(crate) fn holders(
         }));
     }
     Ok(found)
-}
-
-/// Where p11-kit reads its sources.
-fn p11_kit_sources(family: Family) -> &'static [&'static str] {
-    match family {
-        Family::Redhat => &["/etc/pki/ca-trust/source", "/usr/share/pki/ca-trust-source"],
-        Family::Suse => &["/etc/pki/trust", "/usr/share/pki/trust"],
-        Family::Arch => &["/etc/ca-certificates/trust-source", "/usr/share/ca-certificates/trust-source"],
-        _ => &[],
-    }
 }
 
 /// Files below a directory that hold one of these certificates, with its line; none of ours.
@@ -215,41 +199,4 @@ pub(crate) fn name_them<'a>(found: impl Iterator<Item = (&'a str, usize, &'a str
         names.push(format!("{} more", all.len() - SHOWN));
     }
     names.join(", ")
-}
-
-/// Certificates that somebody has deselected by the distribution's own means.
-///
-/// # Errors
-/// If what says so is there and cannot be read.
-pub(crate) fn deselected(root: &HostRoot, store: &TrustStore) -> Result<BTreeSet<Fingerprint>, ObserveError> {
-    const CONF: &str = "/etc/ca-certificates.conf";
-    let mut found = BTreeSet::new();
-    match store.family {
-        Family::Debian | Family::Alpine => {
-            let text = usable(root.read(CONF, 1 << 20)).map_err(at(CONF))?.unwrap_or_default();
-            for name in String::from_utf8_lossy(&text).lines().filter_map(|line| line.strip_prefix('!')) {
-                let path = format!("{SHIPPED}/{name}");
-                if let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))? {
-                    found.extend(bundle::read(&bytes).set);
-                }
-            }
-        }
-        _ => {
-            for dir in p11_kit_sources(store.family) {
-                for name in ["blocklist", "blacklist"] {
-                    certificates_below(root, &format!("{dir}/{name}"), 0, &mut found)?;
-                }
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Whether a path of a listing leads to a directory.
-///
-/// # Errors
-/// If where it leads cannot be looked at.
-pub(crate) fn leads_to_directory(root: &HostRoot, path: &str) -> Result<bool, ObserveError> {
-    let meta = usable(root.stat(Path::new(path))).map_err(at(path))?.flatten();
-    Ok(meta.is_some_and(|meta| meta.kind == FileKind::Directory))
 }

@@ -15,17 +15,17 @@ use nodetrust_core::{
     store::TrustStore,
 };
 
-use crate::{host::root::HostRoot, store::observe::bundle_bytes};
+use crate::{host::root::HostRoot, store::bundle::bundle_bytes};
 
 /// The certificates that are not ours, as they were read last.
 #[derive(Debug, Default)]
-pub struct Cache {
+pub struct NamesakeCache {
     /// digests of the bundle and of the desired set that it was made for
     made_for: Option<(SetDigest, SetDigest)>,
     others: Others,
 }
 
-impl Cache {
+impl NamesakeCache {
     /// Adds warnings to the desired anchors.
     pub fn warn(&mut self, root: &HostRoot, observed: &Observed, ledger: &Ledger, resolved: &mut Resolved) {
         let desired: BTreeSet<Fingerprint> = resolved.desired.keys().copied().collect();

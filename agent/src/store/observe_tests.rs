@@ -1,20 +1,28 @@
 //! Every change of a file is seen by the next look, and what cannot be read is an error, never absent.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, FileTimes},
     io::Write,
     path::PathBuf,
+    sync::Arc,
     thread,
 };
 
+use nodetrust_core::{
+    certificate::anchor::Anchor,
+    store::{self, anchor_file::file_name},
+};
+
 use super::*;
+use crate::store::detect::{detect, os_release, system};
 
 /// A root with one file of ours in it.
 struct Root {
     dir: tempfile::TempDir,
     file: PathBuf,
     name: String,
-    cache: Cache,
+    cache: StoreCache,
 }
 
 impl Root {
@@ -31,7 +39,7 @@ impl Root {
         let file = anchors_dir.join(&name);
         fs::write(&file, anchor.pem()).unwrap();
         fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-        Self { dir, file, name, cache: Cache::default() }
+        Self { dir, file, name, cache: StoreCache::default() }
     }
 
     fn is_intact(&mut self) -> bool {
@@ -87,16 +95,16 @@ fn a_file_of_ours_that_changes_during_a_look_is_seen_as_it_is_afterwards() {
     let store = Family::Debian.store();
     let before = observe_once(&host, store, &BTreeSet::new(), &mut root.cache).unwrap();
     assert!(!is_as_it_should(&before), "its certificate is not in the bundle: our files are read once more");
-    assert_eq!(read_own_files(&host, store, &mut root.cache).unwrap(), before.ours);
+    assert_eq!(read_own_files(&host, store, &mut root.cache.own_files).unwrap(), before.ours);
     let dir = host.directory(store.anchors_dir).unwrap().unwrap();
     let names = dir.names().unwrap();
 
     root.alter();
-    assert_ne!(read_own_files(&host, store, &mut root.cache).unwrap(), before.ours);
+    assert_ne!(read_own_files(&host, store, &mut root.cache.own_files).unwrap(), before.ours);
 
     // removed between the listing and the reading: as if it had been removed before
     fs::remove_file(&root.file).unwrap();
-    assert_eq!(own_files(&dir, store, &names, &mut root.cache).unwrap(), BTreeMap::new());
+    assert_eq!(own_files(&dir, store, &names, &mut root.cache.own_files).unwrap(), BTreeMap::new());
 }
 
 #[test]
@@ -198,7 +206,7 @@ fn unprivileged<T: Send>(run: impl FnOnce() -> T + Send) -> T {
 #[test]
 fn with_a_simulated_fault_nothing_that_counts_is_overlooked() {
     let look = |root: &HostRoot, family: Family, known: &BTreeSet<Fingerprint>| {
-        observe(root, family.store(), known, &mut Cache::default()).map(|observed| observed.lost)
+        observe(root, family.store(), known, &mut StoreCache::default()).map(|observed| observed.lost)
     };
     let gone: BTreeSet<Fingerprint> = [Fingerprint::of_der(b"was there")].into();
     for (family, broken) in [
@@ -227,8 +235,9 @@ fn with_a_simulated_fault_nothing_that_counts_is_overlooked() {
 fn with_a_simulated_fault_a_file_of_ours_or_of_others_is_not_taken_for_damaged_or_gone() {
     let root = Root::new();
     let host = HostRoot::open(root.dir.path()).unwrap();
-    let look =
-        || observe(&host, Family::Debian.store(), &BTreeSet::new(), &mut Cache::default()).map(|seen| seen.ours.len());
+    let look = || {
+        observe(&host, Family::Debian.store(), &BTreeSet::new(), &mut StoreCache::default()).map(|seen| seen.ours.len())
+    };
     let foreign = root.file.with_file_name("corp.crt");
     fs::write(&foreign, "x").unwrap();
     assert_eq!(unprivileged(look).unwrap(), 1);

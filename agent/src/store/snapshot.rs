@@ -1,14 +1,22 @@
-//! What a run of the store's tool replaces, kept at hand to be put back.
+//! What a run of the store's tool can damage, kept at hand to be put back.
 
 use std::{collections::BTreeSet, ffi::OsString, io, path::Path};
 
-use nodetrust_core::{certificate::fingerprint::Fingerprint, store::TrustStore};
+use nodetrust_core::{
+    certificate::{bundle, fingerprint::Fingerprint},
+    observed::Effective,
+    problem::{Problem, ProblemKind},
+    store::{TrustStore, harm::harm},
+};
 
 use crate::{
     host::{file::FileKind, own::RESTORE, root::HostRoot},
     store::{
+        bundle::usable_bundle,
+        failure::ExtractFailure,
         hash_links,
-        observe::{MAX_BUNDLE_BYTES, ObserveError, at, usable},
+        judge::BundleJudge,
+        read::{MAX_BUNDLE_BYTES, ObserveError, at, usable},
     },
 };
 
@@ -23,22 +31,141 @@ pub(crate) enum Extent {
     Missing,
 }
 
+/// What a run can damage, as it was before the first try.
+#[derive(Debug)]
+pub(crate) struct StoreSnapshot {
+    store: &'static TrustStore,
+    pub(crate) outputs: SavedOutputs,
+    pub(crate) bundle: Option<Vec<u8>>,
+    /// The bundle's permission bits.
+    mode: Option<u32>,
+    /// Certificates that OpenSSL finds in its directories.
+    linked: hash_links::Linked,
+}
+
+impl StoreSnapshot {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// If a part is there and cannot be read: it could neither be compared nor put back.
+    pub(crate) fn take(root: &HostRoot, store: &'static TrustStore) -> Result<Self, ObserveError> {
+        let meta = usable(root.stat(store.bundle)).map_err(at(store.bundle))?.flatten();
+        Ok(Self {
+            store,
+            outputs: SavedOutputs::save(root, store)?,
+            bundle: usable_bundle(root, store)?,
+            mode: meta.map(|meta| meta.mode),
+            linked: hash_links::linked(root, store)?,
+        })
+    }
+
+    /// Who could read the bundle can still read it, and nobody else write it.
+    pub(crate) fn keep_mode(&self, root: &HostRoot) -> Result<(), ExtractFailure> {
+        let path = self.store.bundle;
+        let failed = |error: io::Error| ExtractFailure::unwritten(path, &error);
+        let Some(now) = root.stat(path).map_err(failed)? else { return Ok(()) };
+        let before = self.mode.unwrap_or(0o644);
+        let mode = (now.mode | before & 0o444) & !(0o7022 & !before);
+        if mode == now.mode {
+            return Ok(());
+        }
+        tracing::warn!("the tool left {path} with mode {:04o}; it is {mode:04o} again", now.mode);
+        root.set_mode(path, mode).map_err(failed)
+    }
+
+    /// The links to other people's certificates that the run has lost are put back.
+    pub(crate) fn keep_links(
+        &self,
+        judge: &BundleJudge<'_>,
+        program: &str,
+        after: &Effective,
+    ) -> Result<(), ExtractFailure> {
+        let root = judge.exec.root;
+        let dir = self.store.hash_dir.unwrap_or_default();
+        if hash_links::retire_nameless(root, self.store).map_err(|error| ExtractFailure::unwritten(dir, &error))? {
+            let text = format!("{program} could not name a link in {dir}: one of its programs failed or was killed");
+            let next = format!("look for a full process table or memory on the host, then run {program} there");
+            return Err(ExtractFailure::Again(Problem::new(ProblemKind::Extract, text, next)));
+        }
+        let lost = || -> Result<usize, ExtractFailure> {
+            let linked = hash_links::linked(root, self.store).map_err(|error| ExtractFailure::unread(&error))?;
+            let mut lost = BTreeSet::new();
+            for (dir, before) in &self.linked {
+                let none = BTreeSet::new();
+                lost.extend(before.difference(linked.get(dir).unwrap_or(&none)).copied());
+            }
+            lost.retain(|print| after.set.contains(print) && !judge.ours.contains(print));
+            let names = self.outputs.lost_names(root, &after.set);
+            Ok(lost.len() + names.map_err(|error| ExtractFailure::unread(&error))?)
+        };
+        let count = lost()?;
+        if count == 0 {
+            return Ok(());
+        }
+        let put_back = self.outputs.put_back(root, Extent::Missing, &after.set);
+        let left = lost()?;
+        if left == 0 {
+            tracing::warn!(count, "{program} lost links to certificates that are not ours; they were put back");
+            return Ok(());
+        }
+        let dir = self.linked.keys().copied().collect::<Vec<_>>().join(" and ");
+        let why =
+            put_back.err().map_or_else(String::new, |(path, error)| format!("; putting {path} back failed: {error}"));
+        let text = format!("{program} lost the links in {dir} to {left} certificates that are not ours{why}");
+        let next = format!("run {program} on the host and look at its output");
+        Err(ExtractFailure::Again(Problem::new(ProblemKind::ForeignLost, text, next)))
+    }
+
+    /// After a run that failed: what it has made worse becomes what it was, all of it; otherwise what is missing is put back. The
+    /// problem says so.
+    pub(crate) fn undo(&self, judge: &BundleJudge<'_>, failure: ExtractFailure) -> ExtractFailure {
+        let root = judge.exec.root;
+        let bytes = usable_bundle(root, self.store);
+        let now = bytes.as_ref().ok().and_then(Option::as_deref).map(bundle::read).unwrap_or_default();
+        // what cannot be told counts as worse
+        let harm = || judge.departed(&now).map(|departed| harm(judge.before, &now, departed));
+        let is_worse = match bytes {
+            Ok(bytes) => bytes != self.bundle && !matches!(harm(), Ok(None)),
+            Err(_) => true,
+        };
+        let (extent, trusted) = match &failure {
+            _ if is_worse => (Extent::All, &judge.before.set),
+            ExtractFailure::Final(_) => (Extent::Links, &now.set),
+            ExtractFailure::Again(_) => (Extent::Missing, &now.set),
+        };
+        let put_back = self.outputs.put_back(root, extent, trusted);
+        // the same bytes may have another mode than before
+        let mode = match self.keep_mode(root) {
+            Ok(()) => String::new(),
+            Err(ExtractFailure::Final(problem) | ExtractFailure::Again(problem)) => format!("; {}", problem.text),
+        };
+        failure.map(|problem| {
+            let what = match put_back {
+                Err((path, error)) => format!("; putting {path} back failed: {error}"),
+                Ok(()) if is_worse => format!("; {} was put back as it was", self.store.bundle),
+                Ok(()) => String::new(),
+            };
+            Problem { text: format!("{}{what}{mode}", problem.text), ..problem }
+        })
+    }
+}
+
 /// What a run of the tool replaces, as it was: the store's files, and the files and links in its directories.
 #[derive(Debug)]
-pub(crate) struct Outputs {
+pub(crate) struct SavedOutputs {
     /// on the outputs' file system, and looked through for what a killed run left
     temp_dir: &'static str,
-    saved: Vec<(String, Output)>,
+    saved: Vec<(String, SavedOutput)>,
 }
 
 #[derive(Debug)]
-enum Output {
+enum SavedOutput {
     File(Vec<u8>, u32),
     /// where it leads, and the certificates there
     Link(OsString, BTreeSet<Fingerprint>),
 }
 
-impl Outputs {
+impl SavedOutputs {
     /// Reads them. What no tool could use (a socket, a link to itself, a huge file) is nobody's loss.
     ///
     /// # Errors
@@ -50,7 +177,7 @@ impl Outputs {
         for path in std::iter::once(&store.bundle).chain(store.outputs) {
             let Some(meta) = usable(root.stat(path)).map_err(at(path))?.flatten() else { continue };
             if meta.kind == FileKind::File {
-                saved.extend(read(path)?.map(|bytes| ((*path).to_owned(), Output::File(bytes, meta.mode))));
+                saved.extend(read(path)?.map(|bytes| ((*path).to_owned(), SavedOutput::File(bytes, meta.mode))));
                 continue;
             }
             let is_source = *path == store.anchors_dir;
@@ -59,7 +186,7 @@ impl Outputs {
                 match meta.kind {
                     // other files in such a directory are not the tool's, and where it reads them, none is
                     FileKind::File if name.ends_with(".pem") && !is_source => {
-                        saved.extend(read(&path)?.map(|bytes| (path, Output::File(bytes, meta.mode))));
+                        saved.extend(read(&path)?.map(|bytes| (path, SavedOutput::File(bytes, meta.mode))));
                     }
                     FileKind::Link => {
                         // one that leads nowhere is nobody's loss
@@ -67,7 +194,7 @@ impl Outputs {
                             && let Some(target) = root.link_target(&path).map_err(at(&path))?
                         {
                             let certificates = hash_links::certificates(&read(&path)?.unwrap_or_default());
-                            links.push((path, Output::Link(target, certificates)));
+                            links.push((path, SavedOutput::Link(target, certificates)));
                         }
                     }
                     FileKind::File | FileKind::Directory | FileKind::Other => {}
@@ -85,7 +212,7 @@ impl Outputs {
     pub(crate) fn lost_names(&self, root: &HostRoot, trusted: &BTreeSet<Fingerprint>) -> Result<usize, ObserveError> {
         let mut lost = 0;
         for (path, output) in &self.saved {
-            let Output::Link(target, certificates) = output else { continue };
+            let SavedOutput::Link(target, certificates) = output else { continue };
             let (dir, name) = path.rsplit_once('/').unwrap_or_default();
             if hash_links::is_hash_link(name)
                 || certificates.is_disjoint(trusted)
@@ -109,12 +236,12 @@ impl Outputs {
         let mut result = Ok(());
         for (path, output) in &self.saved {
             let put = match output {
-                Output::File(bytes, mode) => match root.read(path, MAX_BUNDLE_BYTES) {
+                SavedOutput::File(bytes, mode) => match root.read(path, MAX_BUNDLE_BYTES) {
                     Ok(now) if extent != Extent::All || now == *bytes => continue,
                     _ => root.write_atomic(path, self.temp_dir, RESTORE, *mode, bytes),
                 },
                 // what cannot be read is written anew
-                Output::Link(target, certificates) => match root.link_target(path).unwrap_or_default() {
+                SavedOutput::Link(target, certificates) => match root.link_target(path).unwrap_or_default() {
                     Some(now) if extent == Extent::Missing || now == *target => continue,
                     None if extent == Extent::Missing
                         && !certificates.is_empty()

@@ -6,7 +6,7 @@ use nodetrust_core::certificate::{bundle, fingerprint::Fingerprint};
 
 use crate::{
     host::{exec::HostExec, own, root::HostRoot},
-    store::observe::MAX_BUNDLE_BYTES,
+    store::read::MAX_BUNDLE_BYTES,
 };
 
 /// Both have the command `extract`; the second one is the name of p11-kit before 0.20.
@@ -14,14 +14,14 @@ const PROGRAMS: [&str; 2] = ["/usr/bin/trust", "/usr/bin/p11-kit"];
 
 /// What p11-kit says.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct P11KitAnswer {
     /// anchors for servers
     anchors: BTreeSet<Fingerprint>,
     /// every certificate that it has read, trusted or not
     known: BTreeSet<Fingerprint>,
 }
 
-impl Answer {
+impl P11KitAnswer {
     /// Whether p11-kit would put a certificate into a bundle, if it read all its files. `by_files`: what the files say. One that is not
     /// among those that it has read at all is not distrusted: its module is missing, or it could not read the file, and says nothing.
     pub(crate) fn wants(&self, fingerprint: &Fingerprint, by_files: bool) -> bool {
@@ -30,7 +30,7 @@ impl Answer {
 }
 
 /// Asks p11-kit; None if it gives no answer. Needs the lock: it writes to a directory of ours.
-pub(crate) fn p11_kit(root: &HostRoot, limit: Duration) -> Option<Answer> {
+pub(crate) fn p11_kit(root: &HostRoot, limit: Duration) -> Option<P11KitAnswer> {
     let program = PROGRAMS.into_iter().find(|program| matches!(root.stat(program), Ok(Some(_))))?;
     let exec = HostExec { root, lock: None, limit };
     let was_there = root.stat(own::TEMP_DIR).ok()?.is_some();
@@ -51,7 +51,7 @@ pub(crate) fn p11_kit(root: &HostRoot, limit: Duration) -> Option<Answer> {
     if !was_there {
         let _ = root.remove_dir(own::TEMP_DIR);
     }
-    Some(Answer { anchors: anchors?, known: known? })
+    Some(P11KitAnswer { anchors: anchors?, known: known? })
 }
 
 #[cfg(test)]
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn what_p11_kit_has_not_read_is_not_distrusted() {
         let [anchor, distrusted, unread] = [b"a", b"d", b"u"].map(|bytes| Fingerprint::of_der(bytes));
-        let answer = Answer { anchors: [anchor].into(), known: [anchor, distrusted].into() };
+        let answer = P11KitAnswer { anchors: [anchor].into(), known: [anchor, distrusted].into() };
         assert!(answer.wants(&anchor, true) && answer.wants(&anchor, false));
         assert!(!answer.wants(&distrusted, true), "in its files, and not an anchor");
         assert!(answer.wants(&unread, true) && !answer.wants(&unread, false));

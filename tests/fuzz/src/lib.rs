@@ -21,12 +21,20 @@ use nodetrust_core::{
     pod_bundle,
     probe::{Facts, Proxy, Target, judge},
     problem::{Problem, ProblemKind},
-    runtime::{containerd, registry_dir},
+    runtime::{
+        containerd,
+        environment::Environment,
+        pull_answer::{self, PullEnd, RefusedServer, classify},
+        registry::{MAX_REGISTRIES, Registry, of_images},
+        registry_dir,
+        registry_way::{RegistryFolder, RegistryWay},
+        witness::WitnessAnswer,
+    },
     source::SourceFile,
     store::{
         hash_link,
         os_release::OsRelease,
-        p11kit::{Place, Sources},
+        p11kit::{TrustDirectory, TrustSources},
     },
     time::Moment,
     topology::{self, Member},
@@ -161,15 +169,15 @@ pub fn bundle(data: &[u8]) {
 pub fn p11kit(data: &[u8]) {
     let mut prints = hash_link::trusted(data);
     prints.extend(bundle::read(data).set);
-    for place in [Place::Anchors, Place::Top, Place::Blocklist] {
-        let mut sources = Sources::default();
+    for place in [TrustDirectory::Anchors, TrustDirectory::Top, TrustDirectory::Blocklist] {
+        let mut sources = TrustSources::default();
         sources.add(place, data);
         let trusted = prints.iter().filter(|print| sources.is_anchor(print)).count();
-        assert!(trusted == 0 || place != Place::Blocklist, "what is blocked is no anchor");
+        assert!(trusted == 0 || place != TrustDirectory::Blocklist, "what is blocked is no anchor");
         // what is said twice is said once, and a blocklist has the last word
         sources.add(place, data);
         assert_eq!(prints.iter().filter(|print| sources.is_anchor(print)).count(), trusted);
-        sources.add(Place::Blocklist, data);
+        sources.add(TrustDirectory::Blocklist, data);
         let _ = prints.iter().filter(|print| sources.is_anchor(print)).count();
     }
 }
@@ -250,11 +258,11 @@ pub fn target(data: &[u8]) {
 
 /// `/etc/hosts`, `/etc/resolv.conf` and answers of name servers.
 pub fn dns(data: &[u8]) {
-    for (name, kind) in [("registry.test", dns::Kind::A), ("a.b", dns::Kind::Aaaa)] {
+    for (name, kind) in [("registry.test", dns::RecordType::A), ("a.b", dns::RecordType::Aaaa)] {
         let Some(question) = dns::question(7, name, kind) else { panic!("{name} is a name") };
         assert_eq!(dns::answer(&question, &question), None, "a question is no answer");
-        if let Some(dns::Answer::Addresses(addresses)) = dns::answer(&question, data) {
-            assert!(addresses.iter().all(|address| address.is_ipv4() == (kind == dns::Kind::A)));
+        if let Some(dns::DnsAnswer::Addresses(addresses)) = dns::answer(&question, data) {
+            assert!(addresses.iter().all(|address| address.is_ipv4() == (kind == dns::RecordType::A)));
         }
         // an answer to just this question
         let reply = [question.as_slice(), data].concat();
@@ -269,7 +277,7 @@ pub fn dns(data: &[u8]) {
     let resolv = dns::Resolv::parse(text);
     assert!((1..=3).contains(&resolv.servers.len()));
     for name in resolv.names("registry.test").iter().chain(&resolv.names(text)) {
-        let _ = dns::question(1, name, dns::Kind::A);
+        let _ = dns::question(1, name, dns::RecordType::A);
     }
     let _ = dns::in_hosts(text, "localhost");
     let _ = dns::in_hosts("127.0.0.1 localhost", text);
@@ -353,6 +361,134 @@ pub fn tool_output(data: &[u8]) {
     }
 }
 
+/// A file of a unit's `EnvironmentFile`, and the proxy that it leads to.
+pub fn environment(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let of_file = |text: &str| {
+        let mut environment = Environment::default();
+        environment.assign_file(text);
+        environment
+    };
+    let of_assignments = |assignments: &[&str]| {
+        let mut environment = Environment::default();
+        environment.assign(assignments.iter().copied());
+        environment
+    };
+    let environment = of_file(&text);
+    let mut twice = environment.clone();
+    twice.assign_file(&text);
+    assert_eq!(twice, environment, "a file that is read twice gives what it gives once");
+    // any value can be written in double quotes and read back
+    let quoted: String =
+        text.chars().flat_map(|c| "\"\\`$".contains(c).then_some('\\').into_iter().chain([c])).collect();
+    assert_eq!(of_file(&format!("NAME=\"{quoted}\"")), of_assignments(&[&format!("NAME={text}")]));
+    // without quotes and backslashes, each line is one assignment
+    if !text.contains(['"', '\'', '\\']) {
+        let lines: Vec<&str> = text.split('\n').map(str::trim).filter(|line| !line.starts_with(['#', ';'])).collect();
+        assert_eq!(environment, of_assignments(&lines), "{text}");
+    }
+    for target in ["registry.test:443", "10.0.0.1:5000", "[fd00::1]:443", "localhost:5000"] {
+        let Ok(target) = Target::parse(target) else { panic!("{target} is a target") };
+        match environment.proxy_for(&target) {
+            Ok(None) => {}
+            Ok(Some(proxy)) => {
+                assert_ne!(target.host(), "localhost", "Go reaches the node itself without a proxy");
+                assert_eq!(proxy.request(&target).matches("\r\n\r\n").count(), 1, "{text}");
+            }
+            Err(why) => {
+                assert_clean(&why);
+                let kinds =
+                    ["one of https,", "one of socks5,", "one of socks5h,", "one of another scheme,", "no address"];
+                let is_ours = |kind: &&str| why.starts_with(&format!("its HTTPS_PROXY is {kind}"));
+                assert!(kinds.iter().any(|kind| is_ours(&kind)), "an error quotes the value: {why}");
+            }
+        }
+    }
+}
+
+/// How a pull of an image that cannot exist ended: gRPC's code in the first byte, then the runtime's message.
+pub fn pull_answer(data: &[u8]) {
+    const DIGITS: &str = "6f1ed002ab5595859014ebf0951522d96f1ed002ab5595859014ebf0951522d9";
+    let Some((code, message)) = data.split_first() else { return };
+    // the random digits cannot be guessed: DIGITS in the input stands for them
+    let text = String::from_utf8_lossy(message).replace("DIGITS", DIGITS);
+    let code = u32::from(code % 20);
+    let of_code = classify(PullEnd::Grpc(code, &text), DIGITS);
+    assert!(
+        matches!(code, 2 | 5 | 7 | 9 | 16) || of_code.answer == WitnessAnswer::NotReached,
+        "code {code} does not come from a registry: {text}"
+    );
+    let of_docker = classify(PullEnd::Docker(&text), DIGITS);
+    assert_eq!(of_docker, classify(PullEnd::Grpc(2, &text), DIGITS), "{text}");
+    for answer in [&of_code, &of_docker] {
+        assert_clean(&answer.words);
+        assert!(answer.words.chars().count() <= MAX_SENTENCE_CHARS);
+        assert!(!answer.words.contains(DIGITS), "{}", answer.words);
+        assert_eq!(answer.refused.is_some(), answer.answer == WitnessAnswer::Refuses, "{text}");
+        if let Some(RefusedServer::Server(server)) = &answer.refused {
+            assert!(!server.contains(char::is_whitespace) && !server.starts_with(':'), "{server:?}");
+            assert_eq!(&pull_answer::with_port(server), server, "a server has a port");
+        }
+    }
+    // what proves nothing, whatever the text
+    let quoted = format!("unexpected status from HEAD request to https://registry.test/v2/: {text}");
+    let silent = [PullEnd::Pulled, PullEnd::NoAnswer(&text), PullEnd::Grpc(code, ""), PullEnd::Docker("")];
+    for end in silent {
+        assert_eq!(classify(end, DIGITS).answer, WitnessAnswer::NotReached, "{end:?}");
+    }
+    assert_ne!(
+        classify(PullEnd::Docker(&quoted), DIGITS).answer,
+        WitnessAnswer::Refuses,
+        "what a server writes is taken for the runtime's own refusal: {text}"
+    );
+}
+
+/// In the first line the name of an image, then what a runtime's configuration says of its registry: `hosts.toml`, containerd's
+/// tables, or `registries.conf`.
+pub fn registry(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (image, file) = text.split_once('\n').unwrap_or((&text, ""));
+    let all = of_images(text.lines());
+    assert!(all.len() <= MAX_REGISTRIES);
+    for (at, registry) in all.iter().enumerate() {
+        assert!(!all[..at].contains(registry), "a registry stands twice: {registry}");
+    }
+    if let Err(why) = Registry::parse(image) {
+        assert_clean(&why);
+    }
+    let Some(registry) = Registry::of_image(image).or_else(|| Registry::parse(image).ok()) else { return };
+    for name in [registry.to_string(), registry.key()] {
+        assert_eq!(Registry::parse(&name).as_ref(), Ok(&registry), "a registry is read back from its name");
+    }
+    for folder in registry.folders() {
+        assert!(!folder.contains(['/', '\0']) && !matches!(folder.as_str(), "" | "." | ".."), "{folder:?}");
+    }
+    let folder = |hosts: &str, has_certs| RegistryFolder {
+        path: "/etc/containerd/certs.d/registry".to_owned(),
+        hosts: Some(Ok(hosts.to_owned())),
+        has_certs,
+    };
+    let by_tables = |way: RegistryWay| match containerd::ContainerdFile::parse(file) {
+        Ok(tables) => way.by_tables(&tables, &registry),
+        Err(_) => way,
+    };
+    let ways: [&dyn Fn(RegistryWay) -> RegistryWay; 4] = [
+        &|way| way.by_folder(&folder(file, false), &registry),
+        &|way| way.by_folder(&folder(file, true), &registry),
+        &by_tables,
+        &|way| way.by_registries("/etc/containers/registries.conf", Ok(file)),
+    ];
+    let straight = RegistryWay::straight(&registry);
+    for change in ways {
+        let way = change(straight.clone());
+        assert_eq!(way.verifies_tls, way.because.is_none(), "{way:?}");
+        assert_eq!(change(way.clone()), way, "a file that is read twice says what it says once");
+        assert!(straight.verifies_tls || !way.verifies_tls, "configuration makes no proof of what proves nothing");
+        let unknown = RegistryWay::unknown("it cannot be read");
+        assert_eq!(change(unknown.clone()), unknown, "what is unknown stays unknown");
+    }
+}
+
 /// A containerd configuration.
 pub fn containerd(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -405,7 +541,7 @@ pub fn chain(data: &[u8]) {
     let Ok(target) = Target::parse("registry.test:443") else { return };
     let now = Moment { wall: 1_800_000_000, boottime: 1000, boot_id: "a".to_owned() };
     let facts =
-        Facts { bundle: &trusted, ledger: &Ledger::new(), said: None, removal_grace: 0, now: &now, behind: None };
+        Facts { bundle: &trusted, ledger: &Ledger::new(), sources: None, removal_grace: 0, now: &now, behind: None };
     let probe = judge(&target, &presented, facts);
     assert!(!probe.is_trusted() || !trusted.is_empty(), "nothing is trusted without a root");
     assert_clean(&probe.text);

@@ -1,6 +1,6 @@
 //! One certificate that could become an anchor, with every fact that a decision or a report needs.
 //!
-//! In: DER. Out: an [`Anchor`], or the reason why the bytes are none. [`Anchor::from_der`] is the only door, so whoever holds
+//! In: DER. Out: an [`Anchor`], or the reason why the bytes are none. Only [`Anchor::from_der`] makes one, so whoever holds
 //! an `Anchor` holds a certificate that OpenSSL, Go and p11-kit can all decode.
 
 use std::{fmt, sync::Arc};
@@ -27,7 +27,7 @@ use crate::{
     parallel::in_shares,
 };
 
-/// Fewer blocks than this are not worth a thread: about 10 ms of work.
+/// Blocks of one thread at least: about 10 ms of work.
 const BLOCKS_PER_THREAD: usize = 256;
 
 /// Bits of an RSA key; OpenSSL refuses to use a larger one (`OPENSSL_RSA_MAX_MODULUS_BITS`).
@@ -168,7 +168,7 @@ impl Anchor {
             } else {
                 Authority::Unmarked
             },
-            // nobody verifies an anchor's own signature, so its algorithm does not matter there (facts E.3)
+            // readers do not verify an anchor's own signature, so its algorithm does not matter (facts E.3)
             weak_signature: if self_signature.is_own() {
                 None
             } else {
@@ -209,7 +209,8 @@ impl Anchor {
         }
     }
 
-    /// Decodes blocks, many of them on several threads: what a signature costs is most of it. One result for each, in order.
+    /// Decodes blocks, on several threads if there are many, since checking signatures takes most of the time. Returns one result for
+    /// each block, in order.
     pub fn from_blocks(blocks: &[Block]) -> Vec<Result<Self, AnchorError>> {
         in_shares(blocks, BLOCKS_PER_THREAD, |share| {
             share.iter().map(|block| Self::from_block(block.label, &block.der)).collect()
@@ -226,7 +227,7 @@ impl Anchor {
         &self.der
     }
 
-    /// The same for whoever keeps it, without a copy.
+    /// The certificate's DER, shared instead of copied.
     pub fn shared_der(&self) -> Arc<[u8]> {
         self.der.clone()
     }

@@ -6,10 +6,15 @@
 /// Bytes of a length beyond its first one that [`element`] takes: lengths of up to 4 GiB.
 const MAX_LENGTH_DIGITS: usize = 4;
 
+/// The class of tags of X.690 itself.
+pub(crate) const UNIVERSAL: u8 = 0;
+/// The class of tags whose meaning depends on the place.
+pub(crate) const CONTEXT: u8 = 2;
+
 /// The head of an element in BER.
 #[derive(Clone, Copy)]
 pub(crate) struct Header {
-    /// 0 universal, 1 application, 2 context-specific, 3 private.
+    /// [`UNIVERSAL`], 1 for application, [`CONTEXT`], or 3 for private.
     pub(crate) class: u8,
     pub(crate) constructed: bool,
     pub(crate) number: u32,

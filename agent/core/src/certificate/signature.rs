@@ -137,24 +137,11 @@ fn algorithm(
         };
         let hash = pss.hash_algorithm_oid();
         let one_hash = pss.mask_gen_algorithm().is_ok_and(|mask| mask.hash == *hash);
-        return match () {
-            () if !(2048..=8192).contains(&bits)
-                || info.algorithm.algorithm != oids::OID_PKCS1_RSAENCRYPTION
-                || !one_hash =>
-            {
-                None
-            }
-            () if *hash == oids::OID_NIST_HASH_SHA256 && pss.salt_length() == 32 => {
-                Some(&algorithms::RSA_PSS_2048_8192_SHA256)
-            }
-            () if *hash == oids::OID_NIST_HASH_SHA384 && pss.salt_length() == 48 => {
-                Some(&algorithms::RSA_PSS_2048_8192_SHA384)
-            }
-            () if *hash == oids::OID_NIST_HASH_SHA512 && pss.salt_length() == 64 => {
-                Some(&algorithms::RSA_PSS_2048_8192_SHA512)
-            }
-            () => None,
-        };
+        if !(2048..=8192).contains(&bits) || info.algorithm.algorithm != oids::OID_PKCS1_RSAENCRYPTION || !one_hash {
+            return None;
+        }
+        let known = RSA_PSS.iter().find(|(id, salt, _)| id == hash && *salt == pss.salt_length());
+        return known.map(|(_, _, algorithm)| *algorithm);
     }
     let key = curve(info);
     let ecdsa = ECDSA.iter().find(|(id, curve, _)| id == oid && Some(curve) == key.as_ref());
@@ -175,7 +162,14 @@ static RSA: [(Oid<'_>, usize, &dyn VerificationAlgorithm); 4] = [
     (oids::OID_PKCS1_SHA512WITHRSA, 1024, &algorithms::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY),
 ];
 
-/// Those of elliptic curves, with their curve. OpenSSL signs with SHA-256 unless told otherwise, whatever the curve.
+/// RSA-PSS by its hash, with the salt of the same length in bytes.
+static RSA_PSS: [(Oid<'_>, u32, &dyn VerificationAlgorithm); 3] = [
+    (oids::OID_NIST_HASH_SHA256, 32, &algorithms::RSA_PSS_2048_8192_SHA256),
+    (oids::OID_NIST_HASH_SHA384, 48, &algorithms::RSA_PSS_2048_8192_SHA384),
+    (oids::OID_NIST_HASH_SHA512, 64, &algorithms::RSA_PSS_2048_8192_SHA512),
+];
+
+/// Signatures with elliptic curves, with their curve. OpenSSL signs with SHA-256 unless told otherwise, whatever the curve.
 static ECDSA: [(Oid<'_>, Oid<'_>, &dyn VerificationAlgorithm); 10] = [
     (oids::OID_SIG_ECDSA_WITH_SHA256, oids::OID_EC_P256, &algorithms::ECDSA_P256_SHA256_ASN1),
     (oids::OID_SIG_ECDSA_WITH_SHA384, oids::OID_EC_P256, &algorithms::ECDSA_P256_SHA384_ASN1),

@@ -1,5 +1,5 @@
-//! A certificate as a reader takes it apart while it verifies a chain: leniently, since what others use need not be what
-//! nodetrust would install.
+//! A certificate as it is decoded to verify a chain. The decoding is lenient: servers use certificates that nodetrust would not
+//! install.
 
 use x509_parser::{
     prelude::FromDer,
@@ -127,7 +127,7 @@ impl Cert {
         Some(u16::from_be_bytes([bytes.first().copied().unwrap_or(0), bytes.get(1).copied().unwrap_or(0)]))
     }
 
-    /// keyUsage is there and lacks keyCertSign.
+    /// Whether keyUsage is there and lacks keyCertSign.
     pub(super) fn cannot_sign(&self) -> bool {
         self.usage().is_some_and(|usage| usage & KEY_CERT_SIGN == 0)
     }
@@ -138,7 +138,7 @@ impl Cert {
         Some(elements(purposes.content).map(|purpose| purpose.content).collect())
     }
 
-    /// extendedKeyUsage is there and has neither serverAuth nor any purpose.
+    /// Whether extendedKeyUsage is there and has neither serverAuth nor anyExtendedKeyUsage.
     pub(super) fn not_for_servers(&self) -> bool {
         self.purposes().is_some_and(|purposes| {
             !purposes.iter().any(|purpose| [oid::SERVER_AUTH, oid::ANY_PURPOSE].contains(purpose))
@@ -196,7 +196,7 @@ impl Cert {
             && self.extension(oid::SUBJECT_NAMES) == other.extension(oid::SUBJECT_NAMES)
     }
 
-    /// Subject and issuer are the same bytes.
+    /// Whether subject and issuer are the same bytes.
     pub(super) fn is_self_issued(&self) -> bool {
         self.subject.raw == self.issuer.raw
     }
@@ -207,7 +207,7 @@ impl Cert {
         self.is_self_issued() && !(own.is_some() && signer.is_some() && own != signer)
     }
 
-    /// What a certificate that is not a CA says of that; None: it is one, by the rules of Go.
+    /// Why it is not a CA by the rules of Go; None if it is one.
     pub(super) fn no_authority(&self) -> Option<&'static str> {
         match self.constraints() {
             Some((true, _)) => None,
@@ -222,7 +222,7 @@ impl Cert {
         first_within(&self.algorithm).unwrap_or_default()
     }
 
-    /// It names one algorithm inside and outside.
+    /// Whether it names one signature algorithm in the signed part and behind it.
     pub(super) fn has_one_algorithm(&self) -> bool {
         self.algorithm == self.inner_algorithm
     }

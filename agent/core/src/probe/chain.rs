@@ -76,6 +76,7 @@ impl Chain<'_> {
         &self.presented[0].1 // `Chain::new` is given at least one
     }
 
+    /// What is told of the anchor in which the chain ends.
     pub(super) fn end(&self, anchor: &Cert) -> ChainAnchor {
         let entry = self.facts.ledger.anchors.get(&anchor.fingerprint).filter(|entry| entry.gone.is_none());
         let left = entry.filter(|entry| entry.state == AnchorState::Grace).and_then(|entry| entry.left.as_ref());
@@ -110,7 +111,7 @@ impl Chain<'_> {
         notes
     }
 
-    /// Go finds no way where OpenSSL does: it compares names byte by byte.
+    /// The finding where OpenSSL finds a way and Go, which compares names byte by byte, does not.
     pub(super) fn unlike_names(&self, anchor: &Cert) -> ProbeFinding {
         let text = format!(
             "the name of {} is not written, byte for byte, as the certificate below it writes its issuer's",
@@ -123,6 +124,7 @@ impl Chain<'_> {
         )
     }
 
+    /// What is wrong with the time of a certificate of the bundle.
     pub(super) fn anchor_time_fault(&self, anchor: &Cert) -> Option<ProbeFinding> {
         outside_validity(anchor, self.facts.now.wall).map(|(reason, text)| {
             let next = match reason {
@@ -133,6 +135,7 @@ impl Chain<'_> {
         })
     }
 
+    /// What is wrong with the time of a presented certificate, by its place.
     pub(super) fn time_finding(&self, cert: &Cert, index: usize) -> Option<ProbeFinding> {
         outside_validity(cert, self.facts.now.wall).map(|(reason, text)| {
             let next = match (reason, index) {
@@ -204,15 +207,13 @@ impl ChainCertificate {
 
 /// Whether the time is outside of a certificate's validity.
 pub(super) fn outside_validity(cert: &Cert, now: i64) -> Option<(ProbeReason, String)> {
-    match () {
-        () if cert.not_after < now => {
-            Some((ProbeReason::Expired, format!("expired {} (now it is {})", Time(cert.not_after), Time(now))))
-        }
-        () if cert.not_before > now => Some((
-            ProbeReason::NotYetValid,
-            format!("is not valid before {} (now it is {})", Time(cert.not_before), Time(now)),
-        )),
-        () => None,
+    let (from, to) = (Time(cert.not_before), Time(cert.not_after));
+    if to.0 < now {
+        Some((ProbeReason::Expired, format!("expired {to} (now it is {})", Time(now))))
+    } else if from.0 > now {
+        Some((ProbeReason::NotYetValid, format!("is not valid before {from} (now it is {})", Time(now))))
+    } else {
+        None
     }
 }
 

@@ -1,4 +1,4 @@
-//! Why a chain ends nowhere: the way up is walked again, one signature at a time, and where it breaks is said.
+//! Why a chain ends nowhere: walks the way up again, one signature at a time, and says where it breaks.
 
 use std::sync::Arc;
 
@@ -40,15 +40,17 @@ fn anchor_fault(anchor: &Cert, now: i64) -> Option<(ProbeReason, String)> {
     if let Some(fault) = outside_validity(anchor, now) {
         return Some(fault);
     }
-    let usage = |text: &str| Some((ProbeReason::WrongUsage, text.to_owned()));
-    match () {
-        () if anchor.no_authority().is_some() => usage(anchor.no_authority().unwrap_or_default()),
-        () if anchor.usage() != Some(0) && anchor.cannot_sign() => usage("may not sign certificates (keyUsage)"),
-        () if anchor.not_for_servers() && anchor.purposes().is_some_and(|purposes| !purposes.is_empty()) => {
-            usage("is not for servers (extendedKeyUsage)")
-        }
-        () => None,
-    }
+    let is_bound = |cert: &Cert| cert.purposes().is_some_and(|purposes| !purposes.is_empty());
+    let why = if let Some(why) = anchor.no_authority() {
+        why
+    } else if anchor.usage() != Some(0) && anchor.cannot_sign() {
+        "may not sign certificates (keyUsage)"
+    } else if anchor.not_for_servers() && is_bound(anchor) {
+        "is not for servers (extendedKeyUsage)"
+    } else {
+        return None;
+    };
+    Some((ProbeReason::WrongUsage, why.to_owned()))
 }
 
 impl Chain<'_> {

@@ -111,113 +111,86 @@ impl<'a> PathSearch<'a> {
     fn consider(&mut self, issuer: &Cert, below: &[&'a Cert], is_anchor: bool) -> bool {
         self.checks += 1;
         let Some(cert) = below.last().filter(|_| self.checks <= MAX_CHECKS) else { return false };
-        match signature_fault(issuer, cert, is_anchor).or_else(|| self.place_fault(issuer, below, is_anchor)) {
-            Some(Some(fault)) => {
+        if issuer.has_signed(cert) == Some(false) {
+            return false; // another key of this name has signed it
+        }
+        match signer_fault(issuer, cert, is_anchor).or_else(|| self.place_fault(issuer, below, is_anchor)) {
+            Some(fault) => {
                 self.note(|| fault);
                 false
             }
-            Some(None) => false,
             None => true,
         }
     }
 
-    fn place_fault(&self, issuer: &Cert, below: &[&'a Cert], is_anchor: bool) -> Option<Option<ProbeFinding>> {
-        let index = self
-            .chain
-            .presented
-            .iter()
-            .find(|(_, cert)| cert.fingerprint == issuer.fingerprint)
-            .map_or(0, |(index, _)| *index);
-        if let Some(fault) =
-            if is_anchor { anchor_fault(self.chain, issuer) } else { own_fault(self.chain, issuer, index) }
-        {
-            return Some(Some(fault));
+    /// What speaks against a certificate in this place of the chain.
+    fn place_fault(&self, issuer: &Cert, below: &[&'a Cert], is_anchor: bool) -> Option<ProbeFinding> {
+        let presented = self.chain.presented.iter().find(|(_, cert)| cert.fingerprint == issuer.fingerprint);
+        let own = match is_anchor {
+            true => anchor_fault(self.chain, issuer),
+            false => own_fault(self.chain, issuer, presented.map_or(0, |(index, _)| *index)),
+        };
+        if own.is_some() {
+            return own;
         }
-        let whose = whose(is_anchor);
-        if let Some(names) = issuer.subtrees().and_then(|subtrees| {
-            [below.first().copied(), Some(issuer)]
-                .into_iter()
-                .flatten()
-                .find_map(|cert| constraint_fault(cert, &subtrees))
-        }) {
-            let text = format!("{whose} {} may not issue for {names} (nameConstraints)", named(issuer));
-            return Some(Some(ProbeFinding::new(ProbeReason::Constraint, text, ANEW)));
+        let whose = if is_anchor { "the CA in the store," } else { "the CA" };
+        let refused_name = issuer.subtrees().and_then(|subtrees| {
+            let bound = [below.first().copied(), Some(issuer)];
+            bound.into_iter().flatten().find_map(|cert| constraint_fault(cert, &subtrees))
+        });
+        if let Some(name) = refused_name {
+            let text = format!("{whose} {} may not issue for {name} (nameConstraints)", named(issuer));
+            return Some(ProbeFinding::new(ProbeReason::Constraint, text, ANEW));
         }
         let constraints = issuer.constraints();
         if !is_anchor && !constraints.is_some_and(|(is_ca, _)| is_ca) {
             let text = format!("{} has signed the certificate below it, and is not a CA", named(issuer));
-            return Some(Some(ProbeFinding::new(
-                ProbeReason::WrongUsage,
-                text,
-                "have the server's certificate issued by a CA",
-            )));
+            let next = "have the server's certificate issued by a CA";
+            return Some(ProbeFinding::new(ProbeReason::WrongUsage, text, next));
         }
         let length = constraints.and_then(|(_, length)| length).and_then(|length| usize::try_from(length).ok());
-        (length.is_some_and(|length| below.len() - 1 > length)).then(|| {
+        length.filter(|length| below.len() - 1 > *length).map(|_| {
             let text = format!("the chain is longer than {whose} {} allows (pathLenConstraint)", named(issuer));
-            Some(ProbeFinding::new(
-                ProbeReason::Constraint,
-                text,
-                "have the server's certificate issued by a CA further up",
-            ))
+            let next = "have the server's certificate issued by a CA further up";
+            ProbeFinding::new(ProbeReason::Constraint, text, next)
         })
     }
 }
 
 const ANEW: &str = "have the server's certificate issued anew within the CA's limits";
 
-fn whose(is_anchor: bool) -> &'static str {
-    if is_anchor { "the CA in the store," } else { "the CA" }
-}
-
 /// `alreadyInChain`: the same name, key and alternative names.
 fn is_in(cert: &Cert, chain: &[&Cert]) -> bool {
     chain.iter().any(|other| cert.is_same(other))
 }
 
-/// `CheckSignatureFrom`. Some(None): another key has signed it.
-fn signature_fault(issuer: &Cert, cert: &Cert, is_anchor: bool) -> Option<Option<ProbeFinding>> {
-    // an empty keyUsage counts as none
-    let cannot_sign = issuer.usage().is_some_and(|usage| usage != 0 && usage & KEY_CERT_SIGN == 0);
-    let signed = issuer.has_signed(cert);
-    if signed == Some(false) {
-        return Some(None);
-    }
-    let place = if is_anchor { " in the store" } else { "" };
-    let fault = |reason, text: String, next: &str| Some(Some(ProbeFinding::new(reason, text, next)));
-    let next = if is_anchor {
-        "give a source the CA that issued it, or one that is made for this use"
-    } else {
-        "have this CA's certificate issued anew"
+/// `CheckSignatureFrom`, but for the signature itself.
+fn signer_fault(issuer: &Cert, cert: &Cert, is_anchor: bool) -> Option<ProbeFinding> {
+    let (place, next) = match is_anchor {
+        true => (" in the store", "give a source the CA that issued it, or one that is made for this use"),
+        false => ("", "have this CA's certificate issued anew"),
     };
+    let issuer_name = named(issuer);
     if let Some(why) = issuer.no_authority() {
-        return fault(ProbeReason::WrongUsage, format!("the CA {}{place} {why}", named(issuer)), next);
+        return Some(ProbeFinding::new(ProbeReason::WrongUsage, format!("the CA {issuer_name}{place} {why}"), next));
     }
-    if cannot_sign {
-        return fault(
-            ProbeReason::WrongUsage,
-            format!("the CA {}{place} may not sign certificates: its keyUsage lacks keyCertSign", named(issuer)),
-            next,
-        );
+    // an empty keyUsage counts as none
+    if issuer.usage().is_some_and(|usage| usage != 0 && usage & KEY_CERT_SIGN == 0) {
+        let text = format!("the CA {issuer_name}{place} may not sign certificates: its keyUsage lacks keyCertSign");
+        return Some(ProbeFinding::new(ProbeReason::WrongUsage, text, next));
     }
     if let Some(algorithm) = cert.weak_signature() {
-        return fault(ProbeReason::Weak, format!("{} is signed with {algorithm}", named(cert)), STRONGER);
+        let text = format!("{} is signed with {algorithm}", named(cert));
+        return Some(ProbeFinding::new(ProbeReason::Weak, text, STRONGER));
     }
     if issuer.key.kind == "RSA" && issuer.key.bits < *RSA_BITS.start() {
-        return fault(
-            ProbeReason::Weak,
-            format!("the key of {} ({}) is too small", named(issuer), issuer.key),
-            STRONGER,
-        );
+        let text = format!("the key of {issuer_name} ({}) is too small", issuer.key);
+        return Some(ProbeFinding::new(ProbeReason::Weak, text, STRONGER));
     }
-    if !is_known(cert.algorithm()) {
-        return fault(
-            ProbeReason::Unsupported,
-            format!("{} is signed with an algorithm that Go does not have", named(cert)),
-            STRONGER,
-        );
-    }
-    None
+    (!is_known(cert.algorithm())).then(|| {
+        let text = format!("{} is signed with an algorithm that Go does not have", named(cert));
+        ProbeFinding::new(ProbeReason::Unsupported, text, STRONGER)
+    })
 }
 
 /// Signature algorithms that Go verifies, encoded.

@@ -1,4 +1,4 @@
-//! Would a program on this host trust that server, and if not, exactly why not?
+//! Would a program on this host trust a server, and if not, why not?
 //!
 //! In: the certificates that a server presented, the host's extracted bundle, what is remembered and wanted, the time. Out: a
 //! [`Probe`]. The chain is verified twice, as Go does it and as OpenSSL does it (`go`, `openssl`), since nearly every program on a

@@ -50,7 +50,7 @@ pub(super) fn verify<'a>(chain: &'a Chain<'a>) -> Verified<'a> {
     }
 }
 
-/// The way up: what is presented, and the root of the bundle where it ends.
+/// Builds the one way up that OpenSSL takes, to the root in the bundle where it ends.
 fn build<'a>(chain: &'a Chain<'a>) -> Verified<'a> {
     let now = chain.facts.now.wall;
     let mut path: Vec<&Cert> = vec![chain.leaf()];
@@ -113,13 +113,14 @@ fn misfit(chain: &Chain<'_>, cert: &Cert) -> Option<ProbeFinding> {
         .candidates
         .iter()
         .find(|anchor| anchor.subject.hash == cert.issuer.hash && anchor.has_signed(cert) != Some(false))?;
-    let why = match () {
-        () if invalid(anchor).is_some() => {
-            format!("has an extension that OpenSSL takes for invalid ({})", invalid(anchor).unwrap_or_default())
-        }
-        () if anchor.cannot_sign() => "may not sign certificates: its keyUsage lacks keyCertSign".to_owned(),
-        () if !fits_key_id(anchor, cert) => format!("has another key identifier than {} names", named(cert)),
-        () => format!("has another kind of key than the signature of {}", named(cert)),
+    let why = if let Some(extension) = invalid(anchor) {
+        format!("has an extension that OpenSSL takes for invalid ({extension})")
+    } else if anchor.cannot_sign() {
+        "may not sign certificates: its keyUsage lacks keyCertSign".to_owned()
+    } else if !fits_key_id(anchor, cert) {
+        format!("has another key identifier than {} names", named(cert))
+    } else {
+        format!("has another kind of key than the signature of {}", named(cert))
     };
     let text = format!("the CA {} in the store {why}", named(anchor));
     Some(ProbeFinding::new(
@@ -296,7 +297,7 @@ fn extension_fault(whole: &[&Cert], at: usize) -> Option<ProbeFinding> {
     None
 }
 
-/// msSGC and nsSGC count for servers.
+/// nsSGC, which counts for servers.
 const GATED: &[u8] = b"\x60\x86\x48\x01\x86\xf8\x42\x04\x01";
 
 /// Netscape's old mark of a CA for servers.
@@ -313,15 +314,13 @@ fn key_fault(whole: &[&Cert]) -> Option<ProbeFinding> {
             "EC" => cert.key.bits > 0 && cert.key.bits < LEAST_CURVE_BITS,
             _ => false,
         };
-        let text = match () {
-            () if too_small => format!("the key of {} ({}) is too small {level}", named(cert), cert.key),
-            () if cert.key.kind == "RSA" && cert.key.bits > *RSA_BITS.end() => {
-                format!("the key of {} ({}) is too large", named(cert), cert.key)
-            }
-            () => {
-                let algorithm = cert.weak_signature().filter(|_| at + 1 < whole.len())?;
-                format!("{} is signed with {algorithm}, which is too weak {level}", named(cert))
-            }
+        let text = if too_small {
+            format!("the key of {} ({}) is too small {level}", named(cert), cert.key)
+        } else if cert.key.kind == "RSA" && cert.key.bits > *RSA_BITS.end() {
+            format!("the key of {} ({}) is too large", named(cert), cert.key)
+        } else {
+            let algorithm = cert.weak_signature().filter(|_| at + 1 < whole.len())?;
+            format!("{} is signed with {algorithm}, which is too weak {level}", named(cert))
         };
         Some(ProbeFinding::new(ProbeReason::Weak, text, STRONGER))
     })

@@ -19,15 +19,12 @@ pub struct Testimonial<'a> {
     pub unverified: Option<&'a str>,
 }
 
-impl Probe {
-    /// The answer of the runtime about the registry `target`; `self` is what programs on the host make of the server whose certificate
-    /// counts: of the one that the runtime refuses, else of the registry.
-    #[must_use]
-    pub fn through_runtime(self, target: &str, said: Testimonial<'_>) -> Self {
-        let Testimonial { unit, witness, refused, unverified } = said;
+impl Testimonial<'_> {
+    /// What it means for the registry, where programs on the host trust the server or do not.
+    fn verdict(&self, on_host: bool) -> (ProbeVerdict, Option<ProbeFinding>) {
+        let Self { unit, witness, unverified, .. } = self;
         let words = &witness.words;
-        let on_host = self.is_trusted();
-        let (verdict, finding) = match (witness.answer, unverified) {
+        match (witness.answer, unverified) {
             (WitnessAnswer::Trusts, None) => (ProbeVerdict::Trusted, None),
             (WitnessAnswer::Trusts, Some(why)) => {
                 let text = format!("pulls by {unit} work, which does not prove that it trusts the CA: {why}");
@@ -37,15 +34,15 @@ impl Probe {
             }
             (WitnessAnswer::Refuses, _) => {
                 let text = format!("{unit} refuses it: {words}");
-                let next = format!(
-                    "`nodetrust status` says whether a restart of {unit} follows; if it was restarted already, look at the \
-                     certificates that it takes for this registry beside the bundle"
-                );
-                // what helps programs on the host helps the runtime
-                let (verdict, next) = if on_host {
-                    (ProbeVerdict::NotTrustedByRuntime, next)
-                } else {
-                    (ProbeVerdict::NotTrusted, String::new())
+                let (verdict, next) = match on_host {
+                    true => (
+                        ProbeVerdict::NotTrustedByRuntime,
+                        format!(
+                            "`nodetrust status` says whether a restart of {unit} follows; if it was restarted already, look at the \
+                             certificates that it takes for this registry beside the bundle"
+                        ),
+                    ),
+                    false => (ProbeVerdict::NotTrusted, String::new()),
                 };
                 (verdict, Some(ProbeFinding::new(ProbeReason::RuntimeRefuses, text, next)))
             }
@@ -55,27 +52,42 @@ impl Probe {
                     format!("look at name and port, at the registry, and at the proxy in the environment of {unit}");
                 (ProbeVerdict::NotReached, Some(ProbeFinding::new(ProbeReason::RuntimeNotReached, text, next)))
             }
-        };
-        let mut notes = Vec::new();
-        match refused {
-            Some(RefusedServer::Server(server)) if server != target => {
-                notes.push(format!("the certificate that it refuses is that of {server}, to which {target} leads"));
-            }
-            Some(RefusedServer::Proxy) => notes.push("the certificate that it refuses is that of its proxy".to_owned()),
-            _ => {}
         }
-        notes.push(match on_host {
+    }
+
+    /// A note where it refuses the certificate of another server than the registry.
+    fn other_server(&self, registry: &str) -> Option<String> {
+        match self.refused? {
+            RefusedServer::Server(server) if server != registry => {
+                Some(format!("the certificate that it refuses is that of {server}, to which {registry} leads"))
+            }
+            RefusedServer::Proxy => Some("the certificate that it refuses is that of its proxy".to_owned()),
+            RefusedServer::Server(_) | RefusedServer::Unnamed => None,
+        }
+    }
+}
+
+impl Probe {
+    /// The answer of the runtime about the registry `target`; `self` is what programs on the host make of the server whose certificate
+    /// counts: of the one that the runtime refuses, else of the registry.
+    #[must_use]
+    pub fn through_runtime(self, target: &str, testimonial: Testimonial<'_>) -> Self {
+        let (verdict, finding) = testimonial.verdict(self.is_trusted());
+        let mut notes: Vec<String> = testimonial.other_server(target).into_iter().collect();
+        notes.push(match self.is_trusted() {
             true => format!("programs on this host trust {}: {}", self.target, self.text),
             false => format!("for programs on this host {} is {}: {}", self.target, self.verdict.as_str(), self.text),
         });
         notes.extend(self.notes);
+        // what helps programs on the host helps the runtime
         let next = if verdict == ProbeVerdict::NotTrusted { self.next } else { Vec::new() };
+        let Testimonial { unit, witness, .. } = testimonial;
         let probe = Self {
             target: target.to_owned(),
             through: Through::Runtime,
             verdict: ProbeVerdict::Trusted,
             reason: None,
-            text: format!("{unit} asked it and got its answer: {words}"),
+            text: format!("{unit} asked it and got its answer: {}", witness.words),
             notes,
             next: Vec::new(),
             ..self

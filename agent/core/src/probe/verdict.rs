@@ -132,7 +132,7 @@ pub struct ChainCertificate {
     pub key: String,
     /// Start of validity.
     pub not_before: Time,
-    /// ChainAnchor of validity.
+    /// End of validity.
     pub not_after: Time,
 }
 
@@ -146,7 +146,7 @@ pub struct ChainAnchor {
     pub subject: String,
     /// Its identity.
     pub sha256: Fingerprint,
-    /// ChainAnchor of validity.
+    /// End of validity.
     pub not_after: Time,
     /// Its state if it is ours, None if it is the distribution's or somebody else's.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -41,8 +41,9 @@ pub(super) struct Count {
 }
 
 impl Count {
+    /// Counts a node, the one at this place of the list.
     pub(super) fn take(&mut self, index: usize, member: Member) {
-        // names of objects are checked by the API server; what comes from elsewhere does not draw on a terminal either
+        // the API server checks names of objects; a list from elsewhere may hold any text
         self.names.push(visible(&member.name));
         if member.ready != Some(true) {
             self.mark(FindingKind::NodeNotReady, "", index);
@@ -105,6 +106,7 @@ impl Count {
         wanted
     }
 
+    /// How many nodes want the leading set, have it in force, and are not held up.
     pub(super) fn agreeing(&self, leading: Option<&str>) -> usize {
         let Some(leading) = leading else { return 0 };
         let Some(there) = self.groups.get(&(leading.to_owned(), leading.to_owned())) else { return 0 };
@@ -118,19 +120,21 @@ impl Count {
         members(&there)
     }
 
+    /// A set of nodes with their names, for the result.
     pub(super) fn nodes(&self, nodes: &FixedBitSet) -> Nodes {
         let names = nodes.ones().take(NAMES).filter_map(|index| self.names.get(index).cloned()).collect();
         Nodes { count: members(nodes), names }
     }
 
-    /// Nodes that say that they do not trust it.
+    /// Nodes that report and do not trust it: those that do not list it, and those that list it and have not proven it.
     pub(super) fn lacking(&self, tally: &Tally) -> FixedBitSet {
         let mut lacking = self.complete.clone();
-        lacking.union_with(&tally.listed()); // it is listed, and still not proven
+        lacking.union_with(&tally.listed());
         lacking.difference_with(&tally.trusted);
         lacking
     }
 
+    /// The anchors, those that some node lacks first, then by name.
     pub(super) fn rows(&self) -> Vec<FleetAnchor> {
         let row = |(fp16, tally): (&String, &Tally)| {
             let lacking = self.lacking(tally);

@@ -1,4 +1,4 @@
-//! The fleet: what all nodes of a cluster say of their trust, side by side, and whether a rotation is safe there.
+//! The fleet: the trust of all nodes of a cluster side by side, and whether a rotation is safe there.
 //!
 //! In: of each node its name, two conditions and the text of its annotation, which is somebody else's and may be anything.
 //! Out: a [`Fleet`]. Counts are exact; lists are bounded, and say how much was left out. Pure, and linear in nodes × anchors.

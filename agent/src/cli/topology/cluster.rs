@@ -22,11 +22,12 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use nodetrust_core::{certificate::name::visible, node_status::NodeObject, topology::Member};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
 use super::proxy::is_direct;
-use crate::{cli::arguments::ClusterAccess, kubernetes::USER_AGENT_NAME, resolve::lookup};
+use crate::{cli::arguments::ClusterAccess, error::chain, kubernetes::USER_AGENT_NAME, resolve::lookup};
 
 /// Nodes in one page.
 const PAGE: usize = 500;
@@ -44,6 +45,8 @@ const ADDRESSES: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest text of the server that is quoted, in characters.
 const SHOWN: usize = 300;
+/// What is escaped in a query: everything that is not unreserved (RFC 3986, 2.3).
+const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// What may list nodes, for an administrator to run.
 const GRANT: &str = "an administrator can allow it with `kubectl create clusterrole nodetrust-topology --verb=list --resource=nodes` and \
                      `kubectl create clusterrolebinding nodetrust-topology --clusterrole=nodetrust-topology --user=NAME`";
@@ -133,7 +136,7 @@ impl Cluster {
         let mut path = format!("/api/v1/nodes?limit={PAGE}");
         if let Some(next) = next {
             path.push_str("&continue=");
-            path.extend(next.bytes().map(escaped));
+            path.extend(utf8_percent_encode(next, &RESERVED));
         }
         let request = Request::get(path).header(ACCEPT, "application/json").header(USER_AGENT, USER_AGENT_NAME);
         let request = request.body(Body::empty())?;
@@ -288,26 +291,9 @@ fn port(url: &Uri) -> u16 {
     url.port_u16().unwrap_or(if url.scheme_str() == Some("http") { 80 } else { 443 })
 }
 
-/// A byte in a query.
-fn escaped(byte: u8) -> String {
-    match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    }
-}
-
-/// An error with all its causes; one that repeats what was said is left out.
+/// An error with all its causes, bounded and on one line.
 fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    shown(&text)
+    shown(&chain(error))
 }
 
 fn shown(text: &str) -> String {

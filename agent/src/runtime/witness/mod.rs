@@ -28,6 +28,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     config::Settings,
+    error::chain,
     host::{self, ledger_file, lock::HostLock, root::HostRoot, socket::converse},
     probe::{answer, ask_by},
     resolve::Names,
@@ -36,7 +37,6 @@ use crate::{
         cri::{self, CriError, GrpcError},
         docker,
     },
-    store::extract::chain,
 };
 
 pub use rounds::serve;

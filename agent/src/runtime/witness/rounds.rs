@@ -4,10 +4,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use nodetrust_core::{
-    certificate::fingerprint::content_digest,
-    runtime::{registry::Registry, witness::WitnessAnswer},
-};
+use nodetrust_core::runtime::{registry::Registry, witness::WitnessAnswer};
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep_until},
@@ -17,6 +14,7 @@ use super::{Asked, RuntimeLine, Subject, ask, registries_of_ours, remember};
 use crate::{
     config::{Settings, WitnessRegistries},
     host::{root::HostRoot, threads},
+    jitter::part_of,
     reconcile,
 };
 
@@ -194,8 +192,7 @@ impl Agenda {
 
     /// A part of a time, another one on each node.
     fn share(&self, of: Duration, what: &str) -> Duration {
-        let seed = content_digest(format!("{}\n{what}", self.node).as_bytes());
-        of * u32::from(u16::from_be_bytes([seed[0], seed[1]])) / u32::from(u16::MAX)
+        part_of(of, &format!("{}\n{what}", self.node))
     }
 
     /// Takes what is due, whatever has waited longest first.

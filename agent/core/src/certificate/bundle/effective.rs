@@ -4,31 +4,31 @@ use std::{collections::BTreeSet, fmt};
 
 use crate::certificate::{fingerprint::Fingerprint, pem::Fault};
 
-/// The extracted bundle, read back.
+/// The extracted bundle as its readers see it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effective {
     /// It exists and can be read.
     pub present: bool,
     /// Fingerprint of every certificate that both Go and OpenSSL read.
     pub set: BTreeSet<Fingerprint>,
-    /// Number of certificates, repetitions counted.
+    /// Number of certificates, with repetitions.
     pub count: usize,
     /// What keeps OpenSSL from loading the file.
     pub faults: Vec<Fault>,
-    /// What keeps GnuTLS from loading the file, beside [`faults`](Self::faults): one such certificate empties its whole trust.
+    /// What keeps GnuTLS from loading the file: after one such certificate it trusts nothing.
     pub gnutls_faults: Vec<Fault>,
     /// It holds a private key.
     pub private_key: bool,
 }
 
 impl Effective {
-    /// Certificates that stand in it more than once.
+    /// How many certificates repeat an earlier one.
     pub fn repeated(&self) -> usize {
         self.count - self.set.len().min(self.count)
     }
 }
 
-/// A library that loads the whole bundle or nothing of it. Go skips what it cannot read.
+/// A library that loads the whole bundle or nothing of it. Go is none of them: it skips what it cannot read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BundleReader {
     /// OpenSSL: Python, curl, most programs of a distribution.
@@ -38,7 +38,7 @@ pub enum BundleReader {
 }
 
 impl BundleReader {
-    /// Every one.
+    /// Both.
     pub const ALL: [Self; 2] = [Self::OpenSsl, Self::GnuTls];
 
     /// What keeps it from loading this bundle.

@@ -1,8 +1,8 @@
 //! A PEM file as GnuTLS's loader reads it: `gnutls_x509_crt_list_import` over `_gnutls_fbase64_decode` (lib/x509/x509.c,
 //! lib/x509_b64.c) and nettle's base64.
 //!
-//! It looks for the words that begin a certificate, wherever they stand, and knows no lines. Other kinds of blocks are nothing to it,
-//! but `CERTIFICATE REQUEST` begins with the same words.
+//! It searches the text for the words that begin a certificate and does not read lines. It ignores other kinds of blocks, except
+//! `CERTIFICATE REQUEST`, which begins with the same words.
 
 use memchr::memmem::{self, Finder};
 
@@ -13,7 +13,7 @@ const LEGACY: &[u8] = b"-----BEGIN X509 CERTIFICATE";
 const DASHES: &[u8] = b"-----";
 const END: &[u8] = b"-----END ";
 
-/// Tells what GnuTLS refuses the file for, with the offset. It stops at the first; this goes on behind it.
+/// Calls `fault` with the offset and the text of everything for which GnuTLS refuses the file. GnuTLS itself stops at the first.
 pub(crate) fn faults(bytes: &[u8], mut fault: impl FnMut(usize, String)) {
     let mut ends = Places { bytes, finder: Finder::new(END), found: None, looked: false };
     let mut legacy = Places { bytes, finder: Finder::new(LEGACY), found: None, looked: false };
@@ -66,7 +66,7 @@ fn block(bytes: &[u8], begin: usize, label: usize, ends: &mut Places<'_>) -> Res
     }
 }
 
-/// The places of a word, each looked for once, for questions that only go forward.
+/// Finds the places of a word. Each search begins where the last one ended, so the offsets that are asked for must not decrease.
 #[derive(Clone)]
 struct Places<'a> {
     bytes: &'a [u8],
@@ -87,7 +87,7 @@ impl Places<'_> {
     }
 }
 
-/// Blanks and line ends are skipped, a dash ends it; none of the unused bits may be set.
+/// Decodes base64 as nettle does: skips blanks and line ends, stops at a dash, and refuses unused bits that are set.
 fn base64(text: &[u8]) -> Option<Vec<u8>> {
     if text.len() < 4 {
         return None;

@@ -11,7 +11,7 @@ use memchr::{memchr, memmem};
 
 use crate::certificate::readers;
 
-/// Bytes of a line (`LINESIZE` less what ends a text in C).
+/// Bytes of a line: `LINESIZE` without the NUL byte that ends a text in C.
 const LINE_BYTES: usize = 254;
 /// Bytes of a line of base64 behind headers or a blank line.
 const BODY_LINE_BYTES: usize = 64;
@@ -30,7 +30,7 @@ pub(crate) struct LoadedBlock<'a> {
     pub(crate) begins_line: bool,
 }
 
-/// What is found in a file, in its order: lines are counted from 1.
+/// What [`read`] finds, in the order of the file. Lines are counted from 1.
 pub(crate) enum BundleItem<'a> {
     Block(LoadedBlock<'a>),
     Fault(usize, String),
@@ -38,13 +38,13 @@ pub(crate) enum BundleItem<'a> {
     PrivateKey,
 }
 
-/// Reads a file. OpenSSL stops at the first fault; this goes on behind it.
+/// Reads a file and calls `each` for everything in it. OpenSSL itself stops at the first fault.
 pub(crate) fn read<'a>(bytes: &'a [u8], mut each: impl FnMut(BundleItem<'a>)) {
     let mut lines = BioLines { bytes, at: 0, number: 0, ended: true };
     let mut is_first = true;
     while let Some(line) = lines.next() {
         if line.is_end {
-            // a NUL byte at the start of a line is the end of the file for it
+            // OpenSSL takes a NUL byte at the start of a line for the end of the file
             if memmem::find(&bytes[line.at..], b"-----BEGIN").is_some() {
                 each(BundleItem::Fault(
                     line.number,
@@ -54,7 +54,7 @@ pub(crate) fn read<'a>(bytes: &'a [u8], mut each: impl FnMut(BundleItem<'a>)) {
             return;
         }
         let text = match line.text.strip_prefix(b"\xef\xbb\xbf") {
-            // only in the first line that it looks at
+            // OpenSSL removes a byte order mark from the first line only
             Some(rest) if is_first && !rest.is_empty() => rest,
             _ => line.text,
         };
@@ -81,7 +81,7 @@ pub(crate) fn read<'a>(bytes: &'a [u8], mut each: impl FnMut(BundleItem<'a>)) {
 struct Line<'a> {
     at: usize,
     number: usize,
-    /// Without what it ends with: blanks, control characters.
+    /// Without the blanks and control characters at its end.
     text: &'a [u8],
     has_colon: bool,
     /// It begins where a line of the file begins.
@@ -92,7 +92,7 @@ struct Line<'a> {
     is_end: bool,
 }
 
-/// BioLines as `BIO_gets` gives them.
+/// Lines as `BIO_gets` returns them.
 struct BioLines<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -101,7 +101,7 @@ struct BioLines<'a> {
 }
 
 impl<'a> BioLines<'a> {
-    /// Where the line of the file that it is in ends.
+    /// Where the current line of the file ends.
     fn line_end(&self) -> usize {
         let rest = &self.bytes[self.at..];
         if self.ended { self.at } else { self.at + memchr(b'\n', rest).map_or(rest.len(), |end| end + 1) }
@@ -141,7 +141,7 @@ enum HeaderState {
     Behind,
 }
 
-/// Reads on to the END of a block, and decodes what is in it.
+/// Reads to the END of a block and decodes its content.
 fn block(lines: &mut BioLines<'_>, label: &[u8]) -> Result<Vec<u8>, String> {
     let mut header = HeaderState::Perhaps;
     let (mut before, mut body) = (Vec::new(), Vec::new());
@@ -169,7 +169,7 @@ fn block(lines: &mut BioLines<'_>, label: &[u8]) -> Result<Vec<u8>, String> {
             break;
         }
         if line.text.starts_with(BEGIN) && line.text.ends_with(DASHES) {
-            // it would go on to the next END, and at best lose a certificate
+            // OpenSSL would read to the next END, and lose at least one certificate
             (lines.at, lines.number, lines.ended) = start;
             return Err("the block has no END before the next BEGIN".into());
         }
@@ -199,7 +199,7 @@ fn block(lines: &mut BioLines<'_>, label: &[u8]) -> Result<Vec<u8>, String> {
     Ok(der)
 }
 
-/// What OpenSSL decodes at once of what is in a block.
+/// Checks what OpenSSL decodes as soon as it has read a block.
 fn check(label: &[u8], der: &[u8], has_header: bool) -> Result<(), String> {
     let fault = match label {
         b"CERTIFICATE" | b"X509 CERTIFICATE" => readers::openssl_fault(der),
@@ -224,12 +224,12 @@ fn is_key(label: &[u8]) -> bool {
     memmem::find(label, b"PRIVATE KEY").is_some()
 }
 
-/// A sequence that begins with a number. What there are of kinds of keys is not followed further.
+/// Whether DER begins as a private key does: a sequence whose first element is a number.
 fn is_like_key(der: &[u8]) -> bool {
     matches!(crate::certificate::der::split(der), Some((0x30, [0x02, ..], _)))
 }
 
-/// What `EVP_DecodeUpdate` and `EVP_DecodeFinal` make of it: a dash ends it, unused bits may have any value.
+/// Decodes base64 as `EVP_DecodeUpdate` and `EVP_DecodeFinal` do: a dash ends it, and unused bits may have any value.
 fn base64(text: &[u8]) -> Option<Vec<u8>> {
     static LENIENT: LazyLock<Option<Encoding>> = LazyLock::new(|| {
         let mut spec: Specification = BASE64.specification();
@@ -248,7 +248,7 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn decode(encoding: Option<&Encoding>, text: &[u8]) -> Option<Vec<u8>> {
-    // padding belongs to the end; the library would go on behind it
+    // OpenSSL takes padding at the end only; the library would decode what follows it
     let padding = memchr(b'=', text).map_or(&[][..], |at| &text[at..]);
     if padding.iter().any(|byte| *byte != b'=') {
         return None;

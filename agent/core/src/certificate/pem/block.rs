@@ -17,7 +17,7 @@ pub(super) struct OpenBlock<'a> {
     base64: Vec<u8>,
     /// the first thing wrong with it
     pub(super) fault: Option<(usize, String)>,
-    /// harmless things about it, by name
+    /// the name of a harmless thing about it
     pub(super) odd: Option<&'static str>,
     has_blank_line: bool,
 }
@@ -27,10 +27,12 @@ impl<'a> OpenBlock<'a> {
         Self { line, label, base64: Vec::new(), fault: None, odd: None, has_blank_line: false }
     }
 
+    /// A block that is wrong from its BEGIN on.
     pub(super) fn faulty(line: usize, label: &'a [u8], why: &str) -> Self {
         Self { fault: Some((line, why.into())), ..Self::new(line, label) }
     }
 
+    /// Takes the next line of the body.
     pub(super) fn take_line(&mut self, number: usize, line: &[u8]) {
         if self.fault.is_some() {
             return;
@@ -58,70 +60,92 @@ impl<'a> OpenBlock<'a> {
     }
 }
 
-/// Ends a block, as a block of the scan or as a fault. `end` is the label of the END line `line`; it is None if another BEGIN came
-/// first, at `line`, or the end of the file, where `line` is 0.
-pub(super) fn close(block: OpenBlock<'_>, end: Option<&[u8]>, line: usize, scan: &mut Scan) {
-    let begun = block.line;
-    let label = match block.label {
-        b"CERTIFICATE" => Some(Label::Certificate),
-        b"X509 CERTIFICATE" | b"X.509 CERTIFICATE" => Some(Label::Legacy),
-        b"TRUSTED CERTIFICATE" => Some(Label::Trusted),
-        _ => None,
-    };
-    if let Some((at, why)) = block.fault {
-        if label.is_none() && at != begun && !is_nearly_certificate(block.label) {
-            return scan.fault(begun, RejectReason::NoCertificate, kinds::of_label(block.label));
+/// Where a block ends.
+pub(super) enum BlockEnd<'a> {
+    /// In a line that is its END, or was meant to be: the label there, and the line.
+    End(&'a [u8], usize),
+    /// Before another BEGIN, in this line.
+    Begin(usize),
+    /// With the file.
+    File,
+}
+
+/// A reason why a block is not accepted, and the sentence for it.
+type Refusal = (RejectReason, String);
+
+impl OpenBlock<'_> {
+    /// Ends the block: the scan gets a block or a fault.
+    pub(super) fn close(self, end: &BlockEnd<'_>, scan: &mut Scan) {
+        match self.label_at(end).and_then(|label| Ok((label, self.decode()?))) {
+            Ok((label, der)) => {
+                self.note_oddities(label, scan);
+                scan.blocks.push(Block { line: self.line, label, der });
+            }
+            Err((reason, detail)) => scan.fault(self.line, reason, detail),
         }
-        let at = if at == begun { String::new() } else { format!("line {at}: ") };
-        return scan.fault(begun, RejectReason::NotPemOrDer, format!("{at}{why}"));
     }
-    match end {
-        None if line == 0 => {
-            return scan.fault(begun, RejectReason::NotPemOrDer, "the block has no END; is the file cut off?");
+
+    /// The label of a block whose lines are in order.
+    fn label_at(&self, end: &BlockEnd<'_>) -> Result<Label, Refusal> {
+        let label = match self.label {
+            b"CERTIFICATE" => Some(Label::Certificate),
+            b"X509 CERTIFICATE" | b"X.509 CERTIFICATE" => Some(Label::Legacy),
+            b"TRUSTED CERTIFICATE" => Some(Label::Trusted),
+            _ => None,
+        };
+        let of_other_kind = || (RejectReason::NoCertificate, kinds::of_label(self.label).to_owned());
+        let broken = |why: String| Err((RejectReason::NotPemOrDer, why));
+        let is_misspelt = label.is_none() && is_nearly_certificate(self.label);
+        if let Some((at, why)) = &self.fault {
+            return match *at == self.line {
+                true => broken(why.clone()),
+                false if label.is_none() && !is_misspelt => Err(of_other_kind()),
+                false => broken(format!("line {at}: {why}")),
+            };
         }
-        None => {
-            return scan.fault(begun, RejectReason::NotPemOrDer, format!("the block has no END before line {line}"));
+        match *end {
+            BlockEnd::File => broken("the block has no END; is the file cut off?".into()),
+            BlockEnd::Begin(line) => broken(format!("the block has no END before line {line}")),
+            BlockEnd::End(..) if is_misspelt => broken(
+                "its label has other letters or blanks than CERTIFICATE, so no reader finds it; write -----BEGIN CERTIFICATE-----".into(),
+            ),
+            BlockEnd::End(end, line) if end != self.label => broken(format!("its END, line {line}, has another label")),
+            BlockEnd::End(..) => label.ok_or_else(of_other_kind),
         }
-        Some(_) if label.is_none() && is_nearly_certificate(block.label) => {
-            let detail = "its label has other letters or blanks than CERTIFICATE, so no reader finds it; write -----BEGIN CERTIFICATE-----";
-            return scan.fault(begun, RejectReason::NotPemOrDer, detail);
-        }
-        Some(end) if end != block.label => {
-            return scan.fault(begun, RejectReason::NotPemOrDer, format!("its END, line {line}, has another label"));
-        }
-        Some(_) => {}
     }
-    let Some(label) = label else {
-        return scan.fault(begun, RejectReason::NoCertificate, kinds::of_label(block.label));
-    };
-    // padding ends the text for other readers; the library would go on behind it
-    let padding = memchr(b'=', &block.base64).map_or(&[][..], |at| &block.base64[at..]);
-    let padded = padding.iter().any(|byte| *byte != b'=');
-    let decoded = if padded { None } else { BASE64.decode(&block.base64).ok() };
-    match decoded {
-        Some(der) if der.is_empty() => scan.fault(begun, RejectReason::MalformedCertificate, "the block is empty"),
-        Some(der) => {
-            match kinds::of_der(&der) {
-                None | Some(ContentKind::Certificate | ContentKind::Key) => {}
-                Some(kind) => {
-                    let detail = format!("labelled as certificate, but {}", kind.sentence());
-                    return scan.fault(begun, RejectReason::MalformedCertificate, detail);
-                }
-            }
-            if let Some(odd) = block.odd {
-                scan.note(format!("line {begun}: {odd} inside the block was removed; other readers may refuse it"));
-            } else if block.has_blank_line {
-                scan.note(format!(
-                    "line {begun}: blank lines inside the block were removed; OpenSSL would refuse the file"
-                ));
-            }
-            if label != Label::Certificate {
-                let name = String::from_utf8_lossy(block.label).into_owned();
-                scan.note(format!("line {begun}: label `{name}` was converted; Go and p11-kit would ignore it"));
-            }
-            scan.blocks.push(Block { line: begun, label, der });
+
+    /// What its base64 encodes.
+    fn decode(&self) -> Result<Vec<u8>, Refusal> {
+        // other readers stop at padding; the library would decode what follows it
+        let padding = memchr(b'=', &self.base64).map_or(&[][..], |at| &self.base64[at..]);
+        let is_whole = padding.iter().all(|byte| *byte == b'=');
+        let Some(der) = BASE64.decode(&self.base64).ok().filter(|_| is_whole) else {
+            return Err((RejectReason::NotPemOrDer, "broken base64: cut off, or characters are missing".into()));
+        };
+        if der.is_empty() {
+            return Err((RejectReason::MalformedCertificate, "the block is empty".into()));
         }
-        None => scan.fault(begun, RejectReason::NotPemOrDer, "broken base64: cut off, or characters are missing"),
+        match kinds::of_der(&der) {
+            None | Some(ContentKind::Certificate | ContentKind::Key) => Ok(der),
+            Some(kind) => {
+                let detail = format!("labelled as certificate, but {}", kind.sentence());
+                Err((RejectReason::MalformedCertificate, detail))
+            }
+        }
+    }
+
+    /// Notes what was removed or converted, and what other readers would have made of it.
+    fn note_oddities(&self, label: Label, scan: &mut Scan) {
+        let line = self.line;
+        if let Some(odd) = self.odd {
+            scan.note(format!("line {line}: {odd} inside the block was removed; other readers may refuse it"));
+        } else if self.has_blank_line {
+            scan.note(format!("line {line}: blank lines inside the block were removed; OpenSSL would refuse the file"));
+        }
+        if label != Label::Certificate {
+            let name = String::from_utf8_lossy(self.label);
+            scan.note(format!("line {line}: label `{name}` was converted; Go and p11-kit would ignore it"));
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Lines that begin or end a block, and lines that only look so.
+//! Lines that begin or end a block, and lines that only look like it.
 
 use memchr::{memchr, memmem};
 
@@ -29,7 +29,10 @@ pub(super) struct Mention {
 }
 
 impl Mention {
-    /// A note; or, if a block follows that would belong to it, why the line is none.
+    /// Returns a note about the line.
+    ///
+    /// # Errors
+    /// If the body of a block follows: why the line does not begin it.
     pub(super) fn what(self, lines: Lines<'_>) -> Result<&'static str, &'static str> {
         match (self.begins && is_followed_by_body(lines), self.is_comment) {
             (true, true) => {
@@ -75,20 +78,21 @@ fn no_boundary(line: &[u8]) -> Boundary<'static> {
     }
     let trimmed = line.trim_ascii_start();
     let is_whole = trimmed.ends_with(DASHES) && (trimmed.starts_with(BEGIN) || trimmed.starts_with(END));
-    let words = || text::unescaped(line).split(u8::is_ascii_whitespace).any(text::is_body);
-    match () {
-        () if trimmed.len() != line.len() && is_whole => Boundary::Odd(
+    if trimmed.len() != line.len() && is_whole {
+        return Boundary::Odd(
             "the BEGIN or END line is indented, as in YAML; give the text without its indentation, most readers would silently find nothing here",
-        ),
-        () if contains(line, b"\\n") => {
-            Boundary::Odd("line ends written as \\n, as in JSON; give the text itself, with real line ends")
-        }
-        () if words() => Boundary::Odd("the lines of the block have become one line; give the text with its line ends"),
-        () => match text::look_alike(line) {
-            Some((_, why)) => Boundary::Odd(why),
-            None if is_sentence(line) => Boundary::Mention(Mention { is_comment: false, begins }),
-            None => Boundary::Odd("a BEGIN or END line with something else on it; each must stand alone on its line"),
-        },
+        );
+    }
+    if contains(line, b"\\n") {
+        return Boundary::Odd("line ends written as \\n, as in JSON; give the text itself, with real line ends");
+    }
+    if text::unescaped(line).split(u8::is_ascii_whitespace).any(text::is_body) {
+        return Boundary::Odd("the lines of the block have become one line; give the text with its line ends");
+    }
+    match text::look_alike(line) {
+        Some((_, why)) => Boundary::Odd(why),
+        None if is_sentence(line) => Boundary::Mention(Mention { is_comment: false, begins }),
+        None => Boundary::Odd("a BEGIN or END line with something else on it; each must stand alone on its line"),
     }
 }
 

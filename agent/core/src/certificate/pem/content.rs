@@ -1,12 +1,13 @@
 //! What a scan finds in a file, within its limits.
 
 use super::fault::{Fault, RejectReason};
+use crate::certificate::der::element;
 
 /// Largest file that is read, in bytes. A ConfigMap holds 1 MiB; Mozilla's whole set is 0.22 MB.
 pub const MAX_FILE_BYTES: usize = 4 << 20;
 /// Largest number of certificates in one source.
 pub const MAX_CERTIFICATES: usize = 10_000;
-/// Faults kept for one file; a hostile file could else make a report of any size.
+/// Faults kept for one file, so that a hostile file cannot make a report of any size.
 pub const MAX_FAULTS: usize = 1_000;
 /// Notes kept for one file.
 pub const MAX_NOTES: usize = 20;
@@ -20,6 +21,16 @@ pub struct Block {
     pub label: Label,
     /// Its decoded content.
     pub der: Vec<u8>,
+}
+
+impl Block {
+    /// The certificate in it, without the trust settings that may follow under `TRUSTED CERTIFICATE`.
+    pub fn certificate(&self) -> &[u8] {
+        match self.label {
+            Label::Certificate | Label::Legacy => &self.der,
+            Label::Trusted => element(&self.der).map_or(&self.der, |first| first.whole),
+        }
+    }
 }
 
 /// The labels that can hold a certificate.
@@ -45,7 +56,7 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// A file that holds a private key: nothing else is said of it.
+    /// The scan of a file that holds a private key: this one fault and nothing else.
     pub(super) fn of_key(line: usize, detail: &str) -> Self {
         Self {
             faults: vec![Fault { line, reason: RejectReason::PrivateKey, detail: detail.to_owned() }],

@@ -1,4 +1,4 @@
-//! What a file or block is that is no certificate, by its name, and what to do with it.
+//! Names what a file or block holds instead of a certificate, and says what to do.
 
 use data_encoding::{BASE64, BASE64_NOPAD};
 use memchr::memmem;
@@ -6,7 +6,7 @@ use memchr::memmem;
 use super::secret;
 use crate::certificate::der::{after, element_begun};
 
-/// Bytes of bare base64 that are decoded for telling what it is.
+/// Bytes of bare base64 that are decoded to find out what it is.
 const MAX_BARE_BYTES: usize = 1 << 20;
 
 /// Something that people hand over instead of a certificate.
@@ -44,7 +44,7 @@ impl ContentKind {
     }
 }
 
-/// Tells DER or BER by its first elements.
+/// Recognises DER or BER by its first elements.
 pub(crate) fn of_der(der: &[u8]) -> Option<ContentKind> {
     if secret::is_key(der) {
         return Some(ContentKind::Key);
@@ -69,7 +69,7 @@ pub(crate) fn of_der(der: &[u8]) -> Option<ContentKind> {
     }
 }
 
-/// Certificate, CRL or request: what is signed differs in the order of its elements.
+/// Tells certificate, CRL and request apart: the elements of the signed part come in another order.
 fn of_signed(to_be_signed: &[u8]) -> Option<ContentKind> {
     let mut tags = Vec::new();
     let mut rest = Some(to_be_signed);
@@ -88,7 +88,7 @@ fn of_signed(to_be_signed: &[u8]) -> Option<ContentKind> {
     }
 }
 
-/// A block of another label, and what to do with it.
+/// What a block with another label is, and what to do.
 pub(crate) fn of_label(label: &[u8]) -> &'static str {
     match label {
         b"PKCS7" | b"PKCS #7 SIGNED DATA" | b"CMS" => ContentKind::Pkcs7.sentence(),
@@ -103,7 +103,7 @@ pub(crate) fn of_label(label: &[u8]) -> &'static str {
     }
 }
 
-/// What a file is in which neither a block nor a fault was found.
+/// What a file without blocks and faults is.
 pub(crate) fn of_file(bytes: &[u8]) -> String {
     let nothing = "neither a PEM block nor a DER certificate was found";
     let magic: [(&[u8], &str); 9] = [
@@ -129,27 +129,24 @@ pub(crate) fn of_file(bytes: &[u8]) -> String {
     }
     let head = bytes.trim_ascii_start();
     let starts = |word: &[u8]| head.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
-    match () {
-        // "-----BEGIN" in base64, from any of the three places where it can stand
-        () if [b"LS0tLS1CRUdJT".as_slice(), b"tLS0tLUJFR0lO", b"LS0tLUJFR0lO"]
-            .iter()
-            .any(|begin| memmem::find(bytes, begin).is_some()) =>
-        {
-            format!("base64 of {}", ContentKind::Pem.sentence())
-        }
-        () if memmem::find(bytes, b"pkcs7-mime").is_some() || memmem::find(bytes, b"pkcs7-signature").is_some() => {
-            format!("S/MIME, {}", ContentKind::Pkcs7.sentence())
-        }
-        () if starts(b"<!doctype html") || starts(b"<html") => {
-            format!("{nothing}; it is an HTML page, perhaps the answer to a download that failed")
-        }
-        () if starts(b"<") => format!("{nothing}; it looks like XML or HTML"),
-        () if starts(b"{") || starts(b"[") => format!("{nothing}; it looks like JSON"),
-        () => nothing.to_owned(),
+    let has = |word: &[u8]| memmem::find(bytes, word).is_some();
+    // "-----BEGIN" in base64, from any of the three places where it can stand
+    if [b"LS0tLS1CRUdJT".as_slice(), b"tLS0tLUJFR0lO", b"LS0tLUJFR0lO"].into_iter().any(has) {
+        format!("base64 of {}", ContentKind::Pem.sentence())
+    } else if has(b"pkcs7-mime") || has(b"pkcs7-signature") {
+        format!("S/MIME, {}", ContentKind::Pkcs7.sentence())
+    } else if starts(b"<!doctype html") || starts(b"<html") {
+        format!("{nothing}; it is an HTML page, perhaps the answer to a download that failed")
+    } else if starts(b"<") {
+        format!("{nothing}; it looks like XML or HTML")
+    } else if starts(b"{") || starts(b"[") {
+        format!("{nothing}; it looks like JSON")
+    } else {
+        nothing.to_owned()
     }
 }
 
-/// The content of a file that is nothing but base64.
+/// What a file of base64 alone encodes.
 fn bare(bytes: &[u8]) -> Option<ContentKind> {
     let marks = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'\0' | b'\x1a');
     let digits: Vec<u8> = bytes.iter().filter(|byte| !marks(byte)).take(MAX_BARE_BYTES).copied().collect();

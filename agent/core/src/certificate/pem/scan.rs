@@ -1,7 +1,7 @@
-//! The scanner: the file as a whole, then its lines.
+//! The scanner: looks at the file as a whole, then at its lines.
 
 use super::{
-    block::{OpenBlock, close},
+    block::{BlockEnd, OpenBlock},
     boundary::{BEGIN, Boundary, Mention, boundary, contains, is_followed_by_body, odd_label},
     content::{Block, Label, MAX_FILE_BYTES, Scan},
     fault::RejectReason,
@@ -71,7 +71,7 @@ pub fn scan(bytes: &[u8]) -> Scan {
 }
 
 fn scan_der(bytes: &[u8], scan: &mut Scan) {
-    // what tools append to a file that they take for text
+    // tools that take the file for text append blanks
     let whole = after(bytes).filter(|rest| {
         !rest.is_empty() && rest.iter().all(|byte| byte.is_ascii_whitespace() || matches!(byte, b'\0' | b'\x1a'))
     });
@@ -150,17 +150,17 @@ fn scan_pem(bytes: &[u8], scan: &mut Scan) {
                 block.fault.get_or_insert_with(|| (number, "a comment inside the block".into()));
                 open = Some(block);
             }
-            (Some(block), Boundary::End(label)) => close(block, Some(label), number, scan),
+            (Some(block), Boundary::End(label)) => block.close(&BlockEnd::End(label, number), scan),
             (Some(mut block), Boundary::LookAlike(text::Side::End, why)) => {
                 block.fault.get_or_insert_with(|| (number, why.into()));
-                close(block, Some(b""), number, scan);
+                block.close(&BlockEnd::End(b"", number), scan);
             }
             (Some(block), Boundary::LookAlike(text::Side::Begin, why)) => {
-                close(block, None, number, scan);
+                block.close(&BlockEnd::Begin(number), scan);
                 open = Some(OpenBlock::faulty(number, b"", why));
             }
             (Some(block), Boundary::Begin(label)) => {
-                close(block, None, number, scan);
+                block.close(&BlockEnd::Begin(number), scan);
                 open = Some(OpenBlock::new(number, label));
             }
             (Some(mut block), boundary @ (Boundary::Odd(_) | Boundary::Mention(_))) => {
@@ -170,7 +170,7 @@ fn scan_pem(bytes: &[u8], scan: &mut Scan) {
                 };
                 block.fault.get_or_insert((number, why.into()));
                 let begins = contains(line, BEGIN);
-                close(block, Some(b""), number, scan);
+                block.close(&BlockEnd::End(b"", number), scan);
                 if begins {
                     let why = "begins in the middle of a line; put each BEGIN and END on a line of its own";
                     open = Some(OpenBlock::faulty(number, odd_label(line), why));
@@ -179,7 +179,7 @@ fn scan_pem(bytes: &[u8], scan: &mut Scan) {
         }
     }
     if let Some(block) = open {
-        close(block, None, 0, scan);
+        block.close(&BlockEnd::File, scan);
     }
 }
 

@@ -1,8 +1,7 @@
-//! Private keys, in whatever form they come: behind a BEGIN that is not quite one, as bare base64, inside of JSON and YAML, and
-//! encoded once more.
+//! Finds private keys in every form: behind a BEGIN that is misspelt, as bare base64, within JSON and YAML, and encoded twice.
 //!
-//! Base64 is taken for a key only by the structure of what it decodes to (PKCS#8, RFC 5958; PKCS#1, RFC 8017; SEC 1, RFC 5915;
-//! OpenSSH; OpenPGP, RFC 4880), so that no certificate ever is.
+//! Base64 counts as a key only by the structure of what it decodes to (PKCS#8, RFC 5958; PKCS#1, RFC 8017; SEC 1, RFC 5915;
+//! OpenSSH; OpenPGP, RFC 4880), so that no certificate is taken for one.
 
 use data_encoding::BASE64_NOPAD;
 use memchr::memmem;
@@ -10,11 +9,11 @@ use memchr::memmem;
 use super::text::{self, lines};
 use crate::certificate::der::{after, element_begun};
 
-/// Encodings around each other that are opened: base64 of base64 of a key.
+/// Levels of base64 within base64 that are decoded.
 const MAX_LEVELS: usize = 3;
-/// Base64 digits that are decoded for looking at the beginning of what they encode.
+/// Base64 digits that are decoded to look at the beginning of what they encode.
 const PREFIX_DIGITS: usize = 128;
-/// A single word of fewer base64 digits than this is not looked into.
+/// Base64 digits of the shortest word that is decoded.
 const LEAST_DIGITS: usize = 24;
 /// Characters of a private value in a JSON web key; an Ed25519 key has 43.
 const LEAST_JWK_DIGITS: usize = 16;
@@ -61,7 +60,7 @@ struct KeySearch {
 struct Run {
     line: usize,
     digits: Vec<u8>,
-    /// it begins as DER: of the rest each line is looked at by itself
+    /// it begins as DER: only its beginning is kept, and every further line is checked by itself
     is_der: bool,
     ended: bool,
 }
@@ -244,11 +243,9 @@ fn armour(line: &[u8]) -> Armour {
     };
     let in_prose = !before.is_empty() && !before.ends_with([':', '=', '{', '[', '(']) && before.chars().any(is_word);
     let is_comment = text::commented(line).is_some();
-    match () {
-        () if dashes >= 1 && line.split(|byte| !is_digit(byte)).any(is_no_word) => Armour::Key,
-        () if dashes >= 2 && !in_prose && !is_comment && !behind.chars().any(is_word) => Armour::Key,
-        () => Armour::Mention,
-    }
+    let is_alone = dashes >= 2 && !in_prose && !is_comment && !behind.chars().any(is_word);
+    let has_digits = dashes >= 1 && line.split(|byte| !is_digit(byte)).any(is_no_word);
+    if is_alone || has_digits { Armour::Key } else { Armour::Mention }
 }
 
 /// Whether letters are digits of base64 and no word of a sentence or a path.

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 
 use memchr::{memchr2, memmem};
 
-/// Bytes at the beginning of a file by which its encoding is told.
+/// Bytes at the beginning of a file that show its encoding.
 const HEAD_BYTES: usize = 64;
-/// A line of this many base64 digits, and nothing else on it, is the body of a block and no word of a sentence.
+/// Base64 digits that a line must have to be the body of a block and not a word of a sentence.
 const LEAST_BODY_DIGITS: usize = 20;
 
 /// Lines with their 1-based numbers, without line ends (LF, CRLF or CR) and trailing blanks.
@@ -49,7 +49,7 @@ pub(crate) fn foreign_encoding(bytes: &[u8]) -> Option<(&'static str, String)> {
     let wide_little: Unit = |four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]);
     let wide_big: Unit = |four| u32::from_be_bytes([four[0], four[1], four[2], four[3]]);
     let head = &bytes[..bytes.len().min(HEAD_BYTES)];
-    // which of every `step` bytes are zero in nearly all places, as they are in Latin text
+    // whether of every `step` bytes those `at` these places are nearly always zero and the others are not, as in Latin text
     let zeros = |step: usize, at: &[usize]| {
         let all = head.len() / step;
         let zero = |at: usize| head.iter().skip(at).step_by(step).filter(|byte| **byte == 0).count();
@@ -57,12 +57,16 @@ pub(crate) fn foreign_encoding(bytes: &[u8]) -> Option<(&'static str, String)> {
             && (0..step)
                 .all(|place| if at.contains(&place) { zero(place) * 4 >= all * 3 } else { zero(place) * 4 <= all })
     };
-    match () {
-        () if bytes.starts_with(b"\xff\xfe\0\0") || zeros(4, &[1, 2, 3]) => Some(("UTF-32", wide(bytes, wide_little))),
-        () if bytes.starts_with(b"\0\0\xfe\xff") || zeros(4, &[0, 1, 2]) => Some(("UTF-32", wide(bytes, wide_big))),
-        () if bytes.starts_with(b"\xff\xfe") || zeros(2, &[1]) => Some(("UTF-16", narrow(bytes, u16::from_le_bytes))),
-        () if bytes.starts_with(b"\xfe\xff") || zeros(2, &[0]) => Some(("UTF-16", narrow(bytes, u16::from_be_bytes))),
-        () => None,
+    if bytes.starts_with(b"\xff\xfe\0\0") || zeros(4, &[1, 2, 3]) {
+        Some(("UTF-32", wide(bytes, wide_little)))
+    } else if bytes.starts_with(b"\0\0\xfe\xff") || zeros(4, &[0, 1, 2]) {
+        Some(("UTF-32", wide(bytes, wide_big)))
+    } else if bytes.starts_with(b"\xff\xfe") || zeros(2, &[1]) {
+        Some(("UTF-16", narrow(bytes, u16::from_le_bytes)))
+    } else if bytes.starts_with(b"\xfe\xff") || zeros(2, &[0]) {
+        Some(("UTF-16", narrow(bytes, u16::from_be_bytes)))
+    } else {
+        None
     }
 }
 
@@ -75,13 +79,13 @@ fn narrow(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> String {
     String::from_utf16_lossy(&units)
 }
 
-/// Whether a BEGIN in UTF-16 stands somewhere in a file that is not UTF-16: PowerShell appends like that.
+/// The line of a BEGIN in UTF-16 within a file that is not UTF-16, as PowerShell appends it.
 pub(crate) fn utf16_begin(bytes: &[u8]) -> Option<usize> {
     let at = memmem::find(bytes, b"B\0E\0G\0I\0N\0").or_else(|| memmem::find(bytes, b"\0B\0E\0G\0I\0N"))?;
     Some(1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count())
 }
 
-/// Characters without a shape that editors and tools leave at the ends of lines, by their names.
+/// Invisible characters that editors and tools leave at the ends of lines, with their names.
 const INVISIBLE: [(&[u8], &str); 10] = [
     ("\u{feff}".as_bytes(), "a byte order mark (BOM)"),
     ("\u{a0}".as_bytes(), "a no-break space"),
@@ -192,23 +196,16 @@ pub(crate) fn look_alike(line: &[u8]) -> Option<(Side, &'static str)> {
         return None;
     }
     let text = String::from_utf8_lossy(line);
-    Some((
-        side,
-        match () {
-            () if text.chars().any(|c| c != '-' && is_dash(c)) => {
-                "its dashes are not ASCII hyphens, as a word processor writes them; write -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----"
-            }
-            () if before != 5 || after != 5 => {
-                "it has not five dashes on both sides; write -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----"
-            }
-            () if bare.len() != ascii.trim().len() => {
-                "a quotation mark or comma stands beside it; each BEGIN and END must stand alone on its line"
-            }
-            () => {
-                "its words or blanks are not as they must be; write -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----"
-            }
-        },
-    ))
+    let why = if text.chars().any(|c| c != '-' && is_dash(c)) {
+        "its dashes are not ASCII hyphens, as a word processor writes them; write -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----"
+    } else if before != 5 || after != 5 {
+        "it has not five dashes on both sides; write -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----"
+    } else if bare.len() != ascii.trim().len() {
+        "a quotation mark or comma stands beside it; each BEGIN and END must stand alone on its line"
+    } else {
+        "its words or blanks are not as they must be; write -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----"
+    };
+    Some((side, why))
 }
 
 /// Which end of a block a line is.

@@ -20,7 +20,7 @@ pub(super) type Decoded<T> = Result<T, &'static str>;
 /// Whether a certificate can be decoded.
 pub(super) type Checked = Result<(), ReaderFault>;
 
-/// Says where something is wrong.
+/// Adds to what is wrong the place where it is wrong.
 pub(super) trait At<T> {
     fn at(self, place: &'static str) -> Result<T, ReaderFault>;
 }

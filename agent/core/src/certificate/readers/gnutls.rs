@@ -1,24 +1,22 @@
 //! GnuTLS: what `gnutls_x509_crt_import` takes (lib/x509/x509.c, and libtasn1's lib/decoding.c with strict DER).
 //!
-//! libtasn1 walks through the structure with one position in the whole: what is in a sequence is not bounded by it, but the
-//! sequence must end where its length says. It does not look into numbers, bits and texts. Behind it GnuTLS reads alternative
-//! names and times at once, and wants each extension once.
+//! libtasn1 keeps one position in the whole encoding. An element may reach beyond the sequence that it is in, but after its last
+//! element the position must be where the sequence ends. The content of numbers, bits and texts is not checked. Then GnuTLS itself
+//! reads alternative names and times, and refuses an extension that is there twice.
 
 use super::fault::{At, BAD_BOOLEAN, BAD_OID, Checked, Decoded, MALFORMED, MISSING, TRAILING};
 use crate::certificate::{
-    der::{Header, header},
+    der::{CONTEXT, Header, UNIVERSAL, header},
     oid,
 };
 
-const UNIVERSAL: u8 = 0;
-const CONTEXT: u8 = 2;
-
-/// Characters of an object identifier as text, such as fit the place where an extension's is read.
+/// Characters of an extension's object identifier as text that fit GnuTLS's buffer.
 const MAX_OID_TEXT: usize = 126;
 
 /// Characters of a time.
 const MAX_TIME_BYTES: usize = 62;
 
+/// libtasn1's walk: the whole encoding, and the position in it.
 struct Walk<'a> {
     der: &'a [u8],
     at: usize,
@@ -108,7 +106,7 @@ fn signed_part<'a>(
     {
         walk.at = inside;
         parts.has_extensions = true;
-        // an empty one ends its list, whatever follows
+        // after an empty extension GnuTLS looks at no other one
         let mut ended = false;
         walk.each(16, |walk| {
             let mut found = None;
@@ -224,7 +222,7 @@ fn general_names(value: &[u8]) -> Decoded<()> {
     if walk.at != value.len() {
         return Err(TRAILING);
     }
-    // an empty directory name ends the reading without a word
+    // GnuTLS stops at an empty directory name and reports no error
     if sizes.iter().map_while(|size| *size).any(|size| size == 0) { Err(UNKNOWN) } else { Ok(()) }
 }
 
@@ -268,13 +266,13 @@ impl<'a> Walk<'a> {
         if fits { Ok(head) } else { Err("cut off, or longer than what it is in") }
     }
 
-    /// Where the content of an explicit tag begins. Where it ends nobody asks.
+    /// Where the content of an explicit tag begins. libtasn1 does not check where it ends.
     fn explicit(&self, number: u32) -> Option<usize> {
         let head = self.head().ok()?;
         (head.is(CONTEXT, number) && head.constructed).then_some(self.at + head.size)
     }
 
-    /// A SEQUENCE; nothing is asked of an empty one.
+    /// A SEQUENCE. The content of an empty one is not checked.
     fn sequence(&mut self, number: u32, body: impl FnOnce(&mut Self, usize) -> Decoded<()>) -> Decoded<()> {
         let head = self.head()?;
         if !head.is(UNIVERSAL, number) || !head.constructed {

@@ -1,11 +1,11 @@
 //! Which programs can decode a certificate: OpenSSL, GnuTLS and Go, each by its own rules.
 //!
 //! In: the DER of one certificate, as it stands in a bundle. Out: [`Readers`]. What OpenSSL or GnuTLS cannot decode makes it
-//! refuse the whole bundle, and so ends every client that uses it; what Go cannot parse it leaves out without a word, and a
-//! container runtime that meets it in a registry directory refuses every pull (docs/facts.md).
+//! refuse the whole bundle, so that every client that uses it fails. What Go cannot parse it skips without an error, and a container
+//! runtime with such a file in its registry directory refuses every pull (docs/facts.md).
 //!
-//! The rules are those of the libraries' own code, with the leniency of each: a certificate may be odd and still be read. Where
-//! versions differ, the stricter one counts: OpenSSL 3.0 and 3.5, GnuTLS 3.7 and 3.8, Go 1.19 and 1.27. `scripts/readers` runs the
+//! The rules are those of the libraries' own code, and as lenient: an odd certificate may still be read. Where versions differ, the
+//! stricter one counts: OpenSSL 3.0 and 3.5, GnuTLS 3.7 and 3.8, Go 1.19 and 1.27. `scripts/readers` runs the
 //! real ones over the same certificates.
 
 mod fault;

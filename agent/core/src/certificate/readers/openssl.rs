@@ -1,7 +1,7 @@
 //! OpenSSL: what `d2i_X509`, `d2i_X509_AUX` and `d2i_X509_CRL` decode (crypto/asn1/tasn_dec.c, crypto/x509/x_name.c).
 //!
-//! It reads BER: other lengths than DER's, constructed texts and end marks are fine. It looks into the outer structure only:
-//! what is in an extension or a key is decoded later, and does no harm to others. Contents of the outer structure must be right.
+//! It reads BER: it accepts other lengths than DER's, constructed texts and end marks. It decodes the outer structure only, whose
+//! content must be right. Extensions and keys are decoded when they are used, and a fault in one harms no other certificate.
 
 use std::borrow::Cow;
 
@@ -9,10 +9,7 @@ use super::fault::{
     At, BAD_BITS, BAD_BOOLEAN, BAD_NULL, BAD_OID, BAD_TEXT, Checked, Decoded, MALFORMED, MISSING, OTHER_TYPE, PADDED,
     ReaderFault, TRAILING,
 };
-use crate::certificate::der::{Header, header, is_integer, is_oid};
-
-const UNIVERSAL: u8 = 0;
-const CONTEXT: u8 = 2;
+use crate::certificate::der::{CONTEXT, Header, UNIVERSAL, header, is_integer, is_oid};
 
 /// Levels of texts within texts (`ASN1_MAX_STRING_NEST`).
 const MAX_TEXT_DEPTH: usize = 5;

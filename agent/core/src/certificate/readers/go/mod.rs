@@ -1,8 +1,8 @@
 //! Go: what `x509.ParseCertificate` parses (crypto/x509/parser.go, and golang.org/x/crypto/cryptobyte), by the stricter of Go 1.19
 //! and Go 1.27.
 //!
-//! It wants strict DER, but ignores what follows the elements that it knows. Unlike the others it looks into keys, names, times
-//! and the extensions that it uses.
+//! It demands strict DER, but ignores what follows the elements that it knows. Unlike the other readers it decodes keys, names,
+//! times and the extensions that it uses.
 
 mod curve;
 mod extensions;
