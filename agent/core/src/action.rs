@@ -70,18 +70,18 @@ pub enum StoreAction {
     },
     /// Write an anchor file.
     WriteAnchor {
-        /// Whose certificate.
+        /// The fingerprint of its certificate.
         sha256: Fingerprint,
         /// Name in the anchor directory.
         file: String,
-        /// Why.
+        /// The reason.
         why: WriteReason,
     },
     /// Remove an anchor file.
     RemoveAnchor {
         /// Name in the anchor directory.
         file: String,
-        /// Why.
+        /// The reason.
         why: RemoveReason,
     },
     /// Run the distribution's tool.
@@ -141,7 +141,7 @@ pub enum ServiceAction {
     Restart {
         /// The unit.
         unit: String,
-        /// What its process lacks, or has too much.
+        /// What its process lacks, or has and should not have.
         why: String,
     },
 }
@@ -346,6 +346,39 @@ impl Drift {
             Self::AnchorAltered => "anchor-altered",
             Self::Bundle => "bundle",
             Self::Link => "link",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Programs read these words.
+    #[test]
+    fn actions_are_serialised_under_their_public_names() {
+        let path = || "/p".to_owned();
+        let words = |action: Action| serde_json::to_value(action).unwrap();
+        let retire = StoreAction::RetireStore { family: Family::Debian, files: BTreeSet::new() };
+        let restart = ServiceAction::Restart { unit: "u".into(), why: "w".into() };
+        for (action, expected) in [
+            (Action::from(StoreAction::RecordLedger), json!({"action": "record-ledger"})),
+            (StoreAction::CreateDirectory { path: path() }.into(), json!({"action": "create-directory", "path": "/p"})),
+            (retire.into(), json!({"action": "leave-store", "family": "debian", "files": []})),
+            (
+                ServiceAction::WriteRegistryCerts { path: path(), anchors: 2 }.into(),
+                json!({"action": "write-registry-certs", "path": "/p", "anchors": 2}),
+            ),
+            (restart.into(), json!({"action": "restart", "unit": "u", "why": "w"})),
+            (
+                PodBundleAction::Write { path: path(), certificates: 1 }.into(),
+                json!({"action": "write-export", "path": "/p", "certificates": 1}),
+            ),
+            (PodBundleAction::Remove { path: path() }.into(), json!({"action": "remove-export", "path": "/p"})),
+        ] {
+            assert_eq!(words(action), expected);
         }
     }
 }

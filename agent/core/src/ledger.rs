@@ -1,7 +1,7 @@
-//! What is remembered on the host: the ledger.
+//! The ledger: what is remembered on the host.
 //!
-//! The truth is what is observed. The ledger remembers only what cannot be seen: since when an anchor is in grace, what each source said
-//! last, and that a change was begun.
+//! What is observed decides. The ledger holds only what cannot be observed: since when an anchor is in grace, what each source said
+//! last, that a change was begun, and what processes have read.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -100,10 +100,10 @@ pub struct Ledger {
     /// Wall clock of the last verified change of the set that is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<i64>,
-    /// Since when the bundle surely holds what it holds.
+    /// The time since when the bundle is known to hold what it holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Uptime>,
-    /// When we last began to change it.
+    /// When we last began to change the bundle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun: Option<Uptime>,
     /// Processes that read the bundle when they start, by unit.
@@ -192,13 +192,13 @@ impl Ledger {
 
     /// The file's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        // maps with string-like keys and plain values cannot fail to serialise; an empty file would be set aside as damaged
+        // Maps with string-like keys and plain values cannot fail to serialise.
         let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
         bytes.push(b'\n');
         bytes
     }
 
-    /// Keeps one copy of each certificate that is among these anchors too: theirs.
+    /// Shares the certificates of these anchors instead of keeping copies of them.
     pub fn share<'a>(&mut self, anchors: impl Iterator<Item = &'a Arc<Anchor>>) {
         for anchor in anchors {
             if let Some(entry) = self.anchors.get_mut(&anchor.fingerprint)
@@ -209,7 +209,7 @@ impl Ledger {
         }
     }
 
-    /// Takes note of a certificate that was found to be ours, for its removal. What it holds need not be an anchor by today's rules.
+    /// Adds a certificate that was found to be ours, for its removal. It need not be an anchor by today's rules.
     pub fn adopt_for_removal(&mut self, der: &[u8]) {
         self.anchors.entry(Fingerprint::of_der(der)).or_insert_with(|| LedgerAnchor {
             state: AnchorState::Retired,
@@ -222,7 +222,7 @@ impl Ledger {
         });
     }
 
-    /// Whether there is nothing worth writing down.
+    /// Whether it records nothing of ours, so that its file is not needed.
     pub fn is_blank(&self) -> bool {
         let Self { left, anchors, sources, pending, created, hooks, certs_files, exports, .. } = self;
         let no_files_of_ours = created.is_empty() && certs_files.is_empty() && exports.is_empty();
@@ -237,9 +237,14 @@ impl Ledger {
         (!all.is_empty()).then_some(all)
     }
 
+    /// Certificates that are not ours and should be in the bundle as far as is known.
+    pub fn known_foreign(&self) -> BTreeSet<Fingerprint> {
+        &self.foreign | &self.gone
+    }
+
     /// Whether two ledgers say the same, whenever they were written.
     pub fn same_as(&self, other: &Self) -> bool {
-        // field by field: copies of thousands of certificates would be made only to be compared
+        // Field by field, so that no certificate is copied. A new field does not compile until it is listed here.
         let Self {
             version,
             updated: _,
@@ -335,13 +340,6 @@ mod base64 {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[u8]>, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
         Ok(BASE64.decode(text.as_bytes()).unwrap_or_default().into())
-    }
-}
-
-impl Ledger {
-    /// Certificates that are not ours and should be in the bundle as far as is known.
-    pub fn known_foreign(&self) -> BTreeSet<Fingerprint> {
-        &self.foreign | &self.gone
     }
 }
 

@@ -1,13 +1,17 @@
 //! The decisions of nodetrust, as pure functions over plain values.
 //!
 //! Bytes, facts and the time come in as arguments; decisions go out as data. Nothing here opens a file, reads a clock or
-//! starts a process: the list of dependencies and `clippy.toml` see to it. The way through:
+//! starts a process; the list of dependencies and `clippy.toml` enforce it. The flow:
 //!
 //! ```text
-//! bytes ─pem, anchor→ Part ─source (policy)→ Resolved ┐
-//! host ─────────────────────────────────→ Observed ───┼─ plan ─→ Plan ─(the agent does it)→ Observed' ─ verify ─→ Report
-//! ledger ─────────────────────────────────────────────┘
+//! bytes ─ certificate → SourceFile ─ source::resolve → Resolved ┐
+//! host ────────────────────────────────────────────→ Observed ──┼─ planner → Plan ─(the agent does it)→ Observed' ─ verify → Report
+//! ledger ───────────────────────────────────────────────────────┘
 //! ```
+//!
+//! Files use each other in one direction: vocabulary ([`time`], [`text`], [`problem`], [`certificate`]) → data ([`source`], [`store`],
+//! [`ledger`], [`observed`], [`action`], [`plan`]) → decisions ([`planner`], [`runtime`], [`pod_bundle`], [`verify`]) → [`report`] → views
+//! ([`node_status`], [`topology`]).
 
 pub mod action;
 pub mod certificate;

@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-/// What is on a host now.
+/// Everything that an observation of a host found.
 #[derive(Debug, Clone)]
 pub struct Observed {
     /// The host's trust store.
@@ -54,7 +54,7 @@ pub struct Observed {
 /// A trust store that was in use before, with what it still has of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OldStore {
-    /// Which.
+    /// The store.
     pub family: Family,
     /// Our files in its anchor directory, by name.
     pub files: BTreeSet<String>,

@@ -1,4 +1,4 @@
-//! What is to be done, as data.
+//! What is to be done with the trust store, as data.
 
 use crate::{
     action::{Drift, ExtractReason, RemoveReason, StoreAction, WriteReason},
@@ -16,12 +16,12 @@ use std::{
     sync::Arc,
 };
 
-/// What is not done although it would be due.
+/// An action that is due and held back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Held {
-    /// What.
+    /// The action, in a word.
     pub what: &'static str,
-    /// Why.
+    /// The reason, in a sentence.
     pub why: String,
     /// What a person should do.
     pub next: String,
@@ -39,7 +39,7 @@ pub struct TargetAnchor {
 /// What to do, and what is then expected.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// In order.
+    /// The actions, in order.
     pub actions: Vec<StoreAction>,
     /// What is held back.
     pub held: Vec<Held>,
@@ -58,7 +58,7 @@ impl Plan {
         if before.pending {
             return kinds;
         }
-        // what this plan itself takes out is still in the bundle, and nobody has put it there
+        // What this plan removes is still in the bundle, and that is not somebody's change.
         let removes = self.actions.iter().any(|action| matches!(action, StoreAction::RemoveAnchor { .. }));
         let is_refused =
             |action: &StoreAction| matches!(action, StoreAction::RemoveAnchor { why: RemoveReason::Refused, .. });
@@ -86,12 +86,12 @@ impl Plan {
         kinds
     }
 
-    /// Whether the trust store is touched: neither the ledger nor the hooks are part of it.
+    /// Whether the plan changes the trust store. Neither the ledger nor the hooks are a part of it.
     pub fn changes_store(&self) -> bool {
         self.actions.iter().any(|action| !matches!(action, StoreAction::RecordLedger | StoreAction::RunHooks { .. }))
     }
 
-    /// Whether the host is touched, not only the ledger.
+    /// Whether the plan changes more than the ledger.
     pub fn changes_host(&self) -> bool {
         self.actions.iter().any(|action| !matches!(action, StoreAction::RecordLedger))
     }
@@ -99,7 +99,7 @@ impl Plan {
     /// Our anchors that are trusted over this bundle: targets, and removed ones that are in it because of us. Their digest names the set in
     /// force.
     pub fn in_force(&self, observed: &Observed, bundle: &BTreeSet<Fingerprint>) -> BTreeSet<Fingerprint> {
-        // not because of somebody else's copy
+        // an anchor that somebody else's copy keeps in the bundle is not ours
         let lingers = |print: &&Fingerprint| {
             !self.ledger.anchors.get(print).is_some_and(|entry| entry.shared) && !observed.foreign_copy(print)
         };

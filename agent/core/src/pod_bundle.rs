@@ -1,12 +1,12 @@
 //! The exported bundle: everything that the node trusts in one PEM file, under one path on every node, for pods to mount.
 //!
-//! It lies in one directory of ours and nowhere else: whoever edits the configuration chooses a name, not a place, since a file
-//! that root writes at a place of one's choice is as good as being root. Versions before took a path. What they wrote is kept
-//! current until the file in our directory is there, and goes then.
+//! It lies in a directory of ours and nowhere else. The configuration chooses a name, not a path: whoever can make root write a file
+//! anywhere is root. Earlier versions took a path. A file at such a path is kept current until the file in our directory exists, and
+//! is then removed.
 //!
-//! In: the extracted bundle as it is, and what lies where the file belongs. Out: the file's content, and what is to be done. It
-//! follows the extracted bundle and decides nothing about trust. A bundle that OpenSSL cannot load, or that has lost
-//! certificates, is not handed on: the file stays as it was.
+//! In: the extracted bundle, and what lies where the file belongs. Out: the file's content, and what is to be done. The file follows
+//! the extracted bundle; nothing is decided here about trust. If OpenSSL cannot load the extracted bundle, or it has lost
+//! certificates, the file stays as it was.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,13 +43,13 @@ pub enum ExistingFile {
 /// What is to be done about exported bundles.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PodBundlePlan {
-    /// In order.
+    /// The actions, in order.
     pub actions: Vec<PodBundleAction>,
     /// What [`PodBundleAction::Write`] writes.
     pub content: String,
-    /// How it stands, if one is wanted.
+    /// The state of the file, if one is wanted.
     pub view: Option<PodBundleView>,
-    /// What is in the way.
+    /// What prevents it.
     pub problems: Vec<Problem>,
 }
 
@@ -92,8 +92,8 @@ pub fn content(bundle: &[u8]) -> String {
     text
 }
 
-/// Decides. `want` is the path of the configured name; `found` has it, and every path that was written before. `content` is the
-/// bundle's, `None` while the store is about to change: then what will be written is not known yet, only that it will.
+/// What is to be done. `want` is the path of the configured name. `found` holds that path and every path that was written before.
+/// `content` is that of the extracted bundle; None while the store is about to change, when only that a file will be written is known.
 pub fn decide(
     want: Option<&str>,
     found: &BTreeMap<String, ExistingFile>,
@@ -130,13 +130,13 @@ pub fn decide(
         }
         export.view = Some(view);
     }
-    // an earlier one goes when the new one is there or comes now
+    // An earlier file goes when the new one exists or is written now.
     let succeeded = export.view.as_ref().is_none_or(|view| view.current || !export.actions.is_empty());
     let left = found.iter().filter(|(path, _)| Some(path.as_str()) != want);
     for (path, found) in left {
         match found {
             ExistingFile::Ours(_) if succeeded => export.actions.push(PodBundleAction::Remove { path: path.clone() }),
-            // nothing is in its place yet: whoever reads it still does
+            // The new file does not exist yet, so pods still read this one.
             ExistingFile::Ours(bytes)
                 if unfit(observed).is_none() && content.as_ref().is_none_or(|content| content.as_bytes() != *bytes) =>
             {
@@ -151,7 +151,7 @@ pub fn decide(
     export
 }
 
-/// Why the extracted bundle is not one to hand on.
+/// Why the extracted bundle must not be given to pods.
 fn unfit(observed: &Observed) -> Option<&'static str> {
     let effective = &observed.effective;
     if effective.set.is_empty() {

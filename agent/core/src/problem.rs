@@ -1,18 +1,18 @@
-//! What can be wrong, each with what to do next.
+//! Problems: what can be wrong, each with a kind, a text and what to do next.
 
 use crate::certificate::fingerprint::Fingerprint;
 use serde::Serialize;
 
-/// Something that is not as it should be, and is not the sources' matter.
+/// Something that is wrong on the node. What is wrong with a source is a [`Rejection`](crate::source::Rejection) instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
-    /// Its kind: an enumerated, documented name.
+    /// The kind.
     pub kind: ProblemKind,
-    /// The anchor that it is about.
+    /// The anchor that it is about, if it is about a single one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Fingerprint>,
-    /// What is wrong.
+    /// What is wrong, in a sentence.
     pub text: String,
     /// What a person should do; empty where the agent does it by itself.
     pub next: String,
@@ -48,9 +48,9 @@ pub enum ProblemKind {
     BundlePrivateKey,
     /// A run of the tool lost certificates that are not ours; the bundle was put back.
     ForeignLost,
-    /// What is not ours keeps a reader from loading the bundle, and did before us.
+    /// A file that is not ours keeps a reader from loading the bundle, and did so before us.
     ForeignBroken,
-    /// Most certificates that are not ours have left the bundle at once, without us.
+    /// Most certificates that are not ours have left the bundle at once, and not because of us.
     ForeignGone,
     /// A private key lies in a file that is not ours, where the distribution's own way would copy it into the bundle.
     ForeignPrivateKey,
@@ -72,7 +72,7 @@ pub enum ProblemKind {
     DeniedTrusted,
     /// The bundle for pods could not be written.
     Export,
-    /// The Kubernetes API cannot be told; counted, and no part of a report.
+    /// The Kubernetes API cannot be written to. It is counted in metrics and is not a part of reports.
     Kubernetes,
 }
 
@@ -147,7 +147,7 @@ impl ProblemKind {
         )
     }
 
-    /// Whether the store is not as it should be while this holds. The others are told, and change nothing about trust.
+    /// Whether the store is not as it should be while this holds. The other kinds are reported and do not affect trust in the store.
     pub fn is_failure(self) -> bool {
         !matches!(
             self,
@@ -172,7 +172,7 @@ impl ProblemKind {
 impl Problem {
     /// A problem that is about no single anchor.
     pub fn new(kind: ProblemKind, text: impl Into<String>, next: impl Into<String>) -> Self {
-        // it may hold what a tool has printed, or the name of a file
+        // The texts may hold output of a tool, or the name of a file.
         let bounded = |text: String| crate::certificate::name::sentence(&text);
         Self { kind, sha256: None, text: bounded(text.into()), next: bounded(next.into()) }
     }

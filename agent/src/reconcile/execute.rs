@@ -20,7 +20,8 @@ use crate::{
     error::chain,
     host::{exec::HostExec, file::FileKind, ledger_file, obstacle::write_problem, own},
     store::{
-        extract, hash_links,
+        extract::extract,
+        hash_links,
         judge::BundleJudge,
         observe::{StoreCache, observe},
         other_runs::await_other_runs,
@@ -124,7 +125,7 @@ fn run_tool(
         expected: &expected,
         repeats: foreign_repeats(observed),
     };
-    let extracted = extract::extract(&judge, mode);
+    let extracted = extract(&judge, mode);
     applied.extract += extracted.duration;
     applied.retry_is_pointless |= extracted.is_final;
     extracted.problem.map_or(Ok(()), Err)

@@ -74,10 +74,10 @@ impl Reconciler {
         *look = self.look(settings, snapshots, None);
         self.record_processes(settings, snapshots, look, &mut followed);
         look.outlook = now_due(settings, look);
-        // what has just been told with the end of its log is not told again without
-        look.problems.retain(|problem| {
-            !followed.problems.iter().any(|told| told.kind == problem.kind && told.text.starts_with(&problem.text))
-        });
+        if followed.restarts.contains(&false) {
+            // It was reported just now, with the end of the unit's log.
+            look.problems.retain(|problem| problem.kind != ProblemKind::Restart);
+        }
         followed
     }
 

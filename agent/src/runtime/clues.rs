@@ -8,7 +8,6 @@ use nodetrust_core::runtime::{
     detect,
     kinds::{RuntimeKind, TABLE},
     kubelet,
-    services::ServiceState,
     settings::RuntimeSettings,
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -81,7 +80,7 @@ struct RancherFile {
 pub(crate) fn find(root: &HostRoot, units: &BTreeMap<String, Unit>, policy: &RuntimeSettings) -> Located {
     let mut endpoint = endpoint(root, units);
     let active: BTreeMap<String, bool> =
-        units.iter().map(|(name, unit)| (name.clone(), !matches!(state(unit), ServiceState::Down(_)))).collect();
+        units.iter().map(|(name, unit)| (name.clone(), !state(unit).is_down())).collect();
     let mut served: BTreeMap<String, Served> = TABLE
         .iter()
         .flat_map(|row| row.units.iter().map(|unit| (row.kind, *unit)))
@@ -204,7 +203,7 @@ fn endpoint_of_distribution(
     units: &BTreeMap<String, Unit>,
 ) -> Option<RuntimeEndpoint> {
     let row = kind.row();
-    let is_up = |unit: &&Unit| !matches!(state(unit), ServiceState::Down(_));
+    let is_up = |unit: &&Unit| !state(unit).is_down();
     let unit = row.units.iter().filter_map(|name| units.get(*name)).find(is_up)?;
     if pid(root, kind, unit).is_some() {
         return None; // it has started its own

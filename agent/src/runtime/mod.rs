@@ -87,7 +87,7 @@ pub fn look(
             let (runtime, broken) = look.look_at_runtime(found, unit, &located, cache);
             problems.extend(broken);
             problems.extend(aftermath(&runtime, &ledger.attempts));
-            if matches!(runtime.service.state, ServiceState::Down(_)) {
+            if runtime.service.state.is_down() {
                 // what runs or answers all the same was started by a unit that is not known
                 sign = clues::sign(exec.root);
             }
@@ -210,7 +210,7 @@ impl RuntimeLook<'_> {
             ServiceState::Active if found.kind == RuntimeKind::Docker && !has_shim => Ok(()),
             ServiceState::Active => look_at_cri(root, found.kind, &socket, &mut version),
             ServiceState::Changing => Err("it is starting or stopping".into()),
-            ServiceState::Down(_) => Err("it does not run".into()),
+            ServiceState::Down(_) | ServiceState::Failed(_) => Err("it does not run".into()),
         };
         let runs = version.clone();
         let mut spares = Ok(());

@@ -135,7 +135,9 @@ fn make_anew(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Resu
                     _ => format!("{unit} has no process that could be found"),
                 },
                 (ServiceState::Changing, _) => format!("{unit} has not come back in {} s", BACK.as_secs()),
-                (ServiceState::Down(state), _) => format!("{unit} has not come back: it is {state}"),
+                (ServiceState::Down(state) | ServiceState::Failed(state), _) => {
+                    format!("{unit} has not come back: it is {state}")
+                }
             });
         }
         thread::sleep(PAUSE);

@@ -73,6 +73,7 @@ pub(crate) fn state(unit: &Unit) -> ServiceState {
     match unit.active_state.as_str() {
         "active" if !unit.has_job => ServiceState::Active,
         "active" | "activating" | "deactivating" | "reloading" => ServiceState::Changing,
+        "failed" => ServiceState::Failed(down(unit)),
         _ => ServiceState::Down(down(unit)),
     }
 }

@@ -118,7 +118,7 @@ fn a_registry_directory_names_the_hosts_that_it_does_not_reach() {
 fn a_runtime_that_is_down_or_sick_says_so() {
     let view = RuntimeView {
         version: String::new(),
-        state: ServiceState::Down("failed (start-limit-hit)".into()),
+        state: ServiceState::Failed("failed (start-limit-hit)".into()),
         sick: Some("it does not run".into()),
         why: "no restart needed: it reads the bundle when it starts".into(),
         ..fine()

@@ -92,7 +92,7 @@ pub struct NodeEvent {
     pub warning: bool,
     /// What happened, in a sentence.
     pub message: String,
-    /// When.
+    /// The time.
     pub time: Time,
 }
 

@@ -5,7 +5,12 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use proptest::{collection::vec, option, prelude::*, sample::subsequence};
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    sample::{select, subsequence},
+};
 use rcgen::{DnType, IsCa};
 
 use super::*;
@@ -47,7 +52,7 @@ impl World {
         Self { shipped: BTreeSet::from([fixed("rsa-2048").fingerprint]), seen: host(family, &[]) }
     }
 
-    /// What an action does to a host with a store like Debian's.
+    /// What an action does to a host.
     fn simulate(mut self, plan: &Plan, action: &StoreAction) -> Self {
         let seen = &mut self.seen;
         match action {
@@ -76,27 +81,32 @@ impl World {
         self
     }
 
-    /// The tool: shipped, other people's and our files, pasted one after the other.
+    /// The tool: shipped, other people's and our files. Most tools paste them one after the other; p11-kit takes each certificate once,
+    /// leaves out what is not a CA, and makes all links anew in every run.
     fn extract(&mut self, mode: ExtractMode) {
-        let taken = self.seen.foreign.iter().filter(|file| file.taken);
+        let store = self.seen.store;
+        let taken = || self.seen.foreign.iter().filter(|file| file.taken);
         let mut all: Vec<Fingerprint> = self.shipped.iter().copied().collect();
-        all.extend(taken.clone().flat_map(|file| &file.anchors).map(|anchor| anchor.fingerprint));
+        all.extend(taken().flat_map(|file| &file.anchors).map(|anchor| anchor.fingerprint));
         all.extend(self.seen.ours.values().filter_map(|own| Some(own.anchor.as_ref()?.fingerprint)));
-        let pasted = self.seen.store.pastes_files;
-        let faults = taken.clone().filter_map(|file| match &file.hazard {
+        all.retain(|print| !(store.drops_not_ca && is_dropped(print)));
+        // where we join the files ourselves, only certificates get in
+        let pasted = store.pastes_files && !matches!(store.tool, Tool::Concatenate { .. });
+        let faults = taken().filter_map(|file| match &file.hazard {
             Some(Hazard::Broken(fault)) if pasted => Some(fault.clone()),
             _ => None,
         });
+        let (faults, set): (Vec<Fault>, BTreeSet<Fingerprint>) = (faults.collect(), all.iter().copied().collect());
         self.seen.effective = Effective {
             present: true,
-            count: all.len(),
-            faults: faults.collect(),
-            private_key: pasted && taken.clone().any(|file| matches!(file.hazard, Some(Hazard::PrivateKey(_)))),
-            set: all.into_iter().collect(),
+            count: if store.pastes_files { all.len() } else { set.len() },
+            faults,
+            private_key: pasted && taken().any(|file| matches!(file.hazard, Some(Hazard::PrivateKey(_)))),
+            set,
             ..Effective::default()
         };
-        if mode == ExtractMode::Fresh {
-            self.seen.unlinked.clear(); // a plain run leaves links alone (facts 0.3)
+        if mode == ExtractMode::Fresh || !store.pastes_files {
+            self.seen.unlinked.clear(); // another plain run leaves links alone (facts 0.3)
         }
     }
 
@@ -763,6 +773,23 @@ static POOL: LazyLock<Vec<Arc<Anchor>>> = LazyLock::new(|| {
     vec![ca("a"), ca("b"), ca("c"), ca("a"), anchor(&expired), anchor(&leaf)]
 });
 
+/// A store of each kind: Debian's, those over p11-kit, the plain ones, and the directory without a tool.
+const FAMILIES: [Family; 8] = [
+    Family::Debian,
+    Family::Redhat,
+    Family::Suse,
+    Family::Arch,
+    Family::Alpine,
+    Family::Flatcar,
+    Family::Photon,
+    Family::Directory,
+];
+
+/// Whether p11-kit leaves a certificate of the pool out.
+fn is_dropped(print: &Fingerprint) -> bool {
+    POOL.iter().any(|anchor| anchor.fingerprint == *print && anchor.dropped_by_p11_kit().is_some())
+}
+
 fn some_of_pool() -> impl Strategy<Value = Vec<Arc<Anchor>>> {
     subsequence(POOL.clone(), 0..=POOL.len())
 }
@@ -850,7 +877,7 @@ fn any_ledger() -> impl Strategy<Value = Ledger> {
 
 /// What can become of a file of ours: gone, as it was, altered, damaged, another certificate in it.
 fn any_world() -> impl Strategy<Value = World> {
-    let family = prop_oneof![3 => Just(Family::Debian), 1 => Just(Family::Alpine), 1 => Just(Family::Directory)];
+    let family = prop_oneof![2 => Just(Family::Debian), 8 => select(&FAMILIES[..])];
     let hazard = prop_oneof![4 => Just(None), 1 => Just(Some(Hazard::PrivateKey(3))), 1 => Just(broken())];
     let foreign_files = vec((some_of_pool(), any::<bool>(), hazard), 0..3);
     let effective = (any::<bool>(), some_of_pool(), 0usize..9, any::<bool>());
@@ -870,6 +897,9 @@ fn any_world() -> impl Strategy<Value = World> {
                     4 => (Some(POOL[(n + 1) % POOL.len()].clone()), false),
                     _ => continue,
                 };
+                if seen.store.drops_not_ca && is_dropped(&anchor.fingerprint) {
+                    continue; // nothing of the kind is installed there
+                }
                 seen.ours
                     .insert(file_name(seen.store, &anchor.fingerprint), OwnAnchorFile { anchor: anchor_in_it, intact });
             }
@@ -879,7 +909,10 @@ fn any_world() -> impl Strategy<Value = World> {
                     .push(ForeignFile { taken, ..foreign(&format!("{n}.crt"), anchors, hazard.filter(|_| taken)) });
             }
             seen.leftovers = leftover.then(|| "/etc/ssl/certs/.nodetrust-bundle".to_owned()).into_iter().collect();
-            seen.stale_temp = stale.then(|| "/etc/ssl/certs/ca-certificates.crt.new".to_owned());
+            seen.stale_temp = match seen.store.tool {
+                Tool::Staged { foreign_temp, .. } if stale => Some(foreign_temp.to_owned()),
+                _ => None,
+            };
             let (present, set, more, private_key) = effective;
             seen.unlinked = prints(&unlinked);
             if present {
@@ -901,8 +934,17 @@ prop_compose! {
     fn any_node()(
         world in any_world(), ledger in any_ledger(), policy in any_policy(), now in any_moment(), sources in any_sources(any_content(), 0..3),
     ) -> Node {
-        Node { world, ledger, policy, now, sources }
+        Node { ledger: of_store(ledger, &world), world, policy, now, sources }
     }
+}
+
+/// The ledger as it can be on this host: a store that leaves out what is not a CA was never given any such anchor.
+fn of_store(mut ledger: Ledger, world: &World) -> Ledger {
+    if world.seen.store.drops_not_ca {
+        ledger.anchors.retain(|print, _| !is_dropped(print));
+        ledger.sources.values_mut().for_each(|source| source.anchors.retain(|print| !is_dropped(print)));
+    }
+    ledger
 }
 
 /// The place of an action in a plan, and its word.
@@ -1015,6 +1057,7 @@ proptest! {
         grace in prop_oneof![Just(0), Just(DAY)],
     ) {
         let policy = Policy { removal_grace: grace, ..Policy::default() };
+        let ledger = of_store(ledger, &world);
         let mut kept: BTreeSet<Fingerprint> =
             sources.iter().filter_map(|source| ledger.sources.get(&source.name)).flat_map(|last| last.anchors.clone()).collect();
         if sources.iter().any(|source| ledger.sources.get(&source.name).is_none_or(|last| last.anchors.is_empty())) {

@@ -14,7 +14,6 @@ pub(super) fn anchor_rows(plan: &Plan, inputs: ReportInputs<'_>) -> Vec<AnchorRo
     let trusted = |fingerprint: &Fingerprint| {
         inputs.observed.is_some_and(|observed| observed.effective.set.contains(fingerprint))
     };
-    // looked up in the order of the sets that are looked through, and sorted while they are small: rows are long
     let mut targets: Vec<_> = plan
         .targets
         .iter()

@@ -173,7 +173,7 @@ pub struct StoreView {
     /// Its family; None if it is unsupported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub family: Option<Family>,
-    /// The fact that decided.
+    /// The fact that decided it, in a sentence.
     pub because: String,
     /// `ID` of os-release.
     pub os_id: String,
@@ -193,13 +193,13 @@ pub struct StoreView {
     pub foreign_files: usize,
 }
 
-/// Somebody else's file that is called out.
+/// A file that is not ours and that people should know of.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ForeignRow {
     /// Its path.
     pub path: String,
-    /// Why.
+    /// The reason, in a sentence.
     pub text: String,
 }
 
@@ -219,7 +219,7 @@ pub struct Cycle {
     pub extract_milliseconds: u64,
     /// What it did.
     pub actions: Vec<Action>,
-    /// What others had changed and it repaired.
+    /// Changes by others that it repaired.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub drift: BTreeSet<Drift>,
 }
@@ -228,9 +228,9 @@ pub struct Cycle {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RuntimeView {
-    /// Which.
+    /// The kind.
     pub kind: RuntimeKind,
-    /// The fact that decided.
+    /// The fact that decided it, in a sentence.
     pub because: String,
     /// Its version; empty if it does not say.
     pub version: String,
@@ -276,9 +276,9 @@ pub struct RuntimeView {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldView {
-    /// Why, in a word.
+    /// The reason in a word.
     pub reason: HoldReason,
-    /// Why.
+    /// The reason, in a sentence.
     pub why: String,
     /// What a person should do.
     pub next: String,
@@ -287,7 +287,7 @@ pub struct HoldView {
 /// Our last attempt to restart the runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastRestart {
-    /// When.
+    /// The time.
     pub time: Time,
     /// How it ended; None if the agent was killed meanwhile.
     /// It is serialised in the words of [`outcome_text`](Self::outcome_text).

@@ -513,7 +513,7 @@ fn a_runtime_that_does_not_run_yet_needs_nothing() {
 
 #[test]
 fn a_runtime_of_which_nothing_is_known_is_never_trusted_and_never_nothing_to_do() {
-    let node = with_runtime_in(ServiceState::Down("failed (start-limit-hit)".into()));
+    let node = with_runtime_in(ServiceState::Failed("failed (start-limit-hit)".into()));
     let report = node.report();
     let text = "2 anchors in the extracted bundle; whether pulls follow is not known: containerd.service is failed (start-limit-hit)";
     assert_eq!(answer(&report), (NodeVerdict::RuntimeUnknown, text));

@@ -29,7 +29,7 @@ pub struct RestartAttempt {
 pub enum AttemptOutcome {
     /// The service runs anew and works.
     Done,
-    /// It does not, or never stopped: why.
+    /// It does not work, or never stopped: why.
     Failed(String),
 }
 

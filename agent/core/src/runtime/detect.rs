@@ -34,11 +34,11 @@ pub struct Clues<'a> {
 /// Which runtime a node has, and the fact that decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DetectedRuntime {
-    /// Which.
+    /// The kind.
     pub kind: RuntimeKind,
     /// The unit that runs it.
     pub unit: String,
-    /// The fact that decided.
+    /// The fact that decided it, in a sentence.
     pub because: String,
 }
 

@@ -1,7 +1,7 @@
 //! Whether pulls through the container runtime follow the bundle, by evidence: the four states, and what would make an unknown one known.
 //!
-//! [`rule`](crate::runtime::staleness) infers what is to be done, from units, times and configuration files. That cannot be complete, so it is not
-//! enough to call a node trusted. A runtime is `current` if its process is younger than the last change, or verifiably reads what it lacks from
+//! [`staleness`](super::staleness) infers what is to be done, from units, times and configuration files. That cannot be complete, so it
+//! is not enough to call a node trusted. A runtime is `current` if its process is younger than the last change, or verifiably reads what it lacks from
 //! a registry directory, or has itself testified. What is not known is said to be unknown.
 
 use super::{
@@ -31,7 +31,7 @@ pub fn judge(
     let Some(runtime) = &services.runtime else { return absent(services, in_pod) };
     let unit = &runtime.service.unit;
     match &runtime.service.state {
-        state @ ServiceState::Down(word) if state.has_failed() => {
+        ServiceState::Failed(word) => {
             let next = format!("mend it: systemctl status {unit}; journalctl -u {unit}");
             return RuntimeTrust::unknown(format!("not known: {unit} is {word}"), next);
         }

@@ -168,7 +168,7 @@ fn green_is_only_what_there_is_evidence_for() {
         ("containerd does not run yet", Node::new("", "").state(down()), Nothing),
         ("it does not, and somebody must have made our pod", in_pod(Node::new("", "").state(down())), Unknown),
         ("it does not, and a socket answers", sign(Node::new("", "").state(down())), Unknown),
-        ("it has failed", good().state(ServiceState::Down("failed (exit-code)".into())), Unknown),
+        ("it has failed", good().state(ServiceState::Failed("failed (exit-code)".into())), Unknown),
         ("it starts", good().state(ServiceState::Changing), Unknown),
         ("it starts, and was behind", Node::new("z", "").state(ServiceState::Changing), Unknown),
         ("it runs and does not work", sick(good()), Unknown),
@@ -245,7 +245,7 @@ fn not_knowing_restarts_nothing() {
             Node::new("az", "b").witness(WitnessAnswer::NotReached, nothing),
             Node::new("abz", "").runtime(|runtime| runtime.health = Err("it does not answer".into())),
             good().runtime(|runtime| runtime.service.process = None),
-            good().state(ServiceState::Down("failed".into())),
+            good().state(ServiceState::Failed("failed".into())),
             good().state(ServiceState::Changing),
             Node::new("z", "").runtime(|runtime| runtime.elsewhere = Some("it reads others".into())),
         ];
@@ -325,7 +325,7 @@ fn what_would_make_it_known_is_said() {
     assert!(text.contains("systemctl restart containerd.service"), "{text}");
     let text = next(Node::without_runtime().with(|node| node.services.in_pod = true));
     assert!(text.contains("runtime.kind") && text.contains("runtime.unit"), "{text}");
-    let text = next(good().state(ServiceState::Down("failed (exit-code)".into())));
+    let text = next(good().state(ServiceState::Failed("failed (exit-code)".into())));
     assert!(text.contains("journalctl -u containerd.service"), "{text}");
     let trust = Node::new("z", "ab").witness(WitnessAnswer::Trusts, |witness| witness.verifies_tls = false).trust();
     assert!(trust.why.contains("pulls from registry.test:5443 work"), "{trust:?}");

@@ -27,7 +27,7 @@ pub enum RuntimeKind {
 /// What is known of a kind (facts C.5).
 #[derive(Debug)]
 pub struct RuntimeRow {
-    /// Which.
+    /// The kind.
     pub kind: RuntimeKind,
     /// systemd units that may run it; the first active one does.
     pub units: &'static [&'static str],

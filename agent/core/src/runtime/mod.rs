@@ -1,9 +1,11 @@
 //! The container runtime: which one a node has, what is known of its process, and what follows from that.
 //!
 //! Go programs read the system's roots once, at their first TLS verification (facts B.1). So a runtime that runs since before
-//! a change of the bundle neither trusts what was added nor forgets what was removed. [`record`] says what a process has read, [`rule`] whether it
-//! is behind the bundle and what is to be done; [`certs_d`] says what a registry directory that is read at every pull makes up for; [`evidence`]
-//! says what is known of pulls at all, with what the runtime itself has answered ([`witness`], [`testimony`]).
+//! a change of the bundle neither trusts what was added nor forgets what was removed.
+//!
+//! Data: [`services`] (what runs now), [`record`] (what a process has read), [`registry_dir`] (what is read at every pull), [`attempts`],
+//! [`witness`] (what the runtime answered), [`service_plan`], [`trust`]. Decisions: [`testimony`] (what the answers prove),
+//! [`evidence`] (whether pulls follow the bundle), [`staleness`] (whether a process is behind the bundle, and what is to be done).
 
 pub mod attempts;
 pub mod containerd;

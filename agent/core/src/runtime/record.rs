@@ -100,7 +100,7 @@ impl Lag {
     }
 }
 
-/// What is known of a process, from what was known and what is seen.
+/// The record of a process, from the earlier record and what is observed.
 ///
 /// For a process without a record, in this order:
 /// 1. What was in the bundle at the last verified look before it started, and is in it now, it has.
@@ -120,7 +120,7 @@ pub fn follow(record: Option<&ServiceRecord>, process: &ServiceProcess, bundle: 
     let mut has = before.map(|before| before & bundle.now).unwrap_or_default();
     let mut maybe_has = bundle.before.map_or_else(|| bundle.now.clone(), |before| before | bundle.now);
     if bundle.begun.is_some_and(|begun| begun.boot_id != started.boot_id) {
-        // what that change has put there, and what it has taken away
+        // That change is complete: its additions are in the bundle, and its removals are not.
         has.extend(bundle.now & bundle.ours);
         maybe_has.retain(|fingerprint| !bundle.ours.contains(fingerprint));
     } else {
@@ -177,7 +177,7 @@ impl ServiceRecord {
     }
 }
 
-/// What is known of all services' processes. What cannot be seen just now stays known, as long as this boot lasts.
+/// The records of all services' processes. A process that cannot be observed now keeps its record until the next boot.
 pub fn follow_all(
     services: &Services,
     known: &BTreeMap<String, ServiceRecord>,

@@ -155,6 +155,10 @@ fn a_ledger_of_an_older_version_keeps_its_doubts() {
     let text = r#"{"process":{"invocation":"i","started":{"bootId":"one","milliseconds":1}},"has":[],"doubt":[]}"#;
     let record: ServiceRecord = serde_json::from_str(text).unwrap();
     assert!(record.unproven.is_empty() && record.maybe_has.is_empty());
+    let print = || set("a");
+    let full = ServiceRecord { maybe_has: print(), added_since: print(), revoked: print(), ..record };
+    let written = serde_json::to_value(&full).unwrap();
+    assert!(["doubt", "later", "left"].iter().all(|name| written.get(name).is_some()), "{written}");
 }
 
 #[test]

@@ -11,16 +11,16 @@ use crate::{
 /// Seconds after which a service that is on the way up or down is looked at again.
 pub const LOOK_AGAIN: u64 = 5;
 
-/// A restart that is due and not made.
+/// A restart that is due and held back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
-    /// Why.
+    /// The reason.
     pub reason: HoldReason,
-    /// Why, in a sentence.
+    /// The reason in a sentence.
     pub why: String,
     /// What a person should do; empty where waiting is enough.
     pub next: String,
-    /// Seconds until it is worth looking again by itself.
+    /// Seconds until the agent should look again; None if only a change makes a difference.
     pub wait: Option<u64>,
 }
 
@@ -29,9 +29,9 @@ pub struct Hold {
 pub struct ServicePlan {
     /// In order.
     pub actions: Vec<ServiceAction>,
-    /// What is held back.
+    /// The restart that is held back.
     pub hold: Option<Hold>,
-    /// The runtime's lag that nothing covers.
+    /// The runtime's lag, without what the registry directory covers and what is proven.
     pub lag: Lag,
     /// Anchors that the runtime's process does not have and every pull gets from the registry directory.
     pub covered: BTreeSet<Fingerprint>,

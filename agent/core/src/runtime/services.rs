@@ -18,8 +18,10 @@ pub enum ServiceState {
     Active,
     /// It is on the way up or down.
     Changing,
-    /// It does not run, and this is what the service manager says of it.
+    /// It does not run. The service manager's word for that, such as `inactive`.
     Down(String),
+    /// It was started and does not run: `failed` (org.freedesktop.systemd1(5), `ActiveState`), and the manager's reason if there is one.
+    Failed(String),
 }
 
 impl fmt::Display for ServiceState {
@@ -27,7 +29,7 @@ impl fmt::Display for ServiceState {
         f.write_str(match self {
             Self::Active => "active",
             Self::Changing => "starting or stopping",
-            Self::Down(word) => word,
+            Self::Down(word) | Self::Failed(word) => word,
         })
     }
 }
@@ -39,10 +41,9 @@ impl Serialize for ServiceState {
 }
 
 impl ServiceState {
-    /// Whether it does not run although it was started: systemd's first word for that is `failed` (org.freedesktop.systemd1(5),
-    /// `ActiveState`).
-    pub fn has_failed(&self) -> bool {
-        matches!(self, Self::Down(word) if word.starts_with("failed"))
+    /// Whether it does not run, whatever the cause.
+    pub fn is_down(&self) -> bool {
+        matches!(self, Self::Down(_) | Self::Failed(_))
     }
 }
 
@@ -60,9 +61,9 @@ pub struct Service {
 /// The runtime, as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Runtime {
-    /// Which.
+    /// The kind.
     pub kind: RuntimeKind,
-    /// The fact that decided.
+    /// The fact that decided it, in a sentence.
     pub because: String,
     /// What it says its version is; empty if it says nothing.
     pub version: String,

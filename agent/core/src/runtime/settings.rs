@@ -17,7 +17,7 @@ pub enum OnChange {
     Restart,
     /// Report staleness; never restart.
     Report,
-    /// Report staleness; never restart, and never advise to.
+    /// As `Report`; only the reason of the hold names the other word.
     Never,
 }
 

@@ -1,8 +1,8 @@
-//! Is a process behind the bundle, and what is to be done about it (facts C.8).
+//! Whether a process is behind the bundle, and what is to be done about it (facts C.8).
 //!
-//! Nothing in a process shows which roots it has read. What can be known: which certificates were in the bundle when it
-//! started. That is written down once for each process, from facts that a crash or a reboot does not change, and compared with
-//! the bundle from then on. So the need for a restart is never remembered, it is seen: no crash forgets it or repeats it.
+//! Nothing in a process shows which roots it has read. What can be known is which certificates were in the bundle when it
+//! started. The ledger records that once for each process, from facts that a crash or a reboot does not change. Each cycle compares
+//! the record with the bundle. The need for a restart itself is not remembered, so no crash forgets or repeats it.
 
 use std::collections::BTreeSet;
 
@@ -47,14 +47,14 @@ pub fn decide(
         outlook.cannot = &wanted.anchors - &wanted.readable;
         let lag = match &runtime.elsewhere {
             None => lag_of(&runtime.service, &wanted.readable),
-            // it starts over other roots: what it has is not known, and a restart brings nothing
+            // It reads other roots when it starts: what it has is not known, and a restart would not help.
             Some(_) => Lag { unproven: &wanted.readable & &wanted.bundle, ..Lag::default() },
         };
         let known = record_of(&runtime.service).is_some();
         outlook.serves = serves(runtime, wanted, known.then_some(&lag), policy.on_change);
         outlook.actions = certs_actions(runtime, ledger, &outlook.serves);
         let proven = testimony.proven(&runtime.certs.setting);
-        // what the process has too little after a file that is to be written
+        // what the process still lacks when the registry directory is written
         let mut after = lag.clone();
         outlook.lag = lag;
         if runtime.certs.covers().is_ok() {
@@ -82,7 +82,7 @@ pub fn decide(
     }
     let runtime_is_due = !due.is_empty();
     for service in services.also.values().filter(|service| service.state == ServiceState::Active) {
-        // one that is no Go program may read what a runtime cannot
+        // A further unit may be no Go program and read what a runtime cannot.
         let lag = lag_of(service, &wanted.anchors);
         if !lag.is_none() && matches!(policy.on_change, OnChange::Auto | OnChange::Restart) {
             due.push(ServiceAction::Restart { unit: service.unit.clone(), why: lag.text() });
@@ -91,7 +91,7 @@ pub fn decide(
     if !due.is_empty() {
         match rate(&ledger.attempts, now, ledger.updated) {
             Some(hold) if runtime_is_due => outlook.hold = Some(hold),
-            Some(_) => {} // the further units come with one of the next cycles
+            Some(_) => {} // the further units are restarted in one of the next cycles
             None => outlook.actions.extend(due),
         }
     }
@@ -99,8 +99,8 @@ pub fn decide(
     outlook
 }
 
-/// What our file in the registry directory is to hold. An anchor that is wanted, and that pulls may rest on, does not leave it:
-/// not because the bundle has lost it, nor because the policy changed.
+/// What our file in the registry directory is to hold. A wanted anchor that pulls may rely on stays in it, even if the bundle has lost
+/// the anchor or the policy has changed.
 fn serves(runtime: &Runtime, wanted: &ServiceGoal, lag: Option<&Lag>, on_change: OnChange) -> BTreeSet<Fingerprint> {
     let there = &runtime.certs.served() & &wanted.readable;
     match (on_change, lag) {
@@ -119,7 +119,7 @@ fn certs_actions(runtime: &Runtime, ledger: &Ledger, serves: &BTreeSet<Fingerpri
     {
         actions.push(ServiceAction::WriteRegistryCerts { path: path.clone(), anchors: serves.len() });
     }
-    // while the configuration cannot be judged, what pulls may be reading stays
+    // While the configuration is not known, a file that pulls may be reading stays.
     let judged = !matches!(runtime.certs.setting, Setting::Unknown(_) | Setting::ChangedSince(_));
     for old in runtime.certs.own.keys().filter(|old| Some(*old) != path.as_ref()) {
         if judged && (ledger.certs_files.contains(old) || runtime.certs.path().as_ref() == Some(old)) {
@@ -182,7 +182,7 @@ fn beyond_registry(runtime: &Runtime) -> String {
     }
 }
 
-/// Why not now.
+/// Why a restart must wait, by the attempts so far; None if it may be made now.
 fn rate(attempts: &[RestartAttempt], now: &Moment, latest: i64) -> Option<Hold> {
     let ages: Vec<(u64, &RestartAttempt)> =
         attempts.iter().map(|attempt| (now.elapsed_since(&attempt.at, latest), attempt)).collect();
@@ -206,7 +206,7 @@ fn rate(attempts: &[RestartAttempt], now: &Moment, latest: i64) -> Option<Hold> 
     Some(hold(HoldReason::RateLimit, why, "find out what changes the certificates so often", ATTEMPTS_WINDOW - oldest))
 }
 
-/// What a failed restart is told with.
+/// The problem of a failed restart.
 pub fn failure(unit: &str, why: String) -> Problem {
     let pause = AFTER_FAILURE / 60;
     let next =
@@ -214,7 +214,8 @@ pub fn failure(unit: &str, why: String) -> Problem {
     Problem::new(ProblemKind::Restart, why, next)
 }
 
-/// A restart of ours that failed is told until the runtime works again: what does not run has no lag that would show.
+/// The problem of our last restart, if it failed and the runtime does not work yet. A runtime that does not run has no lag that would
+/// show it.
 pub fn aftermath(runtime: &Runtime, attempts: &[RestartAttempt]) -> Option<Problem> {
     let works = runtime.service.state == ServiceState::Active && runtime.health.is_ok();
     match &attempts.last()?.outcome {

@@ -177,7 +177,7 @@ pub struct Rejection {
     pub file: String,
     /// The line, 0 for the file as a whole.
     pub line: usize,
-    /// Why.
+    /// The reason.
     pub reason: RejectReason,
     /// What exactly.
     pub detail: String,
