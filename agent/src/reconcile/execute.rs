@@ -7,7 +7,6 @@ use std::{collections::BTreeSet, time::Duration};
 use nodetrust_core::{
     action::Action,
     certificate::fingerprint::Fingerprint,
-    ledger::Ledger,
     observed::Observed,
     plan::Plan,
     planner::{foreign_repeats, plan_retire},
@@ -16,9 +15,10 @@ use nodetrust_core::{
     verify::verify,
 };
 
+use super::ledger_writer::LedgerWriter;
 use crate::{
     error::chain,
-    host::{exec::HostExec, file::FileKind, ledger_file, obstacle::write_problem, own, root::HostRoot},
+    host::{exec::HostExec, file::FileKind, obstacle::write_problem, own, root::HostRoot},
     store::{
         extract::extract,
         hash_links,
@@ -39,7 +39,7 @@ pub struct Applied {
     pub extract: Duration,
     /// The hooks have been told everything.
     pub hooks_done: bool,
-    /// Another try at once would end the same.
+    /// Retrying immediately cannot succeed.
     pub is_final: bool,
 }
 
@@ -92,10 +92,7 @@ fn write(action: &Action, plan: &Plan, observed: &Observed, root: &HostRoot, wal
         move |error: std::io::Error| write_problem(&path, &error)
     };
     match action {
-        Action::RecordLedger => {
-            let ledger = Ledger { updated: wall, ..plan.ledger.clone() };
-            ledger_file::write(root, &ledger).map_err(failed(own::LEDGER))
-        }
+        Action::RecordLedger => LedgerWriter::begin_change(root, plan, wall).map_err(failed(own::LEDGER)),
         Action::CreateDirectory { path } => root.create_dir_all(path).map_err(failed(path)),
         Action::RemoveTemporary { path, .. } => {
             let removed = if path == own::TEMP_DIR { root.remove_tree(path) } else { root.remove_file(path) };
