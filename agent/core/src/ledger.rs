@@ -16,7 +16,10 @@ use crate::{
         fingerprint::Fingerprint,
     },
     runtime::{
-        attempts::RestartAttempt, record::ServiceRecord, registry_dir::KnownSetting, settings::RuntimeChoice,
+        attempts::{AttemptOutcome, RestartAttempt, with_attempt},
+        record::ServiceRecord,
+        registry_dir::KnownSetting,
+        settings::RuntimeChoice,
         witness::Witness,
     },
     store::Family,
@@ -340,6 +343,61 @@ mod base64 {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[u8]>, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
         Ok(BASE64.decode(text.as_bytes()).unwrap_or_default().into())
+    }
+}
+
+/// Transitions of the ledger: each one is written down before, or right after, what it tells of.
+impl Ledger {
+    /// The ledger that is on the host, with what a plan knows of the services and their registry directories.
+    pub fn with_services_of(&self, planned: &Self) -> Self {
+        Self {
+            services: planned.services.clone(),
+            published: planned.published.clone(),
+            certs_files: planned.certs_files.clone(),
+            registry: planned.registry.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// The store's hooks have been told of every change.
+    pub fn hooks_done(&mut self) {
+        self.hooks.clear();
+    }
+
+    /// A file of ours is about to be written into a registry directory. `missing`: the directories that are made for it.
+    pub fn begin_registry_file(&mut self, path: &str, missing: Vec<String>) {
+        self.certs_files.insert(path.to_owned());
+        self.created.extend(missing);
+    }
+
+    /// A file of ours has left a registry directory.
+    pub fn forget_registry_file(&mut self, path: &str) {
+        self.certs_files.remove(path);
+    }
+
+    /// An exported bundle is about to be written. `missing`: the directories that are made for it.
+    pub fn begin_export(&mut self, path: &str, missing: Vec<String>) {
+        self.exports.insert(path.to_owned());
+        self.created.extend(missing);
+    }
+
+    /// An exported bundle of ours is gone.
+    pub fn forget_export(&mut self, path: &str) {
+        self.exports.remove(path);
+    }
+
+    /// A restart is about to be tried. The restarts of one cycle count as one try.
+    pub fn begin_restart_attempt(&mut self, now: &Moment) {
+        self.attempts = with_attempt(&self.attempts, now);
+    }
+
+    /// What became of a restart of the last try. One failure makes the whole try a failure.
+    pub fn end_restart_attempt(&mut self, outcome: AttemptOutcome) {
+        if let Some(last) = self.attempts.last_mut()
+            && !matches!(last.outcome, Some(AttemptOutcome::Failed(_)))
+        {
+            last.outcome = Some(outcome);
+        }
     }
 }
 

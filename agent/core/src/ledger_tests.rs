@@ -38,3 +38,47 @@ fn a_damaged_ledger_is_an_error_and_never_a_guess() {
         assert_eq!(ledger.anchors[&root.fingerprint].anchor(), None, "{der}");
     }
 }
+
+#[test]
+fn one_failed_restart_makes_the_whole_try_a_failure() {
+    let mut ledger = Ledger::new();
+    ledger.end_restart_attempt(AttemptOutcome::Done);
+    assert!(ledger.tries.is_empty(), "nothing was tried");
+    ledger.begin_restart_attempt(&at(NOW, 7, "one"));
+    assert_eq!(ledger.tries.last().map(|last| last.outcome.clone()), Some(None), "written down before it is made");
+    for (outcome, known) in [
+        (AttemptOutcome::Done, AttemptOutcome::Done),
+        (AttemptOutcome::Failed("a".into()), AttemptOutcome::Failed("a".into())),
+        (AttemptOutcome::Done, AttemptOutcome::Failed("a".into())),
+        (AttemptOutcome::Failed("b".into()), AttemptOutcome::Failed("a".into())),
+    ] {
+        ledger.end_restart_attempt(outcome);
+        assert_eq!(ledger.tries.last().unwrap().outcome, Some(known));
+    }
+}
+
+#[test]
+fn files_that_are_written_are_known_with_their_directories_until_they_are_gone() {
+    let mut ledger = Ledger::new();
+    ledger.begin_registry_file("/certs.d/_default/a.crt", vec!["/certs.d".into(), "/certs.d/_default".into()]);
+    ledger.begin_export("/export/a.pem", vec!["/export".into()]);
+    assert_eq!(ledger.created.len(), 3);
+    assert!(ledger.certs_files.contains("/certs.d/_default/a.crt") && ledger.exports.contains("/export/a.pem"));
+    ledger.forget_registry_file("/certs.d/_default/a.crt");
+    ledger.forget_export("/export/a.pem");
+    assert!(ledger.certs_files.is_empty() && ledger.exports.is_empty());
+    assert_eq!(ledger.created.len(), 3, "uninstall removes the directories");
+}
+
+#[test]
+fn what_a_plan_knows_of_the_services_is_taken_over_and_nothing_else() {
+    let mut planned = Ledger { pending: true, changed: Some(NOW), ..Ledger::new() };
+    planned.certs_files.insert("/a".into());
+    planned.hooks.insert(Fingerprint::of_der(b"a"), true);
+    let taken = Ledger { updated: NOW, ..Ledger::new() }.with_services_of(&planned);
+    let mut expected = Ledger { updated: NOW, ..Ledger::new() };
+    expected.certs_files.insert("/a".into());
+    assert_eq!(taken, expected);
+    planned.hooks_done();
+    assert!(planned.hooks.is_empty());
+}

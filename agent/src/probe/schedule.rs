@@ -27,8 +27,10 @@ use crate::{
     config::{ProbeSettings, Settings},
     host::{self, root::HostRoot, threads},
     jitter::part_of,
-    reconcile,
-    runtime::witness::{self, RuntimeLine},
+    runtime::{
+        self,
+        witness::{self, RuntimeLine},
+    },
 };
 
 /// Probes that run at the same time.
@@ -187,7 +189,7 @@ fn through_runtime(target: &Target, common: &ProbeContext, settings: &Settings) 
     };
     let asked = witness::ask(&common.root, Some(settings), &subject, &Registry::of(target));
     let probe = Probe { target: target.text().to_owned(), ..asked.probe.clone() };
-    match witness::remember(&common.root, &[asked], reconcile::patience(settings)) {
+    match witness::remember(&common.root, &[asked], runtime::longest_cycle(settings.extract_timeout)) {
         Ok(true) => common.line.answered.notify_one(),
         Ok(false) => {}
         Err(error) => tracing::warn!(%error, "the runtime's answer could not be written down"),

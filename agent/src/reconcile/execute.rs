@@ -7,7 +7,6 @@ use std::{collections::BTreeSet, time::Duration};
 use nodetrust_core::{
     action::StoreAction,
     certificate::fingerprint::Fingerprint,
-    ledger::Ledger,
     observed::Observed,
     plan::Plan,
     planner::{foreign_repeats, plan_retire},
@@ -16,9 +15,10 @@ use nodetrust_core::{
     verify::verify,
 };
 
+use super::ledger_writer::LedgerWriter;
 use crate::{
     error::chain,
-    host::{exec::HostExec, file::FileKind, ledger_file, obstacle::write_problem, own},
+    host::{exec::HostExec, file::FileKind, obstacle::write_problem, own},
     store::{
         extract::extract,
         hash_links,
@@ -78,10 +78,7 @@ fn execute(
         move |error: std::io::Error| write_problem(&path, &error)
     };
     match action {
-        StoreAction::RecordLedger => {
-            let ledger = Ledger { updated: wall, ..plan.ledger.clone() };
-            ledger_file::write(root, &ledger).map_err(failed(own::LEDGER))
-        }
+        StoreAction::RecordLedger => LedgerWriter::begin_change(root, plan, wall).map_err(failed(own::LEDGER)),
         StoreAction::CreateDirectory { path } => root.create_dir_all(path).map_err(failed(path)),
         StoreAction::RemoveTemporary { path, .. } => {
             let removed = if path == own::TEMP_DIR { root.remove_tree(path) } else { root.remove_file(path) };

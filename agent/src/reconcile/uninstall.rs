@@ -12,7 +12,7 @@ use nodetrust_core::{
     ledger::Ledger,
     observed::Observed,
     plan::Plan,
-    planner::{Orphans, orphans, plan_uninstall, settle},
+    planner::{Orphans, orphans, plan_uninstall},
     problem::{Problem, ProblemKind},
     report::Report,
     source::Content,
@@ -20,16 +20,21 @@ use nodetrust_core::{
     verify::verify,
 };
 
-use super::{Look, ROUNDS, Reconciler, lock_problem, patience};
+use super::{
+    ROUNDS, Reconciler,
+    ledger_writer::{CarriedOut, LedgerWriter},
+    lock_problem,
+    observe::{Earlier, Observation},
+};
 use crate::{
     config::Settings,
     host::{exec::HostExec, ledger_file, lock::HostLock, obstacle::write_problem, own},
     reconcile::execute::{Applied, apply},
+    runtime,
     store::{
         bundle::bundle_bytes,
         distribution::with_a_source,
         hash_links,
-        observe::observe,
         other_runs::await_other_runs,
         read::{ObserveError, at},
     },
@@ -38,11 +43,23 @@ use crate::{
 /// Fingerprints that one problem names; the rest is counted.
 const SHOWN: usize = 3;
 
+/// A removal that is under way.
+struct Removal<'a> {
+    /// The configuration without sources.
+    empty: &'a Settings,
+    lock: &'a HostLock,
+    /// What the sources hold.
+    named: BTreeSet<Fingerprint>,
+    problems: Vec<Problem>,
+    /// Files that only a lost ledger would name.
+    certs_files: BTreeSet<String>,
+}
+
 impl Reconciler {
     /// Removes all that is ours, and proves it.
     pub fn uninstall(&mut self, settings: &Settings) -> Report {
         let empty = Settings { sources: Vec::new(), ..settings.clone() };
-        let lock = match HostLock::take(&self.root, patience(settings)) {
+        let lock = match HostLock::take(&self.observer.root, runtime::longest_cycle(settings.extract_timeout)) {
             Ok(lock) => lock,
             Err(error) => {
                 let mut report = self.inspect(&empty);
@@ -50,77 +67,105 @@ impl Reconciler {
                 return report;
             }
         };
-        self.cache.set_asks(Some(settings.extract_timeout));
+        self.observer.store.set_asks(Some(settings.extract_timeout));
         let named = self.named(settings);
-        let mut problems = Vec::new();
-        // files that only a lost ledger would name
-        let mut certs_files = BTreeSet::new();
+        let mut removal =
+            Removal { empty: &empty, lock: &lock, named, problems: Vec::new(), certs_files: BTreeSet::new() };
+        let mut seen = self.observer.observe(&empty, &[], &Earlier::default());
+        removal.problems.append(&mut seen.problems);
         for _ in 0..ROUNDS {
-            let mut look = self.look(&empty, &[], None);
-            problems.append(&mut look.problems);
-            let Some(observed) = &look.observed else {
-                problems.extend(without_store(&look));
-                break;
-            };
-            let known = match self.with_orphans(settings, observed, &look.ledger, &named) {
-                Ok((known, unproven)) => {
-                    problems.extend(unproven);
-                    known
-                }
-                Err(error) => {
-                    problems.push(error.problem());
-                    break;
-                }
-            };
-            let plan = plan_uninstall(observed, &known);
-            certs_files.extend(plan.ledger.certs_files.iter().cloned());
-            if !plan.changes_host() {
-                // A run that would do harm is not even planned, in a second call as little as in the first: what is left stays ours.
-                let left = verify(&plan, observed);
-                if left.iter().any(|problem| problem.kind == ProblemKind::StillTrusted) {
-                    problems.extend(left.into_iter().filter(|problem| problem.kind.is_failure()));
-                }
-                // links whose files somebody else has removed: no run of the tool follows that would take them out
-                if let Err(error) = hash_links::retire_dangling(&self.root, observed.store) {
-                    problems.push(write_problem(observed.store.hash_dir.unwrap_or_default(), &error));
-                }
-                break;
-            }
-            problems.clear();
-            let exec = HostExec { root: &self.root, lock: Some(&lock), limit: settings.extract_timeout };
-            let applied = take_off(&plan, observed, &exec, look.now.wall);
-            let failed = applied.problems.iter().any(|problem| problem.kind.is_failure());
-            problems.extend(applied.problems);
-            await_other_runs(&self.root, observed.store);
-            match observe(&self.root, observed.store, &look.ledger.known_foreign(), &mut self.cache) {
-                Ok(after) => {
-                    problems.extend(verify(&plan, &after));
-                    let mut ledger = settle(&plan, &after, !failed, look.now.wall);
-                    if applied.hooks_done {
-                        ledger.hooks.clear();
-                    }
-                    if let Err(error) = self.write_ledger(&ledger, look.now.wall)
-                        && problems.iter().any(|problem| problem.kind.is_failure())
-                    {
-                        // where nothing is left it goes in a moment, and need not be up to date
-                        problems.push(write_problem(own::LEDGER, &error));
-                    }
-                }
-                Err(error) => problems.push(error.problem()),
+            match self.uninstall_round(&mut removal, &seen) {
+                Some(next) => seen = next,
+                None => break,
             }
         }
+        let Removal { mut problems, certs_files, .. } = removal;
         if !problems.iter().any(|problem| problem.kind.is_failure())
             && let Err(error) = self.remove_own_directories(settings, certs_files)
         {
             problems.push(write_problem(own::DIR, &error));
         }
-        self.cache.set_asks(None);
+        self.observer.store.set_asks(None);
         drop(lock); // looking waits for it
         let mut report = self.inspect(&empty);
         for problem in problems {
             report.add_problem(problem);
         }
         report
+    }
+
+    /// Takes off what was seen of ours. Returns what is seen then; None if nothing could be done, or nothing is left to do.
+    fn uninstall_round(&mut self, removal: &mut Removal<'_>, seen: &Observation) -> Option<Observation> {
+        let Some(observed) = &seen.observed else {
+            removal.problems.extend(without_store(seen));
+            return None;
+        };
+        let known = match self.with_orphans(removal, observed, &seen.ledger) {
+            Ok((known, unproven)) => {
+                removal.problems.extend(unproven);
+                known
+            }
+            Err(error) => {
+                removal.problems.push(error.problem());
+                return None;
+            }
+        };
+        let plan = plan_uninstall(observed, &known);
+        removal.certs_files.extend(plan.ledger.certs_files.iter().cloned());
+        if !plan.changes_host() {
+            removal.problems.extend(self.left_behind(&plan, observed));
+            return None;
+        }
+        removal.problems.clear();
+        let limit = removal.empty.extract_timeout;
+        let exec = HostExec { root: &self.observer.root, lock: Some(removal.lock), limit };
+        let applied = take_off(&plan, observed, &exec, seen.now.wall);
+        await_other_runs(&self.observer.root, observed.store);
+        let earlier = Earlier { services: Some(&observed.services), foreign: seen.ledger.known_foreign() };
+        let mut next = self.observer.observe(removal.empty, &[], &earlier);
+        self.settle_removal(removal, &plan, applied, &mut next, seen.now.wall);
+        removal.problems.append(&mut next.problems);
+        Some(next)
+    }
+
+    /// Judges what has come about, and writes it down.
+    fn settle_removal(
+        &self,
+        removal: &mut Removal<'_>,
+        plan: &Plan,
+        applied: Applied,
+        seen: &mut Observation,
+        wall: i64,
+    ) {
+        let failed = applied.problems.iter().any(|problem| problem.kind.is_failure());
+        removal.problems.extend(applied.problems);
+        let Some(after) = &seen.observed else { return };
+        removal.problems.extend(verify(plan, after));
+        let carried_out = CarriedOut { without_error: !failed, hooks_done: applied.hooks_done };
+        match LedgerWriter::settle(&self.observer.root, plan, after, carried_out, wall) {
+            Ok(Some(ledger)) => seen.follow(ledger),
+            Ok(None) => seen.forget_unknown_foreign(),
+            // where nothing is left it goes in a moment, and need not be up to date
+            Err(error) if removal.problems.iter().any(|problem| problem.kind.is_failure()) => {
+                removal.problems.push(write_problem(own::LEDGER, &error));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// What is wrong though nothing is left to do.
+    fn left_behind(&self, plan: &Plan, observed: &Observed) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        // A run that would do harm is not even planned, in a second call as little as in the first: what is left stays ours.
+        let left = verify(plan, observed);
+        if left.iter().any(|problem| problem.kind == ProblemKind::StillTrusted) {
+            problems.extend(left.into_iter().filter(|problem| problem.kind.is_failure()));
+        }
+        // links whose files somebody else has removed: no run of the tool follows that would take them out
+        if let Err(error) = hash_links::retire_dangling(&self.observer.root, observed.store) {
+            problems.push(write_problem(observed.store.hash_dir.unwrap_or_default(), &error));
+        }
+        problems
     }
 
     /// What the sources of the configuration hold, as far as they can be read.
@@ -137,10 +182,9 @@ impl Reconciler {
     /// The ledger; where there is none, one that knows what is ours in the bundle all the same, and a problem if that cannot be told.
     fn with_orphans(
         &self,
-        settings: &Settings,
+        removal: &Removal<'_>,
         observed: &Observed,
         ledger: &Ledger,
-        named: &BTreeSet<Fingerprint>,
     ) -> Result<(Ledger, Option<Problem>), ObserveError> {
         let mut known = ledger.clone();
         // where the directory itself is what consumers read, what has no file is not trusted
@@ -150,12 +194,13 @@ impl Reconciler {
         let own = observed.ours.values().filter_map(|file| Some(file.anchor.as_ref()?.fingerprint));
         let own: BTreeSet<Fingerprint> = own.collect();
         let others = &observed.effective.set - &own;
-        let sourced = with_a_source(&self.root, observed.store, others.clone(), Some(settings.extract_timeout))?;
-        let linked = hash_links::dangling(&self.root, observed.store)?;
-        let Orphans { ours, unproven } = orphans(&(&others - &sourced), &linked, named);
+        let sourced =
+            with_a_source(&self.observer.root, observed.store, others.clone(), Some(removal.empty.extract_timeout))?;
+        let linked = hash_links::dangling(&self.observer.root, observed.store)?;
+        let Orphans { ours, unproven } = orphans(&(&others - &sourced), &linked, &removal.named);
         if !ours.is_empty() {
             let bundle = observed.store.bundle;
-            let bytes = bundle_bytes(&self.root, observed.store).map_err(at(bundle))?;
+            let bytes = bundle_bytes(&self.observer.root, observed.store).map_err(at(bundle))?;
             let all = bundle::certificates(&bytes.unwrap_or_default());
             let by_print: BTreeMap<Fingerprint, &Vec<u8>> =
                 all.iter().map(|der| (Fingerprint::of_der(der), der)).collect();
@@ -168,32 +213,32 @@ impl Reconciler {
     }
 
     fn remove_own_directories(&self, settings: &Settings, mut certs_files: BTreeSet<String>) -> std::io::Result<()> {
-        let ledger = match ledger_file::read(&self.root)? {
+        let ledger = match ledger_file::read(&self.observer.root)? {
             ledger_file::LedgerRead::Good(ledger) => ledger,
             ledger_file::LedgerRead::Damaged(_) => Arc::default(), // told; what is known without it goes all the same
         };
         let mut created = ledger.created.clone();
         // some that the ledger has lost too
-        let in_place = crate::pod_bundle::in_place(&self.root)?;
+        let in_place = crate::pod_bundle::in_place(&self.observer.root)?;
         for path in ledger.exports.iter().chain(&settings.export).chain(&in_place) {
-            crate::pod_bundle::remove(&self.root, path)?;
+            crate::pod_bundle::remove(&self.observer.root, path)?;
             let dirs = Path::new(path).ancestors().skip(1);
             let own = dirs.take_while(|dir| dir.starts_with(own::DIR) && *dir != Path::new(own::DIR));
             created.extend(own.map(|dir| dir.display().to_string()));
         }
         certs_files.extend(ledger.certs_files.iter().cloned());
         for path in &certs_files {
-            crate::runtime::remove_file(&self.root, path)?;
+            runtime::remove_file(&self.observer.root, path)?;
         }
         // the deepest first
         for dir in created.iter().rev() {
-            match self.root.remove_dir(dir) {
+            match self.observer.root.remove_dir(dir) {
                 Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
                 result => result?,
             }
         }
-        ledger_file::remove(&self.root)?;
-        self.root.remove_file(own::LOCK)
+        ledger_file::remove(&self.observer.root)?;
+        self.observer.root.remove_file(own::LOCK)
     }
 }
 
@@ -217,8 +262,8 @@ fn take_off(plan: &Plan, observed: &Observed, exec: &HostExec<'_>, wall: i64) ->
     applied
 }
 
-fn without_store(look: &Look) -> Option<Problem> {
-    let unsupported = look.detection.family.as_ref().err()?;
+fn without_store(seen: &Observation) -> Option<Problem> {
+    let unsupported = seen.detection.family.as_ref().err()?;
     let text = format!("what is ours cannot be found without the trust store: {}", unsupported.reason);
     let kind = match unsupported.is_unknown {
         true => ProblemKind::Observe,

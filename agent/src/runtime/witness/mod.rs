@@ -18,7 +18,6 @@ use nodetrust_core::{
         registry::{Registry, of_images},
         registry_dir::Setting,
         services::{ServiceState, Services},
-        testimony::note_answer,
         witness::{Witness, WitnessAnswer},
     },
     time::Moment,
@@ -31,6 +30,7 @@ use crate::{
     error::chain,
     host::{self, ledger_file, lock::HostLock, root::HostRoot, socket::converse},
     probe::{answer, ask_by},
+    reconcile::ledger_writer::LedgerWriter,
     resolve::Names,
     runtime::{
         self,
@@ -203,16 +203,9 @@ pub fn remember(root: &HostRoot, answers: &[Asked], patience: Duration) -> io::R
     }
     let _lock = HostLock::take(root, patience)?;
     let Some(known) = read()? else { return Ok(false) };
-    let mut next = Ledger::clone(&known);
-    for asked in answers {
-        note_answer(&mut next, &asked.registry.key(), asked.witness.clone());
-    }
-    let is_new = next.witnesses != known.witnesses;
-    if is_new {
-        next.updated = host::wall();
-        ledger_file::write(root, &next)?;
-    }
-    Ok(is_new)
+    let mut writer = LedgerWriter::new(root, Ledger::clone(&known), host::wall());
+    writer.record_answers(answers.iter().map(|asked| (asked.registry.key(), asked.witness.clone())))?;
+    Ok(writer.into_ledger().witnesses != known.witnesses)
 }
 
 /// Our own handshake with a server, by way of the runtime's proxy and judged by the host's bundle.

@@ -15,7 +15,7 @@ use crate::{
     config::{Settings, WitnessRegistries},
     host::{root::HostRoot, threads},
     jitter::part_of,
-    reconcile,
+    runtime,
 };
 
 /// Registries that are asked about within [`SPREAD`].
@@ -127,7 +127,7 @@ impl Task {
                     "the container runtime was asked about a registry"
                 );
                 let answer = witness.answer;
-                match remember(root, &[asked], reconcile::patience(settings)) {
+                match remember(root, &[asked], runtime::longest_cycle(settings.extract_timeout)) {
                     Ok(is_new) => QuestionOutcome::Answered(registry, answer, tries, is_new),
                     Err(error) => {
                         tracing::warn!(%error, "the runtime's answer could not be written down; it is asked again");

@@ -1,0 +1,253 @@
+//! What a cycle sees of a host, and what it decides from that.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+
+use nodetrust_core::{
+    certificate::fingerprint::Fingerprint,
+    ledger::Ledger,
+    observed::Observed,
+    plan::Plan,
+    planner::plan,
+    pod_bundle::PodBundlePlan,
+    problem::{Problem, ProblemKind},
+    runtime::{service_plan::ServicePlan, services::Services, staleness},
+    source::{Resolved, Snapshot, policy::Circumstances, resolve::resolve},
+    store::{Detection, TrustStore, anchor_file::file_name, os_release::OsRelease},
+    time::{Moment, Uptime},
+};
+
+use super::ledger_writer::LedgerWriter;
+use crate::{
+    config::Settings,
+    error::chain,
+    host::{self, exec::HostExec, ledger_file, obstacle::way_out_or, own, root::HostRoot},
+    pod_bundle, runtime,
+    store::{
+        detect,
+        namesakes::NamesakeCache,
+        observe::{StoreCache, observe, old_stores},
+        read::ObserveError,
+    },
+};
+
+/// How long a program that only looks may run.
+pub(super) const PATIENCE_TO_LOOK: Duration = Duration::from_secs(3);
+
+/// Looks at a host, with what was decoded in earlier looks.
+#[derive(Debug)]
+pub(super) struct Observer {
+    pub(super) root: HostRoot,
+    pub(super) store: StoreCache,
+    ledger: ledger_file::LedgerCache,
+    runtime: runtime::RuntimeCache,
+    namesakes: NamesakeCache,
+}
+
+/// What was read of a host at one moment.
+#[derive(Debug, Clone)]
+pub(super) struct Observation {
+    pub(super) now: Moment,
+    pub(super) os: OsRelease,
+    pub(super) detection: Detection,
+    pub(super) ledger: Arc<Ledger>,
+    /// Why the ledger's file cannot be used, if it is damaged.
+    pub(super) damaged: Option<String>,
+    /// The store and the services; None if the store is not known or could not be read.
+    pub(super) observed: Option<Observed>,
+    /// The services were asked in this observation, and not taken from an earlier one.
+    pub(super) services_asked: bool,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// An observation with what is to be done about it.
+#[derive(Debug)]
+pub(super) struct Decision {
+    pub(super) seen: Observation,
+    pub(super) resolved: Resolved,
+    /// For the store; None if what was read does not suffice.
+    pub(super) plan: Option<Plan>,
+    pub(super) service_plan: Option<ServicePlan>,
+    pub(super) pod_bundle: PodBundlePlan,
+}
+
+/// What an observation takes from an earlier one.
+#[derive(Debug, Default)]
+pub(super) struct Earlier<'a> {
+    /// Services that are not asked again.
+    pub(super) services: Option<&'a Services>,
+    /// Certificates of others that should be in the bundle, beside those that the ledger knows.
+    pub(super) foreign: BTreeSet<Fingerprint>,
+}
+
+impl Observation {
+    /// Takes the ledger that was just written for the one that was read.
+    pub(super) fn follow(&mut self, ledger: Ledger) {
+        self.ledger = Arc::new(ledger);
+        self.forget_unknown_foreign();
+    }
+
+    /// Leaves of the lost certificates those that the ledger knows.
+    pub(super) fn forget_unknown_foreign(&mut self) {
+        let known = self.ledger.known_foreign();
+        if let Some(observed) = &mut self.observed {
+            observed.lost.retain(|fingerprint| known.contains(fingerprint));
+            observed.gone.retain(|fingerprint| known.contains(fingerprint));
+        }
+    }
+}
+
+impl Decision {
+    /// What is due for the services over the bundle that is there, whatever is planned for it.
+    pub(super) fn services_due(&self, settings: &Settings) -> Option<ServicePlan> {
+        let (plan, observed) = (self.plan.as_ref()?, self.seen.observed.as_ref()?);
+        let wanted = plan.wanted(observed, observed.effective.set.clone());
+        Some(staleness::decide(&observed.services, &plan.ledger, &wanted, &settings.runtime, &self.seen.now))
+    }
+}
+
+impl Observer {
+    /// Writes the ledger that was seen.
+    pub(super) fn ledger_writer(&self, seen: &Observation) -> LedgerWriter<'_> {
+        LedgerWriter::new(&self.root, Ledger::clone(&seen.ledger), seen.now.wall)
+    }
+
+    /// Takes a host.
+    ///
+    /// # Errors
+    /// If the host root cannot be opened.
+    pub(super) fn new(host_root: &Path) -> std::io::Result<Self> {
+        Ok(Self {
+            root: HostRoot::open(host_root)?,
+            store: StoreCache::default(),
+            ledger: ledger_file::LedgerCache::default(),
+            runtime: runtime::RuntimeCache::default(),
+            namesakes: NamesakeCache::default(),
+        })
+    }
+
+    /// Reads the host: its system, clocks, ledger, trust store and services. Decides nothing.
+    pub(super) fn observe(
+        &mut self,
+        settings: &Settings,
+        snapshots: &[Snapshot],
+        earlier: &Earlier<'_>,
+    ) -> Observation {
+        let mut problems = Vec::new();
+        let (os, detection) = detect::system(&self.root, settings.family);
+        let now = self.moment(&mut problems);
+        let (ledger, damaged) = self.ledger(snapshots, &mut problems);
+        self.store.expect(snapshots);
+        let mut observed = detection.family.as_ref().ok().and_then(|family| {
+            let known = &ledger.known_foreign() | &earlier.foreign;
+            let seen = self.observe_store(family.store(), &known, &ledger);
+            let next = "run as root; look at the path on the host";
+            let problem = |error: ObserveError| Problem::new(ProblemKind::Observe, chain(&error), error.next(next));
+            seen.map_err(|error| problems.push(problem(error))).ok()
+        });
+        match (host::uptime(&self.root), &mut observed) {
+            (Ok(at), Some(observed)) => {
+                observed.services = match earlier.services {
+                    Some(services) => services.clone(),
+                    None => self.services(settings, &ledger, &at, &mut problems),
+                };
+                observed.at = at;
+            }
+            (Ok(_), None) => {}
+            (Err(error), _) => tracing::debug!(%error, "the host's boot id cannot be read"), // `moment` has told it
+        }
+        Observation {
+            now,
+            os,
+            detection,
+            ledger,
+            damaged,
+            observed,
+            services_asked: earlier.services.is_none(),
+            problems,
+        }
+    }
+
+    fn moment(&self, problems: &mut Vec<Problem>) -> Moment {
+        host::moment(&self.root).unwrap_or_else(|error| {
+            problems.push(Problem::new(
+                ProblemKind::Observe,
+                format!("failed to read the host's boot id: {error}"),
+                way_out_or(&error, "is /proc mounted?"),
+            ));
+            Moment { wall: host::wall(), boottime: 0, boot_id: String::new() }
+        })
+    }
+
+    /// The ledger, and why its file is damaged, if it is.
+    fn ledger(&mut self, snapshots: &[Snapshot], problems: &mut Vec<Problem>) -> (Arc<Ledger>, Option<String>) {
+        match ledger_file::read_again(&self.root, &mut self.ledger, snapshots) {
+            Ok(ledger_file::LedgerRead::Good(ledger)) => (ledger, None),
+            Ok(ledger_file::LedgerRead::Damaged(why)) => (Arc::new(Ledger::new()), Some(why)),
+            Err(error) => {
+                let text = format!("failed to read {}: {error}", own::LEDGER);
+                problems.push(Problem::new(ProblemKind::Observe, text, way_out_or(&error, "run as root on the host")));
+                (Arc::new(Ledger::new()), None)
+            }
+        }
+    }
+
+    fn observe_store(
+        &mut self,
+        store: &'static TrustStore,
+        known_foreign: &BTreeSet<Fingerprint>,
+        ledger: &Ledger,
+    ) -> Result<Observed, ObserveError> {
+        let observed = observe(&self.root, store, known_foreign, &mut self.store)?;
+        let old = old_stores(&self.root, store, ledger)?;
+        Ok(Observed { old, ..observed })
+    }
+
+    fn services(&mut self, settings: &Settings, ledger: &Ledger, at: &Uptime, problems: &mut Vec<Problem>) -> Services {
+        let exec = HostExec { root: &self.root, lock: None, limit: PATIENCE_TO_LOOK };
+        let (services, odd) = runtime::look(&exec, &settings.runtime, ledger, at, &mut self.runtime);
+        problems.extend(odd);
+        Services { choice: (&settings.runtime).into(), in_pod: is_in_pod(settings), ..services }
+    }
+
+    /// Decides what is to be done about what was seen.
+    pub(super) fn decide(&mut self, settings: &Settings, snapshots: &[Snapshot], seen: Observation) -> Decision {
+        let (ledger, observed) = (&seen.ledger, seen.observed.as_ref());
+        let installed = |fingerprint: &Fingerprint| {
+            let is_there = |observed: &Observed| {
+                let file = observed.ours.get(&file_name(observed.store, fingerprint));
+                file.and_then(|own| own.anchor.as_ref()).is_some_and(|anchor| anchor.fingerprint == *fingerprint)
+            };
+            ledger.anchors.get(fingerprint).is_some_and(|entry| entry.settled) || observed.is_some_and(is_there)
+        };
+        let drops_not_ca = seen.detection.family.as_ref().ok().map(|family| family.store().drops_not_ca);
+        let at = Circumstances { drops_not_ca, installed: &installed, now: seen.now.wall };
+        let mut resolved = resolve(snapshots, ledger, &settings.policy, at);
+        if let Some(observed) = observed {
+            self.namesakes.warn(&self.root, observed, ledger, &mut resolved);
+        }
+        self.store.share(&resolved);
+        // an unreadable ledger must not be taken for an empty one
+        let blind = seen.problems.iter().any(|problem| problem.kind == ProblemKind::Observe);
+        let plan =
+            observed.filter(|_| !blind).map(|observed| plan(&resolved, observed, ledger, &settings.policy, &seen.now));
+        let service_plan = plan.as_ref().zip(observed).map(|(plan, observed)| {
+            let wanted = plan.wanted(observed, plan.expected_bundle(observed));
+            staleness::decide(&observed.services, &plan.ledger, &wanted, &settings.runtime, &seen.now)
+        });
+        let pod_bundle = match (&plan, observed) {
+            (Some(plan), Some(observed)) => {
+                pod_bundle::look(&self.root, settings.export.as_deref(), ledger, observed, plan.changes_store())
+            }
+            _ => PodBundlePlan::default(),
+        };
+        Decision { seen, resolved, plan, service_plan, pod_bundle }
+    }
+}
+
+/// Whether this is the agent in a pod of the node: then the node has a container runtime.
+fn is_in_pod(settings: &Settings) -> bool {
+    #[cfg(feature = "kubernetes")]
+    return settings.kubernetes.enabled != Some(false) && crate::kubernetes::is_in_cluster();
+    #[cfg(not(feature = "kubernetes"))]
+    return false;
+}
