@@ -43,9 +43,9 @@ fn a_damaged_ledger_is_an_error_and_never_a_guess() {
 fn one_failed_restart_makes_the_whole_try_a_failure() {
     let mut ledger = Ledger::new();
     ledger.end_restart_attempt(AttemptOutcome::Done);
-    assert!(ledger.tries.is_empty(), "nothing was tried");
+    assert!(ledger.attempts.is_empty(), "nothing was tried");
     ledger.begin_restart_attempt(&at(NOW, 7, "one"));
-    assert_eq!(ledger.tries.last().map(|last| last.outcome.clone()), Some(None), "written down before it is made");
+    assert_eq!(ledger.attempts.last().map(|last| last.outcome.clone()), Some(None), "written down before it is made");
     for (outcome, known) in [
         (AttemptOutcome::Done, AttemptOutcome::Done),
         (AttemptOutcome::Failed("a".into()), AttemptOutcome::Failed("a".into())),
@@ -53,7 +53,7 @@ fn one_failed_restart_makes_the_whole_try_a_failure() {
         (AttemptOutcome::Failed("b".into()), AttemptOutcome::Failed("a".into())),
     ] {
         ledger.end_restart_attempt(outcome);
-        assert_eq!(ledger.tries.last().unwrap().outcome, Some(known));
+        assert_eq!(ledger.attempts.last().unwrap().outcome, Some(known));
     }
 }
 

@@ -89,7 +89,7 @@ impl CycleRun<'_> {
                 ServiceAction::RemoveRegistryCerts { path } => runtime::remove_file(root, path)
                     .map_err(|error| certs_problem(path, &error))
                     .and_then(|()| writer.forget_registry_file(path).map_err(|error| ledger_problem(&error))),
-                _ => continue,
+                ServiceAction::Restart { .. } => continue,
             };
             match result {
                 Ok(()) => self.done.push(Action::Service(action.clone())),
