@@ -17,7 +17,7 @@ use nodetrust_core::{
 };
 
 use crate::{
-    host::{file::FileKind, obstacle::way_out_or, own, root::HostRoot},
+    host::{file::FileKind, obstacle::way_out_or, own_paths, root::HostRoot},
     store::{bundle::bundle_bytes, read::MAX_BUNDLE_BYTES},
 };
 
@@ -66,7 +66,7 @@ pub fn in_place(root: &HostRoot) -> io::Result<Vec<String>> {
 
 /// What lies at a path.
 fn find(root: &HostRoot, path: &str) -> ExistingFile {
-    let in_own_dir = Path::new(path).starts_with(own::DIR);
+    let in_own_dir = Path::new(path).starts_with(own_paths::DIR);
     let meta = match root.own_meta(path) {
         Ok(None) => return ExistingFile::Nothing,
         Ok(Some(meta)) if meta.kind == FileKind::Directory && root.names(path).is_ok_and(|names| !names.is_empty()) => {
@@ -97,7 +97,7 @@ fn find(root: &HostRoot, path: &str) -> ExistingFile {
 pub fn write(root: &HostRoot, path: &str, content: &str) -> io::Result<()> {
     let dir = Path::new(path).parent().unwrap_or(Path::new("/"));
     root.create_dir_all(dir)?;
-    root.write_atomic(path, dir, own::EXPORT, 0o644, content.as_bytes())
+    root.write_atomic(path, dir, own_paths::EXPORT, 0o644, content.as_bytes())
 }
 
 /// Removes the file if it is ours, and what a run that was killed has left beside it.
@@ -105,7 +105,7 @@ pub fn write(root: &HostRoot, path: &str, content: &str) -> io::Result<()> {
 /// # Errors
 /// As [`HostRoot::remove_file`].
 pub fn remove(root: &HostRoot, path: &str) -> io::Result<()> {
-    root.remove_file(Path::new(path).with_file_name(own::EXPORT))?;
+    root.remove_file(Path::new(path).with_file_name(own_paths::EXPORT))?;
     match find(root, path) {
         ExistingFile::Ours(_) => root.remove_file(path),
         ExistingFile::Nothing | ExistingFile::Other(_) => Ok(()),

@@ -1,6 +1,6 @@
 //! What lies at a name that nodetrust uses is never followed and never hurt: a link, a pipe, a directory, a hard link, a socket.
 //!
-//! The names come from the program's own list (`host::own::names`), so that a new one is covered.
+//! The names come from the program's own list (`host::own_paths::names`), so that a new one is covered.
 
 use std::{
     collections::BTreeMap,
@@ -30,7 +30,7 @@ use nodetrust::{
     host::{
         ledger_file,
         obstacle::way_out,
-        own::{self, OwnName},
+        own_paths::{self, OwnName},
         root::HostRoot,
     },
     runtime,
@@ -159,7 +159,7 @@ fn said(report: &Value) -> String {
 fn names(kind: Kind, ca: &Ca) -> Vec<OwnName> {
     let family = if kind == Kind::Rhelish { Family::Redhat } else { Family::Debian };
     let fingerprint: Fingerprint = ca.sha256().parse().unwrap();
-    own::names(family.store(), &fingerprint, None, Some(EXPORT))
+    own_paths::names(family.store(), &fingerprint, None, Some(EXPORT))
 }
 
 /// Names that can have an obstacle at the same time: none is below another one.
@@ -260,12 +260,12 @@ fn obstacles_at_every_name_are_replaced_over_p11_kit() {
 #[test]
 fn a_link_in_the_place_of_a_directory_of_ours_is_replaced_and_never_entered() {
     for (what, dir) in [
-        (Planted::LinkToDirectory, own::TEMP_DIR),
-        (Planted::LinkToDirectory, own::DIR),
+        (Planted::LinkToDirectory, own_paths::TEMP_DIR),
+        (Planted::LinkToDirectory, own_paths::DIR),
         (Planted::LinkToDirectory, "/var/lib/nodetrust/export"),
-        (Planted::Dangling, own::DIR),
-        (Planted::Pipe, own::DIR),
-        (Planted::Socket, own::TEMP_DIR),
+        (Planted::Dangling, own_paths::DIR),
+        (Planted::Pipe, own_paths::DIR),
+        (Planted::Socket, own_paths::TEMP_DIR),
     ] {
         let scene = Scene::new(Kind::Trixie);
         scene.plant(what, dir);
@@ -316,7 +316,7 @@ fn directories_are_told(kind: Kind) {
     for index in 0..count {
         let scene = Scene::new(kind);
         let name = &names(kind, &scene.ca)[index];
-        if name.is_dir || name.path.starts_with(own::TEMP_DIR) {
+        if name.is_dir || name.path.starts_with(own_paths::TEMP_DIR) {
             continue;
         }
         scene.plant(Planted::Directory, &name.path);
@@ -324,16 +324,16 @@ fn directories_are_told(kind: Kind) {
         let before = state(&there);
         scene.look(&name.path);
         let (code, report) = apply(&scene.node);
-        if name.path == own::LEDGER {
+        if name.path == own_paths::LEDGER {
             // a damaged ledger is set aside
             assert_eq!(code, 2, "{}", said(&report));
-            let aside = scene.node.path(own::DIR).join(own::LEDGER_DAMAGED);
+            let aside = scene.node.path(own_paths::DIR).join(own_paths::LEDGER_DAMAGED);
             assert_eq!(fs::read_to_string(aside.join("below/kept")).unwrap(), "somebody's");
             let done = run(&scene.node, &["uninstall", "-o", "json"]).expect(1);
             assert!(said(&done.json()).contains("ledger.json.damaged is a directory"), "{}", done.out);
             continue;
         }
-        let is_used = !name.path.ends_with(own::LEDGER_DAMAGED) && !name.path.ends_with(own::RESTORE);
+        let is_used = !name.path.ends_with(own_paths::LEDGER_DAMAGED) && !name.path.ends_with(own_paths::RESTORE);
         if is_used {
             assert_ne!(code, 0, "{}: {}", name.path, said(&report));
             let said = said(&report);
@@ -360,13 +360,13 @@ fn a_directory_at_a_files_name_is_told_and_kept_over_p11_kit() {
 #[test]
 fn a_file_in_the_place_of_our_directory_is_told_and_kept() {
     let scene = Scene::new(Kind::Trixie);
-    scene.node.write(own::DIR, "somebody's");
+    scene.node.write(own_paths::DIR, "somebody's");
     let (code, report) = apply(&scene.node);
     assert_eq!(code, 1);
     assert!(said(&report).contains("/var/lib/nodetrust is a file") && said(&report).contains("move it away"));
-    assert_eq!(fs::read_to_string(scene.node.path(own::DIR)).unwrap(), "somebody's");
+    assert_eq!(fs::read_to_string(scene.node.path(own_paths::DIR)).unwrap(), "somebody's");
     run(&scene.node, &["uninstall"]);
-    assert_eq!(fs::read_to_string(scene.node.path(own::DIR)).unwrap(), "somebody's");
+    assert_eq!(fs::read_to_string(scene.node.path(own_paths::DIR)).unwrap(), "somebody's");
 }
 
 /// What is mounted in our temporary directory is not emptied, be it of the same file system.
@@ -467,8 +467,14 @@ fn no_change_of_a_file_of_ours_follows_what_is_planted() {
     for (base, root) in both() {
         let before = state(&base.path().join("srv/victim"));
         let certs = format!("/etc/certs.d/{}/{}", registry_dir::DEFAULT, registry_dir::FILE);
-        let files = [own::LEDGER, own::LEDGER_TEMP, "/var/lib/nodetrust/tmp/hook-input", "/run/nodetrust.lock", &certs];
-        let drop_ins = own::drop_in_names("/etc/k0s").map(|name| name.path);
+        let files = [
+            own_paths::LEDGER,
+            own_paths::LEDGER_TEMP,
+            "/var/lib/nodetrust/tmp/hook-input",
+            "/run/nodetrust.lock",
+            &certs,
+        ];
+        let drop_ins = own_paths::drop_in_names("/etc/k0s").map(|name| name.path);
         for file in files.into_iter().chain(drop_ins.iter().map(String::as_str)) {
             let dir = Path::new(file).parent().unwrap();
             for what in Planted::ALL {
@@ -526,8 +532,8 @@ fn a_directory_that_becomes_a_link_meanwhile_is_not_entered() {
             let mut removed = 0;
             for _ in 0..300 {
                 let _ = root.create_dir_all("/var/lib/nodetrust/tmp/sub");
-                let _ = root.write_atomic("/var/lib/nodetrust/tmp/sub/x", own::TEMP_DIR, ".x", 0o600, b"ours");
-                removed += usize::from(root.remove_tree(own::TEMP_DIR).is_ok());
+                let _ = root.write_atomic("/var/lib/nodetrust/tmp/sub/x", own_paths::TEMP_DIR, ".x", 0o600, b"ours");
+                removed += usize::from(root.remove_tree(own_paths::TEMP_DIR).is_ok());
                 if at("var/lib/swap").symlink_metadata().is_err() {
                     let _ = symlink("../../../srv/victim", at("var/lib/swap"));
                 }
@@ -545,7 +551,7 @@ fn the_registry_directory_is_made_anew_or_told() {
     let ca = Ca::new("Corp Root");
     let anchor = Arc::new(Anchor::from_der(&pem::scan(ca.pem().as_bytes()).blocks[0].der).unwrap());
     let store = Family::Debian.store();
-    let names = own::names(store, &anchor.fingerprint, Some("/etc/certs.d"), None);
+    let names = own_paths::names(store, &anchor.fingerprint, Some("/etc/certs.d"), None);
     let path = format!("/etc/certs.d/{}/{}", registry_dir::DEFAULT, registry_dir::FILE);
     let names: Vec<&OwnName> = names.iter().filter(|name| name.path.starts_with("/etc/certs.d/")).collect();
     assert_eq!(names.len(), 3, "{names:?}");

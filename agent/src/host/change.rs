@@ -1,7 +1,7 @@
 //! Every change of a file on the host, and the reading of files that are ours.
 //!
 //! What is changed, and what is ours, is reached only through directories that root owns and nobody else can write. From our first own
-//! directory down no link is entered ([`own`]). Each step is made from the handle of the one before.
+//! directory down no link is entered ([`own_paths`](super::own_paths)). Each step is made from the handle of the one before.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -21,7 +21,7 @@ use nix::{
 use super::{
     file::{FileKind, FileMeta, is_missing, kind_of, look_at, read_regular},
     obstacle::Obstacle,
-    own,
+    own_paths,
     root::{DIRECTORY, HostRoot, WayCheck, check_owner, names},
     tree::{self, remove_entry},
 };
@@ -109,7 +109,7 @@ impl HostRoot {
     /// As `mkdir(2)`; an [`Obstacle`] if something else is in its place.
     pub fn create_dir_all(&self, path: impl AsRef<Path>) -> io::Result<()> {
         let path = path.as_ref();
-        if let Some(above) = own::directories_above(path) {
+        if let Some(above) = own_paths::directories_above(path) {
             let first = prefix(path, above);
             if self.stat(&first)?.is_none() {
                 self.create_dir_all(&first)?;
@@ -238,7 +238,7 @@ impl HostRoot {
         let Some((parent, name)) = self.parent_if_any(path)? else { return Ok(()) };
         match look_at(&parent, &name)?.map(|meta| meta.kind) {
             Some(FileKind::Directory) => remove_entry(&parent, &name, UnlinkatFlags::RemoveDir)?,
-            Some(FileKind::Link) if own::directories_above(path).is_some() => {
+            Some(FileKind::Link) if own_paths::directories_above(path).is_some() => {
                 remove_entry(&parent, &name, UnlinkatFlags::NoRemoveDir)?;
             }
             _ => return Ok(()),
@@ -280,7 +280,7 @@ impl HostRoot {
     fn parent(&self, path: &Path, missing: IfMissing) -> io::Result<(OwnedFd, OsString)> {
         let name = path.file_name().ok_or(Errno::EISDIR)?.to_owned();
         let dir = path.parent().unwrap_or(Path::new("/"));
-        let fd = match own::directories_above(path) {
+        let fd = match own_paths::directories_above(path) {
             Some(above) => self.own_directory(dir, above, missing)?,
             None => self.walk(dir, DIRECTORY, WayCheck::RootOnly)?,
         };
@@ -346,7 +346,7 @@ fn make_directory(parent: &OwnedFd, name: &OsStr, path: &Path) -> io::Result<Own
     match make() {
         Err(Errno::EEXIST) => match look_at(parent, name)?.map(|meta| meta.kind) {
             Some(FileKind::Directory) => return Ok(open()?), // somebody else has made it meanwhile
-            Some(FileKind::Link | FileKind::Other) if own::directories_above(path).is_some() => {
+            Some(FileKind::Link | FileKind::Other) if own_paths::directories_above(path).is_some() => {
                 remove_entry(parent, name, UnlinkatFlags::NoRemoveDir)?;
                 make()?;
             }
@@ -369,7 +369,7 @@ fn clear(dir: &OwnedFd, name: &OsStr, path: &Path) -> io::Result<()> {
         // POSIX has EPERM for it
         Err(error @ (Errno::EISDIR | Errno::EPERM)) => {
             let is_dir = look_at(dir, name)?.is_some_and(|meta| meta.kind == FileKind::Directory);
-            match is_dir && own::is_own(path) {
+            match is_dir && own_paths::is_own(path) {
                 true => remove_empty(dir, name, path),
                 false => Err(error.into()),
             }
@@ -390,7 +390,7 @@ fn remove_empty(dir: &OwnedFd, name: &OsStr, path: &Path) -> io::Result<()> {
 /// Gives a temporary file its name. An empty directory of that name goes, if the name is ours.
 fn put(from_dir: &OwnedFd, from: &str, to_dir: &OwnedFd, to: &OsStr, path: &Path) -> io::Result<()> {
     match renameat(from_dir, from, to_dir, to) {
-        Err(Errno::EISDIR) if own::is_own(path) => {
+        Err(Errno::EISDIR) if own_paths::is_own(path) => {
             remove_empty(to_dir, to, path)?;
             Ok(renameat(from_dir, from, to_dir, to)?)
         }

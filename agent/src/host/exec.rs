@@ -27,7 +27,7 @@ use nix::{
     unistd::{Pid, getpgrp},
 };
 
-use super::{lock::HostLock, output::ChildOutput, own, processes::ProcessTable, relay, root::HostRoot};
+use super::{lock::HostLock, output::ChildOutput, own_paths, processes::ProcessTable, relay, root::HostRoot};
 
 /// Where the host's programs find others.
 pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -129,7 +129,7 @@ impl HostExec<'_> {
             .env("PATH", SEARCH_PATH)
             .env("LC_ALL", "C")
             .env("HOME", "/root")
-            .env("TMPDIR", own::TEMP_DIR)
+            .env("TMPDIR", own_paths::TEMP_DIR)
             .stdin(match self.lock {
                 Some(lock) => Stdio::from(lock.share().map_err(start_error)?),
                 None => Stdio::null(),

@@ -10,7 +10,7 @@ use nodetrust_core::{
 
 use super::{
     file::{FileKind, is_missing},
-    own,
+    own_paths,
     root::HostRoot,
 };
 
@@ -45,7 +45,7 @@ pub fn read(root: &HostRoot) -> io::Result<LedgerRead> {
 /// # Errors
 /// If it is there and cannot be read.
 pub fn read_again(root: &HostRoot, cache: &mut LedgerCache, sources: &[Snapshot]) -> io::Result<LedgerRead> {
-    match root.own_read(own::LEDGER, LIMIT) {
+    match root.own_read(own_paths::LEDGER, LIMIT) {
         Ok(bytes) => {
             let digest = content_digest(&bytes);
             if let Some((known, ledger)) = &cache.0
@@ -77,13 +77,13 @@ pub fn read_again(root: &HostRoot, cache: &mut LedgerCache, sources: &[Snapshot]
 /// # Errors
 /// As `rename(2)`.
 pub fn set_aside(root: &HostRoot) -> io::Result<()> {
-    root.create_dir_all(own::DIR)?;
-    match root.own_meta(own::LEDGER)?.map(|meta| meta.kind) {
+    root.create_dir_all(own_paths::DIR)?;
+    match root.own_meta(own_paths::LEDGER)?.map(|meta| meta.kind) {
         None => Ok(()),
-        Some(FileKind::Link | FileKind::Other) => root.remove_file(own::LEDGER),
+        Some(FileKind::Link | FileKind::Other) => root.remove_file(own_paths::LEDGER),
         Some(FileKind::File | FileKind::Directory) => {
-            root.remove_file(format!("{}/{}", own::DIR, own::LEDGER_DAMAGED))?;
-            root.rename(own::LEDGER, own::LEDGER_DAMAGED)
+            root.remove_file(format!("{}/{}", own_paths::DIR, own_paths::LEDGER_DAMAGED))?;
+            root.rename(own_paths::LEDGER, own_paths::LEDGER_DAMAGED)
         }
     }
 }
@@ -93,8 +93,8 @@ pub fn set_aside(root: &HostRoot) -> io::Result<()> {
 /// # Errors
 /// As [`HostRoot::write_atomic`].
 pub fn write(root: &HostRoot, ledger: &Ledger) -> io::Result<()> {
-    root.create_dir_all(own::DIR)?;
-    root.write_atomic(own::LEDGER, own::DIR, TEMP_NAME, 0o600, &ledger.to_bytes())
+    root.create_dir_all(own_paths::DIR)?;
+    root.write_atomic(own_paths::LEDGER, own_paths::DIR, TEMP_NAME, 0o600, &ledger.to_bytes())
 }
 
 /// Removes the ledger and its directory.
@@ -102,12 +102,12 @@ pub fn write(root: &HostRoot, ledger: &Ledger) -> io::Result<()> {
 /// # Errors
 /// As `unlink(2)`; a directory with somebody else's files in it stays.
 pub fn remove(root: &HostRoot) -> io::Result<()> {
-    root.remove_file(own::LEDGER)?;
-    root.remove_file(format!("{}/{}", own::DIR, own::LEDGER_DAMAGED))?;
-    root.remove_file(own::LEDGER_TEMP)?;
-    root.remove_file(own::NO_HOOKS)?;
-    root.remove_tree(own::TEMP_DIR)?;
-    match root.remove_dir(own::DIR) {
+    root.remove_file(own_paths::LEDGER)?;
+    root.remove_file(format!("{}/{}", own_paths::DIR, own_paths::LEDGER_DAMAGED))?;
+    root.remove_file(own_paths::LEDGER_TEMP)?;
+    root.remove_file(own_paths::NO_HOOKS)?;
+    root.remove_tree(own_paths::TEMP_DIR)?;
+    match root.remove_dir(own_paths::DIR) {
         // somebody else's files are in it
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
         result => result,

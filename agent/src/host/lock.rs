@@ -17,7 +17,7 @@ use nix::{
     fcntl::{Flock, FlockArg},
 };
 
-use super::{own, root::HostRoot};
+use super::{own_paths, root::HostRoot};
 
 /// Time between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -34,7 +34,7 @@ impl HostLock {
     pub fn take(root: &HostRoot, patience: Duration) -> io::Result<Self> {
         let end = Instant::now() + patience;
         let open = || loop {
-            match root.open_lock(own::LOCK) {
+            match root.open_lock(own_paths::LOCK) {
                 // somebody else just removes what is in its place
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < end => thread::sleep(PAUSE),
                 opened => return opened,
@@ -43,7 +43,7 @@ impl HostLock {
         let mut file = open()?;
         loop {
             file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) if root.is_same_file(own::LOCK, &lock) => return Ok(Self(lock)),
+                Ok(lock) if root.is_same_file(own_paths::LOCK, &lock) => return Ok(Self(lock)),
                 Ok(_) => open()?, // `uninstall` has removed it meanwhile: a lock without a name locks nobody out
                 Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < end => file,
                 Err((_, Errno::EWOULDBLOCK)) => return Err(io::ErrorKind::TimedOut.into()),
@@ -76,7 +76,7 @@ impl HostLock {
 /// Whether a cycle is still running on the host after `patience`. Where there is no lock file, or it cannot be read, none is known.
 pub fn is_busy(root: &HostRoot, patience: Duration) -> bool {
     let end = Instant::now() + patience;
-    let Ok(mut file) = root.open_own(own::LOCK) else { return false };
+    let Ok(mut file) = root.open_own(own_paths::LOCK) else { return false };
     loop {
         file = match Flock::lock(file, FlockArg::LockSharedNonblock) {
             Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < end => file,
@@ -89,6 +89,6 @@ pub fn is_busy(root: &HostRoot, patience: Duration) -> bool {
 /// What the last cycle noted, if there was one since boot.
 pub fn last_note(root: &HostRoot) -> Option<String> {
     let mut text = String::new();
-    root.own_read(own::LOCK, 1 << 20).ok()?.as_slice().read_to_string(&mut text).ok()?;
+    root.own_read(own_paths::LOCK, 1 << 20).ok()?.as_slice().read_to_string(&mut text).ok()?;
     Some(text).filter(|text| !text.is_empty())
 }

@@ -9,7 +9,7 @@ pub mod lock;
 pub mod obstacle;
 pub mod openrc;
 mod output;
-pub mod own;
+pub mod own_paths;
 pub(crate) mod processes;
 mod relay;
 pub mod root;
@@ -78,7 +78,7 @@ pub fn wall() -> i64 {
 pub fn missing_directories(root: &HostRoot, path: &str) -> io::Result<Vec<String>> {
     let mut missing = Vec::new();
     for dir in Path::new(path).ancestors().skip(1).filter(|dir| *dir != Path::new("/")) {
-        let is_there = match own::directories_above(dir) {
+        let is_there = match own_paths::directories_above(dir) {
             // something else in its place is removed for it
             Some(_) => root.own_meta(dir)?.is_some_and(|meta| meta.kind == FileKind::Directory),
             None => root.stat(dir)?.is_some(),

@@ -16,7 +16,7 @@ use nodetrust_core::{
 
 use crate::{
     config::Settings,
-    host::{self, ledger_file, own, root::HostRoot},
+    host::{self, ledger_file, own_paths, root::HostRoot},
     sources::SourceReader,
     store::{bundle::bundle_bytes, detect},
 };
@@ -90,7 +90,7 @@ impl Host {
             Ok(ledger_file::LedgerRead::Good(ledger)) => ledger,
             Ok(ledger_file::LedgerRead::Damaged(_)) => Arc::new(Ledger::new()), // `status` reports it
             Err(error) => {
-                return Err(format!("failed to read {}: {error}; run as root on the host", own::LEDGER));
+                return Err(format!("failed to read {}: {error}; run as root on the host", own_paths::LEDGER));
             }
         };
         let wanted = settings.map_or(ledger.family, |settings| settings.family);

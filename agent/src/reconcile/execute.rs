@@ -18,7 +18,7 @@ use nodetrust_core::{
 use super::ledger_writer::LedgerWriter;
 use crate::{
     error::chain,
-    host::{exec::HostExec, file::FileKind, obstacle::write_problem, own},
+    host::{exec::HostExec, file::FileKind, obstacle::write_problem, own_paths},
     store::{
         extract::extract,
         hash_links,
@@ -78,17 +78,17 @@ fn execute(
         move |error: std::io::Error| write_problem(&path, &error)
     };
     match action {
-        StoreAction::RecordLedger => LedgerWriter::begin_change(root, plan, wall).map_err(failed(own::LEDGER)),
+        StoreAction::RecordLedger => LedgerWriter::begin_change(root, plan, wall).map_err(failed(own_paths::LEDGER)),
         StoreAction::CreateDirectory { path } => root.create_dir_all(path).map_err(failed(path)),
         StoreAction::RemoveTemporary { path, .. } => {
-            let removed = if path == own::TEMP_DIR { root.remove_tree(path) } else { root.remove_file(path) };
+            let removed = if path == own_paths::TEMP_DIR { root.remove_tree(path) } else { root.remove_file(path) };
             removed.map_err(failed(path))
         }
         StoreAction::WriteAnchor { sha256, file, .. } => {
             let path = format!("{}/{file}", store.anchors_dir);
             // the plan makes this action for targets only
             let Some(target) = plan.targets.get(sha256) else { return Ok(()) };
-            let temp = own::anchor_temp(sha256);
+            let temp = own_paths::anchor_temp(sha256);
             root.write_atomic(&path, store.temp_dir, &temp, 0o644, target.anchor.pem().as_bytes())
                 .map_err(failed(&path))
         }
@@ -189,11 +189,10 @@ fn run_hooks(plan: &Plan, observed: &Observed, exec: &HostExec<'_>) -> Result<()
             format!("{}{links}/{PREFIX}{}.pem\n", if *added { '+' } else { '-' }, fingerprint.fp16())
         })
         .collect();
-    let input = format!("{}/{}", own::TEMP_DIR, own::HOOK_INPUT);
-    let prepared = exec
-        .root
-        .create_dir_all(own::TEMP_DIR)
-        .and_then(|()| exec.root.write_atomic(&input, own::TEMP_DIR, own::HOOK_INPUT_TEMP, 0o600, lines.as_bytes()));
+    let input = format!("{}/{}", own_paths::TEMP_DIR, own_paths::HOOK_INPUT);
+    let prepared = exec.root.create_dir_all(own_paths::TEMP_DIR).and_then(|()| {
+        exec.root.write_atomic(&input, own_paths::TEMP_DIR, own_paths::HOOK_INPUT_TEMP, 0o600, lines.as_bytes())
+    });
     prepared.map_err(|error| problem(format!("failed to write {input}: {error}")))?;
     let mut failure = None;
     for name in names {
@@ -209,7 +208,7 @@ fn run_hooks(plan: &Plan, observed: &Observed, exec: &HostExec<'_>) -> Result<()
         }
     }
     // what cannot be removed now is removed in the next cycle
-    let _ = exec.root.remove_tree(own::TEMP_DIR);
+    let _ = exec.root.remove_tree(own_paths::TEMP_DIR);
     failure.map_or(Ok(()), Err)
 }
 

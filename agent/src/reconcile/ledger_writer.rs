@@ -21,7 +21,7 @@ use nodetrust_core::{
     time::Moment,
 };
 
-use crate::host::{ledger_file, own, root::HostRoot};
+use crate::host::{ledger_file, own_paths, root::HostRoot};
 
 /// Writes the ledger of a host.
 #[derive(Debug)]
@@ -190,6 +190,7 @@ pub struct CarriedOut {
 
 /// What is told of a damaged ledger.
 pub(crate) fn damaged_problem(why: &str) -> Problem {
-    let text = format!("{} is damaged ({why}); it is set aside and made anew from what is on the host", own::LEDGER);
+    let text =
+        format!("{} is damaged ({why}); it is set aside and made anew from what is on the host", own_paths::LEDGER);
     Problem::new(ProblemKind::Ledger, text, "anchors that no source has any more begin their grace time again")
 }

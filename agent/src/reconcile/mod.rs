@@ -44,7 +44,7 @@ use crate::{
         self, ledger_file,
         lock::{self, HostLock},
         obstacle::way_out_or,
-        own,
+        own_paths,
         root::HostRoot,
     },
     runtime::{self, witness::Subject},
@@ -364,11 +364,11 @@ fn refine_advice(problems: &mut [Problem], os: &OsRelease) {
 fn lock_problem(error: &std::io::Error) -> Problem {
     let (text, next) = match error.kind() {
         std::io::ErrorKind::TimedOut => (
-            format!("another nodetrust, or a tool that it started, keeps {}", own::LOCK),
+            format!("another nodetrust, or a tool that it started, keeps {}", own_paths::LOCK),
             "look for its process on the host".to_owned(),
         ),
         _ => (
-            format!("failed to take {}: {error}", own::LOCK),
+            format!("failed to take {}: {error}", own_paths::LOCK),
             way_out_or(error, "run as root; is /run of the host mounted and writable?"),
         ),
     };

@@ -20,7 +20,7 @@ use super::ledger_writer::LedgerWriter;
 use crate::{
     config::Settings,
     error::chain,
-    host::{self, exec::HostExec, ledger_file, obstacle::way_out_or, own, root::HostRoot},
+    host::{self, exec::HostExec, ledger_file, obstacle::way_out_or, own_paths, root::HostRoot},
     pod_bundle, runtime,
     store::{
         detect,
@@ -184,7 +184,7 @@ impl Observer {
             Ok(ledger_file::LedgerRead::Good(ledger)) => (ledger, None),
             Ok(ledger_file::LedgerRead::Damaged(why)) => (Arc::new(Ledger::new()), Some(why)),
             Err(error) => {
-                let text = format!("failed to read {}: {error}", own::LEDGER);
+                let text = format!("failed to read {}: {error}", own_paths::LEDGER);
                 problems.push(Problem::new(ProblemKind::Observe, text, way_out_or(&error, "run as root on the host")));
                 (Arc::new(Ledger::new()), None)
             }

@@ -12,7 +12,7 @@ use crate::{
     host::{
         self,
         obstacle::{way_out_or, write_problem},
-        own,
+        own_paths,
         root::HostRoot,
     },
     pod_bundle,
@@ -46,9 +46,11 @@ impl CycleRun<'_> {
                 PodBundleAction::Write { path, .. } => begin_export(root, &mut writer, path).and_then(|()| {
                     pod_bundle::write(root, path, &due.content).map_err(|error| problem("write", path, &error))
                 }),
-                PodBundleAction::Remove { path } => pod_bundle::remove(root, path)
-                    .map_err(|error| problem("remove", path, &error))
-                    .and_then(|()| writer.forget_export(path).map_err(|error| write_problem(own::LEDGER, &error))),
+                PodBundleAction::Remove { path } => {
+                    pod_bundle::remove(root, path).map_err(|error| problem("remove", path, &error)).and_then(|()| {
+                        writer.forget_export(path).map_err(|error| write_problem(own_paths::LEDGER, &error))
+                    })
+                }
             };
             match result {
                 Ok(()) if !has_failed => self.done.push(Action::PodBundle(action.clone())),
@@ -66,8 +68,8 @@ impl CycleRun<'_> {
 fn begin_export(root: &HostRoot, writer: &mut LedgerWriter<'_>, path: &str) -> Result<(), Problem> {
     let missing = host::missing_directories(root, path).map_err(|error| problem("write", path, &error))?;
     // the ledger's own directory goes with the ledger
-    let missing = missing.into_iter().filter(|dir| dir != own::DIR).collect();
-    writer.begin_export(path, missing).map_err(|error| write_problem(own::LEDGER, &error))
+    let missing = missing.into_iter().filter(|dir| dir != own_paths::DIR).collect();
+    writer.begin_export(path, missing).map_err(|error| write_problem(own_paths::LEDGER, &error))
 }
 
 fn problem(what: &str, path: &str, error: &std::io::Error) -> Problem {

@@ -22,7 +22,7 @@ use crate::{
         self,
         exec::HostExec,
         obstacle::{way_out_or, write_problem},
-        own,
+        own_paths,
         root::HostRoot,
     },
     runtime,
@@ -168,5 +168,5 @@ fn certs_problem(path: &str, error: &io::Error) -> Problem {
 }
 
 fn ledger_problem(error: &io::Error) -> Problem {
-    write_problem(own::LEDGER, error)
+    write_problem(own_paths::LEDGER, error)
 }

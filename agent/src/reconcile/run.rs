@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    host::{exec::HostExec, lock::HostLock, obstacle::write_problem, own},
+    host::{exec::HostExec, lock::HostLock, obstacle::write_problem, own_paths},
     store::other_runs::await_other_runs,
 };
 
@@ -142,7 +142,7 @@ impl<'a> CycleRun<'a> {
                 Ok(None) => seen.forget_unknown_foreign(),
                 Err(error) => {
                     seen.forget_unknown_foreign();
-                    self.problems.push(write_problem(own::LEDGER, &error));
+                    self.problems.push(write_problem(own_paths::LEDGER, &error));
                 }
             }
         }

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    host::{exec::HostExec, ledger_file, lock::HostLock, obstacle::write_problem, own},
+    host::{exec::HostExec, ledger_file, lock::HostLock, obstacle::write_problem, own_paths},
     reconcile::execute::{Applied, apply},
     runtime,
     store::{
@@ -83,7 +83,7 @@ impl Reconciler {
         if !problems.iter().any(|problem| problem.kind.is_failure())
             && let Err(error) = self.remove_own_directories(settings, certs_files)
         {
-            problems.push(write_problem(own::DIR, &error));
+            problems.push(write_problem(own_paths::DIR, &error));
         }
         self.observer.store.set_asks(None);
         drop(lock); // looking waits for it
@@ -147,7 +147,7 @@ impl Reconciler {
             Ok(None) => seen.forget_unknown_foreign(),
             // where nothing is left it goes in a moment, and need not be up to date
             Err(error) if removal.problems.iter().any(|problem| problem.kind.is_failure()) => {
-                removal.problems.push(write_problem(own::LEDGER, &error));
+                removal.problems.push(write_problem(own_paths::LEDGER, &error));
             }
             Err(_) => {}
         }
@@ -223,7 +223,7 @@ impl Reconciler {
         for path in ledger.exports.iter().chain(&settings.export).chain(&in_place) {
             crate::pod_bundle::remove(&self.observer.root, path)?;
             let dirs = Path::new(path).ancestors().skip(1);
-            let own = dirs.take_while(|dir| dir.starts_with(own::DIR) && *dir != Path::new(own::DIR));
+            let own = dirs.take_while(|dir| dir.starts_with(own_paths::DIR) && *dir != Path::new(own_paths::DIR));
             created.extend(own.map(|dir| dir.display().to_string()));
         }
         certs_files.extend(ledger.certs_files.iter().cloned());
@@ -238,7 +238,7 @@ impl Reconciler {
             }
         }
         ledger_file::remove(&self.observer.root)?;
-        self.observer.root.remove_file(own::LOCK)
+        self.observer.root.remove_file(own_paths::LOCK)
     }
 }
 
@@ -280,7 +280,7 @@ fn unproven_problem(observed: &Observed, unproven: &BTreeSet<Fingerprint>) -> Pr
     }
     let text = format!(
         "{} is gone, and certificates of {} lie in no file that is there ({}): whether nodetrust has put them there cannot be proven",
-        own::LEDGER,
+        own_paths::LEDGER,
         store.bundle,
         shown.join(", ")
     );

@@ -11,7 +11,7 @@ use nodetrust_core::{
 use crate::host::{
     file::{FileKind, is_missing},
     obstacle::Obstacle,
-    own,
+    own_paths,
     root::HostRoot,
 };
 
@@ -88,7 +88,7 @@ fn content<'a>(anchors: impl Iterator<Item = &'a Arc<Anchor>>) -> String {
 /// # Errors
 /// As [`HostRoot::remove_file`].
 pub fn remove_file(root: &HostRoot, path: &str) -> io::Result<()> {
-    let temporary = Path::new(path).with_file_name(own::CERTS);
+    let temporary = Path::new(path).with_file_name(own_paths::CERTS);
     root.remove_file(temporary)?;
     root.remove_file(path)
 }
@@ -101,7 +101,7 @@ pub fn write_file<'a>(root: &HostRoot, path: &str, anchors: impl Iterator<Item =
     let dir = Path::new(path).parent().unwrap_or(Path::new("/"));
     keep_what_others_have(root, dir)?;
     root.create_dir_all(dir)?;
-    root.write_atomic(path, dir, own::CERTS, 0o644, content(anchors).as_bytes())
+    root.write_atomic(path, dir, own_paths::CERTS, 0o644, content(anchors).as_bytes())
 }
 
 /// A link in the place of our directory is replaced by the directory, unless the runtime reads somebody else's files by way of it.

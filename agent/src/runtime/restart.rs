@@ -27,7 +27,7 @@ use crate::{
     host::{
         self,
         exec::HostExec,
-        openrc, own,
+        openrc, own_paths,
         root::HostRoot,
         systemd::{self, JobResult, Unit},
     },
@@ -157,8 +157,8 @@ fn make_anew(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Resu
 fn order(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Result<(), String> {
     if let Some(RestartMeans::DropIn(dir)) = runtime.map(|runtime| runtime.kind.row().restart) {
         let touched = exec.root.create_dir_all(dir).and_then(|()| {
-            let path = format!("{dir}/{}", own::DROP_IN);
-            exec.root.write_atomic(&path, dir, own::DROP_IN_TEMP, 0o644, b"version = 2\n")?;
+            let path = format!("{dir}/{}", own_paths::DROP_IN);
+            exec.root.write_atomic(&path, dir, own_paths::DROP_IN_TEMP, 0o644, b"version = 2\n")?;
             exec.root.remove_file(&path)
         });
         return touched.map_err(|error| format!("failed to touch {dir}: {error}"));

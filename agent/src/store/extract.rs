@@ -26,7 +26,7 @@ use crate::{
         exec::{ExecError, Finished, HostExec},
         file::{FileKind, is_missing},
         obstacle::way_out_or,
-        own,
+        own_paths,
         root::HostRoot,
     },
     store::{
@@ -133,8 +133,8 @@ impl ToolRun<'_> {
         self.precondition()?;
         self.exec
             .root
-            .create_dir_all(own::TEMP_DIR)
-            .map_err(|error| ExtractFailure::unwritten(own::TEMP_DIR, &error))?;
+            .create_dir_all(own_paths::TEMP_DIR)
+            .map_err(|error| ExtractFailure::unwritten(own_paths::TEMP_DIR, &error))?;
         // what a killed run has left of ours would hide others of the same name; if that fails, the tool says why
         let _ = hash_links::retire_dangling(self.exec.root, self.store);
         let _ = hash_links::retire_nameless(self.exec.root, self.store); // as above
@@ -145,7 +145,7 @@ impl ToolRun<'_> {
             Tool::None => Ok(()),
         };
         // the tool's own temporary files, if it was killed; what stays is removed in the next cycle
-        let _ = self.exec.root.remove_tree(own::TEMP_DIR);
+        let _ = self.exec.root.remove_tree(own_paths::TEMP_DIR);
         done
     }
 
@@ -156,7 +156,7 @@ impl ToolRun<'_> {
         let path = format!("{dir}/{staged}");
         let new = format!("{path}.new");
         // the tool writes to the first two names and runs what is in the last: it must not be led elsewhere, nor wait for a pipe's reader
-        for path in [path.as_str(), &new, own::NO_HOOKS] {
+        for path in [path.as_str(), &new, own_paths::NO_HOOKS] {
             self.exec.root.remove_file(path).map_err(|error| ExtractFailure::unwritten(path, &error))?;
         }
         let executed = self.execute(program, self.store.tool.args(links.mode()));
@@ -185,7 +185,7 @@ impl ToolRun<'_> {
         };
         let judged = self.judge.judge_pasted(bytes, program).and_then(|(after, mended)| {
             if let Some(bytes) = mended {
-                let written = self.exec.root.write_atomic(&path, dir, own::BUNDLE, 0o644, &bytes);
+                let written = self.exec.root.write_atomic(&path, dir, own_paths::BUNDLE, 0o644, &bytes);
                 written.map_err(|error| ExtractFailure::unwritten(&path, &error))?;
             }
             if links == Links::Checked {
@@ -240,7 +240,7 @@ impl ToolRun<'_> {
         let judged = judged.and_then(|(after, mended)| {
             if let Some(bytes) = mended {
                 let (dir, _) = split(self.store.bundle);
-                let written = self.exec.root.write_atomic(self.store.bundle, dir, own::BUNDLE, 0o644, &bytes);
+                let written = self.exec.root.write_atomic(self.store.bundle, dir, own_paths::BUNDLE, 0o644, &bytes);
                 written.map_err(|error| ExtractFailure::unwritten(self.store.bundle, &error))?;
             }
             self.first.keep_links(self.judge, program, &after)
@@ -287,7 +287,7 @@ impl ToolRun<'_> {
         });
         judged.map_err(|failure| self.undo(failure))?;
         let (to, _) = split(self.store.bundle);
-        let written = self.exec.root.write_atomic(self.store.bundle, to, own::BUNDLE, 0o644, &all);
+        let written = self.exec.root.write_atomic(self.store.bundle, to, own_paths::BUNDLE, 0o644, &all);
         written.map_err(|error| self.undo(ExtractFailure::unwritten(self.store.bundle, &error)))
     }
 

@@ -10,7 +10,7 @@ use nodetrust_core::{
 };
 
 use crate::{
-    host::{file::FileKind, own, root::HostRoot},
+    host::{file::FileKind, own_paths, root::HostRoot},
     store::{
         hazards,
         read::{Digest, MAX_BUNDLE_BYTES, ObserveError, at, leads_to_directory, usable},
@@ -67,7 +67,7 @@ impl ForeignLook<'_> {
     ) -> Result<(), ObserveError> {
         let store = observed.store;
         for (name, kind) in names {
-            let own = depth == 0 && is_own_name(store, name) || name.starts_with(own::HIDDEN);
+            let own = depth == 0 && is_own_name(store, name) || name.starts_with(own_paths::HIDDEN);
             if own && *kind != FileKind::Directory {
                 continue;
             }

@@ -22,7 +22,7 @@ use crate::{
     host::{
         directory::HostDirectory,
         file::{FileKind, FileMeta, is_missing},
-        own,
+        own_paths,
         root::HostRoot,
     },
     store::read::{Digest, ObserveError, at, usable},
@@ -205,7 +205,7 @@ pub(crate) fn leftovers(
         &elsewhere
     };
     for (name, _) in names {
-        if name.starts_with(own::HIDDEN) && name.ends_with(".tmp") {
+        if name.starts_with(own_paths::HIDDEN) && name.ends_with(".tmp") {
             left.insert(format!("{}/{name}", store.temp_dir));
         }
     }
@@ -221,7 +221,7 @@ pub(crate) fn leftovers(
             }
         }
     }
-    for path in [own::TEMP_DIR, own::LEDGER_TEMP] {
+    for path in [own_paths::TEMP_DIR, own_paths::LEDGER_TEMP] {
         if root.own_meta(path).map_err(at(path))?.is_some() {
             left.insert(path.to_owned());
         }

@@ -10,7 +10,7 @@ use nodetrust_core::{
 };
 
 use crate::{
-    host::{file::FileKind, own::RESTORE, root::HostRoot},
+    host::{file::FileKind, own_paths::RESTORE, root::HostRoot},
     store::{
         bundle::usable_bundle,
         failure::ExtractFailure,

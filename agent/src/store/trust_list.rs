@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use nodetrust_core::certificate::{bundle, fingerprint::Fingerprint};
 
 use crate::{
-    host::{exec::HostExec, own, root::HostRoot},
+    host::{exec::HostExec, own_paths, root::HostRoot},
     store::read::MAX_BUNDLE_BYTES,
 };
 
@@ -33,10 +33,10 @@ impl P11KitAnswer {
 pub(crate) fn p11_kit(root: &HostRoot, limit: Duration) -> Option<P11KitAnswer> {
     let program = PROGRAMS.into_iter().find(|program| matches!(root.stat(program), Ok(Some(_))))?;
     let exec = HostExec { root, lock: None, limit };
-    let was_there = root.stat(own::TEMP_DIR).ok()?.is_some();
-    root.create_dir_all(own::TEMP_DIR).ok()?;
+    let was_there = root.stat(own_paths::TEMP_DIR).ok()?.is_some();
+    root.create_dir_all(own_paths::TEMP_DIR).ok()?;
     let extract = |filter: &[&str]| {
-        let path = format!("{}/p11-kit.pem", own::TEMP_DIR);
+        let path = format!("{}/p11-kit.pem", own_paths::TEMP_DIR);
         // the environment is that of the distributions' own scripts
         let command = ["P11_KIT_NO_USER_CONFIG=1", program, "extract", "--format=pem-bundle", "--overwrite"];
         let args: Vec<&str> = command.iter().chain(filter).copied().chain([path.as_str()]).collect();
@@ -49,7 +49,7 @@ pub(crate) fn p11_kit(root: &HostRoot, limit: Duration) -> Option<P11KitAnswer> 
     let anchors = extract(&["--filter=ca-anchors", "--purpose=server-auth"]);
     let known = anchors.is_some().then(|| extract(&["--filter=certificates"])).flatten();
     if !was_there {
-        let _ = root.remove_dir(own::TEMP_DIR);
+        let _ = root.remove_dir(own_paths::TEMP_DIR);
     }
     Some(P11KitAnswer { anchors: anchors?, known: known? })
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{
     extract::{extract_reasons, hazards},
-    services::record_services,
+    service_records::record_services,
 };
 use crate::{
     action::{ExtractReason, RemoveReason, StoreAction, WriteReason},

@@ -11,7 +11,7 @@ mod actions;
 mod extract;
 mod foreign;
 mod old_store;
-mod services;
+mod service_records;
 mod settle;
 mod states;
 mod uninstall;

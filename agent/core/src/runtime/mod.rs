@@ -20,6 +20,7 @@ pub mod record;
 pub mod registry;
 pub mod registry_dir;
 pub mod registry_way;
+mod restart_hold;
 pub mod service_plan;
 pub mod services;
 pub mod settings;

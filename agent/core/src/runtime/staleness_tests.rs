@@ -9,6 +9,7 @@ use crate::{
         process::ServiceProcess,
         record::ServiceRecord,
         registry_dir::{RegistryCerts, Setting},
+        services::HoldReason,
         trust::RuntimeState,
     },
     testing::at,

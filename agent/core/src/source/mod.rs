@@ -4,6 +4,7 @@
 //! A source that says nothing (missing, empty, unreadable, wholly rejected) never removes: its last good set is held.
 
 pub(crate) mod damage;
+mod empty_source;
 mod layout;
 pub mod policy;
 pub mod resolve;
@@ -217,6 +218,9 @@ impl Resolved {
         })
     }
 }
+
+/// The anchors of one source that are accepted, with what is odd about each.
+type Accepted = BTreeMap<Fingerprint, (Arc<Anchor>, Vec<String>)>;
 
 #[cfg(test)]
 mod tests;

@@ -7,22 +7,21 @@ use std::{
 
 use crate::{
     certificate::{
-        anchor::Anchor,
         fingerprint::Fingerprint,
         pem::{MAX_CERTIFICATES, RejectReason},
     },
     ledger::{Ledger, LedgerSource},
     source::{
-        Content, DesiredAnchor, Rejection, Resolved, Snapshot, SourceFile, SourceState, SourceStatus,
+        Accepted, Content, DesiredAnchor, Rejection, Resolved, Snapshot, SourceFile, SourceState, SourceStatus,
         damage::{self, Damage},
-        policy::{Circumstances, EmptySource, OnRejection, Policy, judge},
+        empty_source,
+        policy::{Circumstances, OnRejection, Policy, judge},
     },
 };
 
 /// Anchors of one name that a warning about them names; the rest is counted.
 pub(crate) const MAX_NAMESAKES: usize = 5;
 
-type Accepted = BTreeMap<Fingerprint, (Arc<Anchor>, Vec<String>)>;
 type Damaged = BTreeMap<Fingerprint, Damage>;
 
 /// Resolves all sources.
@@ -95,39 +94,12 @@ pub(crate) fn resolve_one(
         }
         Content::Files(parts) => judge_parts(parts, policy, at, damaged, &mut state, &mut accepted),
     };
-    let last = ledger.sources.get(&snapshot.name).map(|source| &source.anchors);
-    let held = last.filter(|anchors| !anchors.is_empty());
-    let missing_is_fine = snapshot.optional && matches!(snapshot.content, Content::Missing);
-    match (silent, held) {
-        (None, _) => {
+    match silent {
+        Some(why) => accepted = empty_source::answer(&why, snapshot, ledger, policy, at, &mut state),
+        None => {
             let originals = state.rejections.iter().filter_map(|rejection| damaged.get(&rejection.sha256?));
             let originals = originals.map(|damage| damage.original).collect();
-            accepted.extend(hold(&originals, ledger, policy, at, &mut state.notes));
-        }
-        (Some(why), None) if missing_is_fine => {
-            state.status = SourceStatus::Absent;
-            state.detail = format!("{why}, which is allowed (optional)");
-        }
-        // it has spoken before, so that this is no typing error; it goes on being empty in later cycles
-        (Some(why), _)
-            if policy.empty_source == EmptySource::Remove
-                && last.is_some()
-                && !missing_is_fine
-                && why_is_silence(&state) =>
-        {
-            accepted.clear();
-            state.detail = format!("{why}; it has no anchors any more (policy.emptySource: remove)");
-        }
-        (Some(why), Some(held)) => {
-            state.status = SourceStatus::Held;
-            state.detail = format!("{why}; its last good set stays in force");
-            accepted = hold(held, ledger, policy, at, &mut state.notes);
-        }
-        (Some(why), None) => {
-            accepted.clear();
-            state.status = SourceStatus::Failed;
-            state.awaited = !snapshot.optional;
-            state.detail = format!("{why}, and there is no earlier set to hold");
+            accepted.extend(empty_source::hold(&originals, ledger, policy, at, &mut state.notes));
         }
     }
     if let Some(folders) = snapshot.layout.passed_over() {
@@ -135,11 +107,6 @@ pub(crate) fn resolve_one(
     }
     state.anchors = accepted.keys().copied().collect();
     (state, accepted)
-}
-
-/// Rejections are no statement that a set is empty: `emptySource: remove` is about sources with nothing in them.
-pub(crate) fn why_is_silence(state: &SourceState) -> bool {
-    state.rejections.is_empty()
 }
 
 pub(crate) fn note_parts(parts: &[Arc<SourceFile>], state: &mut SourceState) {
@@ -207,40 +174,6 @@ pub(crate) fn refuse(state: &mut SourceState, reason: RejectReason, detail: Stri
     let file = state.origin.clone();
     state.rejections.push(Rejection { file, line: 0, reason, detail: detail.clone(), subject: None, sha256: None });
     detail
-}
-
-/// The anchors of a held set, as the ledger kept them. Denials apply to them all the same.
-pub(crate) fn hold(
-    held: &BTreeSet<Fingerprint>,
-    ledger: &Ledger,
-    policy: &Policy,
-    at: Circumstances<'_>,
-    notes: &mut Vec<String>,
-) -> Accepted {
-    let mut accepted = Accepted::new();
-    for fingerprint in held {
-        let anchor = match ledger.anchors.get(fingerprint).map(|entry| entry.decode(fingerprint)) {
-            Some(Ok(anchor)) => anchor,
-            Some(Err(Some(refused))) => {
-                notes.push(format!("{}: in the last good set, now refused ({refused})", fingerprint.fp16()));
-                continue;
-            }
-            Some(Err(None)) | None => {
-                let text = "in the last good set, but the ledger has lost its certificate";
-                notes.push(format!("{}: {text}", fingerprint.fp16()));
-                continue;
-            }
-        };
-        match judge(&anchor, policy, Circumstances { installed: &|_| true, ..at }) {
-            Ok(warnings) => {
-                accepted.insert(*fingerprint, (Arc::new(anchor), warnings));
-            }
-            Err((reason, _)) => {
-                notes.push(format!("{}: in the last good set, now refused ({reason})", fingerprint.fp16()))
-            }
-        }
-    }
-    accepted
 }
 
 /// Facts E.4 and E.5: several anchors of one name are a rotation and fine, but OpenSSL picks by name alone where a
