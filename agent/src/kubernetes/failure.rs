@@ -4,6 +4,8 @@ use std::{borrow::Cow, time::Duration};
 
 use hyper::StatusCode;
 
+use crate::error::with_causes;
+
 /// Longest text of an error that is quoted, in characters.
 const SHOWN: usize = 400;
 
@@ -72,16 +74,7 @@ pub(super) fn shown(text: &str) -> String {
 impl ApiFailure {
     /// A failure with every cause of an error; a cause that repeats the text before it is left out.
     pub(super) fn of(cause: FailureCause, what: &str, error: Option<&dyn std::error::Error>) -> Self {
-        let mut text = what.to_owned();
-        let mut next = error;
-        while let Some(error) = next {
-            let more = error.to_string();
-            if !text.contains(&more) {
-                text.push_str(": ");
-                text.push_str(&more);
-            }
-            next = error.source();
-        }
+        let text = with_causes(what, error);
         Self { text: shown(&text), cause, of_event: false, of_foreign_taint: false, denied_by: None, retry_after: None }
     }
 

@@ -129,7 +129,8 @@ fn a_cut_left_over_breaks_the_bundle() {
     assert_right(&node, &[&ca]);
 }
 
-/// Rotations beside somebody else's endless runs: whenever nodetrust says converged, it is true.
+/// Rotations beside somebody else's endless runs: whenever nodetrust says converged, it is true. How many of them converge is a matter of the
+/// machine's speed: it goes on until two have.
 fn rotations_beside_a_runner(node: &Node) {
     let foreign = sorted(node);
     let runner = Runner::start(node);
@@ -137,7 +138,7 @@ fn rotations_beside_a_runner(node: &Node) {
     node.set_source(&[&last]);
     node.nodetrust(&["apply"]);
     let mut converged = 0;
-    for n in 1..=4 {
+    for n in 1..=16 {
         let next = Ca::new(&format!("Corp {n}"));
         node.set_source(&[&next]);
         if node.nodetrust(&["apply"]).code == 0 {
@@ -149,9 +150,12 @@ fn rotations_beside_a_runner(node: &Node) {
             assert!(by_file(node, &next) && !by_file(node, &last));
         }
         last = next;
+        if converged == 2 {
+            break;
+        }
     }
     runner.stop();
-    assert!(converged >= 2, "{converged} of 4 rotations converged");
+    assert_eq!(converged, 2, "rotations that converged, of 16");
     apply(node, 0);
     assert_right(node, &[&last]);
     assert_eq!(sorted(node).len(), foreign.len() + 1);
