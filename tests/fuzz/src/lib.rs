@@ -339,10 +339,10 @@ pub fn no_proxy(data: &[u8]) {
 
 /// The note of a cycle that the lock's file holds.
 pub fn note(data: &[u8]) {
-    let Some(cycle) = parsers::note(&String::from_utf8_lossy(data)) else { return };
-    assert_clean(&cycle.trigger);
-    assert_clean(&cycle.outcome);
-    assert!(cycle.trigger.len() <= 20 && cycle.outcome.len() <= 20, "both are words of ours");
+    let text = String::from_utf8_lossy(data);
+    let Some(cycle) = parsers::note(&text) else { return };
+    let (trigger, outcome) = (cycle.trigger.as_str(), cycle.outcome.as_str());
+    assert!(trigger.len() <= 20 && outcome.len() <= 20, "both are words of ours: {text}");
 }
 
 /// What the host's tools print, and the list that they read.
