@@ -16,6 +16,7 @@ pub mod kubernetes;
 pub mod parsers;
 pub mod pod_bundle;
 pub mod probe;
+mod query;
 pub mod reconcile;
 pub mod resolve;
 pub mod runtime;

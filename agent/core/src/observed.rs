@@ -119,6 +119,29 @@ pub struct SourceHazard {
 }
 
 impl Observed {
+    /// A host with this store, on which nothing else was seen.
+    pub fn empty(store: &'static TrustStore) -> Self {
+        Self {
+            store,
+            anchors_dir_exists: false,
+            ours: BTreeMap::new(),
+            foreign: Vec::new(),
+            leftovers: BTreeSet::new(),
+            stale_temp: None,
+            effective: Effective::default(),
+            hazards: Vec::new(),
+            unlinked: BTreeSet::new(),
+            unlinked_foreign: BTreeSet::new(),
+            no_linker: None,
+            lost: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            hollow: Vec::new(),
+            old: Vec::new(),
+            services: Services::default(),
+            at: Uptime::default(),
+        }
+    }
+
     /// Somebody else's file in the anchor directory holds it too.
     pub(crate) fn foreign_copy(&self, fingerprint: &Fingerprint) -> bool {
         self.foreign

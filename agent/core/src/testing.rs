@@ -9,10 +9,9 @@ use rcgen::{
 use crate::{
     certificate::{anchor::Anchor, fingerprint::Fingerprint, pem},
     observed::{Effective, Observed, OwnAnchorFile},
-    runtime::services::Services,
     source::{Content, Snapshot, SourceFile, SourceLayout},
     store::{Family, anchor_file::file_name},
-    time::{Moment, Uptime},
+    time::Moment,
 };
 
 /// 2026-12-01T00:00:00Z: all certificates of `tests/data/pem` are valid.
@@ -102,23 +101,10 @@ pub(crate) fn host(family: Family, ours: &[&Arc<Anchor>]) -> Observed {
     let shipped = fixed("rsa-2048").fingerprint;
     let set: BTreeSet<Fingerprint> = ours.iter().map(|anchor| anchor.fingerprint).chain([shipped]).collect();
     Observed {
-        store,
         anchors_dir_exists: true,
         ours: ours.iter().map(file).collect(),
-        foreign: Vec::new(),
-        leftovers: BTreeSet::new(),
-        stale_temp: None,
         effective: Effective { present: true, count: set.len(), set, ..Effective::default() },
-        hazards: Vec::new(),
-        unlinked: BTreeSet::new(),
-        unlinked_foreign: BTreeSet::new(),
-        no_linker: None,
-        lost: BTreeSet::new(),
-        gone: BTreeSet::new(),
-        hollow: Vec::new(),
-        services: Services::default(),
-        at: Uptime::default(),
-        old: Vec::new(),
+        ..Observed::empty(store)
     }
 }
 

@@ -83,9 +83,9 @@ pub enum WitnessRegistries {
     /// Those of the node's images whose certificate ends in an anchor of ours.
     #[default]
     OfImages,
-    /// None.
+    /// The runtime is not asked.
     None,
-    /// These.
+    /// The registries that are named.
     These(Vec<Registry>),
 }
 

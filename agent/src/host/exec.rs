@@ -62,16 +62,16 @@ pub enum ExecError {
     /// It could not be started.
     #[error("failed to start `{program}`")]
     Start {
-        /// Which.
+        /// The program on the host.
         program: String,
+        /// What the kernel said.
         #[source]
-        /// Why.
         source: io::Error,
     },
     /// It ran too long and was ended.
     #[error("`{program}` had not ended after {} s and was stopped", limit.as_secs_f32())]
     TimedOut {
-        /// Which.
+        /// The program on the host.
         program: String,
         /// How long it was allowed.
         limit: Duration,

@@ -124,7 +124,7 @@ fn run_tool(
     };
     let extracted = extract(&judge, mode);
     applied.extract += extracted.duration;
-    applied.retry_is_pointless |= extracted.is_final;
+    applied.retry_is_pointless |= extracted.retry_is_pointless;
     extracted.problem.map_or(Ok(()), Err)
 }
 

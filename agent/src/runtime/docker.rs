@@ -12,10 +12,13 @@ use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1, heade
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::host::{
-    file::is_missing,
-    root::HostRoot,
-    socket::{connect, converse},
+use crate::{
+    host::{
+        file::is_missing,
+        root::HostRoot,
+        socket::{connect, converse},
+    },
+    query::query_value,
 };
 
 /// Its socket on the host.
@@ -156,9 +159,8 @@ pub fn images(root: &HostRoot, limit: Duration) -> Result<Vec<String>, DockerErr
 /// # Errors
 /// If it does not answer.
 pub fn pull(root: &HostRoot, image: &str, limit: Duration) -> Result<Pull, DockerError> {
-    // of a name, only these have a meaning in a query
-    let image = image.replace('%', "%25").replace('@', "%40").replace('/', "%2F").replace(':', "%3A");
-    let (status, bytes) = ask(root, Method::POST, &format!("/images/create?fromImage={image}"), limit)?;
+    let path = format!("/images/create?fromImage={}", query_value(image));
+    let (status, bytes) = ask(root, Method::POST, &path, limit)?;
     Ok(read_pull(status, &bytes))
 }
 

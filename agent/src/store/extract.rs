@@ -58,7 +58,7 @@ pub struct Extracted {
     /// What went wrong, if it did.
     pub problem: Option<Problem>,
     /// Retrying immediately cannot succeed.
-    pub is_final: bool,
+    pub retry_is_pointless: bool,
     /// How long the tool ran.
     pub duration: Duration,
 }
@@ -66,7 +66,7 @@ pub struct Extracted {
 impl Extracted {
     /// What the tool replaces, or the tool itself, could not be read: nothing was run, since nothing could be put back.
     fn unobserved(error: &ObserveError) -> Self {
-        Self { problem: Some(error.problem()), is_final: true, ..Self::default() }
+        Self { problem: Some(error.problem()), retry_is_pointless: true, ..Self::default() }
     }
 }
 
@@ -104,7 +104,7 @@ pub fn extract(judge: &BundleJudge<'_>, mode: ExtractMode) -> Extracted {
         problem = match run.attempt(links) {
             Ok(()) => None,
             Err(ExtractFailure::Final(problem)) => {
-                return Extracted { problem: Some(problem), is_final: true, duration: run.spent };
+                return Extracted { problem: Some(problem), retry_is_pointless: true, duration: run.spent };
             }
             Err(ExtractFailure::Again(problem)) => Some(problem),
         };
@@ -112,7 +112,7 @@ pub fn extract(judge: &BundleJudge<'_>, mode: ExtractMode) -> Extracted {
             break;
         }
     }
-    Extracted { problem, is_final: false, duration: run.spent }
+    Extracted { problem, retry_is_pointless: false, duration: run.spent }
 }
 
 /// Runs of the store's tool from one snapshot.

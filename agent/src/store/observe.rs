@@ -7,11 +7,9 @@ use std::{collections::BTreeSet, time::Duration};
 use nodetrust_core::{
     certificate::fingerprint::Fingerprint,
     ledger::Ledger,
-    observed::{Effective, Observed, OldStore},
-    runtime::services::Services,
+    observed::{Observed, OldStore},
     source::{Resolved, Snapshot},
     store::{Family, Tool, TrustStore, anchor_file::is_own_name},
-    time::Uptime,
 };
 
 use crate::{
@@ -100,23 +98,10 @@ fn observe_once(
     let names = dir.as_ref().map_or(Ok(Vec::new()), HostDirectory::names).map_err(at(store.anchors_dir))?;
     let ours = dir.as_ref().map(|dir| own_files(dir, store, &names, &mut cache.own_files)).transpose()?;
     let mut observed = Observed {
-        store,
         anchors_dir_exists: dir.is_some(),
         ours: ours.unwrap_or_default(),
-        foreign: Vec::new(),
         leftovers: leftovers(root, store, &names)?,
-        stale_temp: None,
-        effective: Effective::default(),
-        hazards: Vec::new(),
-        unlinked: BTreeSet::new(),
-        unlinked_foreign: BTreeSet::new(),
-        no_linker: None,
-        lost: BTreeSet::new(),
-        gone: BTreeSet::new(),
-        hollow: Vec::new(),
-        old: Vec::new(),
-        services: Services::default(),
-        at: Uptime::default(),
+        ..Observed::empty(store)
     };
     // in a directory that holds the extracted links and bundle too, other people's files are the distribution's
     if store.anchors_dir != "/etc/ssl/certs" {

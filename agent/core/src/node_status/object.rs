@@ -63,10 +63,10 @@ pub struct NodeCondition {
     /// `True`, `False` or `Unknown`.
     #[serde(default)]
     pub status: String,
-    /// Why.
+    /// The reason in one word.
     #[serde(default)]
     pub reason: String,
-    /// Why, for people.
+    /// The reason in a sentence.
     #[serde(default)]
     pub message: String,
     /// Since when the status is what it is.

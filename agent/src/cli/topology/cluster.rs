@@ -22,12 +22,13 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use nodetrust_core::{certificate::name::visible, node_status::NodeObject, topology::Member};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
 use super::proxy::is_direct;
-use crate::{cli::arguments::ClusterAccess, error::chain, kubernetes::USER_AGENT_NAME, resolve::lookup};
+use crate::{
+    cli::arguments::ClusterAccess, error::chain, kubernetes::USER_AGENT_NAME, query::query_value, resolve::lookup,
+};
 
 /// Nodes in one page.
 const PAGE: usize = 500;
@@ -45,8 +46,6 @@ const ADDRESSES: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest text of the server that is quoted, in characters.
 const SHOWN: usize = 300;
-/// What is escaped in a query: everything that is not unreserved (RFC 3986, 2.3).
-const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// What may list nodes, for an administrator to run.
 const GRANT: &str = "an administrator can allow it with `kubectl create clusterrole nodetrust-topology --verb=list --resource=nodes` and \
                      `kubectl create clusterrolebinding nodetrust-topology --clusterrole=nodetrust-topology --user=NAME`";
@@ -136,7 +135,7 @@ impl Cluster {
         let mut path = format!("/api/v1/nodes?limit={PAGE}");
         if let Some(next) = next {
             path.push_str("&continue=");
-            path.extend(utf8_percent_encode(next, &RESERVED));
+            path.extend(query_value(next));
         }
         let request = Request::get(path).header(ACCEPT, "application/json").header(USER_AGENT, USER_AGENT_NAME);
         let request = request.body(Body::empty())?;

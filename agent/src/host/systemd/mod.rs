@@ -123,7 +123,7 @@ pub enum ServiceError {
     Protocol {
         /// What was asked.
         what: String,
-        /// Why.
+        /// What the bus said.
         #[source]
         source: zbus::Error,
     },

@@ -49,33 +49,33 @@ pub enum CriError {
     /// It runs, and does not serve CRI.
     #[error("the runtime at {socket} does not serve CRI: its CRI plugin is not loaded")]
     NotLoaded {
-        /// Where.
+        /// The socket on the host.
         socket: String,
     },
     /// It could not be connected to.
     #[error("failed to connect to {socket}")]
     Connect {
-        /// Where.
+        /// The socket on the host.
         socket: String,
+        /// What the kernel said.
         #[source]
-        /// Why.
         source: io::Error,
     },
     /// A call failed.
     #[error("{call} failed at {socket}")]
     Call {
-        /// Where.
+        /// The socket on the host.
         socket: String,
         /// What was asked.
         call: &'static str,
-        /// Why.
+        /// What the runtime or the connection said.
         #[source]
         source: GrpcError,
     },
     /// No answer.
     #[error("the runtime at {socket} had not answered after {} s", limit.as_secs_f32())]
     TimedOut {
-        /// Where.
+        /// The socket on the host.
         socket: String,
         /// How long it was waited for.
         limit: Duration,

@@ -84,7 +84,7 @@ impl std::fmt::Display for RejectReason {
 pub struct Fault {
     /// 1-based line where it begins; 0 for the file as a whole.
     pub line: usize,
-    /// Why.
+    /// The public reason.
     pub reason: RejectReason,
     /// What exactly, and what to do, in a sentence without its full stop.
     pub detail: String,
