@@ -24,7 +24,7 @@ need_node() { need_up; [ -d "$STATE/node/$1" ] || die "no node '$1'; there are: 
 # wait_for SECONDS WHAT CMD…: repeats CMD until it succeeds
 wait_for() {
   local end=$((SECONDS + $1)) what=$2; shift 2
-  until ("$@") >/dev/null 2>&1; do [ $SECONDS -lt $end ] || die "gave up waiting for $what; logs are in $LOG"; sleep 0.1; done
+  until ("$@") >/dev/null 2>&1; do [ $SECONDS -lt $end ] || die "gave up waiting for $what; logs are in $LOG"; sleep 0.3; done
 }
 
 # Every process of a rig lives in a cgroup $RIG_NAME-NODE, $RIG_NAME-hub-SERVICE or $RIG_NAME-up, so that `down` finds exactly the
@@ -54,9 +54,10 @@ enter_cgroup() {
   done
 }
 
-# in_hub CMD…: runs CMD in the hub's network, from where no proxy of this machine can be reached
+# in_hub CMD…: runs CMD in the hub's network, from where no proxy of this machine can be reached. Programs in Go collect garbage less
+# often: there is more memory here than processor time.
 in_hub() {
-  nsenter --net="$HUB_NET" -- env -u http_proxy -u https_proxy -u HTTP_PROXY -u HTTPS_PROXY -u all_proxy -u ALL_PROXY "$@"
+  nsenter --net="$HUB_NET" -- env -u http_proxy -u https_proxy -u HTTP_PROXY -u HTTPS_PROXY -u all_proxy -u ALL_PROXY GOGC=400 "$@"
 }
 # hub NAME CMD…: starts CMD there; its output goes to $LOG/NAME.log. How it was started is kept for `service`.
 hub() {

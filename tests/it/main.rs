@@ -28,7 +28,7 @@ mod readers;
 // the agent: healing, fights, restarts, reload, silent sources, commands beside it
 mod agent;
 
-// what the API server's audit log says of agents at rest; among the first by its name, since it watches for ten minutes
+// what the API server's audit log says of agents at rest; among the first by its name, since it watches for three minutes
 mod at_rest;
 
 // what scripts/faults has found

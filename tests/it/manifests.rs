@@ -6,6 +6,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::Mutex,
 };
 
 use nodetrust::config::{Settings, SourceLocation};
@@ -80,6 +81,12 @@ fn kustomize(age: &str, resource: &str, components: &[&str]) -> Objects {
 /// And with more in the kustomization.
 #[track_caller]
 pub fn kustomize_with(age: &str, resource: &str, components: &[&str], more: &str) -> String {
+    // the same is asked by many tests
+    static RENDERED: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let asked = format!("{age} {resource} {components:?} {more}");
+    if let Some(text) = must("rendered", RENDERED.lock()).get(&asked) {
+        return text.clone();
+    }
     let dir = must("a directory", TempDir::with_prefix_in("nodetrust-test-", env!("CARGO_TARGET_TMPDIR")));
     let up = "../".repeat(dir.path().components().count() - 1); // kustomize wants relative paths
     let manifests = must("manifests", fs::canonicalize(MANIFESTS));
@@ -90,7 +97,9 @@ pub fn kustomize_with(age: &str, resource: &str, components: &[&str], more: &str
         text.extend(components.iter().map(|name| path(&format!("components/{name}"))));
     }
     must("a kustomization", fs::write(dir.path().join("kustomization.yaml"), text + more));
-    kustomize_text(age, dir.path())
+    let text = kustomize_text(age, dir.path());
+    must("rendered", RENDERED.lock()).insert(asked, text.clone());
+    text
 }
 
 /// `overlays/configmap` with this text as `ca.crt`, and this more of configuration.

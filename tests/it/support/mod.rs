@@ -34,12 +34,18 @@ pub fn program() -> &'static str {
 pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + limit;
     loop {
+        let began = Instant::now();
         if let Some(found) = look() {
             return found;
         }
         assert!(Instant::now() < end, "gave up waiting for {what}");
-        thread::sleep(Duration::from_millis(20));
+        pause_after(began);
     }
+}
+
+/// Sleeps until the next look: the longer, the more the look has taken since `began`, so that waiting leaves the processor to others.
+pub fn pause_after(began: Instant) {
+    thread::sleep((2 * began.elapsed()).clamp(Duration::from_millis(20), Duration::from_secs(1)));
 }
 
 /// `Result::unwrap` that says what was tried.

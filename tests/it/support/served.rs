@@ -3,13 +3,12 @@
 use std::{
     io::{self, Read, Write},
     net::TcpStream,
-    thread,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
-use super::pki::Ca;
+use super::{pause_after, pki::Ca};
 
 /// An agent's HTTP server and log.
 pub struct Served {
@@ -58,13 +57,14 @@ impl Served {
     pub fn wait_status(&self, what: &str, limit: Duration, holds: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + limit;
         loop {
+            let began = Instant::now();
             let status = self.status();
             if let Some(status) = status.as_ref().filter(|status| holds(status)) {
                 return status.clone();
             }
             let late = Instant::now() > end;
             assert!(!late, "gave up waiting for {what}; last report {status:#?}; log:\n{}", self.log_text());
-            thread::sleep(Duration::from_millis(20));
+            pause_after(began);
         }
     }
 
