@@ -383,6 +383,12 @@ fn of_leaves(make: &mut Maker) {
     make.leaf("a leaf for any purpose", |leaf| {
         leaf.set(PURPOSES, extension(PURPOSES, false, &seq(&[oid(&[2, 5, 29, 37, 0])])))
     });
+    make.leaf("a leaf for Microsoft's gated servers", |leaf| {
+        leaf.set(PURPOSES, extension(PURPOSES, false, &seq(&[oid(&[1, 3, 6, 1, 4, 1, 311, 10, 3, 3])])))
+    });
+    make.leaf("a leaf for Netscape's gated servers", |leaf| {
+        leaf.set(PURPOSES, extension(PURPOSES, false, &seq(&[oid(&[2, 16, 840, 1, 113_730, 4, 1])])))
+    });
     make.leaf("a leaf without purposes", |leaf| leaf.set(PURPOSES, Vec::new()));
     make.leaf("a leaf for clients", |leaf| {
         leaf.set(PURPOSES, extension(PURPOSES, false, &seq(&[oid(&[1, 3, 6, 1, 5, 5, 7, 3, 2])])))

@@ -436,6 +436,18 @@ fn what_is_no_ca_for_servers() {
     }
     assert_right(&node, &[&good]);
 
+    // whoever asks for them all the same is told, and the tool runs once
+    let node = Node::new(Kind::Rhelish, "policy: {notCa: accept}");
+    node.set_source(&[&leaf, &none, &mail, &good]);
+    let report = apply(&node, 1);
+    let problems = report["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), odd.len(), "{problems:#?}");
+    assert!(problems.iter().all(|problem| problem["next"].to_string().contains("give the CA that issued it")));
+    assert!(node.trusts(&good) && report["pending"].as_array().unwrap().is_empty(), "{report:#}");
+    node.set_source(&[&good]);
+    apply(&node, 0);
+    assert_right(&node, &[&good]);
+
     let node = Node::new(DEBIAN, "");
     node.set_source(&[&leaf, &none, &mail, &good]);
     let report = apply(&node, 0);

@@ -65,6 +65,14 @@ pub(super) fn decide_states(
             let own = observed.ours.get(&file_name(observed.store, fingerprint)).and_then(|file| file.anchor.clone());
             let own = own.filter(|own| own.fingerprint == *fingerprint);
             match own.map_or_else(|| entry.decode(fingerprint).map(Arc::new), Ok) {
+                // The store leaves it out, so no program trusts it, and its grace protects nobody.
+                Ok(anchor)
+                    if entry.left.is_some()
+                        && observed.store.leaves_out(&anchor).is_some()
+                        && !observed.effective.set.contains(fingerprint) =>
+                {
+                    entry.state = AnchorState::Retired;
+                }
                 Ok(anchor) => {
                     targets.insert(*fingerprint, TargetAnchor { anchor, state: AnchorState::Grace });
                 }

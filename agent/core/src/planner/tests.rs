@@ -24,9 +24,10 @@ use crate::{
     ledger::{AnchorState, LedgerAnchor, LedgerSource},
     observed::{Effective, ForeignFile, Hazard, OwnAnchorFile},
     plan::Plan,
+    problem::ProblemKind,
     source::{
         Content, Snapshot,
-        policy::{Circumstances, EmptySource},
+        policy::{Circumstances, EmptySource, NotCa},
         resolve::resolve,
     },
     store::{
@@ -546,6 +547,32 @@ fn own_files_that_the_ledger_does_not_know() {
     story.check("adopted");
 }
 
+/// `policy.notCa: accept` asks for it, and a store over p11-kit leaves it out all the same.
+#[test]
+fn the_tool_is_not_run_for_ever_for_what_the_store_leaves_out() {
+    for family in [Family::Redhat, Family::Suse, Family::Arch] {
+        let leaf = POOL.iter().find(|anchor| is_dropped(&anchor.fingerprint)).unwrap();
+        let mut node = Node { world: World::new(family), ..Node::new() }.wants(&["corp-2026"]);
+        node.policy.not_ca = NotCa::Accept;
+        let alone = node.sources.clone();
+        node.sources.push(source("odd", &[leaf]));
+        node.cycle();
+        let plan = node.plan();
+        assert_eq!((&plan.actions[..], node.ledger.pending), (&[][..], false), "one run shows what the store takes");
+        assert!(node.trusts("corp-2026") && plan.targets.contains_key(&leaf.fingerprint));
+        let [problem] = verify(&plan, &node.world.seen).try_into().unwrap();
+        assert_eq!((problem.kind, problem.sha256), (ProblemKind::NotTrusted, Some(leaf.fingerprint)));
+        assert!(problem.next.starts_with("it is not a CA") && problem.next.ends_with("give the CA that issued it"));
+
+        // no program has trusted it, so nothing is kept for a grace
+        node.sources = alone;
+        node.cycle();
+        assert_eq!(node.world.seen.ours.len(), 1, "its file goes with its source");
+        let plan = node.plan();
+        assert_eq!((plan.actions, verify(&node.plan(), &node.world.seen)), (vec![], vec![]));
+    }
+}
+
 #[test]
 fn a_store_without_a_tool_or_with_its_own_hooks() {
     let mut story = Story::default();
@@ -736,7 +763,7 @@ fn the_tool_is_not_run_for_ever_for_what_it_cannot_remove() {
     node.policy.removal_grace = 0;
     let first = node.cycle();
     let problems = verify(&first, &node.world.seen);
-    assert_eq!(problems[0].kind, crate::problem::ProblemKind::StillTrusted);
+    assert_eq!(problems[0].kind, ProblemKind::StillTrusted);
     assert!(!node.ledger.anchors[&fixed("corp-2026").fingerprint].shared, "one run proves nothing");
     assert!(
         node.cycle()
@@ -833,12 +860,16 @@ fn any_sources(
 fn any_policy() -> impl Strategy<Value = Policy> {
     let grace = prop_oneof![Just(0), Just(100), Just(DAY)];
     let empty = prop_oneof![Just(EmptySource::Hold), Just(EmptySource::Remove)];
-    (subsequence(POOL.clone(), 0..=2), grace, empty).prop_map(|(denied, removal_grace, empty_source)| Policy {
-        denied: prints(&denied),
-        removal_grace,
-        empty_source,
-        ..Policy::default()
-    })
+    let not_ca = prop_oneof![Just(NotCa::Auto), Just(NotCa::Accept)];
+    (subsequence(POOL.clone(), 0..=2), grace, empty, not_ca).prop_map(
+        |(denied, removal_grace, empty_source, not_ca)| Policy {
+            denied: prints(&denied),
+            removal_grace,
+            empty_source,
+            not_ca,
+            ..Policy::default()
+        },
+    )
 }
 
 /// Any ledger that an earlier run could have left, wherever it was stopped.
@@ -897,9 +928,6 @@ fn any_world() -> impl Strategy<Value = World> {
                     4 => (Some(POOL[(n + 1) % POOL.len()].clone()), false),
                     _ => continue,
                 };
-                if seen.store.drops_not_ca && is_dropped(&anchor.fingerprint) {
-                    continue; // nothing of the kind is installed there
-                }
                 seen.ours
                     .insert(file_name(seen.store, &anchor.fingerprint), OwnAnchorFile { anchor: anchor_in_it, intact });
             }
@@ -934,17 +962,8 @@ prop_compose! {
     fn any_node()(
         world in any_world(), ledger in any_ledger(), policy in any_policy(), now in any_moment(), sources in any_sources(any_content(), 0..3),
     ) -> Node {
-        Node { ledger: of_store(ledger, &world), world, policy, now, sources }
+        Node { world, ledger, policy, now, sources }
     }
-}
-
-/// The ledger as it can be on this host: a store that leaves out what is not a CA was never given any such anchor.
-fn of_store(mut ledger: Ledger, world: &World) -> Ledger {
-    if world.seen.store.drops_not_ca {
-        ledger.anchors.retain(|print, _| !is_dropped(print));
-        ledger.sources.values_mut().for_each(|source| source.anchors.retain(|print| !is_dropped(print)));
-    }
-    ledger
 }
 
 /// The place of an action in a plan, and its word.
@@ -1005,7 +1024,7 @@ fn check_end(node: &Node) -> Result<(), TestCaseError> {
     let seen = &node.world.seen;
     let own: BTreeSet<Fingerprint> = seen.ours.values().map(|own| own.anchor.as_ref().unwrap().fingerprint).collect();
     prop_assert_eq!(&own, &plan.targets.keys().copied().collect(), "our files are the targets, each intact");
-    prop_assert!(plan.targets.keys().all(|target| seen.effective.set.contains(target)));
+    prop_assert!(plan.due(seen.store).all(|target| seen.effective.set.contains(target)));
     let theirs = seen.foreign.iter().filter(|file| file.taken).flat_map(|file| prints(&file.anchors));
     let theirs: BTreeSet<Fingerprint> = theirs.chain(node.world.shipped.iter().copied()).collect();
     for retired in plan.retired.iter().filter(|retired| seen.effective.set.contains(retired)) {
@@ -1057,9 +1076,10 @@ proptest! {
         grace in prop_oneof![Just(0), Just(DAY)],
     ) {
         let policy = Policy { removal_grace: grace, ..Policy::default() };
-        let ledger = of_store(ledger, &world);
         let mut kept: BTreeSet<Fingerprint> =
             sources.iter().filter_map(|source| ledger.sources.get(&source.name)).flat_map(|last| last.anchors.clone()).collect();
+        // the policy refuses anchors that the store leaves out, also those of a held set
+        kept.retain(|print| !(world.seen.store.drops_not_ca && is_dropped(print)));
         if sources.iter().any(|source| ledger.sources.get(&source.name).is_none_or(|last| last.anchors.is_empty())) {
             let unknown = world.seen.ours.iter().filter_map(|(file, own)| Some((file, own.anchor.as_ref()?.fingerprint)));
             kept.extend(

@@ -415,6 +415,15 @@ fn certificates_that_are_not_for_this_use() {
     let world = World::of(&[&corp]);
     let client = leaf_with(&corp, |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
     world.refuses(&[client], ProbeReason::WrongUsage, &["the server's certificate", "serverAuth"]);
+    // server-gated cryptography as Microsoft and Netscape named it: OpenSSL takes it for serverAuth, Go does not
+    for gated in [&[1, 3, 6, 1, 4, 1, 311, 10, 3, 3][..], &[2, 16, 840, 1, 113730, 4, 1]] {
+        let gated = vec![ExtendedKeyUsagePurpose::Other(gated.to_vec())];
+        let server = leaf_with(&corp, |params| params.extended_key_usages.clone_from(&gated));
+        world.refuses(&[server], ProbeReason::WrongUsage, &["OpenSSL accepts it, Go refuses", "lacks serverAuth"]);
+    }
+    let any = leaf_with(&corp, |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any]);
+    let note = &world.trusts(&[any]).notes[0];
+    assert!(note.starts_with("Go accepts it, OpenSSL refuses") && note.contains("lacks serverAuth"), "{note}");
     let mute = intermediate("Mute CA", &corp, |params| params.key_usages = vec![KeyUsagePurpose::CrlSign]);
     world.refuses(&[leaf(&mute), der(&mute)], ProbeReason::WrongUsage, &["\"Mute CA\"", "keyCertSign"]);
     let no_ca = intermediate("No CA", &corp, |params| params.is_ca = IsCa::ExplicitNoCa);
