@@ -357,7 +357,7 @@ fn what_breaks_a_reader_goes_at_once_whatever_the_ledger_says() {
     let long_left = Some(at(NOW, 1000, "one"));
     let entries = [
         entry.clone(),
-        LedgerAnchor { state: AnchorState::Grace, left: long_left, ..entry.clone() },
+        LedgerAnchor { state: AnchorState::Grace, unwanted_since: long_left, ..entry.clone() },
         LedgerAnchor { state: AnchorState::Grace, adopted: true, ..entry.clone() },
         LedgerAnchor { shared: true, ..entry.clone() },
         LedgerAnchor { state: AnchorState::Retired, ..entry.clone() },
@@ -886,11 +886,12 @@ fn any_ledger() -> impl Strategy<Value = Ledger> {
         |(anchors, x, y, pending, updated)| {
             let mut ledger = Ledger { pending, updated: updated.wall, ..Ledger::new() };
             for (anchor, entry) in POOL.iter().zip(anchors) {
-                if let Some((state, left, settled)) = entry {
-                    let left = left.filter(|_| state != AnchorState::Desired);
-                    ledger
-                        .anchors
-                        .insert(anchor.fingerprint, LedgerAnchor { left, settled, ..LedgerAnchor::new(anchor, state) });
+                if let Some((state, unwanted_since, settled)) = entry {
+                    let unwanted_since = unwanted_since.filter(|_| state != AnchorState::Desired);
+                    ledger.anchors.insert(
+                        anchor.fingerprint,
+                        LedgerAnchor { unwanted_since, settled, ..LedgerAnchor::new(anchor, state) },
+                    );
                 }
             }
             for (name, last) in [("x", x), ("y", y)] {

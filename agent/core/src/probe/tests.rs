@@ -174,7 +174,7 @@ fn whose_the_anchor_is_and_how_long_it_stays() {
     assert!(probe.text.ends_with("desired"), "{}", probe.text);
 
     let world = World::of(&[&corp])
-        .with_entry(&corp, AnchorState::Grace, |entry| entry.left = Some(at(NOW - 600, 400, "boot")));
+        .with_entry(&corp, AnchorState::Grace, |entry| entry.unwanted_since = Some(at(NOW - 600, 400, "boot")));
     let probe = world.trusts(&chain);
     assert_eq!(probe.anchor.unwrap().grace_end, Some(Time(NOW + 3000)), "3600 s less the 600 that have passed");
     assert!(probe.text.contains("grace until 2026-12-01T00:50:00Z"), "{}", probe.text);
