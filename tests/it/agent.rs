@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    node::{Agent, Kind, Node},
+    node::{Kind, Node, NodeAgent},
     pki::Ca,
     process::{descendants, is_alive},
     wait_for,
@@ -30,12 +30,12 @@ pub fn fast(grace: &str) -> String {
 }
 
 /// Runs of the store's tool so far; several in one cycle count once.
-pub fn extracts(agent: &Agent) -> f64 {
+pub fn extracts(agent: &NodeAgent) -> f64 {
     agent.metric("nodetrust_extract_duration_seconds_count").unwrap_or(0.0)
 }
 
 /// Repairs of a kind of drift so far.
-fn repaired(agent: &Agent, kind: &str) -> f64 {
+fn repaired(agent: &NodeAgent, kind: &str) -> f64 {
     agent.metric(&format!("nodetrust_drift_repaired_total{{kind=\"{kind}\"}}")).unwrap_or(0.0)
 }
 
@@ -88,7 +88,7 @@ fn a_rotation_keeps_both_and_the_grace_ends_by_itself() {
 /// Damages a converged node and waits for one repair of the kind. That it takes one cycle with the tool, begun by a hint,
 /// is the "settle and one extract" of the promise, told without a stop-watch.
 #[track_caller]
-fn heals(node: &Node, agent: &Agent, cas: &[&Ca], kind: &str, damage: impl FnOnce()) {
+fn heals(node: &Node, agent: &NodeAgent, cas: &[&Ca], kind: &str, damage: impl FnOnce()) {
     let (before, runs) = (repaired(agent, kind), extracts(agent));
     damage();
     let started = Instant::now();
@@ -258,9 +258,9 @@ fn rival<'scope>(
 }
 
 /// Lowers a flag when it goes out of scope, so that a failed assertion does not leave a thread behind.
-pub struct Stop<'a>(pub &'a AtomicBool);
+pub struct LoweredAtEnd<'a>(pub &'a AtomicBool);
 
-impl Drop for Stop<'_> {
+impl Drop for LoweredAtEnd<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }
@@ -276,7 +276,7 @@ fn an_owner_who_undoes_every_repair_is_called_out_and_gets_his_time() {
     let (goes_on, file) = (AtomicBool::new(true), node.anchor_file(&ca));
     let mut seen = Value::Null;
     thread::scope(|scope| {
-        let stop = Stop(&goes_on);
+        let stop = LoweredAtEnd(&goes_on);
         // as configuration management does: it lets the agent finish, and then removes what it does not know
         let rival = rival(scope, &goes_on, || {
             let status = agent.status().unwrap_or_default();
@@ -312,7 +312,7 @@ fn an_owner_who_deletes_each_anchor_at_once_does_not_keep_the_tool_running() {
     agent.wait_converged(&[&ca], LIMIT);
     let (goes_on, file) = (AtomicBool::new(true), node.anchor_file(&ca));
     thread::scope(|scope| {
-        let stop = Stop(&goes_on);
+        let stop = LoweredAtEnd(&goes_on);
         rival(scope, &goes_on, || fs::remove_file(&file).is_ok());
         agent.wait_status("a failure", LIMIT, |status| status["converged"] == false);
         let before = extracts(&agent);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     following::{FAST, LIMIT, assert_untrusted, starts, wait_two_cycles},
-    machine::{Kind as MachineKind, Machine},
+    machine::{Machine, MachineKind},
     node::{Kind, Node},
     pki::Ca,
     wait_for,

@@ -14,10 +14,10 @@ use serde_json::Value;
 use crate::{
     manifests::configmap,
     support::{
-        cluster::{Cluster, IMAGE, PORT, annotation},
-        machine::Kind,
+        cluster::{IMAGE, PORT, TestCluster, annotation},
+        machine::MachineKind,
         pki::Ca,
-        served::Served,
+        served::AgentHttp,
         wait_for,
     },
 };
@@ -29,10 +29,10 @@ const WINDOW: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_secs(5);
 
 const ACCOUNT: &str = "system:serviceaccount:nodetrust:nodetrust";
-const NODES: [(&str, Kind); 2] = [("bookworm", Kind::Bookworm), ("trixie", Kind::Trixie)];
+const NODES: [(&str, MachineKind); 2] = [("bookworm", MachineKind::Bookworm), ("trixie", MachineKind::Trixie)];
 
-fn cycles(agents: &[Served]) -> Vec<f64> {
-    let count = |agent: &Served| agent.metric("nodetrust_reconcile_duration_seconds_count");
+fn cycles(agents: &[AgentHttp]) -> Vec<f64> {
+    let count = |agent: &AgentHttp| agent.metric("nodetrust_reconcile_duration_seconds_count");
     agents.iter().map(|agent| wait_for("an agent that answers", LIMIT, || count(agent))).collect()
 }
 
@@ -44,7 +44,7 @@ fn text(request: &Value) -> String {
 
 #[test]
 fn the_audit_log_has_no_write_of_an_agent_in_ten_minutes() {
-    let cluster = Cluster::boot_audited(&NODES, ACCOUNT);
+    let cluster = TestCluster::boot_audited(&NODES, ACCOUNT);
     cluster.image(IMAGE, crate::support::program());
     let ca = Ca::new("Corp Root");
     cluster.apply(&configmap(&ca.pem(), "resync: 10s\n"));
@@ -63,7 +63,7 @@ fn the_audit_log_has_no_write_of_an_agent_in_ten_minutes() {
     assert!(so_far.iter().all(|request| request["user"]["username"] == ACCOUNT), "{so_far:#?}");
 
     // at rest: some cycles without any request
-    let agents: Vec<Served> =
+    let agents: Vec<AgentHttp> =
         NODES.iter().map(|(node, _)| cluster.agent(node, PORT, "nodetrust", "daemonset/nodetrust")).collect();
     let mut quiet = (cluster.audit().len(), cycles(&agents));
     let end = Instant::now() + LIMIT;

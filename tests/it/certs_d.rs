@@ -4,7 +4,7 @@ use crate::support::{
     following::{
         FAST, LIMIT, assert_untrusted, has_anchors, install, ledger, sha256, starts, wait_trusted, wait_two_cycles,
     },
-    machine::{Agent, Kind, Machine},
+    machine::{Machine, MachineKind, PodAgent},
     pki::Ca,
     wait_for,
 };
@@ -21,7 +21,7 @@ fn served(pems: &[&str]) -> Option<String> {
 
 /// Waits until the operating system trusts exactly these, and our file says so.
 #[track_caller]
-fn wait_served(machine: &Machine, agent: &Agent, pems: &[&str]) {
+fn wait_served(machine: &Machine, agent: &PodAgent, pems: &[&str]) {
     agent.wait_status("the anchors", LIMIT, |status| has_anchors(status, &pems.concat()));
     let wanted = served(pems).filter(|text| !text.is_empty());
     wait_for("our file", LIMIT, || (machine.read(FILE) == wanted).then_some(()));
@@ -36,7 +36,7 @@ fn listing(machine: &Machine, dir: &str) -> String {
 
 #[test]
 fn pulls_follow_the_registry_directory_without_a_restart() {
-    let machine = Machine::boot_with_config_path(Kind::Trixie, DIR);
+    let machine = Machine::boot_with_config_path(MachineKind::Trixie, DIR);
     let image = machine.push("app:1");
     let (ours, other) = (machine.registry_ca(), Ca::new("Another CA").pem());
     assert_untrusted(&machine, &image);
@@ -100,7 +100,7 @@ fn pulls_follow_the_registry_directory_without_a_restart() {
 }
 
 /// Files of others stay byte for byte, and do their work.
-fn the_directory_is_shared(kind: Kind) {
+fn the_directory_is_shared(kind: MachineKind) {
     let machine = Machine::boot_with_config_path(kind, DIR);
     let image = machine.push("app:1");
     let (ours, other) = (machine.registry_ca(), Ca::new("Somebody's CA").pem());
@@ -125,12 +125,12 @@ fn the_directory_is_shared(kind: Kind) {
 
 #[test]
 fn containerd_1_6_follows_a_directory_with_files_of_others() {
-    the_directory_is_shared(Kind::Bookworm);
+    the_directory_is_shared(MachineKind::Bookworm);
 }
 
 #[test]
 fn containerd_2_1_follows_a_directory_with_files_of_others() {
-    the_directory_is_shared(Kind::Containerd21);
+    the_directory_is_shared(MachineKind::Containerd21);
 }
 
 /// Where not every pull reads our file, the restart follows as without a directory. Returns what the agent says then.
@@ -150,7 +150,7 @@ fn restarts_all_the_same(machine: &Machine) -> serde_json::Value {
 
 #[test]
 fn a_directory_for_one_host_hides_ours_and_is_told() {
-    let machine = Machine::boot_with_config_path(Kind::Trixie, DIR);
+    let machine = Machine::boot_with_config_path(MachineKind::Trixie, DIR);
     machine.run(&["mkdir", "-p", &format!("{DIR}/registry.test:5443")]).expect(0);
     let status = restarts_all_the_same(&machine);
     assert_eq!(status["runtime"]["notCovered"], serde_json::json!(["registry.test:5443"]));
@@ -158,7 +158,7 @@ fn a_directory_for_one_host_hides_ours_and_is_told() {
 
 #[test]
 fn a_hosts_toml_hides_ours_and_stays() {
-    let machine = Machine::boot_with_config_path(Kind::Bookworm, DIR);
+    let machine = Machine::boot_with_config_path(MachineKind::Bookworm, DIR);
     let text = "server = \"https://registry.test:5443\"\n[host.\"https://registry.test:5443\"]\n";
     machine.write(&format!("{DIR}/_default/hosts.toml"), text);
     restarts_all_the_same(&machine);
@@ -167,7 +167,7 @@ fn a_hosts_toml_hides_ours_and_stays() {
 
 #[test]
 fn a_list_of_directories_is_not_relied_on() {
-    let machine = Machine::boot_with_config_path(Kind::Containerd21, &format!("{DIR}:/etc/docker/certs.d"));
+    let machine = Machine::boot_with_config_path(MachineKind::Containerd21, &format!("{DIR}:/etc/docker/certs.d"));
     let status = restarts_all_the_same(&machine);
     let dir = status["runtime"]["certsDir"].as_str().unwrap();
     assert!(dir.starts_with("a list ("), "{dir}");

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::{
     manifests::{chart_text, configmap, kustomize_with, overlays},
     support::{
-        cluster::{Cluster, IMAGE, PORT, items},
-        machine::Kind,
+        cluster::{IMAGE, PORT, TestCluster, items},
+        machine::MachineKind,
         must,
         node::Done,
         pki::Ca,
@@ -20,7 +20,8 @@ use crate::{
 /// For what takes seconds, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-const NODES: [(&str, Kind); 3] = [("bookworm", Kind::Bookworm), ("trixie", Kind::Trixie), ("rhelish", Kind::Rhelish)];
+const NODES: [(&str, MachineKind); 3] =
+    [("bookworm", MachineKind::Bookworm), ("trixie", MachineKind::Trixie), ("rhelish", MachineKind::Rhelish)];
 
 /// A pod on every node, whose image is in the registry with the private CA.
 const APP: &str = "
@@ -57,7 +58,7 @@ spec:
 const EXPORT: &str = "export: {bundle: ca-certificates.crt}\n";
 
 /// The files of ours on a node.
-fn ours(cluster: &Cluster, node: &str) -> Vec<String> {
+fn ours(cluster: &TestCluster, node: &str) -> Vec<String> {
     let find = "find /usr/local/share/ca-certificates /etc/pki/ca-trust/source/anchors /var/lib/nodetrust \
                 /run/nodetrust.lock -name '*nodetrust*' 2>/dev/null; :";
     cluster.node(node).run(&["sh", "-c", find]).expect(0).out.lines().map(str::to_owned).collect()
@@ -67,7 +68,7 @@ fn ours(cluster: &Cluster, node: &str) -> Vec<String> {
 /// leaves the trust as it is; `uninstall` takes it back.
 #[test]
 fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
-    let cluster = Cluster::boot(&NODES);
+    let cluster = TestCluster::boot(&NODES);
     cluster.push("app:1");
     cluster.image(IMAGE, crate::support::program());
     cluster.apply(APP);
@@ -146,7 +147,7 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
 /// Each way of giving CAs and each addition, one after the other on one node, gets the node to trust the CA that is given so.
 #[test]
 fn every_overlay_has_its_agent_ready_and_its_ca_trusted() {
-    let cluster = Cluster::boot(&[("trixie", Kind::Trixie)]);
+    let cluster = TestCluster::boot(&[("trixie", MachineKind::Trixie)]);
     cluster.image(IMAGE, crate::support::program());
     let ready = |what: &str, ca: &Ca| {
         cluster.rolled_out();
@@ -243,7 +244,7 @@ fn without(text: &str, words: &str) -> String {
 /// has neither ClusterTrustBundle nor ValidatingAdmissionPolicy nor AppArmor's field: those are not asked here.
 #[test]
 fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
-    let cluster = Cluster::boot(&[("bookworm", Kind::Bookworm)]);
+    let cluster = TestCluster::boot(&[("bookworm", MachineKind::Bookworm)]);
     cluster.kubectl(&["create", "namespace", "nodetrust"]).expect(0);
     let dry_run = ["apply", "--dry-run=server", "-f", "-"];
     let newer = ["overlays/cluster-trust-bundle", "overlays/configmap-1.30", "overlays/uninstall-1.30"];
@@ -307,7 +308,7 @@ fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
 /// `scripts/cluster show`, given a cluster as people give their own: it installs, rotates and takes everything away, and says so.
 #[test]
 fn show_works_in_a_cluster_that_is_already_there() {
-    let cluster = Cluster::boot(&[("bookworm", Kind::Bookworm)]);
+    let cluster = TestCluster::boot(&[("bookworm", MachineKind::Bookworm)]);
     let image = "registry.test:5443/nodetrust:shown";
     cluster.image(image, crate::support::program());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/cluster");

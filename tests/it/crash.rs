@@ -22,9 +22,9 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// xorshift64*: enough to choose moments. `NODETRUST_SEED` repeats a run.
-pub struct Random(u64);
+pub struct Moments(u64);
 
-impl Random {
+impl Moments {
     /// From the environment or the clock; says which.
     pub fn new() -> Self {
         let clock = || u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
@@ -67,7 +67,7 @@ struct Toll {
 
 /// Rotates and kills until enough have died, one to four in a row; after each row the next run must converge.
 fn kill_at_random(kind: Kind, kills: usize, tool_milliseconds: u64) {
-    let mut random = Random::new();
+    let mut random = Moments::new();
     let node = Node::new(kind, "");
     let (stable, one, two) = (Ca::new("Always Wanted"), Ca::new("Corp Root 2021"), Ca::new("Corp Root 2026"));
     let foreign: BTreeSet<String> = node.bundle().into_iter().collect();

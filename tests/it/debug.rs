@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::{
     manifests::{configmap, tool_path},
     support::{
-        cluster::{Cluster, IMAGE},
-        machine::Kind,
+        cluster::{IMAGE, TestCluster},
+        machine::MachineKind,
         must,
         node::Done,
         pki::Ca,
@@ -27,7 +27,7 @@ const TYPED: &str = "kubectl debug node/NODE --profile=sysadmin -it --image=IMAG
 
 /// A command line as a person types it, on a terminal, with kubectl of an age; returns what the terminal shows.
 #[track_caller]
-fn type_line(cluster: &Cluster, age: &str, line: &str) -> String {
+fn type_line(cluster: &TestCluster, age: &str, line: &str) -> String {
     let kubectl = format!("{} --kubeconfig {}", tool_path(age, "kubectl").display(), cluster.kubeconfig().display());
     let line = line.replacen("kubectl", &kubectl, 1).replace("NODE", NODE).replace("IMAGE", IMAGE);
     let mut command: Command = cluster.beside("timeout".as_ref());
@@ -37,7 +37,7 @@ fn type_line(cluster: &Cluster, age: &str, line: &str) -> String {
 
 /// Waits until a pod has ended; returns the exit code and what it printed.
 #[track_caller]
-fn ended(cluster: &Cluster, pod: &str) -> Done {
+fn ended(cluster: &TestCluster, pod: &str) -> Done {
     let terminated = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["terminated"].clone();
     let pod_now = cluster.wait(&format!("the end of {pod}"), &["pod", pod], |pod| terminated(pod).is_object());
     let code = terminated(&pod_now)["exitCode"].as_i64().unwrap();
@@ -48,7 +48,7 @@ fn ended(cluster: &Cluster, pod: &str) -> Done {
 
 /// `nodetrust status` in a pod that kubectl makes so, by the pod's log.
 #[track_caller]
-fn debug(cluster: &Cluster, age: &str, line: &str) -> Done {
+fn debug(cluster: &TestCluster, age: &str, line: &str) -> Done {
     let shown = type_line(cluster, age, line);
     let name = shown.split_whitespace().find(|word| word.starts_with("node-debugger-"));
     // not what the terminal shows: on a busy node the program may have ended before kubectl listens, as the document says
@@ -57,7 +57,7 @@ fn debug(cluster: &Cluster, age: &str, line: &str) -> Done {
 
 /// `nodetrust status` in a pod with these rights and the node's root read-only at /host.
 #[track_caller]
-fn by_hand(cluster: &Cluster, name: &str, rights: Value) -> Done {
+fn by_hand(cluster: &TestCluster, name: &str, rights: Value) -> Done {
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
         "spec": {
@@ -75,7 +75,7 @@ fn by_hand(cluster: &Cluster, name: &str, rights: Value) -> Done {
 
 /// What `nodetrust -o json status` says in a debug pod of today's kubectl, as the document says to make one.
 #[track_caller]
-pub(crate) fn status_as_json(cluster: &Cluster, node: &str) -> Value {
+pub(crate) fn status_as_json(cluster: &TestCluster, node: &str) -> Value {
     assert_eq!(node, NODE, "the line is for this node");
     let line = "kubectl debug node/NODE --profile=sysadmin --image=IMAGE -- nodetrust -o json status";
     debug(cluster, "new", line).json()
@@ -83,7 +83,7 @@ pub(crate) fn status_as_json(cluster: &Cluster, node: &str) -> Value {
 
 #[test]
 fn status_tells_the_truth_by_exec_and_in_debug_pods_without_an_agent() {
-    let cluster = Cluster::boot(&[(NODE, Kind::Trixie)]);
+    let cluster = TestCluster::boot(&[(NODE, MachineKind::Trixie)]);
     cluster.image(IMAGE, crate::support::program());
     let ca = Ca::new("Corp Root");
     let install = configmap(&ca.pem(), "");
@@ -119,7 +119,7 @@ fn status_tells_the_truth_by_exec_and_in_debug_pods_without_an_agent() {
     assert!(done.out.contains("NEXT      no cycle since the node booted"), "{}", done.out);
 
     // by hand: first the file alone, then the distribution's tool is run as well
-    let system = Kind::Trixie.system();
+    let system = MachineKind::Trixie.system();
     let file = format!("{}/nodetrust-{}.{}", system.anchors_dir(), ca.fp16(), system.extension());
     cluster.node(NODE).run(&["rm", &file]).expect(0);
     let done = by_hand(&cluster, "file-gone", few.clone()).expect(2);

@@ -8,7 +8,7 @@ use crate::{
     runtimes::{K0S, K3S, K3S_CERTS, boot_distribution, boot_k3s, child},
     support::{
         following::{FAST, apply, assert_untrusted, configure, flat, install, ledger, starts, status, wait_trusted},
-        machine::{Kind, Machine},
+        machine::{Machine, MachineKind},
         must,
     },
 };
@@ -152,7 +152,7 @@ fn simulated_k0s_is_not_asked_to_restart_over_a_broken_drop_in() {
 
 #[test]
 fn simulated_k3s_that_uses_another_containerd_has_that_one_restarted() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let image = prepare(&machine);
     machine.write("/usr/local/bin/k3s", "#!/bin/sh\nexec sleep infinity\n");
     machine.run(&["chmod", "755", "/usr/local/bin/k3s"]).expect(0);
@@ -185,7 +185,7 @@ fn simulated_k3s_that_uses_another_containerd_has_that_one_restarted() {
 /// A unit that starts the snap's wrapper, and containerd 2.1 beside the distribution's 1.7.
 #[test]
 fn simulated_microk8s_with_another_containerd_beside_it_is_restarted() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     machine.run(&["systemctl", "disable", "--now", "containerd"]).expect(0);
     let roots = must("HOME", std::env::var("HOME"));
     let two = Path::new(&roots).join(".cache/nodetrust/root/boot-containerd21/usr/bin/containerd");

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use crate::{
     manifests::configmap,
     support::{
-        cluster::{Cluster, IMAGE},
+        cluster::{IMAGE, TestCluster},
         following::{
             FAST, LIMIT, LONG, assert_untrusted, has_anchors, install, ledger, starts, wait_trusted, wait_two_cycles,
         },
-        machine::{Access, Agent, Kind, Machine},
+        machine::{Access, Machine, MachineKind, PodAgent},
         wait_for,
     },
 };
@@ -28,7 +28,7 @@ fn text<'a>(status: &'a Value, path: &str) -> &'a str {
 
 /// Waits until the agent says that the system trusts exactly these anchors, and that the runtime's state is this.
 #[track_caller]
-fn wait_state(agent: &Agent, pem: &str, state: &str) -> Value {
+fn wait_state(agent: &PodAgent, pem: &str, state: &str) -> Value {
     let status = agent.wait_status(&format!("the state {state}"), LONG, |status| {
         has_anchors(status, pem) && status["runtimeTrust"]["state"] == state
     });
@@ -67,7 +67,7 @@ fn simulate_answer(machine: &Access, status: &Value, answer: &str, more: &Value)
 
 /// A node whose image has the CA in it: containerd has started over it, and no agent was ever there.
 #[track_caller]
-fn golden(kind: Kind) -> (Machine, String) {
+fn golden(kind: MachineKind) -> (Machine, String) {
     let machine = Machine::boot(kind);
     let image = machine.push("app:1");
     machine.trust_by_hand("registry", &machine.registry_ca());
@@ -77,7 +77,7 @@ fn golden(kind: Kind) -> (Machine, String) {
 }
 
 /// First sight of a process that has all it needs.
-fn an_image_with_the_ca_in_it_is_not_restarted(kind: Kind) {
+fn an_image_with_the_ca_in_it_is_not_restarted(kind: MachineKind) {
     let (machine, image) = golden(kind);
     let (before, ours) = (starts(&machine), machine.registry_ca());
     let agent = machine.agent(&[], &format!("{FAST}\nruntime: {{witness: never}}"));
@@ -119,18 +119,18 @@ fn an_image_with_the_ca_in_it_is_not_restarted(kind: Kind) {
 
 #[test]
 fn an_image_with_the_ca_in_it_is_unknown_until_a_simulated_answer_and_not_restarted_1_6() {
-    an_image_with_the_ca_in_it_is_not_restarted(Kind::Bookworm);
+    an_image_with_the_ca_in_it_is_not_restarted(MachineKind::Bookworm);
 }
 
 #[test]
 fn an_image_with_the_ca_in_it_is_unknown_until_a_simulated_answer_and_not_restarted_2_1() {
-    an_image_with_the_ca_in_it_is_not_restarted(Kind::Containerd21);
+    an_image_with_the_ca_in_it_is_not_restarted(MachineKind::Containerd21);
 }
 
 /// First sight of a process that lacks what the bundle has: by facts it looks like the one above.
 #[test]
 fn a_runtime_that_refuses_by_a_simulated_answer_is_restarted_once_and_only_where_that_can_help() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
     let (before, ours) = (starts(&machine), machine.registry_ca());
@@ -185,7 +185,7 @@ fn a_runtime_that_refuses_by_a_simulated_answer_is_restarted_once_and_only_where
 #[test]
 fn first_sight_is_settled_by_what_the_runtime_answers_itself() {
     for knows in [true, false] {
-        let machine = Machine::boot(Kind::Trixie);
+        let machine = Machine::boot(MachineKind::Trixie);
         let (image, ours) = (machine.push("app:1"), machine.registry_ca());
         if !knows {
             assert_untrusted(&machine, &image);
@@ -209,7 +209,7 @@ fn first_sight_is_settled_by_what_the_runtime_answers_itself() {
 
 #[test]
 fn a_runtime_that_does_not_work_is_never_nothing_to_do() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     install(&machine);
     let ours = machine.registry_ca();
     let agent = machine.agent(&[], FAST);
@@ -254,7 +254,7 @@ fn a_runtime_that_does_not_work_is_never_nothing_to_do() {
 
 #[test]
 fn a_runtime_that_reads_other_roots_than_the_node_s_is_never_called_trusted() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let (image, ours) = (machine.push("app:1"), machine.registry_ca());
     let bundle = "/etc/ssl/certs/ca-certificates.crt";
     machine.run(&["cp", "-r", "/etc/ssl/certs", "/srv/roots"]).expect(0);
@@ -294,7 +294,7 @@ fn a_runtime_that_reads_other_roots_than_the_node_s_is_never_called_trusted() {
 
 #[test]
 fn who_looks_without_the_configuration_finds_the_runtime_that_the_agent_was_told_of() {
-    let machine = Machine::boot(Kind::Bookworm);
+    let machine = Machine::boot(MachineKind::Bookworm);
     let ours = machine.registry_ca();
     install(&machine);
     for (runtime, state) in [("kind: none", "none"), ("unit: containerd.service, onChange: report", "stale")] {
@@ -315,7 +315,7 @@ fn who_looks_without_the_configuration_finds_the_runtime_that_the_agent_was_told
 #[test]
 fn a_runtime_of_which_nothing_is_known_is_told_alike_to_the_cluster_and_in_debug_pods() {
     const NODE: &str = "trixie";
-    let cluster = Cluster::boot(&[(NODE, Kind::Trixie)]);
+    let cluster = TestCluster::boot(&[(NODE, MachineKind::Trixie)]);
     cluster.image(IMAGE, crate::support::program());
     let (node, ours) = (cluster.node(NODE), cluster.registry_ca());
     node.write("/usr/local/share/ca-certificates/by-hand.crt", &ours);

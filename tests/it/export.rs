@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    node::{Agent, Kind, Node},
+    node::{Kind, Node, NodeAgent},
     pki::Ca,
     wait_for,
 };
@@ -237,7 +237,7 @@ fn an_agent_bears_a_path_in_its_configuration() {
     let agent = node.agent(&format!("{base}export: {{bundle: ca-certificates.crt}}\n"));
     agent.wait_status("an export", LIMIT, |status| status["export"]["current"] == true);
     let listen = format!("http: {{address: \"127.0.0.1:{}\"}}\n{base}", agent.port());
-    let refused = |agent: &Agent| {
+    let refused = |agent: &NodeAgent| {
         let status = agent.wait_status("the error", LIMIT, |status| status["problems"][0]["kind"] == "config");
         let problem = &status["problems"][0]["text"];
         let says = |what: &str| problem.as_str().unwrap().contains(what);

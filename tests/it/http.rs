@@ -16,10 +16,10 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::{
     agent::fast,
     support::{
-        node::{Agent, Kind, Node},
+        node::{Kind, Node, NodeAgent},
         pki::Ca,
         process::Running,
-        served::Served,
+        served::AgentHttp,
         wait_for,
     },
 };
@@ -27,20 +27,20 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Status, head and body of one exchange.
-struct Answer {
+struct HttpAnswer {
     code: u16,
     head: String,
     body: String,
 }
 
-fn connect(agent: &Agent) -> TcpStream {
+fn connect(agent: &NodeAgent) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", agent.port())).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream
 }
 
 /// Sends bytes as they are and reads to the end of the connection; None if there was no answer.
-fn exchange(agent: &Agent, request: &[u8]) -> Option<Answer> {
+fn exchange(agent: &NodeAgent, request: &[u8]) -> Option<HttpAnswer> {
     let mut stream = connect(agent);
     let _ = stream.write_all(request); // it may be refused before all of it is sent
     let mut bytes = Vec::new();
@@ -48,16 +48,16 @@ fn exchange(agent: &Agent, request: &[u8]) -> Option<Answer> {
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let (head, body) = text.split_once("\r\n\r\n")?;
     let code = head.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer { code, head: head.to_ascii_lowercase(), body: body.to_owned() })
+    Some(HttpAnswer { code, head: head.to_ascii_lowercase(), body: body.to_owned() })
 }
 
 #[track_caller]
-fn ask(agent: &Agent, method: &str, path: &str) -> Answer {
+fn ask(agent: &NodeAgent, method: &str, path: &str) -> HttpAnswer {
     let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     exchange(agent, request.as_bytes()).expect("an answer")
 }
 
-fn converged(kind: Kind, name: &str) -> (Node, Agent, Ca) {
+fn converged(kind: Kind, name: &str) -> (Node, NodeAgent, Ca) {
     let node = Node::new(kind, "");
     let ca = Ca::new(name);
     node.set_source(&[&ca]);
@@ -175,17 +175,17 @@ fn readiness_waits_for_a_source_that_has_never_given_an_anchor_on_this_node() {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         node.configure(&format!("{sources}\nhttp: {{address: \"127.0.0.1:{port}\"}}\n{}", fast("1h")));
         let running = Running(node.command(&["run"]).stderr(Stdio::null()).spawn().unwrap());
-        (running, Served::new(move || TcpStream::connect(("127.0.0.1", port)), String::new))
+        (running, AgentHttp::new(move || TcpStream::connect(("127.0.0.1", port)), String::new))
     };
     let state = |status: &serde_json::Value, name: &str| {
         let sources = status["sources"].as_array().unwrap();
         sources.iter().find(|row| row["name"] == name).map(|row| row["status"].as_str().unwrap().to_owned())
     };
-    let wait = |agent: &Served, name: &str, wanted: &str| {
+    let wait = |agent: &AgentHttp, name: &str, wanted: &str| {
         let is_there = |status: &serde_json::Value| state(status, name).as_deref() == Some(wanted);
         agent.wait_status(&format!("{name} {wanted}"), LIMIT, is_there);
     };
-    let ready = |agent: &Served| agent.get("/readyz").unwrap();
+    let ready = |agent: &AgentHttp| agent.get("/readyz").unwrap();
     let later_at = |more: &str| format!("- {{name: later, path: {}{more}}}", later.display());
 
     // nothing at all, and then something: it becomes ready by itself

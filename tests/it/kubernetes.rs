@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use crate::support::{
     api::{self, Manner, SimulatedApi},
-    cluster::{Cluster, annotation, condition},
+    cluster::{TestCluster, annotation, condition},
     machine,
-    node::{self, Agent, Node},
+    node::{self, Node, NodeAgent},
     pki::Ca,
     rights, wait_for,
 };
@@ -114,7 +114,7 @@ spec:
 
 #[test]
 fn a_real_api_server_shows_what_the_node_trusts() {
-    let cluster = Cluster::boot(&[("one", machine::Kind::Bookworm)]);
+    let cluster = TestCluster::boot(&[("one", machine::MachineKind::Bookworm)]);
     cluster.image(IMAGE, crate::support::program());
     for taint in ["corp.test/no-trust=yes:NoSchedule", "corp.test/other=yes:PreferNoSchedule"] {
         cluster.kubectl(&["taint", "node", "one", taint]).expect(0);
@@ -190,13 +190,13 @@ const NO_RUNTIME: &str = "runtime: {kind: none}\n";
 const FAST: &str = "settle: 100ms\nrotation: {removalGrace: 1h}\nruntime: {kind: none}\n";
 
 /// Tries that failed so far.
-fn errors(agent: &Agent) -> f64 {
+fn errors(agent: &NodeAgent) -> f64 {
     agent.metric("nodetrust_errors_total{reason=\"kubernetes\"}").unwrap_or(0.0)
 }
 
 /// Waits until the Node says that these anchors, and no others, are trusted.
 #[track_caller]
-fn wait_told(api: &SimulatedApi, agent: &Agent, cas: &[&Ca]) -> Value {
+fn wait_told(api: &SimulatedApi, agent: &NodeAgent, cas: &[&Ca]) -> Value {
     let mut want: Vec<String> = cas.iter().map(|ca| ca.fp16()).collect();
     want.sort();
     wait_for("a Node that says it", LIMIT, || {
@@ -302,7 +302,7 @@ fn simulated_api_gets_no_request_at_rest() {
     assert_eq!(api.node(), first);
 }
 
-fn cycles_of(agent: &Agent) -> f64 {
+fn cycles_of(agent: &NodeAgent) -> f64 {
     agent.metric("nodetrust_reconcile_duration_seconds_count").unwrap_or(0.0)
 }
 

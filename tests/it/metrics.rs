@@ -10,7 +10,7 @@ use std::{
 use crate::{
     agent::fast,
     support::{
-        node::{Agent, Kind, Node},
+        node::{Kind, Node, NodeAgent},
         pki::Ca,
     },
 };
@@ -18,11 +18,11 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(120);
 const OPEN: &str = "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5\r\n";
 
-fn prometheus(agent: &Agent) -> String {
+fn prometheus(agent: &NodeAgent) -> String {
     agent.get("/metrics").unwrap().1
 }
 
-fn open_metrics(agent: &Agent) -> String {
+fn open_metrics(agent: &NodeAgent) -> String {
     agent.get_with("/metrics", OPEN).unwrap().1
 }
 
@@ -73,18 +73,18 @@ fn sample(line: &str) -> Sample {
 
 /// A family: type, help and samples.
 #[derive(Debug, Default)]
-struct Family {
+struct MetricFamily {
     kind: String,
     help: String,
     samples: Vec<Sample>,
 }
 
 /// Reads an exposition and fails on whatever either format forbids.
-fn read(text: &str, open: bool) -> BTreeMap<String, Family> {
+fn read(text: &str, open: bool) -> BTreeMap<String, MetricFamily> {
     assert!(text.ends_with('\n'));
     assert_eq!(text.matches("# EOF").count(), usize::from(open));
     assert_eq!(text.ends_with("\n# EOF\n"), open, "OpenMetrics ends in # EOF, and only that does");
-    let (mut families, mut current) = (BTreeMap::<String, Family>::new(), String::new());
+    let (mut families, mut current) = (BTreeMap::<String, MetricFamily>::new(), String::new());
     let mut series = BTreeSet::new();
     for line in text.lines().filter(|line| *line != "# EOF") {
         assert!(!line.is_empty() && line.trim() == line, "{line:?}");

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::support::{
-    machine::{Kind, Machine},
+    machine::{Machine, MachineKind},
     wait_for,
 };
 
@@ -19,7 +19,7 @@ fn assert_untrusted(machine: &Machine, image: &str) {
 }
 
 /// CA file, the distribution's tool, restart of containerd: then pulls work, and what ran before runs on.
-fn pulls_after_work_by_hand(kind: Kind) {
+fn pulls_after_work_by_hand(kind: MachineKind) {
     let machine = Machine::boot(kind);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
@@ -39,28 +39,28 @@ fn pulls_after_work_by_hand(kind: Kind) {
 
 #[test]
 fn containerd_1_6_of_debian_12_pulls_after_work_by_hand() {
-    pulls_after_work_by_hand(Kind::Bookworm);
+    pulls_after_work_by_hand(MachineKind::Bookworm);
 }
 
 #[test]
 fn containerd_1_7_of_debian_13_pulls_after_work_by_hand() {
-    pulls_after_work_by_hand(Kind::Trixie);
+    pulls_after_work_by_hand(MachineKind::Trixie);
 }
 
 #[test]
 fn containerd_1_7_on_rhels_trust_store_pulls_after_work_by_hand() {
-    pulls_after_work_by_hand(Kind::Rhelish);
+    pulls_after_work_by_hand(MachineKind::Rhelish);
 }
 
 #[test]
 fn containerd_2_1_pulls_after_work_by_hand() {
-    pulls_after_work_by_hand(Kind::Containerd21);
+    pulls_after_work_by_hand(MachineKind::Containerd21);
 }
 
 /// The proxy signs with a CA of its own: the registry's CA does not help then, and the proxy's does.
 #[test]
 fn pulls_through_an_inspecting_proxy_need_the_proxys_ca() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let image = machine.push("app:1");
     machine.trust_by_hand("registry", &machine.registry_ca());
     machine.proxy(true);
@@ -76,7 +76,7 @@ fn pulls_through_an_inspecting_proxy_need_the_proxys_ca() {
 /// The agent as its DaemonSet runs it. It has no more rights than it needs, and with those it puts the trust store right.
 #[test]
 fn the_agent_works_in_a_pod_with_two_capabilities() {
-    let machine = Machine::boot(Kind::Bookworm);
+    let machine = Machine::boot(MachineKind::Bookworm);
     let image = machine.push("app:1");
     let agent = machine.agent(&[], "settle: 100ms");
     machine.set_source_pem(&machine.registry_ca());
@@ -123,7 +123,7 @@ fn the_agent_works_in_a_pod_with_two_capabilities() {
 /// What a reboot keeps and what it does not.
 #[test]
 fn a_machine_that_reboots_has_its_disk_and_no_containers() {
-    let machine = Machine::boot(Kind::Bookworm);
+    let machine = Machine::boot(MachineKind::Bookworm);
     machine.write("/etc/kept", "kept");
     machine.write("/run/lost", "lost");
     let container = machine.container();
@@ -136,7 +136,7 @@ fn a_machine_that_reboots_has_its_disk_and_no_containers() {
 /// With `config_path` a CA in certs.d serves the next pull, without a restart.
 #[test]
 fn containerd_with_a_config_path_reads_certs_d_at_each_pull() {
-    let machine = Machine::boot_with_config_path(Kind::Trixie, "/etc/containerd/certs.d");
+    let machine = Machine::boot_with_config_path(MachineKind::Trixie, "/etc/containerd/certs.d");
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
     machine.write("/etc/containerd/certs.d/_default/registry.crt", machine.registry_ca());
@@ -147,7 +147,7 @@ fn containerd_with_a_config_path_reads_certs_d_at_each_pull() {
 #[test]
 fn containerd_2_1_ignores_a_config_path_of_two_directories() {
     let two = "/etc/containerd/certs.d:/etc/docker/certs.d";
-    for (kind, works) in [(Kind::Trixie, true), (Kind::Containerd21, false)] {
+    for (kind, works) in [(MachineKind::Trixie, true), (MachineKind::Containerd21, false)] {
         let machine = Machine::boot_with_config_path(kind, two);
         let image = machine.push("app:1");
         machine.write("/etc/containerd/certs.d/_default/registry.crt", machine.registry_ca());

@@ -7,13 +7,13 @@ pub mod forge;
 use std::{fs, path::Path, process::Command, sync::OnceLock};
 
 use forge::{
-    CONSTRAINTS, Draft, KEY_ID, Key, LIMITS, NAMES, PURPOSES, SIGNER_ID, USAGE, common_name, extension, key_id_of,
-    name_of, oid, seq, tlv, utc,
+    CONSTRAINTS, CertDraft, CertKey, KEY_ID, LIMITS, NAMES, PURPOSES, SIGNER_ID, USAGE, common_name, extension,
+    key_id_of, name_of, oid, seq, tlv, utc,
 };
 use nodetrust_core::certificate::pem;
 
 use crate::{
-    probe::Server,
+    probe::TlsServer,
     support::node::{Kind, Node},
 };
 
@@ -32,24 +32,24 @@ struct Case {
 /// Makes the cases; each has CAs of its own names, so that one bundle can hold all of them.
 struct Maker {
     cases: Vec<Case>,
-    ca_key: Key,
-    leaf_key: Key,
+    ca_key: CertKey,
+    leaf_key: CertKey,
 }
 
 impl Maker {
     /// A root of the case's name, edited, and a leaf of it without a fault.
-    fn root(&mut self, name: &'static str, edit: impl FnOnce(&mut Draft)) -> &mut Case {
+    fn root(&mut self, name: &'static str, edit: impl FnOnce(&mut CertDraft)) -> &mut Case {
         self.both(name, |ca, _| edit(ca))
     }
 
     /// A root without a fault, and an edited leaf.
-    fn leaf(&mut self, name: &'static str, edit: impl FnOnce(&mut Draft)) -> &mut Case {
+    fn leaf(&mut self, name: &'static str, edit: impl FnOnce(&mut CertDraft)) -> &mut Case {
         self.both(name, |_, leaf| edit(leaf))
     }
 
-    fn both(&mut self, name: &'static str, edit: impl FnOnce(&mut Draft, &mut Draft)) -> &mut Case {
-        let mut ca = Draft::ca(name, &self.ca_key);
-        let mut leaf = Draft::leaf(&ca, &self.leaf_key);
+    fn both(&mut self, name: &'static str, edit: impl FnOnce(&mut CertDraft, &mut CertDraft)) -> &mut Case {
+        let mut ca = CertDraft::ca(name, &self.ca_key);
+        let mut leaf = CertDraft::leaf(&ca, &self.leaf_key);
         let before = ca.subject.clone();
         edit(&mut ca, &mut leaf);
         if ca.subject != before && leaf.issuer == before {
@@ -66,26 +66,30 @@ impl Maker {
     fn with_key(
         &mut self,
         name: &'static str,
-        key: &Key,
+        key: &CertKey,
         algorithm: Vec<u8>,
-        edit: impl FnOnce(&mut Draft),
+        edit: impl FnOnce(&mut CertDraft),
     ) -> &mut Case {
-        let mut ca = Draft::ca(name, key);
+        let mut ca = CertDraft::ca(name, key);
         ca.algorithm.clone_from(&algorithm);
         edit(&mut ca);
-        let mut leaf = Draft::leaf(&ca, &self.leaf_key);
+        let mut leaf = CertDraft::leaf(&ca, &self.leaf_key);
         leaf.algorithm = algorithm;
         let (ca, leaf) = (ca.pem(key), leaf.pem(key));
         self.add(name, vec![ca], leaf, Vec::new())
     }
 
     /// A root, an edited intermediate, and a leaf of that.
-    fn between(&mut self, name: &'static str, edit: impl FnOnce(&mut Draft, &mut Draft, &mut Draft)) -> &mut Case {
-        let key = Key::new();
-        let mut root = Draft::ca(name, &self.ca_key);
-        let mut middle = Draft::ca(&format!("{name}, issuing"), &key);
+    fn between(
+        &mut self,
+        name: &'static str,
+        edit: impl FnOnce(&mut CertDraft, &mut CertDraft, &mut CertDraft),
+    ) -> &mut Case {
+        let key = CertKey::new();
+        let mut root = CertDraft::ca(name, &self.ca_key);
+        let mut middle = CertDraft::ca(&format!("{name}, issuing"), &key);
         middle.issuer.clone_from(&root.subject);
-        let mut leaf = Draft::leaf(&middle, &self.leaf_key);
+        let mut leaf = CertDraft::leaf(&middle, &self.leaf_key);
         edit(&mut root, &mut middle, &mut leaf);
         let (root, middle, leaf) = (root.pem(&self.ca_key), middle.pem(&self.ca_key), leaf.pem(&key));
         self.add(name, vec![root], leaf, vec![middle])
@@ -104,7 +108,7 @@ fn permitted(subtrees: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn cases() -> Vec<Case> {
-    let mut make = Maker { cases: Vec::new(), ca_key: Key::new(), leaf_key: Key::new() };
+    let mut make = Maker { cases: Vec::new(), ca_key: CertKey::new(), leaf_key: CertKey::new() };
     of_extensions(&mut make);
     of_authority(&mut make);
     of_limits(&mut make);
@@ -322,10 +326,11 @@ fn of_names_and_numbers(make: &mut Maker) {
 
 fn of_keys(make: &mut Maker) {
     let sha256_rsa = || seq(&[oid(&[1, 2, 840, 113_549, 1, 1, 11]), vec![5, 0]]);
-    let rsa =
-        |bits: &str| Key::made(&["-algorithm", "RSA", "-pkeyopt", &format!("rsa_keygen_bits:{bits}")], Some("-sha256"));
+    let rsa = |bits: &str| {
+        CertKey::made(&["-algorithm", "RSA", "-pkeyopt", &format!("rsa_keygen_bits:{bits}")], Some("-sha256"))
+    };
     let curve = |name: &str, digest| {
-        Key::made(&["-algorithm", "EC", "-pkeyopt", &format!("ec_paramgen_curve:{name}")], Some(digest))
+        CertKey::made(&["-algorithm", "EC", "-pkeyopt", &format!("ec_paramgen_curve:{name}")], Some(digest))
     };
     let ecdsa = |last: u64| seq(&[oid(&[1, 2, 840, 10045, 4, 3, last])]);
     let key = rsa("2048");
@@ -339,7 +344,7 @@ fn of_keys(make: &mut Maker) {
     });
     make.with_key(
         "RSA 3072 with SHA-512",
-        &Key::made(&["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072"], Some("-sha512")),
+        &CertKey::made(&["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072"], Some("-sha512")),
         seq(&[oid(&[1, 2, 840, 113_549, 1, 1, 13]), vec![5, 0]]),
         |_| {},
     );
@@ -347,13 +352,13 @@ fn of_keys(make: &mut Maker) {
     make.with_key("RSA 512", &rsa("512"), sha256_rsa(), |_| {}).versions_differ = true;
     make.with_key(
         "signed with SHA-1",
-        &Key::OpenSsl(key.pem(), Some("-sha1")),
+        &CertKey::OpenSsl(key.pem(), Some("-sha1")),
         seq(&[oid(&[1, 2, 840, 113_549, 1, 1, 5]), vec![5, 0]]),
         |_| {},
     );
     make.with_key(
         "signed with MD5",
-        &Key::OpenSsl(key.pem(), Some("-md5")),
+        &CertKey::OpenSsl(key.pem(), Some("-md5")),
         seq(&[oid(&[1, 2, 840, 113_549, 1, 1, 4]), vec![5, 0]]),
         |_| {},
     );
@@ -364,14 +369,14 @@ fn of_keys(make: &mut Maker) {
     make.with_key("P-192", &curve("prime192v1", "-sha256"), ecdsa(2), |_| {});
     make.with_key("secp256k1", &curve("secp256k1", "-sha256"), ecdsa(2), |_| {});
     make.with_key("brainpool", &curve("brainpoolP256r1", "-sha256"), ecdsa(2), |_| {});
-    let edwards = |name: &str| Key::made(&["-algorithm", name], None);
+    let edwards = |name: &str| CertKey::made(&["-algorithm", name], None);
     make.with_key("Ed25519", &edwards("ED25519"), seq(&[oid(&[1, 3, 101, 112])]), |_| {});
     make.with_key("Ed448", &edwards("ED448"), seq(&[oid(&[1, 3, 101, 113])]), |_| {});
     // its own signature is of SHA-1, what it has issued is not
-    let (sha1, root) = (Key::OpenSsl(key.pem(), Some("-sha1")), "a root signed with SHA-1");
-    let mut ca = Draft::ca(root, &key);
+    let (sha1, root) = (CertKey::OpenSsl(key.pem(), Some("-sha1")), "a root signed with SHA-1");
+    let mut ca = CertDraft::ca(root, &key);
     ca.algorithm = seq(&[oid(&[1, 2, 840, 113_549, 1, 1, 5]), vec![5, 0]]);
-    let mut leaf = Draft::leaf(&ca, &make.leaf_key);
+    let mut leaf = CertDraft::leaf(&ca, &make.leaf_key);
     leaf.algorithm = sha256_rsa();
     make.add(root, vec![ca.pem(&sha1)], leaf.pem(&key), Vec::new());
 }
@@ -431,16 +436,16 @@ fn of_leaves(make: &mut Maker) {
         leaf.extensions.push(extension(&[2, 5, 29, 32], false, b"garbage"))
     });
     // the server's own certificate is in the bundle
-    let (own, name) = (Key::new(), "a self-signed leaf in the bundle");
-    let mut draft = Draft::leaf(&Draft::ca(name, &own), &own);
+    let (own, name) = (CertKey::new(), "a self-signed leaf in the bundle");
+    let mut draft = CertDraft::leaf(&CertDraft::ca(name, &own), &own);
     draft.subject = common_name(name);
     draft.issuer.clone_from(&draft.subject);
     draft.set(SIGNER_ID, Vec::new());
     let leaf = draft.pem(&own);
     let case = make.add(name, vec![leaf.clone()], leaf, Vec::new());
     case.key = own.pem();
-    let ca = Draft::ca("not in the bundle", &own);
-    let leaf = Draft::leaf(&ca, &make.leaf_key).pem(&own);
+    let ca = CertDraft::ca("not in the bundle", &own);
+    let leaf = CertDraft::leaf(&ca, &make.leaf_key).pem(&own);
     make.add("an issued leaf in the bundle", vec![leaf.clone()], leaf, Vec::new());
 }
 
@@ -484,13 +489,13 @@ fn of_chains(make: &mut Maker) {
     for (name, right_first) in
         [("two keys of one name, the right one first", true), ("two keys of one name, the wrong one first", false)]
     {
-        let (right, wrong) = (Key::new(), Key::new());
-        let bare = |key: &Key| {
-            let mut ca = Draft::ca(name, key);
+        let (right, wrong) = (CertKey::new(), CertKey::new());
+        let bare = |key: &CertKey| {
+            let mut ca = CertDraft::ca(name, key);
             ca.set(KEY_ID, Vec::new());
             ca
         };
-        let mut leaf = Draft::leaf(&bare(&right), &make.leaf_key);
+        let mut leaf = CertDraft::leaf(&bare(&right), &make.leaf_key);
         leaf.set(SIGNER_ID, Vec::new());
         let mut bundle = vec![bare(&right).pem(&right), bare(&wrong).pem(&wrong)];
         if !right_first {
@@ -499,16 +504,16 @@ fn of_chains(make: &mut Maker) {
         let leaf = leaf.pem(&right);
         make.add(name, bundle, leaf, Vec::new());
     }
-    let (first, second, name) = (Key::new(), Key::new(), "an expired root beside its renewal");
-    let mut old = Draft::ca(name, &first);
-    let renewed = Draft::ca(name, &first);
+    let (first, second, name) = (CertKey::new(), CertKey::new(), "an expired root beside its renewal");
+    let mut old = CertDraft::ca(name, &first);
+    let renewed = CertDraft::ca(name, &first);
     old.validity = seq(&[utc("200101000000Z"), utc("210101000000Z")]);
-    let leaf = Draft::leaf(&renewed, &make.leaf_key).pem(&first);
+    let leaf = CertDraft::leaf(&renewed, &make.leaf_key).pem(&first);
     make.add(name, vec![old.pem(&first), renewed.pem(&first)], leaf, Vec::new());
     // a signature by another key of that name
     let name = "a leaf of another key";
-    let leaf = Draft::leaf(&Draft::ca(name, &second), &make.leaf_key).pem(&second);
-    make.add(name, vec![Draft::ca(name, &first).pem(&first)], leaf, Vec::new());
+    let leaf = CertDraft::leaf(&CertDraft::ca(name, &second), &make.leaf_key).pem(&second);
+    make.add(name, vec![CertDraft::ca(name, &first).pem(&first)], leaf, Vec::new());
 }
 
 /// The program of tests/readers/verify.go; NODETRUST_GO names a newer compiler than Debian's, whose word then counts everywhere. What a
@@ -546,7 +551,7 @@ fn go_client() -> &'static Path {
 fn compare(node: &Node, case: &Case) -> Result<&'static str, String> {
     // alone, since some of them would end OpenSSL for all others
     fs::write(node.path(node.kind.bundle()), case.bundle.concat()).unwrap();
-    let server = Server::of(node, &case.leaf, &case.key, &case.chain.concat(), &["-cipher", "DEFAULT@SECLEVEL=0"]);
+    let server = TlsServer::of(node, &case.leaf, &case.key, &case.chain.concat(), &["-cipher", "DEFAULT@SECLEVEL=0"]);
     let openssl = server.openssl_trusts(node, "localhost");
     let go = Command::new(go_client())
         .arg(node.path(node.kind.bundle()))

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use crate::{
     manifests::kustomize_with,
     support::{
-        cluster::{Cluster, IMAGE, PORT, annotation, condition, items},
+        cluster::{IMAGE, PORT, TestCluster, annotation, condition, items},
         following::{ledger, starts},
-        machine::{Access, Kind},
+        machine::{Access, MachineKind},
         pki::Ca,
-        served::Served,
+        served::AgentHttp,
         wait_for,
     },
 };
@@ -53,7 +53,7 @@ fn manifests(overlay: &str, config: &str) -> String {
 }
 
 /// The ConfigMap that is a source of every node.
-fn set_source(cluster: &Cluster, pems: &[String]) {
+fn set_source(cluster: &TestCluster, pems: &[String]) {
     let text = indented(&pems.concat());
     let metadata = "metadata: {name: nodetrust-ca, namespace: nodetrust}";
     cluster.apply(&format!("apiVersion: v1\nkind: ConfigMap\n{metadata}\ndata:\n  ca.crt: |\n{text}"));
@@ -64,7 +64,7 @@ fn add_to_host(node: &Access, ca: &Ca) {
     node.write(&format!("/etc/nodetrust/sources/host/{}.crt", ca.fp16()), ca.pem());
 }
 
-fn install(cluster: &Cluster, pems: &[String]) {
+fn install(cluster: &TestCluster, pems: &[String]) {
     cluster.image(IMAGE, crate::support::program());
     cluster.apply(&manifests("base", BOTH));
     set_source(cluster, pems);
@@ -85,7 +85,7 @@ fn says(node: &Value, cas: &[&Ca]) -> bool {
 }
 
 #[track_caller]
-fn wait_says(cluster: &Cluster, node: &str, cas: &[&Ca]) -> Value {
+fn wait_says(cluster: &TestCluster, node: &str, cas: &[&Ca]) -> Value {
     cluster.wait(&format!("node {node} to say that {} anchors are trusted", cas.len()), &["node", node], |object| {
         says(object, cas)
     })
@@ -93,7 +93,7 @@ fn wait_says(cluster: &Cluster, node: &str, cas: &[&Ca]) -> Value {
 
 /// Waits until a node trusts exactly these, by its agent's word and by its bundle.
 #[track_caller]
-fn wait_trusts(node: &Access, agent: &Served, cas: &[&Ca]) {
+fn wait_trusts(node: &Access, agent: &AgentHttp, cas: &[&Ca]) {
     let status = agent.wait_converged(cas, LIMIT);
     assert_eq!(status["verdict"], "trusted", "{status:#}");
     let bundle = node.read(BUNDLE).unwrap();
@@ -103,19 +103,19 @@ fn wait_trusts(node: &Access, agent: &Served, cas: &[&Ca]) {
 
 /// The agents' pods are ready, and none of their containers was ever restarted.
 #[track_caller]
-fn assert_no_restarts(cluster: &Cluster) {
+fn assert_no_restarts(cluster: &TestCluster) {
     for pod in cluster.pods(&["-n", "nodetrust"]) {
         let status = &pod["status"]["containerStatuses"][0];
         assert_eq!((&status["restartCount"], &status["ready"]), (&0.into(), &true.into()), "{status:#}");
     }
 }
 
-fn failed(agent: &Served) -> f64 {
+fn failed(agent: &AgentHttp) -> f64 {
     agent.metric(FAILED).unwrap_or(0.0)
 }
 
 /// How often it has logged that the API cannot be told.
-fn complaints(agent: &Served) -> usize {
+fn complaints(agent: &AgentHttp) -> usize {
     agent.log_text().matches(CANNOT).count()
 }
 
@@ -133,7 +133,7 @@ fn most_tries(time: Duration) -> f64 {
 
 /// Watches the tries fail, at least this many more, and not more often than the documented pauses allow.
 #[track_caller]
-fn assert_paced(agent: &Served, before: f64, since: Instant, at_least: f64) {
+fn assert_paced(agent: &AgentHttp, before: f64, since: Instant, at_least: f64) {
     wait_for("more failed tries", LIMIT, || (failed(agent) >= before + at_least).then_some(()));
     let tries = failed(agent) - before;
     // and one more for an event that came after the first failure
@@ -143,7 +143,7 @@ fn assert_paced(agent: &Served, before: f64, since: Instant, at_least: f64) {
 
 /// What `/status` says of the API: what is wrong, and what to do.
 #[track_caller]
-fn trouble(agent: &Served, part: &str) -> (String, String) {
+fn trouble(agent: &AgentHttp, part: &str) -> (String, String) {
     let status = agent.wait_status(part, LIMIT, |status| {
         status["kubernetes"]["error"].as_str().is_some_and(|error| error.contains(part))
     });
@@ -195,7 +195,7 @@ fn apps(image: &str) -> String {
 #[test]
 fn a_node_that_joins_later_has_its_trust_before_its_first_private_image() {
     let tainted: &[(&str, &str)] = &[("RIG_TAINTS", "nodetrust.io/not-trusted:NoSchedule")];
-    let mut cluster = Cluster::boot_with(&[("first", Kind::Bookworm)], tainted);
+    let mut cluster = TestCluster::boot_with(&[("first", MachineKind::Bookworm)], tainted);
     let image = cluster.push("app:1");
     cluster.apply(&apps(&image));
     cluster.image(IMAGE, crate::support::program());
@@ -211,7 +211,7 @@ fn a_node_that_joins_later_has_its_trust_before_its_first_private_image() {
 
     let nodes = cluster.watch(&["nodes"]);
     let pods = cluster.watch(&["pods", "-n", "default"]);
-    cluster.join("later", Kind::Trixie);
+    cluster.join("later", MachineKind::Trixie);
     cluster.wait("pods on both nodes", &["pods", "-n", "default"], ready(4));
     cluster.rolled_out();
 
@@ -250,7 +250,7 @@ fn a_node_that_joins_later_has_its_trust_before_its_first_private_image() {
 /// What a hand has broken is mended, and nobody who watches the condition is woken up. A reboot loses nothing and writes nothing.
 #[test]
 fn a_node_heals_and_reboots_without_a_false_word() {
-    let cluster = Cluster::boot(&[("one", Kind::Bookworm)]);
+    let cluster = TestCluster::boot(&[("one", MachineKind::Bookworm)]);
     let (first, second) = (cluster.push("app:1"), cluster.push("app:2"));
     let node = cluster.node("one");
     let agent = cluster.agent_from_within("one", PORT);
@@ -325,7 +325,7 @@ fn a_node_heals_and_reboots_without_a_false_word() {
 /// gets later, and its Node tells of both.
 #[test]
 fn a_node_cut_off_trusts_what_it_has_and_catches_up_later() {
-    let cluster = Cluster::boot_with(&[("near", Kind::Trixie), ("far", Kind::Bookworm)], CERTS_D);
+    let cluster = TestCluster::boot_with(&[("near", MachineKind::Trixie), ("far", MachineKind::Bookworm)], CERTS_D);
     let (far, near) = (cluster.node("far"), cluster.node("near"));
     let agent = cluster.agent_from_within("far", PORT);
     let [map, map_2, host, host_2] = ["Map", "Map 2", "Host", "Host 2"].map(Ca::new);
@@ -364,8 +364,8 @@ fn a_node_cut_off_trusts_what_it_has_and_catches_up_later() {
 /// The API server is killed, the CAs change, and everything is as with it, but for what nobody could be told.
 #[test]
 fn an_api_server_that_is_killed_in_a_rotation_changes_nothing_but_who_is_told() {
-    let nodes = [("one", Kind::Bookworm), ("two", Kind::Rhelish)];
-    let cluster = Cluster::boot_with(&nodes, CERTS_D);
+    let nodes = [("one", MachineKind::Bookworm), ("two", MachineKind::Rhelish)];
+    let cluster = TestCluster::boot_with(&nodes, CERTS_D);
     let [map, host, host_2] = ["Map", "Host", "Host 2"].map(Ca::new);
     for (name, _) in nodes {
         add_to_host(&cluster.node(name), &host);
@@ -418,7 +418,7 @@ fn without(text: &str, kinds: &[&str]) -> String {
 }
 
 /// How many requests the API server could not authenticate.
-fn unauthenticated(cluster: &Cluster) -> f64 {
+fn unauthenticated(cluster: &TestCluster) -> f64 {
     let text = cluster.kubectl(&["get", "--raw", "/metrics"]).expect(0).out;
     let is_bad = |line: &&str| line.starts_with("authentication_attempts{") && !line.contains("success");
     text.lines().filter(is_bad).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
@@ -428,7 +428,7 @@ fn unauthenticated(cluster: &Cluster) -> f64 {
 /// what is said helps.
 #[test]
 fn missing_rights_and_wrong_tokens_are_named_and_trust_does_not_need_them() {
-    let cluster = Cluster::boot_with(&[("one", Kind::Trixie)], CERTS_D);
+    let cluster = TestCluster::boot_with(&[("one", MachineKind::Trixie)], CERTS_D);
     let node = cluster.node("one");
     let agent = cluster.agent_from_within("one", PORT);
     let everything = manifests("base", BOTH);

@@ -26,12 +26,12 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// `openssl s_server` on a free port of the loopback; it is ended with the test.
-pub struct Server {
+pub struct TlsServer {
     child: Child,
     port: u16,
 }
 
-impl Server {
+impl TlsServer {
     /// Serves a certificate with its key, followed by a chain.
     fn new(node: &Node, leaf: (String, String), chain: &[&Ca], more: &[&str]) -> Self {
         Self::of(node, &leaf.0, &leaf.1, &chain.iter().map(|ca| ca.pem()).collect::<String>(), more)
@@ -90,7 +90,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for TlsServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -133,8 +133,8 @@ fn a_server_of_an_installed_ca_is_trusted() {
     let issuing = corp.below("Corp Issuing CA");
     let node = node(&[&corp]);
     let (plain, chained) = (
-        Server::new(&node, corp.leaf("localhost"), &[], &[]),
-        Server::new(&node, issuing.leaf("localhost"), &[&issuing], &["-tls1_2"]),
+        TlsServer::new(&node, corp.leaf("localhost"), &[], &[]),
+        TlsServer::new(&node, issuing.leaf("localhost"), &[&issuing], &["-tls1_2"]),
     );
     let before = node.footprint();
     let answer = ask(&node, 0, &[&plain.target()]);
@@ -180,9 +180,10 @@ fn every_reason_against_a_chain() {
     let (other, twin) = (Ca::new("Other Root"), Ca::new("Corp Root CA"));
     let (issuing, foreign) = (corp.below("Corp Issuing CA"), twin.below("Corp Issuing CA 7"));
     let node = node(&[&corp]);
-    let serve = |leaf: (String, String), chain: &[&Ca]| Server::new(&node, leaf, chain, &[]);
-    let no =
-        |server: &Server, reason: &str, words: &[&str]| refused(&node, &server.target(), "not-trusted", reason, words);
+    let serve = |leaf: (String, String), chain: &[&Ca]| TlsServer::new(&node, leaf, chain, &[]);
+    let no = |server: &TlsServer, reason: &str, words: &[&str]| {
+        refused(&node, &server.target(), "not-trusted", reason, words)
+    };
     no(&serve(other.leaf("localhost"), &[]), "unknown-issuer", &["Other Root", "sent no chain"]);
     no(&serve(other.leaf("localhost"), &[&other]), "unknown-issuer", &["unknown root", &other.fp16()]);
     no(&serve(issuing.leaf("localhost"), &[]), "unknown-issuer", &["Corp Issuing CA", "have the server send it"]);
@@ -228,7 +229,7 @@ fn a_server_that_wants_a_client_certificate_is_judged_all_the_same() {
     let corp = Ca::new("Corp Root CA");
     let node = node(&[&corp]);
     for version in ["-tls1_2", "-tls1_3"] {
-        let server = Server::new(&node, corp.leaf("localhost"), &[], &["-Verify", "1", version]);
+        let server = TlsServer::new(&node, corp.leaf("localhost"), &[], &["-Verify", "1", version]);
         assert_eq!(ask(&node, 0, &[&server.target()])["verdict"], "trusted", "{version}");
     }
 }
@@ -248,7 +249,7 @@ fn what_keeps_a_server_from_showing_its_certificate() {
     refused(&node, &format!("127.0.0.1:{plain}"), "not-reached", "not-tls", &["http://"]);
     let closing = answering(|_| {});
     refused(&node, &format!("127.0.0.1:{closing}"), "not-reached", "handshake", &["closed"]);
-    let old = Server::new(&node, corp.leaf("localhost"), &[], &["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]);
+    let old = TlsServer::new(&node, corp.leaf("localhost"), &[], &["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]);
     refused(&node, &old.target(), "not-reached", "tls-version", &["TLS 1.2"]);
 
     for bad in [
@@ -329,7 +330,7 @@ fn answering_head(answer: impl Fn(&str, &mut TcpStream) + Send + 'static) -> u16
 fn through_a_simulated_proxy() {
     let corp = Ca::new("Corp Root CA");
     let node = node(&[&corp]);
-    let server = Server::new(&node, corp.leaf("localhost"), &[], &[]);
+    let server = TlsServer::new(&node, corp.leaf("localhost"), &[], &[]);
     let proxy = simulated_proxy(None);
     let via = |proxy: &str, target: &str| {
         let done = node.nodetrust(&["probe", "-vvv", "-o", "json", target, "--via-proxy", proxy]);
@@ -410,7 +411,7 @@ fn names_are_resolved_by_hosts_and_a_simulated_name_server() {
     // whatever the C library would load for this
     put("/etc/nsswitch.conf", "hosts: compat mymachines files\n");
     simulated_name_server("127.77.0.1", "registry.corp.test");
-    let server = Server::new(&node, corp.leaf("registry"), &[], &[]);
+    let server = TlsServer::new(&node, corp.leaf("registry"), &[], &[]);
     let answer = ask(&node, 0, &[&format!("registry:{}", server.port)]);
     assert_eq!(answer["verdict"], "trusted", "{answer:#}");
     let absent = format!("absent.test:{}", server.port);
@@ -423,7 +424,7 @@ fn configured_probes_follow_the_set_in_force() {
     let node = Node::new(Kind::Bookworm, "");
     let (corp, next) = (Ca::new("Corp Root CA"), Ca::new("Next Root CA"));
     node.set_source(&[&corp]);
-    let server = Server::new(
+    let server = TlsServer::new(
         &node,
         corp.leaf_with("localhost", |params| params.not_after = date_time_ymd(2099, 1, 1)),
         &[],
@@ -477,7 +478,7 @@ fn configured_probes_follow_the_set_in_force() {
 
 #[test]
 fn a_probe_tells_what_the_runtime_does_not_trust_yet() {
-    let machine = Machine::boot(machine::Kind::Trixie);
+    let machine = Machine::boot(machine::MachineKind::Trixie);
     let target = "registry.test:5443";
     let image = machine.push("app:1");
     machine.pull(&image).unwrap_err(); // containerd has loaded its roots

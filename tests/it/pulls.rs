@@ -3,12 +3,12 @@
 
 use crate::support::{
     following::{FAST, LIMIT, assert_untrusted, install, sha256, starts, wait_trusted, wait_two_cycles},
-    machine::{Kind, Machine},
+    machine::{Machine, MachineKind},
     wait_for,
 };
 
 /// The pull fails, the agent acts, the pull works; what ran before runs on. Once with a containerd that has loaded its roots.
-fn a_pull_works_once_the_agent_has_acted(kind: Kind) {
+fn a_pull_works_once_the_agent_has_acted(kind: MachineKind) {
     let machine = Machine::boot(kind);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
@@ -29,28 +29,28 @@ fn a_pull_works_once_the_agent_has_acted(kind: Kind) {
 
 #[test]
 fn debian_12_with_containerd_1_6_pulls_once_the_agent_has_acted() {
-    a_pull_works_once_the_agent_has_acted(Kind::Bookworm);
+    a_pull_works_once_the_agent_has_acted(MachineKind::Bookworm);
 }
 
 #[test]
 fn debian_13_with_containerd_1_7_pulls_once_the_agent_has_acted() {
-    a_pull_works_once_the_agent_has_acted(Kind::Trixie);
+    a_pull_works_once_the_agent_has_acted(MachineKind::Trixie);
 }
 
 #[test]
 fn a_rhel_like_node_pulls_once_the_agent_has_acted() {
-    a_pull_works_once_the_agent_has_acted(Kind::Rhelish);
+    a_pull_works_once_the_agent_has_acted(MachineKind::Rhelish);
 }
 
 #[test]
 fn containerd_2_1_pulls_once_the_agent_has_acted() {
-    a_pull_works_once_the_agent_has_acted(Kind::Containerd21);
+    a_pull_works_once_the_agent_has_acted(MachineKind::Containerd21);
 }
 
 /// All that the proxy lets through it has signed itself.
 #[test]
 fn a_pull_through_an_inspecting_proxy_works_once_the_agent_has_the_proxys_ca() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let image = machine.push("app:1");
     machine.proxy(true);
     assert_untrusted(&machine, &image);
@@ -76,7 +76,7 @@ fn connections(machine: &Machine) -> Vec<String> {
 /// The first change on a node, from the plan to the rest after it.
 #[test]
 fn the_first_anchor_restarts_what_has_not_read_it_once_and_then_all_is_still() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let image = machine.push("app:1");
     let container = machine.container();
     let process = machine.process(&container).unwrap();

@@ -23,9 +23,9 @@ use std::{
 };
 
 use crate::{
-    agent::{Stop, fast},
+    agent::{LoweredAtEnd, fast},
     support::{
-        node::{Agent, Kind, Node},
+        node::{Kind, Node, NodeAgent},
         pki::Ca,
         watchman::{Watchman, judge},
     },
@@ -35,7 +35,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// Looks as described above for a while, and returns how often the claim could be checked.
 #[track_caller]
-fn check_claim(node: &Node, agent: &Agent, foreign: &BTreeSet<String>, set: &[&Ca], span: Duration) -> usize {
+fn check_claim(node: &Node, agent: &NodeAgent, foreign: &BTreeSet<String>, set: &[&Ca], span: Duration) -> usize {
     let ours: BTreeSet<String> = set.iter().map(|ca| ca.sha256()).collect();
     let wanted: BTreeSet<String> = foreign.union(&ours).cloned().collect();
     let (end, mut checked) = (Instant::now() + span, 0);
@@ -81,7 +81,7 @@ fn beside_a_foreign_runner(kind: Kind, span: Duration) {
     let sets: [&[&Ca]; 4] = [&[&stable, &two], &[&stable], &[&stable, &one, &two], &[&stable, &one]];
     let (mut rotations, mut checked) = (0, 0);
     let runs = thread::scope(|scope| {
-        let stop = Stop(&goes_on);
+        let stop = LoweredAtEnd(&goes_on);
         let runner = scope.spawn(|| {
             let mut runs = 0;
             while goes_on.load(Ordering::Relaxed) {

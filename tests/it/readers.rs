@@ -17,7 +17,7 @@ use std::{
 
 use mutate::Random;
 use nodetrust_core::certificate::{anchor::Anchor, bundle, pem, readers};
-use programs::{Kind, Reader};
+use programs::{Reader, ReaderKind};
 
 use crate::support::pki::Ca;
 
@@ -96,9 +96,11 @@ fn compare(what: &str, inputs: &Inputs) -> Vec<String> {
             keep(name, der);
             wrong.push(format!("{name}: {what}"));
         };
-        for (kind, ours) in
-            [(Kind::OpenSsl, &verdict.openssl), (Kind::GnuTls, &verdict.gnutls), (Kind::Go, &verdict.go)]
-        {
+        for (kind, ours) in [
+            (ReaderKind::OpenSsl, &verdict.openssl),
+            (ReaderKind::GnuTls, &verdict.gnutls),
+            (ReaderKind::Go, &verdict.go),
+        ] {
             let theirs = refused.iter().find(|(reader, _)| reader.kind == kind);
             match (ours, theirs) {
                 (None, Some((reader, line))) => tell(format!("{} says {line}, we that it reads it", reader.name)),
@@ -108,7 +110,7 @@ fn compare(what: &str, inputs: &Inputs) -> Vec<String> {
                 _ => {}
             }
         }
-        let chokes = refused.iter().any(|(reader, _)| reader.kind != Kind::Go);
+        let chokes = refused.iter().any(|(reader, _)| reader.kind != ReaderKind::Go);
         let accepted = accepts(der);
         let go_reads = refused.is_empty();
         *figures
@@ -244,7 +246,7 @@ fn compare_files(what: &str, files: &Inputs) -> Vec<String> {
     let mut figures: BTreeMap<&str, usize> = BTreeMap::new();
     for (n, (name, file)) in files.iter().enumerate() {
         let ours = bundle::read(file);
-        let of = |kinds: &[Kind]| -> Vec<(&Reader, &str)> {
+        let of = |kinds: &[ReaderKind]| -> Vec<(&Reader, &str)> {
             all.iter()
                 .zip(&answers)
                 .filter(|(reader, _)| kinds.contains(&reader.kind))
@@ -255,7 +257,7 @@ fn compare_files(what: &str, files: &Inputs) -> Vec<String> {
             keep(name, file);
             wrong.push(format!("{name}: {what}"));
         };
-        let mut check = |kinds: &[Kind], faults: &[pem::Fault]| {
+        let mut check = |kinds: &[ReaderKind], faults: &[pem::Fault]| {
             let refused: Vec<_> = of(kinds)
                 .into_iter()
                 // a file without a certificate is none that anybody has broken
@@ -278,11 +280,13 @@ fn compare_files(what: &str, files: &Inputs) -> Vec<String> {
             }
             refused.is_empty()
         };
-        let openssl = check(&[Kind::OpenSsl, Kind::Python], &ours.faults);
-        let gnutls = check(&[Kind::GnuTls], &ours.gnutls_faults);
+        let openssl = check(&[ReaderKind::OpenSsl, ReaderKind::Python], &ours.faults);
+        let gnutls = check(&[ReaderKind::GnuTls], &ours.gnutls_faults);
         if ours.faults.is_empty() {
-            let go =
-                of(&[Kind::Go]).iter().filter_map(|(_, line)| line.strip_prefix("ok ")?.parse::<usize>().ok()).min();
+            let go = of(&[ReaderKind::Go])
+                .iter()
+                .filter_map(|(_, line)| line.strip_prefix("ok ")?.parse::<usize>().ok())
+                .min();
             let parsed: BTreeSet<Vec<u8>> =
                 bundle::certificates(file).into_iter().filter(|der| readers::go_fault(der).is_none()).collect();
             if go != Some(parsed.len()) {
@@ -403,13 +407,13 @@ fn a_certificate_that_a_reader_does_not_decode_breaks_its_bundle() {
         .map(|(name, der)| (name.clone(), format!("{first}{}{last}", pem::encode(der)).into_bytes()))
         .collect();
     let mut wrong = Vec::new();
-    for reader in programs::of_bundles().iter().filter(|reader| reader.kind != Kind::Python) {
+    for reader in programs::of_bundles().iter().filter(|reader| reader.kind != ReaderKind::Python) {
         let alone = reader.certificates(&ders(&inputs));
         let together = reader.bundles(&ders(&files));
         for (n, (name, _)) in inputs.iter().enumerate() {
             // Go leaves it out instead; OpenSSL and Go keep one of equal certificates
             let breaks =
-                if reader.kind == Kind::Go { together[n] == "ok 2" } else { together[n].starts_with("refused") };
+                if reader.kind == ReaderKind::Go { together[n] == "ok 2" } else { together[n].starts_with("refused") };
             let is_there_twice = together[n] == "ok 2" && alone[n].starts_with("ok");
             if breaks == alone[n].starts_with("ok") && !is_there_twice {
                 wrong.push(format!("{name}: {}: alone {}, in a bundle {}", reader.name, alone[n], together[n]));

@@ -17,7 +17,7 @@ use crate::support::{
         FAST, LIMIT, LONG, assert_untrusted, has_anchors, ledger, sha256, starts, wait_held, wait_trusted,
         wait_two_cycles,
     },
-    machine::{Kind, Machine},
+    machine::{Machine, MachineKind},
     must,
     pki::Ca,
     wait_for,
@@ -45,7 +45,7 @@ fn text<'a>(status: &'a Value, path: &str) -> &'a str {
 
 #[test]
 fn a_rotation_is_reported_or_followed_as_the_configuration_says() {
-    let machine = Machine::boot(Kind::Bookworm);
+    let machine = Machine::boot(MachineKind::Bookworm);
     let image = machine.push("app:1");
     let (old, new) = (machine.registry_ca(), Ca::new("The next CA").pem());
     assert_untrusted(&machine, &image);
@@ -92,7 +92,7 @@ fn a_rotation_is_reported_or_followed_as_the_configuration_says() {
 
 #[test]
 fn many_changes_cost_one_restart_a_minute() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
     let before = starts(&machine);
@@ -114,7 +114,7 @@ fn many_changes_cost_one_restart_a_minute() {
 }
 
 /// containerd runs, and does not serve the kubelet: `mirrors` and `config_path` exclude each other.
-fn what_is_sick_is_not_restarted(kind: Kind) {
+fn what_is_sick_is_not_restarted(kind: MachineKind) {
     let machine = Machine::boot(kind);
     let agent = machine.agent(&[], FAST);
     wait_two_cycles(&agent);
@@ -145,17 +145,17 @@ fn what_is_sick_is_not_restarted(kind: Kind) {
 
 #[test]
 fn containerd_1_7_without_its_cri_plugin_is_not_restarted() {
-    what_is_sick_is_not_restarted(Kind::Trixie);
+    what_is_sick_is_not_restarted(MachineKind::Trixie);
 }
 
 #[test]
 fn containerd_2_1_without_its_image_service_is_not_restarted() {
-    what_is_sick_is_not_restarted(Kind::Containerd21);
+    what_is_sick_is_not_restarted(MachineKind::Containerd21);
 }
 
 #[test]
 fn a_restart_that_would_end_containers_waits_and_one_that_failed_is_not_repeated() {
-    let machine = Machine::boot(Kind::Bookworm);
+    let machine = Machine::boot(MachineKind::Bookworm);
     let container = machine.container();
     let process = machine.process(&container).unwrap();
     let agent = machine.agent(&[], FAST);
@@ -295,7 +295,7 @@ fn let_an_hour_pass(machine: &Machine) {
 
 #[test]
 fn an_agent_that_is_killed_at_any_moment_restarts_the_runtime_once() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
     let container = machine.container();
@@ -357,7 +357,7 @@ fn an_agent_that_is_killed_at_any_moment_restarts_the_runtime_once() {
 
 #[test]
 fn a_reboot_between_the_change_and_the_restart_makes_that_needless() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
     let agent = machine.agent(&[], FAST);

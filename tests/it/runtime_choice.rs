@@ -14,7 +14,7 @@ use crate::{
     runtimes::boot_docker,
     support::{
         following::{LIMIT, apply, assert_untrusted, configure, install, starts, status},
-        machine::{Kind, Machine},
+        machine::{Machine, MachineKind},
         wait_for,
     },
 };
@@ -43,7 +43,7 @@ fn through<T>(machine: &Machine, socket: &str, work: impl FnOnce() -> T) -> T {
 /// As Amazon's node images had it until Kubernetes 1.24.
 #[test]
 fn a_containerd_at_the_socket_that_its_configuration_names_is_restarted() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let shim = "/run/dockershim.sock";
     machine
         .run(&["sed", "-i", &format!("1i [grpc]\\naddress = \"{shim}\"\\n"), "/etc/containerd/config.toml"])
@@ -65,7 +65,7 @@ fn a_containerd_at_the_socket_that_its_configuration_names_is_restarted() {
 
 #[test]
 fn a_socket_that_somebody_has_left_is_not_asked() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let image = prepare(&machine, "");
     assert_untrusted(&machine, &image);
     let leave = "import socket; socket.socket(socket.AF_UNIX).bind('/run/dockershim.sock')";
@@ -100,7 +100,7 @@ fn start_unit(machine: &Machine, name: &str, command: &str) {
 
 #[test]
 fn the_runtime_that_a_simulated_kubelet_uses_is_restarted_and_not_the_one_beside_it() {
-    let machine = Machine::boot(Kind::Bookworm);
+    let machine = Machine::boot(MachineKind::Bookworm);
     let image = prepare(&machine, "");
     assert_untrusted(&machine, &image);
     // a CRI-O that idles comes before containerd in the table
@@ -144,7 +144,7 @@ fn docker_with_a_simulated_shim_of_either_name_is_the_one_that_pulls() {
 
 #[test]
 fn docker_that_no_kubelet_uses_is_asked_itself() {
-    let machine = Machine::boot(Kind::Docker);
+    let machine = Machine::boot(MachineKind::Docker);
     machine.run(&["systemctl", "mask", "--now", "containerd"]).expect(0);
     machine.run(&["sed", "-i", "s/^{/{\"live-restore\": true, /", "/etc/docker/daemon.json"]).expect(0);
     // it starts a containerd of its own where it is told of none
@@ -162,7 +162,7 @@ fn docker_that_no_kubelet_uses_is_asked_itself() {
 
 #[test]
 fn a_unit_of_another_name_is_followed_to_the_socket_of_its_command_line() {
-    let machine = Machine::boot(Kind::Bookworm);
+    let machine = Machine::boot(MachineKind::Bookworm);
     machine.run(&["systemctl", "mask", "--now", "containerd"]).expect(0);
     machine.run(&["rm", "-f", SOCKET]).expect(0);
     let corp = "/run/corp/containerd.sock";
@@ -187,7 +187,7 @@ fn look(machine: &Machine) -> Services {
 
 #[test]
 fn a_runtime_that_no_known_unit_runs_leaves_a_sign() {
-    let machine = Machine::boot(Kind::Bookworm);
+    let machine = Machine::boot(MachineKind::Bookworm);
     let services = look(&machine);
     assert!(services.runtime.is_some() && services.sign.is_none(), "{services:?}");
     machine.run(&["systemctl", "mask", "--now", "containerd"]).expect(0);

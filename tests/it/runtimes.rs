@@ -10,7 +10,7 @@ use std::{process::Command, time::Duration};
 use serde_json::Value;
 
 use crate::support::{
-    machine::{Agent, Kind, Machine},
+    machine::{Machine, MachineKind, PodAgent},
     must, wait_for,
 };
 
@@ -29,7 +29,7 @@ fn assert_untrusted(machine: &Machine, image: &str) {
 
 /// Waits until the operating system and the runtime trust the one anchor.
 #[track_caller]
-fn wait_trusted(agent: &Agent) -> Value {
+fn wait_trusted(agent: &PodAgent) -> Value {
     agent.wait_status("one anchor, trusted by the runtime", LIMIT, |status| {
         status["converged"] == true
             && status["runtimeTrust"]["state"] == "current"
@@ -40,13 +40,13 @@ fn wait_trusted(agent: &Agent) -> Value {
 
 /// An agent that has nothing to install yet.
 #[track_caller]
-fn idle_agent(machine: &Machine) -> Agent {
+fn idle_agent(machine: &Machine) -> PodAgent {
     let agent = machine.agent(&[], FAST);
     agent.wait_status("a first look", LIMIT, |status| status["runtime"]["kind"].is_string());
     agent
 }
 
-fn restarts(agent: &Agent) -> Option<f64> {
+fn restarts(agent: &PodAgent) -> Option<f64> {
     agent.metric("nodetrust_runtime_restarts_total{outcome=\"done\"}")
 }
 
@@ -59,7 +59,7 @@ fn daemon(machine: &Machine) -> String {
 
 #[test]
 fn containerd_under_openrc_pulls_once_apply_has_restarted_it() {
-    let machine = Machine::boot(Kind::OpenRc);
+    let machine = Machine::boot(MachineKind::OpenRc);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
     let container = machine.container();
@@ -86,7 +86,7 @@ fn containerd_under_openrc_pulls_once_apply_has_restarted_it() {
 
 #[test]
 fn an_agent_in_a_pod_says_that_openrc_needs_a_person() {
-    let machine = Machine::boot(Kind::OpenRc);
+    let machine = Machine::boot(MachineKind::OpenRc);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
     let before = daemon(&machine);
@@ -111,7 +111,7 @@ fn an_agent_in_a_pod_says_that_openrc_needs_a_person() {
 /// A node whose kubelet would use Docker: Docker, and a simulated cri-dockerd under this name.
 #[track_caller]
 pub fn boot_docker(shim: &str, live_restore: bool) -> Machine {
-    let machine = Machine::boot(Kind::Docker);
+    let machine = Machine::boot(MachineKind::Docker);
     let edit = format!("s/^{{/{{\"live-restore\": {live_restore}, /");
     machine.run(&["sed", "-i", &edit, "/etc/docker/daemon.json"]).expect(0);
     machine.run(&["systemctl", "restart", "docker"]).expect(0);
@@ -195,7 +195,7 @@ fn docker_that_spares_its_containers_is_restarted() {
 /// Ends Debian's containerd and has this unit start its own, with all that the node's containerd knows.
 #[track_caller]
 pub fn boot_distribution(unit: &str, script: &str, config: (&str, &str), socket: &str) -> Machine {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     machine.run(&["systemctl", "disable", "--now", "containerd"]).expect(0);
     let sed = format!("s|config_path = .*|config_path = \"{}\"|", config.1);
     let text = machine.run(&["sed", &sed, "/etc/containerd/config.toml"]).expect(0).out;

@@ -18,8 +18,8 @@ use nodetrust_core::source::{Content, Snapshot};
 use serde_json::Value;
 
 use crate::{
-    agent::{Stop, extracts, fast},
-    crash::Random,
+    agent::{LoweredAtEnd, extracts, fast},
+    crash::Moments,
     support::{
         node::{Kind, Node},
         pki::Ca,
@@ -152,7 +152,7 @@ fn each_read_of_a_kubelet_volume_is_one_generation() {
     let settings = Settings::parse(&format!("sources: [{{name: org, path: {}}}]", dir.path().display())).unwrap();
     let goes_on = AtomicBool::new(true);
     thread::scope(|scope| {
-        let stop = Stop(&goes_on);
+        let stop = LoweredAtEnd(&goes_on);
         let writer = scope.spawn(|| {
             let mut swaps = 0;
             while goes_on.load(Ordering::Relaxed) {
@@ -180,7 +180,7 @@ fn each_read_of_a_kubelet_volume_is_one_generation() {
 #[test]
 fn the_set_in_force_is_always_a_generation() {
     let node = Node::new(Kind::Trixie, "");
-    let mut random = Random::new();
+    let mut random = Moments::new();
     let (old, new) = ([Ca::new("A0"), Ca::new("B0")], [Ca::new("A1"), Ca::new("B1")]);
     let files = |cas: &[Ca; 2]| [("a.crt", cas[0].pem()), ("b.crt", cas[1].pem())];
     let wanted = [set(&old.each_ref()), set(&new.each_ref())];
@@ -190,7 +190,7 @@ fn the_set_in_force_is_always_a_generation() {
     agent.wait_converged(&old.each_ref(), LIMIT);
     let goes_on = AtomicBool::new(true);
     let seen = thread::scope(|scope| {
-        let stop = Stop(&goes_on);
+        let stop = LoweredAtEnd(&goes_on);
         let reader = scope.spawn(|| {
             let mut seen = BTreeSet::new();
             while goes_on.load(Ordering::Relaxed) {
@@ -461,7 +461,7 @@ fn a_file_that_is_written_slowly_counts_when_it_has_settled() {
     agent.wait_converged(&[&one], LIMIT);
     let goes_on = AtomicBool::new(true);
     let seen = thread::scope(|scope| {
-        let stop = Stop(&goes_on);
+        let stop = LoweredAtEnd(&goes_on);
         let reader = scope.spawn(|| {
             let mut seen = BTreeSet::new();
             while goes_on.load(Ordering::Relaxed) {

@@ -429,7 +429,7 @@ fn an_agent_on_suse_becomes_ready_and_rests() {
     agent.wait_converged(&[&new], limit);
     let after_rotation = runs();
     // several quiet cycles later
-    let cycles = |agent: &crate::support::node::Agent| {
+    let cycles = |agent: &crate::support::node::NodeAgent| {
         agent.metric("nodetrust_reconciles_total{trigger=\"resync\",outcome=\"unchanged\"}")
     };
     let before = cycles(&agent).unwrap_or(0.0);

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use crate::{
     manifests::kustomize_text,
     support::{
-        cluster::{Cluster, IMAGE, PORT, condition, items},
+        cluster::{IMAGE, PORT, TestCluster, condition, items},
         following::{FAST, LIMIT, ledger as ledger_of, starts, wait_trusted, wait_two_cycles},
         machine::{self, Machine},
         must,
@@ -232,7 +232,7 @@ fn a_bundle_for_pods_at_a_free_path_is_still_looked_after() {
 /// A node that was rebooted, and whose agent is replaced: the record of its runtime is of a process of another boot.
 #[test]
 fn a_booted_node_goes_on_from_what_c6db2c8_has_left_without_a_restart() {
-    let machine = Machine::boot(machine::Kind::Trixie);
+    let machine = Machine::boot(machine::MachineKind::Trixie);
     let system = machine.kind.system();
     let mut ledger: Value = serde_json::from_slice(&fs::read(data("booted.json")).unwrap()).unwrap();
     let source = fs::read_to_string(data("booted.pem")).unwrap();
@@ -325,7 +325,7 @@ fn two_programs_on_rhelish() {
 
 /// The agent's pod is replaced, as by a rolling update, on a node whose runtime has followed the old one.
 #[track_caller]
-fn a_pod_is_replaced(kind: machine::Kind, config_path: &str) {
+fn a_pod_is_replaced(kind: machine::MachineKind, config_path: &str) {
     let machine = Machine::boot_with_config_path(kind, config_path);
     let image = machine.push("app:1");
     machine.pull(&image).unwrap_err();
@@ -370,13 +370,13 @@ fn a_pod_is_replaced(kind: machine::Kind, config_path: &str) {
 #[test]
 #[ignore = "needs the old program: scripts/upgrade-test"]
 fn two_programs_on_a_booted_node() {
-    a_pod_is_replaced(machine::Kind::Trixie, "");
+    a_pod_is_replaced(machine::MachineKind::Trixie, "");
 }
 
 #[test]
 #[ignore = "needs the old program: scripts/upgrade-test"]
 fn two_programs_on_a_booted_node_with_a_registry_directory() {
-    a_pod_is_replaced(machine::Kind::Bookworm, "/etc/containerd/certs.d");
+    a_pod_is_replaced(machine::MachineKind::Bookworm, "/etc/containerd/certs.d");
 }
 
 /// A rolling update of a cluster whose nodes start with a taint: manifests and program of then, and those of now.
@@ -385,9 +385,9 @@ fn two_programs_on_a_booted_node_with_a_registry_directory() {
 fn two_programs_in_a_cluster() {
     const TAINT: &str = "nodetrust.io/not-trusted";
     const NEW: &str = "ghcr.io/nodetrust/nodetrust:next";
-    let nodes = [("one", machine::Kind::Bookworm), ("two", machine::Kind::Trixie)];
+    let nodes = [("one", machine::MachineKind::Bookworm), ("two", machine::MachineKind::Trixie)];
     let taints = format!("{TAINT}:NoSchedule");
-    let cluster = Cluster::boot_with(&nodes, &[("RIG_TAINTS", String::leak(taints))]);
+    let cluster = TestCluster::boot_with(&nodes, &[("RIG_TAINTS", String::leak(taints))]);
     let set_source = || {
         let pem: String = cluster.registry_ca().lines().map(|line| format!("    {line}\n")).collect();
         let metadata = "metadata: {name: nodetrust-ca, namespace: nodetrust}";

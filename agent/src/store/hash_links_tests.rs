@@ -7,13 +7,13 @@ use nodetrust_core::{certificate::anchor::Anchor, store::anchor_file::file_name}
 use super::*;
 
 /// A root with certificates of one name, and the hash links that Debian's tool makes: the order is that of the numbers.
-struct Root {
+struct LinkedRoot {
     dir: tempfile::TempDir,
     anchors: Vec<Anchor>,
 }
 
 /// Which of them are files of ours.
-fn debian(ours: &[bool]) -> Root {
+fn debian(ours: &[bool]) -> LinkedRoot {
     let store = Family::Debian.store();
     let dir = tempfile::tempdir().unwrap();
     let at = |path: &str| dir.path().join(path.trim_start_matches('/'));
@@ -39,10 +39,10 @@ fn debian(ours: &[bool]) -> Root {
         symlink(&link, at("/etc/ssl/certs").join(format!("{:08x}.{number}", anchor.subject.hash))).unwrap();
         anchors.push(anchor);
     }
-    Root { dir, anchors }
+    LinkedRoot { dir, anchors }
 }
 
-impl Root {
+impl LinkedRoot {
     fn host(&self) -> HostRoot {
         HostRoot::open(self.dir.path()).unwrap()
     }

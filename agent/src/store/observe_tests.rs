@@ -18,14 +18,14 @@ use super::*;
 use crate::store::detect::{detect, os_release, system};
 
 /// A root with one file of ours in it.
-struct Root {
+struct AnchorRoot {
     dir: tempfile::TempDir,
     file: PathBuf,
     name: String,
     cache: StoreCache,
 }
 
-impl Root {
+impl AnchorRoot {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Family::Debian.store();
@@ -62,7 +62,7 @@ impl Root {
 
 #[test]
 fn a_file_that_is_altered_and_keeps_its_size_and_time_is_seen() {
-    let mut root = Root::new();
+    let mut root = AnchorRoot::new();
     assert!(root.is_intact());
     root.alter();
     assert!(!root.is_intact());
@@ -70,7 +70,7 @@ fn a_file_that_is_altered_and_keeps_its_size_and_time_is_seen() {
 
 #[test]
 fn a_file_with_another_mode_or_name_or_that_is_another_file_is_not_intact() {
-    let changes: [fn(&Root); 4] = [
+    let changes: [fn(&AnchorRoot); 4] = [
         |root| fs::set_permissions(&root.file, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap(),
         |root| fs::hard_link(&root.file, root.dir.path().join("other")).unwrap(),
         |root| {
@@ -80,7 +80,7 @@ fn a_file_with_another_mode_or_name_or_that_is_another_file_is_not_intact() {
         |root| fs::remove_file(&root.file).unwrap(),
     ];
     for change in changes {
-        let mut root = Root::new();
+        let mut root = AnchorRoot::new();
         assert!(root.is_intact());
         change(&root);
         assert!(!root.is_intact());
@@ -90,7 +90,7 @@ fn a_file_with_another_mode_or_name_or_that_is_another_file_is_not_intact() {
 /// What is altered while it is looked at is altered or gone, and no fault of the bundle or the links.
 #[test]
 fn a_file_of_ours_that_changes_during_a_look_is_seen_as_it_is_afterwards() {
-    let mut root = Root::new();
+    let mut root = AnchorRoot::new();
     let host = HostRoot::open(root.dir.path()).unwrap();
     let store = Family::Debian.store();
     let before = observe_once(&host, store, &BTreeSet::new(), &mut root.cache).unwrap();
@@ -109,7 +109,7 @@ fn a_file_of_ours_that_changes_during_a_look_is_seen_as_it_is_afterwards() {
 
 #[test]
 fn a_foreign_file_is_decoded_again_only_when_its_content_is_another() {
-    let mut root = Root::new();
+    let mut root = AnchorRoot::new();
     let foreign = root.file.with_file_name("corp.crt");
     fs::write(&foreign, fs::read(&root.file).unwrap()).unwrap();
     let host = HostRoot::open(root.dir.path()).unwrap();
@@ -233,7 +233,7 @@ fn with_a_simulated_fault_nothing_that_counts_is_overlooked() {
 
 #[test]
 fn with_a_simulated_fault_a_file_of_ours_or_of_others_is_not_taken_for_damaged_or_gone() {
-    let root = Root::new();
+    let root = AnchorRoot::new();
     let host = HostRoot::open(root.dir.path()).unwrap();
     let look = || {
         observe(&host, Family::Debian.store(), &BTreeSet::new(), &mut StoreCache::default()).map(|seen| seen.ours.len())

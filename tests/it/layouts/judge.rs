@@ -8,10 +8,12 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    layout::{Asked, Before, ChangePolicy, DefaultFolder, HostFolder, Life, NodeLayout, OtherRestarts, RunBy, Starter},
+    layout::{
+        Before, ChangePolicy, DefaultFolder, HostFolder, Life, NodeLayout, OtherRestarts, RunBy, Starter, WitnessLayout,
+    },
     stage::{HOST, LIMIT, Stage},
 };
-use crate::support::{following::wait_two_cycles, node::Done, served::Served};
+use crate::support::{following::wait_two_cycles, node::Done, served::AgentHttp};
 
 /// How often a pull is tried again while containerd is restarting.
 const TRIES: usize = 100;
@@ -21,7 +23,7 @@ const CONFIG: &str = "/etc/nodetrust/config.yaml";
 
 /// How a pull ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PullEnd {
+pub enum PullOutcome {
     /// It worked.
     Good,
     /// The registry's certificate was refused.
@@ -30,7 +32,7 @@ pub enum PullEnd {
     Failed(String),
 }
 
-impl fmt::Display for PullEnd {
+impl fmt::Display for PullOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Good => f.write_str("pull good"),
@@ -92,18 +94,18 @@ pub struct Checkpoint {
     /// the moment
     pub when: &'static str,
     pub said: Said,
-    pub pulled: PullEnd,
+    pub pulled: PullOutcome,
 }
 
 impl Checkpoint {
     /// Green, and the registry's certificate is refused.
     pub fn is_violation(&self) -> bool {
-        self.said.is_green() && matches!(self.pulled, PullEnd::Untrusted(_))
+        self.said.is_green() && matches!(self.pulled, PullOutcome::Untrusted(_))
     }
 
     /// Green, and pulls fail for another reason.
     pub fn is_broken(&self) -> bool {
-        self.said.is_green() && matches!(self.pulled, PullEnd::Failed(_))
+        self.said.is_green() && matches!(self.pulled, PullOutcome::Failed(_))
     }
 }
 
@@ -123,7 +125,7 @@ pub enum Needless {
 pub struct JudgedLayout {
     pub layout: NodeLayout,
     /// the pull just before apply, if there was one
-    pub before: Option<PullEnd>,
+    pub before: Option<PullOutcome>,
     pub checkpoints: Vec<Checkpoint>,
     /// nodetrust restarted the runtime in apply
     pub restarted: bool,
@@ -142,16 +144,16 @@ impl JudgedLayout {
 pub fn judge(stage: &Stage, layout: &NodeLayout) -> JudgedLayout {
     let begun = Instant::now();
     stage.set(layout);
-    let mut run = Run { stage, layout, agent: None };
+    let mut run = LayoutRun { stage, layout, agent: None };
     run.configure();
     run.before_the_start();
     stage.start(layout);
-    stage.set_images(layout, layout.asked == Asked::AutoImage);
+    stage.set_images(layout, layout.asked == WitnessLayout::AutoImage);
     run.before_apply();
 
     let before = layout.warm.then(|| run.pull());
     let directory =
-        run.asks_directory(before.as_ref()).then(|| stage.directory_works(layout, || run.pull() == PullEnd::Good));
+        run.asks_directory(before.as_ref()).then(|| stage.directory_works(layout, || run.pull() == PullOutcome::Good));
     let process = stage.processes(layout);
     run.act();
     let restarted = stage.processes(layout) != process && layout.others != OtherRestarts::During;
@@ -166,7 +168,7 @@ pub fn judge(stage: &Stage, layout: &NodeLayout) -> JudgedLayout {
         matches!(layout.host, HostFolder::OurCa | HostFolder::SkipVerify) || layout.default == DefaultFolder::OurCrt;
     let needless = match &before {
         _ if !restarted => None,
-        Some(PullEnd::Good) => Some(if theirs { Needless::PulledByTheirs } else { Needless::Pulled }),
+        Some(PullOutcome::Good) => Some(if theirs { Needless::PulledByTheirs } else { Needless::Pulled }),
         _ => (directory == Some(true)).then_some(Needless::Directory),
     };
     JudgedLayout {
@@ -180,13 +182,13 @@ pub fn judge(stage: &Stage, layout: &NodeLayout) -> JudgedLayout {
 }
 
 /// A composition on its stage.
-struct Run<'a> {
+struct LayoutRun<'a> {
     stage: &'a Stage,
     layout: &'a NodeLayout,
-    agent: Option<Served>,
+    agent: Option<AgentHttp>,
 }
 
-impl Run<'_> {
+impl LayoutRun<'_> {
     fn configure(&self) {
         let layout = self.layout;
         let policy = match layout.on_change {
@@ -205,9 +207,9 @@ impl Run<'_> {
         }
         if self.stage.takes_witness {
             let hosts = match layout.asked {
-                Asked::Never => "never".to_owned(),
-                Asked::Auto | Asked::AutoImage => "auto".to_owned(),
-                Asked::Named => format!("[\"{HOST}\"]"),
+                WitnessLayout::Never => "never".to_owned(),
+                WitnessLayout::Auto | WitnessLayout::AutoImage => "auto".to_owned(),
+                WitnessLayout::Named => format!("[\"{HOST}\"]"),
             };
             runtime += &format!(", witness: {hosts}");
         }
@@ -288,7 +290,7 @@ impl Run<'_> {
     }
 
     /// Whether it is tried if the registry directory works, which shows if a restart is needed.
-    fn asks_directory(&self, before: Option<&PullEnd>) -> bool {
+    fn asks_directory(&self, before: Option<&PullOutcome>) -> bool {
         let layout = self.layout;
         let is_plain = matches!(layout.host, HostFolder::None | HostFolder::LateEmpty)
             && matches!(layout.default, DefaultFolder::None | DefaultFolder::LateToml);
@@ -296,7 +298,7 @@ impl Run<'_> {
             && layout.on_change == ChangePolicy::Auto
             && layout.seed.is_multiple_of(2)
             && !layout.directories().is_empty()
-            && matches!(before, Some(PullEnd::Untrusted(_)))
+            && matches!(before, Some(PullOutcome::Untrusted(_)))
     }
 
     /// The change, and nodetrust.
@@ -398,12 +400,12 @@ impl Run<'_> {
     }
 
     /// Pulls as the kubelet does, and again while containerd is on its way up or down.
-    fn pull(&self) -> PullEnd {
+    fn pull(&self) -> PullOutcome {
         let mut error = String::new();
         for _ in 0..TRIES {
             match self.stage.machine.pull_at(self.layout.socket_path(), &self.stage.image) {
-                Ok(()) => return PullEnd::Good,
-                Err(text) if text.contains("x509: ") => return PullEnd::Untrusted(text),
+                Ok(()) => return PullOutcome::Good,
+                Err(text) if text.contains("x509: ") => return PullOutcome::Untrusted(text),
                 Err(text) => error = text,
             }
             let passes = ["curl: ", "not initialized", "transport is closing", "context canceled"];
@@ -412,6 +414,6 @@ impl Run<'_> {
             }
             thread::sleep(Duration::from_millis(100));
         }
-        PullEnd::Failed(error)
+        PullOutcome::Failed(error)
     }
 }

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::support::machine::Kind;
+use crate::support::machine::MachineKind;
 
 /// A source of numbers that only the seed decides (SplitMix64).
 #[derive(Debug)]
@@ -177,7 +177,7 @@ choices! {
 
 choices! {
     /// `runtime.witness`, and whether an image on the node names the registry.
-    Asked { Never "no witness", Auto "witness auto, no image", AutoImage "witness auto, image", Named "witness named" }
+    WitnessLayout { Never "no witness", Auto "witness auto, no image", AutoImage "witness auto, image", Named "witness named" }
 }
 
 choices! {
@@ -194,7 +194,7 @@ choices! {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeLayout {
     pub seed: u64,
-    pub kind: Kind,
+    pub kind: MachineKind,
     pub subject: Subject,
     pub format: Format,
     pub section: Section,
@@ -226,7 +226,7 @@ pub struct NodeLayout {
     /// containerd has verified TLS before apply
     pub warm: bool,
     pub on_change: ChangePolicy,
-    pub asked: Asked,
+    pub asked: WitnessLayout,
     pub run_by: RunBy,
     pub roots: Roots,
     /// when somebody restarts the runtime during apply, in hundredths of a second after its begin
@@ -235,7 +235,7 @@ pub struct NodeLayout {
 
 impl NodeLayout {
     /// The composition of a seed for one of these kinds of machines.
-    pub fn of(seed: u64, kinds: &[Kind]) -> Self {
+    pub fn of(seed: u64, kinds: &[MachineKind]) -> Self {
         let mut numbers = SeededNumbers::of(seed);
         let kind = numbers.pick(kinds);
         // by turns, so that a row of seeds has each
@@ -245,7 +245,7 @@ impl NodeLayout {
         layout
     }
 
-    fn drawn(seed: u64, kind: Kind, subject: Subject, n: &mut SeededNumbers) -> Self {
+    fn drawn(seed: u64, kind: MachineKind, subject: Subject, n: &mut SeededNumbers) -> Self {
         use ConfigPath::{Directory, Empty, List, Other, Relative, Reversed, Slash, Unset};
         let is = |of| subject == of;
         let imports = is(Subject::Imports) || is(Subject::Child);
@@ -263,7 +263,11 @@ impl NodeLayout {
             is(Subject::Section),
             4,
             Format::Two,
-            if kind == Kind::Containerd21 { &[Format::Three, Format::Three, Format::One] } else { &[Format::One] },
+            if kind == MachineKind::Containerd21 {
+                &[Format::Three, Format::Three, Format::One]
+            } else {
+                &[Format::One]
+            },
         );
         let unit = match subject {
             Subject::Unit => {
@@ -301,7 +305,7 @@ impl NodeLayout {
             seen_first: n.chance(1, 3),
             warm: n.chance(6, 7),
             on_change: n.odd(is(Subject::Policy), 8, ChangePolicy::Auto, &ChangePolicy::ALL[1..]),
-            asked: n.pick(Asked::ALL),
+            asked: n.pick(WitnessLayout::ALL),
             run_by: n.pick(&[RunBy::Root, RunBy::Root, RunBy::Pod, RunBy::Pod, RunBy::Agent]),
             roots: n.odd(is(Subject::Roots), 40, Roots::Usual, &Roots::ALL[1..]),
             moment: n.next() % 150,
@@ -359,7 +363,7 @@ impl NodeLayout {
     pub fn simpler(&self) -> Vec<Self> {
         let usual: [fn(&mut Self); 23] = [
             |layout| layout.run_by = RunBy::Root,
-            |layout| layout.asked = Asked::Never,
+            |layout| layout.asked = WitnessLayout::Never,
             |layout| layout.others = OtherRestarts::None,
             |layout| layout.before = Before::Nothing,
             |layout| layout.seen_first = false,
@@ -527,7 +531,7 @@ impl fmt::Display for NodeLayout {
 
 #[test]
 fn a_seed_always_gives_the_same_layout_and_a_row_of_seeds_gives_every_family_and_every_choice() {
-    let kinds = [Kind::Bookworm, Kind::Trixie, Kind::Containerd21];
+    let kinds = [MachineKind::Bookworm, MachineKind::Trixie, MachineKind::Containerd21];
     let all: Vec<NodeLayout> = (0..2000).map(|seed| NodeLayout::of(seed, &kinds)).collect();
     assert_eq!(all, (0..2000).map(|seed| NodeLayout::of(seed, &kinds)).collect::<Vec<_>>());
     let seen = |words: &str| all.iter().any(|layout| layout.to_string().split(", ").any(|part| part.contains(words)));
@@ -547,7 +551,7 @@ fn a_seed_always_gives_the_same_layout_and_a_row_of_seeds_gives_every_family_and
         DefaultFolder::ALL.iter().map(|choice| choice.words()).collect(),
         OtherRestarts::ALL.iter().map(|choice| choice.words()).collect(),
         Before::ALL.iter().map(|choice| choice.words()).collect(),
-        Asked::ALL.iter().map(|choice| choice.words()).collect(),
+        WitnessLayout::ALL.iter().map(|choice| choice.words()).collect(),
         Roots::ALL.iter().map(|choice| choice.words()).collect(),
     ];
     for words in choices.iter().flatten() {

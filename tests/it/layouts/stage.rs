@@ -8,7 +8,7 @@ use super::layout::{
 };
 use crate::support::{
     cri::Message,
-    machine::{Kind, Machine},
+    machine::{Machine, MachineKind},
     must,
     node::{self, Done},
     pki::Ca,
@@ -78,11 +78,11 @@ pub struct Stage {
 
 impl Stage {
     /// Boots a machine and prepares it.
-    pub fn boot(kind: Kind) -> Self {
+    pub fn boot(kind: MachineKind) -> Self {
         let machine = Machine::boot(kind);
         let image = machine.push("app:1");
         machine.write("/usr/local/bin/nodetrust", must("our program", fs::read(crate::support::program())));
-        let other = if kind == Kind::Trixie { "boot-containerd21" } else { "boot-trixie" };
+        let other = if kind == MachineKind::Trixie { "boot-containerd21" } else { "boot-trixie" };
         let other = node::roots().join(other).join("usr/bin/containerd");
         machine.write("/opt/other-containerd", must("another containerd", fs::read(other)));
         let kept: String =

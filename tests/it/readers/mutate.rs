@@ -25,18 +25,18 @@ impl Random {
 
 /// An element and what is in it. Contents of OCTET STRINGs and BIT STRINGs that are elements themselves are opened too.
 #[derive(Clone, Debug)]
-pub struct Element {
+pub struct DerElement {
     tag: u8,
     /// Before the elements within: the count of unused bits of a BIT STRING.
     head: Vec<u8>,
-    content: Content,
+    content: DerContent,
     form: Form,
 }
 
 #[derive(Clone, Debug)]
-enum Content {
+enum DerContent {
     Bytes(Vec<u8>),
-    Elements(Vec<Element>),
+    Elements(Vec<DerElement>),
 }
 
 /// How the length is written.
@@ -47,13 +47,13 @@ enum Form {
     Open,
 }
 
-impl Element {
+impl DerElement {
     fn new(tag: u8, bytes: &[u8]) -> Self {
-        Self { tag, head: Vec::new(), content: Content::Bytes(bytes.to_vec()), form: Form::Shortest }
+        Self { tag, head: Vec::new(), content: DerContent::Bytes(bytes.to_vec()), form: Form::Shortest }
     }
 
     fn of(tag: u8, elements: Vec<Self>) -> Self {
-        Self { tag, head: Vec::new(), content: Content::Elements(elements), form: Form::Shortest }
+        Self { tag, head: Vec::new(), content: DerContent::Elements(elements), form: Form::Shortest }
     }
 
     /// All elements of some bytes, if they are elements to the end.
@@ -86,7 +86,7 @@ impl Element {
             };
             all.push(match opened {
                 Some(elements) => {
-                    Self { tag, head: head.to_vec(), content: Content::Elements(elements), form: Form::Shortest }
+                    Self { tag, head: head.to_vec(), content: DerContent::Elements(elements), form: Form::Shortest }
                 }
                 None => Self::new(tag, content),
             });
@@ -104,8 +104,8 @@ impl Element {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut inner = self.head.clone();
         match &self.content {
-            Content::Bytes(bytes) => inner.extend_from_slice(bytes),
-            Content::Elements(elements) => elements.iter().for_each(|element| element.encode(&mut inner)),
+            DerContent::Bytes(bytes) => inner.extend_from_slice(bytes),
+            DerContent::Elements(elements) => elements.iter().for_each(|element| element.encode(&mut inner)),
         }
         out.push(self.tag);
         match (self.form, inner.len()) {
@@ -127,8 +127,8 @@ impl Element {
 
     fn count(&self) -> usize {
         1 + match &self.content {
-            Content::Bytes(_) => 0,
-            Content::Elements(elements) => elements.iter().map(Self::count).sum(),
+            DerContent::Bytes(_) => 0,
+            DerContent::Elements(elements) => elements.iter().map(Self::count).sum(),
         }
     }
 
@@ -138,14 +138,14 @@ impl Element {
             return Some(self);
         }
         *n -= 1;
-        let Content::Elements(elements) = &mut self.content else { return None };
+        let DerContent::Elements(elements) = &mut self.content else { return None };
         elements.iter_mut().find_map(|element| element.nth(n))
     }
 
     fn elements(&mut self) -> Option<&mut Vec<Self>> {
         match &mut self.content {
-            Content::Elements(elements) => Some(elements),
-            Content::Bytes(_) => None,
+            DerContent::Elements(elements) => Some(elements),
+            DerContent::Bytes(_) => None,
         }
     }
 
@@ -298,7 +298,7 @@ pub fn certificate(random: &mut Random, der: &[u8], pool: &[Vec<u8>]) -> Vec<u8>
     };
     let mut der = der.to_vec();
     for _ in 0..changes {
-        let Some(mut tree) = Element::parse(&der).filter(|_| random.below(12) != 0) else {
+        let Some(mut tree) = DerElement::parse(&der).filter(|_| random.below(12) != 0) else {
             raw(random, &mut der);
             continue;
         };
@@ -325,8 +325,8 @@ fn raw(random: &mut Random, der: &mut Vec<u8>) {
     }
 }
 
-fn structure(random: &mut Random, tree: &mut Element, pool: &[Vec<u8>]) {
-    let other = |random: &mut Random| pool.get(random.below(pool.len())).and_then(|der| Element::parse(der));
+fn structure(random: &mut Random, tree: &mut DerElement, pool: &[Vec<u8>]) {
+    let other = |random: &mut Random| pool.get(random.below(pool.len())).and_then(|der| DerElement::parse(der));
     match random.below(15) {
         0 => version(random, tree),
         1 => {
@@ -358,101 +358,107 @@ fn structure(random: &mut Random, tree: &mut Element, pool: &[Vec<u8>]) {
             let text = random.one(&TIMES);
             let place = [0, 4, random.below(2)];
             if let Some(time) = tree.path(&place) {
-                *time = Element::new([0x17, 0x18, 0x17, 0x18, 0x16][random.below(5)], text.as_bytes());
+                *time = DerElement::new([0x17, 0x18, 0x17, 0x18, 0x16][random.below(5)], text.as_bytes());
             }
         }
         _ => anywhere(random, tree),
     }
 }
 
-fn version(random: &mut Random, tree: &mut Element) {
-    let Some(signed) = tree.path(&[0]).and_then(Element::elements) else { return };
+fn version(random: &mut Random, tree: &mut DerElement) {
+    let Some(signed) = tree.path(&[0]).and_then(DerElement::elements) else { return };
     let number: &[u8] = random.one(&[&[0][..], &[1], &[2], &[3], &[0xff], &[0, 2], &[], &[2, 0]]);
     match (signed.first().map(|first| first.tag), random.below(4)) {
         (Some(0xa0), 0) => {
             signed.remove(0);
         }
-        (Some(0xa0), _) => signed[0] = Element::of(0xa0, vec![Element::new(2, number)]),
-        _ => signed.insert(0, Element::of(0xa0, vec![Element::new(2, number)])),
+        (Some(0xa0), _) => signed[0] = DerElement::of(0xa0, vec![DerElement::new(2, number)]),
+        _ => signed.insert(0, DerElement::of(0xa0, vec![DerElement::new(2, number)])),
     }
     if random.below(3) == 0 {
         let at = signed.iter().position(|element| element.tag == 0xa3).unwrap_or(signed.len());
-        signed.insert(at, Element::new([0x81, 0x82][random.below(2)], &[0, 1, 2][..random.below(4)]));
+        signed.insert(at, DerElement::new([0x81, 0x82][random.below(2)], &[0, 1, 2][..random.below(4)]));
     }
 }
 
 /// An extension that readers look into, with odd contents.
-fn extension(random: &mut Random) -> Element {
+fn extension(random: &mut Random) -> DerElement {
     let oid = random.one(&OIDS);
     let value = match oid {
         b"\x55\x1d\x11" | b"\x55\x1d\x12" => {
             let names = (0..random.below(4)).map(|_| general_name(random)).collect();
-            Element::of(0x30, names)
+            DerElement::of(0x30, names)
         }
         b"\x55\x1d\x1e" => {
-            let subtrees: Vec<Element> =
-                (0..1 + random.below(2)).map(|_| Element::of(0x30, vec![general_name(random)])).collect();
-            Element::of(0x30, vec![Element::of([0xa0, 0xa1, 0xa2][random.below(3)], subtrees)])
+            let subtrees: Vec<DerElement> =
+                (0..1 + random.below(2)).map(|_| DerElement::of(0x30, vec![general_name(random)])).collect();
+            DerElement::of(0x30, vec![DerElement::of([0xa0, 0xa1, 0xa2][random.below(3)], subtrees)])
         }
         b"\x55\x1d\x13" => {
-            let parts = [Element::new(1, random.one(&CONTENTS)), Element::new(2, random.one(&CONTENTS))];
-            Element::of(0x30, parts[..random.below(3)].to_vec())
+            let parts = [DerElement::new(1, random.one(&CONTENTS)), DerElement::new(2, random.one(&CONTENTS))];
+            DerElement::of(0x30, parts[..random.below(3)].to_vec())
         }
-        b"\x55\x1d\x0f" => Element::new(3, random.one(&CONTENTS)),
+        b"\x55\x1d\x0f" => DerElement::new(3, random.one(&CONTENTS)),
         b"\x55\x1d\x25" => {
-            Element::of(0x30, (0..random.below(3)).map(|_| Element::new(6, random.one(&OIDS))).collect())
+            DerElement::of(0x30, (0..random.below(3)).map(|_| DerElement::new(6, random.one(&OIDS))).collect())
         }
-        b"\x55\x1d\x20" => Element::of(
+        b"\x55\x1d\x20" => DerElement::of(
             0x30,
-            (0..random.below(3)).map(|_| Element::of(0x30, vec![Element::new(6, random.one(&OIDS))])).collect(),
+            (0..random.below(3)).map(|_| DerElement::of(0x30, vec![DerElement::new(6, random.one(&OIDS))])).collect(),
         ),
-        b"\x55\x1d\x24" => Element::of(0x30, vec![Element::new([0x80, 0x81][random.below(2)], random.one(&CONTENTS))]),
-        b"\x55\x1d\x36" => Element::new(2, random.one(&CONTENTS)),
-        b"\x55\x1d\x0e" => Element::new(4, random.one(&CONTENTS)),
+        b"\x55\x1d\x24" => {
+            DerElement::of(0x30, vec![DerElement::new([0x80, 0x81][random.below(2)], random.one(&CONTENTS))])
+        }
+        b"\x55\x1d\x36" => DerElement::new(2, random.one(&CONTENTS)),
+        b"\x55\x1d\x0e" => DerElement::new(4, random.one(&CONTENTS)),
         b"\x55\x1d\x23" => {
-            Element::of(0x30, vec![Element::new([0x80, 0x81, 0x82][random.below(3)], random.one(&CONTENTS))])
+            DerElement::of(0x30, vec![DerElement::new([0x80, 0x81, 0x82][random.below(3)], random.one(&CONTENTS))])
         }
-        b"\x2b\x06\x01\x05\x05\x07\x01\x01" => {
-            Element::of(0x30, vec![Element::of(0x30, vec![Element::new(6, random.one(&OIDS)), general_name(random)])])
-        }
+        b"\x2b\x06\x01\x05\x05\x07\x01\x01" => DerElement::of(
+            0x30,
+            vec![DerElement::of(0x30, vec![DerElement::new(6, random.one(&OIDS)), general_name(random)])],
+        ),
         b"\x55\x1d\x1f" => {
-            let name = Element::of(0xa0, vec![Element::of(0xa0, vec![general_name(random)])]);
-            Element::of(0x30, vec![Element::of(0x30, vec![name])])
+            let name = DerElement::of(0xa0, vec![DerElement::of(0xa0, vec![general_name(random)])]);
+            DerElement::of(0x30, vec![DerElement::of(0x30, vec![name])])
         }
-        _ => Element::new(TAGS[random.below(TAGS.len())], random.one(&CONTENTS)),
+        _ => DerElement::new(TAGS[random.below(TAGS.len())], random.one(&CONTENTS)),
     };
     let mut encoded = Vec::new();
     value.encode(&mut encoded);
     if random.below(12) == 0 {
         encoded.push(0);
     }
-    let mut parts = vec![Element::new(6, oid)];
+    let mut parts = vec![DerElement::new(6, oid)];
     if random.below(3) == 0 {
-        parts.push(Element::new(1, &[[0xff], [0xff], [0], [1]][random.below(4)]));
+        parts.push(DerElement::new(1, &[[0xff], [0xff], [0], [1]][random.below(4)]));
     }
-    parts.push(Element::new(4, &encoded));
-    Element::of(0x30, parts)
+    parts.push(DerElement::new(4, &encoded));
+    DerElement::of(0x30, parts)
 }
 
-fn general_name(random: &mut Random) -> Element {
+fn general_name(random: &mut Random) -> DerElement {
     let text = random.one(&TEXTS);
     match random.below(14) {
-        0 => Element::of(0xa0, vec![Element::new(6, b"\x2a\x03"), Element::of(0xa0, vec![Element::new(12, text)])]),
+        0 => DerElement::of(
+            0xa0,
+            vec![DerElement::new(6, b"\x2a\x03"), DerElement::of(0xa0, vec![DerElement::new(12, text)])],
+        ),
         1 => {
-            let attribute = Element::of(0x30, vec![Element::new(6, b"\x55\x04\x03"), Element::new(12, text)]);
-            let sets = (0..random.below(3)).map(|_| Element::of(0x31, vec![attribute.clone()])).collect();
-            Element::of(0xa4, vec![Element::of(0x30, sets)])
+            let attribute = DerElement::of(0x30, vec![DerElement::new(6, b"\x55\x04\x03"), DerElement::new(12, text)]);
+            let sets = (0..random.below(3)).map(|_| DerElement::of(0x31, vec![attribute.clone()])).collect();
+            DerElement::of(0xa4, vec![DerElement::of(0x30, sets)])
         }
-        2 => Element::new(0x88, random.one(&OIDS)),
-        3 => Element::new([0x83, 0x85, 0x89, 0x0c, 0xa3, 0xa5, 0xa1][random.below(7)], text),
-        4..6 => Element::new(0x81, text),
-        6..9 => Element::new(0x82, text),
-        9..12 => Element::new(0x86, text),
-        _ => Element::new(0x87, text),
+        2 => DerElement::new(0x88, random.one(&OIDS)),
+        3 => DerElement::new([0x83, 0x85, 0x89, 0x0c, 0xa3, 0xa5, 0xa1][random.below(7)], text),
+        4..6 => DerElement::new(0x81, text),
+        6..9 => DerElement::new(0x82, text),
+        9..12 => DerElement::new(0x86, text),
+        _ => DerElement::new(0x87, text),
     }
 }
 
-fn anywhere(random: &mut Random, tree: &mut Element) {
+fn anywhere(random: &mut Random, tree: &mut DerElement) {
     let mut at = random.below(tree.count());
     let Some(element) = tree.nth(&mut at) else { return };
     match random.below(14) {
@@ -460,9 +466,9 @@ fn anywhere(random: &mut Random, tree: &mut Element) {
         2 if element.tag & 0x20 != 0 => element.form = Form::Open,
         3 => element.form = Form::Padded,
         4 => element.tag ^= 0x20,
-        5 => *element = Element::new(TAGS[random.below(TAGS.len())], random.one(&CONTENTS)),
+        5 => *element = DerElement::new(TAGS[random.below(TAGS.len())], random.one(&CONTENTS)),
         _ => match &mut element.content {
-            Content::Bytes(bytes) => {
+            DerContent::Bytes(bytes) => {
                 let at = random.below(bytes.len());
                 match random.below(9) {
                     0 => *bytes = random.one(&CONTENTS).to_vec(),
@@ -477,7 +483,7 @@ fn anywhere(random: &mut Random, tree: &mut Element) {
                     _ => {}
                 }
             }
-            Content::Elements(elements) => {
+            DerContent::Elements(elements) => {
                 let (at, to) = (random.below(elements.len()), random.below(elements.len()));
                 match random.below(6) {
                     0 if !elements.is_empty() => {
@@ -489,8 +495,8 @@ fn anywhere(random: &mut Random, tree: &mut Element) {
                     }
                     2 if !elements.is_empty() => elements.swap(at, to),
                     3 => elements.clear(),
-                    4 => elements.push(Element::new(TAGS[random.below(TAGS.len())], random.one(&CONTENTS))),
-                    _ => elements.insert(at, Element::new(TAGS[random.below(TAGS.len())], random.one(&CONTENTS))),
+                    4 => elements.push(DerElement::new(TAGS[random.below(TAGS.len())], random.one(&CONTENTS))),
+                    _ => elements.insert(at, DerElement::new(TAGS[random.below(TAGS.len())], random.one(&CONTENTS))),
                 }
             }
         },

@@ -6,9 +6,9 @@ use nodetrust_core::source::SourceFile;
 use serde_json::Value;
 
 use super::{
-    machine::{Access, Agent, Machine},
+    machine::{Access, Machine, PodAgent},
     node::Done,
-    served::Served,
+    served::AgentHttp,
 };
 
 /// For what takes seconds, on a busy machine.
@@ -43,7 +43,7 @@ pub fn has_anchors(status: &Value, pem: &str) -> bool {
 
 /// Waits until the agent says that the operating system trusts exactly these anchors, and that this is true of the runtime too.
 #[track_caller]
-pub fn wait_trusted(agent: &Agent, pem: &str) -> Value {
+pub fn wait_trusted(agent: &PodAgent, pem: &str) -> Value {
     agent.wait_status("a runtime that trusts what it should", LONG, |status| {
         let by_runtime = status["anchors"].as_array().is_some_and(|rows| rows.iter().all(|row| row["runtime"] == true));
         let is_known = status["runtimeTrust"]["state"] == "current" && status["runtime"]["stale"] == false;
@@ -53,7 +53,7 @@ pub fn wait_trusted(agent: &Agent, pem: &str) -> Value {
 
 /// Waits until the agent says that a restart is held for this reason.
 #[track_caller]
-pub fn wait_held(agent: &Agent, reason: &str) -> Value {
+pub fn wait_held(agent: &PodAgent, reason: &str) -> Value {
     let status = agent.wait_status(&format!("a restart held: {reason}"), LIMIT, |status| {
         status["runtime"]["held"]["reason"] == reason && status["runtime"]["stale"] == true
     });
@@ -64,7 +64,7 @@ pub fn wait_held(agent: &Agent, reason: &str) -> Value {
 
 /// Waits for the end of two more cycles.
 #[track_caller]
-pub fn wait_two_cycles(agent: &Served) {
+pub fn wait_two_cycles(agent: &AgentHttp) {
     let cycles = || {
         let (_, text) = agent.get("/metrics")?;
         let counts = text.lines().filter(|line| line.starts_with("nodetrust_reconciles_total"));

@@ -23,7 +23,7 @@ use super::{
     node::{self, Done},
     pki::Ca,
     rights,
-    served::Served,
+    served::AgentHttp,
     wait_for,
 };
 
@@ -42,7 +42,7 @@ const AGENT_IMAGE: &str = "nodetrust.test/nodetrust:test";
 
 /// The kinds of machines, made by scripts/node setup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MachineKind {
     /// Debian 12 with containerd 1.6.
     Bookworm,
     /// Debian 13 with containerd 1.7.
@@ -57,7 +57,7 @@ pub enum Kind {
     OpenRc,
 }
 
-impl Kind {
+impl MachineKind {
     /// Its name in scripts/node.
     pub fn name(self) -> &'static str {
         match self {
@@ -101,7 +101,7 @@ pub(super) struct Rig {
 /// A running machine; it is taken down with the test.
 pub struct Machine {
     /// What it is.
-    pub kind: Kind,
+    pub kind: MachineKind,
     access: Access,
     pki: PathBuf,
     _rig: Rig,
@@ -118,13 +118,13 @@ impl Deref for Machine {
 impl Machine {
     /// Boots a machine whose containerd has no `config_path`, as containerd's own default is.
     #[track_caller]
-    pub fn boot(kind: Kind) -> Self {
+    pub fn boot(kind: MachineKind) -> Self {
         Self::boot_with_config_path(kind, "")
     }
 
     /// Boots a machine with this `config_path`: one directory, or several with colons between them.
     #[track_caller]
-    pub fn boot_with_config_path(kind: Kind, config_path: &str) -> Self {
+    pub fn boot_with_config_path(kind: MachineKind, config_path: &str) -> Self {
         let rig = Rig::up(&[kind.name()], &[("RIG_CONFIG_PATH", config_path)]);
         let access = Access::new(&rig.name, kind.name());
         let ca = rig.up.out.trim().rsplit(' ').next().map(PathBuf::from);
@@ -190,7 +190,7 @@ impl Machine {
 
     /// Starts a container that sleeps, in a pod with a network of its own, as the kubelet would.
     #[track_caller]
-    pub fn container(&self) -> Container {
+    pub fn container(&self) -> AgentContainer {
         let image = Message::new().text(1, "rig.test/busybox:1");
         let config = Message::new().message(2, &image);
         self.start("sleeper", &Message::new(), config, &Message::new())
@@ -199,7 +199,7 @@ impl Machine {
     /// Puts the agent into the machine and starts it, with the source `org`, which holds these CAs, and this more of
     /// configuration.
     #[track_caller]
-    pub fn agent(&self, cas: &[&Ca], more: &str) -> Agent {
+    pub fn agent(&self, cas: &[&Ca], more: &str) -> PodAgent {
         self.load_agent(Path::new(super::program()));
         self.configure_agent(more);
         self.set_source(cas);
@@ -217,7 +217,7 @@ impl Machine {
     /// capabilities, no new privileges, containerd's own seccomp profile, a read-only root, its own PID namespace, the
     /// node's network, and the node's `/` at `/host`.
     #[track_caller]
-    pub fn start_agent(&self) -> Agent {
+    pub fn start_agent(&self) -> PodAgent {
         let mount = |from: &str, to: &str, read_only: bool| {
             let host_to_container = 1;
             Message::new().text(1, to).text(2, from).number(3, read_only.into()).number(5, host_to_container)
@@ -244,8 +244,8 @@ impl Machine {
 
         let access = self.access.clone();
         let (rig, log) = (access.rig.clone(), container.log.clone());
-        let served = Served::new(move || connect(&rig, ADDRESS, PORT), move || access.log(&log));
-        Agent { access: self.access.clone(), container, served }
+        let served = AgentHttp::new(move || connect(&rig, ADDRESS, PORT), move || access.log(&log));
+        PodAgent { access: self.access.clone(), container, served }
     }
 
     /// Writes the agent's configuration, as a changed ConfigMap would.
@@ -280,7 +280,7 @@ impl Machine {
 
     /// Starts a pod with one container.
     #[track_caller]
-    fn start(&self, name: &str, namespaces: &Message, config: Message, security: &Message) -> Container {
+    fn start(&self, name: &str, namespaces: &Message, config: Message, security: &Message) -> AgentContainer {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let name = format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let logs = format!("/var/log/pods/test_{name}_{name}");
@@ -301,7 +301,7 @@ impl Machine {
         let id = must("a container", self.cri("RuntimeService/CreateContainer", &request)).text(1);
         let request = Message::new().text(1, &id);
         let started = self.cri("RuntimeService/StartContainer", &request);
-        let container = Container { id, log: format!("{logs}/main.log") };
+        let container = AgentContainer { id, log: format!("{logs}/main.log") };
         if let Err(error) = started {
             // the agent may restart containerd before that has answered
             self.wait_runtime();
@@ -438,9 +438,9 @@ impl Access {
     }
 
     /// What an agent on the machine's network says of itself, whose log is this file of the machine.
-    pub fn served(&self, log: &'static str) -> Served {
+    pub fn served(&self, log: &'static str) -> AgentHttp {
         let (access, rig) = (self.clone(), self.rig.clone());
-        Served::new(move || connect(&rig, ADDRESS, PORT), move || access.read(log).unwrap_or_default())
+        AgentHttp::new(move || connect(&rig, ADDRESS, PORT), move || access.read(log).unwrap_or_default())
     }
 
     /// Waits until containerd answers the kubelet.
@@ -471,7 +471,7 @@ impl Access {
 
     /// A container's process in the machine, its pid and start time: whether it is still the same one. None if it has ended.
     #[track_caller]
-    pub fn process(&self, container: &Container) -> Option<(u32, String)> {
+    pub fn process(&self, container: &AgentContainer) -> Option<(u32, String)> {
         let request = Message::new().text(1, &container.id).number(2, 1);
         let answer = must("a container's status", self.cri("RuntimeService/ContainerStatus", &request));
         let running = 1;
@@ -513,28 +513,28 @@ pub(super) fn script(rig: &str, words: &[&str]) -> Command {
 
 /// A container that was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Container {
+pub struct AgentContainer {
     id: String,
     log: String,
 }
 
 /// An agent in a container of the machine. It ends with the machine.
-pub struct Agent {
+pub struct PodAgent {
     access: Access,
     /// Its container.
-    pub container: Container,
-    served: Served,
+    pub container: AgentContainer,
+    served: AgentHttp,
 }
 
-impl Deref for Agent {
-    type Target = Served;
+impl Deref for PodAgent {
+    type Target = AgentHttp;
 
-    fn deref(&self) -> &Served {
+    fn deref(&self) -> &AgentHttp {
         &self.served
     }
 }
 
-impl Agent {
+impl PodAgent {
     /// Runs our program in the agent's container, as `kubectl exec` does.
     #[track_caller]
     pub fn nodetrust(&self, args: &[&str]) -> Done {

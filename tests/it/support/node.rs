@@ -24,7 +24,7 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{must, pki::Ca, rights, served::Served, wait_for};
+use super::{must, pki::Ca, rights, served::AgentHttp, wait_for};
 
 /// The kinds of node roots, made by scripts/node-roots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,13 +220,13 @@ impl Node {
 
     /// Starts the agent.
     #[track_caller]
-    pub fn agent(&self, more: &str) -> Agent {
+    pub fn agent(&self, more: &str) -> NodeAgent {
         self.agent_under(&[], more)
     }
 
     /// Starts the agent by way of another program, which is given the agent's command line.
     #[track_caller]
-    pub fn agent_under(&self, program: &[&str], more: &str) -> Agent {
+    pub fn agent_under(&self, program: &[&str], more: &str) -> NodeAgent {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         self.configure(&format!("http: {{address: \"127.0.0.1:{port}\"}}\n{more}"));
         let log = self.beside("agent.log");
@@ -236,11 +236,11 @@ impl Node {
         let mut command = Command::new(words.next().unwrap());
         command.args(words).envs(agent.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let child = must("the agent", command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn());
-        let served = Served::new(
+        let served = AgentHttp::new(
             move || TcpStream::connect(("127.0.0.1", port)),
             move || fs::read_to_string(&log).unwrap_or_default(),
         );
-        Agent { child, port, served }
+        NodeAgent { child, port, served }
     }
 
     /// Runs a program of the node in the node, with a clean environment.
@@ -367,21 +367,21 @@ fn walk(dir: &Path, name: &str, found: &mut BTreeMap<String, String>) {
 }
 
 /// A running agent; it is ended with the test.
-pub struct Agent {
+pub struct NodeAgent {
     child: Child,
     port: u16,
-    served: Served,
+    served: AgentHttp,
 }
 
-impl Deref for Agent {
-    type Target = Served;
+impl Deref for NodeAgent {
+    type Target = AgentHttp;
 
-    fn deref(&self) -> &Served {
+    fn deref(&self) -> &AgentHttp {
         &self.served
     }
 }
 
-impl Agent {
+impl NodeAgent {
     /// Its process id.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
@@ -404,7 +404,7 @@ impl Agent {
     }
 }
 
-impl Drop for Agent {
+impl Drop for NodeAgent {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

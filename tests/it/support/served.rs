@@ -12,12 +12,12 @@ use serde_json::Value;
 use super::pki::Ca;
 
 /// An agent's HTTP server and log.
-pub struct Served {
+pub struct AgentHttp {
     connect: Box<dyn Fn() -> io::Result<TcpStream> + Send + Sync>,
     log: Box<dyn Fn() -> String + Send + Sync>,
 }
 
-impl Served {
+impl AgentHttp {
     /// An agent that is reached so, and whose log is had so.
     pub fn new(
         connect: impl Fn() -> io::Result<TcpStream> + Send + Sync + 'static,

@@ -302,7 +302,7 @@ fn p11_kit_without_its_module_empties_everything() {
     let module = "/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-trust.so";
     let its_configuration = "/usr/share/p11-kit/modules/p11-kit-trust.module";
     for (generation, module) in
-        [(Generation::Old, module), (Generation::New, module), (Generation::New, its_configuration)]
+        [(ScriptGeneration::Old, module), (ScriptGeneration::New, module), (ScriptGeneration::New, its_configuration)]
     {
         let ours = Ca::new("Ours");
         let away = |node: &Node| fs::rename(node.path(module), node.path("/tmp/module")).unwrap();
@@ -314,7 +314,7 @@ fn p11_kit_without_its_module_empties_everything() {
         assert_eq!(alone.bundle().len(), 0, "everybody's trust is gone");
 
         let node = generation.node("");
-        if generation == Generation::New {
+        if generation == ScriptGeneration::New {
             tool(&node, &[]).expect(0); // the links as that script makes them
         }
         let before = (sorted(&node), node.tree(&["/etc/pki"]));
@@ -336,12 +336,12 @@ fn p11_kit_without_its_module_empties_everything() {
 
 /// The two generations of RHEL's script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Generation {
+pub(super) enum ScriptGeneration {
     Old,
     New,
 }
 
-impl Generation {
+impl ScriptGeneration {
     /// A node with it.
     pub(super) fn node(self, more: &str) -> Node {
         let node = Node::new(Kind::Rhelish, more);

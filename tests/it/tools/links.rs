@@ -191,7 +191,7 @@ fn links_that_others_lost_are_healed() {
 /// The same in the directories of RHEL's newer script.
 #[test]
 fn rhelish_links_that_others_lost_are_healed() {
-    let node = super::alone::Generation::New.node("");
+    let node = super::alone::ScriptGeneration::New.node("");
     let ours = Ca::new("Ours");
     node.set_source(&[&ours]);
     apply(&node, 0);

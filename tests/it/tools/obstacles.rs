@@ -9,7 +9,7 @@ use std::{
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::{alone::Generation, *};
+use super::{alone::ScriptGeneration, *};
 use crate::support::wait_for;
 
 /// The tool's path on the host.
@@ -75,7 +75,7 @@ pub(super) fn fill(node: &Node, dir: &str, leave: u64) -> String {
 /// Both generations of RHEL's script, with the links that the newer one makes.
 #[test]
 fn both_generations_of_update_ca_trust() {
-    for generation in [Generation::Old, Generation::New] {
+    for generation in [ScriptGeneration::Old, ScriptGeneration::New] {
         let (old, new) = (Ca::new("Corp 2021"), Ca::new("Corp 2026"));
         let node = generation.node("rotation: {removalGrace: 0s}");
         node.set_source(&[&old]);
@@ -84,14 +84,14 @@ fn both_generations_of_update_ca_trust() {
         node.set_source(&[&old, &new]);
         apply(&node, 0);
         assert_right(&node, &[&old, &new]);
-        if generation == Generation::New {
+        if generation == ScriptGeneration::New {
             assert!(by_directory(&node, &old) && by_directory(&node, &new));
         }
         node.set_source(&[&new]);
         apply(&node, 0);
         assert_right(&node, &[&new]);
         assert!(!node.clients_trust(&old));
-        if generation == Generation::New {
+        if generation == ScriptGeneration::New {
             assert!(by_directory(&node, &new) && !by_directory(&node, &old));
         }
         node.nodetrust(&["uninstall"]).expect(0);
@@ -103,9 +103,9 @@ fn both_generations_of_update_ca_trust() {
 #[test]
 fn a_full_disk_keeps_the_newer_scripts_links() {
     let ca = Ca::new("Corp");
-    let alone = Generation::New.node("");
+    let alone = ScriptGeneration::New.node("");
     let links = |node: &Node| node.tree(&["/etc/pki/tls"]);
-    for node in [&alone, &Generation::New.node("")] {
+    for node in [&alone, &ScriptGeneration::New.node("")] {
         tool(node, &[]).expect(0);
         let full = Mounted::tmpfs(node, "/etc/pki/ca-trust/extracted", "4m");
         fill(node, "/etc/pki/ca-trust/extracted", 8192);

@@ -10,16 +10,16 @@ use super::{
 
 /// Who loads a bundle at all: the node's own OpenSSL and Python, and this machine's GnuTLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Readers {
+struct LoadedBy {
     openssl: bool,
     python: bool,
     gnutls: bool,
 }
 
-const ALL: Readers = Readers { openssl: true, python: true, gnutls: true };
+const ALL: LoadedBy = LoadedBy { openssl: true, python: true, gnutls: true };
 
 /// Tries them on the node's bundle, with one of the distribution's roots.
-fn readers(node: &Node, bundle: &str) -> Readers {
+fn readers(node: &Node, bundle: &str) -> LoadedBy {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/pem/mozilla/ISRG_Root_X1.crt");
     node.write("/tmp/shipped.pem", fs::read(data).unwrap());
     let verify = ["openssl", "verify", "-no-CAstore", "-no-CApath", "-CAfile", bundle, "/tmp/shipped.pem"];
@@ -27,7 +27,7 @@ fn readers(node: &Node, bundle: &str) -> Readers {
     let mut certtool = Command::new("certtool");
     certtool.arg("--verify").arg("--infile").arg(data).arg("--load-ca-certificate").arg(node.path(bundle));
     let done = certtool.output().expect("certtool, of the package gnutls-bin");
-    Readers {
+    LoadedBy {
         openssl: node.run(&verify).code == 0,
         python: node.run(&["python3", "-c", script, bundle]).code == 0,
         gnutls: done.status.success(),
@@ -65,7 +65,7 @@ fn files() -> Vec<(String, Vec<u8>)> {
 }
 
 /// What the readers make of the bundle where the tool alone meets such a file.
-fn by_the_tool(kind: Kind, name: &str, content: &[u8]) -> Readers {
+fn by_the_tool(kind: Kind, name: &str, content: &[u8]) -> LoadedBy {
     let alone = Node::new(kind, "");
     put(&alone, name, content);
     tool(&alone, &[]).expect(0);

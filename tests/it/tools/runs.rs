@@ -12,7 +12,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{alone::Generation, *};
+use super::{alone::ScriptGeneration, *};
 use crate::support::wait_for;
 
 /// Somebody else who runs the tool again and again.
@@ -168,7 +168,7 @@ fn debian_rotations_beside_a_runner() {
 
 #[test]
 fn rhelish_rotations_beside_a_runner() {
-    rotations_beside_a_runner(&Generation::New.node("rotation: {removalGrace: 0s}"));
+    rotations_beside_a_runner(&ScriptGeneration::New.node("rotation: {removalGrace: 0s}"));
 }
 
 /// Two of ours at once take turns.

@@ -42,12 +42,12 @@ const DAY: u64 = 24 * 3600;
 
 /// A host as far as trust goes: what the distribution ships, and what is observed.
 #[derive(Debug, Clone)]
-struct World {
+struct SimulatedHost {
     shipped: BTreeSet<Fingerprint>,
     seen: Observed,
 }
 
-impl World {
+impl SimulatedHost {
     /// A fresh host whose distribution ships one root.
     fn new(family: Family) -> Self {
         Self { shipped: BTreeSet::from([fixed("rsa-2048").fingerprint]), seen: host(family, &[]) }
@@ -130,18 +130,24 @@ fn broken() -> Option<Hazard> {
 
 /// A node through time.
 #[derive(Debug, Clone)]
-struct Node {
-    world: World,
+struct PlannedNode {
+    world: SimulatedHost,
     ledger: Ledger,
     policy: Policy,
     now: Moment,
     sources: Vec<Snapshot>,
 }
 
-impl Node {
+impl PlannedNode {
     fn new() -> Self {
         let (now, sources) = (at(NOW, 1000, "one"), Vec::new());
-        Self { world: World::new(Family::Debian), ledger: Ledger::new(), policy: Policy::default(), now, sources }
+        Self {
+            world: SimulatedHost::new(Family::Debian),
+            ledger: Ledger::new(),
+            policy: Policy::default(),
+            now,
+            sources,
+        }
     }
 
     fn wants(mut self, names: &[&str]) -> Self {
@@ -217,9 +223,9 @@ impl Node {
 
 /// Cycles as text.
 #[derive(Default)]
-struct Story(String);
+struct PlanStory(String);
 
-impl Story {
+impl PlanStory {
     fn tell(&mut self, title: &str, plan: &Plan) {
         let mut line = |text: String| {
             self.0.push_str(&text);
@@ -244,7 +250,7 @@ impl Story {
         }
     }
 
-    fn cycle(&mut self, title: &str, node: &mut Node) {
+    fn cycle(&mut self, title: &str, node: &mut PlannedNode) {
         let plan = node.cycle();
         self.tell(title, &plan);
     }
@@ -256,9 +262,9 @@ impl Story {
 
 #[test]
 fn a_first_install() {
-    let mut node = Node::new().wants(&["corp-2026", "inspection"]);
+    let mut node = PlannedNode::new().wants(&["corp-2026", "inspection"]);
     node.world.seen.anchors_dir_exists = false;
-    let mut story = Story::default();
+    let mut story = PlanStory::default();
     story.cycle("first cycle on a host without the anchor directory", &mut node);
     story.cycle("second cycle", &mut node);
     story.check("first-install");
@@ -269,8 +275,8 @@ fn a_first_install() {
 
 #[test]
 fn a_rotation_with_its_grace() {
-    let mut node = Node::new().wants(&["corp-2021"]);
-    let mut story = Story::default();
+    let mut node = PlannedNode::new().wants(&["corp-2021"]);
+    let mut story = PlanStory::default();
     story.cycle("the old root", &mut node);
     node.later(60);
     node = node.wants(&["corp-2021", "corp-2026"]);
@@ -293,9 +299,9 @@ fn a_rotation_with_its_grace() {
 
 #[test]
 fn a_denied_anchor_leaves_without_grace() {
-    let mut node = Node::new().wants(&["corp-2026", "inspection"]);
+    let mut node = PlannedNode::new().wants(&["corp-2026", "inspection"]);
     node.converge();
-    let mut story = Story::default();
+    let mut story = PlanStory::default();
     node.policy.denied = [fixed("inspection").fingerprint].into();
     story.cycle("denied while its source still has it", &mut node);
     story.cycle("afterwards", &mut node);
@@ -308,7 +314,7 @@ fn a_denied_anchor_leaves_without_grace() {
 
 #[test]
 fn an_anchor_that_is_dropped_from_those_allowed_leaves_without_grace() {
-    let mut node = Node::new().wants(&["corp-2026", "inspection"]);
+    let mut node = PlannedNode::new().wants(&["corp-2026", "inspection"]);
     node.policy.allowed = [fixed("corp-2026").fingerprint, fixed("inspection").fingerprint].into();
     node.converge();
     assert!(node.trusts("corp-2026") && node.trusts("inspection"));
@@ -318,14 +324,14 @@ fn an_anchor_that_is_dropped_from_those_allowed_leaves_without_grace() {
     assert!(plan.actions.contains(&removed), "{:?}", plan.actions);
     assert!(node.trusts("corp-2026") && !node.trusts("inspection"));
     // one that is in its grace already, one that a held source wants, and one that the ledger has lost
-    let mut in_grace = Node::new().wants(&["corp-2026", "inspection"]);
+    let mut in_grace = PlannedNode::new().wants(&["corp-2026", "inspection"]);
     in_grace.converge();
     in_grace = in_grace.wants(&["corp-2026"]);
     in_grace.converge();
-    let mut held = Node::new().wants(&["corp-2026", "inspection"]);
+    let mut held = PlannedNode::new().wants(&["corp-2026", "inspection"]);
     held.converge();
     held.sources = vec![source_of("org", Content::Missing)];
-    let mut lost = Node::new().wants(&["corp-2026", "inspection"]);
+    let mut lost = PlannedNode::new().wants(&["corp-2026", "inspection"]);
     lost.converge();
     lost.ledger = Ledger::new();
     lost = lost.wants(&["corp-2026"]);
@@ -365,7 +371,7 @@ fn what_breaks_a_reader_goes_at_once_whatever_the_ledger_says() {
     for entry in entries {
         // its source has it still, is silent, has never been seen, or is gone from the configuration
         for content in [Some(files(&[&fixed("corp-2026").pem()])), Some(Content::Missing), None] {
-            let mut node = Node::new().wants(&["corp-2026"]);
+            let mut node = PlannedNode::new().wants(&["corp-2026"]);
             node.converge();
             if let Some(content) = content {
                 node.sources = vec![source_of("org", content)];
@@ -401,7 +407,7 @@ fn what_breaks_a_reader_goes_at_once_whatever_the_ledger_says() {
 
 #[test]
 fn the_ledger_cannot_give_one_anchor_the_certificate_of_another() {
-    let mut node = Node::new().wants(&["corp-2026", "inspection"]);
+    let mut node = PlannedNode::new().wants(&["corp-2026", "inspection"]);
     node.converge();
     let other = fixed("foreign").shared_der();
     node.ledger.anchors.get_mut(&fixed("inspection").fingerprint).unwrap().der = other;
@@ -414,10 +420,10 @@ fn the_ledger_cannot_give_one_anchor_the_certificate_of_another() {
 
 #[test]
 fn what_somebody_deletes_or_alters_is_healed() {
-    let mut node = Node::new().wants(&["corp-2026", "inspection"]);
+    let mut node = PlannedNode::new().wants(&["corp-2026", "inspection"]);
     node.converge();
     let before = node.ledger.clone();
-    let mut story = Story::default();
+    let mut story = PlanStory::default();
     node.world.forget("corp-2026");
     let plan = node.cycle();
     assert_eq!(plan.drift(&before), [Drift::AnchorDeleted].into());
@@ -456,12 +462,12 @@ fn what_somebody_deletes_or_alters_is_healed() {
 
 #[test]
 fn left_overs_of_killed_runs_are_removed() {
-    let mut node = Node::new().wants(&["corp-2026"]);
+    let mut node = PlannedNode::new().wants(&["corp-2026"]);
     node.converge();
     node.world.seen.leftovers =
         ["/etc/ssl/certs/.nodetrust-bundle".into(), "/usr/local/share/ca-certificates/.nodetrust-x.tmp".into()].into();
     node.world.seen.stale_temp = Some("/etc/ssl/certs/ca-certificates.crt.new".into());
-    let mut story = Story::default();
+    let mut story = PlanStory::default();
     story.cycle("a run of ours and one of the tool were killed", &mut node);
     node.ledger.pending = true;
     let plan = node.cycle();
@@ -477,18 +483,21 @@ fn left_overs_of_killed_runs_are_removed() {
 
 #[test]
 fn uninstall_removes_all_that_is_ours_and_nothing_else() {
-    let mut node = Node::new().wants(&["corp-2021", "corp-2026"]);
+    let mut node = PlannedNode::new().wants(&["corp-2021", "corp-2026"]);
     node.world.seen.foreign.push(foreign("theirs.crt", vec![fixed("foreign")], None));
     node.converge();
     node.world.seen.ours.insert(own("inspection"), OwnAnchorFile { anchor: None, intact: false });
     let plan = plan_uninstall(&node.world.seen, &node.ledger);
-    let mut story = Story::default();
+    let mut story = PlanStory::default();
     story.tell("uninstall", &plan);
     node.carry_out(&plan, plan.actions.len());
     assert!(node.ledger.anchors.values().all(|entry| entry.gone.is_some()), "{:?}", node.ledger);
     let again = plan_uninstall(&node.world.seen, &node.ledger);
     story.tell("uninstall again", &again);
-    story.tell("uninstall on a host without us", &plan_uninstall(&World::new(Family::Debian).seen, &Ledger::new()));
+    story.tell(
+        "uninstall on a host without us",
+        &plan_uninstall(&SimulatedHost::new(Family::Debian).seen, &Ledger::new()),
+    );
     story.check("uninstall");
     assert!(node.trusts("foreign") && node.trusts("rsa-2048") && !node.trusts("corp-2026"));
     assert_eq!((node.world.seen.ours.len(), node.world.seen.foreign.len()), (0, 1));
@@ -496,8 +505,8 @@ fn uninstall_removes_all_that_is_ours_and_nothing_else() {
 
 #[test]
 fn a_foreign_file_that_the_tool_would_turn_into_damage_holds_the_extract() {
-    let mut story = Story::default();
-    let mut node = Node::new().wants(&["corp-2026"]);
+    let mut story = PlanStory::default();
+    let mut node = PlannedNode::new().wants(&["corp-2026"]);
     node.world.seen.foreign.push(foreign("server.crt", vec![fixed("foreign")], Some(Hazard::PrivateKey(12))));
     story.cycle("somebody's private key lies in the anchor directory", &mut node);
     assert!(!node.world.seen.effective.private_key && !node.trusts("corp-2026"));
@@ -513,9 +522,9 @@ fn a_foreign_file_that_the_tool_would_turn_into_damage_holds_the_extract() {
 
 #[test]
 fn damage_that_is_already_done_holds_nothing_back() {
-    let mut story = Story::default();
+    let mut story = PlanStory::default();
     for (title, hazard) in [("a key", Some(Hazard::PrivateKey(1))), ("a broken block", broken())] {
-        let mut node = Node::new().wants(&["corp-2026"]);
+        let mut node = PlannedNode::new().wants(&["corp-2026"]);
         node.world.seen.foreign.push(foreign("server.crt", Vec::new(), hazard));
         node.world.extract(ExtractMode::Plain); // somebody ran the tool
         story.cycle(&format!("{title} is in the bundle already"), &mut node);
@@ -530,8 +539,8 @@ fn damage_that_is_already_done_holds_nothing_back() {
 
 #[test]
 fn own_files_that_the_ledger_does_not_know() {
-    let mut story = Story::default();
-    let mut node = Node::new().wants(&["corp-2026"]);
+    let mut story = PlanStory::default();
+    let mut node = PlannedNode::new().wants(&["corp-2026"]);
     for name in ["corp-2021", "inspection"] {
         node.world.seen.ours.insert(own(name), OwnAnchorFile { anchor: Some(fixed(name)), intact: true });
     }
@@ -552,7 +561,7 @@ fn own_files_that_the_ledger_does_not_know() {
 fn the_tool_is_not_run_for_ever_for_what_the_store_leaves_out() {
     for family in [Family::Redhat, Family::Suse, Family::Arch] {
         let leaf = POOL.iter().find(|anchor| is_dropped(&anchor.fingerprint)).unwrap();
-        let mut node = Node { world: World::new(family), ..Node::new() }.wants(&["corp-2026"]);
+        let mut node = PlannedNode { world: SimulatedHost::new(family), ..PlannedNode::new() }.wants(&["corp-2026"]);
         node.policy.not_ca = NotCa::Accept;
         let alone = node.sources.clone();
         node.sources.push(source("odd", &[leaf]));
@@ -575,9 +584,9 @@ fn the_tool_is_not_run_for_ever_for_what_the_store_leaves_out() {
 
 #[test]
 fn a_store_without_a_tool_or_with_its_own_hooks() {
-    let mut story = Story::default();
+    let mut story = PlanStory::default();
     for family in [Family::Directory, Family::Redhat, Family::Flatcar] {
-        let mut node = Node { world: World::new(family), ..Node::new() }.wants(&["corp-2026"]);
+        let mut node = PlannedNode { world: SimulatedHost::new(family), ..PlannedNode::new() }.wants(&["corp-2026"]);
         story.cycle(&format!("{family}: install"), &mut node);
         story.cycle("afterwards", &mut node);
         node.policy.removal_grace = 0;
@@ -590,7 +599,7 @@ fn a_store_without_a_tool_or_with_its_own_hooks() {
 
 #[test]
 fn an_anchor_that_comes_back_in_its_grace_is_desired_again() {
-    let mut node = Node::new().wants(&["corp-2021", "corp-2026"]);
+    let mut node = PlannedNode::new().wants(&["corp-2021", "corp-2026"]);
     node.converge();
     node = node.wants(&["corp-2026"]);
     node.converge();
@@ -608,7 +617,7 @@ fn an_anchor_that_comes_back_in_its_grace_is_desired_again() {
 
 #[test]
 fn no_grace_removes_at_once_but_after_the_new_ones() {
-    let mut node = Node::new().wants(&["corp-2021"]);
+    let mut node = PlannedNode::new().wants(&["corp-2021"]);
     node.policy.removal_grace = 0;
     node.converge();
     node = node.wants(&["corp-2026"]);
@@ -621,7 +630,7 @@ fn no_grace_removes_at_once_but_after_the_new_ones() {
 #[test]
 fn no_clock_can_end_a_grace_early() {
     let graced = || {
-        let mut node = Node::new().wants(&["corp-2021", "corp-2026"]);
+        let mut node = PlannedNode::new().wants(&["corp-2021", "corp-2026"]);
         node.converge();
         let mut node = node.wants(&["corp-2026"]);
         node.converge();
@@ -648,7 +657,7 @@ fn no_clock_can_end_a_grace_early() {
 #[test]
 fn a_source_that_falls_silent_removes_nothing_even_when_the_ledger_is_lost() {
     for silent in [Content::Missing, Content::Unreadable("EIO".into()), files(&[]), files(&["words"])] {
-        let mut node = Node::new().wants(&["corp-2026"]);
+        let mut node = PlannedNode::new().wants(&["corp-2026"]);
         node.policy.removal_grace = 0;
         node.converge();
         node.sources = vec![source_of("org", silent)];
@@ -668,11 +677,11 @@ fn a_source_that_falls_silent_removes_nothing_even_when_the_ledger_is_lost() {
 /// An optional source that is away says nothing about files that are in no ledger. What is known to be another source's leaves.
 #[test]
 fn an_optional_source_that_is_away_keeps_what_the_lost_ledger_knew() {
-    let away = |node: &Node, wants: &str| {
+    let away = |node: &PlannedNode, wants: &str| {
         let optional = Snapshot { optional: true, ..source_of("later", Content::Missing) };
         vec![node.clone().wants(&[wants]).sources.remove(0), optional]
     };
-    let mut node = Node::new().wants(&["corp-2026", "inspection"]);
+    let mut node = PlannedNode::new().wants(&["corp-2026", "inspection"]);
     node.policy.removal_grace = DAY;
     node.converge();
     node.ledger = Ledger::new();
@@ -701,7 +710,7 @@ fn an_optional_source_that_is_away_keeps_what_the_lost_ledger_knew() {
 
 #[test]
 fn an_anchor_that_the_distribution_ships_too_stays_after_us() {
-    let mut node = Node::new().wants(&["corp-2026"]);
+    let mut node = PlannedNode::new().wants(&["corp-2026"]);
     node.world.shipped.insert(fixed("corp-2026").fingerprint);
     node.world.extract(ExtractMode::Fresh);
     node.converge();
@@ -715,7 +724,7 @@ fn an_anchor_that_the_distribution_ships_too_stays_after_us() {
 
 #[test]
 fn settle_believes_only_what_was_read_back() {
-    let mut node = Node::new().wants(&["corp-2026"]);
+    let mut node = PlannedNode::new().wants(&["corp-2026"]);
     let plan = node.plan();
     let fingerprint = fixed("corp-2026").fingerprint;
     let unchanged = settle(&plan, &node.world.seen, true, NOW);
@@ -756,7 +765,7 @@ fn settle_believes_only_what_was_read_back() {
 /// The ledger is lost, so nobody knows any more that the distribution shipped it before us.
 #[test]
 fn the_tool_is_not_run_for_ever_for_what_it_cannot_remove() {
-    let mut node = Node::new().wants(&["inspection"]);
+    let mut node = PlannedNode::new().wants(&["inspection"]);
     node.world.shipped.insert(fixed("corp-2026").fingerprint);
     node.world.seen.ours.insert(own("corp-2026"), OwnAnchorFile { anchor: Some(fixed("corp-2026")), intact: true });
     node.world.extract(ExtractMode::Fresh);
@@ -777,7 +786,7 @@ fn the_tool_is_not_run_for_ever_for_what_it_cannot_remove() {
 
 #[test]
 fn a_removed_copy_of_somebody_else_is_not_fought_over() {
-    let mut node = Node::new().wants(&["corp-2026"]);
+    let mut node = PlannedNode::new().wants(&["corp-2026"]);
     node.policy.removal_grace = 0;
     node.converge();
     node.world.seen.foreign.push(foreign("theirs.crt", vec![fixed("corp-2026")], None));
@@ -908,7 +917,7 @@ fn any_ledger() -> impl Strategy<Value = Ledger> {
 }
 
 /// What can become of a file of ours: gone, as it was, altered, damaged, another certificate in it.
-fn any_world() -> impl Strategy<Value = World> {
+fn any_world() -> impl Strategy<Value = SimulatedHost> {
     let family = prop_oneof![2 => Just(Family::Debian), 8 => select(&FAMILIES[..])];
     let hazard = prop_oneof![4 => Just(None), 1 => Just(Some(Hazard::PrivateKey(3))), 1 => Just(broken())];
     let foreign_files = vec((some_of_pool(), any::<bool>(), hazard), 0..3);
@@ -918,7 +927,7 @@ fn any_world() -> impl Strategy<Value = World> {
         (some_of_pool(), any::<bool>(), any::<bool>(), any::<bool>()),
     )
         .prop_map(|((family, ours, others, shipped, effective), (unlinked, leftover, stale, dir))| {
-            let mut world = World::new(family);
+            let mut world = SimulatedHost::new(family);
             world.shipped.extend(prints(&shipped));
             let seen = &mut world.seen;
             for (n, (anchor, fate)) in POOL.iter().zip(ours).enumerate() {
@@ -962,8 +971,8 @@ fn any_world() -> impl Strategy<Value = World> {
 prop_compose! {
     fn any_node()(
         world in any_world(), ledger in any_ledger(), policy in any_policy(), now in any_moment(), sources in any_sources(any_content(), 0..3),
-    ) -> Node {
-        Node { world, ledger, policy, now, sources }
+    ) -> PlannedNode {
+        PlannedNode { world, ledger, policy, now, sources }
     }
 }
 
@@ -982,7 +991,7 @@ fn action_kind(action: &StoreAction) -> (u8, &'static str) {
 }
 
 /// What holds for every single plan.
-fn check_plan(node: &Node, plan: &Plan) -> Result<(), TestCaseError> {
+fn check_plan(node: &PlannedNode, plan: &Plan) -> Result<(), TestCaseError> {
     let seen = &node.world.seen;
     let order: Vec<u8> = plan.actions.iter().map(|action| action_kind(action).0).collect();
     prop_assert!(order.is_sorted(), "written down, then additions, then removals, then the tool: {:?}", plan.actions);
@@ -1016,7 +1025,7 @@ fn check_plan(node: &Node, plan: &Plan) -> Result<(), TestCaseError> {
 }
 
 /// What holds when nothing is left to do.
-fn check_end(node: &Node) -> Result<(), TestCaseError> {
+fn check_end(node: &PlannedNode) -> Result<(), TestCaseError> {
     let plan = node.plan();
     prop_assert_eq!(&plan.actions, &[], "held: {:?}", plan.held);
     if !plan.held.is_empty() {
@@ -1059,7 +1068,7 @@ proptest! {
         steps in vec((any_sources(any_content(), 0..3), any_policy(), any_moment(), 0usize..12), 1..5),
     ) {
         for (sources, policy, now, count) in steps {
-            node = Node { sources, policy, now, ..node };
+            node = PlannedNode { sources, policy, now, ..node };
             let plan = node.plan();
             check_plan(&node, &plan)?;
             node.carry_out(&plan, count);
@@ -1089,7 +1098,7 @@ proptest! {
                     .map(|(_, print)| print),
             );
         }
-        let mut node = Node { world, ledger, policy, now: at(NOW, 0, "one"), sources };
+        let mut node = PlannedNode { world, ledger, policy, now: at(NOW, 0, "one"), sources };
         for now in moments {
             node.now = now;
             let plan = node.cycle();
@@ -1121,7 +1130,7 @@ proptest! {
 /// A run of somebody else's that began before a removal publishes what it had read then.
 #[test]
 fn a_removed_anchor_that_comes_back_is_removed_again() {
-    let mut node = Node::new().wants(&["corp-2021", "corp-2026"]);
+    let mut node = PlannedNode::new().wants(&["corp-2021", "corp-2026"]);
     node.converge();
     node.policy.denied.insert(fixed("corp-2021").fingerprint);
     node.converge();
@@ -1138,7 +1147,7 @@ fn a_removed_anchor_that_comes_back_is_removed_again() {
 
 #[test]
 fn a_shrunk_bundle_is_noticed_though_ours_are_in_it() {
-    let mut node = Node::new().wants(&["corp-2026"]);
+    let mut node = PlannedNode::new().wants(&["corp-2026"]);
     node.converge();
     assert!(node.ledger.foreign.contains(&fixed("rsa-2048").fingerprint));
     node.world.seen.effective.set.remove(&fixed("rsa-2048").fingerprint);

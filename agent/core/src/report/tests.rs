@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// A node at one moment; what is not set is in order.
-struct Node {
+struct ReportedNode {
     sources: Vec<Snapshot>,
     observed: Option<Observed>,
     ledger: Ledger,
@@ -46,7 +46,7 @@ struct Node {
     on_change: OnChange,
 }
 
-impl Node {
+impl ReportedNode {
     fn new(sources: Vec<Snapshot>, observed: Observed) -> Self {
         let evidence = vec![Evidence { fact: "os-release ID".into(), value: "debian".into() }];
         let detection = Detection { family: Ok(observed.store.family), because: "a test says so".into(), evidence };
@@ -102,9 +102,9 @@ impl Node {
 }
 
 /// A node that has what its one source wants.
-fn good() -> Node {
+fn good() -> ReportedNode {
     let (root, inspection) = (fixed("corp-2026"), fixed("inspection"));
-    Node::new(vec![source("org", &[&root, &inspection])], host(Family::Debian, &[&root, &inspection])).settled()
+    ReportedNode::new(vec![source("org", &[&root, &inspection])], host(Family::Debian, &[&root, &inspection])).settled()
 }
 
 fn answer(report: &Report) -> (NodeVerdict, &str) {
@@ -142,7 +142,7 @@ fn a_node_where_nothing_runs_any_more_says_so() {
         let (is_healthy, next) = advice(cycle);
         assert!(is_healthy && next.len() == 1 && next[0].starts_with(since), "{next:?}");
     }
-    let mut nothing = Node::new(Vec::new(), host(Family::Debian, &[])).report();
+    let mut nothing = ReportedNode::new(Vec::new(), host(Family::Debian, &[])).report();
     nothing.cycle = None;
     nothing.doubt_agent(900);
     assert!(nothing.next.is_empty(), "{:?}", nothing.next);
@@ -207,7 +207,7 @@ fn work_that_is_left_is_never_called_converged() {
 
 #[test]
 fn a_source_that_never_spoke_is_no_trust() {
-    let node = Node::new(vec![source_of("org", Content::Missing)], host(Family::Debian, &[]));
+    let node = ReportedNode::new(vec![source_of("org", Content::Missing)], host(Family::Debian, &[]));
     let report = node.report();
     assert_eq!(answer(&report), (NodeVerdict::NotTrusted, "no source gives a usable certificate"));
     assert_eq!(report.next, ["source org: missing, and there is no earlier set to hold (/sources/org)"]);
@@ -215,7 +215,7 @@ fn a_source_that_never_spoke_is_no_trust() {
 
 #[test]
 fn nothing_desired_is_healthy() {
-    let report = Node::new(Vec::new(), host(Family::Debian, &[])).report();
+    let report = ReportedNode::new(Vec::new(), host(Family::Debian, &[])).report();
     assert_eq!(answer(&report), (NodeVerdict::NothingDesired, "no source asks for an anchor"));
     assert!(report.is_healthy() && report.converged);
 }
@@ -356,7 +356,7 @@ fn digests_are_equal_exactly_when_the_bundle_is_right() {
         for trusted in 0..8u8 {
             let pick =
                 |mask: u8| (0..3).filter(move |n| mask & (1 << n) != 0).map(|n: usize| &all[n]).collect::<Vec<_>>();
-            let mut node = Node::new(vec![source("org", &pick(wanted))], host(Family::Debian, &pick(wanted)));
+            let mut node = ReportedNode::new(vec![source("org", &pick(wanted))], host(Family::Debian, &pick(wanted)));
             if wanted == 0 {
                 node.sources.clear();
             }
@@ -416,7 +416,7 @@ fn times_beyond_all_calendars_are_printed_as_seconds() {
 }
 
 /// A node whose containerd started with these of its anchors in the bundle.
-fn with_runtime(has: &[&str]) -> Node {
+fn with_runtime(has: &[&str]) -> ReportedNode {
     let mut node = good();
     let process =
         ServiceProcess { invocation: "1".into(), started: Uptime { boot_id: "one".into(), milliseconds: 400_000 } };
@@ -494,7 +494,7 @@ fn a_registry_directory_that_covers_the_change_is_an_answer_without_a_restart() 
 }
 
 /// A node whose containerd does not run.
-fn with_runtime_in(state: ServiceState) -> Node {
+fn with_runtime_in(state: ServiceState) -> ReportedNode {
     let mut node = with_runtime(&[]);
     let runtime = node.observed.as_mut().unwrap().services.runtime.as_mut().unwrap();
     runtime.service = Service { unit: "containerd.service".into(), state, process: None };
@@ -522,7 +522,7 @@ fn a_runtime_of_which_nothing_is_known_is_never_trusted_and_never_nothing_to_do(
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!((&json["verdict"], &json["runtimeTrust"]["state"]), (&"runtime-unknown".into(), &"unknown".into()));
     // nothing of ours is wanted, and it is as unknown
-    let mut nothing = Node::new(Vec::new(), host(Family::Debian, &[]));
+    let mut nothing = ReportedNode::new(Vec::new(), host(Family::Debian, &[]));
     nothing.observed.as_mut().unwrap().services = node.observed.unwrap().services;
     let report = nothing.report();
     assert_eq!(report.verdict, NodeVerdict::RuntimeUnknown);
@@ -585,10 +585,10 @@ fn a_refusal_by_the_runtime_itself_is_the_answer_whatever_was_inferred() {
 }
 
 /// As [`with_runtime`], with these anchors instead.
-fn with_runtime_over(has: &[&str], ours: &[&std::sync::Arc<Anchor>]) -> Node {
-    let Node { observed, ledger, .. } = with_runtime(has);
+fn with_runtime_over(has: &[&str], ours: &[&std::sync::Arc<Anchor>]) -> ReportedNode {
+    let ReportedNode { observed, ledger, .. } = with_runtime(has);
     let services = observed.unwrap().services;
-    let mut node = Node::new(vec![source("org", ours)], Observed { services, ..host(Family::Debian, ours) });
+    let mut node = ReportedNode::new(vec![source("org", ours)], Observed { services, ..host(Family::Debian, ours) });
     node.ledger.services = ledger.services;
     node.settled()
 }
@@ -659,7 +659,7 @@ fn a_denied_root_of_the_distribution_is_told_with_the_distribution_s_own_way() {
         (Family::Directory, "/etc/ssl/certs"),
     ] {
         let ours = fixed("corp-2026");
-        let mut node = Node::new(vec![source("org", &[&ours])], host(family, &[&ours])).settled();
+        let mut node = ReportedNode::new(vec![source("org", &[&ours])], host(family, &[&ours])).settled();
         node.policy.denied = [root, fixed("foreign").fingerprint].into();
         let report = node.report();
         let problem = report.problems.iter().find(|problem| problem.kind == ProblemKind::DeniedTrusted).unwrap();
