@@ -21,7 +21,7 @@ use crate::support::{
 };
 
 /// Twice `extractTimeout`, so that a tool that is merely slow shows in the report first; far below `resync`, so that only a hint
-/// can have been the reason.
+/// can be the reason for a cycle.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Settings of an agent that reacts fast.
@@ -86,7 +86,7 @@ fn a_rotation_keeps_both_and_the_grace_ends_by_itself() {
 }
 
 /// Damages a converged node and waits for one repair of the kind. That it takes one cycle with the tool, begun by a hint,
-/// is the "settle and one extract" of the promise, told without a stop-watch.
+/// is the promised "settle and one extract", checked without measuring time.
 #[track_caller]
 fn heals(node: &Node, agent: &NodeAgent, cas: &[&Ca], kind: &str, damage: impl FnOnce()) {
     let (before, runs) = (repaired(agent, kind), extracts(agent));
@@ -122,7 +122,7 @@ fn heals_everything(kind: Kind) {
     assert_eq!(node.bundle().len(), all, "everybody's certificates are back");
     drop(agent);
 
-    // repairs are counted afresh by a new agent, which keeps this below what counts as a fight
+    // A new agent counts repairs from zero, so this stays below the number that counts as a fight.
     let agent = node.agent(&fast("1h"));
     agent.wait_converged(&cas, LIMIT);
     heals(&node, &agent, &cas, "bundle", || {
@@ -229,7 +229,7 @@ fn what_is_not_drift_repairs_nothing() {
     let runs = extracts(&agent);
     let cycles = || agent.metric("nodetrust_reconciles_total{trigger=\"drift\",outcome=\"unchanged\"}").unwrap();
     let before = cycles();
-    // somebody else's anchor, and somebody else's run of the tool
+    // Somebody else adds an anchor and runs the tool.
     let other = Ca::new("Somebody Else");
     node.write("/usr/local/share/ca-certificates/other.crt", other.pem());
     node.run(&[node.kind.tool()]).expect(0);
@@ -241,7 +241,7 @@ fn what_is_not_drift_repairs_nothing() {
     assert_eq!(extracts(&agent), runs);
 }
 
-/// Another owner that does something whenever it sees that it can, until it is told to stop.
+/// Runs another owner in a thread: it acts whenever its condition holds, until the flag is lowered.
 fn rival<'scope>(
     scope: &'scope thread::Scope<'scope, '_>,
     goes_on: &'scope AtomicBool,
@@ -277,7 +277,7 @@ fn an_owner_who_undoes_every_repair_is_called_out_and_gets_his_time() {
     let mut seen = Value::Null;
     thread::scope(|scope| {
         let stop = LoweredAtEnd(&goes_on);
-        // as configuration management does: it lets the agent finish, and then removes what it does not know
+        // Configuration management behaves so: it waits for the agent to finish, then removes files that it does not know.
         let rival = rival(scope, &goes_on, || {
             let status = agent.status().unwrap_or_default();
             let is_new = status["converged"] == true && status != seen && fs::remove_file(&file).is_ok();
@@ -294,7 +294,7 @@ fn an_owner_who_undoes_every_repair_is_called_out_and_gets_his_time() {
         drop(stop);
         assert!(rival.join().unwrap() >= 5);
     });
-    // the last report may be older than the rival's last deed
+    // The last report may be older than the rival's last action.
     wait_for("the last repair", LIMIT, || node.anchor_file(&ca).exists().then_some(()));
     let repairs = repaired(&agent, "anchor-deleted");
     let status = agent.wait_status("its report", LIMIT, |status| status["converged"] == true && node.trusts(&ca));
@@ -319,7 +319,7 @@ fn an_owner_who_deletes_each_anchor_at_once_does_not_keep_the_tool_running() {
         thread::sleep(Duration::from_secs(20));
         let cycles = extracts(&agent) - before;
         assert!(cycles <= 3.0, "{cycles} cycles with the tool in 20 s of failure are too many");
-        // what is undone within a cycle is drift as well, though the change is pending then
+        // A change that is undone within a cycle counts as drift too, although it is still pending.
         agent.wait_status("more drift", LIMIT, |_| repaired(&agent, "anchor-deleted") >= 2.0);
         drop(stop);
     });
@@ -366,7 +366,7 @@ fn the_configuration_is_reloaded_and_a_bad_one_changes_nothing() {
     let status = agent.wait_status("grace", LIMIT, |status| state(status, &two) == "grace");
     assert_eq!(status["converged"], true);
 
-    // a bad one: nothing changes but the report
+    // A bad configuration changes nothing but the report.
     node.configure("settle: sometimes\nrotation: {removalGrace: 0s}");
     let status = agent.wait_status("the problem", LIMIT, |status| has_problem(status, "config"));
     let problem = status["problems"][0]["text"].as_str().unwrap();
@@ -375,14 +375,14 @@ fn the_configuration_is_reloaded_and_a_bad_one_changes_nothing() {
     assert!(agent.metric("nodetrust_errors_total{reason=\"config\"}").unwrap() >= 1.0);
     assert_eq!(agent.get("/readyz").unwrap().0, 200, "the node is as the last good configuration wants it");
 
-    // corrected: followed, and the problem is gone
+    // The agent follows the corrected one, and the problem goes.
     let inline: String = three.pem().lines().map(|line| format!("    {line}\n")).collect();
     node.configure(&format!("- name: pinned\n  inline: |\n{inline}{}", fast("0s")));
     let status = agent.wait_converged(&[&one, &three], LIMIT);
     assert!(!has_problem(&status, "config"), "{status:#}");
     assert!(node.clients_trust(&three) && !node.clients_trust(&two));
 
-    // gone: as bad as a bad one
+    // A missing configuration counts as a bad one.
     fs::remove_file(&node.config).unwrap();
     let status = agent.wait_status("the problem", LIMIT, |status| has_problem(status, "config"));
     assert_eq!(status["converged"], true);
@@ -404,7 +404,7 @@ fn a_configuration_from_a_config_map_is_reloaded() {
     };
     node.set_source(&[&one]);
     agent.wait_status("grace", LIMIT, |status| state(status, &two) == "grace");
-    // the kubelet's way: a new directory, and a link that is swapped
+    // The kubelet writes a new directory and swaps a link to it.
     fs::create_dir(dir.join("..2026_11_22_1")).unwrap();
     let text = fs::read_to_string(&node.config).unwrap().replace("removalGrace: 1h", "removalGrace: 0s");
     fs::write(dir.join("..2026_11_22_1/config.yaml"), text).unwrap();
@@ -426,7 +426,7 @@ fn sigterm_ends_the_agent_with_0_also_during_an_extract() {
     let started = Instant::now();
     agent.signal(Signal::SIGTERM);
     assert_eq!(agent.wait(), 0);
-    // what a running cycle would be waited for
+    // The agent waits for a running cycle no longer than this.
     assert!(started.elapsed() < Duration::from_secs(10), "at rest it ends at once, not after {:?}", started.elapsed());
 
     node.set_source(&[&one, &two]);
@@ -504,7 +504,7 @@ fn a_silent_source_is_held(kind: Kind) {
         assert_eq!(fs::read_to_string(node.anchor_file(&one)).unwrap(), one.pem(), "{name}");
         assert!(node.clients_trust(&one), "{name}");
 
-        // it speaks again
+        // The source gives its anchors again.
         if name == "missing" {
             fs::rename(&away, &node.source).unwrap();
         }
@@ -536,7 +536,7 @@ fn a_damaged_ledger_is_set_aside_and_rebuilt_from_the_host() {
     drop(agent);
     let damaged = &fs::read(&ledger).unwrap()[..200];
     fs::write(&ledger, damaged).unwrap();
-    // one of them leaves the sources while nobody remembers: it must get its grace all the same
+    // One of them leaves the sources while the ledger is lost. It gets its grace all the same.
     node.set_source(&[&one]);
     let agent = node.agent(&fast("1h"));
     let status = agent.wait_converged(&[&one, &two], LIMIT);
@@ -546,7 +546,7 @@ fn a_damaged_ledger_is_set_aside_and_rebuilt_from_the_host() {
     assert!(node.clients_trust(&one) && node.clients_trust(&two));
     let text: Value = serde_json::from_slice(&fs::read(&ledger).unwrap()).unwrap();
     assert_eq!(text["anchors"].as_object().unwrap().len(), 2);
-    // it is told once, and does not stay a finding for ever
+    // The loss is reported once and does not stay a finding.
     node.set_source(&[&one, &two]);
     let status = agent.wait_status("both wanted", LIMIT, |status| state(status, &two) == "desired");
     assert!(!has_problem(&status, "ledger"), "{status:#}");
@@ -558,7 +558,7 @@ fn two_agents_on_one_node_do_no_harm() {
     let (one, two) = (Ca::new("Corp Root"), Ca::new("Inspection CA"));
     node.set_source(&[&one]);
     let foreign = node.bundle().len();
-    // the second rewrites the configuration for a port of its own; the first warns that its own stays
+    // The second agent rewrites the configuration with its own port; the first one warns that it keeps its port.
     let first = node.agent(&fast("0s"));
     first.wait_converged(&[&one], LIMIT);
     let second = node.agent(&fast("0s"));
@@ -632,7 +632,7 @@ fn status_tells_the_truth_without_a_configuration_and_without_an_agent() {
     assert_eq!((state(&status, &ca), row(&status, &ca).unwrap()["trusted"] == true), ("desired", true));
     assert_eq!(status["cycle"]["outcome"], "changed", "the last cycle is known from the host");
 
-    // somebody takes it out of the bundle behind our back: no agent has noticed, and status sees it
+    // Somebody takes it out of the bundle. No agent runs, and `status` sees it.
     let bundle = node.path(node.kind.bundle());
     let text = fs::read_to_string(&bundle).unwrap();
     fs::write(&bundle, text.replace(&ca.pem(), "")).unwrap();
@@ -674,7 +674,7 @@ fn usage_and_configuration_errors_exit_64_and_say_where() {
         node.configure(text);
         for command in ["run", "plan", "apply", "status", "uninstall"] {
             let done = node.nodetrust(&[command]).expect(64);
-            // only `status` has something to show all the same: the host
+            // Only `status` still has something to show: the host.
             assert_eq!(done.out.is_empty(), command != "status", "{command}: {}", done.out);
             let says = |what: &str| done.err.contains(what);
             assert!(says(&config) && says(field) && says(form), "{command} with {text}: {}", done.err);

@@ -12,7 +12,7 @@ use crate::support::{
 const DIR: &str = "/etc/containerd/certs.d";
 const FILE: &str = "/etc/containerd/certs.d/_default/nodetrust-anchors.crt";
 
-/// What our file is to hold: the anchors in the order of their fingerprints.
+/// The expected content of our file: the anchors in the order of their fingerprints.
 fn served(pems: &[&str]) -> Option<String> {
     let mut pems: Vec<(Vec<String>, &str)> = pems.iter().map(|pem| (sha256(pem), *pem)).collect();
     pems.sort();
@@ -57,7 +57,7 @@ fn pulls_follow_the_registry_directory_without_a_restart() {
     wait_served(&machine, &agent, &[&ours, &other]);
     assert_eq!(machine.pull(&image), Ok(()));
 
-    // what is gone or altered comes back
+    // A deleted or altered file comes back.
     machine.run(&["rm", FILE]).expect(0);
     wait_served(&machine, &agent, &[&ours, &other]);
     machine.write(FILE, "not ours");
@@ -66,7 +66,7 @@ fn pulls_follow_the_registry_directory_without_a_restart() {
     wait_served(&machine, &agent, &[&ours, &other]);
     assert_eq!(machine.pull(&image), Ok(()));
 
-    // the process did not start with it: it forgets it at once
+    // The process did not start with the CA, so it no longer trusts it once the file is gone.
     machine.set_source_pem(&other);
     wait_served(&machine, &agent, &[&other]);
     assert_untrusted(&machine, &image);
@@ -76,7 +76,7 @@ fn pulls_follow_the_registry_directory_without_a_restart() {
     wait_two_cycles(&agent);
     assert_eq!(starts(&machine), before, "nothing of this needs a restart");
 
-    // a process that starts over a store with the CA keeps it: then the removal needs a restart, one
+    // A process that started while the store had the CA keeps it, so the removal needs one restart.
     machine.set_source_pem(&(ours.clone() + &other));
     wait_served(&machine, &agent, &[&ours, &other]);
     machine.run(&["systemctl", "restart", "containerd"]).expect(0);
@@ -92,14 +92,14 @@ fn pulls_follow_the_registry_directory_without_a_restart() {
     wait_two_cycles(&agent);
     assert_eq!(starts(&machine), before + 1, "{status:#}");
 
-    // and then everything of ours goes
+    // `uninstall` removes all our files.
     agent.kill();
     install(&machine);
     machine.run(&["nodetrust", "uninstall"]).expect(0);
     assert_eq!(listing(&machine, "/etc/containerd"), config, "traces in /etc/containerd");
 }
 
-/// Files of others stay byte for byte, and do their work.
+/// Other people's files stay byte for byte and keep their effect.
 fn the_directory_is_shared(kind: MachineKind) {
     let machine = Machine::boot_with_config_path(kind, DIR);
     let image = machine.push("app:1");

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// For what takes seconds, on a busy machine.
+/// Longest wait for events that take seconds; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
 
 const NODES: [(&str, MachineKind); 3] =
@@ -57,7 +57,7 @@ spec:
 ";
 const EXPORT: &str = "export: {bundle: ca-certificates.crt}\n";
 
-/// The files of ours on a node.
+/// Our files on a node.
 fn ours(cluster: &TestCluster, node: &str) -> Vec<String> {
     let find = "find /usr/local/share/ca-certificates /etc/pki/ca-trust/source/anchors /var/lib/nodetrust \
                 /run/nodetrust.lock -name '*nodetrust*' 2>/dev/null; :";
@@ -72,7 +72,7 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
     cluster.push("app:1");
     cluster.image(IMAGE, crate::support::program());
     cluster.apply(APP);
-    cluster.apply(READER); // these wait for the file
+    cluster.apply(READER); // the readers' pods wait for the file
     let untrusted = |pod: &Value| {
         let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
         matches!(waiting["reason"].as_str(), Some("ErrImagePull" | "ImagePullBackOff"))
@@ -102,7 +102,7 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
         );
     }
 
-    // a changed ConfigMap reaches every agent, without a restart
+    // Every agent follows a changed ConfigMap without a restart.
     let second = Ca::new("Second CA");
     let change = json!({"data": {"second.crt": second.pem()}}).to_string();
     cluster.kubectl(&["-n", "nodetrust", "patch", "configmap", "nodetrust-ca", "-p", &change]).expect(0);
@@ -115,7 +115,7 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
         });
         assert_eq!(agent.get("/readyz").map(|(code, _)| code), Some(200));
     }
-    // pods follow their node's bundle, whatever its distribution calls it
+    // Pods follow their node's bundle, wherever the distribution keeps it.
     cluster.wait("readers", &["pods", "-l", "app=reader"], |list| {
         items(list).iter().filter(|pod| pod["status"]["containerStatuses"][0]["ready"] == true).count() == NODES.len()
     });
@@ -165,7 +165,7 @@ fn every_overlay_has_its_agent_ready_and_its_ca_trusted() {
         cluster.kubectl(&words).expect(0);
     };
 
-    // nothing is there yet: the agent starts, says so, and takes what comes
+    // The source is empty at first: the agent starts, reports that, and follows when anchors come.
     cluster.apply(&kustomize_with("new", "base", &[], ""));
     let running = |list: &Value| items(list).iter().any(|pod| pod["status"]["containerStatuses"][0]["started"] == true);
     cluster.wait("a started agent", &["pods", "-n", "nodetrust"], running);
@@ -178,7 +178,7 @@ fn every_overlay_has_its_agent_ready_and_its_ca_trusted() {
     give(&["configmap"], "any-key", &ca);
     ready("the ConfigMap's CA", &ca);
 
-    // the source has spoken on this node: what it said is held, and the rollout does not wait
+    // The source has given anchors on this node before: they are held, and the rollout does not wait.
     cluster.apply(&kustomize_with("new", "overlays/secret", &[], ""));
     cluster.rolled_out();
     let done =
@@ -255,7 +255,7 @@ fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
     }
     let done = cluster.kubectl_with(&dry_run, &kustomize_with("new", "base", &["privileged"], ""));
     assert_eq!(done.code, 0, "{}", done.err);
-    // every value of the chart, in one of them
+    // One of them sets every value of the chart.
     let digest = format!("image.repository=r.test/n,image.pullPolicy=Always,image.digest=sha256:{}", "0".repeat(64));
     let secret = "sources[0].name=a,sources[0].optional=true,sources[0].volume.secret.secretName=x,\
                   sources[0].volume.secret.items[0].key=k,sources[0].volume.secret.items[0].path=p,\
@@ -272,13 +272,13 @@ fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
         let done = cluster.kubectl_with(&dry_run, &chart_text("1.20.2", values));
         assert_eq!(done.code, 0, "{values}: {}", done.err);
     }
-    // it would have said so
+    // The agent's log would name a refused request.
     let text =
         without(&kustomize_with("new", "overlays/cluster-trust-bundle", &[], ""), "kind: ValidatingAdmissionPolicy");
     let done = cluster.kubectl_with(&dry_run, &text);
     assert!(done.code != 0 && done.err.contains("clusterTrustBundle"), "{done:?}");
 
-    // and who may do what, by the server's own word
+    // The API server itself says who may do what.
     cluster.apply(&kustomize_with("new", "base", &[], ""));
     let may = |words: &str| {
         let who = ["auth", "can-i", "--as=system:serviceaccount:nodetrust:nodetrust", "--quiet"];

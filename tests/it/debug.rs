@@ -18,14 +18,14 @@ use crate::{
     },
 };
 
-/// For what takes seconds, on a busy machine.
+/// Longest wait for events that take seconds; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
 const NODE: &str = "trixie";
 
-/// What docs/troubleshooting.md tells to type, up to the node's name and the image.
+/// The command in docs/troubleshooting.md, without the node's name and the image.
 const TYPED: &str = "kubectl debug node/NODE --profile=sysadmin -it --image=IMAGE -- nodetrust status";
 
-/// A command line as a person types it, on a terminal, with kubectl of an age; returns what the terminal shows.
+/// Runs a command line on a terminal, with this version of kubectl; returns what the terminal shows.
 #[track_caller]
 fn type_line(cluster: &TestCluster, age: &str, line: &str) -> String {
     let kubectl = format!("{} --kubeconfig {}", tool_path(age, "kubectl").display(), cluster.kubeconfig().display());
@@ -96,7 +96,7 @@ fn status_tells_the_truth_by_exec_and_in_debug_pods_without_an_agent() {
     assert!(documents.contains(&TYPED.replace("IMAGE", IMAGE)));
     assert!(done.out.starts_with("trixie   TRUSTED   1 anchor "), "{}", done.out);
 
-    // the agent goes, and what it did stays: the screen needs neither it nor its configuration
+    // The agent is removed and its work stays. The screen needs neither the agent nor its configuration.
     cluster.kubectl_with(&["delete", "-f", "-"], &install).expect(0);
     wait_for("no agent", LIMIT, || cluster.pods(&["-n", "nodetrust"]).is_empty().then_some(()));
     let detached = "kubectl debug node/NODE --image=IMAGE -- nodetrust status";
@@ -110,15 +110,15 @@ fn status_tells_the_truth_by_exec_and_in_debug_pods_without_an_agent() {
         json!({"readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
     let done = by_hand(&cluster, "few-rights", few.clone()).expect(0);
     assert!(done.out.starts_with("trixie   TRUSTED   1 anchor "), "{}", done.out);
-    // it may not run the runtime's own program: what the agent has found of the process that still runs is remembered
+    // The pod may not run the runtime's program. The ledger remembers what the agent found of the running process.
     assert!(done.out.contains("certs.d: not configured"), "{}", done.out);
 
-    // a machine that has booted since, without an agent
+    // The machine boots again, without an agent.
     cluster.node(NODE).run(&["rm", "/run/nodetrust.lock"]).expect(0);
     let done = by_hand(&cluster, "since-boot", few.clone()).expect(0);
     assert!(done.out.contains("NEXT      no cycle since the node booted"), "{}", done.out);
 
-    // by hand: first the file alone, then the distribution's tool is run as well
+    // A person adds the file by hand first, and then also runs the distribution's tool.
     let system = MachineKind::Trixie.system();
     let file = format!("{}/nodetrust-{}.{}", system.anchors_dir(), ca.fp16(), system.extension());
     cluster.node(NODE).run(&["rm", &file]).expect(0);
@@ -130,7 +130,7 @@ fn status_tells_the_truth_by_exec_and_in_debug_pods_without_an_agent() {
         assert!(text.contains("NOT TRUSTED") && text.contains("Corp Root"), "{text}");
     }
 
-    // where the pod lacks what it needs, it says so, and nothing about the node
+    // A pod without the rights says which it lacks, and says nothing about the node.
     let done = debug(&cluster, "new", "kubectl debug node/NODE --profile=baseline --image=IMAGE -- nodetrust status");
     assert!(done.out.contains("no operating system here") && done.out.contains("--profile=sysadmin"), "{}", done.out);
     assert_eq!(done.code, 2);

@@ -21,7 +21,7 @@ const CONFIG: &str = "/etc/containerd/config.toml";
 const LEDGER: &str = "/var/lib/nodetrust/ledger.json";
 const HOST: &str = "registry.test:5443";
 
-/// A text that a report gives.
+/// A text field of a report.
 fn text<'a>(status: &'a Value, path: &str) -> &'a str {
     status.pointer(path).and_then(Value::as_str).unwrap_or_default()
 }
@@ -76,7 +76,7 @@ fn golden(kind: MachineKind) -> (Machine, String) {
     (machine, image)
 }
 
-/// First sight of a process that has all it needs.
+/// The agent sees, for the first time, a process that has all anchors.
 fn an_image_with_the_ca_in_it_is_not_restarted(kind: MachineKind) {
     let (machine, image) = golden(kind);
     let (before, ours) = (starts(&machine), machine.registry_ca());
@@ -127,7 +127,7 @@ fn an_image_with_the_ca_in_it_is_unknown_until_a_simulated_answer_and_not_restar
     an_image_with_the_ca_in_it_is_not_restarted(MachineKind::Containerd21);
 }
 
-/// First sight of a process that lacks what the bundle has: by facts it looks like the one above.
+/// The agent sees, for the first time, a process that lacks an anchor. By its facts it looks like the one above.
 #[test]
 fn a_runtime_that_refuses_by_a_simulated_answer_is_restarted_once_and_only_where_that_can_help() {
     let machine = Machine::boot(MachineKind::Trixie);
@@ -142,7 +142,7 @@ fn a_runtime_that_refuses_by_a_simulated_answer_is_restarted_once_and_only_where
     assert_untrusted(&machine, &image);
     assert_eq!(starts(&machine), before, "nothing is known that a restart would follow from");
 
-    // what no restart cures
+    // A refusal that no restart cures.
     agent.kill();
     simulate_answer(
         &machine,
@@ -159,7 +159,7 @@ fn a_runtime_that_refuses_by_a_simulated_answer_is_restarted_once_and_only_where
     wait_two_cycles(&agent);
     assert_eq!(starts(&machine), before);
 
-    // what one cures
+    // A refusal that a restart cures.
     agent.kill();
     let process = ledger(&machine)["services"]["containerd.service"]["process"].clone();
     simulate_answer(&machine, &status, "refuses", &json!({}));
@@ -169,7 +169,7 @@ fn a_runtime_that_refuses_by_a_simulated_answer_is_restarted_once_and_only_where
     assert_eq!((starts(&machine), ledger(&machine)["tries"].as_array().map(Vec::len)), (before + 1, Some(1)));
     assert_eq!(ledger(&machine)["witnesses"][HOST]["restarted"], process, "written down before it was made");
 
-    // the next process refuses as well: whatever it is, a restart is no cure
+    // The next process refuses as well, so a restart does not help.
     agent.kill();
     simulate_answer(&machine, &status, "refuses", &json!({"restarted": process}));
     let agent = machine.start_agent();
@@ -227,16 +227,16 @@ fn a_runtime_that_does_not_work_is_never_nothing_to_do() {
         text(status, "/verdict") == "runtime-unknown" && text(status, "/headline").contains("containerd does not work")
     });
     assert!(text(&status, "/runtimeTrust/next").contains("journalctl -u containerd.service"), "{status:#}");
-    let screen = machine.run(&["nodetrust", "status"]).expect(2).out; // no program runs in its containers now
+    let screen = machine.run(&["nodetrust", "status"]).expect(2).out; // its containers run no program now
     assert!(screen.contains("NEXT      mend it") && !screen.contains("nothing to do"), "{screen}");
     machine.write(CONFIG, &config);
     machine.run(&["systemctl", "restart", "containerd"]).expect(0);
     wait_state(&agent, &ours, "current");
 
-    // it was stopped: it reads the bundle when it starts
+    // The runtime was stopped; it reads the bundle when it starts.
     machine.run(&["systemctl", "stop", "containerd"]).expect(0);
     wait_state(&agent, &ours, "none");
-    // it cannot start
+    // The runtime cannot start.
     let drop_in = "[Service]\nRestart=no\nExecStartPre=/bin/sh -c \"exit 1\"\n";
     machine.write("/etc/systemd/system/containerd.service.d/test.conf", drop_in);
     machine.run(&["systemctl", "daemon-reload"]).expect(0);

@@ -8,12 +8,12 @@ use crate::support::{
     pki::Ca,
 };
 
-/// What makes a root look like a distribution.
+/// A root that looks like a distribution.
 struct Distribution {
     name: &'static str,
     kind: Kind,
     os_release: &'static str,
-    /// run in the root to lay out the store
+    /// shell script, run in the root, that lays out the store
     layout: &'static str,
     tool: (&'static str, &'static str),
     bundle: &'static str,
@@ -165,7 +165,7 @@ fn a_directory_without_any_tool_is_what_go_reads() {
     assert_eq!(node.tree(&["/etc", "/var/lib"]), before);
 }
 
-/// Systems with their own way: the answer names it, and nothing is touched.
+/// Systems that set trust in their own way: the answer names it, and nothing is changed.
 #[test]
 fn systems_without_a_store_are_left_alone() {
     for (id, native) in [

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// For what takes seconds, on a busy machine.
+/// Longest wait for events that take seconds; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
 const NODES: [(&str, MachineKind); 3] =
     [("bookworm", MachineKind::Bookworm), ("trixie", MachineKind::Trixie), ("rhelish", MachineKind::Rhelish)];
@@ -97,7 +97,7 @@ fn a_rotation_with_a_node_that_lags_is_seen_by_topology() {
     assert!(screen.starts_with("rig   UNIFORM   all 3 nodes trust the same 1 anchor"), "{screen}");
     let agents = cluster.pods(&["-n", "nodetrust"]);
 
-    // a kubelet that stands still: its ConfigMaps do so too, while the agent there goes on
+    // The kubelet is stopped, so its ConfigMaps do not change, while the agent there keeps running.
     let hold = |signal: &str| {
         cluster.node(late.0).run(&["systemctl", "kill", "-s", signal, "kubelet"]).expect(0);
     };
@@ -118,7 +118,7 @@ fn a_rotation_with_a_node_that_lags_is_seen_by_topology() {
     assert!(screen.starts_with("rig   SPLIT   2 of 3 nodes trust the same and are done, 1 differs"), "{screen}");
     println!("{screen}");
 
-    // too early: the old one leaves while a node does not know the new one
+    // The old CA leaves too early: one node does not know the new one yet.
     give(&[&new], "1h");
     for (node, _) in prompt {
         wait_says(&cluster, node, &[(&old, AnchorState::Grace), (&new, AnchorState::Desired)]);
@@ -135,18 +135,18 @@ fn a_rotation_with_a_node_that_lags_is_seen_by_topology() {
         assert_eq!(accepts(&cluster, node, &new), node != late, "{}", node.0);
     }
 
-    // it comes back, and has missed the step in the middle: the old one gets its grace there too
+    // The node comes back and has missed the middle step. The old CA gets its grace there too.
     hold("CONT");
     for node in NODES {
         wait_says(&cluster, node.0, &[(&old, AnchorState::Grace), (&new, AnchorState::Desired)]);
         assert!(accepts(&cluster, node, &old) && accepts(&cluster, node, &new), "{}", node.0);
-        wait_event(&cluster, node.0, &came); // one a minute: the next one would replace it
+        wait_event(&cluster, node.0, &came); // events are sent once a minute: the next one would replace it
     }
     let (_, screen) = wait_verdict(&cluster, "uniform", 0);
     assert!(screen.contains("grace"), "{screen}");
     println!("{screen}");
 
-    // the end of the grace: a while from now, by the configuration that the agents follow
+    // The grace ends a while from now, by the configuration that the agents follow.
     give(&[&new], &format!("{}s", left.elapsed().as_secs() + 20));
     for node in NODES {
         wait_says(&cluster, node.0, &[(&new, AnchorState::Desired)]);

@@ -1,4 +1,4 @@
-//! Strangers on the agent's port: 256 connections that do what they can to hold it up, with 1,000 anchors. The kubelet is answered
+//! Strangers on the agent's port: 256 hostile connections, with 1,000 anchors. The kubelet is answered
 //! all the same, and memory stays bounded.
 //!
 //! Here for some seconds, with the kubelet's own patience; `scripts/hostile` takes two minutes and wants each answer within a second.
@@ -105,7 +105,7 @@ impl HostileTarget {
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         match stream.read_to_string(&mut answer) {
-            // rustls wants TLS to be ended before TCP
+            // rustls expects the end of TLS before the end of TCP.
             Err(error) if error.kind() != ErrorKind::UnexpectedEof => Err(error),
             _ => Ok(answer),
         }
@@ -166,7 +166,7 @@ fn harass(target: &HostileTarget, manner: Misbehaviour, end: &AtomicBool, came: 
                 Err(_) => break,
             }
             thread::sleep(pause);
-            // whether it was closed
+            // True if the agent has closed the connection.
             if matches!(below.peek(&mut [0]), Ok(0)) {
                 break;
             }
@@ -221,7 +221,7 @@ fn the_kubelet_is_answered(over_tls: bool) {
     assert!(failed.is_none(), "{failed:?}");
     assert!(slowest <= patience, "{slowest:?}");
     assert!(most <= before + GROWTH, "{before} KiB, then {most} KiB");
-    // and when they have gone, everybody is served
+    // When they have gone, everybody is served.
     for path in ["/metrics", "/status", "/"] {
         wait_for(path, LIMIT, || target.get(path).ok().filter(|answer| answer.starts_with("HTTP/1.1 200")));
     }

@@ -13,14 +13,14 @@ use crate::{
 };
 
 const LIMIT: Duration = Duration::from_secs(300);
-/// What draws on a terminal, turns the direction of writing, or hides.
+/// Characters that draw on a terminal, turn the direction of writing, or are invisible.
 const EVIL: &str = "\u{1b}[2J\u{1b}]0;x\u{7}\u{202e}\u{2066}\u{200b}\r\n\t\u{0}\u{e0041}\u{feff}";
 
 fn common(text: &str) -> Vec<u8> {
     tlv(0x30, &tlv(0x31, &tlv(0x30, &[oid(&[2, 5, 4, 3]), tlv(0x0c, text.as_bytes())].concat())))
 }
 
-/// Self-signed CAs by what is hostile about them.
+/// Self-signed CAs, each with the name of its hostile part.
 fn hostile(key: &CertKey) -> Vec<(&'static str, CertDraft)> {
     let with = |name: &str, edit: &dyn Fn(&mut CertDraft)| {
         let mut draft = CertDraft::ca(name, key);
@@ -104,7 +104,7 @@ fn texts_of_certificates_are_bounded_and_plain_wherever_they_are_told() {
     let key = CertKey::new();
     let all = hostile(&key);
     for (at, (_, draft)) in all.iter().enumerate() {
-        // a path that is a text too
+        // A path is a text too.
         fs::write(
             node.source.join(format!("{at}\u{1b}[2J\u{202e}.crt")),
             nodetrust_core::certificate::pem::encode(&draft.signed(&key)),
@@ -144,7 +144,7 @@ fn texts_of_certificates_are_bounded_and_plain_wherever_they_are_told() {
     is_plain("the log", &log);
     assert!(log.len() < 500_000, "{}", log.len());
 
-    // a server below such a CA, whose certificate names a place of its issuer
+    // A server's certificate below such a CA names the place of its issuer.
     let leaf_key = CertKey::new();
     let mut unknown = CertDraft::ca("x", &key);
     unknown.subject = common(&format!("unknown {EVIL}"));

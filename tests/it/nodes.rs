@@ -8,7 +8,7 @@ use crate::support::{
     wait_for,
 };
 
-/// For what takes a second, on a busy machine.
+/// Longest wait for events that take a second; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// A pull that fails because the registry's CA is unknown.
@@ -83,7 +83,7 @@ fn the_agent_works_in_a_pod_with_two_capabilities() {
     agent.wait_status("an anchor", LIMIT, |status| {
         status["converged"] == true && status["anchors"].as_array().is_some_and(|rows| rows.len() == 1)
     });
-    // the first pull of this containerd: it loads the roots only now
+    // This is the first pull of this containerd, which loads the roots now.
     assert_eq!(machine.pull(&image), Ok(()));
 
     let (pid, _) = machine.process(&agent.container).unwrap();
@@ -99,7 +99,7 @@ fn the_agent_works_in_a_pod_with_two_capabilities() {
     );
     assert_eq!(agent.nodetrust(&["version"]).code, 0);
 
-    // the runtime that the agent restarts is the one that it runs under
+    // The agent restarts the runtime that runs the agent itself.
     let process = machine.process(&agent.container);
     machine.run(&["systemctl", "restart", "containerd"]).expect(0);
     machine.wait_runtime();
@@ -143,7 +143,7 @@ fn containerd_with_a_config_path_reads_certs_d_at_each_pull() {
     assert_eq!(machine.pull(&image), Ok(()));
 }
 
-/// Two directories: containerd 1.7 takes the first that has something for the host, 2.1 neither.
+/// With two directories containerd 1.7 takes the first that has a folder for the host; 2.1 reads neither.
 #[test]
 fn containerd_2_1_ignores_a_config_path_of_two_directories() {
     let two = "/etc/containerd/certs.d:/etc/docker/certs.d";

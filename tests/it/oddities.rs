@@ -25,7 +25,7 @@ struct Case {
     leaf: String,
     key: String,
     chain: Vec<String>,
-    /// Go's versions do not agree on it; then what is said is that of the newer
+    /// versions of Go differ here, and we say what the newer one does
     versions_differ: bool,
 }
 
@@ -149,7 +149,7 @@ fn of_extensions(make: &mut Maker) {
         ("critical qualified statements", &[1, 3, 6, 1, 5, 5, 7, 1, 3], seq(&[])),
     ];
     for (at, (name, numbers, value)) in rows.into_iter().enumerate() {
-        // the first three are refused by Go since 1.2x, not by Debian 12's
+        // Newer versions of Go refuse the first three; Debian 12's does not.
         make.root(name, |ca| ca.set(numbers, extension(numbers, true, &value))).versions_differ = at < 3;
     }
     make.root("a private extension", |ca| ca.extensions.push(extension(&[1, 3, 6, 1, 4, 1, 99999, 1], false, &[5, 0])));
@@ -372,7 +372,7 @@ fn of_keys(make: &mut Maker) {
     let edwards = |name: &str| CertKey::made(&["-algorithm", name], None);
     make.with_key("Ed25519", &edwards("ED25519"), seq(&[oid(&[1, 3, 101, 112])]), |_| {});
     make.with_key("Ed448", &edwards("ED448"), seq(&[oid(&[1, 3, 101, 113])]), |_| {});
-    // its own signature is of SHA-1, what it has issued is not
+    // The root's own signature uses SHA-1, those of its certificates do not.
     let (sha1, root) = (CertKey::OpenSsl(key.pem(), Some("-sha1")), "a root signed with SHA-1");
     let mut ca = CertDraft::ca(root, &key);
     ca.algorithm = seq(&[oid(&[1, 2, 840, 113_549, 1, 1, 5]), vec![5, 0]]);
@@ -435,7 +435,7 @@ fn of_leaves(make: &mut Maker) {
     make.leaf("a leaf with garbage in a list of policies", |leaf| {
         leaf.extensions.push(extension(&[2, 5, 29, 32], false, b"garbage"))
     });
-    // the server's own certificate is in the bundle
+    // The server's own certificate is in the bundle.
     let (own, name) = (CertKey::new(), "a self-signed leaf in the bundle");
     let mut draft = CertDraft::leaf(&CertDraft::ca(name, &own), &own);
     draft.subject = common_name(name);
@@ -476,7 +476,7 @@ fn of_chains(make: &mut Maker) {
         middle.set(KEY_ID, extension(KEY_ID, true, &id));
     })
     .versions_differ = true;
-    // the intermediate is in the bundle, its root is not
+    // The bundle has the intermediate and not its root.
     let case = make.between("an intermediate in the bundle", |_, _, _| {});
     case.bundle.clone_from(&case.chain);
     let case = make.between("an intermediate in the bundle, sent by nobody", |_, _, _| {});
@@ -485,7 +485,7 @@ fn of_chains(make: &mut Maker) {
     case.bundle.append(&mut case.chain);
     make.between("an intermediate that nobody sends", |_, _, _| {}).chain.clear();
     make.between("a root that nobody has", |_, _, _| {}).bundle.clear();
-    // two generations of one name, and no identifiers: OpenSSL takes the first
+    // Two CAs of one name, without key identifiers: OpenSSL takes the first.
     for (name, right_first) in
         [("two keys of one name, the right one first", true), ("two keys of one name, the wrong one first", false)]
     {
@@ -510,7 +510,7 @@ fn of_chains(make: &mut Maker) {
     old.validity = seq(&[utc("200101000000Z"), utc("210101000000Z")]);
     let leaf = CertDraft::leaf(&renewed, &make.leaf_key).pem(&first);
     make.add(name, vec![old.pem(&first), renewed.pem(&first)], leaf, Vec::new());
-    // a signature by another key of that name
+    // Another key of that name has signed it.
     let name = "a leaf of another key";
     let leaf = CertDraft::leaf(&CertDraft::ca(name, &second), &make.leaf_key).pem(&second);
     make.add(name, vec![CertDraft::ca(name, &first).pem(&first)], leaf, Vec::new());
@@ -549,7 +549,7 @@ fn go_client() -> &'static Path {
 
 /// The answers to one case, as text where they are wrong.
 fn compare(node: &Node, case: &Case) -> Result<&'static str, String> {
-    // alone, since some of them would end OpenSSL for all others
+    // Each case has a bundle of its own: some of them make OpenSSL refuse a whole bundle.
     fs::write(node.path(node.kind.bundle()), case.bundle.concat()).unwrap();
     let server = TlsServer::of(node, &case.leaf, &case.key, &case.chain.concat(), &["-cipher", "DEFAULT@SECLEVEL=0"]);
     let openssl = server.openssl_trusts(node, "localhost");
@@ -579,7 +579,7 @@ fn compare(node: &Node, case: &Case) -> Result<&'static str, String> {
     if !["trusted", "not-trusted"].iter().any(|verdict| answer["verdict"] == *verdict) {
         return context("not reached");
     }
-    // Debian's Go is older than what is said
+    // Debian's Go is older than the version that we describe.
     let is_older = case.versions_differ && std::env::var_os("NODETRUST_GO").is_none();
     let (go, wanted) = match is_older {
         true => (trusted, if trusted == openssl { (false, false) } else { (trusted, openssl) }),

@@ -18,13 +18,13 @@ use crate::{
     },
 };
 
-/// For what takes seconds, on a busy machine.
+/// Longest wait for events that take seconds; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
-/// For what waits for a node's next try, which may be a minute away.
+/// Longest wait for a node's next try, which may be a minute away.
 const LONG: Duration = Duration::from_secs(240);
 
 const TAINT: &str = "nodetrust.io/not-trusted";
-/// The registry directory takes up what is new, so that no test waits for the pause between two restarts.
+/// With a registry directory no restart is needed, so that no test waits for the pause between two restarts.
 const CERTS_D: &[(&str, &str)] = &[("RIG_CONFIG_PATH", "/etc/containerd/certs.d")];
 const FAILED: &str = "nodetrust_errors_total{reason=\"kubernetes\"}";
 const CANNOT: &str = "the Kubernetes API cannot be told";
@@ -136,12 +136,12 @@ fn most_tries(time: Duration) -> f64 {
 fn assert_paced(agent: &AgentHttp, before: f64, since: Instant, at_least: f64) {
     wait_for("more failed tries", LIMIT, || (failed(agent) >= before + at_least).then_some(()));
     let tries = failed(agent) - before;
-    // and one more for an event that came after the first failure
+    // One more try is for an event that came after the first failure.
     let most = most_tries(since.elapsed()) + 1.0;
     assert!(tries <= most, "{tries} tries in {:?}, at most {most} are announced", since.elapsed());
 }
 
-/// What `/status` says of the API: what is wrong, and what to do.
+/// The problem of the API in `/status`: text and advice.
 #[track_caller]
 fn trouble(agent: &AgentHttp, part: &str) -> (String, String) {
     let status = agent.wait_status(part, LIMIT, |status| {
@@ -286,7 +286,7 @@ fn a_node_heals_and_reboots_without_a_false_word() {
     assert_eq!(cluster.events("one", "DriftRepaired").len(), 1, "one in ten minutes");
     assert_eq!(condition(&cluster.get(&["node", "one"]), CONDITION), Some(&before));
 
-    // a reboot
+    // The node reboots.
     let (written, boots) = (ledger(&node), starts(&node));
     let restarts = cluster.events("one", "RuntimeRestarted").len();
     let pods = cluster.pods(&["-n", "nodetrust"]);
@@ -411,7 +411,7 @@ fn an_api_server_that_is_killed_in_a_rotation_changes_nothing_but_who_is_told() 
     assert_no_restarts(&cluster);
 }
 
-/// Without the objects of these kinds.
+/// Manifests without the objects of these kinds.
 fn without(text: &str, kinds: &[&str]) -> String {
     let is_kept = |object: &&str| !kinds.iter().any(|kind| object.contains(&format!("\nkind: {kind}\n")));
     text.split("\n---\n").filter(is_kept).collect::<Vec<_>>().join("\n---\n")
@@ -453,7 +453,7 @@ fn missing_rights_and_wrong_tokens_are_named_and_trust_does_not_need_them() {
     let event = wait_for("an event", LIMIT, || cluster.events("one", "TrustAnchorsChanged").pop());
     assert!(event["message"].as_str().unwrap().contains(&format!("+Rights ({})", ca.fp16())), "{event:#}");
 
-    // somebody takes the role away
+    // Somebody deletes the role.
     let (before, since) = (failed(&agent), Instant::now());
     cluster.kubectl(&["delete", "clusterrole", "nodetrust"]).expect(0);
     let more = Ca::new("Without a role");
@@ -466,7 +466,7 @@ fn missing_rights_and_wrong_tokens_are_named_and_trust_does_not_need_them() {
     wait_says(&cluster, "one", &[&ca, &more]);
     assert_no_restarts(&cluster);
 
-    // and the account, whose token then says nothing; its pod needs another, as is said
+    // Somebody deletes the account, so its token is void. The message says that the pod must be made anew.
     cluster.kubectl(&["-n", "nodetrust", "delete", "serviceaccount", "nodetrust"]).expect(0);
     let (before, since, requests) = (failed(&agent), Instant::now(), unauthenticated(&cluster));
     let third = Ca::new("Without an account");
@@ -476,7 +476,7 @@ fn missing_rights_and_wrong_tokens_are_named_and_trust_does_not_need_them() {
     assert!(next.contains("ServiceAccount") && next.contains("delete the pod"), "{error}: {next}");
     assert_paced(&agent, before, since, 3.0);
     let (tries, requests) = (failed(&agent) - before, unauthenticated(&cluster) - requests);
-    // a read of the Node and an event
+    // One read of the Node and one event.
     assert!(requests <= 2.0 * (tries + 1.0), "{requests} requests in {tries} tries");
     assert_no_restarts(&cluster);
     cluster.apply(&everything);
@@ -484,7 +484,7 @@ fn missing_rights_and_wrong_tokens_are_named_and_trust_does_not_need_them() {
     cluster.rolled_out();
     wait_says(&cluster, "one", &[&ca, &more, &third]);
 
-    // a token that somebody has mounted from a Secret, and got wrong
+    // Somebody mounts a wrong token from a Secret.
     let account = cluster.get(&["-n", "nodetrust", "serviceaccount", "nodetrust"]);
     let secret = cluster.get(&["-n", "nodetrust", "secret", account["secrets"][0]["name"].as_str().unwrap()]);
     let mut token = json!({

@@ -52,7 +52,7 @@ use crate::support::{
 
 /// No run may take longer, whatever it finds: a pipe without a reader would be waited for without end.
 const LIMIT: Duration = Duration::from_secs(90);
-/// What must not be touched.
+/// The directory that must stay as it is.
 const VICTIM: &str = "/srv/victim";
 const EXPORT: &str = "/var/lib/nodetrust/export/all.pem";
 
@@ -60,7 +60,7 @@ fn settings() -> String {
     "rotation: {removalGrace: 0s}\nexport: {bundle: all.pem}".to_owned()
 }
 
-/// What is put at a name.
+/// The kinds of obstacles at a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Planted {
     LinkToDirectory,
@@ -195,7 +195,7 @@ impl Scene {
         assert_eq!(state(&self.node.path(VICTIM)), self.before, "{after}");
     }
 
-    /// Commands that only look end too, and touch nothing.
+    /// Runs the commands that only read: they end, and change nothing.
     #[track_caller]
     fn look(&self, what: &str) {
         for command in ["plan", "status"] {
@@ -205,7 +205,7 @@ impl Scene {
     }
 }
 
-/// What is no data is replaced, at all names at once; the node converges, and nothing is left after `uninstall`.
+/// Obstacles without data are replaced at all names; the node converges, and `uninstall` leaves nothing.
 fn obstacles_are_replaced(kind: Kind) {
     for what in [
         Planted::LinkToDirectory,
@@ -219,7 +219,7 @@ fn obstacles_are_replaced(kind: Kind) {
         let scene = Scene::new(kind);
         let names = names(kind, &scene.ca);
         for name in leaves(&names) {
-            // a file in the place of a directory is not ours to remove, see below
+            // A file in the place of a directory is kept; a test below covers it.
             if !(name.is_dir && what == Planted::HardLink) {
                 scene.plant(what, &name.path);
             }
@@ -231,7 +231,7 @@ fn obstacles_are_replaced(kind: Kind) {
         assert_eq!(apply(&scene.node).0, 0, "{what:?}");
         run(&scene.node, &["status"]).expect(0);
         assert!(scene.node.trusts(&scene.ca));
-        // and they come back one by one while it is installed
+        // The obstacles come back one by one while nodetrust is installed.
         for name in leaves(&names).into_iter().filter(|name| !name.is_dir || what != Planted::HardLink) {
             let path = scene.node.path(&name.path);
             let _ = fs::remove_file(&path);
@@ -325,7 +325,7 @@ fn directories_are_told(kind: Kind) {
         scene.look(&name.path);
         let (code, report) = apply(&scene.node);
         if name.path == own_paths::LEDGER {
-            // a damaged ledger is set aside
+            // A damaged ledger is set aside.
             assert_eq!(code, 2, "{}", said(&report));
             let aside = scene.node.path(own_paths::DIR).join(own_paths::LEDGER_DAMAGED);
             assert_eq!(fs::read_to_string(aside.join("below/kept")).unwrap(), "somebody's");
@@ -410,7 +410,7 @@ fn nothing_is_done_by_way_of_a_directory_that_others_can_write() {
         node.set_source(&[&ca]);
         let there = node.path("/srv/elsewhere");
         fs::create_dir_all(&there).unwrap();
-        // the directory's content stays where programs find it
+        // The directory's content stays in place.
         node.run(&[
             "sh",
             "-c",
@@ -447,7 +447,7 @@ fn debians_group_staff_counts_as_root_below_usr_local() {
     assert!(node.trusts(&ca));
 }
 
-/// A root with both resolvers.
+/// A root for each of the two path resolvers.
 fn both() -> [(TempDir, HostRoot); 2] {
     [false, true].map(|by_hand| {
         let base = TempDir::with_prefix("nodetrust-test-").unwrap();
@@ -520,7 +520,7 @@ fn a_directory_that_becomes_a_link_meanwhile_is_not_entered() {
         let at = |path: &str| base.path().join(path);
         let before = state(&at("srv/victim"));
         fs::create_dir_all(at("var/lib/nodetrust")).unwrap();
-        symlink("../../../srv/victim", at("var/lib/swap")).unwrap(); // right in the place of our directory
+        symlink("../../../srv/victim", at("var/lib/swap")).unwrap(); // in the place of our directory
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -565,7 +565,7 @@ fn the_registry_directory_is_made_anew_or_told() {
                 assert_eq!(state(&base.path().join("srv/victim")), before, "{told}");
                 let is_kept = match what {
                     Planted::Directory => !name.is_dir,
-                    // what the runtime reads by way of it stays readable for it
+                    // The files that the runtime reads there stay readable.
                     Planted::LinkToDirectory | Planted::HardLink => name.is_dir,
                     _ => false,
                 };

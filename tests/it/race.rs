@@ -85,7 +85,7 @@ fn beside_a_foreign_runner(kind: Kind, span: Duration) {
         let runner = scope.spawn(|| {
             let mut runs = 0;
             while goes_on.load(Ordering::Relaxed) {
-                // its own exit code is not our business: beside another runner its `openssl rehash` may fail
+                // Its exit code does not matter: beside another runner its `openssl rehash` may fail.
                 node.run(&[kind.tool()]);
                 runs += 1;
                 thread::sleep(Duration::from_millis(100));
@@ -108,7 +108,7 @@ fn beside_a_foreign_runner(kind: Kind, span: Duration) {
     let versions = watchman.stop();
     assert!(versions > rotations, "the bundle was watched: {versions} versions");
 
-    // at the end, at rest
+    // The final state, at rest.
     let set = [&stable, &two];
     node.set_source(&set);
     agent.wait_converged(&set, LIMIT);

@@ -24,11 +24,11 @@ use crate::support::pki::Ca;
 /// Inputs by name, each once.
 type Inputs = Vec<(String, Vec<u8>)>;
 
-/// How much is asked.
+/// How many inputs are tried.
 struct Amount {
     /// Mutated certificates.
     mutated: usize,
-    /// Of the single-bit flips one in so many.
+    /// Every n-th of the single-bit flips is tried.
     every: usize,
     /// Mutated PEM files.
     files: usize,
@@ -163,7 +163,7 @@ fn is_old_rule(why: &str) -> bool {
     why.contains("a length of several bytes at the end")
 }
 
-/// Refused though it can be read: no reader can use it, or OpenSSL takes no chain that ends in it.
+/// Certificates that we refuse although readers decode them: no reader can use them, or OpenSSL takes no chain to them.
 fn is_beyond_use(why: &str, is_invalid: bool) -> bool {
     is_old_rule(why)
         || why.contains("16,384 bits")
@@ -179,7 +179,7 @@ fn keep(name: &str, bytes: &[u8]) {
 
 #[track_caller]
 fn none(wrong: &[String]) {
-    // one of each kind is enough
+    // One of each kind is enough.
     let kinds: BTreeMap<&str, &String> =
         wrong.iter().map(|line| (line.split_once(": ").map_or("", |(_, what)| what), line)).collect();
     let kinds: Vec<&str> = kinds.values().take(40).map(|line| line.as_str()).collect();
@@ -260,7 +260,7 @@ fn compare_files(what: &str, files: &Inputs) -> Vec<String> {
         let mut check = |kinds: &[ReaderKind], faults: &[pem::Fault]| {
             let refused: Vec<_> = of(kinds)
                 .into_iter()
-                // a file without a certificate is none that anybody has broken
+                // A file without a certificate counts as not broken.
                 .filter(|(_, line)| {
                     line.starts_with("refused")
                         && !line.contains("no certificate or crl found")
@@ -268,7 +268,7 @@ fn compare_files(what: &str, files: &Inputs) -> Vec<String> {
                         && !line.contains("NO_CERTIFICATE_OR_CRL_FOUND")
                 })
                 .collect();
-            // it loads, but without what stands behind that line
+            // It loads without the certificates after that line.
             let lost =
                 faults.iter().any(|fault| fault.detail.contains("next BEGIN") || fault.detail.contains("NUL byte"));
             match (refused.is_empty(), faults) {
@@ -309,7 +309,7 @@ fn compare_files(what: &str, files: &Inputs) -> Vec<String> {
     wrong
 }
 
-/// Roots that Go reads too.
+/// The roots that Go reads too.
 fn ordinary() -> Vec<Vec<u8>> {
     let roots = CORPUS.iter().filter(|(name, der)| name.starts_with("certifi") && readers::go_fault(der).is_none());
     roots.map(|(_, der)| der.clone()).collect()
@@ -358,7 +358,7 @@ fn the_programs_themselves_trust_a_ca_beside_what_is_accepted_and_not_beside_wha
         let verdict = readers::verdict(der);
         let before = pem::encode(der);
         let [openssl, certtool, python] = programs_verify(dir.path(), &format!("{before}{}", ca.pem()), &leaf);
-        // newer versions than this machine's may be stricter, but what breaks must be known
+        // Newer versions than this machine's may be stricter, but everything that this one refuses must be known.
         assert!(openssl || verdict.openssl.is_some(), "{name}: openssl verify fails, and we say nothing");
         assert!(python || verdict.openssl.is_some(), "{name}: Python fails, and we say nothing");
         assert!(certtool || verdict.gnutls.is_some(), "{name}: certtool fails, and we say nothing");
@@ -388,7 +388,7 @@ fn on_foreign_files_in_a_bundle_we_agree_with_the_loaders() {
     none(&compare_files("foreign files", &files));
 }
 
-/// What is asked about single certificates is what happens to a bundle: each stands between two others in a file.
+/// A verdict on a single certificate holds for a bundle: each stands between two others in a file.
 #[test]
 fn a_certificate_that_a_reader_does_not_decode_breaks_its_bundle() {
     let [first, last] = [&ordinary()[0], &ordinary()[1]].map(|der| pem::encode(der));
@@ -411,7 +411,7 @@ fn a_certificate_that_a_reader_does_not_decode_breaks_its_bundle() {
         let alone = reader.certificates(&ders(&inputs));
         let together = reader.bundles(&ders(&files));
         for (n, (name, _)) in inputs.iter().enumerate() {
-            // Go leaves it out instead; OpenSSL and Go keep one of equal certificates
+            // Go leaves it out instead. OpenSSL and Go keep one of equal certificates.
             let breaks =
                 if reader.kind == ReaderKind::Go { together[n] == "ok 2" } else { together[n].starts_with("refused") };
             let is_there_twice = together[n] == "ok 2" && alone[n].starts_with("ok");

@@ -156,14 +156,14 @@ fn a_configuration_that_is_changed_later_does_not_make_pulls_need_a_restart() {
     let before = starts(&machine);
     apply(&machine).expect(0);
     assert_eq!(machine.pull(&image), Ok(()));
-    // somebody prepares the next restart; the process reads what it has read
+    // Somebody prepares the next restart. The running process keeps its configuration.
     let config = machine.read(CONFIG).unwrap();
     machine.write(CONFIG, config.replace(DIR, "/etc/containerd/other.d"));
     let now = status(&machine);
     assert_eq!((&now["runtime"]["certsDir"], &now["runtime"]["stale"]), (&DIR.into(), &false.into()), "{now:#}");
     apply(&machine).expect(0);
     assert_eq!((machine.pull(&image), starts(&machine)), (Ok(()), before));
-    // the next process reads the other one
+    // The next process reads the other directory.
     restart(&machine);
     assert_eq!(status(&machine)["runtime"]["certsDir"], "/etc/containerd/other.d");
 }
@@ -210,7 +210,7 @@ fn where_restarts_are_forbidden_pulls_follow_the_registry_directory_and_the_rest
     assert!(done.out.contains("write"), "{}", done.out);
     assert_eq!((machine.pull(&image), starts(&machine)), (Ok(()), before));
 
-    // a host with a directory of its own does not get there
+    // A host with a folder of its own does not reach `_default`.
     machine.run(&["mkdir", &format!("{DIR}/registry.test:5443")]).expect(0);
     assert_untrusted(&machine, &image);
     apply(&machine).expect(2);
@@ -221,7 +221,7 @@ fn where_restarts_are_forbidden_pulls_follow_the_registry_directory_and_the_rest
     assert_eq!(now["runtime"]["held"]["why"], why);
     machine.run(&["rmdir", &format!("{DIR}/registry.test:5443")]).expect(0);
 
-    // and leaves the directory as it goes
+    // `uninstall` removes the directory.
     machine.write("/etc/nodetrust/org.crt", Ca::new("Another CA").pem());
     machine.run(&["nodetrust", "apply"]).expect(0);
     assert_untrusted(&machine, &image);

@@ -14,9 +14,9 @@ use crate::support::{
     must, wait_for,
 };
 
-/// For what takes seconds, on a busy machine.
+/// Longest wait for events that take seconds; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
-/// Quick to settle, quick to look.
+/// Settings of an agent that settles and looks quickly.
 const FAST: &str = "settle: 100ms\nresync: 5s\nrotation: {removalGrace: 0s}";
 const UNKNOWN: &str = "x509: certificate signed by unknown authority";
 
@@ -76,7 +76,7 @@ fn containerd_under_openrc_pulls_once_apply_has_restarted_it() {
     assert_ne!(daemon(&machine), before, "a containerd that has loaded its roots needs a restart");
     assert_eq!(machine.process(&container).unwrap(), process, "the container did not live on");
 
-    // what OpenRC was told to stop is not started
+    // A service that OpenRC was told to stop is not started.
     machine.run(&["rc-service", "containerd", "stop"]).expect(0);
     machine.write("/etc/nodetrust/org.crt", [machine.registry_ca(), machine.inspection_ca()].concat());
     let done = machine.run(&["nodetrust", "apply"]).expect(0);
@@ -164,7 +164,7 @@ fn docker_that_would_stop_its_containers_is_not_restarted() {
     assert_eq!((machine.invocation("docker"), docker_process(&machine)), (before, process));
     assert_docker_refuses(&machine, &image);
 
-    // as the hold advises, and the agent sees that it was done
+    // A person follows the hold's advice, and the agent sees that.
     machine.run(&["systemctl", "restart", "docker"]).expect(0);
     wait_trusted(&agent);
     machine.run(&["docker", "pull", &image]).expect(0);
@@ -205,14 +205,14 @@ pub fn boot_distribution(unit: &str, script: &str, config: (&str, &str), socket:
     let service = "[Service]\nType=exec\nExecStart=/usr/local/bin/simulated\nKillMode=process\nDelegate=yes\nRestart=always\n\
                    RestartSec=5s\n[Install]\nWantedBy=multi-user.target\n";
     machine.write(&format!("/etc/systemd/system/{unit}"), service);
-    // the tests' own way to it
+    // The tests reach it by this socket.
     machine.run(&["ln", "-sf", socket, "/run/containerd/containerd.sock"]).expect(0);
     machine.run(&["systemctl", "enable", "--now", unit]).expect(0);
     machine.wait_runtime();
     machine
 }
 
-/// k3s names its containerd without a path, ends it when it ends, and ends when it ends.
+/// k3s starts containerd by its name alone; each of the two ends when the other one ends.
 pub const K3S: &str = r#"#!/bin/sh
 config=/var/lib/rancher/k3s/agent/etc/containerd/config.toml
 containerd -c $config -a /run/k3s/containerd/containerd.sock --state /run/k3s/containerd --root /var/lib/containerd &
@@ -316,7 +316,7 @@ fn simulated_k0s_is_asked_to_restart_its_containerd_and_nothing_else() {
     assert_eq!(status["runtime"]["kind"], "k0s");
     assert_eq!(restarts(&agent), Some(1.0));
 
-    // another containerd of the same k0s is another process: it has read the bundle as it is
+    // A new containerd of the same k0s is a new process, which has read the current bundle.
     let pid = child(&machine);
     machine.run(&["kill", "-KILL", pid.trim()]).expect(0);
     wait_for("another containerd", LIMIT, || {

@@ -25,7 +25,7 @@ use crate::support::{
     wait_for,
 };
 
-/// For what takes milliseconds, on a busy machine.
+/// Longest wait for events that take milliseconds; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(60);
 const CONTAINERD: &str = "containerd.service";
 const SOCKET: &str = "/run/containerd/containerd.sock";
@@ -135,12 +135,12 @@ fn a_restart_tells_how_it_went_wrong() {
     let root = host(&machine);
     let state = || unit(&root, "probe.service").unwrap();
 
-    // by an alias as well
+    // An alias works as well.
     let before = state();
     assert_eq!(systemd::try_restart(&root, "probe-alias.service", LIMIT).unwrap(), JobResult::Done);
     assert_ne!(state().invocation, before.invocation);
 
-    // the unit allows three starts an hour
+    // The unit allows three starts an hour.
     for _ in 0..9 {
         assert_eq!(systemd::try_restart(&root, "probe.service", LIMIT).unwrap(), JobResult::Done);
     }
@@ -152,7 +152,7 @@ fn a_restart_tells_how_it_went_wrong() {
     assert_eq!((failed.active_state.as_str(), failed.result.as_str()), ("failed", "exit-code"));
     assert_eq!(failed.main_pid, None);
 
-    // what does not run is left alone; systemd calls that done
+    // A unit that does not run is not started; systemd reports the job as done.
     machine.run(&["rm", "/run/broken"]).expect(0);
     assert_eq!(systemd::try_restart(&root, "probe.service", LIMIT).unwrap(), JobResult::Done);
     let left = state();

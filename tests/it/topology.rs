@@ -20,9 +20,9 @@ use crate::support::{cluster::TestCluster, machine::MachineKind, node::Done};
 enum ApiReply {
     /// The list, or the part of it that was asked for.
     List,
-    /// This status, with a `Status` object.
+    /// An error with this status and a `Status` object.
     Refused(u16, &'static str),
-    /// 200 with this body.
+    /// Status 200 with this body.
     Body(&'static str),
     /// The list, byte by byte for a while, in chunks.
     Dribble,
@@ -48,7 +48,7 @@ impl NodeListApi {
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let seen = asked.clone();
-        // it ends with the test's process; a connection has one request, or none
+        // The server ends with the test's process; a connection has at most one request.
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { return };
@@ -58,7 +58,7 @@ impl NodeListApi {
                     seen.push(agent);
                     seen.len() - 1
                 };
-                let _ = answer(stream, &target, &nodes, reply(n)); // the program may have gone
+                let _ = answer(stream, &target, &nodes, reply(n)); // the client may have gone
             }
         });
         Self { port, asked }
@@ -167,7 +167,7 @@ fn before() -> String {
     says('1', &[(OLD, "desired"), (INSPECTION, "desired")])
 }
 
-/// A Node as API servers send it, with things that are of no interest here.
+/// A Node as API servers send it, with fields that topology does not read.
 fn node(name: &str, annotation: Option<&str>) -> Value {
     let mut node = json!({
         "metadata": {"name": name, "uid": "u", "labels": {"kubernetes.io/os": "linux"}, "annotations": {"other": "text"},
@@ -188,7 +188,7 @@ fn nodes(prefix: &str, count: usize, annotation: Option<&str>) -> Vec<Value> {
     (0..count).map(|n| node(&format!("{prefix}-{n:04}"), annotation)).collect()
 }
 
-/// Where a user sits: a home with a kubeconfig, and nothing in the environment that names another.
+/// A user's home with a kubeconfig; the environment names no other.
 struct UserHome(tempfile::TempDir);
 
 impl UserHome {
@@ -196,7 +196,7 @@ impl UserHome {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// A desk whose kubeconfig leads to a simulated server, by a name that has to be looked up.
+    /// A home whose kubeconfig leads to a simulated server, by a name that must be resolved.
     fn at(api: &NodeListApi) -> Self {
         let desk = Self::new();
         fs::create_dir(desk.path().join(".kube")).unwrap();
@@ -270,7 +270,7 @@ fn simulated_five_thousand_nodes_fit_a_screen() {
 fn simulated_uniform_fleet_is_success() {
     let api = NodeListApi::good(nodes("n", 3, Some(&rotated())));
     assert_golden("topology/uniform.txt", &UserHome::at(&api).topology(&[]).expect(0).out);
-    // an API server's audit log and its limits know a program by this
+    // API servers know a program by this in audit logs and limits.
     assert_eq!(*api.asked.lock().unwrap(), [concat!("nodetrust/", env!("CARGO_PKG_VERSION"))]);
 }
 
@@ -337,7 +337,7 @@ fn the_kubeconfig_is_chosen_as_kubectl_does() {
     let both = format!("{}:{other}", desk.path().join(".kube/config").display());
     let with = |args: &[&str]| desk.run(Path::new(crate::support::program()), args, &[("KUBECONFIG", &both)]);
     assert_eq!(counts(with(&["topology", "-o", "json"])), 1);
-    // a proxy of the environment does not stand between us and this machine
+    // A proxy of the environment is not used for this machine.
     let proxy = [("HTTPS_PROXY", "http://127.0.0.1:9"), ("NO_PROXY", "corp, localhost")];
     assert_eq!(counts(desk.run(Path::new(crate::support::program()), &["topology", "-o", "json"], &proxy)), 1);
     assert!(desk.topology(&["--context", "nowhere"]).expect(1).err.contains("nowhere"));
@@ -371,7 +371,7 @@ fn a_real_api_server_sends_its_nodes_in_pages() {
         node["metadata"] = json!({"name": node["metadata"]["name"], "annotations": node["metadata"]["annotations"]});
         node["spec"] = json!({});
     }
-    // several at a time: kubectl sends a few each second
+    // Several at a time: kubectl limits itself to a few requests each second.
     thread::scope(|scope| {
         for some in all.chunks(110) {
             let list = json!({"apiVersion": "v1", "kind": "List", "items": some}).to_string();
@@ -392,7 +392,7 @@ fn a_real_api_server_sends_its_nodes_in_pages() {
     assert_eq!(no_agent["nodes"]["names"], json!(["real"]));
     assert!(cluster.topology(&admin, &[]).expect(2).out.starts_with("rig   VIOLATION   "));
 
-    // the same user as somebody without rights
+    // The same user acts as somebody without rights.
     let desk = UserHome::new();
     let eve = desk.path().join("eve");
     fs::write(&eve, fs::read_to_string(&admin).unwrap().replace("user: {client", "user: {as: eve, client")).unwrap();

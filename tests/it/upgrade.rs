@@ -36,12 +36,12 @@ use crate::{
 
 const LEDGER: &str = "/var/lib/nodetrust/ledger.json";
 const LOCK: &str = "/run/nodetrust.lock";
-/// Where the bundle for pods is.
+/// The path of the bundle for pods.
 const EXPORT: &str = "/var/lib/nodetrust/export/ca-certificates.crt";
 /// How the old program's configuration names it, and how ours does.
 const OLD_EXPORT: &str = "export: {bundle: /var/lib/nodetrust/export/ca-certificates.crt}\n";
 const NEW_EXPORT: &str = "export: {bundle: ca-certificates.crt}\n";
-/// A place where only the old program would put it.
+/// A path that only the old program accepts.
 const FREE: &str = "/opt/pods/ca.crt";
 const GRACE: &str = "rotation: {removalGrace: 24h}\n";
 
@@ -55,7 +55,7 @@ fn old_program() -> PathBuf {
 #[track_caller]
 fn old(node: &Node, args: &[&str]) -> Done {
     let ours = node.command(args);
-    // it may be started by a program that takes rights away
+    // A program that drops rights may start it.
     let swap = |word: &OsStr| match word == crate::support::program() {
         true => old_program().into_os_string(),
         false => word.to_owned(),
@@ -75,12 +75,12 @@ fn denied(fingerprint: &str) -> String {
 
 /// Everything that differs from the pristine root, but for ledger and lock.
 fn remains(node: &Node) -> Vec<(String, String)> {
-    // the lock's directory is in the overlay when the lock is
+    // The overlay has the lock's directory whenever it has the lock.
     let skipped = [LEDGER, LOCK, "/run"];
     node.footprint().into_iter().filter(|(path, _)| !skipped.contains(&path.as_str())).collect()
 }
 
-/// What makes a bundle another one: it is replaced by rename.
+/// What identifies one version of the bundle, which is replaced by rename.
 fn version(node: &Node) -> (u64, i64, i64) {
     let meta = fs::metadata(node.path(node.kind.bundle())).unwrap();
     (meta.ino(), meta.mtime(), meta.mtime_nsec())
@@ -128,7 +128,7 @@ fn goes_on(node: &Node, grace: &str) {
     drop(agent);
     assert_eq!((remains(node), version(node)), (before, bundle));
     assert_eq!((memory(&read_ledger(node)), anchors()), (remembered, seen));
-    // and what is to come still comes: the next rotation, and the end
+    // The next rotation and the uninstall still work.
     let next = Ca::new("Corp Root 2031");
     fs::write(node.source.join("next.crt"), next.pem()).unwrap();
     node.nodetrust(&["apply"]).expect(0);
@@ -155,7 +155,7 @@ fn left_behind(kind: Kind) -> (Node, String) {
         match entry["state"].as_str().unwrap() {
             "grace" => {
                 grace = fingerprint.clone();
-                // an hour ago, or when this machine started
+                // One hour ago, or when this machine started.
                 let ago = 3600.min(uptime as u64);
                 entry["left"] = json!({"wall": now - ago, "boottime": uptime as u64 - ago, "boot_id": boot_id});
             }
@@ -163,7 +163,7 @@ fn left_behind(kind: Kind) -> (Node, String) {
             _ => {}
         }
         if entry.get("gone").is_some() {
-            entry["gone"] = json!(now - 10); // it is forgotten after a while
+            entry["gone"] = json!(now - 10); // the ledger forgets it after a while
             continue;
         }
         let der = &read.anchors[&fingerprint.parse::<Fingerprint>().unwrap()].der;
@@ -358,7 +358,7 @@ fn a_pod_is_replaced(kind: machine::MachineKind, config_path: &str) {
     assert_eq!((&now["tries"], &now["certsFiles"]), (&remembered["tries"], &remembered["certsFiles"]));
     assert_eq!(memory(&now), memory(&remembered));
     assert_eq!(machine.pull(&image), Ok(()));
-    // the next change is followed as ever
+    // The runtime follows the next change as before.
     let more = ours.clone() + &Ca::new("The next CA").pem();
     machine.set_source_pem(&more);
     agent.wait_status("the next anchor", Duration::from_secs(200), |status| {

@@ -14,15 +14,15 @@ use crate::support::{
 
 const REGISTRY: &str = "registry.test:5443";
 
-/// What the ledger remembers of a registry now; null if nothing.
+/// The ledger's entry of a registry; null if there is none.
 #[track_caller]
 fn witness(machine: &Machine, registry: &str) -> Value {
     let text = machine.read("/var/lib/nodetrust/ledger.json").unwrap_or_default();
-    let ledger: Value = serde_json::from_str(&text).unwrap_or_default(); // there is none before the first anchor
+    let ledger: Value = serde_json::from_str(&text).unwrap_or_default(); // the ledger is missing before the first anchor
     ledger["witnesses"][registry].clone()
 }
 
-/// The same, once it is this answer.
+/// Waits for this answer and returns the entry.
 #[track_caller]
 fn wait_witness(machine: &Machine, registry: &str, answer: &str) -> Value {
     wait_for(&format!("{answer} of {registry}"), LIMIT, || {
@@ -83,7 +83,7 @@ fn a_registry_of_ours_is_found_and_asked(kind: MachineKind) {
     assert_eq!(asked, expected, "exactly what the documentation says");
     assert_eq!(stored(&machine), before, "something was stored");
 
-    // asked once; a further set in force is another question
+    // It is asked once for each set in force.
     let other = Ca::new("Another CA");
     machine.set_source_pem(&(machine.registry_ca() + &other.pem()));
     wait_for("the second question", LIMIT, || {
@@ -128,7 +128,7 @@ fn every_kind_of_registry_is_judged(kind: MachineKind) {
         TestRegistry::serve(&machine, &leaf, &[], reply)
     };
     let good = || corp.leaf(NAME);
-    // the registry answers, whatever it says
+    // Any answer of the registry proves trust.
     let (knows_nothing, has_everything) = (serve(good(), registry::not_found), serve(good(), registry::everything));
     let wants_a_password = serve(good(), registry::basic);
     let says_no = TestRegistry::serve(&machine, &good(), &[], registry::status(403));
@@ -143,7 +143,7 @@ fn every_kind_of_registry_is_judged(kind: MachineKind) {
         assert!(asked.len() <= 3, "{asked:?}");
     }
 
-    // its certificate is refused, and not for want of a restart: programs on the host refuse it too
+    // Its certificate is refused, and programs on the host refuse it too, so no restart helps.
     let past = corp.leaf_with(NAME, |params| params.not_after = date_time_ymd(2024, 2, 29));
     let issuing = corp.below("Corp Issuing CA");
     for (registry, words) in [
@@ -164,7 +164,7 @@ fn every_kind_of_registry_is_judged(kind: MachineKind) {
         assert!(registry.take_log().is_empty(), "a request without trust");
     }
 
-    // the registry is trusted, the server of its tokens is not: that one is named, and our own handshake is with that one
+    // The registry is trusted and its token server is not: the answer names the token server, and our handshake is with it.
     let tokens = serve(other.leaf(NAME), registry::not_found);
     let leads_there = TestRegistry::serve(&machine, &good(), &[], registry::bearer(&tokens.name));
     let answer = probe(&agent, 2, &leads_there.name);
@@ -174,7 +174,7 @@ fn every_kind_of_registry_is_judged(kind: MachineKind) {
     assert!(witness["handshakeError"].as_str().unwrap().contains("Unknown Root"), "{witness:#}");
     assert_eq!(witness["anchor"], Value::Null, "{witness:#}");
 
-    // nothing is proved
+    // These answers prove nothing.
     let breaks = TestRegistry::serve(&machine, &good(), &[], registry::status(500));
     let plain = TestRegistry::serve_plain(&machine, registry::not_found);
     let tokens_break = TestRegistry::serve(&machine, &good(), &[], registry::bearer(&breaks.name));
@@ -225,7 +225,7 @@ fn a_process_without_the_ca_testifies_against_itself(kind: MachineKind) {
     let witness = wait_witness(&machine, REGISTRY, "refuses");
     let witness = match witness["handshakeError"] {
         Value::Null => witness,
-        // it was asked before the CA was in force, too
+        // The runtime was asked before the CA was in force as well.
         _ => wait_for("an answer over the new set", LIMIT, || {
             Some(self::witness(&machine, REGISTRY)).filter(|witness| witness["handshakeError"] == Value::Null)
         }),
@@ -284,7 +284,7 @@ fn the_runtimes_proxy_is_followed(kind: MachineKind) {
         machine.run(&["sh", "-c", restart]).expect(0);
         machine.wait_runtime();
     };
-    // from a file, and then not for this registry: it shows its own certificate, which nobody here knows
+    // The proxy comes from a file and does not serve this registry, which shows a certificate of an unknown CA.
     machine.write(drop_in, "[Service]\nEnvironmentFile=/etc/default/proxy\nEnvironmentFile=-/etc/default/nosuch\n");
     machine.write("/etc/default/proxy", "# ours\nHTTPS_PROXY=\"http://198.51.100.1:3128\"\nNO_PROXY=127.0.0.1\n");
     restart();
@@ -298,13 +298,13 @@ fn the_runtimes_proxy_is_followed(kind: MachineKind) {
         (&"not-trusted".into(), &"runtime-refuses".into()),
         "{direct:#}"
     );
-    // a proxy that is not there
+    // The proxy does not exist.
     machine.write(drop_in, "[Service]\nEnvironment=HTTPS_PROXY=http://198.51.100.1:9\n");
     restart();
     let down = probe_at(2);
     assert_eq!(down["reason"], "runtime-not-reached", "{down:#}");
     assert!(down["notes"].to_string().contains("198.51.100.1:9"), "our own handshake goes the same way: {down:#}");
-    // one of another kind: the runtime can be asked, and we cannot compare
+    // A proxy of another kind: the runtime can be asked, and our own handshake cannot compare.
     machine.write(drop_in, "[Service]\nEnvironment=HTTPS_PROXY=socks5://198.51.100.1:9\n");
     restart();
     let socks = probe_at(2);
@@ -333,7 +333,7 @@ fn a_registry_that_is_not_verified_proves_nothing_of_its_ca() {
     let dir = "/etc/containerd/certs.d";
     let machine = Machine::boot_with_config_path(MachineKind::Trixie, dir);
     let (corp, other) = (Ca::new("Corp Root"), Ca::new("Unknown Root"));
-    // a folder for one host hides the anchors for all, which would be a reason for a restart
+    // A folder for one host hides the anchors for all hosts, which would need a restart.
     let agent = machine.agent(&[&corp], &format!("{FAST}\nruntime: {{onChange: registry, witness: never}}"));
     wait_trusted(&agent, &corp.pem());
     let registry = TestRegistry::serve(&machine, &corp.leaf(NAME), &[], registry::not_found);
@@ -366,7 +366,7 @@ fn a_registry_that_is_not_verified_proves_nothing_of_its_ca() {
     }
     assert!(!mirror.take_log().is_empty());
 
-    // somebody's certificate for one host: pulls work, and the host's programs do not trust it
+    // Somebody's certificate for one host makes pulls work; the host's programs do not trust it.
     machine.write(&format!("{dir}/{}/hosts.toml", stranger.name), "[host]\n");
     assert_eq!(probe(&agent, 2, &stranger.name)["verdict"], "not-trusted");
     machine.run(&["rm", &format!("{dir}/{}/hosts.toml", stranger.name)]).expect(0);
@@ -377,7 +377,7 @@ fn a_registry_that_is_not_verified_proves_nothing_of_its_ca() {
     assert_eq!((&witness["ownRoots"], &witness["anchor"]), (&false.into(), &Value::Null), "{witness:#}");
 }
 
-/// Docker pulls itself, whoever asks.
+/// Docker itself pulls, whoever asks.
 #[test]
 fn docker_is_asked_by_its_own_api() {
     let machine = Machine::boot(MachineKind::Docker);
@@ -410,7 +410,7 @@ fn docker_is_asked_by_its_own_api() {
     assert_eq!(list(), before, "something was stored");
 }
 
-/// Nobody is asked by looking.
+/// Commands that only look ask nobody.
 #[test]
 fn status_and_plan_ask_nobody_and_a_node_without_a_runtime_says_so() {
     let machine = Machine::boot(MachineKind::Trixie);

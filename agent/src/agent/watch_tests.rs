@@ -30,7 +30,7 @@ async fn what_is_watched_for_the_first_time_must_be_read_again() {
     let dir = base.path().join("anchors");
     fs::create_dir(&dir).unwrap();
     let mut watcher = DirectoryWatcher::new().unwrap();
-    // this is after the directory was read and before it is watched: no event will tell
+    // The directory was read and is not watched yet, so no event comes.
     fs::write(dir.join("early"), "x").unwrap();
     assert_eq!(watcher.watch(&drift(&dir)), [Trigger::Drift].into());
     assert_eq!(watcher.watch(&drift(&dir)), BTreeSet::new(), "the same again is nothing new");
@@ -63,7 +63,7 @@ async fn a_directory_that_was_replaced_or_has_appeared_is_new() {
     fs::create_dir(&dir).unwrap();
     assert_eq!(watcher.watch(&drift(&dir)), [Trigger::Drift].into(), "another one of the same name");
     for _ in 0..2 {
-        // the events of the move may come late, and have it watched anew once more
+        // Events of the move may come late and renew the watch once more.
         drain(&mut watcher).await;
         watcher.watch(&drift(&dir));
     }

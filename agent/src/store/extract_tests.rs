@@ -48,7 +48,7 @@ impl ToolRoot {
         };
         thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                // of this thread only: the system call, not the C library's function for all threads
+                // The system call changes this thread only; the C library's function would change all threads.
                 nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
                 extract()
             });
@@ -79,7 +79,7 @@ fn with_a_simulated_fault_nothing_is_run_that_could_not_be_put_back() {
     }
 }
 
-/// What no tool could use is nobody's loss, and no reason to do nothing.
+/// A file that no tool can use is no loss, so the run goes on.
 #[test]
 fn what_nobody_could_read_keeps_no_run_back() {
     let root = ToolRoot::new();

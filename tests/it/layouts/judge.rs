@@ -24,7 +24,7 @@ const CONFIG: &str = "/etc/nodetrust/config.yaml";
 /// How a pull ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PullOutcome {
-    /// It worked.
+    /// The pull worked.
     Good,
     /// The registry's certificate was refused.
     Untrusted(String),
@@ -98,12 +98,12 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Green, and the registry's certificate is refused.
+    /// nodetrust says trusted, and the pull refuses the registry's certificate.
     pub fn is_violation(&self) -> bool {
         self.said.is_green() && matches!(self.pulled, PullOutcome::Untrusted(_))
     }
 
-    /// Green, and pulls fail for another reason.
+    /// nodetrust says trusted, and pulls fail for another reason.
     pub fn is_broken(&self) -> bool {
         self.said.is_green() && matches!(self.pulled, PullOutcome::Failed(_))
     }
@@ -112,15 +112,15 @@ impl Checkpoint {
 /// A restart by nodetrust that was not needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needless {
-    /// The pull had worked just before.
+    /// The pull worked just before the restart.
     Pulled,
-    /// The same, by a file of somebody else, which says nothing of other registries.
+    /// The pull worked by somebody else's file, which covers this registry only.
     PulledByTheirs,
-    /// What lies in `_default` was read at every pull.
+    /// Every pull read the files in `_default`.
     Directory,
 }
 
-/// What became of a composition.
+/// The result of one composition.
 #[derive(Debug)]
 pub struct JudgedLayout {
     pub layout: NodeLayout,
@@ -202,7 +202,7 @@ impl LayoutRun<'_> {
         if let Some(unit) = layout.said_unit() {
             runtime += &format!(", unit: {unit}");
             if layout.unit == Starter::ParentSaid && layout.seed.is_multiple_of(2) {
-                runtime += ", kind: k3s"; // a containerd that is a child
+                runtime += ", kind: k3s"; // containerd is a child process here
             }
         }
         if self.stage.takes_witness {
@@ -312,7 +312,7 @@ impl LayoutRun<'_> {
         });
         thread::scope(|scope| {
             if let Some((wait, script)) = during {
-                // any moment will do: which one, the seed decides
+                // The seed decides the moment.
                 scope.spawn(move || {
                     thread::sleep(wait);
                     stage.sh(&script);
@@ -335,7 +335,7 @@ impl LayoutRun<'_> {
         }
     }
 
-    /// What comes after apply. False if nothing does.
+    /// Makes the change that comes after apply; false if there is none.
     fn later(&self) -> bool {
         let (stage, layout) = (self.stage, self.layout);
         let restarts = matches!(layout.others, OtherRestarts::AfterApply | OtherRestarts::Both);
@@ -372,7 +372,7 @@ impl LayoutRun<'_> {
         self.agent = Some(served);
     }
 
-    /// Waits until an agent has seen what there is to see. Nothing is waited for where none runs.
+    /// Waits until the agent has seen the change; returns at once where no agent runs.
     fn settle(&self) {
         let Some(agent) = &self.agent else { return };
         wait_two_cycles(agent);

@@ -27,17 +27,17 @@ impl SeededNumbers {
         z ^ (z >> 31)
     }
 
-    /// True `times` of `of` times.
+    /// Returns true with a probability of `times` in `of`.
     pub fn chance(&mut self, times: u64, of: u64) -> bool {
         self.next() % of < times
     }
 
-    /// One of them.
+    /// Picks one of these.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[usize::try_from(self.next() % from.len() as u64).unwrap()]
     }
 
-    /// The usual value, or certainly one of the others, or one of the others one time in `rarity`.
+    /// Picks the usual value, one of the others if this is the seed's subject, else one of the others once in `rarity`.
     fn odd<T: Copy>(&mut self, certainly: bool, rarity: u64, usual: T, others: &[T]) -> T {
         let odd = self.chance(1, rarity);
         let other = self.pick(others);
@@ -56,7 +56,7 @@ macro_rules! choices {
             /// Every value; the first is the usual one.
             pub const ALL: &[Self] = &[$(Self::$value),+];
 
-            /// How it is told; empty for what goes without saying.
+            /// The words for it; empty for the usual value.
             pub fn words(self) -> &'static str {
                 match self { $(Self::$value => $words),+ }
             }
@@ -238,7 +238,7 @@ impl NodeLayout {
     pub fn of(seed: u64, kinds: &[MachineKind]) -> Self {
         let mut numbers = SeededNumbers::of(seed);
         let kind = numbers.pick(kinds);
-        // by turns, so that a row of seeds has each
+        // Families take turns, so that consecutive seeds have each.
         let subject = Subject::ALL[usize::try_from(seed % Subject::ALL.len() as u64).unwrap()];
         let mut layout = Self::drawn(seed, kind, subject, &mut numbers);
         layout.agree();
@@ -250,7 +250,7 @@ impl NodeLayout {
         let is = |of| subject == of;
         let imports = is(Subject::Imports) || is(Subject::Child);
         let plain = match subject {
-            // so that it is the imported file that decides
+            // The imported file decides.
             Subject::Imports => n.pick(&[Unset, Empty, Empty, Directory, Other]),
             _ => n.pick(&[Unset, Unset, Empty, Directory, Directory, Directory]),
         };
@@ -312,10 +312,10 @@ impl NodeLayout {
         }
     }
 
-    /// Takes out what cannot be together.
+    /// Removes choices that exclude each other.
     fn agree(&mut self) {
         if self.subject == Subject::Path && self.import != Import::None && self.imported != ConfigPath::Unset {
-            self.imported = ConfigPath::Unset; // else the imported value would be the one that counts
+            self.imported = ConfigPath::Unset; // else the imported value would count
         }
         if self.format == Format::One && self.section == Section::Both {
             self.section = Section::Right;
@@ -329,7 +329,7 @@ impl NodeLayout {
             life => life,
         };
         if self.is_distribution() {
-            // each has its own places and its own socket
+            // Each distribution has its own paths and its own socket.
             self.place = ConfigPlace::Usual;
             self.socket = Socket::Usual;
             self.stale_socket &= self.unit != Starter::Plain;
@@ -489,7 +489,7 @@ impl NodeLayout {
 
 /// Another registry directory.
 pub const OTHER: &str = "/opt/registries";
-/// Docker's, which lists name.
+/// Docker's registry directory, which lists of directories name.
 pub const DOCKERS: &str = "/etc/docker/certs.d";
 
 impl fmt::Display for NodeLayout {
@@ -555,7 +555,7 @@ fn a_seed_always_gives_the_same_layout_and_a_row_of_seeds_gives_every_family_and
         Roots::ALL.iter().map(|choice| choice.words()).collect(),
     ];
     for words in choices.iter().flatten() {
-        let last = words.rsplit(", ").next().unwrap(); // words may hold a comma themselves
+        let last = words.rsplit(", ").next().unwrap(); // the words themselves may hold a comma
         assert!(seen(last), "no layout has: {words}");
     }
     for subject in Subject::ALL {

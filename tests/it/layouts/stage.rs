@@ -15,11 +15,11 @@ use crate::support::{
     wait_for,
 };
 
-/// For what takes seconds, on a busy machine.
+/// Longest wait for events that take seconds; the machine may be busy.
 pub const LIMIT: Duration = Duration::from_secs(60);
-/// For a containerd that may never come up.
+/// Longest wait for a containerd that may never start.
 const PATIENCE: Duration = Duration::from_secs(12);
-/// The registry whose CA is what it is all about.
+/// The registry whose CA the tests install.
 pub const HOST: &str = "registry.test:5443";
 
 /// Runs a program in the node's `/` as the agent's pod would: its own mounts and PID namespace, the node at /host, and the
@@ -28,7 +28,7 @@ const IN_POD: &str = "#!/bin/sh\n\
     exec unshare --mount --pid --fork --kill-child --propagation slave -- sh -c 'mount --rbind / /host && mount -t proc proc /proc && \
     exec setpriv --no-new-privs --inh-caps=-all --bounding-set=-all@CAPABILITIES@ -- \"$@\"' sh \"$@\"\n";
 
-/// Once for a machine: programs, and what a reset goes back to.
+/// Runs once for each machine: installs programs, and saves the state that a reset restores.
 const PREPARE: &str = "set -e
 systemctl disable --now --quiet containerd
 rm -f /etc/systemd/system/kubelet.service
@@ -40,7 +40,7 @@ chmod 755 /usr/local/bin/nodetrust /usr/local/bin/in-pod /opt/versions/*/contain
 systemctl daemon-reload
 ";
 
-/// What is started by a composition is stopped, and what it has made is removed.
+/// Stops what a composition has started, and removes its files.
 const RESET: &str = "
 units='containerd cri-runtime k3s rke2-agent k0sworker snap.microk8s.daemon-containerd k3s-edge edge-node kubelet'
 systemctl stop $units 2>/dev/null
@@ -69,7 +69,7 @@ pub struct Stage {
     pub image: String,
     /// the CA of the registry
     pub ca: String,
-    /// one that has signed nothing
+    /// a CA that has signed nothing
     other_ca: String,
     /// `runtime.witness` and `runtime.onChange: registry` are known
     pub takes_witness: bool,
@@ -106,7 +106,7 @@ impl Stage {
         self.machine.run_with(&["sh", "-s"], script.as_bytes())
     }
 
-    /// The node as it was, and then with the composition's files; nothing runs yet.
+    /// Resets the node and writes the composition's files; starts nothing.
     pub fn set(&self, layout: &NodeLayout) {
         let mut script = Script(RESET.to_owned());
         self.add_programs(layout, &mut script);
@@ -125,7 +125,7 @@ impl Stage {
         }
     }
 
-    /// A socket that somebody has left: nobody listens.
+    /// A leftover socket: nobody listens on it.
     fn dead_socket(&self, path: &str) {
         let path: PathBuf = self.machine.root().join(path.trim_start_matches('/'));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -136,7 +136,7 @@ impl Stage {
         let (usr, local) = match (layout.program, layout.is_distribution()) {
             (Program::Usual, _) => ("own", None),
             (Program::Local, false) => ("own", Some("own")),
-            (Program::Local, true) => ("other", None), // what runs is the distribution's own
+            (Program::Local, true) => ("other", None), // the distribution runs its own program
             (Program::OtherBeside, _) => ("own", Some("other")),
             (Program::LocalOtherBeside, _) => ("other", Some("own")),
         };
@@ -217,7 +217,7 @@ impl Stage {
         loop {
             match serves() {
                 Ok(_) => return true,
-                // a plugin that does not load will not load later
+                // A plug-in that has failed to load does not load later.
                 Err(error) if error.contains("unknown service") || std::time::Instant::now() > end => return false,
                 Err(_) => std::thread::sleep(Duration::from_millis(50)),
             }
@@ -270,7 +270,7 @@ impl Stage {
         self.sh(&script.0).expect(0);
     }
 
-    /// Folders that somebody makes after nodetrust was there.
+    /// Folders that somebody makes after nodetrust has run.
     pub fn add_late_folders(&self, layout: &NodeLayout) {
         let mut script = Script(String::new());
         self.add_folders(layout, true, &mut script);
@@ -332,7 +332,7 @@ fn value(layout: &NodeLayout, path: ConfigPath) -> Option<String> {
         ConfigPath::Other => OTHER.to_owned(),
         ConfigPath::List => format!("{dir}:{DOCKERS}"),
         ConfigPath::Reversed => format!("{DOCKERS}:{dir}"),
-        ConfigPath::Relative => dir.trim_start_matches('/').to_owned(), // a service's folder is /
+        ConfigPath::Relative => dir.trim_start_matches('/').to_owned(), // the working directory of a service is /
     })
 }
 
@@ -446,7 +446,7 @@ fn command(layout: &NodeLayout) -> String {
     let (config, socket) = (layout.config(), layout.socket_path());
     let own = program(layout);
     match layout.unit {
-        // by its name alone, as k3s does
+        // k3s starts it by its name alone.
         Starter::K3s | Starter::Rke2 | Starter::Edge | Starter::EdgeSaid => {
             format!("containerd -c {config} -a {socket} --state /run/k3s/containerd --root /var/lib/containerd")
         }
@@ -472,7 +472,7 @@ fn command(layout: &NodeLayout) -> String {
     }
 }
 
-/// A parent that starts containerd, ends it when it is ended, and ends when it ends.
+/// A parent process: it starts containerd, stops it when it is stopped, and ends when containerd ends.
 fn parent(layout: &NodeLayout) -> String {
     let path = "PATH=/var/lib/rancher/k3s/data/current/bin:$PATH\nexport PATH\n";
     let path = if command(layout).starts_with("containerd ") { path } else { "" };

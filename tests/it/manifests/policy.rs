@@ -84,7 +84,7 @@ impl AdmissionRequest {
 
     fn eval(&self, expression: &Value, variables: &Value) -> Value {
         thread_local! {
-            // compiling takes longer than all the rest
+            // Compiling takes longer than all the rest, so it is done once.
             static PROGRAMS: RefCell<BTreeMap<String, Rc<Program>>> = RefCell::default();
         }
         static ENV: OnceLock<Arc<Env>> = OnceLock::new();
@@ -100,7 +100,7 @@ impl AdmissionRequest {
         let compile = || Rc::new(must("a rule", env.compile(text(expression))));
         let program = PROGRAMS
             .with_borrow_mut(|programs| programs.entry(text(expression).to_owned()).or_insert_with(compile).clone());
-        // one that fails refuses, as `failurePolicy: Fail` has it
+        // A rule that fails refuses the request, by `failurePolicy: Fail`.
         program.execute(&context).map(|value| must("a rule's value", value.json())).unwrap_or_default()
     }
 
@@ -261,7 +261,7 @@ fn changed(node: &Value, at: &str) -> Vec<(&'static str, Value)> {
     }
     let other = with(&|value| {
         *value = match value {
-            // a time stays a time, for those who want one
+            // A time stays a valid time.
             Value::String(text) if text.ends_with("00:00Z") => json!(text.replace("00:00Z", "00:01Z")),
             Value::String(text) => json!(format!("{text}1")),
             Value::Bool(flag) => json!(!*flag),
@@ -305,7 +305,7 @@ fn the_agent_may_change_its_condition_annotation_and_startup_taint_and_nothing_e
     docket.expect("nothing", true, AdmissionRequest::node(&old, &old));
     for at in &all {
         for (how, new) in changed(&old, at) {
-            // another type would be another condition beside theirs; a taint of ours may go, and not change
+            // Another type would add a condition of another owner. A taint of ours may be removed, not changed.
             let allowed = (is_free(at)
                 && at != "/status/conditions/1/type"
                 && !(at == "/status/conditions/1" && how == "another"))
@@ -321,12 +321,12 @@ fn the_agent_may_change_its_condition_annotation_and_startup_taint_and_nothing_e
         let push = |node: &mut Value| node.pointer_mut(at).unwrap().as_array_mut().unwrap().push(more);
         docket.expect(what, false, AdmissionRequest::node(&old, &change(&old, push)));
     }
-    // what is the same in another order is not the same
+    // The same elements in another order are a change.
     for at in ["/spec/taints", "/status/conditions", "/spec/podCIDRs"] {
         let reverse = |node: &mut Value| node.pointer_mut(at).unwrap().as_array_mut().unwrap().reverse();
         docket.expect(at, false, AdmissionRequest::node(&old, &change(&old, reverse)));
     }
-    // a node that has little, as a new one
+    // A new node has few fields.
     let bare = json!({"metadata": {"name": "a"}});
     let told = json!({
         "metadata": {"name": "a", "annotations": {"nodetrust.io/status": "{}"}},
@@ -445,7 +445,7 @@ fn the_agent_may_not_forge_events_of_other_nodes_pods_or_reporters() {
         docket.expect("related", false, AdmissionRequest::event(&new));
         let new = change(event, |event| drop(event.as_object_mut().unwrap().remove(subject)));
         docket.expect("about nothing", false, AdmissionRequest::event(&new));
-        // what is there already is not rewritten, be it an event of its own
+        // An existing event must not be rewritten, not even the agent's own.
         let update = AdmissionRequest { operation: "UPDATE", old: event.clone(), ..AdmissionRequest::event(event) };
         docket.expect("rewritten", false, update);
     }

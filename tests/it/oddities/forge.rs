@@ -45,7 +45,7 @@ pub fn common_name(text: &str) -> Vec<u8> {
     name_of(3, 0x0c, text.as_bytes())
 }
 
-/// An extension; critical if told.
+/// An extension, critical or not.
 pub fn extension(numbers: &[u64], critical: bool, value: &[u8]) -> Vec<u8> {
     let critical = if critical { tlv(0x01, &[0xff]) } else { Vec::new() };
     seq(&[oid(numbers), critical, tlv(0x04, value)])
@@ -61,9 +61,9 @@ pub const SIGNER_ID: &[u64] = &[2, 5, 29, 35];
 
 /// A key, and how it signs.
 pub enum CertKey {
-    /// Of this process.
+    /// A key that this process holds.
     Own(KeyPair),
-    /// Of OpenSSL: the private key in PEM, and the digest that it signs with, None for those without.
+    /// A key that OpenSSL signs with: the private key in PEM, and the digest; None for algorithms without one.
     OpenSsl(String, Option<&'static str>),
 }
 
@@ -137,7 +137,7 @@ pub struct CertDraft {
     pub validity: Vec<u8>,
     pub subject: Vec<u8>,
     pub key: Vec<u8>,
-    /// unique ids
+    /// unique identifiers
     pub more: Vec<u8>,
     pub extensions: Vec<Vec<u8>>,
 }

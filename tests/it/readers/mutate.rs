@@ -27,7 +27,7 @@ impl Random {
 #[derive(Clone, Debug)]
 pub struct DerElement {
     tag: u8,
-    /// Before the elements within: the count of unused bits of a BIT STRING.
+    /// bytes before the inner elements: the count of unused bits of a BIT STRING
     head: Vec<u8>,
     content: DerContent,
     form: Form,
@@ -330,7 +330,7 @@ fn structure(random: &mut Random, tree: &mut DerElement, pool: &[Vec<u8>]) {
     match random.below(15) {
         0 => version(random, tree),
         1 => {
-            // a part of another certificate: serial number to public key
+            // Takes a part of another certificate, between serial number and public key.
             let part = random.below(7);
             if let (Some(mut other), Some(place)) = (other(random), tree.path(&[0, part]))
                 && let Some(taken) = other.path(&[0, part])
@@ -579,7 +579,7 @@ fn armour(random: &mut Random, lines: &mut Vec<Vec<u8>>) {
         return;
     }
     let at = random.below(lines.len());
-    // half of the changes are where it matters most
+    // Half of the changes are in the BEGIN and END lines.
     let edges: Vec<usize> = (0..lines.len()).filter(|n| lines[*n].starts_with(b"---")).collect();
     let at = if random.below(2) == 0 && !edges.is_empty() { edges[random.below(edges.len())] } else { at };
     let next = (at + 1).min(lines.len() - 1);
@@ -677,7 +677,7 @@ fn armour(random: &mut Random, lines: &mut Vec<Vec<u8>>) {
             }
         }
         14 => {
-            // all in one line, or in lines of another length
+            // The whole text in one line, or in lines of another length.
             let width = [1, 3, 4, 60, 63, 65, 76, 128, 250, 253, 254, 255, 256, 508, 100_000][random.below(15)];
             let mut out: Vec<Vec<u8>> = Vec::new();
             let mut body = Vec::new();

@@ -1,4 +1,4 @@
-//! The real readers: which there are, and how they are asked.
+//! The real readers: the list of them, and how the tests ask them.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
     sync::LazyLock,
 };
 
-/// Whose rules.
+/// The library whose rules a reader has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReaderKind {
     OpenSsl,

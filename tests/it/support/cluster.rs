@@ -23,7 +23,7 @@ use super::{
     wait_for,
 };
 
-/// For what a healthy cluster does in seconds, on a busy machine.
+/// Longest wait for what a healthy cluster does in seconds; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The image that our manifests name.
@@ -51,12 +51,12 @@ impl TestCluster {
         Self::boot_with(nodes, &[("RIG_AUDIT", user)])
     }
 
-    /// The same, with this more in the environment of `up`.
+    /// The same with these additions to the environment of `up`.
     #[track_caller]
     pub fn boot_with(nodes: &[(&str, MachineKind)], environment: &[(&'static str, &'static str)]) -> Self {
         let words: Vec<String> = nodes.iter().map(|(name, kind)| format!("{name}={}", kind.name())).collect();
         let words: Vec<&str> = ["--kubernetes"].into_iter().chain(words.iter().map(String::as_str)).collect();
-        // a changed ConfigMap is in its pods after a second or two
+        // A changed ConfigMap reaches its pods within two seconds.
         let environment = [&[("RIG_SYNC", "1s")], environment].concat();
         let rig = Rig::up(&words, &environment);
         Self { rig, nodes: nodes.iter().map(|(name, _)| (*name).to_owned()).collect(), environment }
@@ -211,7 +211,7 @@ impl TestCluster {
         let kubeconfig = self.kubeconfig();
         let log = kubeconfig.parent().and_then(Path::parent).map(|state| state.join("log/audit.log")).unwrap();
         let text = must("the audit log", std::fs::read_to_string(log));
-        let end = text.rfind('\n').map_or(0, |end| end + 1); // a line may be half written
+        let end = text.rfind('\n').map_or(0, |end| end + 1); // the last line may be half written
         text[..end].lines().map(|line| must("a line of the audit log", serde_json::from_str(line))).collect()
     }
 
@@ -228,7 +228,7 @@ impl TestCluster {
         let mut command = script(&self.rig.name, &words);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = must("scripts/node kubectl", command.spawn());
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes()); // it need not read all of it
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes()); // kubectl need not read all of it
         Done::new(must("scripts/node kubectl", child.wait_with_output()))
     }
 

@@ -11,11 +11,11 @@ use super::{
     served::AgentHttp,
 };
 
-/// For what takes seconds, on a busy machine.
+/// Longest wait for events that take seconds; the machine may be busy.
 pub const LIMIT: Duration = Duration::from_secs(120);
-/// For what a held restart may take: a minute, on a busy machine.
+/// Longest wait for a held restart, which takes up to a minute; the machine may be busy.
 pub const LONG: Duration = Duration::from_secs(200);
-/// Quick to settle, quick to look.
+/// Settings of an agent that settles and looks quickly.
 pub const FAST: &str = "settle: 100ms\nresync: 2s\nrotation: {removalGrace: 0s}";
 
 /// A pull that fails because the registry's CA is unknown.
@@ -81,7 +81,7 @@ pub fn starts(machine: &Access) -> usize {
     journal.lines().filter(|line| line.starts_with("Started containerd")).count()
 }
 
-/// What the agent has written down on the host.
+/// The ledger on the host.
 #[track_caller]
 pub fn ledger(machine: &Access) -> Value {
     let text = machine.read("/var/lib/nodetrust/ledger.json").unwrap_or_default();
@@ -95,7 +95,7 @@ pub fn install(machine: &Machine) {
     machine.run(&["chmod", "755", "/usr/local/bin/nodetrust"]).expect(0);
 }
 
-/// Configures the program on the host itself, with this more of configuration.
+/// Configures the program on the host itself, with this additional configuration.
 #[track_caller]
 pub fn configure(machine: &Machine, more: &str) {
     let text = format!(
@@ -105,7 +105,7 @@ pub fn configure(machine: &Machine, more: &str) {
     machine.write("/etc/nodetrust/config.yaml", text);
 }
 
-/// Makes the host's source hold the registry's CA, and does what is to be done.
+/// Puts the registry's CA into the host's source and runs `apply`.
 #[track_caller]
 pub fn apply(machine: &Machine) -> Done {
     machine.write("/etc/nodetrust/org.crt", machine.registry_ca());

@@ -34,7 +34,7 @@ const ADDRESS: &str = "198.51.100.11";
 const HUB: &str = "198.51.100.1";
 /// Where the agent serves HTTP, on the node's network.
 const PORT: u16 = 9643;
-/// For what a healthy machine does in seconds, on a busy one.
+/// Longest wait for what a healthy machine does in seconds; it may be busy.
 const LIMIT: Duration = Duration::from_secs(60);
 /// The folder of the agent's pod, as the kubelet would make it.
 const VOLUMES: &str = "/var/lib/kubelet/pods/nodetrust/volumes";
@@ -100,7 +100,7 @@ pub(super) struct Rig {
 
 /// A running machine; it is taken down with the test.
 pub struct Machine {
-    /// What it is.
+    /// The kind of the machine.
     pub kind: MachineKind,
     access: Access,
     pki: PathBuf,
@@ -303,7 +303,7 @@ impl Machine {
         let started = self.cri("RuntimeService/StartContainer", &request);
         let container = AgentContainer { id, log: format!("{logs}/main.log") };
         if let Err(error) = started {
-            // the agent may restart containerd before that has answered
+            // The agent may restart containerd before containerd has answered.
             self.wait_runtime();
             assert!(self.process(&container).is_some(), "{name} was not started: {error}");
         }
@@ -326,13 +326,13 @@ impl Rig {
     #[track_caller]
     pub(super) fn up(words: &[&str], environment: &[(&str, &str)]) -> Self {
         let name = rig_name();
-        // the same test may be run twice at the same time, and would use the same name
+        // The same test may run twice at the same time and would use the same name.
         let lock =
             must("a lock file", File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.lock"))));
         must("a lock", lock.lock());
         must("scripts/node down (tests of machines need root)", script(&name, &["down"]).status());
 
-        // in a session of its own: what ends the test from the keyboard must not end the guard
+        // The guard has a session of its own, so that Ctrl-C ends the test and not the guard.
         let mut guard = must(
             "a guard",
             Command::new("setsid")
@@ -376,7 +376,7 @@ impl Access {
         let mut command = self.script(&["exec", &self.node]);
         command.args(program).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = must("scripts/node exec", command.spawn());
-        let _ = child.stdin.take().unwrap().write_all(input); // it need not read all of it
+        let _ = child.stdin.take().unwrap().write_all(input); // the program need not read all of it
         Done::new(must("scripts/node exec", child.wait_with_output()))
     }
 
@@ -386,7 +386,7 @@ impl Access {
         let group = format!("/{}-{}", self.rig, self.node);
         let is_first = |process: &Path| {
             let read = |name: &str| fs::read_to_string(process.join(name)).unwrap_or_default();
-            // the one process with two pids of which the second is 1
+            // The machine's init has two pids, the second of which is 1.
             let status = read("status");
             let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
             matches!(pids.split_whitespace().collect::<Vec<_>>()[..], [_, "1"]) && read("cgroup").contains(&group)
@@ -446,7 +446,7 @@ impl Access {
     /// Waits until containerd answers the kubelet.
     #[track_caller]
     pub fn wait_runtime(&self) {
-        // not Version: it is answered before containerd has found its containers again
+        // Not Version: containerd answers that before it has found its containers again.
         wait_for("containerd", LIMIT, || self.cri("RuntimeService/ListPodSandbox", &Message::new()).ok());
     }
 
@@ -578,7 +578,7 @@ pub(super) fn connect_from(namespace: &str, address: &str, port: u16) -> io::Res
     thread::spawn(connect).join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
 }
 
-/// A name that is this test's and this machine's of it, and the same at its next run.
+/// The name of a rig: unique to the test and the machine, and the same at the next run.
 fn rig_name() -> String {
     thread_local! { static BOOTED: AtomicU32 = const { AtomicU32::new(0) } }
     let nth = BOOTED.with(|booted| booted.fetch_add(1, Ordering::Relaxed));

@@ -96,7 +96,7 @@ pub fn roots() -> PathBuf {
 
 /// A node root with a source directory and a configuration beside it.
 pub struct Node {
-    /// What it is.
+    /// The kind of the root.
     pub kind: Kind,
     /// The node's `/`.
     pub root: PathBuf,
@@ -161,7 +161,7 @@ impl Node {
         must("an overlay", mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str())));
         must("/proc", mount(Some("proc"), &root.join("proc"), Some("proc"), MsFlags::empty(), none));
         must("/dev", mount(Some("/dev"), &root.join("dev"), none, MsFlags::MS_BIND | MsFlags::MS_REC, none));
-        // its own directory, since the agent watches it: the log beside it would be a reason for a cycle
+        // The configuration has its own directory, which the agent watches: a log beside it would cause cycles.
         let config = at("config").join("config.yaml");
         let node = Self { kind, root, source, config, environment: Vec::new(), base };
         node.configure(more);
@@ -299,7 +299,7 @@ impl Node {
         let by_file = verify(&["-CAfile", self.kind.bundle(), "-no-CApath"]);
         let links = self.run(&["sh", "-c", &format!("ls {}/*.[0-9]", self.kind.hash_dir())]);
         let by_directory = match self.kind {
-            // the old update-ca-trust of RHEL makes no links: there the directory is nobody's trust store
+            // RHEL's old update-ca-trust makes no links, so no client uses the directory there.
             Kind::Rhelish if links.code != 0 => by_file,
             _ => verify(&["-CApath", self.kind.hash_dir(), "-no-CAfile"]),
         };
@@ -332,7 +332,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // the namespace ends with the thread; this only frees the memory earlier
+        // The namespace ends with the thread; this frees the memory earlier.
         let _ = umount2(&self.root.join("proc"), MntFlags::MNT_DETACH);
         let _ = umount2(&self.root.join("dev"), MntFlags::MNT_DETACH);
         let _ = umount2(&self.root, MntFlags::MNT_DETACH);

@@ -22,11 +22,11 @@ pub const NAME: &str = "registry.test";
 /// A request: its method, its path and whether it has credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryRequest {
-    /// `HEAD`, `GET` …
+    /// The method: `HEAD`, `GET`, …
     pub method: String,
-    /// From the first slash.
+    /// The path, from the first slash.
     pub path: String,
-    /// Whether it says who asks.
+    /// Whether it has credentials.
     pub is_authorized: bool,
 }
 
@@ -85,14 +85,14 @@ impl TestRegistry {
                 let (noted, serve) = (noted.clone(), serve.clone());
                 thread::spawn(move || {
                     let _ = stream.set_read_timeout(Some(Duration::from_secs(30)));
-                    let _ = serve(stream, &noted); // whoever ends a conversation in its middle may do so
+                    let _ = serve(stream, &noted); // a client may close the connection at any time
                 });
             }
         });
         Self { name: format!("{NAME}:{port}"), log }
     }
 
-    /// What it was asked since the last time.
+    /// The requests since the last call.
     pub fn take_log(&self) -> Vec<RegistryRequest> {
         std::mem::take(&mut self.log.lock().unwrap())
     }
@@ -127,23 +127,23 @@ fn converse(
     stream.flush()
 }
 
-/// Knows nothing.
+/// Answers that nothing exists.
 pub fn not_found(_: &RegistryRequest) -> Reply {
     (404, vec!["Content-Type: application/json".into()], br#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#.to_vec())
 }
 
-/// Has everything: whatever is asked for is the same manifest.
+/// Answers every request with the same manifest.
 pub fn everything(_: &RegistryRequest) -> Reply {
     let manifest = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[]}"#;
     (200, vec!["Content-Type: application/vnd.oci.image.manifest.v1+json".into()], manifest.to_vec())
 }
 
-/// Wants a user and a password.
+/// Asks for a user and a password.
 pub fn basic(_: &RegistryRequest) -> Reply {
     (401, vec!["WWW-Authenticate: Basic realm=\"x\"".into()], br#"{"errors":[{"code":"UNAUTHORIZED"}]}"#.to_vec())
 }
 
-/// Wants a token from another server.
+/// Asks for a token from another server.
 pub fn bearer(server: &str) -> impl Fn(&RegistryRequest) -> Reply + Send + Sync + 'static {
     let header = format!("WWW-Authenticate: Bearer realm=\"https://{server}/token\",service=\"x\"");
     move |_| (401, vec![header.clone()], br#"{"errors":[{"code":"UNAUTHORIZED"}]}"#.to_vec())

@@ -18,7 +18,7 @@ pub struct AgentHttp {
 }
 
 impl AgentHttp {
-    /// An agent that is reached so, and whose log is had so.
+    /// An agent, by a function that connects to it and one that reads its log.
     pub fn new(
         connect: impl Fn() -> io::Result<TcpStream> + Send + Sync + 'static,
         log: impl Fn() -> String + Send + Sync + 'static,
@@ -81,7 +81,7 @@ impl AgentHttp {
         })
     }
 
-    /// What it has logged.
+    /// The text of its log.
     pub fn log_text(&self) -> String {
         (self.log)()
     }

@@ -8,7 +8,7 @@ use super::{
     *,
 };
 
-/// Who loads a bundle at all: the node's own OpenSSL and Python, and this machine's GnuTLS.
+/// Which programs load a bundle: the node's own OpenSSL and Python, and this machine's GnuTLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct LoadedBy {
     openssl: bool,
@@ -112,11 +112,11 @@ fn nobody_is_worse_off(kind: Kind, files: Vec<(String, Vec<u8>)>) {
         if refused % 4 != 1 {
             continue;
         }
-        // it comes when ours is in, and stays in the way of its leaving
+        // The file comes after ours and holds back our removal.
         fs::remove_file(node.path(&path)).unwrap();
         apply(&node, 0);
         put(&node, &name, &content);
-        // called again it has nothing left to do but that, and says no less
+        // A second call has only that left to do, and names the file again.
         for call in 1..=2 {
             let done = node.nodetrust(&["-o", "json", "uninstall"]);
             let now = readers(&node, kind.bundle());
@@ -162,7 +162,7 @@ fn a_selected_file_in_the_distributions_directory_is_named() {
         assert_eq!(readers(&node, kind.bundle()), ALL);
         let status = node.nodetrust(&["status"]).expect(2);
         assert!(status.out.contains("corp/root.crt"), "{}", status.out);
-        // one that is deselected is nobody's matter
+        // A deselected file does not matter.
         fs::write(&conf, format!("{list}!corp/root.crt\n")).unwrap();
         apply(&node, 0);
         assert_right(&node, &[&ours]);
@@ -228,7 +228,7 @@ fn what_was_broken_before_us_is_named() {
         node.nodetrust(&["plan"]).expect(0);
         let status = node.nodetrust(&["status"]).expect(2);
         assert!(status.out.contains("broken.crt"), "{}", status.out);
-        // a rotation goes on
+        // A rotation still works.
         node.set_source(&[&new]);
         apply(&node, 2);
         assert!(node.trusts(&new) && !node.trusts(&old));

@@ -51,7 +51,7 @@ fn quiet(command: &mut Command) -> &mut Command {
 }
 
 fn kill_group(child: &Child) {
-    let _ = killpg(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGKILL); // gone already is fine
+    let _ = killpg(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGKILL); // it may have ended already
 }
 
 /// T7, surprise 1: two runs at once destroy the bundle, and both exit 0. nodetrust notices and mends it.
@@ -89,16 +89,16 @@ fn a_killed_run_poisons_the_next() {
     });
     kill_group(&child);
     child.wait().unwrap();
-    node.run(&["sh", "-c", "rm /tmp/ca-certificates.tmp.*"]).expect(0); // its other temporary files, in nobody's way
+    node.run(&["sh", "-c", "rm /tmp/ca-certificates.tmp.*"]).expect(0); // its other temporary files do no harm
     let cut = fs::read(&temp).unwrap();
     tool(&node, &[]).expect(0);
     assert_ne!(sorted(&node), right, "the next run appends to it");
 
-    // nodetrust mends what came of it
+    // nodetrust repairs the damage.
     apply(&node, 0);
     assert_eq!(sorted(&node), right);
 
-    // and where the temporary file still lies there, it takes it away before anyone can append to it
+    // nodetrust removes the temporary file before a run can append to it.
     fs::write(&temp, cut).unwrap();
     node.run(&["touch", "-d", "1 hour ago", "/etc/ssl/certs/ca-certificates.crt.new"]).expect(0);
     let another = Ca::new("Another");
@@ -171,7 +171,7 @@ fn rhelish_rotations_beside_a_runner() {
     rotations_beside_a_runner(&ScriptGeneration::New.node("rotation: {removalGrace: 0s}"));
 }
 
-/// Two of ours at once take turns.
+/// Two runs of nodetrust take turns.
 #[test]
 fn two_of_ours_take_turns() {
     for kind in [DEBIAN, Kind::Rhelish] {

@@ -62,7 +62,7 @@ fn the_old_store_is_left_before_anything_else_is_done() {
         "nothing else is forgotten"
     );
 
-    // left: what was in force there comes into the new store, the one in grace as well
+    // The old store is left: its anchors come into the new one, the one in grace as well.
     observed.old.clear();
     let second = planned(&observed, &first.ledger, &keep);
     let written = second.actions.iter().filter(|action| matches!(action, StoreAction::WriteAnchor { .. })).count();

@@ -156,7 +156,7 @@ fn a_chain_to_the_bundle_is_trusted_and_names_its_anchor() {
     let end = probe.anchor.unwrap();
     assert_eq!((end.sha256, end.state, end.grace_end), (anchor(&corp).fingerprint, None, None));
     assert_eq!(probe.not_after.unwrap().to_string(), "2027-01-01T00:00:00Z", "the leaf's end comes first");
-    // with an intermediate; what else the server sends, and in which order, does not matter, and does not count
+    // With an intermediate. Further certificates and their order do not matter, and their dates do not count.
     let stray = intermediate("Stray", &other, |params| params.not_after = date_time_ymd(2026, 12, 2));
     let probe = world.trusts(&[leaf(&issuing), der(&stray), der(&corp), der(&issuing)]);
     assert_eq!(probe.chain.len(), 4);
@@ -199,11 +199,11 @@ fn what_the_runtime_does_not_know_yet_is_not_trusted_by_it() {
     assert!(!probe.is_trusted() && probe.anchor.is_some(), "{probe:#?}");
     assert!(probe.text.contains("Corp Root CA") && probe.text.ends_with("a restart is held"), "{}", probe.text);
     assert_eq!(probe.next, ["drain the node"]);
-    // what is wrong with the server weighs more
+    // A fault of the server is told first.
     refused(world.judge("absent.corp:443", &chain), ProbeReason::NameMismatch, &[]);
     let probe = refused(probe.after(&Failure::NotItsKey), ProbeReason::BadSignature, &["a restart is held"]);
     assert_eq!(probe.next.len(), 2);
-    // another anchor, which the process has
+    // The process has this other anchor.
     world.trusts(&[leaf(&other)]);
 }
 
@@ -212,7 +212,7 @@ fn an_unknown_issuer_is_named() {
     let (corp, other) = (root("Corp Root CA"), root("Other Root"));
     let issuing = intermediate("Issuing CA 7", &other, |_| {});
     let world = ProbeHost::of(&[&corp]);
-    // leaf only: root or intermediate, nobody can tell
+    // With the leaf alone, the issuer may be a root or an intermediate.
     let probe = world.refuses(
         &[leaf(&other)],
         ProbeReason::UnknownIssuer,
@@ -230,7 +230,7 @@ fn an_unknown_issuer_is_named() {
         ProbeReason::UnknownIssuer,
         &["unknown root", &fp16(&other)],
     );
-    // an empty bundle is a bundle
+    // An empty bundle is valid.
     ProbeHost::default().refuses(&[leaf(&corp)], ProbeReason::UnknownIssuer, &["\"Corp Root CA\""]);
 }
 
@@ -248,10 +248,10 @@ fn another_key_of_the_same_name_is_told_from_an_unknown_issuer() {
     );
     world.refuses(&[leaf(&old)], ProbeReason::OtherKey, &[&store]);
     world.refuses(&[leaf(&issuing), der(&issuing), der(&old)], ProbeReason::OtherKey, &[&store, &fp16(&old)]);
-    // the ledger remembers which one it is
+    // The ledger remembers which CA it is.
     let world = ProbeHost::of(&[&new]).with_entry(&old, AnchorState::Retired, |entry| entry.gone = Some(NOW - DAY));
     world.refuses(&chain, ProbeReason::OtherKey, &[&store, &fp16(&old), "was removed 2026-11-30", "to a source again"]);
-    // both: the right one is found, whichever comes first
+    // With both in the bundle the right one is found, whichever comes first.
     ProbeHost::of(&[&new, &old]).trusts(&chain);
 }
 
@@ -279,7 +279,7 @@ fn a_ca_that_nodetrust_knows_and_the_store_lacks() {
         let world = ProbeHost::default().with_entry(&corp, state, |entry| entry.gone = gone);
         world.refuses(&chain, ProbeReason::NotInstalled, &[words, &fp16(&corp)]);
     }
-    // one of that name that has not signed it is mentioned, and does not count
+    // A CA of that name that has not signed it is named, and is not the reason.
     let namesake = root("Corp Root CA");
     let world = ProbeHost::default().with_entry(&namesake, AnchorState::Desired, |_| {});
     world.refuses(&chain, ProbeReason::UnknownIssuer, &[&fp16(&namesake), "has not signed it"]);
@@ -306,7 +306,7 @@ fn time_is_judged_on_every_certificate_anchor_included() {
         ProbeReason::Expired,
         &["the CA \"Old Root CA\"", "in the store expired"],
     );
-    // an expired one beside its renewal does no harm
+    // An expired CA beside its renewal does no harm.
     let key = KeyPair::generate().unwrap();
     let renewed = CertifiedIssuer::self_signed(named_params("Renewed", |_| {}), &key).unwrap();
     let before = named_params("Renewed", expired).self_signed(&key).unwrap();
@@ -314,7 +314,7 @@ fn time_is_judged_on_every_certificate_anchor_included() {
     both.bundle = vec![before.der().to_vec(), renewed.der().to_vec()];
     let leaf = leaf_params(|_| {}).signed_by(&KeyPair::generate().unwrap(), &renewed).unwrap().der().to_vec();
     both.trusts(&[leaf]);
-    // an unknown issuer matters more, and the other fault is told as well
+    // An unknown issuer comes first, and the other fault is told as well.
     let other = root("Other Root");
     world.refuses(&[leaf_with(&other, expired)], ProbeReason::UnknownIssuer, &["\"Other Root\"", "expired"]);
 }
@@ -337,7 +337,7 @@ fn names_are_compared_and_shown() {
     world.refuses(&[many], ProbeReason::NameMismatch, &["h0.corp", "h7.corp", "and 12 more"]);
     let bare = leaf_with(&corp, |params| params.subject_alt_names.clear());
     world.refuses(&[bare], ProbeReason::NameMismatch, &["no subjectAltName", "common name"]);
-    // both faults at once: the chain is the answer, the name a note
+    // With both faults the chain is the reason, and the name is told as well.
     let other = root("Other Root");
     refused(world.judge("elsewhere:443", &[leaf(&other)]), ProbeReason::UnknownIssuer, &["not for elsewhere"]);
 }
@@ -392,19 +392,19 @@ fn a_servers_own_certificate_in_the_bundle() {
     );
     let world = ProbeHost { bundle: vec![plain.clone()], ..ProbeHost::default() };
     assert!(world.trusts(&[plain]).notes[0].contains("every renewal"));
-    // one that calls itself a CA, as `openssl req -x509` makes it
+    // A server certificate that calls itself a CA, as `openssl req -x509` makes it.
     let ca = own(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
     ProbeHost { bundle: vec![ca.clone()], ..ProbeHost::default() }.trusts(&[ca]);
-    // Go takes an issued one too
+    // Go takes an issued certificate too.
     let corp = root("Corp Root CA");
     let issued = leaf(&corp);
     let probe = ProbeHost { bundle: vec![issued.clone()], ..ProbeHost::default() }.trusts(&[issued]);
     assert!(probe.notes[0].contains("OpenSSL refuses"), "{:?}", probe.notes);
-    // and one that is marked as a CA where its CA is in the store
+    // A leaf that is marked as a CA, below a CA in the store.
     let marked = leaf_with(&corp, |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
     ProbeHost::of(&[&corp]).trusts(std::slice::from_ref(&marked));
     ProbeHost::default().refuses(&[marked], ProbeReason::UnknownIssuer, &["Corp Root CA"]);
-    // expired is expired, in the bundle or not
+    // An expired certificate is refused, in the bundle or not.
     let old = own(|params| params.not_after = date_time_ymd(2026, 11, 30));
     ProbeHost { bundle: vec![old.clone()], ..ProbeHost::default() }.refuses(&[old], ProbeReason::Expired, &["renew"]);
 }
@@ -482,7 +482,7 @@ fn damaged_and_mixed_up_certificates() {
     let last = turned.len() - 1;
     turned[last] ^= 1;
     world.refuses(&[turned], ProbeReason::BadSignature, &["Corp Root CA", "does not match"]);
-    // what breaks in the bundle breaks nothing else
+    // A broken certificate in the bundle breaks nothing else.
     let mut world = ProbeHost::of(&[&corp]);
     world.bundle.insert(0, vec![0x30, 0x80]);
     world.trusts(&[leaf(&corp)]);
@@ -496,7 +496,7 @@ fn long_chains_are_cut() {
     let probe = ProbeHost::of(&[&corp]).trusts(&chain);
     assert_eq!(probe.chain.len(), MAX_CHAIN);
     assert!(probe.notes[0].contains("31 certificates"), "{:?}", probe.notes);
-    // a ring of two that sign each other ends as well
+    // Two CAs that sign each other do not make a loop without end.
     let keys = [KeyPair::generate().unwrap(), KeyPair::generate().unwrap()];
     let a = CertifiedIssuer::self_signed(named_params("A", |_| {}), &keys[0]).unwrap();
     let b = CertifiedIssuer::self_signed(named_params("B", |_| {}), &keys[1]).unwrap();

@@ -55,7 +55,7 @@ impl ReportedNode {
         Self { sources, observed: Some(observed), ledger, policy, problems: Vec::new(), detection, now, on_change }
     }
 
-    /// What a cycle leaves behind that had nothing to do on the host.
+    /// The node after a cycle without actions.
     fn settled(mut self) -> Self {
         let (plan, _) = self.decide();
         if let (Some(plan), Some(observed)) = (plan, &self.observed) {
@@ -286,7 +286,7 @@ fn grace_shows_its_end_in_absolute_time() {
     assert_eq!((row.state, row.grace_end), (AnchorState::Grace, Some(Time(NOW + 24 * 3600))));
     assert!(row.sources.is_empty());
     assert_eq!(report.anchors[0].grace_end, None);
-    // while nobody knows what a source wants, no grace begins, and that is said
+    // While a source is unknown no grace begins, and the row says so.
     let mut node = good();
     node.sources = vec![source("org", &[&fixed("corp-2026")]), source_of("new", Content::Missing)];
     let report = node.settled().report();
@@ -308,7 +308,7 @@ fn a_retired_anchor_that_others_keep_is_called_out() {
     let report = node.settled().report();
     assert_eq!(report.verdict, NodeVerdict::Trusted);
     assert!(report.foreign[0].text.contains("same subject as Corp Root CA (d5635b0f6e908f2c)"), "{:?}", report.foreign);
-    // the same file once the old root was ours and is retired
+    // The same file, when the old root was ours and is retired.
     let mut node = good();
     node.sources = vec![source("org", &[&old, &root])];
     node.observed = Some(host(Family::Debian, &[&old, &root]));
@@ -521,13 +521,13 @@ fn a_runtime_of_which_nothing_is_known_is_never_trusted_and_never_nothing_to_do(
     assert!(report.next[0].contains("journalctl -u containerd.service"), "{:?}", report.next);
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!((&json["verdict"], &json["runtimeTrust"]["state"]), (&"runtime-unknown".into(), &"unknown".into()));
-    // nothing of ours is wanted, and it is as unknown
+    // Without wanted anchors the runtime is unknown as well.
     let mut nothing = ReportedNode::new(Vec::new(), host(Family::Debian, &[]));
     nothing.observed.as_mut().unwrap().services = node.observed.unwrap().services;
     let report = nothing.report();
     assert_eq!(report.verdict, NodeVerdict::RuntimeUnknown);
     assert!(report.headline.starts_with("no source asks for an anchor; whether pulls follow"), "{}", report.headline);
-    // what is worse comes first
+    // The worse verdict comes first.
     nothing.sources = vec![source_of("org", Content::Missing)];
     assert_eq!(nothing.report().verdict, NodeVerdict::NotTrusted);
 }
@@ -578,7 +578,7 @@ fn a_refusal_by_the_runtime_itself_is_the_answer_whatever_was_inferred() {
     assert!(report.runtime.as_ref().unwrap().stale && report.runtime_trust.misled.is_some());
     assert!(report.next[0].contains("nodetrust probe registry.test:5443"), "{:?}", report.next);
     assert!(report.pending.iter().all(Action::only_records), "{:?}", report.pending);
-    // with the handshake, a restart is due
+    // Our own handshake works, so a restart is due.
     node.ledger.witnesses.get_mut("registry.test:5443").unwrap().handshake_error = None;
     let report = node.report();
     assert!(report.headline.ends_with("unknown authority; a restart is due"), "{}", report.headline);
@@ -611,11 +611,11 @@ fn an_anchor_that_the_runtime_cannot_read_is_a_finding_and_nothing_else() {
     assert_eq!((view.stale, view.held.is_none(), view.cannot.as_slice()), (false, true, &[odd.fingerprint][..]));
     assert!(report.behind().is_none() && report.converged && report.has_findings() && !report.is_healthy());
     assert!(report.next.iter().any(|next| next.contains("issued anew")), "{:?}", report.next);
-    // the cluster: ready, with the name
+    // The cluster is told: ready, with the name.
     let condition = crate::node_status::condition(&report);
     assert_eq!((condition.status.as_str(), condition.reason), ("True", crate::node_status::ConditionReason::Trusted));
     assert!(condition.message.contains(&odd.fingerprint.fp16()), "{}", condition.message);
-    // it leaves: neither then is anything stale
+    // It leaves, and nothing is stale then.
     node.sources = vec![source("org", &[&plain])];
     let report = node.report();
     let row = report.anchors.iter().find(|row| row.sha256 == odd.fingerprint).unwrap();
@@ -623,7 +623,7 @@ fn an_anchor_that_the_runtime_cannot_read_is_a_finding_and_nothing_else() {
     assert!(row.warnings.iter().any(|warning| warning.contains("Go does not read it")), "{:?}", row.warnings);
     node.policy.removal_grace = 0;
     assert!(!node.report().runtime.unwrap().stale);
-    // a node without a runtime says nothing of one
+    // A node without a runtime has no finding about one.
     node.observed.as_mut().unwrap().services.runtime = None;
     node.sources = vec![source("org", &[&plain, &odd])];
     let report = node.report();
@@ -667,7 +667,7 @@ fn a_denied_root_of_the_distribution_is_told_with_the_distribution_s_own_way() {
         assert!(!problem.text.contains(&fixed("foreign").fingerprint.fp16()), "{}", problem.text);
         assert_eq!((report.verdict, report.converged), (NodeVerdict::TrustedWithFindings, true), "{family}");
         assert!(report.next.contains(&problem.next), "{:?}", report.next);
-        // one of ours that is denied is told by its own row
+        // Its own row tells of a denied anchor of ours.
         node.policy.denied = [ours.fingerprint].into();
         assert!(node.report().problems.iter().all(|problem| problem.kind != ProblemKind::DeniedTrusted));
     }

@@ -288,7 +288,7 @@ fn a_refusal_restarts_once_and_only_what_a_restart_can_cure() {
     assert!(trust.why.contains("no restart would help") && trust.why.contains("has expired"), "{trust:?}");
     assert!(trust.next.contains("nodetrust probe registry.test:5443"), "{trust:?}");
 
-    // what starts over other roots again
+    // The process starts over other roots again.
     let node =
         refuses(nothing).runtime(|runtime| runtime.elsewhere = Some("its unit sets SSL_CERT_FILE=/x.pem".into()));
     assert_eq!(node.restarts(), [""; 0]);
@@ -298,7 +298,7 @@ fn a_refusal_restarts_once_and_only_what_a_restart_can_cure() {
         node.trust()
     );
 
-    // it is the process that was to be restarted
+    // The process is the one whose restart was due.
     assert_eq!(refuses(|witness| witness.restarted = Some(process(1_000))).restarts().len(), 1);
     let node = refuses(|witness| witness.restarted = Some(process(500)));
     assert_eq!(node.restarts(), [""; 0]);

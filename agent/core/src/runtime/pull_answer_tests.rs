@@ -52,13 +52,13 @@ fn a_registry_that_has_answered_is_trusted_by_the_runtime() {
     let trusts = (Trusts, None);
     let name = image(HOST, DIGITS);
     every_version(5, |from| unresolved(from, HOST, &format!("{name}: not found")), trusts.clone());
-    // a registry that says to HEAD that it has it
+    // The registry answers HEAD as if it had the image.
     let promised = format!(
         "failed to pull and unpack image \"{name}\": failed to copy: httpReadSeeker: failed open: content at \
          https://{HOST}/v2/nodetrust/witness/manifests/sha256:{DIGITS} not found: not found"
     );
     every_version(5, |_| promised.clone(), trusts.clone());
-    // registries that answer to every name
+    // These registries answer to every name.
     for kind in ["manifest", "unknown"] {
         let other = format!(
             "failed to pull and unpack image \"{name}\": failed commit on ref \"{kind}-sha256:{DIGITS}\": unexpected commit \
@@ -66,7 +66,7 @@ fn a_registry_that_has_answered_is_trusted_by_the_runtime() {
         );
         every_version(9, |_| other.clone(), trusts.clone());
     }
-    // registries that want to know who asks, or say no
+    // These registries ask for credentials or refuse.
     for status in ["401 Unauthorized", "403 Forbidden"] {
         let said = |from| match from {
             Containerd::V16 => {
@@ -106,13 +106,13 @@ fn a_certificate_that_is_refused_is_named_by_its_server() {
         every_version(2, |from| request(from, "[fd00::1]:5000", why), of("[fd00::1]:5000"));
         every_version(2, |from| request(from, "[fd00::1]", why), of("[fd00::1]:443"));
     }
-    // a registry that leads elsewhere
+    // The registry redirects to another server.
     let elsewhere = |from| {
         let said = request(from, "b.test:5530", "x509: certificate signed by unknown authority");
         unresolved(from, HOST, said.split_once("failed to do request").unwrap().1)
     };
     every_version(2, elsewhere, of("b.test:5530"));
-    // the token server of a registry that is trusted itself
+    // The registry is trusted, its token server is not.
     let token = |from| {
         let (query, tls) = match from {
             Containerd::V16 => ("scope=repository%3Anodetrust%2Fwitness%3Apull&service=x", ""),
@@ -128,7 +128,7 @@ fn a_certificate_that_is_refused_is_named_by_its_server() {
         unresolved(from, HOST, &why)
     };
     every_version(2, token, of("token.test:5521"));
-    // a proxy that is spoken to in TLS
+    // The proxy itself speaks TLS.
     let proxy = |from| {
         let tls = if from == Containerd::V16 { "" } else { "tls: failed to verify certificate: " };
         request(from, HOST, &format!("proxyconnect tcp: {tls}x509: certificate signed by unknown authority"))

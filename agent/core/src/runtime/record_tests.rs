@@ -65,7 +65,7 @@ fn the_same_process_is_what_it_was() {
 
 #[test]
 fn at_first_sight_what_others_put_there_is_unproven_whatever_the_file_s_times_say() {
-    // no ledger: nothing in the bundle is known to be ours, whoever made it
+    // Without a ledger no certificate in the bundle is known to be ours.
     BundleStory::first_look("ABC").assert(&process("one", 700), "", "", "ABC");
     BundleStory::first_look("abc").assert(&process("one", 700), "", "", "abc");
 }
@@ -82,7 +82,7 @@ fn a_new_process_over_an_unchanged_bundle_has_all_of_it() {
     let story = BundleStory { before: Some("aB"), since: Some(up("one", 400)), ..BundleStory::first_look("aB") };
     story.assert(&process("one", 500), "aB", "", "");
     story.assert(&process("two", 10), "aB", "", ""); // after a reboot
-    // it ran before that was looked at
+    // The process ran before the bundle was first seen.
     story.assert(&process("one", 300), "", "", "aB");
 }
 
@@ -91,14 +91,14 @@ fn a_process_that_started_within_a_change_of_ours_may_have_read_either() {
     let story = BundleStory { before: Some("aBx"), since: Some(up("one", 400)), ..BundleStory::first_look("aBn") };
     let ours = BundleStory { begun: Some(up("one", 700)), ..story };
     ours.assert(&process("one", 800), "aB", "xn", "");
-    // the change is complete and written down, and the process is seen only then
+    // The process is first seen after the change is complete and recorded.
     let complete = BundleStory { before: Some("aBn"), since: Some(up("one", 900)), ..ours };
     complete.assert(&process("one", 800), "", "an", "B");
 }
 
 #[test]
 fn a_process_that_ran_before_a_change_of_ours_and_was_not_seen_lacks_what_we_put_there() {
-    // its unit was configured only afterwards
+    // Its unit was configured after the change.
     let story = BundleStory { before: Some("aB"), since: Some(up("one", 900)), begun: Some(up("one", 800)), now: "aB" };
     story.assert(&process("one", 100), "", "a", "B");
     let lag = story.follow(None, &process("one", 100)).lag(&set("aB"), &set("aB"));
@@ -115,11 +115,11 @@ fn what_others_have_changed_since_the_last_look_is_unproven() {
 
 #[test]
 fn a_reboot_ends_a_change_that_was_not_finished() {
-    // n came, x went, and the agent was killed before it could write that down
+    // n came and x went, and the agent was killed before it recorded that.
     let story =
         BundleStory { before: Some("aBx"), since: Some(up("one", 400)), begun: Some(up("one", 700)), now: "aBn" };
     story.assert(&process("two", 10), "aBn", "", "");
-    // what others had put there before the first change is not known to have been there at the start
+    // Nobody knows whether the certificates of others were there when the process started.
     let story = BundleStory { before: None, since: None, ..story };
     story.assert(&process("two", 10), "an", "", "B");
 }
@@ -130,7 +130,7 @@ fn what_an_earlier_process_may_still_have_is_no_matter_after_a_reboot() {
     earlier.revoked = set("x");
     let story = BundleStory { before: Some("a"), since: Some(up("one", 400)), begun: Some(up("one", 700)), now: "an" };
     assert_eq!(story.follow(Some(&earlier), &process("two", 10)).maybe_has, set(""));
-    // within one boot it may have started while x was still there
+    // Within one boot it may have started while x was still there.
     assert_eq!(story.follow(Some(&earlier), &process("one", 800)).maybe_has, set("nx"));
 }
 

@@ -36,7 +36,7 @@ struct StalenessNode {
     services: Services,
     ledger: Ledger,
     wanted: BTreeSet<Fingerprint>,
-    /// what Go reads of it, None for all
+    /// the anchors that Go reads; None for all
     readable: Option<BTreeSet<Fingerprint>>,
     bundle: BTreeSet<Fingerprint>,
     policy: RuntimeSettings,
@@ -218,14 +218,14 @@ fn a_directory_that_does_not_cover_every_host_leaves_the_restart() {
 fn only_what_the_file_holds_is_covered() {
     let mut node = StalenessNode::new("z", "a").certs_d(None);
     assert_eq!((node.decide().covered, node.decide().lag.missing), (set(""), set("a")), "it is not written yet");
-    // it cannot be written
+    // The file cannot be written.
     node.runtime().certs.unwritten = true;
     assert!(node.actions().contains(&"restart containerd.service (1 anchor newer than the process)".into()));
 }
 
 #[test]
 fn what_pulls_rest_on_stays() {
-    // somebody has emptied the bundle, and the repair fails
+    // Somebody has emptied the bundle, and the repair fails.
     let mut node = StalenessNode::new("z", "a").certs_d(Some("a"));
     node.bundle = set("");
     assert_eq!(node.actions(), NOTHING);
@@ -243,14 +243,14 @@ fn what_pulls_rest_on_stays() {
 
 #[test]
 fn an_anchor_that_go_cannot_read_is_not_served() {
-    // alone in the file, it would fail every pull
+    // Alone in the file, it would make every pull fail.
     let mut node = StalenessNode::new("z", "a").certs_d(None);
     node.readable = Some(set(""));
     assert_eq!(node.actions(), NOTHING);
     let mut node = StalenessNode::new("z", "ab").certs_d(None);
     node.readable = Some(set("a"));
     assert_eq!(node.actions(), [format!("write {CERTS} (1 anchor)")]);
-    // as a version before has left it, when it did not know
+    // An earlier version left it so.
     let mut node = StalenessNode::new("z", "ab").certs_d(Some("ab"));
     node.readable = Some(set("a"));
     assert_eq!(node.actions(), [format!("write {CERTS} (1 anchor)")]);
@@ -259,7 +259,7 @@ fn an_anchor_that_go_cannot_read_is_not_served() {
     assert_eq!(node.actions(), [format!("remove {CERTS} (nothing is to be served there)")]);
 }
 
-/// Whatever the policy, the process and the directory are: what it cannot read, no restart brings.
+/// No restart brings an anchor that the process cannot read, whatever the policy, the process and the directory.
 #[test]
 fn no_restart_is_made_held_or_awaited_for_an_anchor_that_go_cannot_read() {
     for on_change in [OnChange::Auto, OnChange::Restart, OnChange::Report, OnChange::Never] {
@@ -273,14 +273,14 @@ fn no_restart_is_made_held_or_awaited_for_an_anchor_that_go_cannot_read() {
             assert_eq!((node.actions(), outlook.hold), (Vec::new(), None), "{on_change:?}");
             assert!(outlook.lag.is_none() && outlook.covered.is_empty() && outlook.serves.is_empty());
             assert_eq!(outlook.cannot, set("a"));
-            // it does not work: that is another matter, and no reason either
+            // A runtime that does not work is no reason either.
             assert_eq!(outlook.trust.state, RuntimeState::Unknown);
             node.runtime().health = Ok(());
             let trust = node.decide().trust;
             assert!(trust.why.starts_with("no restart needed"), "{}", trust.why);
         }
     }
-    // the others count as ever
+    // The other anchors count as before.
     let mut node = StalenessNode::new("z", "ab");
     node.readable = Some(set("b"));
     let outlook = node.decide();
@@ -328,7 +328,7 @@ fn our_file_goes_when_nothing_is_left_to_serve() {
     assert_eq!(node.actions(), NOTHING, "a file that we did not write");
     node.ledger.certs_files.insert(CERTS.into());
     assert_eq!(node.actions(), [format!("remove {CERTS} (nothing is to be served there)")]);
-    // nobody can tell what the process reads now: what pulls may rest on stays
+    // What the process reads now is unknown, so files that pulls may need stay.
     node.runtime().certs.setting = Setting::Unknown("no TOML".into());
     assert_eq!(node.actions(), NOTHING);
 }
@@ -361,7 +361,7 @@ fn the_registry_directory_is_kept_where_a_restart_is_forbidden() {
     assert_eq!(node(None).actions(), [format!("write {CERTS} (1 anchor)")]);
     assert_eq!(node(Some("a")).actions(), NOTHING);
     assert_eq!(node(Some("a")).decide().hold, None);
-    // what it does not cover is told, and nothing is restarted
+    // The anchors that it does not cover are reported, and nothing is restarted.
     let held = |edit: fn(&mut StalenessNode)| {
         let mut node = node(Some("a"));
         edit(&mut node);

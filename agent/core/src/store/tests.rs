@@ -73,7 +73,7 @@ fn a_tool_without_its_directory_does_not_count() {
     assert!(found.family.unwrap_err().advice.contains("dnf install ca-certificates"));
 }
 
-/// Each of them would make the node one of another family, whose plan takes our anchors out of the old one.
+/// Each error would give the node another family, and the plan would take our anchors out of the old store.
 #[test]
 fn os_release_is_a_witness() {
     let without = |host: &[(&'static str, PathKind)], path: &str| -> Vec<(&'static str, PathKind)> {
@@ -99,7 +99,7 @@ fn os_release_is_a_witness() {
         assert!(unsupported.advice.contains("store.family"), "{release}: {unsupported}");
         assert_eq!(on(release, host, Some(Family::Debian)).family, Ok(Family::Debian), "who says so may");
     }
-    // without a witness, what is there decides as ever
+    // Without os-release the tools and directories decide.
     assert_eq!(on("ID=something-new", &headless, None).family, Ok(Family::Debian));
 }
 
