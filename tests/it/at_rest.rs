@@ -36,7 +36,7 @@ fn cycles(agents: &[AgentHttp]) -> Vec<f64> {
     agents.iter().map(|agent| wait_for("an agent that answers", LIMIT, || count(agent))).collect()
 }
 
-/// The request in short: verb and resource.
+/// The request in short: address, verb and path.
 fn text(request: &Value) -> String {
     let part = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     format!("{} {} {}", part(&request["sourceIPs"][0]), part(&request["verb"]), part(&request["requestURI"]))

@@ -203,7 +203,7 @@ fn every_overlay_has_its_agent_ready_and_its_ca_trusted() {
     cluster.apply(&without_bundle(&text));
     ready("the Bundle's CA", &ca);
 
-    // the kubelet's probes speak HTTPS, and the agent can read a Secret that only root may
+    // The kubelet's probes use HTTPS, and the agent can read a Secret that only root may read.
     let (cert, key) = ca.leaf("trixie");
     let (cert, key) = (format!("tls.crt={cert}"), format!("tls.key={key}"));
     let words = [
@@ -272,7 +272,7 @@ fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
         let done = cluster.kubectl_with(&dry_run, &chart_text("1.20.2", values));
         assert_eq!(done.code, 0, "{values}: {}", done.err);
     }
-    // The agent's log would name a refused request.
+    // The API server refuses a field that it does not know, so the checks above prove something.
     let text =
         without(&kustomize_with("new", "overlays/cluster-trust-bundle", &[], ""), "kind: ValidatingAdmissionPolicy");
     let done = cluster.kubectl_with(&dry_run, &text);

@@ -129,7 +129,7 @@ fn openssl_agrees_on_everything_that_is_accepted() {
 fn as_sources(kind: Kind) {
     let node = Node::new(kind, "policy: {expired: accept}");
     if kind == Kind::Rhelish {
-        // what the distribution distrusts, or trusts for e-mail only, cannot be an anchor there (stories): here it trusts all
+        // This distribution trusts all its roots. One that it distrusts or limits to e-mail could not be an anchor (see `stories`).
         let all = "sed -i 's/^x-distrusted: true/trusted: true/; /^class: x-certificate-extension/,/^value/ s/%07%03%04/%07%03%01/' \
             /usr/share/pki/ca-trust-source/*.p11-kit; update-ca-trust";
         node.run(&["sh", "-ec", all]).expect(0);

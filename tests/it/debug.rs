@@ -51,7 +51,7 @@ fn ended(cluster: &TestCluster, pod: &str) -> Done {
 fn debug(cluster: &TestCluster, age: &str, line: &str) -> Done {
     let shown = type_line(cluster, age, line);
     let name = shown.split_whitespace().find(|word| word.starts_with("node-debugger-"));
-    // not what the terminal shows: on a busy node the program may have ended before kubectl listens, as the document says
+    // The log and not the terminal: on a busy node the program may end before kubectl listens, as the document says.
     ended(cluster, name.unwrap_or_else(|| panic!("no pod is named: {shown}")))
 }
 

@@ -145,7 +145,7 @@ fn simulated_k3s_whose_program_is_not_found_is_not_restarted_into_a_broken_drop_
 fn simulated_k0s_is_not_asked_to_restart_over_a_broken_drop_in() {
     let config = ("/run/k0s/containerd-cri.toml", "");
     let machine = boot_distribution("k0sworker.service", &k0s(), config, "../k0s/containerd.sock");
-    // The file goes elsewhere: k0s would end containerd on a change of its own directory.
+    // Not in the folder of drop-ins: k0s watches that, and would end containerd by itself.
     machine.write("/run/k0s/containerd-cri.toml", "version = 2\n[plugins\n");
     assert_left_alone(&machine, "k0sworker");
 }

@@ -43,7 +43,7 @@ fn rows(page: &str, heading: &str) -> Vec<Vec<String>> {
     let is_row = |line: &&str| line.starts_with('|') && !line.starts_with("|-");
     let rows = section.split("\n|--").skip(1).flat_map(|table| table.lines().filter(is_row));
     let cells = |row: &str| row.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect();
-    // the head of a table stands before its rule; that of a second table is no row of the first one
+    // The head of a table stands before its rule, so the head of a second table is no row of the first one.
     rows.filter(|row| row.contains('`') || row.contains('–')).map(cells).collect()
 }
 

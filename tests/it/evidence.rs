@@ -12,7 +12,8 @@ use crate::{
         following::{
             FAST, LIMIT, LONG, assert_untrusted, has_anchors, install, ledger, starts, wait_trusted, wait_two_cycles,
         },
-        machine::{Access, Machine, MachineKind, PodAgent},
+        machine::{Machine, MachineKind, PodAgent},
+        rig::Access,
         wait_for,
     },
 };
@@ -100,7 +101,7 @@ fn an_image_with_the_ca_in_it_is_not_restarted(kind: MachineKind) {
     );
     assert_eq!(machine.pull(&image), Ok(()), "a restart would have been needless");
 
-    // without the agent and its configuration, the ledger says the same
+    // Without the agent and its configuration the ledger gives the same answer.
     agent.kill();
     install(&machine);
     let told = debug(&machine);
@@ -217,7 +218,7 @@ fn a_runtime_that_does_not_work_is_never_nothing_to_do() {
     wait_trusted(&agent, &ours);
     wait_state(&agent, &ours, "current");
 
-    // it runs, and does not serve the kubelet: `mirrors` and `config_path` exclude each other
+    // It runs and does not serve the kubelet: `mirrors` and `config_path` exclude each other.
     let config = machine.read(CONFIG).unwrap();
     let both = "config_path = \"/etc/containerd/certs.d\"\n\
                 [plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"mirror.test\"]\nendpoint = [\"https://mirror.test\"]";

@@ -243,7 +243,7 @@ fn an_agent_bears_a_path_in_its_configuration() {
         let says = |what: &str| problem.as_str().unwrap().contains(what);
         assert!(says("export.bundle") && says("/var/lib/nodetrust/export/"), "{problem}");
     };
-    // while it runs: the old configuration stays in force, and its file current
+    // While the agent runs, the old configuration stays in force and its file current.
     node.configure(&format!("{listen}export: {{bundle: {EARLIER}}}\n"));
     refused(&agent);
     node.set_source(&[&one, &two]);
@@ -252,7 +252,7 @@ fn an_agent_bears_a_path_in_its_configuration() {
     assert!(!node.path(EARLIER).exists());
     drop(agent);
 
-    // an upgrade: the version before has written to that path, and its configuration is still there
+    // After an upgrade the path and the configuration of the earlier version are still there.
     simulate_an_earlier_version(&node, EARLIER);
     let agent = node.agent(&format!("{base}export: {{bundle: {EARLIER}}}\n"));
     refused(&agent);

@@ -425,7 +425,7 @@ fn a_client_that_does_not_read_is_given_up() {
     for stream in &greedy {
         stream.set_nonblocking(true).unwrap();
     }
-    // sends until the agent takes no more; whether the connection has ended
+    // Sends until the agent takes no more; returns whether the connection has ended.
     let has_ended = |stream: &mut TcpStream| loop {
         match stream.write_all(&requests) {
             Ok(()) => {}

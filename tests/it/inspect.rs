@@ -170,7 +170,7 @@ fn json_and_yaml_say_the_same_with_every_field() {
     assert_eq!(of("denied")["sha256"].as_str(), Some(denied.as_str()));
     assert_eq!(of("expired")["subject"], "CN=Old Root");
     assert_eq!(of("no-certificate")["sha256"], Value::Null);
-    // by default a leaf and a weak key pass with a warning: on this machine no store is known
+    // By default a leaf and a weak key pass with a warning, since this machine has no known store.
     let warnings = |name: &str| {
         let all = json["files"][0]["certificates"].as_array().unwrap();
         all.iter().find(|row| row["commonName"] == name).unwrap()["warnings"].to_string()

@@ -278,10 +278,10 @@ fn simulated_api_gets_no_request_at_rest() {
             "POST /api/v1/namespaces/default/events?fieldManager=nodetrust".to_owned()
         ]
     );
-    // whoever reads an audit log, or limits requests by program, knows it by its name and version
+    // Audit logs and limits on requests see the program's name and version.
     let names: BTreeSet<String> = api.requests().into_iter().map(|request| request.agent).collect();
     assert_eq!(names, [concat!("nodetrust/", env!("CARGO_PKG_VERSION")).to_owned()].into());
-    // an event is about the own Node: the admission policy lets no other through
+    // Each event is about the own Node; the admission policy refuses others.
     for event in api.event_objects() {
         let about = &event["involvedObject"];
         assert_eq!([&about["kind"], &about["name"], &about["uid"]], ["Node", api::NODE, api::NODE], "{event:#}");

@@ -4,6 +4,7 @@
 //! Here a fixed sample; `scripts/layouts` composes hundreds. Distributions that start a containerd of their own are simulated: their
 //! units, paths and manners, over the real containerd. So is the agent's pod, by its rights and namespaces.
 
+mod choices;
 mod judge;
 mod layout;
 mod stage;

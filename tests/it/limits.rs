@@ -335,7 +335,7 @@ fn a_wrong_host_root_is_told() {
     for root in [&empty, &file, &nothing] {
         for command in ["status", "plan", "apply", "uninstall", "stores", "run"] {
             if command == "run" && root == &empty {
-                continue; // the agent waits until it is lifted, and its report says the same
+                continue; // the agent waits for a node to appear there, and its report says the same
             }
             let mut ours = Command::new(crate::support::program());
             ours.arg("--config").arg(&node.config).arg("--host-root").arg(root).arg(command).arg("-o").arg("json");

@@ -279,7 +279,7 @@ fn what_is_configured_is_mounted() {
         assert!(!settings.sources.is_empty(), "{overlay}");
 
         let spec = &pod(&all)["spec"];
-        // in `uninstall` the program's container is the one that runs first, and sources do not matter
+        // In `uninstall` the init container runs the program, and sources do not matter.
         let uninstall = spec["initContainers"].is_array();
         let container = &spec[if uninstall { "initContainers" } else { "containers" }][0];
         let variables = array(&container["env"]);
@@ -287,7 +287,7 @@ fn what_is_configured_is_mounted() {
         let file = Path::new(text(&variables["NODETRUST_CONFIG"]["value"]));
         assert!(is_mounted(container, file), "{overlay}");
         assert_eq!(file.file_name().unwrap(), "config.yaml", "{overlay}");
-        // every mount has its volume, and every volume is used
+        // Every mount has its volume, and every volume is used.
         let mounts: Vec<&str> = array(&container["volumeMounts"]).map(|mount| text(&mount["name"])).collect();
         let volumes: Vec<&str> = array(&spec["volumes"]).map(|volume| text(&volume["name"])).collect();
         for mount in &mounts {
@@ -309,7 +309,7 @@ fn what_is_configured_is_mounted() {
     }
 }
 
-/// The rights of the contract. What the containers may do is `meaning`'s.
+/// The rights that every overlay has. `meaning` checks what the containers may do.
 #[test]
 fn no_overlay_has_more_rights_than_the_base() {
     let base = kustomize("new", "base", &[]);
@@ -355,7 +355,7 @@ fn every_right_of_the_daemonset_is_explained() {
     for word in &wanted {
         assert!(lines.iter().any(|line| line.contains(word.as_str())), "{word}");
     }
-    // each rule stands with its verbs
+    // Each rule is listed with its verbs.
     for role in all.values().filter(|object| matches!(text(&object["kind"]), "Role" | "ClusterRole")) {
         for rule in array(&role["rules"]) {
             let resource = text(&rule["resources"][0]);

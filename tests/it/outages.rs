@@ -11,8 +11,9 @@ use crate::{
     support::{
         cluster::{IMAGE, PORT, TestCluster, annotation, condition, items},
         following::{ledger, starts},
-        machine::{Access, MachineKind},
+        machine::MachineKind,
         pki::Ca,
+        rig::Access,
         served::AgentHttp,
         wait_for,
     },
@@ -267,7 +268,7 @@ fn a_node_heals_and_reboots_without_a_false_word() {
     };
     runs("first");
 
-    // drift: a file is deleted, and then a file is deleted and the tool run, so that the bundle lacks it too
+    // Drift: a file is deleted. Then one is deleted and the tool is run, so that the bundle lacks it too.
     let watch = cluster.watch(&["node", "one"]);
     let file = format!("{ANCHORS}/nodetrust-{}.crt", ca.fp16());
     let healed = |kind: &str, many: f64| {

@@ -206,7 +206,7 @@ fn every_reason_against_a_chain() {
     });
     no(&serve(client, &[]), "wrong-usage", &["serverAuth"]);
 
-    // One of several is not trusted: all are printed, and the exit code is 1.
+    // One of several is not trusted: all are printed, and the exit code is 2.
     let good = server;
     let bad = serve(other.leaf("localhost"), &[]);
     let done = node.nodetrust(&["probe", &good.target(), &bad.target()]).expect(2);

@@ -75,7 +75,7 @@ fn a_rotation_is_reported_or_followed_as_the_configuration_says() {
     agent.nodetrust(&["status"]).expect(0);
     assert_eq!(machine.pull(&image), Ok(()));
 
-    // old → old and new → new
+    // The rotation goes from old over old and new to new.
     machine.configure_agent(FAST);
     machine.set_source_pem(&(old.clone() + &new));
     wait_trusted(&agent, &(old.clone() + &new));
@@ -123,7 +123,7 @@ fn what_is_sick_is_not_restarted(kind: MachineKind) {
                     [plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"mirror.test\"]\nendpoint = [\"https://mirror.test\"]";
     assert!(config.contains("config_path = \"\""), "{config}");
     machine.write(CONFIG, config.replace("config_path = \"\"", registry));
-    // Without a registry directory the change needs a restart.
+    // This folder hides `_default`, so the registry directory does not cover the change.
     machine.run(&["mkdir", "-p", "/etc/containerd/certs.d/registry.test:5443"]).expect(0);
     restart_by_hand(&machine);
     let before = starts(&machine);

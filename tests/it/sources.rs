@@ -214,7 +214,7 @@ fn the_set_in_force_is_always_a_generation() {
         assert!(wanted.contains(desired) && state == "ok", "a mixture was in force: {desired:?} ({state})");
     }
     assert!(agent.metric("nodetrust_reconciles_total{trigger=\"source\",outcome=\"changed\"}").unwrap() >= 1.0);
-    // the report that was waited for may have been of the new generation's turn before the last
+    // The report may belong to an earlier turn of the same generation.
     wait_for("the last generation in the bundle", LIMIT, || {
         (!node.trusts(&old[0]) && node.trusts(&new[0]) && node.trusts(&new[1])).then_some(())
     });
@@ -386,7 +386,7 @@ fn odd_things_in_a_source_directory_are_passed_over() {
     let status = agent.wait_converged(&[&ca, &linked], LIMIT);
     assert_eq!(status["verdict"], "trusted", "{status:#}");
 
-    // what cannot be read (root reads everything, so a loop of links stands for it) holds the source, and is named
+    // An unreadable file holds the source and is named. Root reads everything, so a loop of links stands for it.
     symlink("loop.crt", node.source.join("loop.crt")).unwrap();
     fs::remove_file(node.source.join("linked.crt")).unwrap();
     let status = agent.wait_status("the hold", LIMIT, |status| source(status, "org")["status"] == "held");

@@ -133,13 +133,13 @@ fn ship(node: &Node, store: Store, count: usize, change: impl Fn(&str) -> String
 fn names(node: &Node, object: &str) -> String {
     node.write("/tmp/root.pem", object);
     let show = |what: &str| {
-        // the DER of the whole element, from openssl's own parser
+        // The DER of the whole element, by openssl's own parser.
         let script = format!(
             "openssl x509 -in /tmp/root.pem -outform DER -out /tmp/root.der; openssl asn1parse -inform DER -in /tmp/root.der | {what}"
         );
         node.run(&["sh", "-ec", &script]).expect(0).out.trim().to_owned()
     };
-    // the version, the serial number, the algorithm, the issuer: elements of depth 2
+    // Version, serial number, algorithm and issuer are the elements of depth 2.
     let offsets = show("grep 'd=2 ' | sed 's/^ *\\([0-9]*\\):.*hl=\\([0-9]*\\) *l= *\\([0-9]*\\) .*/\\1 \\2 \\3/'");
     let rows: Vec<Vec<usize>> =
         offsets.lines().map(|line| line.split(' ').map(|word| word.parse().unwrap()).collect()).collect();

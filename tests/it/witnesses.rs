@@ -340,7 +340,7 @@ fn a_registry_that_is_not_verified_proves_nothing_of_its_ca() {
     let mirror = TestRegistry::serve(&machine, &corp.leaf(NAME), &[], registry::not_found);
     let stranger = TestRegistry::serve(&machine, &other.leaf(NAME), &[], registry::not_found);
 
-    // our own file in `_default` counts for every pull, and says nothing of the process's own roots
+    // Our own file in `_default` counts for every pull, and proves nothing about the process's own roots.
     assert_eq!(probe(&agent, 0, &registry.name)["verdict"], "trusted");
     let witness = wait_witness(&machine, &registry.name, "trusts");
     assert_eq!((&witness["verifiesTls"], &witness["ownRoots"]), (&true.into(), &false.into()), "{witness:#}");

@@ -37,7 +37,7 @@ async fn what_is_watched_for_the_first_time_must_be_read_again() {
     fs::write(dir.join("late"), "x").unwrap();
     assert_eq!(next(&mut watcher).await, Hint::Changed([Trigger::Drift].into()));
 
-    // the same directory for another reason, and under another name
+    // The same directory is watched for another reason and under another name.
     let link = base.path().join("link");
     std::os::unix::fs::symlink(&dir, &link).unwrap();
     let both = [drift(&dir), vec![(link, Trigger::Source)]].concat();
@@ -90,7 +90,7 @@ async fn the_agent_sleeps_while_others_read_what_is_watched() {
     }
     assert!(timeout(QUIET, watcher.next()).await.is_err(), "it was woken");
 
-    // nor does the kernel wake the thread: inotify(7), IN_ACCESS, IN_CLOSE_NOWRITE and IN_OPEN are in no mask of the directory
+    // The kernel does not wake the thread either: no mask of the directory has IN_ACCESS, IN_CLOSE_NOWRITE or IN_OPEN (inotify(7)).
     let inode = format!(" ino:{:x} ", fs::metadata(dir.path()).unwrap().ino());
     let mut masks = Vec::new();
     for entry in fs::read_dir("/proc/self/fdinfo").unwrap().flatten() {

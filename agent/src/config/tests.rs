@@ -13,7 +13,7 @@ fn parse(text: &str) -> Settings {
 }
 
 /// Every field with a value of its own, and both kinds of source.
-const CONTRACT: &str = r#"
+const COMPLETE: &str = r#"
 sources:
   - name: org
     path: /etc/nodetrust/sources/org
@@ -57,7 +57,7 @@ export: {bundle: ""}
 
 #[test]
 fn the_contracts_example_is_the_defaults() {
-    let settings = parse(CONTRACT);
+    let settings = parse(COMPLETE);
     let sources = vec![
         Source { name: "org".into(), from: SourceLocation::Path("/etc/nodetrust/sources/org".into()), optional: false },
         Source {
@@ -317,7 +317,7 @@ fn what_is_no_configuration_at_all_is_refused_with_its_line() {
     let secret = "sources:\n- name: a\n  inlin: |\n    -----BEGIN PRIVATE KEY-----\n    c2VjcmV0\n";
     let error = Settings::parse(secret).unwrap_err();
     assert!(error.contains("inlin") && !error.contains("c2VjcmV0"), "{error}");
-    // a block that is not indented becomes part of a key
+    // A block that is not indented becomes part of a key.
     let pasted = "policy: {notCa |\n      -----BEGIN CERTIFICATE: auto}";
     let error = Settings::parse(pasted).unwrap_err();
     assert!(error.contains("line") && !error.contains("-----"), "{error}");

@@ -294,7 +294,7 @@ fn tainted() -> Kubernetes {
 #[tokio::test(start_paused = true)]
 async fn a_doubt_keeps_a_startup_taint_for_ten_minutes_and_an_event_tells() {
     let mut reporter = reporter(tainted());
-    // the ten minutes begin when the store is proven
+    // The ten minutes begin when the store is proven.
     reporter.take(doubtful(NodeVerdict::NotTrusted));
     reporter.done(answer(Ok((told(&reporter.signals), false))));
     tokio::time::advance(TAINT_PATIENCE).await;

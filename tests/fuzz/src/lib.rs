@@ -1,4 +1,5 @@
 //! What the fuzz targets check, one function for each parser of bytes that somebody else wrote.
+//! Long because each of these functions stands on its own, beside the others.
 //!
 //! Beyond "no panic": what is accepted can be written and read back as the same, every reader of ours agrees on it, and no text
 //! that came from outside can draw on a terminal.

@@ -8,9 +8,8 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    layout::{
-        Before, ChangePolicy, DefaultFolder, HostFolder, Life, NodeLayout, OtherRestarts, RunBy, Starter, WitnessLayout,
-    },
+    choices::{Before, ChangePolicy, DefaultFolder, HostFolder, Life, OtherRestarts, RunBy, Starter, WitnessLayout},
+    layout::NodeLayout,
     stage::{HOST, LIMIT, Stage},
 };
 use crate::support::{following::wait_two_cycles, node::Done, served::AgentHttp};

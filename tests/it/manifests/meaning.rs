@@ -359,7 +359,7 @@ fn old_kubectl_makes_the_same_of_every_component_on_every_overlay() {
         let rendered = AGES.map(|age| kustomize(age, overlay, components));
         assert_same(&rendered[0], &rendered[1], &format!("{overlay} with {components:?}"));
     });
-    // the order does not matter but for the one that the README names
+    // Only the order that the README names matters.
     for overlay in ["base", "overlays/uninstall"] {
         let pair = kustomize("new", overlay, &["privileged", "apparmor-field"]);
         assert_same(&pair, &kustomize("new", overlay, &["apparmor-field", "privileged"]), overlay);

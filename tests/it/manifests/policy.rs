@@ -290,7 +290,7 @@ fn the_agent_may_change_its_condition_annotation_and_startup_taint_and_nothing_e
     let old = whole_node();
     let mut all = Vec::new();
     places(&old, "", &mut all);
-    // ours, and what the API server alone sets
+    // Fields that the agent may set, and fields that only the API server sets.
     let free = [
         "/metadata/annotations/nodetrust.io~1status",
         "/metadata/managedFields",
@@ -334,7 +334,7 @@ fn the_agent_may_change_its_condition_annotation_and_startup_taint_and_nothing_e
     });
     docket.expect("a bare node", true, AdmissionRequest::node(&bare, &told));
     assert!(docket.0.len() > 300, "{}", docket.0.len());
-    // of other types, or in fields that went: the API server would not take them
+    // The API server refuses other types and fields that were removed.
     let judged = docket.close();
     assert!(judged.is_none_or(|count| count > 200), "{judged:?}");
 }

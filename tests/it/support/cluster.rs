@@ -16,9 +16,10 @@ use nodetrust_core::node_status::{ANNOTATION, CONDITION, NodeStatus};
 use serde_json::Value;
 
 use super::{
-    machine::{Access, MachineKind, Rig, connect, connect_from, script},
+    machine::MachineKind,
     must,
     node::Done,
+    rig::{Access, Rig, connect, connect_from, script},
     served::AgentHttp,
     wait_for,
 };

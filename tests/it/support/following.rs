@@ -6,8 +6,9 @@ use nodetrust_core::source::SourceFile;
 use serde_json::Value;
 
 use super::{
-    machine::{Access, Machine, PodAgent},
+    machine::{Machine, PodAgent},
     node::Done,
+    rig::Access,
     served::AgentHttp,
 };
 

@@ -54,7 +54,7 @@ fn kill_group(child: &Child) {
     let _ = killpg(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGKILL); // it may have ended already
 }
 
-/// T7, surprise 1: two runs at once destroy the bundle, and both exit 0. nodetrust notices and mends it.
+/// Two runs at once destroy the bundle, and both exit 0 (facts 0.1). nodetrust notices and repairs it.
 #[test]
 fn two_runs_at_once_destroy_the_bundle() {
     const TRIES: usize = 30;
@@ -73,7 +73,7 @@ fn two_runs_at_once_destroy_the_bundle() {
     assert_right(&node, &[&ca]);
 }
 
-/// Surprise 2: a run that is killed poisons the next one, which exits 0.
+/// A killed run damages the result of the next one, which exits 0 (facts 0.2).
 #[test]
 fn a_killed_run_poisons_the_next() {
     let ca = Ca::new("Corp");
@@ -110,7 +110,7 @@ fn a_killed_run_poisons_the_next() {
     assert!(without_repetition(&node));
 }
 
-/// T2: a cut left-over makes the whole bundle unreadable for OpenSSL, exit code 0.
+/// A cut temporary file makes the whole bundle unreadable for OpenSSL, exit code 0 (facts 0.2).
 #[test]
 fn a_cut_left_over_breaks_the_bundle() {
     let ca = Ca::new("Corp");

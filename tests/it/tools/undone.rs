@@ -141,7 +141,7 @@ fn flatcar_with_a_simulated_tool_does_not_paste_a_key() {
     node.write("/etc/ssl/certs/server.pem", theirs.pem());
     apply(&node, 0);
     assert!(node.trusts(&ours) && node.trusts(&theirs));
-    // A certificate without a link is never pasted.
+    // A block that is no certificate gets no link, so it is never pasted.
     node.write("/etc/ssl/certs/notes.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     node.set_source(&[&ours, &Ca::new("Another")]);
     apply(&node, 0);

@@ -45,7 +45,7 @@ fn forged(params: &CertificateParams, from: &[u8], to: &[u8]) -> Vec<u8> {
 
 #[test]
 fn many_blocks_are_decoded_as_one_by_one() {
-    // enough for several threads, with an uneven share for the last of them
+    // The number is enough for several threads, with a smaller share for the last one.
     let kinds: Vec<Vec<u8>> = (0..7)
         .map(|n| self_signed(|params| params.distinguished_name.push(DnType::CommonName, format!("Root {n}"))))
         .chain([b"\x30\x03\x02\x01\x05".to_vec()])
@@ -232,7 +232,7 @@ fn a_cut_certificate_is_malformed_at_every_length() {
     let root = fixed("corp-2026");
     for length in 0..root.der().len() {
         assert_eq!(reason(&root.der()[..length]), RejectReason::MalformedCertificate, "{length}");
-        // OpenSSL's trust settings are cut off once only.
+        // Under OpenSSL's own label a cut certificate is refused as well.
         assert!(Anchor::from_block(Label::Trusted, &root.der()[..length]).is_err(), "{length}");
     }
 }

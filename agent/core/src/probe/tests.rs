@@ -375,7 +375,7 @@ fn a_chain_that_the_server_does_not_send() {
         params.custom_extensions.push(CustomExtension::from_oid_content(&[2, 5, 29, 35], identifier));
     });
     world.refuses(&[with_name], ProbeReason::IncompleteChain, &["Corp Root CA", "have the server send its chain"]);
-    // the intermediate itself may be an anchor
+    // The intermediate itself may be an anchor.
     let probe = ProbeHost::of(&[&issuing]).trusts(&[leaf(&issuing)]);
     assert!(probe.notes[0].contains("partial chains"), "{:?}", probe.notes);
 }
@@ -415,7 +415,7 @@ fn certificates_that_are_not_for_this_use() {
     let world = ProbeHost::of(&[&corp]);
     let client = leaf_with(&corp, |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
     world.refuses(&[client], ProbeReason::WrongUsage, &["the server's certificate", "serverAuth"]);
-    // server-gated cryptography as Microsoft and Netscape named it: OpenSSL takes it for serverAuth, Go does not
+    // OpenSSL takes server-gated cryptography, by Microsoft's and Netscape's identifier, for serverAuth. Go does not.
     for gated in [&[1, 3, 6, 1, 4, 1, 311, 10, 3, 3][..], &[2, 16, 840, 1, 113730, 4, 1]] {
         let gated = vec![ExtendedKeyUsagePurpose::Other(gated.to_vec())];
         let server = leaf_with(&corp, |params| params.extended_key_usages.clone_from(&gated));
@@ -477,7 +477,7 @@ fn damaged_and_mixed_up_certificates() {
     world.refuses(&[], ProbeReason::Malformed, &["no certificate"]);
     // Go and OpenSSL end the handshake for what is no certificate, wherever it stands
     world.refuses(&[leaf(&right), vec![1, 2, 3], der(&right)], ProbeReason::Malformed, &["certificate 1"]);
-    // a signature with one bit turned
+    // A signature with one bit turned.
     let mut turned = leaf(&corp);
     let last = turned.len() - 1;
     turned[last] ^= 1;

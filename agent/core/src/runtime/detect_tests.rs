@@ -89,7 +89,7 @@ fn the_runtime_that_the_kubelet_uses_counts_and_not_another_that_runs() {
     // k3s is told to use another containerd.
     let k3s = units(&["k3s.service", containerd], &[]);
     assert_eq!(known(by_kubelet(&k3s, socket, true)), is(RuntimeKind::Containerd, containerd));
-    // the kubelet's own shim for Docker, beside Docker's containerd
+    // The kubelet's own shim for Docker runs beside Docker's containerd.
     let docker = units(&["docker.service", containerd], &[]);
     assert_eq!(known(by_kubelet(&docker, "/run/dockershim.sock", true)), is(RuntimeKind::Docker, "docker.service"));
     assert_eq!(known(by_kubelet(&docker, socket, true)), is(RuntimeKind::Containerd, containerd));
@@ -132,7 +132,7 @@ fn a_socket_that_answers_is_not_served_by_a_unit_that_does_not_run() {
     };
     for in_use in [true, false] {
         assert!(matches!(of(true, in_use), RuntimeDetection::Sign(_)));
-        // before its unit has started, it is the one that will serve
+        // Before its unit has started, it is the runtime that will serve.
         assert_eq!(known(of(false, in_use)), Some((RuntimeKind::Containerd, "containerd.service".to_owned())));
     }
 }

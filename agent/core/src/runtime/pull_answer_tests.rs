@@ -155,7 +155,7 @@ fn a_registry_that_was_not_reached_proves_nothing() {
         "remote error: tls: handshake failure",
         "remote error: tls: protocol version not supported",
         "remote error: tls: certificate required",
-        // a proxy that does not let it through answers in its own name
+        // A proxy that refuses the request answers in its own name.
         "Forbidden",
         "Unauthorized",
         "Not Found",
@@ -204,7 +204,7 @@ fn a_registry_that_was_not_reached_proves_nothing() {
 
 #[test]
 fn what_others_write_is_not_taken_for_the_runtimes_words() {
-    // a registry that is a cache tells of its own trouble with the registry above it
+    // A registry that is a cache reports its own failure with the registry above it.
     for (status, expected) in [("500 Internal Server Error", NotReached), ("403 Forbidden", Trusts)] {
         let text = format!(
             "failed to resolve image: unexpected status from GET request to https://{HOST}/v2/x: {status}\\nserver message: Get \
@@ -214,7 +214,7 @@ fn what_others_write_is_not_taken_for_the_runtimes_words() {
     }
     let cancelled = request(Containerd::V21, HOST, "x509: certificate signed by unknown authority");
     assert_eq!(answer(PullEnd::Grpc(1, &cancelled)), (NotReached, None), "a call that was cancelled");
-    // another image than the one that was asked for
+    // The answer is about another image than the one that was asked for.
     let other = format!("{HOST}/nodetrust/witness@sha256:{OTHER}: not found");
     assert_eq!(answer(PullEnd::Grpc(5, &other)), (NotReached, None));
 }

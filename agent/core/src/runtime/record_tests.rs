@@ -107,7 +107,7 @@ fn a_process_that_ran_before_a_change_of_ours_and_was_not_seen_lacks_what_we_put
 
 #[test]
 fn what_others_have_changed_since_the_last_look_is_unproven() {
-    // somebody put C there and restarted containerd, in whatever order, while no agent ran
+    // Somebody put C there and restarted containerd, in either order, while no agent ran.
     let story =
         BundleStory { before: Some("aB"), since: Some(up("one", 400)), begun: Some(up("one", 300)), now: "aBC" };
     story.assert(&process("one", 800), "aB", "", "C");

@@ -163,7 +163,7 @@ fn a_removed_anchor_needs_one_only_if_the_process_may_have_it() {
     assert_eq!(node.actions(), ["restart containerd.service (1 removed anchor that it started with)"]);
     node.record().note_revoked(&set(""), |_| false, |fingerprint| set("b").contains(fingerprint));
     assert_eq!(node.actions(), NOTHING, "it is wanted again");
-    // certificates of others come and go with upgrades of the distribution's packages
+    // Certificates of others come and go with upgrades of the distribution's packages.
     let mut node = StalenessNode::new("abz", "ab");
     node.bundle = set("aby");
     assert_eq!(node.actions(), NOTHING);
@@ -229,7 +229,7 @@ fn what_pulls_rest_on_stays() {
     let mut node = StalenessNode::new("z", "a").certs_d(Some("a"));
     node.bundle = set("");
     assert_eq!(node.actions(), NOTHING);
-    // the policy changes while the process is older than the anchor
+    // The policy changes while the process is older than the anchor.
     for on_change in [OnChange::Report, OnChange::Never, OnChange::Restart] {
         let mut node = StalenessNode::new("z", "a").certs_d(Some("a"));
         node.policy.on_change = on_change;
@@ -322,7 +322,7 @@ fn a_denied_anchor_that_came_while_the_process_ran_may_have_been_read() {
 fn our_file_goes_when_nothing_is_left_to_serve() {
     let node = StalenessNode::new("z", "").certs_d(Some("a"));
     assert_eq!(node.actions(), [format!("remove {CERTS} (nothing is to be served there)")]);
-    // the configuration no longer names the directory that we once wrote to
+    // The configuration no longer names the directory that we once wrote to.
     let mut node = StalenessNode::new("az", "a").certs_d(Some("a"));
     node.runtime().certs.setting = Setting::NotConfigured;
     assert_eq!(node.actions(), NOTHING, "a file that we did not write");

@@ -96,13 +96,13 @@ fn a_crash_neither_forgets_a_restart_nor_repeats_one() {
     note_restart(&mut known, &process(100), &SetDigest::of(&set("a")));
     // The agent was killed before the restart: the same process runs.
     assert!(wants_restart(&known, 100, "a"));
-    // the restart was made, and the new process refuses as well
+    // The runtime was restarted, and the new process refuses as well.
     note_answer(&mut known, HOST, refusal(200, "a"));
     assert!(!wants_restart(&known, 200, "a"), "once is enough");
     // A second registry that it refuses is no reason either: the process started over this set.
     known.witnesses.insert("other.test:443".into(), refusal(200, "a"));
     assert!(!wants_restart(&known, 200, "a"));
-    // somebody restarts it by hand
+    // Somebody restarts it by hand.
     note_answer(&mut known, HOST, refusal(300, "a"));
     assert!(!wants_restart(&known, 300, "a"));
     // Another set is judged anew.

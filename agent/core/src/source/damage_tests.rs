@@ -165,7 +165,7 @@ fn a_newcomer_that_replaces_nothing_is_accepted_with_a_finding() {
     assert_eq!(desired(&found), prints(&[&root]), "what left has another name");
     let warnings = found.desired[&root.fingerprint].warnings.join("\n");
     assert!(warnings.contains("signature does not match") && !found.has_findings(), "{warnings}");
-    // a real rotation that keeps the name
+    // A real rotation keeps the name.
     let renewed = ca("Corp Root");
     assert_eq!(desired(&node.cycle(&[source("org", &[&renewed])])), prints(&[&renewed]));
 }
@@ -215,7 +215,7 @@ fn a_change_may_go_over_several_sources() {
     for _ in 0..2 {
         assert_eq!(desired(&node.cycle(&moved)), prints(&[&old, &other]));
     }
-    // the source was renamed in the configuration
+    // The source was renamed in the configuration.
     let mut node = Memory::default();
     node.cycle(&[source("a", &[&old, &other])]);
     for _ in 0..2 {

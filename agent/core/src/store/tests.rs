@@ -99,7 +99,7 @@ fn os_release_is_a_witness() {
         assert!(unsupported.advice.contains("store.family"), "{release}: {unsupported}");
         assert_eq!(on(release, host, Some(Family::Debian)).family, Ok(Family::Debian), "who says so may");
     }
-    // Without os-release the tools and directories decide.
+    // An unknown ID says nothing, so tools and directories decide.
     assert_eq!(on("ID=something-new", &headless, None).family, Ok(Family::Debian));
 }
 
@@ -179,7 +179,7 @@ fn nothing_installed_says_what_to_install() {
         let unsupported = on(release, &[], None).family.unwrap_err();
         assert!(unsupported.advice.contains(advice), "{release}: {unsupported}");
     }
-    // another store's tool is no reason to call a Photon without OpenSSL something else
+    // Another store's tool does not make a Photon without OpenSSL another family.
     let photon = on("ID=photon", SUSE_HOST, None).family.unwrap_err();
     assert!(photon.reason.contains("openssl") && photon.advice.contains("tdnf install openssl"), "{photon}");
 }
@@ -223,7 +223,7 @@ fn the_table_is_consistent() {
         let store = family.store();
         assert_eq!(store.family, family);
         assert!(store.takes.matches(&format!("nodetrust-0123456789abcdef.{}", store.extension)), "{family}");
-        // the temporary name must not be taken where it is written
+        // The tool must not take the temporary name where it is written.
         let scanned = store.temp_dir == store.anchors_dir;
         assert!(!scanned || !store.takes.matches(".nodetrust-0123456789abcdef.tmp"), "{family}");
         for path in store.tool.programs() {

@@ -167,7 +167,7 @@ fn an_anchor_in_grace_is_needed_where_its_replacement_is_missing() {
         "Corp Root CA 2021 ({OLD}) leaves (in grace on 5 nodes), and 2 nodes that still have it lack Corp Root CA 2026 ({NEW})"
     );
     assert_eq!(finding.text, text);
-    // the same rotation once it has reached every node
+    // The same rotation after it has reached every node.
     assert_eq!(look(nodes("new", 8, &rotated)).verdict, FleetVerdict::Uniform);
 }
 

@@ -221,7 +221,7 @@ fn the_tool_is_not_run_for_ever_for_what_the_store_leaves_out() {
         assert_eq!((problem.kind, problem.sha256), (ProblemKind::NotTrusted, Some(leaf.fingerprint)));
         assert!(problem.next.starts_with("it is not a CA") && problem.next.ends_with("give the CA that issued it"));
 
-        // no program has trusted it, so nothing is kept for a grace
+        // No program has trusted it, so it gets no grace.
         node.sources = alone;
         node.cycle();
         assert_eq!(node.world.seen.ours.len(), 1, "its file goes with its source");

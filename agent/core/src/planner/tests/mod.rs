@@ -89,7 +89,7 @@ impl SimulatedHost {
         all.extend(taken().flat_map(|file| &file.anchors).map(|anchor| anchor.fingerprint));
         all.extend(self.seen.ours.values().filter_map(|own| Some(own.anchor.as_ref()?.fingerprint)));
         all.retain(|print| !(store.drops_not_ca && is_dropped(print)));
-        // A tool of ours that joins the files takes only certificates.
+        // Where nodetrust itself joins the files, it takes only certificates.
         let pasted = store.pastes_files && !matches!(store.tool, Tool::Concatenate { .. });
         let faults = taken().filter_map(|file| match &file.hazard {
             Some(Hazard::Broken(fault)) if pasted => Some(fault.clone()),

@@ -269,7 +269,7 @@ proptest! {
         let policy = Policy { removal_grace: grace, ..Policy::default() };
         let mut kept: BTreeSet<Fingerprint> =
             sources.iter().filter_map(|source| ledger.sources.get(&source.name)).flat_map(|last| last.anchors.clone()).collect();
-        // the policy refuses anchors that the store leaves out, also those of a held set
+        // The policy refuses anchors that the store leaves out, also those of a held set.
         kept.retain(|print| !(world.seen.store.drops_not_ca && is_dropped(print)));
         if sources.iter().any(|source| ledger.sources.get(&source.name).is_none_or(|last| last.anchors.is_empty())) {
             let unknown = world.seen.ours.iter().filter_map(|(file, own)| Some((file, own.anchor.as_ref()?.fingerprint)));
