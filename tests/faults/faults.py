@@ -61,7 +61,7 @@ class Root:
         return found
 
     def describe(self, path):
-        """What a path is, without times; None if it is not there."""
+        """Kind, mode, owner and content of a path, without times; None if it is missing."""
         full = f"{self.path}/{path}"
         try:
             meta = os.lstat(full)
@@ -84,7 +84,7 @@ class Root:
 
 
 def ledger(content):
-    """What a ledger says, without times."""
+    """The content of a ledger, without times."""
     try:
         value = json.loads(content)
         for name in ("updated", "changed", "published", "begun", "services", "tries"):
@@ -112,7 +112,7 @@ def loaded(path):
 
 
 def judged(path, always):
-    """What is wrong with a bundle; None if nothing is."""
+    """The fault of a bundle; None if it has none."""
     found = loaded(path)
     if isinstance(found, str):
         return f"{path} does not load: {found}"
@@ -121,7 +121,7 @@ def judged(path, always):
 
 
 class Watch(threading.Thread):
-    """Looks at every version that appears of the bundle, and of the one for pods, which need not be there."""
+    """Checks every version of the bundle, and of the one for pods, which may be missing."""
 
     def __init__(self, root, always):
         super().__init__(daemon=True)
@@ -144,7 +144,7 @@ class Watch(threading.Thread):
                 self.last[path] = now
                 if now or path == self.paths[0]:
                     found = judged(path, self.always)
-                    gone = path != self.paths[0] and not os.path.exists(path)  # since the look before
+                    gone = path != self.paths[0] and not os.path.exists(path)  # removed since the last look
                     self.wrong = self.wrong or (None if gone else found)
 
     def end(self):
@@ -162,7 +162,7 @@ class Case:
 
 
 class Lab:
-    """What all runs share: the programs, the node root, certificates, prepared states."""
+    """Shared by all runs: the programs, the node root, certificates, prepared states."""
 
     def __init__(self, options, base):
         self.options, self.base = options, base
@@ -214,12 +214,12 @@ class Lab:
             self.reference(case)
 
     def always(self, case):
-        """What the bundle must never lack: the distribution's, and what is wanted before and after."""
+        """Certificates that the bundle must always have: the distribution's, and those wanted before and after."""
         kept = set() if case.command == "uninstall" or case.name == "apply" else {"B"}
         return self.foreign | {hashlib.sha256(ssl.PEM_cert_to_DER_cert(self.pem[name])).hexdigest() for name in kept}
 
     def reference(self, case):
-        """What an undisturbed run leaves, and the calls that it makes."""
+        """Runs without a fault: notes the result and the calls that it makes."""
         case.points = {}
         for kind in KINDS:
             root = Root(self.folder(), case.lowers)
@@ -228,11 +228,11 @@ class Lab:
                 found = run.finish()
                 assert code == 0 and not found, f"{case.name} without a fault ends at {code}: {found} {run.words}"
                 case.points[kind] = run.total
-        case.reference, case.touched = root, root.touched()  # it stays mounted: what every run is compared with
+        case.reference, case.touched = root, root.touched()  # stays mounted: every run is compared with it
 
 
 class Run:
-    """A node root with configuration and source, and what was run on it."""
+    """A node root with configuration and source, and the process that runs on it."""
 
     def __init__(self, lab, root, source):
         self.lab, self.root = lab, root
@@ -250,7 +250,7 @@ class Run:
 
     def __exit__(self, *_):
         if self.process and self.process.poll() is None:
-            self.process.kill()  # an injector takes its whole tree with it
+            self.process.kill()  # an injector ends with its whole tree
             self.process.wait()
 
     def configure(self):
@@ -289,7 +289,7 @@ class Run:
         return code
 
     def finish(self):
-        """Ends an agent that still runs, and reads what was counted; what went wrong, or None."""
+        """Ends an agent that still runs, and reads the injector's count; returns the failure, or None."""
         code = self.stop() if self.process.poll() is None else 0
         with open(f"{self.place}/output", errors="replace") as output:
             self.words = output.read().strip()
@@ -299,7 +299,7 @@ class Run:
         if last[:1] == ["total"]:
             self.total, self.hit = int(last[1]), last[3] == "1"
             self.call = lines[-2] if self.hit else ""
-        elif lines:  # the injector itself was ended, after it had hit
+        elif lines:  # the injector was ended after it had hit
             self.hit, self.call = True, lines[-1]
         return f"the agent ends at {code} on SIGTERM" if code != 0 else None
 
@@ -310,7 +310,7 @@ class Run:
         self.set_source(case.source)
         if not self.await_converged(case.source):
             return self.process.wait(LIMIT)
-        return 2 if self.findings else 0  # as `apply` would end
+        return 2 if self.findings else 0  # the exit code of `apply`
 
     def await_converged(self, names):
         """Whether the agent says that it trusts these; False if it has ended."""
@@ -346,11 +346,11 @@ class Run:
         return self.process.wait(LIMIT)
 
     def recover(self, case):
-        """The same again without faults, as the user or the DaemonSet does it; what went wrong, or None."""
+        """Runs again without faults, as the user or the DaemonSet does; returns the failure, or None."""
         if case.command != "run":
             done = self.nodetrust(case.command)
             return None if done.returncode == 0 else f"the next run ends at {done.returncode}: {(done.stdout + done.stderr).strip()[-600:]}"
-        for _ in range(3):  # one that was killed may hold its port for a moment; the kubelet would try again too
+        for _ in range(3):  # a killed agent may hold its port for a moment; the kubelet would try again too
             with open(f"{self.place}/output", "ab") as output:
                 self.process = subprocess.Popen(self.command("run"), stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self.environment())
             try:
@@ -364,7 +364,7 @@ class Run:
 
 
 def differences(case, root):
-    """Where a node is not what an undisturbed run leaves."""
+    """The differences between a node and the result of a run without faults."""
     found = []
     for path in sorted(root.touched() | case.touched):
         wanted, there = case.reference.describe(path), root.describe(path)
@@ -415,7 +415,7 @@ def worker(lab, jobs, following, results, end):
         case, kind, number, fault = jobs[index]
         try:
             results.put((case.name, kind, number, fault, *one_run(lab, case, kind, number, fault)))
-        except Exception as error:  # a fault of this program counts as one: it must not hide others
+        except Exception as error:  # an error of this program counts as a violation and must not hide others
             results.put((case.name, kind, number, fault, True, "", [f"the harness failed: {type(error).__name__}: {error}"]))
     results.put(None)
 
@@ -477,12 +477,12 @@ def main():
         process.join()
     seconds = time.monotonic() - started
     print(f"{points} points, {runs} runs of {len(jobs)} ({hits} hit a call), {seconds:.0f} s, {violations} violations, seed {seed}")
-    # a run in which nothing was hit proves nothing
+    # A run in which no fault was hit proves nothing.
     sys.exit(0 if violations == 0 and hits > 0 and hits * 2 > runs else 1)
 
 
 if __name__ == "__main__":
-    # the process inherits what this machine was told to trust; the runs must not
+    # This process inherits the machine's trust settings; the runs must not.
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         os.environ.pop(name, None)
     multiprocessing.set_start_method("fork")

@@ -46,7 +46,7 @@
 
 enum { FAIL_WAIT = 95, FAIL_SEIZE, FAIL_EXEC, FAIL_FILTER, FAIL_USAGE };
 
-/* Where a call has what it works on. */
+/* Which arguments of a call hold its paths and descriptors. */
 enum shape { NONE, FD, PATH0, PATH1, PATHS01, PATHS02, PATHS13, OPEN, OPENAT, OPENAT2 };
 
 struct call_kind {
@@ -154,7 +154,7 @@ struct subject {
   bool reads, ignored;
 };
 
-/* What the call works on, and whether it only reads. */
+/* The paths and descriptors of a call, and whether it only reads. */
 static struct subject subject_of(pid_t pid, const struct call *call, const struct call_kind *kind) {
   struct subject subject = { .reads = kind->reads };
   const unsigned long *argument = call->argument;
@@ -251,7 +251,7 @@ int main(int count, char **words) {
   if (!program) become(words + 6);
   waitpid(program, &status, WUNTRACED);
   const long options = PTRACE_O_TRACESECCOMP | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC |
-                       PTRACE_O_EXITKILL; /* the whole tree goes with us */
+                       PTRACE_O_EXITKILL; /* the whole tree ends with this program */
   if (ptrace(PTRACE_SEIZE, program, 0, options)) {
     perror("inject: ptrace");
     return FAIL_SEIZE;
@@ -273,7 +273,7 @@ int main(int count, char **words) {
     const int event = status >> 16, signal = WSTOPSIG(status);
     if (event == PTRACE_EVENT_SECCOMP) {
       struct call call;
-      if (!read_call(pid, &call)) continue; /* it has been killed meanwhile */
+      if (!read_call(pid, &call)) continue; /* the process was killed meanwhile */
       const struct call_kind *kind = kind_of(call.number);
       if (!started) { /* the first one is our own execve */
         started = call.number == SYS_execve;
@@ -296,14 +296,14 @@ int main(int count, char **words) {
             } else if (!strcmp(mode, "kill-all")) {
               fprintf(log, "total %ld hit 1\n", number);
               fclose(log);
-              return 128 + SIGKILL; /* and so does everybody else, by PTRACE_O_EXITKILL */
+              return 128 + SIGKILL; /* PTRACE_O_EXITKILL ends all others too */
             } else {
               kill(!strcmp(mode, "kill-agent") ? program : pid, SIGKILL);
             }
           }
         }
       }
-      ptrace(PTRACE_CONT, pid, 0, 0); /* fails for whoever is dead; its end comes by waitpid */
+      ptrace(PTRACE_CONT, pid, 0, 0); /* fails for a dead process; waitpid reports its end */
     } else if (event == PTRACE_EVENT_STOP) {
       /* a new process, or one that was stopped: that stays so until SIGCONT */
       const bool stopped = signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;

@@ -1,5 +1,7 @@
 //! The agent on real distribution roots: it converges, stays so, and gives way.
 
+mod drift;
+
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
@@ -14,14 +16,14 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    node::{Agent, Kind, Node},
+    node::{Kind, Node, NodeAgent},
     pki::Ca,
     process::{descendants, is_alive},
     wait_for,
 };
 
 /// Twice `extractTimeout`, so that a tool that is merely slow shows in the report first; far below `resync`, so that only a hint
-/// can have been the reason.
+/// can be the reason for a cycle.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Settings of an agent that reacts fast.
@@ -30,12 +32,12 @@ pub fn fast(grace: &str) -> String {
 }
 
 /// Runs of the store's tool so far; several in one cycle count once.
-pub fn extracts(agent: &Agent) -> f64 {
+pub fn extracts(agent: &NodeAgent) -> f64 {
     agent.metric("nodetrust_extract_duration_seconds_count").unwrap_or(0.0)
 }
 
 /// Repairs of a kind of drift so far.
-fn repaired(agent: &Agent, kind: &str) -> f64 {
+fn repaired(agent: &NodeAgent, kind: &str) -> f64 {
     agent.metric(&format!("nodetrust_drift_repaired_total{{kind=\"{kind}\"}}")).unwrap_or(0.0)
 }
 
@@ -85,246 +87,13 @@ fn a_rotation_keeps_both_and_the_grace_ends_by_itself() {
     assert_eq!(agent.metric("nodetrust_reconciles_total{trigger=\"resync\""), Some(0.0), "nothing waited for the poll");
 }
 
-/// Damages a converged node and waits for one repair of the kind. That it takes one cycle with the tool, begun by a hint,
-/// is the "settle and one extract" of the promise, told without a stop-watch.
-#[track_caller]
-fn heals(node: &Node, agent: &Agent, cas: &[&Ca], kind: &str, damage: impl FnOnce()) {
-    let (before, runs) = (repaired(agent, kind), extracts(agent));
-    damage();
-    let started = Instant::now();
-    agent.wait_status(&format!("a repair of {kind}"), LIMIT, |_| repaired(agent, kind) > before);
-    agent.wait_converged(cas, LIMIT);
-    assert!(repaired(agent, kind) - before == 1.0, "{kind} was counted more than once");
-    assert!(extracts(agent) - runs <= 1.0, "one cycle with the tool is enough for {kind}");
-    assert!(started.elapsed() < LIMIT, "{kind} took {:?}", started.elapsed());
-    for ca in cas {
-        assert!(node.clients_trust(ca), "after {kind}");
-        assert_eq!(fs::read_to_string(node.anchor_file(ca)).unwrap(), ca.pem());
-    }
-}
-
-fn heals_everything(kind: Kind) {
-    let node = Node::new(kind, "");
-    let (one, two) = (Ca::new("Corp Root"), Ca::new("Inspection CA"));
-    let (cas, file) = ([&one, &two], node.anchor_file(&one));
-    let bundle = node.path(kind.bundle());
-    node.set_source(&cas);
-    let agent = node.agent(&fast("1h"));
-    agent.wait_converged(&cas, LIMIT);
-    let all = node.bundle().len();
-
-    heals(&node, &agent, &cas, "anchor-deleted", || fs::remove_file(&file).unwrap());
-    heals(&node, &agent, &cas, "anchor-altered", || fs::write(&file, two.pem()).unwrap());
-    heals(&node, &agent, &cas, "bundle", || {
-        let text = fs::read(&bundle).unwrap();
-        fs::write(&bundle, &text[..text.len() / 3]).unwrap();
-    });
-    assert_eq!(node.bundle().len(), all, "everybody's certificates are back");
-    drop(agent);
-
-    // repairs are counted afresh by a new agent, which keeps this below what counts as a fight
-    let agent = node.agent(&fast("1h"));
-    agent.wait_converged(&cas, LIMIT);
-    heals(&node, &agent, &cas, "bundle", || {
-        let other = bundle.with_file_name("somebody");
-        fs::write(&other, Ca::new("Somebody Else").pem()).unwrap();
-        fs::rename(other, &bundle).unwrap();
-    });
-    heals(&node, &agent, &cas, "bundle", || fs::remove_file(&bundle).unwrap());
-    if kind != Kind::Rhelish {
-        let links = node.path("/etc/ssl/certs");
-        heals(&node, &agent, &cas, "link", || {
-            let ours = format!("nodetrust-{}.pem", one.fp16());
-            let is_link = |path: &Path| fs::read_link(path).is_ok_and(|target| target.to_str() == Some(&ours));
-            let found = fs::read_dir(&links).unwrap().flatten().map(|entry| entry.path()).find(|path| is_link(path));
-            fs::remove_file(found.expect("a hash link")).unwrap();
-        });
-    }
-    assert_eq!(node.bundle().len(), all);
-    let status = agent.status().unwrap();
-    assert!(status["problems"].as_array().unwrap().is_empty(), "{status:#}");
-}
-
-#[test]
-fn trixie_drift_is_healed() {
-    heals_everything(Kind::Trixie);
-}
-
-#[test]
-fn rhelish_drift_is_healed() {
-    heals_everything(Kind::Rhelish);
-}
-
-#[test]
-fn a_repair_that_succeeds_only_at_the_second_try_is_counted() {
-    let node = Node::new(Kind::Trixie, "");
-    let ca = Ca::new("Corp Root");
-    node.set_source(&[&ca]);
-    let agent = node.agent(&fast("1h"));
-    agent.wait_converged(&[&ca], LIMIT);
-    let tool = node.path("/usr/sbin/update-ca-certificates");
-    let real = fs::read(&tool).unwrap();
-    fs::write(&tool, "#!/bin/sh\necho simulated failure >&2\nexit 1\n").unwrap();
-    let bundle = node.path(node.kind.bundle());
-    fs::remove_file(bundle).unwrap();
-    agent.wait_status("a failure", LIMIT, |status| has_problem(status, "extract"));
-    assert_eq!(repaired(&agent, "bundle"), 0.0, "nothing is repaired yet");
-    fs::write(&tool, real).unwrap();
-    agent.wait_status("the repair", LIMIT, |_| repaired(&agent, "bundle") > 0.0);
-    agent.wait_converged(&[&ca], LIMIT);
-    assert_eq!(repaired(&agent, "bundle"), 1.0, "once, however many tries it took");
-}
-
-/// Every inotify instance of a node may be taken by others. Then the agent polls: trust does not depend on hints.
-#[test]
-fn without_inotify_it_polls() {
-    let node = Node::new(Kind::Trixie, "");
-    let (one, two) = (Ca::new("Corp Root"), Ca::new("Inspection CA"));
-    node.set_source(&[&one]);
-    let no_inotify = "echo 0 >/proc/sys/user/max_inotify_instances && exec \"$@\"";
-    let agent = node.agent_under(&["unshare", "--user", "--map-root-user", "sh", "-c", no_inotify, "sh"], &fast("1h"));
-    agent.wait_converged(&[&one], LIMIT);
-    assert!(node.clients_trust(&one));
-    assert!(agent.log_text().contains("inotify cannot be started"), "{}", agent.log_text());
-    node.set_source(&[&one, &two]);
-    agent.wait_converged(&[&one, &two], LIMIT);
-    assert!(node.clients_trust(&two));
-    assert_eq!(agent.metric("nodetrust_reconciles_total{trigger=\"source\",outcome=\"changed\"}"), Some(0.0));
-}
-
-/// Somebody deletes an anchor while the tool runs for another repair. The cycle mends both, and tells of both.
-#[test]
-fn what_is_undone_while_the_tool_runs_is_counted() {
-    let node = Node::new(Kind::Trixie, "");
-    let ca = Ca::new("Corp Root");
-    node.set_source(&[&ca]);
-    let agent = node.agent(&fast("1h"));
-    agent.wait_converged(&[&ca], LIMIT);
-    let tool = node.path("/usr/sbin/update-ca-certificates");
-    fs::rename(&tool, tool.with_extension("real")).unwrap();
-    let anchor = node.anchor_file(&ca);
-    let anchor = Path::new("/").join(anchor.strip_prefix(&node.root).unwrap());
-    let script = format!(
-        "#!/bin/sh\n[ -e /tmp/done ] || {{ touch /tmp/done; rm {}; }}\nexec /usr/sbin/update-ca-certificates.real \"$@\"\n",
-        anchor.display()
-    );
-    node.write("/usr/sbin/update-ca-certificates", script);
-    fs::set_permissions(&tool, PermissionsExt::from_mode(0o755)).unwrap();
-    fs::remove_file(node.path(node.kind.bundle())).unwrap();
-    agent.wait_status("the repair of the bundle", LIMIT, |_| repaired(&agent, "bundle") > 0.0);
-    agent.wait_converged(&[&ca], LIMIT);
-    assert!(node.path("/tmp/done").exists() && node.clients_trust(&ca));
-    for kind in ["bundle", "anchor-deleted"] {
-        assert_eq!(repaired(&agent, kind), 1.0, "{kind}");
-    }
-}
-
-#[test]
-fn what_is_not_drift_repairs_nothing() {
-    let node = Node::new(Kind::Trixie, "");
-    let ca = Ca::new("Corp Root");
-    node.set_source(&[&ca]);
-    let agent = node.agent(&fast("1h"));
-    agent.wait_converged(&[&ca], LIMIT);
-    let runs = extracts(&agent);
-    let cycles = || agent.metric("nodetrust_reconciles_total{trigger=\"drift\",outcome=\"unchanged\"}").unwrap();
-    let before = cycles();
-    // somebody else's anchor, and somebody else's run of the tool
-    let other = Ca::new("Somebody Else");
-    node.write("/usr/local/share/ca-certificates/other.crt", other.pem());
-    node.run(&[node.kind.tool()]).expect(0);
-    wait_for("a look at what happened", LIMIT, || (cycles() > before).then_some(()));
-    assert!(node.trusts(&other) && node.trusts(&ca));
-    for kind in ["anchor-deleted", "anchor-altered", "bundle", "link"] {
-        assert_eq!(repaired(&agent, kind), 0.0, "{kind}");
-    }
-    assert_eq!(extracts(&agent), runs);
-}
-
-/// Another owner that does something whenever it sees that it can, until it is told to stop.
-fn rival<'scope>(
-    scope: &'scope thread::Scope<'scope, '_>,
-    goes_on: &'scope AtomicBool,
-    mut act: impl FnMut() -> bool + Send + 'scope,
-) -> thread::ScopedJoinHandle<'scope, usize> {
-    scope.spawn(move || {
-        let mut times = 0;
-        while goes_on.load(Ordering::Relaxed) {
-            times += usize::from(act());
-            thread::sleep(Duration::from_millis(20));
-        }
-        times
-    })
-}
-
 /// Lowers a flag when it goes out of scope, so that a failed assertion does not leave a thread behind.
-pub struct Stop<'a>(pub &'a AtomicBool);
+pub struct LoweredAtEnd<'a>(pub &'a AtomicBool);
 
-impl Drop for Stop<'_> {
+impl Drop for LoweredAtEnd<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }
-}
-
-#[test]
-fn an_owner_who_undoes_every_repair_is_called_out_and_gets_his_time() {
-    let node = Node::new(Kind::Trixie, "");
-    let ca = Ca::new("Corp Root");
-    node.set_source(&[&ca]);
-    let agent = node.agent(&fast("1h"));
-    agent.wait_converged(&[&ca], LIMIT);
-    let (goes_on, file) = (AtomicBool::new(true), node.anchor_file(&ca));
-    let mut seen = Value::Null;
-    thread::scope(|scope| {
-        let stop = Stop(&goes_on);
-        // as configuration management does: it lets the agent finish, and then removes what it does not know
-        let rival = rival(scope, &goes_on, || {
-            let status = agent.status().unwrap_or_default();
-            let is_new = status["converged"] == true && status != seen && fs::remove_file(&file).is_ok();
-            if is_new {
-                seen = status;
-            }
-            is_new
-        });
-        agent.wait_status("the fight to be noticed", LIMIT, |status| has_problem(status, "drift-fight"));
-        let before = extracts(&agent);
-        thread::sleep(Duration::from_secs(8));
-        let runs = extracts(&agent) - before;
-        assert!(runs <= 3.0, "{runs} runs of the tool in 8 s of a fight are too many");
-        drop(stop);
-        assert!(rival.join().unwrap() >= 5);
-    });
-    // the last report may be older than the rival's last deed
-    wait_for("the last repair", LIMIT, || node.anchor_file(&ca).exists().then_some(()));
-    let repairs = repaired(&agent, "anchor-deleted");
-    let status = agent.wait_status("its report", LIMIT, |status| status["converged"] == true && node.trusts(&ca));
-    assert!(has_problem(&status, "drift-fight"), "the last ten minutes are remembered: {repairs}");
-    assert!(node.clients_trust(&ca));
-    assert!(agent.metric("nodetrust_errors_total{reason=\"drift-fight\"}").unwrap() >= 1.0);
-}
-
-#[test]
-fn an_owner_who_deletes_each_anchor_at_once_does_not_keep_the_tool_running() {
-    let node = Node::new(Kind::Trixie, "");
-    let ca = Ca::new("Corp Root");
-    node.set_source(&[&ca]);
-    let agent = node.agent(&fast("1h"));
-    agent.wait_converged(&[&ca], LIMIT);
-    let (goes_on, file) = (AtomicBool::new(true), node.anchor_file(&ca));
-    thread::scope(|scope| {
-        let stop = Stop(&goes_on);
-        rival(scope, &goes_on, || fs::remove_file(&file).is_ok());
-        agent.wait_status("a failure", LIMIT, |status| status["converged"] == false);
-        let before = extracts(&agent);
-        thread::sleep(Duration::from_secs(20));
-        let cycles = extracts(&agent) - before;
-        assert!(cycles <= 3.0, "{cycles} cycles with the tool in 20 s of failure are too many");
-        // what is undone within a cycle is drift as well, though the change is pending then
-        agent.wait_status("more drift", LIMIT, |_| repaired(&agent, "anchor-deleted") >= 2.0);
-        drop(stop);
-    });
-    agent.wait_converged(&[&ca], LIMIT);
-    assert!(node.clients_trust(&ca));
 }
 
 #[test]
@@ -366,7 +135,7 @@ fn the_configuration_is_reloaded_and_a_bad_one_changes_nothing() {
     let status = agent.wait_status("grace", LIMIT, |status| state(status, &two) == "grace");
     assert_eq!(status["converged"], true);
 
-    // a bad one: nothing changes but the report
+    // A bad configuration changes nothing but the report.
     node.configure("settle: sometimes\nrotation: {removalGrace: 0s}");
     let status = agent.wait_status("the problem", LIMIT, |status| has_problem(status, "config"));
     let problem = status["problems"][0]["text"].as_str().unwrap();
@@ -375,14 +144,14 @@ fn the_configuration_is_reloaded_and_a_bad_one_changes_nothing() {
     assert!(agent.metric("nodetrust_errors_total{reason=\"config\"}").unwrap() >= 1.0);
     assert_eq!(agent.get("/readyz").unwrap().0, 200, "the node is as the last good configuration wants it");
 
-    // corrected: followed, and the problem is gone
+    // The agent follows the corrected one, and the problem goes.
     let inline: String = three.pem().lines().map(|line| format!("    {line}\n")).collect();
     node.configure(&format!("- name: pinned\n  inline: |\n{inline}{}", fast("0s")));
     let status = agent.wait_converged(&[&one, &three], LIMIT);
     assert!(!has_problem(&status, "config"), "{status:#}");
     assert!(node.clients_trust(&three) && !node.clients_trust(&two));
 
-    // gone: as bad as a bad one
+    // A missing configuration counts as a bad one.
     fs::remove_file(&node.config).unwrap();
     let status = agent.wait_status("the problem", LIMIT, |status| has_problem(status, "config"));
     assert_eq!(status["converged"], true);
@@ -404,7 +173,7 @@ fn a_configuration_from_a_config_map_is_reloaded() {
     };
     node.set_source(&[&one]);
     agent.wait_status("grace", LIMIT, |status| state(status, &two) == "grace");
-    // the kubelet's way: a new directory, and a link that is swapped
+    // The kubelet writes a new directory and swaps a link to it.
     fs::create_dir(dir.join("..2026_11_22_1")).unwrap();
     let text = fs::read_to_string(&node.config).unwrap().replace("removalGrace: 1h", "removalGrace: 0s");
     fs::write(dir.join("..2026_11_22_1/config.yaml"), text).unwrap();
@@ -426,7 +195,7 @@ fn sigterm_ends_the_agent_with_0_also_during_an_extract() {
     let started = Instant::now();
     agent.signal(Signal::SIGTERM);
     assert_eq!(agent.wait(), 0);
-    // what a running cycle would be waited for
+    // The agent would wait this long for a running cycle.
     assert!(started.elapsed() < Duration::from_secs(10), "at rest it ends at once, not after {:?}", started.elapsed());
 
     node.set_source(&[&one, &two]);
@@ -504,7 +273,7 @@ fn a_silent_source_is_held(kind: Kind) {
         assert_eq!(fs::read_to_string(node.anchor_file(&one)).unwrap(), one.pem(), "{name}");
         assert!(node.clients_trust(&one), "{name}");
 
-        // it speaks again
+        // The source gives its anchors again.
         if name == "missing" {
             fs::rename(&away, &node.source).unwrap();
         }
@@ -536,7 +305,7 @@ fn a_damaged_ledger_is_set_aside_and_rebuilt_from_the_host() {
     drop(agent);
     let damaged = &fs::read(&ledger).unwrap()[..200];
     fs::write(&ledger, damaged).unwrap();
-    // one of them leaves the sources while nobody remembers: it must get its grace all the same
+    // One of them leaves the sources while the ledger is lost. It gets its grace all the same.
     node.set_source(&[&one]);
     let agent = node.agent(&fast("1h"));
     let status = agent.wait_converged(&[&one, &two], LIMIT);
@@ -546,7 +315,7 @@ fn a_damaged_ledger_is_set_aside_and_rebuilt_from_the_host() {
     assert!(node.clients_trust(&one) && node.clients_trust(&two));
     let text: Value = serde_json::from_slice(&fs::read(&ledger).unwrap()).unwrap();
     assert_eq!(text["anchors"].as_object().unwrap().len(), 2);
-    // it is told once, and does not stay a finding for ever
+    // The loss is reported once and does not stay a finding.
     node.set_source(&[&one, &two]);
     let status = agent.wait_status("both wanted", LIMIT, |status| state(status, &two) == "desired");
     assert!(!has_problem(&status, "ledger"), "{status:#}");
@@ -558,7 +327,7 @@ fn two_agents_on_one_node_do_no_harm() {
     let (one, two) = (Ca::new("Corp Root"), Ca::new("Inspection CA"));
     node.set_source(&[&one]);
     let foreign = node.bundle().len();
-    // the second rewrites the configuration for a port of its own; the first warns that its own stays
+    // The second agent rewrites the configuration with its own port; the first one warns that it keeps its port.
     let first = node.agent(&fast("0s"));
     first.wait_converged(&[&one], LIMIT);
     let second = node.agent(&fast("0s"));
@@ -632,7 +401,7 @@ fn status_tells_the_truth_without_a_configuration_and_without_an_agent() {
     assert_eq!((state(&status, &ca), row(&status, &ca).unwrap()["trusted"] == true), ("desired", true));
     assert_eq!(status["cycle"]["outcome"], "changed", "the last cycle is known from the host");
 
-    // somebody takes it out of the bundle behind our back: no agent has noticed, and status sees it
+    // Somebody takes it out of the bundle. No agent runs, and `status` sees it.
     let bundle = node.path(node.kind.bundle());
     let text = fs::read_to_string(&bundle).unwrap();
     fs::write(&bundle, text.replace(&ca.pem(), "")).unwrap();
@@ -674,7 +443,7 @@ fn usage_and_configuration_errors_exit_64_and_say_where() {
         node.configure(text);
         for command in ["run", "plan", "apply", "status", "uninstall"] {
             let done = node.nodetrust(&[command]).expect(64);
-            // only `status` has something to show all the same: the host
+            // Only `status` still has something to show: the host.
             assert_eq!(done.out.is_empty(), command != "status", "{command}: {}", done.out);
             let says = |what: &str| done.err.contains(what);
             assert!(says(&config) && says(field) && says(form), "{command} with {text}: {}", done.err);

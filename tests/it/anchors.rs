@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     following::{FAST, LIMIT, assert_untrusted, starts, wait_two_cycles},
-    machine::{Kind as MachineKind, Machine},
+    machine::{Machine, MachineKind},
     node::{Kind, Node},
     pki::Ca,
     wait_for,
@@ -69,7 +69,7 @@ fn refused() -> Vec<(String, Vec<u8>)> {
     refused
 }
 
-/// As an older version has left it: its file, the bundle made with it, and a ledger that gives it every protection.
+/// Puts it on the node as an older version left it: its file, a bundle with it, and a ledger that protects it in every way.
 fn what_breaks_a_reader_is_taken_out(kind: Kind) {
     let refused = refused();
     for (state, silent) in [("desired", true), ("grace", false), ("desired", false)] {
@@ -152,11 +152,11 @@ fn a_damaged_copy_does_not_take_the_place_of_its_original() {
         assert_eq!(status["sources"][0]["status"], "ok");
         assert_eq!(status["sources"][0]["rejections"][0]["sha256"], print);
     }
-    // put both in, if it is meant
+    // The advice is to put both into the source if that is intended.
     fs::write(node.source.join("ca.crt"), copy + &other.pem() + &root.pem()).unwrap();
     node.nodetrust(&["apply"]).expect(0);
     assert!(node.bundle().contains(&print));
-    // and the original leaves like any other
+    // The original leaves like any other anchor.
     node.set_source(&[&other]);
     node.nodetrust(&["apply"]).expect(0);
     assert_eq!(states(&status(&node))[&root.sha256()], "grace");
@@ -219,7 +219,7 @@ fn a_denied_root_of_the_distribution_is_told_until_the_distribution_takes_it_out
     assert_eq!(status["problems"][0]["kind"], "denied-trusted");
     assert_eq!((&status["verdict"], &status["converged"]), (&"trusted-with-findings".into(), &true.into()));
     assert!(node.bundle().contains(&print) && node.clients_trust(&ca), "nothing is done about it");
-    // as it says
+    // The advice works.
     node.write("/etc/ca-certificates.conf", listed.replace(line, &format!("!{line}")));
     node.run(&["update-ca-certificates"]).expect(0);
     assert!(!node.bundle().contains(&print));
@@ -262,7 +262,7 @@ fn go_refuses() -> (String, usize) {
     (odd.concat(), odd.len())
 }
 
-/// In a registry directory one of them ends every pull.
+/// One of them in a registry directory makes every pull fail.
 #[test]
 fn what_go_refuses_breaks_no_pull_and_restarts_nothing() {
     let machine = Machine::boot_with_config_path(MachineKind::Trixie, DIR);
@@ -271,7 +271,7 @@ fn what_go_refuses_breaks_no_pull_and_restarts_nothing() {
     let ours = machine.registry_ca();
     let file = format!("{DIR}/_default/nodetrust-anchors.crt");
     assert_untrusted(&machine, &image);
-    // what it would do there
+    // Shows what it would do in the registry directory.
     machine.write(&format!("{DIR}/_default/odd.crt"), &odd);
     let error = machine.pull(&image).unwrap_err();
     assert!(error.contains("unable to load"), "{error}");
@@ -313,7 +313,7 @@ fn what_go_refuses_breaks_no_pull_and_restarts_nothing() {
     let screen = agent.nodetrust(&["status"]).expect(2).out;
     let first = screen.lines().take(3).collect::<Vec<_>>().join(" ");
     assert!(first.contains("cannot use") && screen.lines().any(|line| line.contains("yes      cannot")), "{screen}");
-    // and it leaves as quietly
+    // Its removal restarts nothing either.
     machine.set_source_pem(&ours);
     agent.wait_status("one", LIMIT, |status| {
         status["anchors"].as_array().is_some_and(|rows| rows.len() == 1) && status["verdict"] == "trusted"
@@ -322,7 +322,7 @@ fn what_go_refuses_breaks_no_pull_and_restarts_nothing() {
     assert_eq!(starts(&machine), before, "nothing of this needs a restart");
 }
 
-/// The same where only a restart would do, for an anchor that a restart can bring.
+/// The same on a node without a registry directory, where a restart brings the anchors that the runtime can read.
 #[test]
 fn a_runtime_without_a_registry_directory_is_not_restarted_for_what_go_refuses() {
     let machine = Machine::boot(MachineKind::Bookworm);

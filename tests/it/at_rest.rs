@@ -1,7 +1,7 @@
 //! Agents at rest ask the API server for next to nothing and write nothing, by the API server's own audit log.
 //!
-//! The three minutes are watched, not waited for: nothing may happen in them. By its name this module is among the first whose
-//! tests start, so that the others run meanwhile.
+//! The test watches three minutes in which nothing may happen. By its name this module is among the first whose
+//! tests start, so that the others run at the same time.
 
 use std::{
     collections::BTreeMap,
@@ -14,29 +14,29 @@ use serde_json::Value;
 use crate::{
     manifests::configmap,
     support::{
-        cluster::{Cluster, IMAGE, PORT, annotation},
-        machine::Kind,
+        cluster::{IMAGE, PORT, TestCluster, annotation},
+        machine::MachineKind,
         pki::Ca,
-        served::Served,
+        served::AgentHttp,
         wait_for,
     },
 };
 
-/// For what takes seconds, on a busy machine.
+/// Longest wait for events that take seconds; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
 const WINDOW: Duration = Duration::from_secs(180);
-/// Between two looks at the log.
+/// Time between two reads of the log.
 const PAUSE: Duration = Duration::from_secs(5);
 
 const ACCOUNT: &str = "system:serviceaccount:nodetrust:nodetrust";
-const NODES: [(&str, Kind); 2] = [("bookworm", Kind::Bookworm), ("trixie", Kind::Trixie)];
+const NODES: [(&str, MachineKind); 2] = [("bookworm", MachineKind::Bookworm), ("trixie", MachineKind::Trixie)];
 
-fn cycles(agents: &[Served]) -> Vec<f64> {
-    let count = |agent: &Served| agent.metric("nodetrust_reconcile_duration_seconds_count");
+fn cycles(agents: &[AgentHttp]) -> Vec<f64> {
+    let count = |agent: &AgentHttp| agent.metric("nodetrust_reconcile_duration_seconds_count");
     agents.iter().map(|agent| wait_for("an agent that answers", LIMIT, || count(agent))).collect()
 }
 
-/// What was asked, in short.
+/// The request in short: address, verb and path.
 fn text(request: &Value) -> String {
     let part = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     format!("{} {} {}", part(&request["sourceIPs"][0]), part(&request["verb"]), part(&request["requestURI"]))
@@ -44,7 +44,7 @@ fn text(request: &Value) -> String {
 
 #[test]
 fn the_audit_log_has_no_write_of_an_agent_at_rest() {
-    let cluster = Cluster::boot_audited(&NODES, ACCOUNT);
+    let cluster = TestCluster::boot_audited(&NODES, ACCOUNT);
     cluster.image(IMAGE, crate::support::program());
     let ca = Ca::new("Corp Root");
     cluster.apply(&configmap(&ca.pem(), "resync: 10s\n"));
@@ -54,7 +54,7 @@ fn the_audit_log_has_no_write_of_an_agent_at_rest() {
         cluster.wait("the annotation", &["node", node], |node| annotation(node).is_some());
         wait_for("the event of the first install", LIMIT, || cluster.events(node, "TrustAnchorsChanged").pop());
     }
-    // the log is there, and has what the install took
+    // The log exists and holds the requests of the installation.
     let so_far = cluster.audit();
     for (node, _) in NODES {
         let own = format!("{} patch /api/v1/nodes/{node}", cluster.address(node));
@@ -62,8 +62,8 @@ fn the_audit_log_has_no_write_of_an_agent_at_rest() {
     }
     assert!(so_far.iter().all(|request| request["user"]["username"] == ACCOUNT), "{so_far:#?}");
 
-    // at rest: some cycles without any request
-    let agents: Vec<Served> =
+    // At rest several cycles run without any request.
+    let agents: Vec<AgentHttp> =
         NODES.iter().map(|(node, _)| cluster.agent(node, PORT, "nodetrust", "daemonset/nodetrust")).collect();
     let mut quiet = (cluster.audit().len(), cycles(&agents));
     let end = Instant::now() + LIMIT;
@@ -86,7 +86,7 @@ fn the_audit_log_has_no_write_of_an_agent_at_rest() {
         let mut reads: BTreeMap<&str, usize> = BTreeMap::new();
         for request in &asked {
             let node = NODES.map(|(node, _)| node).into_iter().find(|node| {
-                // its own Node, whole, from what the server has at hand
+                // It may read its own Node, from the API server's cache.
                 *request == format!("{} get /api/v1/nodes/{node}?resourceVersion=0", cluster.address(node))
             });
             let Some(node) = node else { panic!("{request} is no read of the own Node: {asked:#?}") };

@@ -4,7 +4,7 @@ use crate::support::{
     following::{
         FAST, LIMIT, assert_untrusted, has_anchors, install, ledger, sha256, starts, wait_trusted, wait_two_cycles,
     },
-    machine::{Agent, Kind, Machine},
+    machine::{Machine, MachineKind, PodAgent},
     pki::Ca,
     wait_for,
 };
@@ -12,7 +12,7 @@ use crate::support::{
 const DIR: &str = "/etc/containerd/certs.d";
 const FILE: &str = "/etc/containerd/certs.d/_default/nodetrust-anchors.crt";
 
-/// What our file is to hold: the anchors in the order of their fingerprints.
+/// The expected content of our file: the anchors in the order of their fingerprints.
 fn served(pems: &[&str]) -> Option<String> {
     let mut pems: Vec<(Vec<String>, &str)> = pems.iter().map(|pem| (sha256(pem), *pem)).collect();
     pems.sort();
@@ -21,7 +21,7 @@ fn served(pems: &[&str]) -> Option<String> {
 
 /// Waits until the operating system trusts exactly these, and our file says so.
 #[track_caller]
-fn wait_served(machine: &Machine, agent: &Agent, pems: &[&str]) {
+fn wait_served(machine: &Machine, agent: &PodAgent, pems: &[&str]) {
     agent.wait_status("the anchors", LIMIT, |status| has_anchors(status, &pems.concat()));
     let wanted = served(pems).filter(|text| !text.is_empty());
     wait_for("our file", LIMIT, || (machine.read(FILE) == wanted).then_some(()));
@@ -36,7 +36,7 @@ fn listing(machine: &Machine, dir: &str) -> String {
 
 #[test]
 fn pulls_follow_the_registry_directory_without_a_restart() {
-    let machine = Machine::boot_with_config_path(Kind::Trixie, DIR);
+    let machine = Machine::boot_with_config_path(MachineKind::Trixie, DIR);
     let image = machine.push("app:1");
     let (ours, other) = (machine.registry_ca(), Ca::new("Another CA").pem());
     assert_untrusted(&machine, &image);
@@ -57,7 +57,7 @@ fn pulls_follow_the_registry_directory_without_a_restart() {
     wait_served(&machine, &agent, &[&ours, &other]);
     assert_eq!(machine.pull(&image), Ok(()));
 
-    // what is gone or altered comes back
+    // A deleted or altered file comes back.
     machine.run(&["rm", FILE]).expect(0);
     wait_served(&machine, &agent, &[&ours, &other]);
     machine.write(FILE, "not ours");
@@ -66,7 +66,7 @@ fn pulls_follow_the_registry_directory_without_a_restart() {
     wait_served(&machine, &agent, &[&ours, &other]);
     assert_eq!(machine.pull(&image), Ok(()));
 
-    // the process did not start with it: it forgets it at once
+    // The process did not start with the CA, so it no longer trusts it once the file is gone.
     machine.set_source_pem(&other);
     wait_served(&machine, &agent, &[&other]);
     assert_untrusted(&machine, &image);
@@ -76,7 +76,7 @@ fn pulls_follow_the_registry_directory_without_a_restart() {
     wait_two_cycles(&agent);
     assert_eq!(starts(&machine), before, "nothing of this needs a restart");
 
-    // a process that starts over a store with the CA keeps it: then the removal needs a restart, one
+    // A process that started while the store had the CA keeps it, so the removal needs one restart.
     machine.set_source_pem(&(ours.clone() + &other));
     wait_served(&machine, &agent, &[&ours, &other]);
     machine.run(&["systemctl", "restart", "containerd"]).expect(0);
@@ -92,15 +92,15 @@ fn pulls_follow_the_registry_directory_without_a_restart() {
     wait_two_cycles(&agent);
     assert_eq!(starts(&machine), before + 1, "{status:#}");
 
-    // and then everything of ours goes
+    // `uninstall` removes all our files.
     agent.kill();
     install(&machine);
     machine.run(&["nodetrust", "uninstall"]).expect(0);
     assert_eq!(listing(&machine, "/etc/containerd"), config, "traces in /etc/containerd");
 }
 
-/// Files of others stay byte for byte, and do their work.
-fn the_directory_is_shared(kind: Kind) {
+/// Other people's files stay byte for byte and keep their effect.
+fn the_directory_is_shared(kind: MachineKind) {
     let machine = Machine::boot_with_config_path(kind, DIR);
     let image = machine.push("app:1");
     let (ours, other) = (machine.registry_ca(), Ca::new("Somebody's CA").pem());
@@ -125,12 +125,12 @@ fn the_directory_is_shared(kind: Kind) {
 
 #[test]
 fn containerd_1_6_follows_a_directory_with_files_of_others() {
-    the_directory_is_shared(Kind::Bookworm);
+    the_directory_is_shared(MachineKind::Bookworm);
 }
 
 #[test]
 fn containerd_2_1_follows_a_directory_with_files_of_others() {
-    the_directory_is_shared(Kind::Containerd21);
+    the_directory_is_shared(MachineKind::Containerd21);
 }
 
 /// Where not every pull reads our file, the restart follows as without a directory. Returns what the agent says then.
@@ -150,7 +150,7 @@ fn restarts_all_the_same(machine: &Machine) -> serde_json::Value {
 
 #[test]
 fn a_directory_for_one_host_hides_ours_and_is_told() {
-    let machine = Machine::boot_with_config_path(Kind::Trixie, DIR);
+    let machine = Machine::boot_with_config_path(MachineKind::Trixie, DIR);
     machine.run(&["mkdir", "-p", &format!("{DIR}/registry.test:5443")]).expect(0);
     let status = restarts_all_the_same(&machine);
     assert_eq!(status["runtime"]["notCovered"], serde_json::json!(["registry.test:5443"]));
@@ -158,7 +158,7 @@ fn a_directory_for_one_host_hides_ours_and_is_told() {
 
 #[test]
 fn a_hosts_toml_hides_ours_and_stays() {
-    let machine = Machine::boot_with_config_path(Kind::Bookworm, DIR);
+    let machine = Machine::boot_with_config_path(MachineKind::Bookworm, DIR);
     let text = "server = \"https://registry.test:5443\"\n[host.\"https://registry.test:5443\"]\n";
     machine.write(&format!("{DIR}/_default/hosts.toml"), text);
     restarts_all_the_same(&machine);
@@ -167,7 +167,7 @@ fn a_hosts_toml_hides_ours_and_stays() {
 
 #[test]
 fn a_list_of_directories_is_not_relied_on() {
-    let machine = Machine::boot_with_config_path(Kind::Containerd21, &format!("{DIR}:/etc/docker/certs.d"));
+    let machine = Machine::boot_with_config_path(MachineKind::Containerd21, &format!("{DIR}:/etc/docker/certs.d"));
     let status = restarts_all_the_same(&machine);
     let dir = status["runtime"]["certsDir"].as_str().unwrap();
     assert!(dir.starts_with("a list ("), "{dir}");

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::{
     manifests::{chart_text, configmap, kustomize_with, overlays},
     support::{
-        cluster::{Cluster, IMAGE, PORT, items},
-        machine::Kind,
+        cluster::{IMAGE, PORT, TestCluster, items},
+        machine::MachineKind,
         must,
         node::Done,
         pki::Ca,
@@ -17,10 +17,11 @@ use crate::{
     },
 };
 
-/// For what takes seconds, on a busy machine.
+/// Longest wait for events that take seconds; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
 
-const NODES: [(&str, Kind); 3] = [("bookworm", Kind::Bookworm), ("trixie", Kind::Trixie), ("rhelish", Kind::Rhelish)];
+const NODES: [(&str, MachineKind); 3] =
+    [("bookworm", MachineKind::Bookworm), ("trixie", MachineKind::Trixie), ("rhelish", MachineKind::Rhelish)];
 
 /// A pod on every node, whose image is in the registry with the private CA.
 const APP: &str = "
@@ -56,8 +57,8 @@ spec:
 ";
 const EXPORT: &str = "export: {bundle: ca-certificates.crt}\n";
 
-/// The files of ours on a node.
-fn ours(cluster: &Cluster, node: &str) -> Vec<String> {
+/// Our files on a node.
+fn ours(cluster: &TestCluster, node: &str) -> Vec<String> {
     let find = "find /usr/local/share/ca-certificates /etc/pki/ca-trust/source/anchors /var/lib/nodetrust \
                 /run/nodetrust.lock -name '*nodetrust*' 2>/dev/null; :";
     cluster.node(node).run(&["sh", "-c", find]).expect(0).out.lines().map(str::to_owned).collect()
@@ -67,11 +68,11 @@ fn ours(cluster: &Cluster, node: &str) -> Vec<String> {
 /// leaves the trust as it is; `uninstall` takes it back.
 #[test]
 fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
-    let cluster = Cluster::boot(&NODES);
+    let cluster = TestCluster::boot(&NODES);
     cluster.push("app:1");
     cluster.image(IMAGE, crate::support::program());
     cluster.apply(APP);
-    cluster.apply(READER); // these wait for the file
+    cluster.apply(READER); // the readers' pods wait for the file
     let untrusted = |pod: &Value| {
         let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
         matches!(waiting["reason"].as_str(), Some("ErrImagePull" | "ImagePullBackOff"))
@@ -101,7 +102,7 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
         );
     }
 
-    // a changed ConfigMap reaches every agent, without a restart
+    // Every agent follows a changed ConfigMap without a restart.
     let second = Ca::new("Second CA");
     let change = json!({"data": {"second.crt": second.pem()}}).to_string();
     cluster.kubectl(&["-n", "nodetrust", "patch", "configmap", "nodetrust-ca", "-p", &change]).expect(0);
@@ -114,7 +115,7 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
         });
         assert_eq!(agent.get("/readyz").map(|(code, _)| code), Some(200));
     }
-    // pods follow their node's bundle, whatever its distribution calls it
+    // Pods follow their node's bundle, wherever the distribution keeps it.
     cluster.wait("readers", &["pods", "-l", "app=reader"], |list| {
         items(list).iter().filter(|pod| pod["status"]["containerStatuses"][0]["ready"] == true).count() == NODES.len()
     });
@@ -146,7 +147,7 @@ fn one_command_installs_and_one_uninstalls_on_every_kind_of_node() {
 /// Each way of giving CAs and each addition, one after the other on one node, gets the node to trust the CA that is given so.
 #[test]
 fn every_overlay_has_its_agent_ready_and_its_ca_trusted() {
-    let cluster = Cluster::boot(&[("trixie", Kind::Trixie)]);
+    let cluster = TestCluster::boot(&[("trixie", MachineKind::Trixie)]);
     cluster.image(IMAGE, crate::support::program());
     let ready = |what: &str, ca: &Ca| {
         cluster.rolled_out();
@@ -164,7 +165,7 @@ fn every_overlay_has_its_agent_ready_and_its_ca_trusted() {
         cluster.kubectl(&words).expect(0);
     };
 
-    // nothing is there yet: the agent starts, says so, and takes what comes
+    // The source is empty at first: the agent starts, reports that, and follows when anchors come.
     cluster.apply(&kustomize_with("new", "base", &[], ""));
     let running = |list: &Value| items(list).iter().any(|pod| pod["status"]["containerStatuses"][0]["started"] == true);
     cluster.wait("a started agent", &["pods", "-n", "nodetrust"], running);
@@ -177,7 +178,7 @@ fn every_overlay_has_its_agent_ready_and_its_ca_trusted() {
     give(&["configmap"], "any-key", &ca);
     ready("the ConfigMap's CA", &ca);
 
-    // the source has spoken on this node: what it said is held, and the rollout does not wait
+    // The source has given anchors on this node before: they are held, and the rollout does not wait.
     cluster.apply(&kustomize_with("new", "overlays/secret", &[], ""));
     cluster.rolled_out();
     let done =
@@ -202,7 +203,7 @@ fn every_overlay_has_its_agent_ready_and_its_ca_trusted() {
     cluster.apply(&without_bundle(&text));
     ready("the Bundle's CA", &ca);
 
-    // the kubelet's probes speak HTTPS, and the agent can read a Secret that only root may
+    // The kubelet's probes use HTTPS, and the agent can read a Secret that only root may read.
     let (cert, key) = ca.leaf("trixie");
     let (cert, key) = (format!("tls.crt={cert}"), format!("tls.key={key}"));
     let words = [
@@ -243,7 +244,7 @@ fn without(text: &str, words: &str) -> String {
 /// has neither ClusterTrustBundle nor ValidatingAdmissionPolicy nor AppArmor's field: those are not asked here.
 #[test]
 fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
-    let cluster = Cluster::boot(&[("bookworm", Kind::Bookworm)]);
+    let cluster = TestCluster::boot(&[("bookworm", MachineKind::Bookworm)]);
     cluster.kubectl(&["create", "namespace", "nodetrust"]).expect(0);
     let dry_run = ["apply", "--dry-run=server", "-f", "-"];
     let newer = ["overlays/cluster-trust-bundle", "overlays/configmap-1.30", "overlays/uninstall-1.30"];
@@ -254,7 +255,7 @@ fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
     }
     let done = cluster.kubectl_with(&dry_run, &kustomize_with("new", "base", &["privileged"], ""));
     assert_eq!(done.code, 0, "{}", done.err);
-    // every value of the chart, in one of them
+    // One of them sets every value of the chart.
     let digest = format!("image.repository=r.test/n,image.pullPolicy=Always,image.digest=sha256:{}", "0".repeat(64));
     let secret = "sources[0].name=a,sources[0].optional=true,sources[0].volume.secret.secretName=x,\
                   sources[0].volume.secret.items[0].key=k,sources[0].volume.secret.items[0].path=p,\
@@ -271,13 +272,13 @@ fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
         let done = cluster.kubectl_with(&dry_run, &chart_text("1.20.2", values));
         assert_eq!(done.code, 0, "{values}: {}", done.err);
     }
-    // it would have said so
+    // The API server refuses a field that it does not know, so the checks above prove something.
     let text =
         without(&kustomize_with("new", "overlays/cluster-trust-bundle", &[], ""), "kind: ValidatingAdmissionPolicy");
     let done = cluster.kubectl_with(&dry_run, &text);
     assert!(done.code != 0 && done.err.contains("clusterTrustBundle"), "{done:?}");
 
-    // and who may do what, by the server's own word
+    // The API server itself says who may do what.
     cluster.apply(&kustomize_with("new", "base", &[], ""));
     let may = |words: &str| {
         let who = ["auth", "can-i", "--as=system:serviceaccount:nodetrust:nodetrust", "--quiet"];
@@ -307,7 +308,7 @@ fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
 /// `scripts/cluster show`, given a cluster as people give their own: it installs, rotates and takes everything away, and says so.
 #[test]
 fn show_works_in_a_cluster_that_is_already_there() {
-    let cluster = Cluster::boot(&[("bookworm", Kind::Bookworm)]);
+    let cluster = TestCluster::boot(&[("bookworm", MachineKind::Bookworm)]);
     let image = "registry.test:5443/nodetrust:shown";
     cluster.image(image, crate::support::program());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/cluster");

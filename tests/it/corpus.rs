@@ -17,7 +17,7 @@ use crate::support::{
     node::{Done, Kind, Node},
 };
 
-/// Where scripts/test has put them.
+/// The directory that scripts/test fills.
 pub(crate) fn corpus(variable: &str, usual: &str) -> PathBuf {
     let path = std::env::var_os(variable).map(PathBuf::from).unwrap_or_else(|| {
         let pypi = PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/nodetrust/pypi");
@@ -129,7 +129,7 @@ fn openssl_agrees_on_everything_that_is_accepted() {
 fn as_sources(kind: Kind) {
     let node = Node::new(kind, "policy: {expired: accept}");
     if kind == Kind::Rhelish {
-        // what the distribution distrusts, or trusts for e-mail only, cannot be an anchor there (stories): here it trusts all
+        // This distribution trusts all its roots. One that it distrusts or limits to e-mail could not be an anchor (see `stories`).
         let all = "sed -i 's/^x-distrusted: true/trusted: true/; /^class: x-certificate-extension/,/^value/ s/%07%03%04/%07%03%01/' \
             /usr/share/pki/ca-trust-source/*.p11-kit; update-ca-trust";
         node.run(&["sh", "-ec", all]).expect(0);
@@ -155,7 +155,7 @@ fn as_sources(kind: Kind) {
     node.run(&["python3", "-c", python, kind.bundle()]).expect(0);
     let listed = node.run(&["openssl", "storeutl", "-noout", "-certs", kind.bundle()]).expect(0);
     assert!(listed.out.contains(&format!("Total found: {}", node.bundle().len())), "{}", listed.out);
-    // no key of a vector has reached the host
+    // No private key of a vector is on the host.
     let leaked = node.run(&[
         "grep",
         "-rlE",

@@ -21,11 +21,11 @@ use crate::{
 
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// xorshift64*: enough to choose moments. `NODETRUST_SEED` repeats a run.
-pub struct Random(u64);
+/// Random moments by xorshift64*. `NODETRUST_SEED` repeats a run.
+pub struct Moments(u64);
 
-impl Random {
-    /// From the environment or the clock; says which.
+impl Moments {
+    /// Seeded from the environment or the clock; prints the seed.
     pub fn new() -> Self {
         let clock = || u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
         let seed = std::env::var("NODETRUST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(clock);
@@ -33,7 +33,7 @@ impl Random {
         Self(seed | 1)
     }
 
-    /// A number below this.
+    /// A random number below the limit.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -67,7 +67,7 @@ struct Toll {
 
 /// Rotates and kills until enough have died, one to four in a row; after each row the next run must converge.
 fn kill_at_random(kind: Kind, kills: usize, tool_milliseconds: u64) {
-    let mut random = Random::new();
+    let mut random = Moments::new();
     let node = Node::new(kind, "");
     let (stable, one, two) = (Ca::new("Always Wanted"), Ca::new("Corp Root 2021"), Ca::new("Corp Root 2026"));
     let foreign: BTreeSet<String> = node.bundle().into_iter().collect();
@@ -89,14 +89,14 @@ fn kill_at_random(kind: Kind, kills: usize, tool_milliseconds: u64) {
         for _ in 0..=random.below(4) {
             node.set_source(sets[usize::try_from(random.below(4)).unwrap()]);
             if random.below(2) == 0 {
-                // some moment while the tool runs, if this change needs it
+                // Kill at a random moment while the tool runs, if this change needs the tool.
                 let end = Instant::now() + Duration::from_secs(2);
                 while descendants(agent.pid()).is_empty() && Instant::now() < end {
                     thread::sleep(Duration::from_millis(1));
                 }
                 thread::sleep(Duration::from_millis(random.below(tool_milliseconds)));
             } else {
-                // some moment between noticing the change and having finished
+                // Kill at a random moment between noticing the change and finishing it.
                 thread::sleep(Duration::from_millis(random.below(500 + tool_milliseconds)));
             }
             let below = descendants(agent.pid());
@@ -134,7 +134,7 @@ fn kill_at_random(kind: Kind, kills: usize, tool_milliseconds: u64) {
     }
     assert!(toll.agents > 0 && toll.tools > 0, "{} agents and {} tools died", toll.agents, toll.tools);
     println!("{} agents and {} tools died in {round} rounds", toll.agents, toll.tools);
-    // what a killed agent had begun ends by itself, under the lock
+    // The work that a killed agent had begun ends by itself, under the lock.
     wait_for("the end of all tools", LIMIT, || (!started.iter().any(|pid| is_alive(*pid))).then_some(()));
     drop(agent);
     node.set_source(&[&stable, &two]);
@@ -170,7 +170,7 @@ fn a_tool_whose_helper_was_killed_does_not_overlap_with_the_next_run() {
     let always: BTreeSet<String> = node.bundle().into_iter().collect();
     let watchman = Watchman::start(node.path(node.kind.bundle()), always);
     node.set_source(&[&one, &two]);
-    // the helper, the shell that it started, and whatever that runs just now
+    // The helper, the shell that it started, and the program that the shell runs now.
     let below = wait_for("the tool at work", LIMIT, || Some(descendants(agent.pid())).filter(|below| below.len() >= 3));
     kill_9(below[0]);
     wait_for("the orphaned shell's end", LIMIT, || (!is_alive(below[1])).then_some(()));
@@ -237,7 +237,7 @@ fn a_simulated_stale_new_of_somebody_elses_killed_run_is_not_appended_to() {
     fs::File::options().write(true).open(&stale).unwrap().set_modified(long_ago).unwrap();
     node.nodetrust(&["apply"]).expect(0);
     assert!(!stale.exists());
-    // what apt would do next
+    // apt runs the tool next.
     node.run(&[node.kind.tool()]).expect(0);
     assert_eq!(node.bundle(), whole);
 }

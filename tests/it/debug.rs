@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::{
     manifests::{configmap, tool_path},
     support::{
-        cluster::{Cluster, IMAGE},
-        machine::Kind,
+        cluster::{IMAGE, TestCluster},
+        machine::MachineKind,
         must,
         node::Done,
         pki::Ca,
@@ -18,16 +18,16 @@ use crate::{
     },
 };
 
-/// For what takes seconds, on a busy machine.
+/// Longest wait for events that take seconds; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
 const NODE: &str = "trixie";
 
-/// What docs/troubleshooting.md tells to type, up to the node's name and the image.
+/// The command in docs/troubleshooting.md, without the node's name and the image.
 const TYPED: &str = "kubectl debug node/NODE --profile=sysadmin -it --image=IMAGE -- nodetrust status";
 
-/// A command line as a person types it, on a terminal, with kubectl of an age; returns what the terminal shows.
+/// Runs a command line on a terminal, with this version of kubectl; returns what the terminal shows.
 #[track_caller]
-fn type_line(cluster: &Cluster, age: &str, line: &str) -> String {
+fn type_line(cluster: &TestCluster, age: &str, line: &str) -> String {
     let kubectl = format!("{} --kubeconfig {}", tool_path(age, "kubectl").display(), cluster.kubeconfig().display());
     let line = line.replacen("kubectl", &kubectl, 1).replace("NODE", NODE).replace("IMAGE", IMAGE);
     let mut command: Command = cluster.beside("timeout".as_ref());
@@ -37,7 +37,7 @@ fn type_line(cluster: &Cluster, age: &str, line: &str) -> String {
 
 /// Waits until a pod has ended; returns the exit code and what it printed.
 #[track_caller]
-fn ended(cluster: &Cluster, pod: &str) -> Done {
+fn ended(cluster: &TestCluster, pod: &str) -> Done {
     let terminated = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["terminated"].clone();
     let pod_now = cluster.wait(&format!("the end of {pod}"), &["pod", pod], |pod| terminated(pod).is_object());
     let code = terminated(&pod_now)["exitCode"].as_i64().unwrap();
@@ -48,16 +48,16 @@ fn ended(cluster: &Cluster, pod: &str) -> Done {
 
 /// `nodetrust status` in a pod that kubectl makes so, by the pod's log.
 #[track_caller]
-fn debug(cluster: &Cluster, age: &str, line: &str) -> Done {
+fn debug(cluster: &TestCluster, age: &str, line: &str) -> Done {
     let shown = type_line(cluster, age, line);
     let name = shown.split_whitespace().find(|word| word.starts_with("node-debugger-"));
-    // not what the terminal shows: on a busy node the program may have ended before kubectl listens, as the document says
+    // The log and not the terminal: on a busy node the program may end before kubectl listens, as the document says.
     ended(cluster, name.unwrap_or_else(|| panic!("no pod is named: {shown}")))
 }
 
 /// `nodetrust status` in a pod with these rights and the node's root read-only at /host.
 #[track_caller]
-fn by_hand(cluster: &Cluster, name: &str, rights: Value) -> Done {
+fn by_hand(cluster: &TestCluster, name: &str, rights: Value) -> Done {
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
         "spec": {
@@ -75,7 +75,7 @@ fn by_hand(cluster: &Cluster, name: &str, rights: Value) -> Done {
 
 /// What `nodetrust -o json status` says in a debug pod of today's kubectl, as the document says to make one.
 #[track_caller]
-pub(crate) fn status_as_json(cluster: &Cluster, node: &str) -> Value {
+pub(crate) fn status_as_json(cluster: &TestCluster, node: &str) -> Value {
     assert_eq!(node, NODE, "the line is for this node");
     let line = "kubectl debug node/NODE --profile=sysadmin --image=IMAGE -- nodetrust -o json status";
     debug(cluster, "new", line).json()
@@ -83,7 +83,7 @@ pub(crate) fn status_as_json(cluster: &Cluster, node: &str) -> Value {
 
 #[test]
 fn status_tells_the_truth_by_exec_and_in_debug_pods_without_an_agent() {
-    let cluster = Cluster::boot(&[(NODE, Kind::Trixie)]);
+    let cluster = TestCluster::boot(&[(NODE, MachineKind::Trixie)]);
     cluster.image(IMAGE, crate::support::program());
     let ca = Ca::new("Corp Root");
     let install = configmap(&ca.pem(), "");
@@ -96,7 +96,7 @@ fn status_tells_the_truth_by_exec_and_in_debug_pods_without_an_agent() {
     assert!(documents.contains(&TYPED.replace("IMAGE", IMAGE)));
     assert!(done.out.starts_with("trixie   TRUSTED   1 anchor "), "{}", done.out);
 
-    // the agent goes, and what it did stays: the screen needs neither it nor its configuration
+    // The agent is removed and its work stays. The screen needs neither the agent nor its configuration.
     cluster.kubectl_with(&["delete", "-f", "-"], &install).expect(0);
     wait_for("no agent", LIMIT, || cluster.pods(&["-n", "nodetrust"]).is_empty().then_some(()));
     let detached = "kubectl debug node/NODE --image=IMAGE -- nodetrust status";
@@ -110,16 +110,16 @@ fn status_tells_the_truth_by_exec_and_in_debug_pods_without_an_agent() {
         json!({"readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
     let done = by_hand(&cluster, "few-rights", few.clone()).expect(0);
     assert!(done.out.starts_with("trixie   TRUSTED   1 anchor "), "{}", done.out);
-    // it may not run the runtime's own program: what the agent has found of the process that still runs is remembered
+    // The pod may not run the runtime's program. The ledger remembers what the agent found of the running process.
     assert!(done.out.contains("certs.d: not configured"), "{}", done.out);
 
-    // a machine that has booted since, without an agent
+    // The machine boots again, without an agent.
     cluster.node(NODE).run(&["rm", "/run/nodetrust.lock"]).expect(0);
     let done = by_hand(&cluster, "since-boot", few.clone()).expect(0);
     assert!(done.out.contains("NEXT      no cycle since the node booted"), "{}", done.out);
 
-    // by hand: first the file alone, then the distribution's tool is run as well
-    let system = Kind::Trixie.system();
+    // A person adds the file by hand first, and then also runs the distribution's tool.
+    let system = MachineKind::Trixie.system();
     let file = format!("{}/nodetrust-{}.{}", system.anchors_dir(), ca.fp16(), system.extension());
     cluster.node(NODE).run(&["rm", &file]).expect(0);
     let done = by_hand(&cluster, "file-gone", few.clone()).expect(2);
@@ -130,7 +130,7 @@ fn status_tells_the_truth_by_exec_and_in_debug_pods_without_an_agent() {
         assert!(text.contains("NOT TRUSTED") && text.contains("Corp Root"), "{text}");
     }
 
-    // where the pod lacks what it needs, it says so, and nothing about the node
+    // A pod without the rights says which it lacks, and says nothing about the node.
     let done = debug(&cluster, "new", "kubectl debug node/NODE --profile=baseline --image=IMAGE -- nodetrust status");
     assert!(done.out.contains("no operating system here") && done.out.contains("--profile=sysadmin"), "{}", done.out);
     assert_eq!(done.code, 2);

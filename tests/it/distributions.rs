@@ -8,7 +8,7 @@ use crate::{
     runtimes::{K0S, K3S, K3S_CERTS, boot_distribution, boot_k3s, child},
     support::{
         following::{FAST, apply, assert_untrusted, configure, flat, install, ledger, starts, status, wait_trusted},
-        machine::{Kind, Machine},
+        machine::{Machine, MachineKind},
         must,
     },
 };
@@ -53,7 +53,7 @@ fn simulated_k3s_pulls_by_the_directory_of_its_drop_in_as_its_own_program_says()
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
     let before = child(&machine);
-    // with the rights of the pod
+    // The command runs with the rights of the agent's pod.
     let agent = machine.agent(&[], FAST);
     machine.set_source_pem(&machine.registry_ca());
     let status = wait_trusted(&agent, &machine.registry_ca());
@@ -87,7 +87,7 @@ fn simulated_rke2_pulls_by_the_directory_of_its_drop_in() {
     );
 }
 
-/// k0s writes a file that only takes in others.
+/// k0s writes a configuration file that only imports others.
 fn k0s() -> String {
     let managed = "mkdir -p /etc/k0s\nprintf '# k0s_managed=true\\nversion = 2\\nimports = [\"%s\", \"%s\"]\\n' \
                    '/run/k0s/containerd-cri.toml' '/etc/k0s/containerd.d/*.toml' >/etc/k0s/containerd.toml\n";
@@ -105,7 +105,7 @@ fn simulated_k0s_as_it_is_installed_is_not_restarted_where_its_registry_director
     assert_eq!(status(&machine)["runtime"]["certsDir"], "/etc/containerd/certs.d");
 }
 
-/// With a broken drop-in the process runs on, and would not start again.
+/// With a broken drop-in the process keeps running, and would not start again.
 #[track_caller]
 fn assert_left_alone(machine: &Machine, unit: &str) {
     let image = prepare(machine);
@@ -145,14 +145,14 @@ fn simulated_k3s_whose_program_is_not_found_is_not_restarted_into_a_broken_drop_
 fn simulated_k0s_is_not_asked_to_restart_over_a_broken_drop_in() {
     let config = ("/run/k0s/containerd-cri.toml", "");
     let machine = boot_distribution("k0sworker.service", &k0s(), config, "../k0s/containerd.sock");
-    // not into the directory that k0s watches, which would end containerd by itself
+    // Not in the folder of drop-ins: k0s watches that, and would end containerd by itself.
     machine.write("/run/k0s/containerd-cri.toml", "version = 2\n[plugins\n");
     assert_left_alone(&machine, "k0sworker");
 }
 
 #[test]
 fn simulated_k3s_that_uses_another_containerd_has_that_one_restarted() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let image = prepare(&machine);
     machine.write("/usr/local/bin/k3s", "#!/bin/sh\nexec sleep infinity\n");
     machine.run(&["chmod", "755", "/usr/local/bin/k3s"]).expect(0);
@@ -168,7 +168,7 @@ fn simulated_k3s_that_uses_another_containerd_has_that_one_restarted() {
     assert_eq!(machine.pull(&image), Ok(()));
     assert_eq!((starts(&machine), machine.invocation("k3s")), (before.0 + 1, before.1));
 
-    // the same by its configuration
+    // The same by a setting in its configuration.
     start("");
     machine.write(
         "/etc/rancher/k3s/config.yaml",
@@ -185,13 +185,13 @@ fn simulated_k3s_that_uses_another_containerd_has_that_one_restarted() {
 /// A unit that starts the snap's wrapper, and containerd 2.1 beside the distribution's 1.7.
 #[test]
 fn simulated_microk8s_with_another_containerd_beside_it_is_restarted() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     machine.run(&["systemctl", "disable", "--now", "containerd"]).expect(0);
     let roots = must("HOME", std::env::var("HOME"));
     let two = Path::new(&roots).join(".cache/nodetrust/root/boot-containerd21/usr/bin/containerd");
     machine.write("/snap/microk8s/77/bin/containerd", must("containerd 2.1", fs::read(two)));
     let data = "/var/snap/microk8s/77/args/containerd.toml";
-    // what containerd 1.7 does not read
+    // containerd 1.7 does not read this form.
     machine.write(data, "version = 3\n[plugins.'io.containerd.cri.v1.images'.registry]\nconfig_path = ''\n");
     let socket = "/var/snap/microk8s/common/run/containerd.sock";
     let wrapper = format!(

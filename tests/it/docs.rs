@@ -43,11 +43,11 @@ fn rows(page: &str, heading: &str) -> Vec<Vec<String>> {
     let is_row = |line: &&str| line.starts_with('|') && !line.starts_with("|-");
     let rows = section.split("\n|--").skip(1).flat_map(|table| table.lines().filter(is_row));
     let cells = |row: &str| row.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect();
-    // the head of a table stands before its rule; that of a second table is no row of the first one
+    // The head of a table stands before its rule, so the head of a second table is no row of the first one.
     rows.filter(|row| row.contains('`') || row.contains('–')).map(cells).collect()
 }
 
-/// What stands in backticks.
+/// The texts in backticks.
 fn words(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
@@ -150,7 +150,7 @@ fn the_documented_defaults_are_the_programs_own() {
         let (field, default) = (words(&row[0])[0], words(&row[1]));
         let Some(default) = default.first() else { continue };
         let default = if default.contains("::") { format!("\"{default}\"") } else { (*default).to_owned() };
-        // an element of a list needs what it cannot be without
+        // An element of a list gets its required fields.
         let (without, with) = match field.split_once("[].") {
             Some((list, name)) => {
                 let rest = if list == "sources" { "name: a, path: /a" } else { "target: a.test:1" };
@@ -248,7 +248,7 @@ fn every_metric_is_documented_with_type_and_labels() {
         let told: BTreeSet<&str> = row[2].split(", ").filter(|label| *label != "–").collect();
         assert_eq!((row[1].as_str(), told), (kind.as_str(), labels.keys().map(String::as_str).collect()), "{name}");
     }
-    // the node of the golden file has neither a runtime nor probes: the others are looked for in the source
+    // The golden file's node has neither a runtime nor probes, so the other metrics are looked for in the source.
     let source = read(repository().join("agent/src/serve/metrics.rs"));
     for name in &documented {
         let literal = name.trim_start_matches("nodetrust_").trim_end_matches("_total").trim_end_matches("_info");
@@ -297,7 +297,7 @@ fn every_command_is_documented_with_its_exit_codes() {
     };
     assert_eq!(first("## Commands"), names);
     assert_eq!(first("### Exit codes"), names);
-    // a few of them, where no node is needed
+    // These exit codes need no node.
     let empty = TempDir::new().unwrap();
     let root = format!("--host-root={}", empty.path().display());
     fs::write(empty.path().join("bad.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
@@ -341,7 +341,7 @@ fn every_example_is_a_configuration_that_the_program_follows() {
     for example in examples {
         let name = example.file_name().unwrap().to_str().unwrap();
         assert!(listed.contains(&format!("]({name})")), "examples/README.md does not list {name}");
-        // the root is no node, which a configuration that can be followed gets as far as
+        // The root is no node. Only a valid configuration gets as far as this error.
         let done = nodetrust(&["--config", example.to_str().unwrap(), "--host-root", root, "plan"]);
         assert_eq!(done.code, 1, "{name}: {}", done.err);
         assert!(done.err.contains("there is no operating system here"), "{name}: {}", done.err);

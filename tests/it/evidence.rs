@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use crate::{
     manifests::configmap,
     support::{
-        cluster::{Cluster, IMAGE},
+        cluster::{IMAGE, TestCluster},
         following::{
             FAST, LIMIT, LONG, assert_untrusted, has_anchors, install, ledger, starts, wait_trusted, wait_two_cycles,
         },
-        machine::{Access, Agent, Kind, Machine},
+        machine::{Machine, MachineKind, PodAgent},
+        rig::Access,
         wait_for,
     },
 };
@@ -21,14 +22,14 @@ const CONFIG: &str = "/etc/containerd/config.toml";
 const LEDGER: &str = "/var/lib/nodetrust/ledger.json";
 const HOST: &str = "registry.test:5443";
 
-/// A text that a report gives.
+/// A text field of a report.
 fn text<'a>(status: &'a Value, path: &str) -> &'a str {
     status.pointer(path).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Waits until the agent says that the system trusts exactly these anchors, and that the runtime's state is this.
 #[track_caller]
-fn wait_state(agent: &Agent, pem: &str, state: &str) -> Value {
+fn wait_state(agent: &PodAgent, pem: &str, state: &str) -> Value {
     let status = agent.wait_status(&format!("the state {state}"), LONG, |status| {
         has_anchors(status, pem) && status["runtimeTrust"]["state"] == state
     });
@@ -67,7 +68,7 @@ fn simulate_answer(machine: &Access, status: &Value, answer: &str, more: &Value)
 
 /// A node whose image has the CA in it: containerd has started over it, and no agent was ever there.
 #[track_caller]
-fn golden(kind: Kind) -> (Machine, String) {
+fn golden(kind: MachineKind) -> (Machine, String) {
     let machine = Machine::boot(kind);
     let image = machine.push("app:1");
     machine.trust_by_hand("registry", &machine.registry_ca());
@@ -76,8 +77,8 @@ fn golden(kind: Kind) -> (Machine, String) {
     (machine, image)
 }
 
-/// First sight of a process that has all it needs.
-fn an_image_with_the_ca_in_it_is_not_restarted(kind: Kind) {
+/// The agent sees, for the first time, a process that has all anchors.
+fn an_image_with_the_ca_in_it_is_not_restarted(kind: MachineKind) {
     let (machine, image) = golden(kind);
     let (before, ours) = (starts(&machine), machine.registry_ca());
     let agent = machine.agent(&[], &format!("{FAST}\nruntime: {{witness: never}}"));
@@ -100,7 +101,7 @@ fn an_image_with_the_ca_in_it_is_not_restarted(kind: Kind) {
     );
     assert_eq!(machine.pull(&image), Ok(()), "a restart would have been needless");
 
-    // without the agent and its configuration, the ledger says the same
+    // Without the agent and its configuration the ledger gives the same answer.
     agent.kill();
     install(&machine);
     let told = debug(&machine);
@@ -119,18 +120,18 @@ fn an_image_with_the_ca_in_it_is_not_restarted(kind: Kind) {
 
 #[test]
 fn an_image_with_the_ca_in_it_is_unknown_until_a_simulated_answer_and_not_restarted_1_6() {
-    an_image_with_the_ca_in_it_is_not_restarted(Kind::Bookworm);
+    an_image_with_the_ca_in_it_is_not_restarted(MachineKind::Bookworm);
 }
 
 #[test]
 fn an_image_with_the_ca_in_it_is_unknown_until_a_simulated_answer_and_not_restarted_2_1() {
-    an_image_with_the_ca_in_it_is_not_restarted(Kind::Containerd21);
+    an_image_with_the_ca_in_it_is_not_restarted(MachineKind::Containerd21);
 }
 
-/// First sight of a process that lacks what the bundle has: by facts it looks like the one above.
+/// The agent sees, for the first time, a process that lacks an anchor. By its facts it looks like the one above.
 #[test]
 fn a_runtime_that_refuses_by_a_simulated_answer_is_restarted_once_and_only_where_that_can_help() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
     let (before, ours) = (starts(&machine), machine.registry_ca());
@@ -142,7 +143,7 @@ fn a_runtime_that_refuses_by_a_simulated_answer_is_restarted_once_and_only_where
     assert_untrusted(&machine, &image);
     assert_eq!(starts(&machine), before, "nothing is known that a restart would follow from");
 
-    // what no restart cures
+    // A refusal that no restart cures.
     agent.kill();
     simulate_answer(
         &machine,
@@ -159,7 +160,7 @@ fn a_runtime_that_refuses_by_a_simulated_answer_is_restarted_once_and_only_where
     wait_two_cycles(&agent);
     assert_eq!(starts(&machine), before);
 
-    // what one cures
+    // A refusal that a restart cures.
     agent.kill();
     let process = ledger(&machine)["services"]["containerd.service"]["process"].clone();
     simulate_answer(&machine, &status, "refuses", &json!({}));
@@ -169,7 +170,7 @@ fn a_runtime_that_refuses_by_a_simulated_answer_is_restarted_once_and_only_where
     assert_eq!((starts(&machine), ledger(&machine)["tries"].as_array().map(Vec::len)), (before + 1, Some(1)));
     assert_eq!(ledger(&machine)["witnesses"][HOST]["restarted"], process, "written down before it was made");
 
-    // the next process refuses as well: whatever it is, a restart is no cure
+    // The next process refuses as well, so a restart does not help.
     agent.kill();
     simulate_answer(&machine, &status, "refuses", &json!({"restarted": process}));
     let agent = machine.start_agent();
@@ -185,7 +186,7 @@ fn a_runtime_that_refuses_by_a_simulated_answer_is_restarted_once_and_only_where
 #[test]
 fn first_sight_is_settled_by_what_the_runtime_answers_itself() {
     for knows in [true, false] {
-        let machine = Machine::boot(Kind::Trixie);
+        let machine = Machine::boot(MachineKind::Trixie);
         let (image, ours) = (machine.push("app:1"), machine.registry_ca());
         if !knows {
             assert_untrusted(&machine, &image);
@@ -209,7 +210,7 @@ fn first_sight_is_settled_by_what_the_runtime_answers_itself() {
 
 #[test]
 fn a_runtime_that_does_not_work_is_never_nothing_to_do() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     install(&machine);
     let ours = machine.registry_ca();
     let agent = machine.agent(&[], FAST);
@@ -217,7 +218,7 @@ fn a_runtime_that_does_not_work_is_never_nothing_to_do() {
     wait_trusted(&agent, &ours);
     wait_state(&agent, &ours, "current");
 
-    // it runs, and does not serve the kubelet: `mirrors` and `config_path` exclude each other
+    // It runs and does not serve the kubelet: `mirrors` and `config_path` exclude each other.
     let config = machine.read(CONFIG).unwrap();
     let both = "config_path = \"/etc/containerd/certs.d\"\n\
                 [plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"mirror.test\"]\nendpoint = [\"https://mirror.test\"]";
@@ -227,16 +228,16 @@ fn a_runtime_that_does_not_work_is_never_nothing_to_do() {
         text(status, "/verdict") == "runtime-unknown" && text(status, "/headline").contains("containerd does not work")
     });
     assert!(text(&status, "/runtimeTrust/next").contains("journalctl -u containerd.service"), "{status:#}");
-    let screen = machine.run(&["nodetrust", "status"]).expect(2).out; // no program runs in its containers now
+    let screen = machine.run(&["nodetrust", "status"]).expect(2).out; // its containers run no program now
     assert!(screen.contains("NEXT      mend it") && !screen.contains("nothing to do"), "{screen}");
     machine.write(CONFIG, &config);
     machine.run(&["systemctl", "restart", "containerd"]).expect(0);
     wait_state(&agent, &ours, "current");
 
-    // it was stopped: it reads the bundle when it starts
+    // The runtime was stopped; it reads the bundle when it starts.
     machine.run(&["systemctl", "stop", "containerd"]).expect(0);
     wait_state(&agent, &ours, "none");
-    // it cannot start
+    // The runtime cannot start.
     let drop_in = "[Service]\nRestart=no\nExecStartPre=/bin/sh -c \"exit 1\"\n";
     machine.write("/etc/systemd/system/containerd.service.d/test.conf", drop_in);
     machine.run(&["systemctl", "daemon-reload"]).expect(0);
@@ -254,7 +255,7 @@ fn a_runtime_that_does_not_work_is_never_nothing_to_do() {
 
 #[test]
 fn a_runtime_that_reads_other_roots_than_the_node_s_is_never_called_trusted() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let (image, ours) = (machine.push("app:1"), machine.registry_ca());
     let bundle = "/etc/ssl/certs/ca-certificates.crt";
     machine.run(&["cp", "-r", "/etc/ssl/certs", "/srv/roots"]).expect(0);
@@ -294,7 +295,7 @@ fn a_runtime_that_reads_other_roots_than_the_node_s_is_never_called_trusted() {
 
 #[test]
 fn who_looks_without_the_configuration_finds_the_runtime_that_the_agent_was_told_of() {
-    let machine = Machine::boot(Kind::Bookworm);
+    let machine = Machine::boot(MachineKind::Bookworm);
     let ours = machine.registry_ca();
     install(&machine);
     for (runtime, state) in [("kind: none", "none"), ("unit: containerd.service, onChange: report", "stale")] {
@@ -315,7 +316,7 @@ fn who_looks_without_the_configuration_finds_the_runtime_that_the_agent_was_told
 #[test]
 fn a_runtime_of_which_nothing_is_known_is_told_alike_to_the_cluster_and_in_debug_pods() {
     const NODE: &str = "trixie";
-    let cluster = Cluster::boot(&[(NODE, Kind::Trixie)]);
+    let cluster = TestCluster::boot(&[(NODE, MachineKind::Trixie)]);
     cluster.image(IMAGE, crate::support::program());
     let (node, ours) = (cluster.node(NODE), cluster.registry_ca());
     node.write("/usr/local/share/ca-certificates/by-hand.crt", &ours);

@@ -10,14 +10,14 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    node::{Agent, Kind, Node},
+    node::{Kind, Node, NodeAgent},
     pki::Ca,
     wait_for,
 };
 
 const LIMIT: Duration = Duration::from_secs(120);
 const PATH: &str = "/var/lib/nodetrust/export/ca-certificates.crt";
-/// Where a node's own state is.
+/// The directory of the node's own state.
 const PLACES: [&str; 4] = ["/etc", "/usr/local", "/var/lib", "/run"];
 
 /// A configuration whose bundle lies at a path in the directory of exported bundles.
@@ -102,7 +102,7 @@ fn it_moves_with_the_configuration_and_goes_with_it() {
     assert!(!node.path(other).exists() && node.trusts(&ca));
     assert!(status(&node, 0)["export"].is_null());
 
-    // a ledger that was lost: what lies at the configured path is known by its first line, and taken along
+    // The ledger is lost. The file at the configured path is recognised by its first line and kept current.
     node.configure(&to(other));
     node.nodetrust(&["apply"]).expect(0);
     fs::remove_file(node.path("/var/lib/nodetrust/ledger.json")).unwrap();
@@ -146,7 +146,7 @@ fn what_somebody_else_has_there_stays_and_is_told() {
     node.nodetrust(&["uninstall"]).expect(0);
 }
 
-/// Files that the system runs or obeys: whoever could have one written would be root. No writing of the name leads there.
+/// Files that the system runs or obeys: whoever can write one becomes root. No form of the name leads there.
 #[test]
 fn the_configuration_chooses_no_place() {
     let node = Node::new(Kind::Trixie, "");
@@ -176,7 +176,7 @@ fn the_configuration_chooses_no_place() {
     }
 }
 
-/// What a version that took a path has left, made by hand: the ledger names the file.
+/// Makes by hand what a version that took a path has left: the ledger names the file.
 fn simulate_an_earlier_version(node: &Node, path: &str) {
     let ledger = node.path("/var/lib/nodetrust/ledger.json");
     let mut text: Value = serde_json::from_slice(&fs::read(&ledger).unwrap()).unwrap();
@@ -196,7 +196,7 @@ fn a_file_of_a_simulated_earlier_version_stays_current_until_the_new_one_is_ther
     node.set_source(&[&one]);
     node.nodetrust(&["apply"]).expect(0);
     simulate_an_earlier_version(&node, EARLIER);
-    // something is in the way of the new one
+    // An obstacle lies at the new path.
     fs::create_dir_all(node.path(PATH).join("below")).unwrap();
     node.set_source(&[&one, &two]);
     node.nodetrust(&["apply"]).expect(2);
@@ -223,7 +223,7 @@ fn uninstall_takes_the_configuration_of_a_simulated_earlier_version() {
     simulate_an_earlier_version(&node, EARLIER);
     let theirs = "/etc/corp/theirs.pem";
     node.write(theirs, ca.pem());
-    node.configure(&format!("export: {{bundle: {theirs}}}")); // the ledger knows the right one
+    node.configure(&format!("export: {{bundle: {theirs}}}")); // the ledger names the right file
     node.nodetrust(&["uninstall"]).expect(0);
     assert!(!node.path(EARLIER).exists() && node.path(theirs).exists() && !node.trusts(&ca));
 }
@@ -237,13 +237,13 @@ fn an_agent_bears_a_path_in_its_configuration() {
     let agent = node.agent(&format!("{base}export: {{bundle: ca-certificates.crt}}\n"));
     agent.wait_status("an export", LIMIT, |status| status["export"]["current"] == true);
     let listen = format!("http: {{address: \"127.0.0.1:{}\"}}\n{base}", agent.port());
-    let refused = |agent: &Agent| {
+    let refused = |agent: &NodeAgent| {
         let status = agent.wait_status("the error", LIMIT, |status| status["problems"][0]["kind"] == "config");
         let problem = &status["problems"][0]["text"];
         let says = |what: &str| problem.as_str().unwrap().contains(what);
         assert!(says("export.bundle") && says("/var/lib/nodetrust/export/"), "{problem}");
     };
-    // while it runs: the old configuration stays in force, and its file current
+    // While the agent runs, the old configuration stays in force and its file current.
     node.configure(&format!("{listen}export: {{bundle: {EARLIER}}}\n"));
     refused(&agent);
     node.set_source(&[&one, &two]);
@@ -252,7 +252,7 @@ fn an_agent_bears_a_path_in_its_configuration() {
     assert!(!node.path(EARLIER).exists());
     drop(agent);
 
-    // an upgrade: the version before has written to that path, and its configuration is still there
+    // After an upgrade the path and the configuration of the earlier version are still there.
     simulate_an_earlier_version(&node, EARLIER);
     let agent = node.agent(&format!("{base}export: {{bundle: {EARLIER}}}\n"));
     refused(&agent);
@@ -310,7 +310,7 @@ fn the_agent_keeps_it_as_it_should_be() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     wait_for("its mode", LIMIT, || (fs::metadata(&file).unwrap().permissions().mode() & 0o777 == 0o644).then_some(()));
 
-    // the distribution's own change reaches pods too
+    // A change by the distribution reaches pods too.
     let other = Ca::new("Somebody Else");
     node.write("/usr/local/share/ca-certificates/other.crt", other.pem());
     node.run(&[node.kind.tool()]).expect(0);

@@ -8,12 +8,12 @@ use crate::support::{
     pki::Ca,
 };
 
-/// What makes a root look like a distribution.
-struct Family {
+/// A root that looks like a distribution.
+struct Distribution {
     name: &'static str,
     kind: Kind,
     os_release: &'static str,
-    /// run in the root to lay out the store
+    /// shell script, run in the root, that lays out the store
     layout: &'static str,
     tool: (&'static str, &'static str),
     bundle: &'static str,
@@ -21,7 +21,7 @@ struct Family {
     extension: &'static str,
 }
 
-fn whole_life(family: &Family) {
+fn whole_life(family: &Distribution) {
     let set = if family.name == "alpine" { "store: {family: alpine}\n" } else { "" };
     let node = Node::new(family.kind, &format!("{set}rotation: {{removalGrace: 0s}}"));
     fs::remove_file(node.path("/etc/os-release")).unwrap();
@@ -74,7 +74,7 @@ fn whole_life(family: &Family) {
 
 #[test]
 fn arch_with_real_p11_kit_and_a_simulated_tool() {
-    whole_life(&Family {
+    whole_life(&Distribution {
         name: "arch",
         kind: Kind::Rhelish,
         os_release: "ID=arch\n",
@@ -97,7 +97,7 @@ fn arch_with_real_p11_kit_and_a_simulated_tool() {
 /// Alpine's tool is a C program; here a script of the same behaviour, so the family is set and not detected.
 #[test]
 fn alpine_with_a_simulated_tool() {
-    whole_life(&Family {
+    whole_life(&Distribution {
         name: "alpine",
         kind: Kind::Trixie,
         os_release: "ID=alpine\nVERSION_ID=3.19.8\n",
@@ -117,7 +117,7 @@ fn alpine_with_a_simulated_tool() {
 
 #[test]
 fn flatcar_with_real_openssl_and_a_simulated_tool() {
-    whole_life(&Family {
+    whole_life(&Distribution {
         name: "flatcar",
         kind: Kind::Trixie,
         os_release: "ID=flatcar\nID_LIKE=coreos\n",
@@ -136,7 +136,7 @@ fn flatcar_with_real_openssl_and_a_simulated_tool() {
 
 #[test]
 fn photon_with_real_openssl() {
-    whole_life(&Family {
+    whole_life(&Distribution {
         name: "photon",
         kind: Kind::Trixie,
         os_release: "ID=photon\n",
@@ -165,7 +165,7 @@ fn a_directory_without_any_tool_is_what_go_reads() {
     assert_eq!(node.tree(&["/etc", "/var/lib"]), before);
 }
 
-/// Systems with their own way: the answer names it, and nothing is touched.
+/// Systems that set trust in their own way: the answer names it, and nothing is changed.
 #[test]
 fn systems_without_a_store_are_left_alone() {
     for (id, native) in [

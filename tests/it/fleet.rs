@@ -8,20 +8,21 @@ use serde_json::{Value, json};
 use crate::{
     manifests::configmap,
     support::{
-        cluster::{Cluster, IMAGE, annotation},
-        machine::Kind,
+        cluster::{IMAGE, TestCluster, annotation},
+        machine::MachineKind,
         node::Done,
         pki::Ca,
         wait_for,
     },
 };
 
-/// For what takes seconds, on a busy machine.
+/// Longest wait for events that take seconds; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
-const NODES: [(&str, Kind); 3] = [("bookworm", Kind::Bookworm), ("trixie", Kind::Trixie), ("rhelish", Kind::Rhelish)];
+const NODES: [(&str, MachineKind); 3] =
+    [("bookworm", MachineKind::Bookworm), ("trixie", MachineKind::Trixie), ("rhelish", MachineKind::Rhelish)];
 
 /// Whether programs of a node accept a certificate that this CA has issued: OpenSSL there, with the node's bundle.
-fn accepts(cluster: &Cluster, (node, kind): (&str, Kind), ca: &Ca) -> bool {
+fn accepts(cluster: &TestCluster, (node, kind): (&str, MachineKind), ca: &Ca) -> bool {
     let (leaf, _) = ca.leaf("server.corp");
     let verify = ["openssl", "verify", "-no-CApath", "-no-CAstore", "-CAfile", kind.system().bundle()];
     let done = cluster.node(node).run_with(&verify, leaf.as_bytes());
@@ -31,7 +32,7 @@ fn accepts(cluster: &Cluster, (node, kind): (&str, Kind), ca: &Ca) -> bool {
 
 /// Waits until a Node says that its anchors are these, in these states, and that all is in force.
 #[track_caller]
-fn wait_says(cluster: &Cluster, node: &str, anchors: &[(&Ca, AnchorState)]) {
+fn wait_says(cluster: &TestCluster, node: &str, anchors: &[(&Ca, AnchorState)]) {
     let mut wanted: Vec<_> = anchors.iter().map(|(ca, state)| (ca.fp16(), *state, true)).collect();
     wanted.sort();
     cluster.wait(&format!("{node} with {wanted:?}"), &["node", node], |node| {
@@ -47,7 +48,7 @@ fn wait_says(cluster: &Cluster, node: &str, anchors: &[(&Ca, AnchorState)]) {
 
 /// Waits until an event says on a node that its anchors have changed so.
 #[track_caller]
-fn wait_event(cluster: &Cluster, node: &str, message: &str) {
+fn wait_event(cluster: &TestCluster, node: &str, message: &str) {
     wait_for(&format!("an event of {node}: {message}"), LIMIT, || {
         cluster
             .events(node, "TrustAnchorsChanged")
@@ -62,7 +63,7 @@ fn finding<'a>(fleet: &'a Value, kind: &str) -> Option<&'a Value> {
 
 /// Waits until `topology` gives this word, and returns it as JSON and as people see it.
 #[track_caller]
-fn wait_verdict(cluster: &Cluster, verdict: &str, code: i32) -> (Value, String) {
+fn wait_verdict(cluster: &TestCluster, verdict: &str, code: i32) -> (Value, String) {
     let admin = cluster.kubeconfig();
     let done = wait_for(verdict, LIMIT, || {
         let done = cluster.topology(&admin, &["-o", "json"]);
@@ -76,7 +77,7 @@ fn wait_verdict(cluster: &Cluster, verdict: &str, code: i32) -> (Value, String) 
 /// old CA stays trusted everywhere for its grace, and nothing restarts.
 #[test]
 fn a_rotation_with_a_node_that_lags_is_seen_by_topology() {
-    let cluster = Cluster::boot(&NODES);
+    let cluster = TestCluster::boot(&NODES);
     cluster.image(IMAGE, crate::support::program());
     let (old, new) = (Ca::new("Corp Root 2021"), Ca::new("Corp Root 2026"));
     let (prompt, late) = NODES.split_at(2);
@@ -96,7 +97,7 @@ fn a_rotation_with_a_node_that_lags_is_seen_by_topology() {
     assert!(screen.starts_with("rig   UNIFORM   all 3 nodes trust the same 1 anchor"), "{screen}");
     let agents = cluster.pods(&["-n", "nodetrust"]);
 
-    // a kubelet that stands still: its ConfigMaps do so too, while the agent there goes on
+    // The kubelet is stopped, so its ConfigMaps do not change, while the agent there keeps running.
     let hold = |signal: &str| {
         cluster.node(late.0).run(&["systemctl", "kill", "-s", signal, "kubelet"]).expect(0);
     };
@@ -117,7 +118,7 @@ fn a_rotation_with_a_node_that_lags_is_seen_by_topology() {
     assert!(screen.starts_with("rig   SPLIT   2 of 3 nodes trust the same and are done, 1 differs"), "{screen}");
     println!("{screen}");
 
-    // too early: the old one leaves while a node does not know the new one
+    // The old CA leaves too early: one node does not know the new one yet.
     give(&[&new], "1h");
     for (node, _) in prompt {
         wait_says(&cluster, node, &[(&old, AnchorState::Grace), (&new, AnchorState::Desired)]);
@@ -134,18 +135,18 @@ fn a_rotation_with_a_node_that_lags_is_seen_by_topology() {
         assert_eq!(accepts(&cluster, node, &new), node != late, "{}", node.0);
     }
 
-    // it comes back, and has missed the step in the middle: the old one gets its grace there too
+    // The node comes back and has missed the middle step. The old CA gets its grace there too.
     hold("CONT");
     for node in NODES {
         wait_says(&cluster, node.0, &[(&old, AnchorState::Grace), (&new, AnchorState::Desired)]);
         assert!(accepts(&cluster, node, &old) && accepts(&cluster, node, &new), "{}", node.0);
-        wait_event(&cluster, node.0, &came); // one a minute: the next one would replace it
+        wait_event(&cluster, node.0, &came); // events are sent once a minute: the next one would replace it
     }
     let (_, screen) = wait_verdict(&cluster, "uniform", 0);
     assert!(screen.contains("grace"), "{screen}");
     println!("{screen}");
 
-    // the end of the grace: a while from now, by the configuration that the agents follow
+    // The grace ends a while from now, by the configuration that the agents follow.
     give(&[&new], &format!("{}s", left.elapsed().as_secs() + 20));
     for node in NODES {
         wait_says(&cluster, node.0, &[(&new, AnchorState::Desired)]);

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt::Write, fs};
 use crate::support::node::{Kind, Node};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/footprint");
-/// Where a node's own state is.
+/// The directory of the node's own state.
 const PLACES: [&str; 5] = ["/etc", "/usr/local", "/var", "/run", "/tmp"];
 
 /// The footprint as text. The content of anchor files is part of it; the others hold times, keys of their own, or the
@@ -43,7 +43,7 @@ fn footprint(kind: Kind) {
     node.nodetrust(&["apply"]).expect(0);
     let contents = |footprint: &BTreeMap<String, String>| {
         let mut all = footprint.clone();
-        all.remove("/run/nodetrust.lock"); // holds the time of the last cycle
+        all.remove("/run/nodetrust.lock"); // it holds the time of the last cycle
         all
     };
     assert_eq!(contents(&node.footprint()), contents(&installed), "a second apply changes something");
@@ -55,7 +55,7 @@ fn footprint(kind: Kind) {
     }
     for (path, what) in after.iter().filter(|(path, _)| !before.contains_key(*path)) {
         assert!(!path.contains("nodetrust") && !what.contains("nodetrust"), "{path} {what} stays after uninstall");
-        // the Java hook's own doing
+        // The Java hook writes these.
         let hook = ["/var/lib/dpkg/", "/var/log/dpkg.log", "/tmp/hsperfdata_"];
         assert!(hook.iter().any(|start| path.starts_with(start)), "{path} is new: {what}");
     }

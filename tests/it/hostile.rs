@@ -1,4 +1,4 @@
-//! Strangers on the agent's port: 256 connections that do what they can to hold it up, with 1,000 anchors. The kubelet is answered
+//! Strangers on the agent's port: 256 hostile connections, with 1,000 anchors. The kubelet is answered
 //! all the same, and memory stays bounded.
 //!
 //! Here for some seconds, with the kubelet's own patience; `scripts/hostile` takes two minutes and wants each answer within a second.
@@ -46,14 +46,14 @@ trait Wire: Read + Write {}
 impl<T: Read + Write> Wire for T {}
 
 /// An agent with many anchors, in a store that has no tool.
-struct Target {
+struct HostileTarget {
     agent: Running,
     address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
     _node: Node,
 }
 
-impl Target {
+impl HostileTarget {
     fn start(over_tls: bool) -> Self {
         let node = Node::new(Kind::Trixie, "");
         let cas: Vec<Ca> = (0..ANCHORS).map(|index| Ca::new(&format!("Corp Root {index}"))).collect();
@@ -105,7 +105,7 @@ impl Target {
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         match stream.read_to_string(&mut answer) {
-            // rustls wants TLS to be ended before TCP
+            // rustls expects the end of TLS before the end of TCP.
             Err(error) if error.kind() != ErrorKind::UnexpectedEof => Err(error),
             _ => Ok(answer),
         }
@@ -121,7 +121,7 @@ impl Target {
 
 /// What a hostile client does with a connection.
 #[derive(Clone, Copy)]
-enum Manner {
+enum Misbehaviour {
     /// Asks for the longest pages again and again, and reads nothing.
     Pipelines,
     /// Sends a head byte by byte.
@@ -135,12 +135,12 @@ enum Manner {
 }
 
 /// Keeps a connection, and comes again whenever it is closed.
-fn harass(target: &Target, manner: Manner, end: &AtomicBool, came: &AtomicUsize) {
+fn harass(target: &HostileTarget, manner: Misbehaviour, end: &AtomicBool, came: &AtomicUsize) {
     let requests = "GET /status HTTP/1.1\r\nHost: x\r\n\r\nGET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(16);
-    let pause = Duration::from_millis(if matches!(manner, Manner::Pipelines) { 20 } else { 200 });
+    let pause = Duration::from_millis(if matches!(manner, Misbehaviour::Pipelines) { 20 } else { 200 });
     while !end.load(Ordering::Relaxed) {
         let connected = match manner {
-            Manner::HalfGreets | Manner::IsSilent => TcpStream::connect(target.address)
+            Misbehaviour::HalfGreets | Misbehaviour::IsSilent => TcpStream::connect(target.address)
                 .and_then(|stream| Ok((stream.try_clone()?, Box::new(stream) as Box<dyn Wire>))),
             _ => target.connect(),
         };
@@ -153,12 +153,12 @@ fn harass(target: &Target, manner: Manner, end: &AtomicBool, came: &AtomicUsize)
         let mut sent = 0usize;
         while !end.load(Ordering::Relaxed) {
             let bytes: &[u8] = match manner {
-                Manner::Pipelines => requests.as_bytes(),
-                Manner::IsSlow => &b"GET /status HTTP/1.1\r\nX: y"[sent.min(25)..][..1],
-                Manner::HasNoEnd if sent == 0 => b"GET / HTTP/1.1\r\n",
-                Manner::HasNoEnd => b"X-Header: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n",
-                Manner::HalfGreets if sent == 0 => b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-                Manner::HalfGreets | Manner::IsSilent => b"",
+                Misbehaviour::Pipelines => requests.as_bytes(),
+                Misbehaviour::IsSlow => &b"GET /status HTTP/1.1\r\nX: y"[sent.min(25)..][..1],
+                Misbehaviour::HasNoEnd if sent == 0 => b"GET / HTTP/1.1\r\n",
+                Misbehaviour::HasNoEnd => b"X-Header: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n",
+                Misbehaviour::HalfGreets if sent == 0 => b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+                Misbehaviour::HalfGreets | Misbehaviour::IsSilent => b"",
             };
             match stream.write(bytes) {
                 Ok(number) => sent += number,
@@ -166,7 +166,7 @@ fn harass(target: &Target, manner: Manner, end: &AtomicBool, came: &AtomicUsize)
                 Err(_) => break,
             }
             thread::sleep(pause);
-            // whether it was closed
+            // True if the agent has closed the connection.
             if matches!(below.peek(&mut [0]), Ok(0)) {
                 break;
             }
@@ -175,7 +175,7 @@ fn harass(target: &Target, manner: Manner, end: &AtomicBool, came: &AtomicUsize)
 }
 
 fn the_kubelet_is_answered(over_tls: bool) {
-    let target = Target::start(over_tls);
+    let target = HostileTarget::start(over_tls);
     let span = Duration::from_secs(number("NODETRUST_HOSTILE_SECONDS", 15));
     let patience = Duration::from_millis(number("NODETRUST_HOSTILE_MILLISECONDS", 5000)); // timeoutSeconds of the manifests
     let before = target.memory();
@@ -184,11 +184,11 @@ fn the_kubelet_is_answered(over_tls: bool) {
     let failed = thread::scope(|scope| {
         for index in 0..CONNECTIONS {
             let manner = match index % 8 {
-                0..=3 => Manner::Pipelines,
-                4 => Manner::IsSlow,
-                5 => Manner::HasNoEnd,
-                6 => Manner::HalfGreets,
-                _ => Manner::IsSilent,
+                0..=3 => Misbehaviour::Pipelines,
+                4 => Misbehaviour::IsSlow,
+                5 => Misbehaviour::HasNoEnd,
+                6 => Misbehaviour::HalfGreets,
+                _ => Misbehaviour::IsSilent,
             };
             let (target, end, came) = (&target, &end, &came);
             let client = thread::Builder::new().stack_size(256 << 10);
@@ -221,7 +221,7 @@ fn the_kubelet_is_answered(over_tls: bool) {
     assert!(failed.is_none(), "{failed:?}");
     assert!(slowest <= patience, "{slowest:?}");
     assert!(most <= before + GROWTH, "{before} KiB, then {most} KiB");
-    // and when they have gone, everybody is served
+    // When they have gone, everybody is served.
     for path in ["/metrics", "/status", "/"] {
         wait_for(path, LIMIT, || target.get(path).ok().filter(|answer| answer.starts_with("HTTP/1.1 200")));
     }

@@ -7,23 +7,23 @@ use nodetrust_core::certificate::name::{MAX_SENTENCE_CHARS, MAX_TEXT_CHARS};
 
 use crate::{
     agent::fast,
-    oddities::forge::{Draft, Key, SIGNER_ID, extension, name_of, oid, seq, tlv},
-    probe::Server,
+    oddities::forge::{CertDraft, CertKey, SIGNER_ID, extension, name_of, oid, seq, tlv},
+    probe::TlsServer,
     support::node::{Kind, Node},
 };
 
 const LIMIT: Duration = Duration::from_secs(300);
-/// What draws on a terminal, turns the direction of writing, or hides.
+/// Characters that draw on a terminal, turn the direction of writing, or are invisible.
 const EVIL: &str = "\u{1b}[2J\u{1b}]0;x\u{7}\u{202e}\u{2066}\u{200b}\r\n\t\u{0}\u{e0041}\u{feff}";
 
 fn common(text: &str) -> Vec<u8> {
     tlv(0x30, &tlv(0x31, &tlv(0x30, &[oid(&[2, 5, 4, 3]), tlv(0x0c, text.as_bytes())].concat())))
 }
 
-/// Self-signed CAs by what is hostile about them.
-fn hostile(key: &Key) -> Vec<(&'static str, Draft)> {
-    let with = |name: &str, edit: &dyn Fn(&mut Draft)| {
-        let mut draft = Draft::ca(name, key);
+/// Self-signed CAs, each with the name of its hostile part.
+fn hostile(key: &CertKey) -> Vec<(&'static str, CertDraft)> {
+    let with = |name: &str, edit: &dyn Fn(&mut CertDraft)| {
+        let mut draft = CertDraft::ca(name, key);
         edit(&mut draft);
         draft.issuer.clone_from(&draft.subject);
         draft
@@ -101,10 +101,10 @@ fn longest(value: &serde_json::Value) -> usize {
 #[test]
 fn texts_of_certificates_are_bounded_and_plain_wherever_they_are_told() {
     let node = Node::new(Kind::Bookworm, "");
-    let key = Key::new();
+    let key = CertKey::new();
     let all = hostile(&key);
     for (at, (_, draft)) in all.iter().enumerate() {
-        // a path that is a text too
+        // A path is a text too.
         fs::write(
             node.source.join(format!("{at}\u{1b}[2J\u{202e}.crt")),
             nodetrust_core::certificate::pem::encode(&draft.signed(&key)),
@@ -144,16 +144,16 @@ fn texts_of_certificates_are_bounded_and_plain_wherever_they_are_told() {
     is_plain("the log", &log);
     assert!(log.len() < 500_000, "{}", log.len());
 
-    // a server below such a CA, whose certificate names a place of its issuer
-    let leaf_key = Key::new();
-    let mut unknown = Draft::ca("x", &key);
+    // A server's certificate below such a CA names the place of its issuer.
+    let leaf_key = CertKey::new();
+    let mut unknown = CertDraft::ca("x", &key);
     unknown.subject = common(&format!("unknown {EVIL}"));
-    let mut leaf = Draft::leaf(&unknown, &leaf_key);
+    let mut leaf = CertDraft::leaf(&unknown, &leaf_key);
     leaf.set(SIGNER_ID, Vec::new());
     let place = tlv(0x86, format!("http://x/{}", EVIL.repeat(1_000)).as_bytes());
     let info = seq(&[seq(&[oid(&[1, 3, 6, 1, 5, 5, 7, 48, 2]), place])]);
     leaf.extensions.push(extension(&[1, 3, 6, 1, 5, 5, 7, 1, 1], false, &info));
-    let server = Server::of(&node, &leaf.pem(&key), &leaf_key.pem(), "", &[]);
+    let server = TlsServer::of(&node, &leaf.pem(&key), &leaf_key.pem(), "", &[]);
     let done = node.nodetrust(&["probe", &server.target()]).expect(2);
     assert!(done.out.len() < 10_000, "{}", done.out.len());
     is_plain("probe", &done.out);

@@ -16,10 +16,10 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::{
     agent::fast,
     support::{
-        node::{Agent, Kind, Node},
+        node::{Kind, Node, NodeAgent},
         pki::Ca,
         process::Running,
-        served::Served,
+        served::AgentHttp,
         wait_for,
     },
 };
@@ -27,37 +27,37 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Status, head and body of one exchange.
-struct Answer {
+struct HttpAnswer {
     code: u16,
     head: String,
     body: String,
 }
 
-fn connect(agent: &Agent) -> TcpStream {
+fn connect(agent: &NodeAgent) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", agent.port())).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream
 }
 
 /// Sends bytes as they are and reads to the end of the connection; None if there was no answer.
-fn exchange(agent: &Agent, request: &[u8]) -> Option<Answer> {
+fn exchange(agent: &NodeAgent, request: &[u8]) -> Option<HttpAnswer> {
     let mut stream = connect(agent);
-    let _ = stream.write_all(request); // it may be refused before all of it is sent
+    let _ = stream.write_all(request); // the agent may refuse it before all of it is sent
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let (head, body) = text.split_once("\r\n\r\n")?;
     let code = head.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer { code, head: head.to_ascii_lowercase(), body: body.to_owned() })
+    Some(HttpAnswer { code, head: head.to_ascii_lowercase(), body: body.to_owned() })
 }
 
 #[track_caller]
-fn ask(agent: &Agent, method: &str, path: &str) -> Answer {
+fn ask(agent: &NodeAgent, method: &str, path: &str) -> HttpAnswer {
     let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     exchange(agent, request.as_bytes()).expect("an answer")
 }
 
-fn converged(kind: Kind, name: &str) -> (Node, Agent, Ca) {
+fn converged(kind: Kind, name: &str) -> (Node, NodeAgent, Ca) {
     let node = Node::new(kind, "");
     let ca = Ca::new(name);
     node.set_source(&[&ca]);
@@ -84,7 +84,7 @@ fn every_path_answers_as_promised() {
             "{path}: {}",
             get.head
         );
-        // a query is no other path
+        // A query does not change the path.
         assert_eq!(ask(&agent, "GET", &format!("{path}?x=1")).code, 200);
         let head = ask(&agent, "HEAD", path);
         assert_eq!((head.code, head.body.as_str()), (200, ""), "{path}");
@@ -100,11 +100,11 @@ fn every_path_answers_as_promised() {
         assert_eq!(missing.code, 404, "{path}");
         assert!(missing.body.contains("/metrics"), "it says what there is: {}", missing.body);
     }
-    // a CA's name is its owner's to choose: the page must show it, and not run it
+    // The owner of a CA chooses its name, so the page shows it and does not run it.
     let page = ask(&agent, "GET", "/").body;
     assert!(!page.contains("<script>") && page.contains("&lt;script&gt;alert(1)"), "{page}");
     assert!(page.contains(&ca.fp16()) && page.starts_with("<!doctype html>"));
-    // the report is what the command prints
+    // The page has the report that the command prints.
     let status: serde_json::Value = serde_json::from_str(&ask(&agent, "GET", "/status").body).unwrap();
     assert_eq!(status["anchors"][0]["sha256"], ca.sha256());
     assert_eq!(status["version"], 1);
@@ -130,7 +130,7 @@ fn readiness_waits_for_the_first_verified_cycle_and_stays() {
     let node = Node::new(Kind::Trixie, "");
     let (one, two) = (Ca::new("Corp Root"), Ca::new("Inspection CA"));
     node.set_source(&[&one]);
-    // somebody else's cycle is under way for as long as the test likes
+    // The test holds the lock, as another cycle would.
     fs::create_dir_all(node.path("/run")).unwrap();
     let file = fs::File::create(node.path("/run/nodetrust.lock")).unwrap();
     let lock = Flock::lock(file, FlockArg::LockExclusive).unwrap();
@@ -153,7 +153,7 @@ fn readiness_waits_for_the_first_verified_cycle_and_stays() {
     node.set_source(&[&two]);
     let status = agent.wait_status("the failure", LIMIT, |status| status["converged"] == false);
     assert!(status["headline"].as_str().unwrap().contains("simulated failure"), "it says why: {status:#}");
-    // a Service must not lose the metrics of a node because it got worse
+    // A Service keeps the metrics of a node that got worse.
     assert_eq!(ask(&agent, "GET", "/readyz").code, 200);
     assert_eq!(agent.metric("nodetrust_converged"), Some(0.0));
     assert_eq!(ask(&agent, "GET", "/livez").code, 200, "a restart of the agent would not help");
@@ -167,7 +167,7 @@ fn readiness_waits_for_the_first_verified_cycle_and_stays() {
 fn readiness_waits_for_a_source_that_has_never_given_an_anchor_on_this_node() {
     let node = Node::new(Kind::Trixie, "");
     let (ca, late) = (Ca::new("Corp Root"), Ca::new("Late"));
-    // an empty volume, as of a ConfigMap that does not exist yet
+    // The volume is empty, as of a ConfigMap that does not exist yet.
     let later = node.beside("sources/later");
     fs::create_dir_all(later.join("..2026")).unwrap();
     symlink("..2026", later.join("..data")).unwrap();
@@ -175,20 +175,20 @@ fn readiness_waits_for_a_source_that_has_never_given_an_anchor_on_this_node() {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         node.configure(&format!("{sources}\nhttp: {{address: \"127.0.0.1:{port}\"}}\n{}", fast("1h")));
         let running = Running(node.command(&["run"]).stderr(Stdio::null()).spawn().unwrap());
-        (running, Served::new(move || TcpStream::connect(("127.0.0.1", port)), String::new))
+        (running, AgentHttp::new(move || TcpStream::connect(("127.0.0.1", port)), String::new))
     };
     let state = |status: &serde_json::Value, name: &str| {
         let sources = status["sources"].as_array().unwrap();
         sources.iter().find(|row| row["name"] == name).map(|row| row["status"].as_str().unwrap().to_owned())
     };
-    let wait = |agent: &Served, name: &str, wanted: &str| {
+    let wait = |agent: &AgentHttp, name: &str, wanted: &str| {
         let is_there = |status: &serde_json::Value| state(status, name).as_deref() == Some(wanted);
         agent.wait_status(&format!("{name} {wanted}"), LIMIT, is_there);
     };
-    let ready = |agent: &Served| agent.get("/readyz").unwrap();
+    let ready = |agent: &AgentHttp| agent.get("/readyz").unwrap();
     let later_at = |more: &str| format!("- {{name: later, path: {}{more}}}", later.display());
 
-    // nothing at all, and then something: it becomes ready by itself
+    // The source is missing at first and comes later: the agent becomes ready by itself.
     let (running, agent) = start("");
     wait(&agent, "org", "failed");
     let (code, why) = ready(&agent);
@@ -197,13 +197,13 @@ fn readiness_waits_for_a_source_that_has_never_given_an_anchor_on_this_node() {
     agent.wait_converged(&[&ca], LIMIT);
     assert_eq!(ready(&agent).0, 200);
 
-    // a source that is added to a ready agent is told by its metrics: it stays in its Service
+    // A ready agent gets one more source: its metrics report it, and the agent stays in its Service.
     node.configure(&format!("{}\n{}", later_at(""), fast("1h")));
     wait(&agent, "later", "failed");
     assert_eq!((ready(&agent).0, agent.metric("nodetrust_source_up{source=\"later\"}")), (200, Some(0.0)));
     drop(running);
 
-    // a new agent waits for it, although the other source has converged; unless it may be silent
+    // A new agent waits for it, although the other source has converged, unless the source is optional.
     let (running, agent) = start(&later_at(""));
     wait(&agent, "later", "failed");
     let (code, why) = ready(&agent);
@@ -214,7 +214,7 @@ fn readiness_waits_for_a_source_that_has_never_given_an_anchor_on_this_node() {
     assert_eq!(ready(&agent).0, 200);
     drop(running);
 
-    // it speaks once; when it is silent again it is held, and a new agent waits for nothing
+    // It gives anchors once. When it is silent again they are held, and a new agent waits for nothing.
     fs::write(later.join("..2026/ca.crt"), late.pem()).unwrap();
     let (running, agent) = start(&later_at(""));
     agent.wait_converged(&[&ca, &late], LIMIT);
@@ -229,28 +229,28 @@ fn readiness_waits_for_a_source_that_has_never_given_an_anchor_on_this_node() {
 #[test]
 fn no_client_holds_the_server_up() {
     let (_node, agent, _ca) = converged(Kind::Trixie, "Corp Root");
-    // a hundred at a time
+    // One hundred connections at a time.
     thread::scope(|scope| {
         let asked: Vec<_> = (0..100).map(|_| scope.spawn(|| ask(&agent, "GET", "/status").code)).collect();
         for answer in asked {
             assert_eq!(answer.join().unwrap(), 200);
         }
     });
-    // more head than anybody needs
+    // A head beyond the limit.
     let huge = format!("GET /livez HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "y".repeat(64 << 10));
     let refused = exchange(&agent, huge.as_bytes());
     assert!(refused.as_ref().is_none_or(|answer| (400..500).contains(&answer.code)), "a huge head was taken");
-    // no HTTP at all
+    // Bytes that are no HTTP.
     let garbage = exchange(&agent, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n");
     assert!(garbage.is_none_or(|answer| answer.code == 400));
-    // a body that nobody reads
+    // A body that the agent does not read.
     let body = exchange(
         &agent,
         b"POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\n0123456789",
     );
     assert_eq!(body.unwrap().code, 405);
 
-    // silent ones, and one that has had its answer and stays: all are closed, and then others are served again
+    // Silent connections, and one that stays after its answer, are closed. Then others are served again.
     let started = Instant::now();
     let mut idle = connect(&agent);
     idle.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -308,14 +308,14 @@ fn https_follows_a_renewed_certificate() {
     {
         let first = wait_for("HTTPS", LIMIT, || Some(shown(&node, port, &issuer)).filter(|(_, verified)| *verified)).0;
         assert!(!shown(&node, port, &next).1);
-        // half of a renewal: the certificate is new, the key is not yet
+        // A renewal is half done: the certificate is new, the key is old.
         let (new_cert, new_key) = next.leaf("agent.test");
         fs::write(&cert, &new_cert).unwrap();
         assert_eq!(shown(&node, port, &issuer), (first.clone(), true), "the old pair serves until the new one fits");
         install((new_cert, new_key));
         let (second, verified) = shown(&node, port, &next);
         assert!(verified && second != first, "the renewed certificate is shown to the next client");
-        // a client that does not speak TLS gets nothing in clear
+        // A client that does not speak TLS gets no plain text.
         let mut plain = TcpStream::connect(("127.0.0.1", port)).unwrap();
         plain.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
         plain.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -325,7 +325,7 @@ fn https_follows_a_renewed_certificate() {
     }
     drop(running);
 
-    // a certificate that nothing can read to its end is no reason to wait or to grow
+    // A certificate file without an end makes the agent neither wait nor grow.
     for odd in ["/dev/zero", "/dev/tty", "/proc/kmsg"] {
         let tls = format!("{{certFile: {odd}, keyFile: {}}}", key.display());
         node.configure(&format!("http: {{address: \"127.0.0.1:{port}\", tls: {tls}}}\n{}", fast("1h")));
@@ -334,7 +334,7 @@ fn https_follows_a_renewed_certificate() {
     }
     node.configure(&format!("http: {{address: \"127.0.0.1:{port}\", tls: {tls}}}\n{}", fast("1h")));
 
-    // files that are no pair are refused at the start, and the key is not quoted
+    // Files that are no pair are refused at the start, and the error does not quote the key.
     fs::write(&key, "-----BEGIN PRIVATE KEY-----\nSECRETSECRET\n-----END PRIVATE KEY-----\n").unwrap();
     let done = node.nodetrust(&["run"]).expect(1);
     assert!(done.err.contains("tls.key") && done.err.contains("http.tls.keyFile"), "{}", done.err);
@@ -395,20 +395,20 @@ fn a_ca_of_clients_lets_its_own_in_and_the_kubelet_ask_whether_the_agent_lives()
     let tls = format!("{{certFile: {}, keyFile: {}, clientCAFile: {}}}", files[0], files[1], files[2]);
     node.configure(&format!("http: {{address: \"127.0.0.1:{port}\", tls: {tls}}}\n{}", fast("1h")));
     let running = Running(node.command(&["run"]).stderr(Stdio::null()).spawn().unwrap());
-    // as the kubelet, which has no certificate to show
+    // The kubelet shows no certificate.
     wait_for("/readyz", LIMIT, || (asked(port, &issuer, None, "/readyz") == 200).then_some(()));
     assert_eq!(asked(port, &issuer, None, "/livez"), 200);
     for path in ["/metrics", "/status", "/", "/nothing"] {
         assert_eq!(asked(port, &issuer, None, path), 403, "{path}");
         assert_eq!(asked(port, &issuer, good, path), if path == "/nothing" { 404 } else { 200 }, "{path}");
-        // a certificate that is shown must be good: not from elsewhere, not a server's
+        // A shown certificate must be valid: one of another CA or of a server is refused.
         assert_eq!(asked(port, &issuer, other, path), 0, "{path}");
         assert_eq!(asked(port, &issuer, server_only, path), 0, "{path}");
     }
-    // another CA of clients is followed
+    // The agent follows a new CA of clients.
     write("clients.pem", others.pem());
     assert_eq!((asked(port, &issuer, good, "/status"), asked(port, &issuer, other, "/status")), (0, 200));
-    // what is no CA leaves the last one
+    // A file that is no CA leaves the last CA in force.
     write("clients.pem", "no certificate".to_owned());
     assert_eq!((asked(port, &issuer, None, "/status"), asked(port, &issuer, other, "/status")), (403, 200));
     drop(running);
@@ -425,7 +425,7 @@ fn a_client_that_does_not_read_is_given_up() {
     for stream in &greedy {
         stream.set_nonblocking(true).unwrap();
     }
-    // sends until the agent takes no more; whether the connection has ended
+    // Sends until the agent takes no more; returns whether the connection has ended.
     let has_ended = |stream: &mut TcpStream| loop {
         match stream.write_all(&requests) {
             Ok(()) => {}

@@ -136,7 +136,7 @@ fn the_table_of_a_mixed_set_of_files() {
     assert_eq!(done.err, "");
     assert_golden("inspect.txt", &done.out);
 
-    // the lines that it names are the lines where the blocks begin
+    // Each named line is the line where a block begins.
     let json = desk.inspect(&["-o", "json", "mixed.pem"]).expect(2).json();
     let file = &json["files"][0];
     let lines: Vec<&str> = mixed.lines().collect();
@@ -170,7 +170,7 @@ fn json_and_yaml_say_the_same_with_every_field() {
     assert_eq!(of("denied")["sha256"].as_str(), Some(denied.as_str()));
     assert_eq!(of("expired")["subject"], "CN=Old Root");
     assert_eq!(of("no-certificate")["sha256"], Value::Null);
-    // by default a leaf and a weak key pass with a warning: on this machine no store is known
+    // By default a leaf and a weak key pass with a warning, since this machine has no known store.
     let warnings = |name: &str| {
         let all = json["files"][0]["certificates"].as_array().unwrap();
         all.iter().find(|row| row["commonName"] == name).unwrap()["warnings"].to_string()
@@ -229,7 +229,7 @@ fn a_directory_is_its_files_and_its_folders_are_said_to_be_passed_over() {
     assert_eq!(files[1]["certificates"].as_array().unwrap().len(), 1);
     let text = desk.inspect(&["volume"]).expect(0).out;
     assert!(text.contains("nested") && !text.contains("it says nothing"), "{text}");
-    // nothing right in it
+    // The file has no valid certificate.
     fs::remove_file(volume.join("..2026/a.crt")).unwrap();
     let text = desk.inspect(&["volume"]).expect(0).out;
     assert!(text.contains("folders and no file"), "{text}");
@@ -256,7 +256,7 @@ fn a_leaf_is_rejected_where_the_store_would_drop_it() {
     assert!(done.out.contains("not-ca: CN=ingress.local"), "{}", done.out);
 }
 
-/// Neither PEM in its forms, nor DER, nor a key under another label: no byte of a key is ever shown or passed on.
+/// No byte of a private key is shown or passed on: PEM in its forms, DER, and a key under another label.
 #[test]
 fn a_private_key_is_called_out_and_never_shown() {
     let ca = Ca::new("Key Root");
@@ -314,7 +314,7 @@ fn names_cannot_write_to_the_terminal() {
     desk.file(name, accepted.pem() + &rejected.pem());
     for form in ["table", "json", "yaml"] {
         let done = desk.inspect(&["-o", form, name]).expect(2);
-        // the name of the file is exact in the forms for programs
+        // JSON and YAML have the exact name of the file.
         let bad =
             |c: char| (c.is_control() && c != '\n') || (form == "table" && "\u{202e}\u{2066}\u{200b}".contains(c));
         assert!(!done.out.contains(bad), "{form}: {:?}", done.out);

@@ -1,4 +1,4 @@
-//! What the cluster is told, and that nothing waits for it.
+//! What the agent tells the cluster, and that trust does not wait for it.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use crate::support::{
     api::{self, Manner, SimulatedApi},
-    cluster::{Cluster, annotation, condition},
+    cluster::{TestCluster, annotation, condition},
     machine,
-    node::{self, Agent, Node},
+    node::{self, Node, NodeAgent},
     pki::Ca,
     rights, wait_for,
 };
 
-/// For what takes seconds, on a busy machine.
+/// Longest wait for events that take seconds; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
 const IMAGE: &str = "nodetrust.test/nodetrust:test";
 const PORT: u16 = 9643;
@@ -114,7 +114,7 @@ spec:
 
 #[test]
 fn a_real_api_server_shows_what_the_node_trusts() {
-    let cluster = Cluster::boot(&[("one", machine::Kind::Bookworm)]);
+    let cluster = TestCluster::boot(&[("one", machine::MachineKind::Bookworm)]);
     cluster.image(IMAGE, crate::support::program());
     for taint in ["corp.test/no-trust=yes:NoSchedule", "corp.test/other=yes:PreferNoSchedule"] {
         cluster.kubectl(&["taint", "node", "one", taint]).expect(0);
@@ -153,14 +153,14 @@ fn a_real_api_server_shows_what_the_node_trusts() {
     let described = cluster.kubectl(&["describe", "node", "one"]).expect(0).out;
     assert!(described.contains("TrustAnchorsChanged") && described.contains("TrustReady"), "{described}");
 
-    // a rotation: the condition stays True at its end, and has not turned since
+    // After a rotation the condition is True and has not changed in between.
     let agent = cluster.agent("one", PORT, "nodetrust", "daemonset/nodetrust");
     cluster.apply(&manifests(&[&old, &new], taint));
     cluster.wait("two anchors", &["node", "one"], has(&[&old, &new]));
     let then = cluster.wait_condition("one", "True", "Trusted");
     wait_for("a restart of containerd", LIMIT, || cluster.events("one", "RuntimeRestarted").pop());
 
-    // many cycles without any news
+    // Many cycles run without any change.
     let cycles = || agent.metric("nodetrust_reconcile_duration_seconds_count");
     let so_far = wait_for("the agent", LIMIT, cycles);
     wait_for("more cycles", LIMIT, || cycles().filter(|now| *now >= so_far + 5.0));
@@ -170,7 +170,7 @@ fn a_real_api_server_shows_what_the_node_trusts() {
     assert!(status["kubernetes"]["error"].is_null() && status["kubernetes"]["since"].is_string(), "{status}");
     assert_eq!(agent.metric("nodetrust_errors_total{reason=\"kubernetes\"}"), Some(0.0), "{}", agent.log_text());
 
-    // a source that goes silent is told, and what it said stays
+    // A source that goes silent is reported, and its anchors stay.
     cluster.apply(&manifests(&[], taint));
     let held = cluster.wait_condition("one", "True", "SourceUnavailable");
     assert_eq!(held["lastTransitionTime"], then["lastTransitionTime"]);
@@ -185,18 +185,18 @@ fn simulated() -> (Node, SimulatedApi) {
     (node, api)
 }
 
-/// These nodes are roots without a runtime, which a pod's node cannot be: nobody asks for one.
+/// These roots have no runtime, unlike any node of a pod, so the configuration asks for none.
 const NO_RUNTIME: &str = "runtime: {kind: none}\n";
 const FAST: &str = "settle: 100ms\nrotation: {removalGrace: 1h}\nruntime: {kind: none}\n";
 
-/// Tries that failed so far.
-fn errors(agent: &Agent) -> f64 {
+/// The number of failed tries so far.
+fn errors(agent: &NodeAgent) -> f64 {
     agent.metric("nodetrust_errors_total{reason=\"kubernetes\"}").unwrap_or(0.0)
 }
 
 /// Waits until the Node says that these anchors, and no others, are trusted.
 #[track_caller]
-fn wait_told(api: &SimulatedApi, agent: &Agent, cas: &[&Ca]) -> Value {
+fn wait_told(api: &SimulatedApi, agent: &NodeAgent, cas: &[&Ca]) -> Value {
     let mut want: Vec<String> = cas.iter().map(|ca| ca.fp16()).collect();
     want.sort();
     wait_for("a Node that says it", LIMIT, || {
@@ -246,7 +246,7 @@ fn simulated_api_may_fail_in_any_way_and_trust_does_not_wait() {
         wait_for(&format!("failures ({manner:?})"), LIMIT, || (errors(&agent) >= failed + 1.0).then_some(()));
         let status = agent.status().unwrap();
         assert!(status["kubernetes"]["error"].is_string(), "{manner:?}: {}", status["kubernetes"]);
-        // at most the patches and the event in a try, and no try without a failure that is counted
+        // A try makes at most the patches and the event, and each failed try is counted.
         let (requests, tries) = (api.requests().len() - before, errors(&agent) - failed + 1.0);
         assert!(requests as f64 <= 4.0 * tries, "{requests} requests in {tries} tries: {manner:?}");
         api.answer(Manner::Good);
@@ -278,10 +278,10 @@ fn simulated_api_gets_no_request_at_rest() {
             "POST /api/v1/namespaces/default/events?fieldManager=nodetrust".to_owned()
         ]
     );
-    // whoever reads an audit log, or limits requests by program, knows it by its name and version
+    // Audit logs and limits on requests see the program's name and version.
     let names: BTreeSet<String> = api.requests().into_iter().map(|request| request.agent).collect();
     assert_eq!(names, [concat!("nodetrust/", env!("CARGO_PKG_VERSION")).to_owned()].into());
-    // an event is about the own Node: the admission policy lets no other through
+    // Each event is about the own Node; the admission policy refuses others.
     for event in api.event_objects() {
         let about = &event["involvedObject"];
         assert_eq!([&about["kind"], &about["name"], &about["uid"]], ["Node", api::NODE, api::NODE], "{event:#}");
@@ -292,7 +292,7 @@ fn simulated_api_gets_no_request_at_rest() {
     wait_for("ten more cycles", LIMIT, || (cycles() >= so_far + 10.0).then_some(()));
     assert_eq!(api.requests().len(), requests.len(), "{:?}", api.requests());
 
-    // another agent finds everything said: one read, and no event of what the first one has done
+    // Another agent finds the Node up to date: it reads once and sends no event of the first one's work.
     drop(agent);
     let agent = node.agent(&format!("settle: 100ms\nresync: 1s\n{NO_RUNTIME}"));
     wait_told(&api, &agent, &[&ca]);
@@ -302,7 +302,7 @@ fn simulated_api_gets_no_request_at_rest() {
     assert_eq!(api.node(), first);
 }
 
-fn cycles_of(agent: &Agent) -> f64 {
+fn cycles_of(agent: &NodeAgent) -> f64 {
     agent.metric("nodetrust_reconcile_duration_seconds_count").unwrap_or(0.0)
 }
 
@@ -329,7 +329,7 @@ fn simulated_api_takes_another_token_after_a_while() {
     node.set_source(&[&one]);
     let agent = node.agent(FAST);
     wait_told(&api, &agent, &[&one]);
-    // the round is over: it goes on with the token that it began with
+    // The round ends with the token that it began with.
     wait_for("the event of the first install", LIMIT, || (api.events() == ["TrustAnchorsChanged"]).then_some(()));
     api.token("second");
     node.set_source(&[&one, &two]);
@@ -369,7 +369,7 @@ fn simulated_api_loses_the_startup_taint_and_no_other() {
         ]);
     });
     let ca = Ca::new("Corp Root");
-    // nothing usable yet: the taint stays
+    // No source is usable yet, so the taint stays.
     let taint = format!("{FAST}kubernetes: {{startupTaint: \"corp.test/no-trust\"}}\n");
     let agent = node.agent(&taint);
     wait_for("a condition that is False", LIMIT, || {
@@ -398,7 +398,7 @@ fn simulated_api_on_which_others_write_loses_the_startup_taint_in_the_first_try(
     wait_for("the taint's end", LIMIT, || (api.node()["spec"]["taints"] == serde_json::json!([])).then_some(()));
     assert_eq!(errors(&agent), 0.0, "no pause: {}", agent.log_text());
 
-    // and one that never comes in time is tried a few times only
+    // A write that never comes in time is tried a few times only.
     api.edit(|node| node["spec"]["taints"] = serde_json::json!([{"key": "nodetrust.io/new", "effect": "NoSchedule"}]));
     api.conflict(u32::MAX);
     let before = api.requests().len();
@@ -421,7 +421,7 @@ fn simulated_api_is_told_at_once_when_a_refused_token_is_renewed() {
     node.set_source(&[&one]);
     let agent = node.agent(FAST);
     wait_told(&api, &agent, &[&one]);
-    // the pause is longer than the test waits
+    // The pause is longer than the test's wait.
     api.answer(Manner::Refuses(401, "Retry-After: 600\r\n"));
     node.set_source(&[&one, &two]);
     wait_for("a failure", LIMIT, || (errors(&agent) >= 1.0).then_some(()));
@@ -451,7 +451,7 @@ fn simulated_api_whose_policy_keeps_a_taint_is_quoted_with_the_way_out() {
             (told["kubernetes"]["error"].as_str().unwrap(), told["kubernetes"]["next"].as_str().unwrap());
         assert!(error.contains("startup taint") && error.contains("of its own, nodetrust.io/…"), "{error}");
         assert!(next.contains("ValidatingAdmissionPolicy `nodetrust`") && next.contains(advice), "{next}");
-        // everything else is told
+        // Everything else is written.
         let is_told = || annotation(&api.node()).is_some() && condition(&api.node(), CONDITION).is_some();
         wait_for("the rest", LIMIT, || is_told().then_some(()));
     }
@@ -476,11 +476,11 @@ fn simulated_api_is_told_that_a_pod_without_a_known_runtime_proves_nothing() {
     assert_eq!(agent.get("/readyz").unwrap().0, 200);
     wait_for("the annotation", LIMIT, || annotation(&api.node()).filter(|status| status.runtime_unknown));
     assert!(api.node()["spec"]["taints"].to_string().contains("no-trust"), "it stays for ten minutes");
-    // without its environment, as in a debug session
+    // The command runs without the pod's environment, as in a debug session.
     let ledger: Value =
         serde_json::from_str(&std::fs::read_to_string(node.path("/var/lib/nodetrust/ledger.json")).unwrap()).unwrap();
     assert!(ledger["pod"].is_string(), "{ledger}");
-    // somebody says that there is none
+    // The configuration says that there is no runtime.
     node.configure(&format!("{taint}{NO_RUNTIME}"));
     wait_told(&api, &agent, &[&ca]);
     wait_for("no taint", LIMIT, || (api.node()["spec"]["taints"] == serde_json::json!([])).then_some(()));

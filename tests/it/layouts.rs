@@ -4,6 +4,7 @@
 //! Here a fixed sample; `scripts/layouts` composes hundreds. Distributions that start a containerd of their own are simulated: their
 //! units, paths and manners, over the real containerd. So is the agent's pod, by its rights and namespaces.
 
+mod choices;
 mod judge;
 mod layout;
 mod stage;
@@ -22,26 +23,26 @@ use self::{
     stage::Stage,
     tally::LayoutTally,
 };
-use crate::support::machine::Kind;
+use crate::support::machine::MachineKind;
 
 /// Each version, and each subject. Seeds 4, 7, 30, 51, 65 and 92 were called trusted while their pull was refused: a relative import of
 /// k3s' configuration; containerd under a unit that nothing names, beside a containerd.service that serves another socket, or does not
 /// run; `SSL_CERT_FILE` and `SSL_CERT_DIR` in the unit's environment.
-const SAMPLE: [(u64, Kind); 14] = [
-    (1, Kind::Containerd21),
-    (3, Kind::Bookworm),
-    (4, Kind::Bookworm),
-    (6, Kind::Trixie),
-    (7, Kind::Bookworm),
-    (8, Kind::Containerd21),
-    (10, Kind::Trixie),
-    (11, Kind::Bookworm),
-    (30, Kind::Trixie),
-    (51, Kind::Bookworm),
-    (65, Kind::Trixie),
-    (92, Kind::Trixie),
-    (4178, Kind::Containerd21),
-    (7269, Kind::Containerd21),
+const SAMPLE: [(u64, MachineKind); 14] = [
+    (1, MachineKind::Containerd21),
+    (3, MachineKind::Bookworm),
+    (4, MachineKind::Bookworm),
+    (6, MachineKind::Trixie),
+    (7, MachineKind::Bookworm),
+    (8, MachineKind::Containerd21),
+    (10, MachineKind::Trixie),
+    (11, MachineKind::Bookworm),
+    (30, MachineKind::Trixie),
+    (51, MachineKind::Bookworm),
+    (65, MachineKind::Trixie),
+    (92, MachineKind::Trixie),
+    (4178, MachineKind::Containerd21),
+    (7269, MachineKind::Containerd21),
 ];
 
 /// `NODETRUST_LAYOUTS`: the first seed, how many, and the kinds of machines.
@@ -49,14 +50,17 @@ fn asked() -> Option<Vec<NodeLayout>> {
     let text = env::var("NODETRUST_LAYOUTS").ok()?;
     let mut words = text.split_whitespace();
     let (first, count): (u64, u64) = (words.next()?.parse().unwrap(), words.next()?.parse().unwrap());
-    let kinds: Vec<Kind> = words.map(kind).collect();
+    let kinds: Vec<MachineKind> = words.map(kind).collect();
     Some((first..first + count).map(|seed| NodeLayout::of(seed, &kinds)).collect())
 }
 
-fn kind(word: &str) -> Kind {
-    [Kind::Bookworm, Kind::Trixie, Kind::Containerd21].into_iter().find(|kind| kind.name() == word).unwrap_or_else(
-        || panic!("no kind {word}: there are bookworm (containerd 1.6), trixie (1.7) and containerd21 (2.1)"),
-    )
+fn kind(word: &str) -> MachineKind {
+    [MachineKind::Bookworm, MachineKind::Trixie, MachineKind::Containerd21]
+        .into_iter()
+        .find(|kind| kind.name() == word)
+        .unwrap_or_else(|| {
+            panic!("no kind {word}: there are bookworm (containerd 1.6), trixie (1.7) and containerd21 (2.1)")
+        })
 }
 
 #[test]
@@ -64,7 +68,7 @@ fn a_node_that_is_called_trusted_pulls_whatever_its_layout() {
     judge_by_kind(asked().unwrap_or_else(|| layouts_of(&SAMPLE)));
 }
 
-fn layouts_of(seeds: &[(u64, Kind)]) -> Vec<NodeLayout> {
+fn layouts_of(seeds: &[(u64, MachineKind)]) -> Vec<NodeLayout> {
     seeds.iter().map(|(seed, kind)| NodeLayout::of(*seed, &[*kind])).collect()
 }
 

@@ -38,7 +38,7 @@ fn there_and_back(kind: Kind, own: &str) {
     node.set_source(&[&old]);
     node.nodetrust(&["apply"]).expect(0);
     node.set_source(&[&new]);
-    node.nodetrust(&["apply"]).expect(0); // the old one is in grace
+    node.nodetrust(&["apply"]).expect(0); // the old anchor is in grace
     assert!(node.trusts(&old) && node.trusts(&new));
 
     node.configure(&family("directory"));
@@ -101,7 +101,7 @@ fn without_its_tool_the_old_store_is_named_until_it_can_be_left() {
     assert_eq!(trusted(&found), [ca.sha256()].into());
     assert!(node.anchor_file(&ca).exists(), "without the tool nothing is half removed");
 
-    // the tool is back and fails: the node has not converged, and keeps its trust
+    // The tool is back and fails: the node does not converge, and keeps its trust.
     fs::write(&tool, "#!/bin/sh\necho simulated failure >&2\nexit 1\n").unwrap();
     fs::set_permissions(&tool, fs::metadata(&aside).unwrap().permissions()).unwrap();
     let told = node.nodetrust(&["apply"]).expect(1);

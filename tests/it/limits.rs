@@ -51,7 +51,7 @@ impl Cgroup {
         must("pids.max", fs::write(self.0.join("pids.max"), most));
     }
 
-    /// The words that run a program in it.
+    /// The command line prefix that runs a program in it.
     fn entering(&self) -> [String; 4] {
         let enter = format!("echo $$ >{}/cgroup.procs && exec \"$@\"", self.0.display());
         ["sh".to_owned(), "-c".to_owned(), enter, "sh".to_owned()]
@@ -79,7 +79,7 @@ fn said(report: &Value) -> String {
     problems.iter().map(|problem| format!("{} → {}\n", problem["text"], problem["next"])).collect()
 }
 
-/// Whatever can be started and whatever cannot: nobody dies of it, nothing gets lost, and it is told.
+/// With any limit on threads the agent survives, loses nothing, and reports what it could not start.
 #[test]
 fn a_cycle_without_threads_or_processes_ends_and_says_so() {
     let group = Cgroup::new("apply");
@@ -106,7 +106,7 @@ fn a_cycle_without_threads_or_processes_ends_and_says_so() {
     }
 }
 
-/// More anchors than one thread would decode, and a probe: what is otherwise shared out is done by the one that there is.
+/// More anchors than one thread would decode, and a probe: the only thread does the work of all.
 #[test]
 fn an_agent_without_threads_goes_on() {
     let node = Node::new(Kind::Trixie, "");
@@ -147,11 +147,11 @@ fn all_end(node: &Node, least: usize) {
     }
 }
 
-/// A child that has left the session, whose parents are gone and that does not heed SIGTERM.
+/// A child that has left the session, has lost its parents and ignores SIGTERM.
 const AWAY: &str = "setsid sh -c 'trap \"\" TERM; (echo $(exec sh -c \"echo \\$PPID\") >>/run/pids; while :; do sleep 1; done) & \
                     echo $! >>/run/pids' </dev/null >/dev/null 2>&1 &";
 
-/// The tool and hooks: what they start does not outlive the time-out, wherever it has gone.
+/// Processes that the tool or hooks start do not outlive the time-out, whatever session they are in.
 #[test]
 fn simulated_tool_whose_child_calls_setsid_is_ended_with_it() {
     let node = Node::new(Kind::Trixie, "store: {extractTimeout: 6s}");
@@ -163,7 +163,7 @@ fn simulated_tool_whose_child_calls_setsid_is_ended_with_it() {
     node.nodetrust(&["apply"]).expect(1);
     all_end(&node, 2);
 
-    // one that fails is not run again beside what it has left
+    // A failed tool is not run again while its children still run.
     fs::remove_file(node.path("/run/pids")).unwrap();
     script(&node, tool, &format!("{AWAY}\nsleep 1\nexit 3"));
     node.nodetrust(&["apply"]).expect(1);
@@ -171,7 +171,7 @@ fn simulated_tool_whose_child_calls_setsid_is_ended_with_it() {
 
     fs::write(node.path(tool), real).unwrap();
     fs::remove_file(node.path("/run/pids")).unwrap();
-    // the tool itself needs its time on a busy machine
+    // The tool itself needs this long on a busy machine.
     node.configure("store: {extractTimeout: 20s}");
     node.nodetrust(&["apply"]).expect(0);
     script(&node, "/etc/ca-certificates/update.d/hangs", &format!("{AWAY}\nsleep 1\nsleep 1000"));
@@ -231,7 +231,7 @@ fn output_that_cannot_be_written_is_a_failure_and_a_closed_pipe_is_none() {
         let done = Done::new(child.wait_with_output().unwrap());
         assert_eq!((done.code, done.err.as_str()), (usual, ""), "{command:?}");
     }
-    // nobody reads what is wrong; the exit code says it
+    // Nobody reads the output, so the exit code reports the failure.
     let full = || File::options().write(true).open("/dev/full").unwrap();
     let status = node.command(&["nonsense"]).stdout(full()).stderr(full()).status().unwrap();
     assert_eq!(status.code(), Some(64));
@@ -281,7 +281,7 @@ fn a_source_that_is_mounted_over_is_seen_and_so_is_its_end() {
     umount2(&node.source, MntFlags::MNT_DETACH).unwrap();
     agent.wait_converged(&[&below], LIMIT);
 
-    // a bind mount of another directory, which is filled already: nothing else happens there
+    // A bind mount of a directory that already has files causes no other event.
     let other = node.beside("other");
     fs::create_dir(&other).unwrap();
     fs::write(other.join("ca.crt"), above.pem()).unwrap();
@@ -298,7 +298,7 @@ fn a_source_that_is_mounted_over_is_seen_and_so_is_its_end() {
     umount2(&anchors, MntFlags::MNT_DETACH).unwrap();
 }
 
-/// Too few open files: it is said which limit, no matter where it is met, and nothing is taken for absent.
+/// With too few open files the message names the limit wherever it is met, and no file counts as absent.
 #[test]
 fn too_few_open_files_are_told() {
     let node = Node::new(Kind::Trixie, "");
@@ -325,7 +325,7 @@ fn too_few_open_files_are_told() {
     assert!(node.trusts(&two));
 }
 
-/// A host root that is none is called by its name, with the way out.
+/// The error for a path that is no host root names the path and the way out.
 #[test]
 fn a_wrong_host_root_is_told() {
     let node = Node::new(Kind::Trixie, "");
@@ -335,7 +335,7 @@ fn a_wrong_host_root_is_told() {
     for root in [&empty, &file, &nothing] {
         for command in ["status", "plan", "apply", "uninstall", "stores", "run"] {
             if command == "run" && root == &empty {
-                continue; // the agent waits for better times, and its report says the same
+                continue; // the agent waits for a node to appear there, and its report says the same
             }
             let mut ours = Command::new(crate::support::program());
             ours.arg("--config").arg(&node.config).arg("--host-root").arg(root).arg(command).arg("-o").arg("json");
@@ -348,7 +348,7 @@ fn a_wrong_host_root_is_told() {
     assert_eq!(fs::read_dir(&empty).unwrap().count(), 0, "nothing was made there");
 }
 
-/// The ledger's file system is full: nothing is begun, and it is said where space is needed.
+/// The ledger's file system is full: nothing is changed, and the message says where space is needed.
 #[test]
 fn a_full_disk_is_named_with_the_way_out() {
     let node = Node::new(Kind::Trixie, "");

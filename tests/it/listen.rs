@@ -20,7 +20,7 @@ use crate::{
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// An address of each family beside those of the loopback; what is its interface does not matter here.
+/// An address of each family beside the loopback's; its interface does not matter.
 const OUTER: &str = "ip addr add 192.0.2.1/32 dev lo";
 const OUTER_6: &str = "ip addr add 2001:db8::1/128 dev lo";
 
@@ -31,12 +31,12 @@ struct Apart {
 }
 
 impl Apart {
-    /// With this configuration; what it says of `http` is all there is.
+    /// Starts the agent with this `http` configuration.
     fn start(prepare: &str, http: &str) -> Self {
         Self::start_under(&[], prepare, http)
     }
 
-    /// The same, and the agent is started by way of another program.
+    /// The same, started through another program.
     fn start_under(program: &[&str], prepare: &str, http: &str) -> Self {
         let node = Node::new(Kind::Trixie, "");
         node.set_source(&[&Ca::new("Corp Root")]);
@@ -50,7 +50,7 @@ impl Apart {
         Self { running, _node: node }
     }
 
-    /// Whether an address answers from within.
+    /// Whether an address answers inside the namespace.
     fn answers(&self, address: &str) -> bool {
         let namespace = format!("--net=/proc/{}/ns/net", self.running.0.id());
         let url = format!("http://{address}/livez");

@@ -15,13 +15,13 @@ use tempfile::TempDir;
 
 use crate::support::{must, node::Done};
 
-// the same of the chart, by its values
+// The chart makes the same objects by its values.
 mod chart;
-// what each overlay and component promises
+// What each overlay and component promises.
 mod meaning;
-// what the admission policies allow
+// What the admission policies allow.
 mod policy;
-// what the newest Kubernetes knows of the objects
+// What the newest Kubernetes knows of the objects.
 mod round_trip;
 
 pub const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests");
@@ -72,13 +72,13 @@ pub fn kustomize_text(age: &str, dir: &Path) -> String {
     Done::new(must("kubectl", tool(age, "kubectl").arg("kustomize").arg(dir).output())).expect(0).out
 }
 
-/// The same for a directory of ours and these components, written as a person would.
+/// The same for one of our directories with these components, as a person writes it.
 #[track_caller]
 fn kustomize(age: &str, resource: &str, components: &[&str]) -> Objects {
     objects(&kustomize_with(age, resource, components, ""))
 }
 
-/// And with more in the kustomization.
+/// The same with more text in the kustomization.
 #[track_caller]
 pub fn kustomize_with(age: &str, resource: &str, components: &[&str], more: &str) -> String {
     // the same is asked by many tests
@@ -121,7 +121,7 @@ pub fn configmap(pem: &str, more: &str) -> String {
 fn helm(age: &str, kubernetes: &str, args: &[&str]) -> Done {
     let mut command = tool(age, "helm");
     command.args(["template", "nodetrust", "-n", "nodetrust", "--kube-version", kubernetes]).args(args);
-    // what a cluster of that version would say
+    // The versions that a cluster of that age has.
     let minor = kubernetes.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
     if minor.is_some_and(|minor| minor >= 30) {
         command.args(["--api-versions", "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"]);
@@ -244,7 +244,7 @@ fn the_chart_takes_certificates_and_refuses_what_it_does_not_know() {
     }
 }
 
-/// Whoever has no use for the API has no token for it, and no rights.
+/// An installation that does not use the API has no token for it and no rights.
 #[test]
 fn a_token_is_mounted_where_the_cluster_is_told_and_nowhere_else() {
     for overlay in overlays() {
@@ -274,7 +274,7 @@ fn the_command_for_kubernetes_1_30_includes_the_policy() {
     assert!(!kustomize("new", "base", &[]).keys().any(|name| name.starts_with("ValidatingAdmissionPolicy")));
 }
 
-/// A path in the pod is a mount, or below one.
+/// Checks that a path in the pod is a mount or lies below one.
 fn is_mounted(container: &Value, path: &Path) -> bool {
     array(&container["volumeMounts"]).any(|mount| path.starts_with(text(&mount["mountPath"])))
 }
@@ -288,7 +288,7 @@ fn what_is_configured_is_mounted() {
         assert!(!settings.sources.is_empty(), "{overlay}");
 
         let spec = &pod(&all)["spec"];
-        // in `uninstall` the program's container is the one that runs first, and sources do not matter
+        // In `uninstall` the init container runs the program, and sources do not matter.
         let uninstall = spec["initContainers"].is_array();
         let container = &spec[if uninstall { "initContainers" } else { "containers" }][0];
         let variables = array(&container["env"]);
@@ -296,7 +296,7 @@ fn what_is_configured_is_mounted() {
         let file = Path::new(text(&variables["NODETRUST_CONFIG"]["value"]));
         assert!(is_mounted(container, file), "{overlay}");
         assert_eq!(file.file_name().unwrap(), "config.yaml", "{overlay}");
-        // every mount has its volume, and every volume is used
+        // Every mount has its volume, and every volume is used.
         let mounts: Vec<&str> = array(&container["volumeMounts"]).map(|mount| text(&mount["name"])).collect();
         let volumes: Vec<&str> = array(&spec["volumes"]).map(|volume| text(&volume["name"])).collect();
         for mount in &mounts {
@@ -318,7 +318,7 @@ fn what_is_configured_is_mounted() {
     }
 }
 
-/// The rights of the contract. What the containers may do is `meaning`'s.
+/// The rights that every overlay has. `meaning` checks what the containers may do.
 #[test]
 fn no_overlay_has_more_rights_than_the_base() {
     let base = kustomize("new", "base", &[]);
@@ -331,7 +331,7 @@ fn no_overlay_has_more_rights_than_the_base() {
             assert_eq!(Some(object), base.get(&name), "{overlay}: {name}");
         }
     }
-    // who may rewrite an event could lie about another's
+    // Whoever may rewrite events can falsify those of others.
     let events = &base["Role nodetrust-events"]["rules"];
     assert_eq!(*events, json!([{"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}]));
 }
@@ -364,7 +364,7 @@ fn every_right_of_the_daemonset_is_explained() {
     for word in &wanted {
         assert!(lines.iter().any(|line| line.contains(word.as_str())), "{word}");
     }
-    // each rule stands with its verbs
+    // Each rule is listed with its verbs.
     for role in all.values().filter(|object| matches!(text(&object["kind"]), "Role" | "ClusterRole")) {
         for rule in array(&role["rules"]) {
             let resource = text(&rule["resources"][0]);

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     agent::fast,
     support::{
-        node::{Agent, Kind, Node},
+        node::{Kind, Node, NodeAgent},
         pki::Ca,
     },
 };
@@ -18,11 +18,11 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(120);
 const OPEN: &str = "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5\r\n";
 
-fn prometheus(agent: &Agent) -> String {
+fn prometheus(agent: &NodeAgent) -> String {
     agent.get("/metrics").unwrap().1
 }
 
-fn open_metrics(agent: &Agent) -> String {
+fn open_metrics(agent: &NodeAgent) -> String {
     agent.get_with("/metrics", OPEN).unwrap().1
 }
 
@@ -73,18 +73,18 @@ fn sample(line: &str) -> Sample {
 
 /// A family: type, help and samples.
 #[derive(Debug, Default)]
-struct Family {
+struct MetricFamily {
     kind: String,
     help: String,
     samples: Vec<Sample>,
 }
 
 /// Reads an exposition and fails on whatever either format forbids.
-fn read(text: &str, open: bool) -> BTreeMap<String, Family> {
+fn read(text: &str, open: bool) -> BTreeMap<String, MetricFamily> {
     assert!(text.ends_with('\n'));
     assert_eq!(text.matches("# EOF").count(), usize::from(open));
     assert_eq!(text.ends_with("\n# EOF\n"), open, "OpenMetrics ends in # EOF, and only that does");
-    let (mut families, mut current) = (BTreeMap::<String, Family>::new(), String::new());
+    let (mut families, mut current) = (BTreeMap::<String, MetricFamily>::new(), String::new());
     let mut series = BTreeSet::new();
     for line in text.lines().filter(|line| *line != "# EOF") {
         assert!(!line.is_empty() && line.trim() == line, "{line:?}");
@@ -183,7 +183,7 @@ fn normalised(text: &str, cas: &[(&str, &Ca)]) -> String {
         lines.push(out);
     }
     for series in lines.chunk_by_mut(|a, b| a.starts_with('#') == b.starts_with('#')) {
-        // the buckets of a histogram have an order
+        // The buckets of a histogram keep their order.
         if series.iter().all(|line| line.contains("_total{")) {
             series.sort();
         }
@@ -205,7 +205,7 @@ fn names_types_help_and_labels_are_the_contracts() {
     assert_golden("metrics.openmetrics", &normalised(&open_metrics(&agent), &cas));
 
     let (text, open) = (read(&prometheus(&agent), false), read(&open_metrics(&agent), true));
-    // contract, section 7, less what a node without a runtime and an agent without probes has not
+    // All metrics but those of a runtime and of probes, which this node does not have.
     let promised: [(&str, &str, &[&str]); 23] = [
         ("nodetrust_build_info", "info", &["version", "revision", "rustc"]),
         ("nodetrust_store_info", "info", &["family", "os_id", "os_version", "anchors_dir", "extracted_bundle"]),
@@ -281,7 +281,7 @@ fn values_tell_what_is_and_series_leave_with_their_anchor() {
         assert_eq!(agent.metric(&format!("nodetrust_{name}_set_info{{digest=\"{digest}\"}}")), Some(1.0));
     }
 
-    // grace shows, and ends; with the anchor all its series go
+    // The grace is visible and ends; all series of the anchor go with it.
     node.set_source(&[&two]);
     let status = agent.wait_converged(&[&one, &two], LIMIT);
     let row = status["anchors"].as_array().unwrap().iter().find(|row| row["sha256"] == one.sha256()).unwrap();
@@ -291,7 +291,7 @@ fn values_tell_what_is_and_series_leave_with_their_anchor() {
     agent.wait_converged(&[&two], LIMIT);
     assert!(!prometheus(&agent).contains(&one.sha256()), "a removed anchor leaves no series");
 
-    // a failure: not converged, an error of its kind, and the last success stays
+    // After a failure: not converged, an error of its kind, and the time of the last success stays.
     let success = agent.metric("nodetrust_last_success_timestamp_seconds");
     node.write("/usr/sbin/update-ca-certificates", "#!/bin/sh\necho simulated failure; exit 1\n");
     node.set_source(&[&one]);

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use crate::support::{
-    machine::{Kind, Machine},
+    machine::{Machine, MachineKind},
     wait_for,
 };
 
-/// For what takes a second, on a busy machine.
+/// Longest wait for events that take a second; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// A pull that fails because the registry's CA is unknown.
@@ -19,7 +19,7 @@ fn assert_untrusted(machine: &Machine, image: &str) {
 }
 
 /// CA file, the distribution's tool, restart of containerd: then pulls work, and what ran before runs on.
-fn pulls_after_work_by_hand(kind: Kind) {
+fn pulls_after_work_by_hand(kind: MachineKind) {
     let machine = Machine::boot(kind);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
@@ -39,28 +39,28 @@ fn pulls_after_work_by_hand(kind: Kind) {
 
 #[test]
 fn containerd_1_6_of_debian_12_pulls_after_work_by_hand() {
-    pulls_after_work_by_hand(Kind::Bookworm);
+    pulls_after_work_by_hand(MachineKind::Bookworm);
 }
 
 #[test]
 fn containerd_1_7_of_debian_13_pulls_after_work_by_hand() {
-    pulls_after_work_by_hand(Kind::Trixie);
+    pulls_after_work_by_hand(MachineKind::Trixie);
 }
 
 #[test]
 fn containerd_1_7_on_rhels_trust_store_pulls_after_work_by_hand() {
-    pulls_after_work_by_hand(Kind::Rhelish);
+    pulls_after_work_by_hand(MachineKind::Rhelish);
 }
 
 #[test]
 fn containerd_2_1_pulls_after_work_by_hand() {
-    pulls_after_work_by_hand(Kind::Containerd21);
+    pulls_after_work_by_hand(MachineKind::Containerd21);
 }
 
 /// The proxy signs with a CA of its own: the registry's CA does not help then, and the proxy's does.
 #[test]
 fn pulls_through_an_inspecting_proxy_need_the_proxys_ca() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let image = machine.push("app:1");
     machine.trust_by_hand("registry", &machine.registry_ca());
     machine.proxy(true);
@@ -76,14 +76,14 @@ fn pulls_through_an_inspecting_proxy_need_the_proxys_ca() {
 /// The agent as its DaemonSet runs it. It has no more rights than it needs, and with those it puts the trust store right.
 #[test]
 fn the_agent_works_in_a_pod_with_two_capabilities() {
-    let machine = Machine::boot(Kind::Bookworm);
+    let machine = Machine::boot(MachineKind::Bookworm);
     let image = machine.push("app:1");
     let agent = machine.agent(&[], "settle: 100ms");
     machine.set_source_pem(&machine.registry_ca());
     agent.wait_status("an anchor", LIMIT, |status| {
         status["converged"] == true && status["anchors"].as_array().is_some_and(|rows| rows.len() == 1)
     });
-    // the first pull of this containerd: it loads the roots only now
+    // This is the first pull of this containerd, which loads the roots now.
     assert_eq!(machine.pull(&image), Ok(()));
 
     let (pid, _) = machine.process(&agent.container).unwrap();
@@ -99,7 +99,7 @@ fn the_agent_works_in_a_pod_with_two_capabilities() {
     );
     assert_eq!(agent.nodetrust(&["version"]).code, 0);
 
-    // the runtime that the agent restarts is the one that it runs under
+    // The agent restarts the runtime that runs the agent itself.
     let process = machine.process(&agent.container);
     machine.run(&["systemctl", "restart", "containerd"]).expect(0);
     machine.wait_runtime();
@@ -123,7 +123,7 @@ fn the_agent_works_in_a_pod_with_two_capabilities() {
 /// What a reboot keeps and what it does not.
 #[test]
 fn a_machine_that_reboots_has_its_disk_and_no_containers() {
-    let machine = Machine::boot(Kind::Bookworm);
+    let machine = Machine::boot(MachineKind::Bookworm);
     machine.write("/etc/kept", "kept");
     machine.write("/run/lost", "lost");
     let container = machine.container();
@@ -136,18 +136,18 @@ fn a_machine_that_reboots_has_its_disk_and_no_containers() {
 /// With `config_path` a CA in certs.d serves the next pull, without a restart.
 #[test]
 fn containerd_with_a_config_path_reads_certs_d_at_each_pull() {
-    let machine = Machine::boot_with_config_path(Kind::Trixie, "/etc/containerd/certs.d");
+    let machine = Machine::boot_with_config_path(MachineKind::Trixie, "/etc/containerd/certs.d");
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
     machine.write("/etc/containerd/certs.d/_default/registry.crt", machine.registry_ca());
     assert_eq!(machine.pull(&image), Ok(()));
 }
 
-/// Two directories: containerd 1.7 takes the first that has something for the host, 2.1 neither.
+/// With two directories containerd 1.7 takes the first that has a folder for the host; 2.1 reads neither.
 #[test]
 fn containerd_2_1_ignores_a_config_path_of_two_directories() {
     let two = "/etc/containerd/certs.d:/etc/docker/certs.d";
-    for (kind, works) in [(Kind::Trixie, true), (Kind::Containerd21, false)] {
+    for (kind, works) in [(MachineKind::Trixie, true), (MachineKind::Containerd21, false)] {
         let machine = Machine::boot_with_config_path(kind, two);
         let image = machine.push("app:1");
         machine.write("/etc/containerd/certs.d/_default/registry.crt", machine.registry_ca());

@@ -9,22 +9,23 @@ use serde_json::{Value, json};
 use crate::{
     manifests::kustomize_with,
     support::{
-        cluster::{Cluster, IMAGE, PORT, annotation, condition, items},
+        cluster::{IMAGE, PORT, TestCluster, annotation, condition, items},
         following::{ledger, starts},
-        machine::{Access, Kind},
+        machine::MachineKind,
         pki::Ca,
-        served::Served,
+        rig::Access,
+        served::AgentHttp,
         wait_for,
     },
 };
 
-/// For what takes seconds, on a busy machine.
+/// Longest wait for events that take seconds; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
-/// For what waits for a node's next try, which may be a minute away.
+/// Longest wait for a node's next try, which may be a minute away.
 const LONG: Duration = Duration::from_secs(240);
 
 const TAINT: &str = "nodetrust.io/not-trusted";
-/// The registry directory takes up what is new, so that no test waits for the pause between two restarts.
+/// With a registry directory no restart is needed, so that no test waits for the pause between two restarts.
 const CERTS_D: &[(&str, &str)] = &[("RIG_CONFIG_PATH", "/etc/containerd/certs.d")];
 const FAILED: &str = "nodetrust_errors_total{reason=\"kubernetes\"}";
 const CANNOT: &str = "the Kubernetes API cannot be told";
@@ -53,7 +54,7 @@ fn manifests(overlay: &str, config: &str) -> String {
 }
 
 /// The ConfigMap that is a source of every node.
-fn set_source(cluster: &Cluster, pems: &[String]) {
+fn set_source(cluster: &TestCluster, pems: &[String]) {
     let text = indented(&pems.concat());
     let metadata = "metadata: {name: nodetrust-ca, namespace: nodetrust}";
     cluster.apply(&format!("apiVersion: v1\nkind: ConfigMap\n{metadata}\ndata:\n  ca.crt: |\n{text}"));
@@ -64,7 +65,7 @@ fn add_to_host(node: &Access, ca: &Ca) {
     node.write(&format!("/etc/nodetrust/sources/host/{}.crt", ca.fp16()), ca.pem());
 }
 
-fn install(cluster: &Cluster, pems: &[String]) {
+fn install(cluster: &TestCluster, pems: &[String]) {
     cluster.image(IMAGE, crate::support::program());
     cluster.apply(&manifests("base", BOTH));
     set_source(cluster, pems);
@@ -85,7 +86,7 @@ fn says(node: &Value, cas: &[&Ca]) -> bool {
 }
 
 #[track_caller]
-fn wait_says(cluster: &Cluster, node: &str, cas: &[&Ca]) -> Value {
+fn wait_says(cluster: &TestCluster, node: &str, cas: &[&Ca]) -> Value {
     cluster.wait(&format!("node {node} to say that {} anchors are trusted", cas.len()), &["node", node], |object| {
         says(object, cas)
     })
@@ -93,7 +94,7 @@ fn wait_says(cluster: &Cluster, node: &str, cas: &[&Ca]) -> Value {
 
 /// Waits until a node trusts exactly these, by its agent's word and by its bundle.
 #[track_caller]
-fn wait_trusts(node: &Access, agent: &Served, cas: &[&Ca]) {
+fn wait_trusts(node: &Access, agent: &AgentHttp, cas: &[&Ca]) {
     let status = agent.wait_converged(cas, LIMIT);
     assert_eq!(status["verdict"], "trusted", "{status:#}");
     let bundle = node.read(BUNDLE).unwrap();
@@ -103,19 +104,19 @@ fn wait_trusts(node: &Access, agent: &Served, cas: &[&Ca]) {
 
 /// The agents' pods are ready, and none of their containers was ever restarted.
 #[track_caller]
-fn assert_no_restarts(cluster: &Cluster) {
+fn assert_no_restarts(cluster: &TestCluster) {
     for pod in cluster.pods(&["-n", "nodetrust"]) {
         let status = &pod["status"]["containerStatuses"][0];
         assert_eq!((&status["restartCount"], &status["ready"]), (&0.into(), &true.into()), "{status:#}");
     }
 }
 
-fn failed(agent: &Served) -> f64 {
+fn failed(agent: &AgentHttp) -> f64 {
     agent.metric(FAILED).unwrap_or(0.0)
 }
 
 /// How often it has logged that the API cannot be told.
-fn complaints(agent: &Served) -> usize {
+fn complaints(agent: &AgentHttp) -> usize {
     agent.log_text().matches(CANNOT).count()
 }
 
@@ -133,17 +134,17 @@ fn most_tries(time: Duration) -> f64 {
 
 /// Watches the tries fail, at least this many more, and not more often than the documented pauses allow.
 #[track_caller]
-fn assert_paced(agent: &Served, before: f64, since: Instant, at_least: f64) {
+fn assert_paced(agent: &AgentHttp, before: f64, since: Instant, at_least: f64) {
     wait_for("more failed tries", LIMIT, || (failed(agent) >= before + at_least).then_some(()));
     let tries = failed(agent) - before;
-    // and one more for an event that came after the first failure
+    // One more try is for an event that came after the first failure.
     let most = most_tries(since.elapsed()) + 1.0;
     assert!(tries <= most, "{tries} tries in {:?}, at most {most} are announced", since.elapsed());
 }
 
-/// What `/status` says of the API: what is wrong, and what to do.
+/// The problem of the API in `/status`: text and advice.
 #[track_caller]
-fn trouble(agent: &Served, part: &str) -> (String, String) {
+fn trouble(agent: &AgentHttp, part: &str) -> (String, String) {
     let status = agent.wait_status(part, LIMIT, |status| {
         status["kubernetes"]["error"].as_str().is_some_and(|error| error.contains(part))
     });
@@ -195,7 +196,7 @@ fn apps(image: &str) -> String {
 #[test]
 fn a_node_that_joins_later_has_its_trust_before_its_first_private_image() {
     let tainted: &[(&str, &str)] = &[("RIG_TAINTS", "nodetrust.io/not-trusted:NoSchedule")];
-    let mut cluster = Cluster::boot_with(&[("first", Kind::Bookworm)], tainted);
+    let mut cluster = TestCluster::boot_with(&[("first", MachineKind::Bookworm)], tainted);
     let image = cluster.push("app:1");
     cluster.apply(&apps(&image));
     cluster.image(IMAGE, crate::support::program());
@@ -211,7 +212,7 @@ fn a_node_that_joins_later_has_its_trust_before_its_first_private_image() {
 
     let nodes = cluster.watch(&["nodes"]);
     let pods = cluster.watch(&["pods", "-n", "default"]);
-    cluster.join("later", Kind::Trixie);
+    cluster.join("later", MachineKind::Trixie);
     cluster.wait("pods on both nodes", &["pods", "-n", "default"], ready(4));
     cluster.rolled_out();
 
@@ -250,7 +251,7 @@ fn a_node_that_joins_later_has_its_trust_before_its_first_private_image() {
 /// What a hand has broken is mended, and nobody who watches the condition is woken up. A reboot loses nothing and writes nothing.
 #[test]
 fn a_node_heals_and_reboots_without_a_false_word() {
-    let cluster = Cluster::boot(&[("one", Kind::Bookworm)]);
+    let cluster = TestCluster::boot(&[("one", MachineKind::Bookworm)]);
     let (first, second) = (cluster.push("app:1"), cluster.push("app:2"));
     let node = cluster.node("one");
     let agent = cluster.agent_from_within("one", PORT);
@@ -267,7 +268,7 @@ fn a_node_heals_and_reboots_without_a_false_word() {
     };
     runs("first");
 
-    // drift: a file is deleted, and then a file is deleted and the tool run, so that the bundle lacks it too
+    // Drift: a file is deleted. Then one is deleted and the tool is run, so that the bundle lacks it too.
     let watch = cluster.watch(&["node", "one"]);
     let file = format!("{ANCHORS}/nodetrust-{}.crt", ca.fp16());
     let healed = |kind: &str, many: f64| {
@@ -286,7 +287,7 @@ fn a_node_heals_and_reboots_without_a_false_word() {
     assert_eq!(cluster.events("one", "DriftRepaired").len(), 1, "one in ten minutes");
     assert_eq!(condition(&cluster.get(&["node", "one"]), CONDITION), Some(&before));
 
-    // a reboot
+    // The node reboots.
     let (written, boots) = (ledger(&node), starts(&node));
     let restarts = cluster.events("one", "RuntimeRestarted").len();
     let pods = cluster.pods(&["-n", "nodetrust"]);
@@ -325,7 +326,7 @@ fn a_node_heals_and_reboots_without_a_false_word() {
 /// gets later, and its Node tells of both.
 #[test]
 fn a_node_cut_off_trusts_what_it_has_and_catches_up_later() {
-    let cluster = Cluster::boot_with(&[("near", Kind::Trixie), ("far", Kind::Bookworm)], CERTS_D);
+    let cluster = TestCluster::boot_with(&[("near", MachineKind::Trixie), ("far", MachineKind::Bookworm)], CERTS_D);
     let (far, near) = (cluster.node("far"), cluster.node("near"));
     let agent = cluster.agent_from_within("far", PORT);
     let [map, map_2, host, host_2] = ["Map", "Map 2", "Host", "Host 2"].map(Ca::new);
@@ -364,8 +365,8 @@ fn a_node_cut_off_trusts_what_it_has_and_catches_up_later() {
 /// The API server is killed, the CAs change, and everything is as with it, but for what nobody could be told.
 #[test]
 fn an_api_server_that_is_killed_in_a_rotation_changes_nothing_but_who_is_told() {
-    let nodes = [("one", Kind::Bookworm), ("two", Kind::Rhelish)];
-    let cluster = Cluster::boot_with(&nodes, CERTS_D);
+    let nodes = [("one", MachineKind::Bookworm), ("two", MachineKind::Rhelish)];
+    let cluster = TestCluster::boot_with(&nodes, CERTS_D);
     let [map, host, host_2] = ["Map", "Host", "Host 2"].map(Ca::new);
     for (name, _) in nodes {
         add_to_host(&cluster.node(name), &host);
@@ -411,14 +412,14 @@ fn an_api_server_that_is_killed_in_a_rotation_changes_nothing_but_who_is_told() 
     assert_no_restarts(&cluster);
 }
 
-/// Without the objects of these kinds.
+/// Manifests without the objects of these kinds.
 fn without(text: &str, kinds: &[&str]) -> String {
     let is_kept = |object: &&str| !kinds.iter().any(|kind| object.contains(&format!("\nkind: {kind}\n")));
     text.split("\n---\n").filter(is_kept).collect::<Vec<_>>().join("\n---\n")
 }
 
 /// How many requests the API server could not authenticate.
-fn unauthenticated(cluster: &Cluster) -> f64 {
+fn unauthenticated(cluster: &TestCluster) -> f64 {
     let text = cluster.kubectl(&["get", "--raw", "/metrics"]).expect(0).out;
     let is_bad = |line: &&str| line.starts_with("authentication_attempts{") && !line.contains("success");
     text.lines().filter(is_bad).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
@@ -428,7 +429,7 @@ fn unauthenticated(cluster: &Cluster) -> f64 {
 /// what is said helps.
 #[test]
 fn missing_rights_and_wrong_tokens_are_named_and_trust_does_not_need_them() {
-    let cluster = Cluster::boot_with(&[("one", Kind::Trixie)], CERTS_D);
+    let cluster = TestCluster::boot_with(&[("one", MachineKind::Trixie)], CERTS_D);
     let node = cluster.node("one");
     let agent = cluster.agent_from_within("one", PORT);
     let everything = manifests("base", BOTH);
@@ -453,7 +454,7 @@ fn missing_rights_and_wrong_tokens_are_named_and_trust_does_not_need_them() {
     let event = wait_for("an event", LIMIT, || cluster.events("one", "TrustAnchorsChanged").pop());
     assert!(event["message"].as_str().unwrap().contains(&format!("+Rights ({})", ca.fp16())), "{event:#}");
 
-    // somebody takes the role away
+    // Somebody deletes the role.
     let (before, since) = (failed(&agent), Instant::now());
     cluster.kubectl(&["delete", "clusterrole", "nodetrust"]).expect(0);
     let more = Ca::new("Without a role");
@@ -466,7 +467,7 @@ fn missing_rights_and_wrong_tokens_are_named_and_trust_does_not_need_them() {
     wait_says(&cluster, "one", &[&ca, &more]);
     assert_no_restarts(&cluster);
 
-    // and the account, whose token then says nothing; its pod needs another, as is said
+    // Somebody deletes the account, so its token is void. The message says that the pod must be made anew.
     cluster.kubectl(&["-n", "nodetrust", "delete", "serviceaccount", "nodetrust"]).expect(0);
     let (before, since, requests) = (failed(&agent), Instant::now(), unauthenticated(&cluster));
     let third = Ca::new("Without an account");
@@ -476,7 +477,7 @@ fn missing_rights_and_wrong_tokens_are_named_and_trust_does_not_need_them() {
     assert!(next.contains("ServiceAccount") && next.contains("delete the pod"), "{error}: {next}");
     assert_paced(&agent, before, since, 3.0);
     let (tries, requests) = (failed(&agent) - before, unauthenticated(&cluster) - requests);
-    // a read of the Node and an event
+    // One read of the Node and one event.
     assert!(requests <= 2.0 * (tries + 1.0), "{requests} requests in {tries} tries");
     assert_no_restarts(&cluster);
     cluster.apply(&everything);
@@ -484,7 +485,7 @@ fn missing_rights_and_wrong_tokens_are_named_and_trust_does_not_need_them() {
     cluster.rolled_out();
     wait_says(&cluster, "one", &[&ca, &more, &third]);
 
-    // a token that somebody has mounted from a Secret, and got wrong
+    // Somebody mounts a wrong token from a Secret.
     let account = cluster.get(&["-n", "nodetrust", "serviceaccount", "nodetrust"]);
     let secret = cluster.get(&["-n", "nodetrust", "secret", account["secrets"][0]["name"].as_str().unwrap()]);
     let mut token = json!({

@@ -2,6 +2,8 @@
 //!
 //! The names come from the program's own list (`host::own_paths::names`), so that a new one is covered.
 
+mod changes;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -52,7 +54,7 @@ use crate::support::{
 
 /// No run may take longer, whatever it finds: a pipe without a reader would be waited for without end.
 const LIMIT: Duration = Duration::from_secs(90);
-/// What must not be touched.
+/// The directory that must stay as it is.
 const VICTIM: &str = "/srv/victim";
 const EXPORT: &str = "/var/lib/nodetrust/export/all.pem";
 
@@ -60,7 +62,7 @@ fn settings() -> String {
     "rotation: {removalGrace: 0s}\nexport: {bundle: all.pem}".to_owned()
 }
 
-/// What is put at a name.
+/// The kinds of obstacles at a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Planted {
     LinkToDirectory,
@@ -195,7 +197,7 @@ impl Scene {
         assert_eq!(state(&self.node.path(VICTIM)), self.before, "{after}");
     }
 
-    /// Commands that only look end too, and touch nothing.
+    /// Runs the commands that only read: they end, and change nothing.
     #[track_caller]
     fn look(&self, what: &str) {
         for command in ["plan", "status"] {
@@ -205,7 +207,7 @@ impl Scene {
     }
 }
 
-/// What is no data is replaced, at all names at once; the node converges, and nothing is left after `uninstall`.
+/// Obstacles without data are replaced at all names; the node converges, and `uninstall` leaves nothing.
 fn obstacles_are_replaced(kind: Kind) {
     for what in [
         Planted::LinkToDirectory,
@@ -219,7 +221,7 @@ fn obstacles_are_replaced(kind: Kind) {
         let scene = Scene::new(kind);
         let names = names(kind, &scene.ca);
         for name in leaves(&names) {
-            // a file in the place of a directory is not ours to remove, see below
+            // A file in the place of a directory is kept; a test below covers it.
             if !(name.is_dir && what == Planted::HardLink) {
                 scene.plant(what, &name.path);
             }
@@ -231,7 +233,7 @@ fn obstacles_are_replaced(kind: Kind) {
         assert_eq!(apply(&scene.node).0, 0, "{what:?}");
         run(&scene.node, &["status"]).expect(0);
         assert!(scene.node.trusts(&scene.ca));
-        // and they come back one by one while it is installed
+        // The obstacles come back one by one while nodetrust is installed.
         for name in leaves(&names).into_iter().filter(|name| !name.is_dir || what != Planted::HardLink) {
             let path = scene.node.path(&name.path);
             let _ = fs::remove_file(&path);
@@ -325,7 +327,7 @@ fn directories_are_told(kind: Kind) {
         scene.look(&name.path);
         let (code, report) = apply(&scene.node);
         if name.path == own_paths::LEDGER {
-            // a damaged ledger is set aside
+            // A damaged ledger is set aside.
             assert_eq!(code, 2, "{}", said(&report));
             let aside = scene.node.path(own_paths::DIR).join(own_paths::LEDGER_DAMAGED);
             assert_eq!(fs::read_to_string(aside.join("below/kept")).unwrap(), "somebody's");
@@ -410,7 +412,7 @@ fn nothing_is_done_by_way_of_a_directory_that_others_can_write() {
         node.set_source(&[&ca]);
         let there = node.path("/srv/elsewhere");
         fs::create_dir_all(&there).unwrap();
-        // the directory's content stays where programs find it
+        // The directory's content stays in place.
         node.run(&[
             "sh",
             "-c",
@@ -445,147 +447,4 @@ fn debians_group_staff_counts_as_root_below_usr_local() {
     }
     run(&node, &["apply"]).expect(0);
     assert!(node.trusts(&ca));
-}
-
-/// A root with both resolvers.
-fn both() -> [(TempDir, HostRoot); 2] {
-    [false, true].map(|by_hand| {
-        let base = TempDir::with_prefix("nodetrust-test-").unwrap();
-        victim(&base.path().join("srv/victim"));
-        for dir in ["var/lib", "run", "etc/certs.d"] {
-            fs::create_dir_all(base.path().join(dir)).unwrap();
-        }
-        let root = HostRoot::open(base.path()).unwrap();
-        let root = if by_hand { root.without_openat2() } else { root };
-        (base, root)
-    })
-}
-
-/// Every change that the program makes, at every obstacle, with both ways to resolve a path.
-#[test]
-fn no_change_of_a_file_of_ours_follows_what_is_planted() {
-    for (base, root) in both() {
-        let before = state(&base.path().join("srv/victim"));
-        let certs = format!("/etc/certs.d/{}/{}", registry_dir::DEFAULT, registry_dir::FILE);
-        let files = [
-            own_paths::LEDGER,
-            own_paths::LEDGER_TEMP,
-            "/var/lib/nodetrust/tmp/hook-input",
-            "/run/nodetrust.lock",
-            &certs,
-        ];
-        let drop_ins = own_paths::drop_in_names("/etc/k0s").map(|name| name.path);
-        for file in files.into_iter().chain(drop_ins.iter().map(String::as_str)) {
-            let dir = Path::new(file).parent().unwrap();
-            for what in Planted::ALL {
-                for at in [Path::new(file), dir] {
-                    if [Path::new("/run"), Path::new("/etc/k0s")].contains(&at) {
-                        continue;
-                    }
-                    let clean = || {
-                        for dir in ["var/lib/nodetrust", "run/nodetrust.lock", "etc/certs.d/_default", "etc/k0s"] {
-                            let _ = fs::remove_file(base.path().join(dir));
-                            let _ = fs::remove_dir_all(base.path().join(dir));
-                        }
-                    };
-                    let changes: [(&str, &dyn Fn()); 8] = [
-                        ("remove_tree", &|| drop(root.remove_tree(at))),
-                        ("remove_file", &|| drop(root.remove_file(file))),
-                        ("remove_dir", &|| drop(root.remove_dir(dir))),
-                        ("create_dir_all", &|| drop(root.create_dir_all(dir))),
-                        ("write_atomic", &|| drop(root.write_atomic(file, dir, ".nodetrust-x.tmp", 0o644, b"ours"))),
-                        ("open_lock", &|| drop(root.open_lock(file).map(|file| file.set_len(0)))),
-                        ("rename", &|| drop(root.rename(file, "ledger.json.damaged"))),
-                        ("set_aside", &|| drop(ledger_file::set_aside(&root))),
-                    ];
-                    for (name, change) in changes {
-                        clean();
-                        what.put(&base.path().join(&at.to_str().unwrap()[1..]), base.path(), "/srv/victim");
-                        assert!(!matches!(root.own_read(file, 100), Ok(bytes) if bytes == b"also of the host"));
-                        change();
-                        let told = format!("{name} of {file} with {what:?} at {}", at.display());
-                        assert_eq!(state(&base.path().join("srv/victim")), before, "{told}");
-                    }
-                    clean();
-                }
-            }
-        }
-    }
-}
-
-/// While a directory and a link change places all the time, what the link leads to stays as it is.
-#[test]
-fn a_directory_that_becomes_a_link_meanwhile_is_not_entered() {
-    for (base, root) in both() {
-        let at = |path: &str| base.path().join(path);
-        let before = state(&at("srv/victim"));
-        fs::create_dir_all(at("var/lib/nodetrust")).unwrap();
-        symlink("../../../srv/victim", at("var/lib/swap")).unwrap(); // right in the place of our directory
-        let stop = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let (a, b) = (at("var/lib/nodetrust/tmp"), at("var/lib/swap"));
-                    let _ = renameat2(AT_FDCWD, &a, AT_FDCWD, &b, RenameFlags::RENAME_EXCHANGE);
-                }
-            });
-            let mut removed = 0;
-            for _ in 0..300 {
-                let _ = root.create_dir_all("/var/lib/nodetrust/tmp/sub");
-                let _ = root.write_atomic("/var/lib/nodetrust/tmp/sub/x", own_paths::TEMP_DIR, ".x", 0o600, b"ours");
-                removed += usize::from(root.remove_tree(own_paths::TEMP_DIR).is_ok());
-                if at("var/lib/swap").symlink_metadata().is_err() {
-                    let _ = symlink("../../../srv/victim", at("var/lib/swap"));
-                }
-            }
-            stop.store(true, Ordering::Relaxed);
-            assert!(removed > 50, "{removed}: nothing was tried");
-        });
-        assert_eq!(state(&at("srv/victim")), before);
-    }
-}
-
-/// The registry directory: what is in the place of our directory there, or of our file, with both ways to resolve a path.
-#[test]
-fn the_registry_directory_is_made_anew_or_told() {
-    let ca = Ca::new("Corp Root");
-    let anchor = Arc::new(Anchor::from_der(&pem::scan(ca.pem().as_bytes()).blocks[0].der).unwrap());
-    let store = Family::Debian.store();
-    let names = own_paths::names(store, &anchor.fingerprint, Some("/etc/certs.d"), None);
-    let path = format!("/etc/certs.d/{}/{}", registry_dir::DEFAULT, registry_dir::FILE);
-    let names: Vec<&OwnName> = names.iter().filter(|name| name.path.starts_with("/etc/certs.d/")).collect();
-    assert_eq!(names.len(), 3, "{names:?}");
-    for name in names {
-        for what in Planted::ALL {
-            for (base, root) in both() {
-                let before = state(&base.path().join("srv/victim"));
-                what.put(&base.path().join(&name.path[1..]), base.path(), "/srv/victim");
-                let told = format!("{what:?} at {}", name.path);
-                let written = runtime::write_file(&root, &path, [&anchor].into_iter());
-                assert_eq!(state(&base.path().join("srv/victim")), before, "{told}");
-                let is_kept = match what {
-                    Planted::Directory => !name.is_dir,
-                    // what the runtime reads by way of it stays readable for it
-                    Planted::LinkToDirectory | Planted::HardLink => name.is_dir,
-                    _ => false,
-                };
-                match written {
-                    Ok(()) => {
-                        assert!(!is_kept, "{told}");
-                        let file = base.path().join(&path[1..]);
-                        assert_eq!(fs::read_to_string(file).unwrap(), ca.pem(), "{told}");
-                        runtime::remove_file(&root, &path).unwrap();
-                        assert!(base.path().join(&path[1..]).symlink_metadata().is_err(), "{told}");
-                    }
-                    Err(error) => {
-                        assert!(is_kept, "{told}: {error}");
-                        assert!(error.to_string().contains(&name.path), "{told}: {error}");
-                        assert!(way_out(&error).is_some(), "{told}: {error}");
-                        let _ = runtime::remove_file(&root, &path);
-                    }
-                }
-                assert_eq!(state(&base.path().join("srv/victim")), before, "{told}");
-            }
-        }
-    }
 }

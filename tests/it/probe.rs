@@ -26,12 +26,12 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// `openssl s_server` on a free port of the loopback; it is ended with the test.
-pub struct Server {
+pub struct TlsServer {
     child: Child,
     port: u16,
 }
 
-impl Server {
+impl TlsServer {
     /// Serves a certificate with its key, followed by a chain.
     fn new(node: &Node, leaf: (String, String), chain: &[&Ca], more: &[&str]) -> Self {
         Self::of(node, &leaf.0, &leaf.1, &chain.iter().map(|ca| ca.pem()).collect::<String>(), more)
@@ -67,7 +67,7 @@ impl Server {
             .map_while(Result::ok)
             .find_map(|line| line.strip_prefix("ACCEPT ")?.rsplit(':').next()?.parse().ok())
             .expect("s_server tells its port");
-        thread::spawn(move || lines.map_while(Result::ok).for_each(drop)); // it must not block on a full pipe
+        thread::spawn(move || lines.map_while(Result::ok).for_each(drop)); // the server must not block on a full pipe
         Self { child, port }
     }
 
@@ -90,7 +90,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for TlsServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -114,7 +114,7 @@ fn ask(node: &Node, code: i32, args: &[&str]) -> Value {
     answer["probes"][0].clone()
 }
 
-/// The answer is no, for this reason, and all of these words are in it.
+/// Checks that the probe refuses for this reason, with all of these words.
 #[track_caller]
 fn refused(node: &Node, target: &str, verdict: &str, reason: &str, words: &[&str]) -> Value {
     let answer = ask(node, 2, &[target]);
@@ -133,8 +133,8 @@ fn a_server_of_an_installed_ca_is_trusted() {
     let issuing = corp.below("Corp Issuing CA");
     let node = node(&[&corp]);
     let (plain, chained) = (
-        Server::new(&node, corp.leaf("localhost"), &[], &[]),
-        Server::new(&node, issuing.leaf("localhost"), &[&issuing], &["-tls1_2"]),
+        TlsServer::new(&node, corp.leaf("localhost"), &[], &[]),
+        TlsServer::new(&node, issuing.leaf("localhost"), &[&issuing], &["-tls1_2"]),
     );
     let before = node.footprint();
     let answer = ask(&node, 0, &[&plain.target()]);
@@ -149,7 +149,7 @@ fn a_server_of_an_installed_ca_is_trusted() {
         (2, &"Corp Root CA".into())
     );
 
-    // for people: the first line is the answer, and nothing is wider than a screen
+    // The screen's first line is the answer, and no line is wider than a terminal.
     let done = node.nodetrust(&["probe", &plain.target(), &chained.target()]).expect(0);
     let first = done.out.lines().next().unwrap();
     assert!(first.starts_with(&format!("{}   TRUSTED   by \"Corp Root CA\"", plain.target())), "{}", done.out);
@@ -158,11 +158,11 @@ fn a_server_of_an_installed_ca_is_trusted() {
     let yaml = node.nodetrust(&["probe", "-o", "yaml", &plain.target()]).expect(0);
     assert!(yaml.out.contains("verdict: trusted"), "{}", yaml.out);
 
-    // without a configuration, as in a debug session
+    // The command runs without a configuration, as in a debug session.
     let mut bare = Command::new(crate::support::program());
     bare.env_remove("NODETRUST_CONFIG").arg("--host-root").arg(&node.root).args(["probe", &plain.target()]);
     assert!(Done::new(bare.output().unwrap()).expect(0).out.contains("desired"), "the ledger knows whose the CA is");
-    // a CA in grace is trusted, and its end is told
+    // A CA in grace is trusted, and the answer names its end.
     node.set_source(&[&Ca::new("Next Root CA")]);
     node.nodetrust(&["apply"]).expect(0);
     let answer = ask(&node, 0, &[&plain.target()]);
@@ -180,13 +180,14 @@ fn every_reason_against_a_chain() {
     let (other, twin) = (Ca::new("Other Root"), Ca::new("Corp Root CA"));
     let (issuing, foreign) = (corp.below("Corp Issuing CA"), twin.below("Corp Issuing CA 7"));
     let node = node(&[&corp]);
-    let serve = |leaf: (String, String), chain: &[&Ca]| Server::new(&node, leaf, chain, &[]);
-    let no =
-        |server: &Server, reason: &str, words: &[&str]| refused(&node, &server.target(), "not-trusted", reason, words);
+    let serve = |leaf: (String, String), chain: &[&Ca]| TlsServer::new(&node, leaf, chain, &[]);
+    let no = |server: &TlsServer, reason: &str, words: &[&str]| {
+        refused(&node, &server.target(), "not-trusted", reason, words)
+    };
     no(&serve(other.leaf("localhost"), &[]), "unknown-issuer", &["Other Root", "sent no chain"]);
     no(&serve(other.leaf("localhost"), &[&other]), "unknown-issuer", &["unknown root", &other.fp16()]);
     no(&serve(issuing.leaf("localhost"), &[]), "unknown-issuer", &["Corp Issuing CA", "have the server send it"]);
-    // rotated under the same name
+    // The CA has a new key under the same name.
     no(
         &serve(foreign.leaf("localhost"), &[&foreign]),
         "other-key",
@@ -205,7 +206,7 @@ fn every_reason_against_a_chain() {
     });
     no(&serve(client, &[]), "wrong-usage", &["serverAuth"]);
 
-    // of several one is not trusted: all are told, and the code says so
+    // One of several is not trusted: all are printed, and the exit code is 2.
     let good = server;
     let bad = serve(other.leaf("localhost"), &[]);
     let done = node.nodetrust(&["probe", &good.target(), &bad.target()]).expect(2);
@@ -213,7 +214,7 @@ fn every_reason_against_a_chain() {
     assert!(good_at < bad_at && done.out.contains("\n  next    if "), "{}", done.out);
     assert!(done.out.lines().all(|line| line.chars().count() <= 100), "{}", done.out);
 
-    // a source has it, policy does not
+    // A source has the CA, and the policy denies it.
     node.set_source(&[&corp, &other]);
     node.configure(&format!("policy: {{deniedFingerprints: [\"{}\"]}}", other.sha256()));
     no(&bad, "not-installed", &["rejected as denied", "source org"]);
@@ -228,7 +229,7 @@ fn a_server_that_wants_a_client_certificate_is_judged_all_the_same() {
     let corp = Ca::new("Corp Root CA");
     let node = node(&[&corp]);
     for version in ["-tls1_2", "-tls1_3"] {
-        let server = Server::new(&node, corp.leaf("localhost"), &[], &["-Verify", "1", version]);
+        let server = TlsServer::new(&node, corp.leaf("localhost"), &[], &["-Verify", "1", version]);
         assert_eq!(ask(&node, 0, &[&server.target()])["verdict"], "trusted", "{version}");
     }
 }
@@ -239,7 +240,7 @@ fn what_keeps_a_server_from_showing_its_certificate() {
     let node = node(&[&corp]);
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     refused(&node, &format!("127.0.0.1:{free}"), "not-reached", "refused", &[&free.to_string(), "port"]);
-    // no resolver is asked for a name that is too long for the DNS
+    // A name that is too long for the DNS is asked of no resolver.
     let long = format!("{}.test:443", vec!["a".repeat(60); 4].join("."));
     refused(&node, &long, "not-reached", "dns", &["cannot be resolved", "resolv.conf"]);
     let plain = answering(|stream| {
@@ -248,7 +249,7 @@ fn what_keeps_a_server_from_showing_its_certificate() {
     refused(&node, &format!("127.0.0.1:{plain}"), "not-reached", "not-tls", &["http://"]);
     let closing = answering(|_| {});
     refused(&node, &format!("127.0.0.1:{closing}"), "not-reached", "handshake", &["closed"]);
-    let old = Server::new(&node, corp.leaf("localhost"), &[], &["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]);
+    let old = TlsServer::new(&node, corp.leaf("localhost"), &[], &["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]);
     refused(&node, &old.target(), "not-reached", "tls-version", &["TLS 1.2"]);
 
     for bad in [
@@ -329,7 +330,7 @@ fn answering_head(answer: impl Fn(&str, &mut TcpStream) + Send + 'static) -> u16
 fn through_a_simulated_proxy() {
     let corp = Ca::new("Corp Root CA");
     let node = node(&[&corp]);
-    let server = Server::new(&node, corp.leaf("localhost"), &[], &[]);
+    let server = TlsServer::new(&node, corp.leaf("localhost"), &[], &[]);
     let proxy = simulated_proxy(None);
     let via = |proxy: &str, target: &str| {
         let done = node.nodetrust(&["probe", "-vvv", "-o", "json", target, "--via-proxy", proxy]);
@@ -403,14 +404,14 @@ fn names_are_resolved_by_hosts_and_a_simulated_name_server() {
         let file = node.beside(&path.replace('/', "_"));
         fs::write(&file, text).unwrap();
         let none: Option<&str> = None;
-        mount(Some(&file), path, none, MsFlags::MS_BIND, none).unwrap(); // seen by this test only
+        mount(Some(&file), path, none, MsFlags::MS_BIND, none).unwrap(); // only this test sees it
     };
     put("/etc/hosts", "127.0.0.1 localhost\n::1 six.test\n");
     put("/etc/resolv.conf", "nameserver 127.77.0.1\nsearch nowhere.test corp.test\noptions ndots:2\n");
-    // whatever the C library would load for this
+    // The C library would load further modules for this.
     put("/etc/nsswitch.conf", "hosts: compat mymachines files\n");
     simulated_name_server("127.77.0.1", "registry.corp.test");
-    let server = Server::new(&node, corp.leaf("registry"), &[], &[]);
+    let server = TlsServer::new(&node, corp.leaf("registry"), &[], &[]);
     let answer = ask(&node, 0, &[&format!("registry:{}", server.port)]);
     assert_eq!(answer["verdict"], "trusted", "{answer:#}");
     let absent = format!("absent.test:{}", server.port);
@@ -423,7 +424,7 @@ fn configured_probes_follow_the_set_in_force() {
     let node = Node::new(Kind::Bookworm, "");
     let (corp, next) = (Ca::new("Corp Root CA"), Ca::new("Next Root CA"));
     node.set_source(&[&corp]);
-    let server = Server::new(
+    let server = TlsServer::new(
         &node,
         corp.leaf_with("localhost", |params| params.not_after = date_time_ymd(2099, 1, 1)),
         &[],
@@ -432,7 +433,7 @@ fn configured_probes_follow_the_set_in_force() {
     let target = server.target();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let refused = format!("127.0.0.1:{free}");
-    // an hour: only the start and a change can be the reason for a probe
+    // The interval is an hour, so only the start and a change cause a probe.
     let probes = format!(
         "probes:\n- {{target: \"{target}\", interval: 1h}}\n- {{target: \"{refused}\", interval: 1s, viaProxy: \"http://me:secret@127.0.0.1:{free}\"}}\n"
     );
@@ -459,7 +460,7 @@ fn configured_probes_follow_the_set_in_force() {
     let page = agent.get("/").unwrap().1;
     assert!(page.contains("PROBE") && page.contains(&target) && page.contains("not-reached"), "{page}");
 
-    // its CA leaves the store: the probe says so without waiting for its hour
+    // The CA leaves the store: the probe runs at once.
     node.set_source(&[&next]);
     agent.wait_converged(&[&next], LIMIT);
     wait_for("the answer after the change", LIMIT, || success(&target).filter(|value| *value == 0.0));
@@ -468,7 +469,7 @@ fn configured_probes_follow_the_set_in_force() {
     assert_eq!(row["reason"], "not-installed", "{row:#}");
     assert!(!status.to_string().contains("secret") && !agent.log_text().contains("secret"));
 
-    // what is not configured any more leaves no series
+    // A probe that is no longer configured has no series.
     node.configure(&format!("http: {{address: \"127.0.0.1:{}\"}}\n{}", agent.port(), fast("0s")));
     wait_for("the series to go", LIMIT, || success(&target).is_none().then_some(()));
     assert!(!agent.get("/metrics").unwrap().1.contains("nodetrust_probe_"));
@@ -477,11 +478,11 @@ fn configured_probes_follow_the_set_in_force() {
 
 #[test]
 fn a_probe_tells_what_the_runtime_does_not_trust_yet() {
-    let machine = Machine::boot(machine::Kind::Trixie);
+    let machine = Machine::boot(machine::MachineKind::Trixie);
     let target = "registry.test:5443";
     let image = machine.push("app:1");
-    machine.pull(&image).unwrap_err(); // containerd has loaded its roots
-    // an hour: only a change can be the reason for a further probe
+    machine.pull(&image).unwrap_err(); // containerd loads its roots here
+    // The interval is an hour, so only a change causes a further probe.
     let agent = machine.agent(
         &[],
         &format!(

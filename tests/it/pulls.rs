@@ -3,12 +3,12 @@
 
 use crate::support::{
     following::{FAST, LIMIT, assert_untrusted, install, sha256, starts, wait_trusted, wait_two_cycles},
-    machine::{Kind, Machine},
+    machine::{Machine, MachineKind},
     wait_for,
 };
 
 /// The pull fails, the agent acts, the pull works; what ran before runs on. Once with a containerd that has loaded its roots.
-fn a_pull_works_once_the_agent_has_acted(kind: Kind) {
+fn a_pull_works_once_the_agent_has_acted(kind: MachineKind) {
     let machine = Machine::boot(kind);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
@@ -29,28 +29,28 @@ fn a_pull_works_once_the_agent_has_acted(kind: Kind) {
 
 #[test]
 fn debian_12_with_containerd_1_6_pulls_once_the_agent_has_acted() {
-    a_pull_works_once_the_agent_has_acted(Kind::Bookworm);
+    a_pull_works_once_the_agent_has_acted(MachineKind::Bookworm);
 }
 
 #[test]
 fn debian_13_with_containerd_1_7_pulls_once_the_agent_has_acted() {
-    a_pull_works_once_the_agent_has_acted(Kind::Trixie);
+    a_pull_works_once_the_agent_has_acted(MachineKind::Trixie);
 }
 
 #[test]
 fn a_rhel_like_node_pulls_once_the_agent_has_acted() {
-    a_pull_works_once_the_agent_has_acted(Kind::Rhelish);
+    a_pull_works_once_the_agent_has_acted(MachineKind::Rhelish);
 }
 
 #[test]
 fn containerd_2_1_pulls_once_the_agent_has_acted() {
-    a_pull_works_once_the_agent_has_acted(Kind::Containerd21);
+    a_pull_works_once_the_agent_has_acted(MachineKind::Containerd21);
 }
 
-/// All that the proxy lets through it has signed itself.
+/// The proxy signs every certificate that it passes on.
 #[test]
 fn a_pull_through_an_inspecting_proxy_works_once_the_agent_has_the_proxys_ca() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let image = machine.push("app:1");
     machine.proxy(true);
     assert_untrusted(&machine, &image);
@@ -76,7 +76,7 @@ fn connections(machine: &Machine) -> Vec<String> {
 /// The first change on a node, from the plan to the rest after it.
 #[test]
 fn the_first_anchor_restarts_what_has_not_read_it_once_and_then_all_is_still() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let image = machine.push("app:1");
     let container = machine.container();
     let process = machine.process(&container).unwrap();
@@ -93,7 +93,7 @@ fn the_first_anchor_restarts_what_has_not_read_it_once_and_then_all_is_still() {
     wait_two_cycles(&agent);
     assert_eq!((starts(&machine), machine.invocation("dummy")), (before, dummy.clone()), "nothing has changed yet");
 
-    // the agent sleeps, so that there is time to plan
+    // The agent sleeps, so that there is time for `plan`.
     let (pid, _) = machine.process(&agent.container).unwrap();
     machine.run(&["kill", "-STOP", &pid.to_string()]).expect(0);
     machine.set_source_pem(&machine.registry_ca());
@@ -111,7 +111,7 @@ fn the_first_anchor_restarts_what_has_not_read_it_once_and_then_all_is_still() {
     assert_eq!(starts(&machine), before, "a plan changes nothing");
     machine.run(&["kill", "-CONT", &pid.to_string()]).expect(0);
 
-    // containerd has verified nothing and would read the new roots at its first pull: nobody can see that from outside
+    // containerd has verified nothing yet and would read the new roots at its first pull, which nobody can see from outside.
     let status = wait_trusted(&agent, &machine.registry_ca());
     assert_eq!(starts(&machine), before + 1, "{status:#}");
     assert_ne!(machine.invocation("dummy"), dummy);
@@ -148,7 +148,7 @@ fn the_first_anchor_restarts_what_has_not_read_it_once_and_then_all_is_still() {
         "nodetrust_restart_held{reason=\"kill-mode\"} 0",
         "nodetrust_restart_held{reason=\"live-restore\"} 0",
         "nodetrust_restart_held{reason=\"no-access\"} 0",
-        "nodetrust_runtime_restarts_total{outcome=\"done\"} 2", // of both units
+        "nodetrust_runtime_restarts_total{outcome=\"done\"} 2", // both units were restarted
         "nodetrust_runtime_restarts_total{outcome=\"failed\"} 0",
     ];
     let (mut lines, mut golden): (Vec<_>, Vec<_>) = (lines.collect(), golden.to_vec());
@@ -157,7 +157,7 @@ fn the_first_anchor_restarts_what_has_not_read_it_once_and_then_all_is_still() {
     let plain = |line: &str| line.trim_end_matches(".0").to_owned();
     assert_eq!(lines.into_iter().map(plain).collect::<Vec<_>>(), golden);
 
-    // in a debug session there is no agent and no configuration
+    // A debug session has no agent and no configuration.
     agent.kill();
     install(&machine);
     let screen = machine.run(&["nodetrust", "status"]).expect(0).out;

@@ -23,9 +23,9 @@ use std::{
 };
 
 use crate::{
-    agent::{Stop, fast},
+    agent::{LoweredAtEnd, fast},
     support::{
-        node::{Agent, Kind, Node},
+        node::{Kind, Node, NodeAgent},
         pki::Ca,
         watchman::{Watchman, judge},
     },
@@ -35,7 +35,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// Looks as described above for a while, and returns how often the claim could be checked.
 #[track_caller]
-fn check_claim(node: &Node, agent: &Agent, foreign: &BTreeSet<String>, set: &[&Ca], span: Duration) -> usize {
+fn check_claim(node: &Node, agent: &NodeAgent, foreign: &BTreeSet<String>, set: &[&Ca], span: Duration) -> usize {
     let ours: BTreeSet<String> = set.iter().map(|ca| ca.sha256()).collect();
     let wanted: BTreeSet<String> = foreign.union(&ours).cloned().collect();
     let (end, mut checked) = (Instant::now() + span, 0);
@@ -81,11 +81,11 @@ fn beside_a_foreign_runner(kind: Kind, span: Duration) {
     let sets: [&[&Ca]; 4] = [&[&stable, &two], &[&stable], &[&stable, &one, &two], &[&stable, &one]];
     let (mut rotations, mut checked) = (0, 0);
     let runs = thread::scope(|scope| {
-        let stop = Stop(&goes_on);
+        let stop = LoweredAtEnd(&goes_on);
         let runner = scope.spawn(|| {
             let mut runs = 0;
             while goes_on.load(Ordering::Relaxed) {
-                // its own exit code is not our business: beside another runner its `openssl rehash` may fail
+                // Its exit code does not matter: beside another runner its `openssl rehash` may fail.
                 node.run(&[kind.tool()]);
                 runs += 1;
                 thread::sleep(Duration::from_millis(100));
@@ -108,7 +108,7 @@ fn beside_a_foreign_runner(kind: Kind, span: Duration) {
     let versions = watchman.stop();
     assert!(versions > rotations, "the bundle was watched: {versions} versions");
 
-    // at the end, at rest
+    // The final state, at rest.
     let set = [&stable, &two];
     node.set_source(&set);
     agent.wait_converged(&set, LIMIT);

@@ -17,7 +17,7 @@ use crate::support::{
     pki::Ca,
 };
 
-/// The names in a directory that were opened meanwhile.
+/// The names in a directory that were opened during the call.
 fn opened(dir: &Path, meanwhile: impl FnOnce()) -> Vec<String> {
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
     inotify.add_watch(dir, AddWatchFlags::IN_OPEN).unwrap();
@@ -32,7 +32,7 @@ fn opened(dir: &Path, meanwhile: impl FnOnce()) -> Vec<String> {
     }
 }
 
-/// To open a watchdog starts it, to open a tape rewinds it, to open a FIFO lets its writer go on.
+/// Opening a watchdog starts it, opening a tape rewinds it, and opening a FIFO unblocks its writer.
 #[test]
 fn devices_and_fifos_in_a_source_are_not_opened() {
     let node = Node::new(Kind::Trixie, "");
@@ -40,7 +40,7 @@ fn devices_and_fifos_in_a_source_are_not_opened() {
     node.set_source(&[&ca]);
     let inside = |name: &str| node.source.join(name);
     mkfifo(&inside("fifo.pem"), Mode::from_bits_truncate(0o644)).unwrap();
-    // no driver has this number: it could not even be opened
+    // No driver has this number, so it cannot be opened.
     mknod(&inside("device.pem"), SFlag::S_IFCHR, Mode::from_bits_truncate(0o644), makedev(240, 77)).unwrap();
     symlink("fifo.pem", inside("link.pem")).unwrap();
     let names = opened(&node.source, || {
@@ -50,7 +50,7 @@ fn devices_and_fifos_in_a_source_are_not_opened() {
     assert!(names.iter().any(|name| name == "ca.crt"), "{names:?}: opening is seen");
     assert!(!names.iter().any(|name| name.ends_with(".pem")), "{names:?}");
 
-    // nor where one is the source itself: what it said last stays in force
+    // The same if the source itself is one: its last good set stays in force.
     for odd in ["fifo.pem", "device.pem", "link.pem"] {
         let path = inside(odd).display().to_string();
         fs::write(&node.config, format!("sources:\n- {{name: org, path: {path}}}\n")).unwrap();
@@ -64,7 +64,7 @@ fn devices_and_fifos_in_a_source_are_not_opened() {
     }
 }
 
-/// A file of the node that is none of its certificates: its content is told nowhere.
+/// A file of the node that holds no certificate: no output shows its content.
 #[test]
 fn a_file_that_holds_no_certificate_is_not_told() {
     let node = Node::new(Kind::Trixie, "");

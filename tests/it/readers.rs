@@ -17,18 +17,18 @@ use std::{
 
 use mutate::Random;
 use nodetrust_core::certificate::{anchor::Anchor, bundle, pem, readers};
-use programs::{Kind, Reader};
+use programs::{Reader, ReaderKind};
 
 use crate::support::pki::Ca;
 
 /// Inputs by name, each once.
 type Inputs = Vec<(String, Vec<u8>)>;
 
-/// How much is asked.
+/// How many inputs are tried.
 struct Amount {
     /// Mutated certificates.
     mutated: usize,
-    /// Of the single-bit flips one in so many.
+    /// Every n-th of the single-bit flips is tried.
     every: usize,
     /// Mutated PEM files.
     files: usize,
@@ -96,9 +96,11 @@ fn compare(what: &str, inputs: &Inputs) -> Vec<String> {
             keep(name, der);
             wrong.push(format!("{name}: {what}"));
         };
-        for (kind, ours) in
-            [(Kind::OpenSsl, &verdict.openssl), (Kind::GnuTls, &verdict.gnutls), (Kind::Go, &verdict.go)]
-        {
+        for (kind, ours) in [
+            (ReaderKind::OpenSsl, &verdict.openssl),
+            (ReaderKind::GnuTls, &verdict.gnutls),
+            (ReaderKind::Go, &verdict.go),
+        ] {
             let theirs = refused.iter().find(|(reader, _)| reader.kind == kind);
             match (ours, theirs) {
                 (None, Some((reader, line))) => tell(format!("{} says {line}, we that it reads it", reader.name)),
@@ -108,7 +110,7 @@ fn compare(what: &str, inputs: &Inputs) -> Vec<String> {
                 _ => {}
             }
         }
-        let chokes = refused.iter().any(|(reader, _)| reader.kind != Kind::Go);
+        let chokes = refused.iter().any(|(reader, _)| reader.kind != ReaderKind::Go);
         let accepted = accepts(der);
         let go_reads = refused.is_empty();
         *figures
@@ -161,7 +163,7 @@ fn is_old_rule(why: &str) -> bool {
     why.contains("a length of several bytes at the end")
 }
 
-/// Refused though it can be read: no reader can use it, or OpenSSL takes no chain that ends in it.
+/// Certificates that we refuse although readers decode them: no reader can use them, or OpenSSL takes no chain to them.
 fn is_beyond_use(why: &str, is_invalid: bool) -> bool {
     is_old_rule(why)
         || why.contains("16,384 bits")
@@ -177,7 +179,7 @@ fn keep(name: &str, bytes: &[u8]) {
 
 #[track_caller]
 fn none(wrong: &[String]) {
-    // one of each kind is enough
+    // One of each kind is enough.
     let kinds: BTreeMap<&str, &String> =
         wrong.iter().map(|line| (line.split_once(": ").map_or("", |(_, what)| what), line)).collect();
     let kinds: Vec<&str> = kinds.values().take(40).map(|line| line.as_str()).collect();
@@ -244,7 +246,7 @@ fn compare_files(what: &str, files: &Inputs) -> Vec<String> {
     let mut figures: BTreeMap<&str, usize> = BTreeMap::new();
     for (n, (name, file)) in files.iter().enumerate() {
         let ours = bundle::read(file);
-        let of = |kinds: &[Kind]| -> Vec<(&Reader, &str)> {
+        let of = |kinds: &[ReaderKind]| -> Vec<(&Reader, &str)> {
             all.iter()
                 .zip(&answers)
                 .filter(|(reader, _)| kinds.contains(&reader.kind))
@@ -255,10 +257,10 @@ fn compare_files(what: &str, files: &Inputs) -> Vec<String> {
             keep(name, file);
             wrong.push(format!("{name}: {what}"));
         };
-        let mut check = |kinds: &[Kind], faults: &[pem::Fault]| {
+        let mut check = |kinds: &[ReaderKind], faults: &[pem::Fault]| {
             let refused: Vec<_> = of(kinds)
                 .into_iter()
-                // a file without a certificate is none that anybody has broken
+                // A file without a certificate counts as not broken.
                 .filter(|(_, line)| {
                     line.starts_with("refused")
                         && !line.contains("no certificate or crl found")
@@ -266,7 +268,7 @@ fn compare_files(what: &str, files: &Inputs) -> Vec<String> {
                         && !line.contains("NO_CERTIFICATE_OR_CRL_FOUND")
                 })
                 .collect();
-            // it loads, but without what stands behind that line
+            // It loads without the certificates after that line.
             let lost =
                 faults.iter().any(|fault| fault.detail.contains("next BEGIN") || fault.detail.contains("NUL byte"));
             match (refused.is_empty(), faults) {
@@ -278,11 +280,13 @@ fn compare_files(what: &str, files: &Inputs) -> Vec<String> {
             }
             refused.is_empty()
         };
-        let openssl = check(&[Kind::OpenSsl, Kind::Python], &ours.faults);
-        let gnutls = check(&[Kind::GnuTls], &ours.gnutls_faults);
+        let openssl = check(&[ReaderKind::OpenSsl, ReaderKind::Python], &ours.faults);
+        let gnutls = check(&[ReaderKind::GnuTls], &ours.gnutls_faults);
         if ours.faults.is_empty() {
-            let go =
-                of(&[Kind::Go]).iter().filter_map(|(_, line)| line.strip_prefix("ok ")?.parse::<usize>().ok()).min();
+            let go = of(&[ReaderKind::Go])
+                .iter()
+                .filter_map(|(_, line)| line.strip_prefix("ok ")?.parse::<usize>().ok())
+                .min();
             let parsed: BTreeSet<Vec<u8>> =
                 bundle::certificates(file).into_iter().filter(|der| readers::go_fault(der).is_none()).collect();
             if go != Some(parsed.len()) {
@@ -305,7 +309,7 @@ fn compare_files(what: &str, files: &Inputs) -> Vec<String> {
     wrong
 }
 
-/// Roots that Go reads too.
+/// The roots that Go reads too.
 fn ordinary() -> Vec<Vec<u8>> {
     let roots = CORPUS.iter().filter(|(name, der)| name.starts_with("certifi") && readers::go_fault(der).is_none());
     roots.map(|(_, der)| der.clone()).collect()
@@ -354,7 +358,7 @@ fn the_programs_themselves_trust_a_ca_beside_what_is_accepted_and_not_beside_wha
         let verdict = readers::verdict(der);
         let before = pem::encode(der);
         let [openssl, certtool, python] = programs_verify(dir.path(), &format!("{before}{}", ca.pem()), &leaf);
-        // newer versions than this machine's may be stricter, but what breaks must be known
+        // Newer versions than this machine's may be stricter, but everything that this one refuses must be known.
         assert!(openssl || verdict.openssl.is_some(), "{name}: openssl verify fails, and we say nothing");
         assert!(python || verdict.openssl.is_some(), "{name}: Python fails, and we say nothing");
         assert!(certtool || verdict.gnutls.is_some(), "{name}: certtool fails, and we say nothing");
@@ -384,7 +388,7 @@ fn on_foreign_files_in_a_bundle_we_agree_with_the_loaders() {
     none(&compare_files("foreign files", &files));
 }
 
-/// What is asked about single certificates is what happens to a bundle: each stands between two others in a file.
+/// A verdict on a single certificate holds for a bundle: each stands between two others in a file.
 #[test]
 fn a_certificate_that_a_reader_does_not_decode_breaks_its_bundle() {
     let [first, last] = [&ordinary()[0], &ordinary()[1]].map(|der| pem::encode(der));
@@ -403,13 +407,13 @@ fn a_certificate_that_a_reader_does_not_decode_breaks_its_bundle() {
         .map(|(name, der)| (name.clone(), format!("{first}{}{last}", pem::encode(der)).into_bytes()))
         .collect();
     let mut wrong = Vec::new();
-    for reader in programs::of_bundles().iter().filter(|reader| reader.kind != Kind::Python) {
+    for reader in programs::of_bundles().iter().filter(|reader| reader.kind != ReaderKind::Python) {
         let alone = reader.certificates(&ders(&inputs));
         let together = reader.bundles(&ders(&files));
         for (n, (name, _)) in inputs.iter().enumerate() {
-            // Go leaves it out instead; OpenSSL and Go keep one of equal certificates
+            // Go leaves it out instead. OpenSSL and Go keep one of equal certificates.
             let breaks =
-                if reader.kind == Kind::Go { together[n] == "ok 2" } else { together[n].starts_with("refused") };
+                if reader.kind == ReaderKind::Go { together[n] == "ok 2" } else { together[n].starts_with("refused") };
             let is_there_twice = together[n] == "ok 2" && alone[n].starts_with("ok");
             if breaks == alone[n].starts_with("ok") && !is_there_twice {
                 wrong.push(format!("{name}: {}: alone {}, in a bundle {}", reader.name, alone[n], together[n]));

@@ -17,7 +17,7 @@ use crate::support::{
         FAST, LIMIT, LONG, assert_untrusted, has_anchors, ledger, sha256, starts, wait_held, wait_trusted,
         wait_two_cycles,
     },
-    machine::{Kind, Machine},
+    machine::{Machine, MachineKind},
     must,
     pki::Ca,
     wait_for,
@@ -38,14 +38,14 @@ fn tries(machine: &Machine) -> Vec<Value> {
     ledger(machine)["tries"].as_array().cloned().unwrap_or_default()
 }
 
-/// A text that a report gives.
+/// A text field of a report.
 fn text<'a>(status: &'a Value, path: &str) -> &'a str {
     status.pointer(path).and_then(Value::as_str).unwrap_or_default()
 }
 
 #[test]
 fn a_rotation_is_reported_or_followed_as_the_configuration_says() {
-    let machine = Machine::boot(Kind::Bookworm);
+    let machine = Machine::boot(MachineKind::Bookworm);
     let image = machine.push("app:1");
     let (old, new) = (machine.registry_ca(), Ca::new("The next CA").pem());
     assert_untrusted(&machine, &image);
@@ -75,7 +75,7 @@ fn a_rotation_is_reported_or_followed_as_the_configuration_says() {
     agent.nodetrust(&["status"]).expect(0);
     assert_eq!(machine.pull(&image), Ok(()));
 
-    // old → old and new → new
+    // The rotation goes from old over old and new to new.
     machine.configure_agent(FAST);
     machine.set_source_pem(&(old.clone() + &new));
     wait_trusted(&agent, &(old.clone() + &new));
@@ -92,7 +92,7 @@ fn a_rotation_is_reported_or_followed_as_the_configuration_says() {
 
 #[test]
 fn many_changes_cost_one_restart_a_minute() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
     let before = starts(&machine);
@@ -114,7 +114,7 @@ fn many_changes_cost_one_restart_a_minute() {
 }
 
 /// containerd runs, and does not serve the kubelet: `mirrors` and `config_path` exclude each other.
-fn what_is_sick_is_not_restarted(kind: Kind) {
+fn what_is_sick_is_not_restarted(kind: MachineKind) {
     let machine = Machine::boot(kind);
     let agent = machine.agent(&[], FAST);
     wait_two_cycles(&agent);
@@ -123,7 +123,7 @@ fn what_is_sick_is_not_restarted(kind: Kind) {
                     [plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"mirror.test\"]\nendpoint = [\"https://mirror.test\"]";
     assert!(config.contains("config_path = \"\""), "{config}");
     machine.write(CONFIG, config.replace("config_path = \"\"", registry));
-    // so that the registry directory does not make up for the change
+    // This folder hides `_default`, so the registry directory does not cover the change.
     machine.run(&["mkdir", "-p", "/etc/containerd/certs.d/registry.test:5443"]).expect(0);
     restart_by_hand(&machine);
     let before = starts(&machine);
@@ -145,17 +145,17 @@ fn what_is_sick_is_not_restarted(kind: Kind) {
 
 #[test]
 fn containerd_1_7_without_its_cri_plugin_is_not_restarted() {
-    what_is_sick_is_not_restarted(Kind::Trixie);
+    what_is_sick_is_not_restarted(MachineKind::Trixie);
 }
 
 #[test]
 fn containerd_2_1_without_its_image_service_is_not_restarted() {
-    what_is_sick_is_not_restarted(Kind::Containerd21);
+    what_is_sick_is_not_restarted(MachineKind::Containerd21);
 }
 
 #[test]
 fn a_restart_that_would_end_containers_waits_and_one_that_failed_is_not_repeated() {
-    let machine = Machine::boot(Kind::Bookworm);
+    let machine = Machine::boot(MachineKind::Bookworm);
     let container = machine.container();
     let process = machine.process(&container).unwrap();
     let agent = machine.agent(&[], FAST);
@@ -173,7 +173,7 @@ fn a_restart_that_would_end_containers_waits_and_one_that_failed_is_not_repeated
     wait_two_cycles(&agent);
     assert_eq!((starts(&machine), tries(&machine).len()), (before, 0));
 
-    // what would stop and not start again runs on
+    // A runtime that would not start again keeps running.
     let config = machine.read(CONFIG).unwrap();
     machine.write(CONFIG, "this is no TOML");
     drop_in("");
@@ -187,7 +187,7 @@ fn a_restart_that_would_end_containers_waits_and_one_that_failed_is_not_repeated
     agent.kill();
     let_an_hour_pass(&machine);
 
-    // and what nobody could know beforehand is told
+    // A failure that could not be foreseen is reported.
     drop_in("[Service]\nExecStartPre=/bin/sh -c \"echo no start today; exit 1\"\n");
     machine.configure_agent(&format!("{FAST}\nruntime: {{onChange: report}}"));
     let agent = machine.start_agent();
@@ -202,7 +202,7 @@ fn a_restart_that_would_end_containers_waits_and_one_that_failed_is_not_repeated
     };
     let is_told = |status: &Value| !told(status).is_empty();
     let status = agent.wait_status("the failure", LIMIT, is_told);
-    // the log is for whoever looks now, and is not kept
+    // The log is shown now and not kept.
     let log = told(&status).iter().any(|text| text.contains("its log ends with: ") && text.contains("no start today"));
     assert!(log || agent.log_text().contains("no start today"), "{status:#}");
     assert_eq!(told(&status).len(), 1, "told once: {status:#}");
@@ -228,7 +228,7 @@ fn a_restart_that_would_end_containers_waits_and_one_that_failed_is_not_repeated
 /// What can be seen of a cycle from outside, without asking anybody.
 struct Outside {
     root: PathBuf,
-    /// its first process
+    /// the pid of its first process
     leader: PathBuf,
 }
 
@@ -254,7 +254,7 @@ impl Outside {
         self.read("/etc/ssl/certs/ca-certificates.crt").contains(pem.trim())
     }
 
-    /// The present run of containerd.
+    /// The id of containerd's current run.
     fn run(&self) -> PathBuf {
         fs::read_link(self.root.join("run/systemd/units/invocation:containerd.service")).unwrap_or_default()
     }
@@ -278,7 +278,7 @@ impl Outside {
     fn kill_after(&self, what: &str, milliseconds: u64, seen: impl Fn() -> bool) {
         let pid = wait_for("the agent's process", LIMIT, || self.agent());
         wait_for(what, LONG, || seen().then_some(()));
-        // not for what is to happen, but to hit many places in it
+        // The delay varies, to hit many moments.
         std::thread::sleep(Duration::from_millis(milliseconds));
         must("a kill", kill(pid, Signal::SIGKILL));
         wait_for("its end", LIMIT, || self.agent().is_none().then_some(()));
@@ -295,7 +295,7 @@ fn let_an_hour_pass(machine: &Machine) {
 
 #[test]
 fn an_agent_that_is_killed_at_any_moment_restarts_the_runtime_once() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
     let container = machine.container();
@@ -305,7 +305,7 @@ fn an_agent_that_is_killed_at_any_moment_restarts_the_runtime_once() {
     let outside = Outside::of(&machine);
     let mut pem = machine.registry_ca();
 
-    // before a try is written down: as often as it pleases
+    // Before a try is written down, the agent may be killed any number of times.
     let before = starts(&machine);
     machine.set_source_pem(&pem);
     let first = pem.clone();
@@ -330,7 +330,7 @@ fn an_agent_that_is_killed_at_any_moment_restarts_the_runtime_once() {
     assert_eq!(starts(&machine), before + 1, "{:#}", ledger(&machine));
     assert_eq!(machine.pull(&image), Ok(()));
 
-    // after it
+    // After a try is written down.
     for n in 0..4 {
         outside.kill_after("nothing", 0, || true);
         let_an_hour_pass(&machine);
@@ -357,7 +357,7 @@ fn an_agent_that_is_killed_at_any_moment_restarts_the_runtime_once() {
 
 #[test]
 fn a_reboot_between_the_change_and_the_restart_makes_that_needless() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
     let agent = machine.agent(&[], FAST);

@@ -35,7 +35,7 @@ fn whole_life(kind: Kind) {
     node.nodetrust(&["uninstall"]).expect(0);
     assert!(!node.clients_trust(&new));
     let after = node.tree(&["/etc", "/usr/local", "/var/lib", "/usr/share/pki"]);
-    // what the distribution's own machinery writes at each run, and would without us
+    // The distribution's own tools write these at each run, with or without us.
     let own_noise =
         |path: &str| path.starts_with("/var/lib/dpkg/") || path.ends_with("/cacerts") || path.ends_with("cacerts.bin");
     let changed: Vec<_> = before

@@ -14,7 +14,7 @@ use crate::{
     runtimes::boot_docker,
     support::{
         following::{LIMIT, apply, assert_untrusted, configure, install, starts, status},
-        machine::{Kind, Machine},
+        machine::{Machine, MachineKind},
         wait_for,
     },
 };
@@ -40,15 +40,15 @@ fn through<T>(machine: &Machine, socket: &str, work: impl FnOnce() -> T) -> T {
     answer
 }
 
-/// As Amazon's node images had it until Kubernetes 1.24.
+/// The set-up of Amazon's node images until Kubernetes 1.24.
 #[test]
 fn a_containerd_at_the_socket_that_its_configuration_names_is_restarted() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let shim = "/run/dockershim.sock";
     machine
         .run(&["sed", "-i", &format!("1i [grpc]\\naddress = \"{shim}\"\\n"), "/etc/containerd/config.toml"])
         .expect(0);
-    // the table comes first, the version after it would be the table's
+    // The table comes first: a version after it would belong to the table.
     let config = machine.read("/etc/containerd/config.toml").unwrap().replacen("version = 2\n", "", 1);
     machine.write("/etc/containerd/config.toml", format!("version = 2\n{config}"));
     machine.run(&["systemctl", "stop", "containerd"]).expect(0);
@@ -65,7 +65,7 @@ fn a_containerd_at_the_socket_that_its_configuration_names_is_restarted() {
 
 #[test]
 fn a_socket_that_somebody_has_left_is_not_asked() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let image = prepare(&machine, "");
     assert_untrusted(&machine, &image);
     let leave = "import socket; socket.socket(socket.AF_UNIX).bind('/run/dockershim.sock')";
@@ -79,7 +79,7 @@ fn a_socket_that_somebody_has_left_is_not_asked() {
             ])
             .expect(0);
     }
-    // what kubeadm has left as well
+    // kubeadm leaves this file as well.
     machine.write(
         "/var/lib/kubelet/kubeadm-flags.env",
         "KUBELET_KUBEADM_ARGS=\"--container-runtime-endpoint=unix:///run/dockershim.sock\"\n",
@@ -100,10 +100,10 @@ fn start_unit(machine: &Machine, name: &str, command: &str) {
 
 #[test]
 fn the_runtime_that_a_simulated_kubelet_uses_is_restarted_and_not_the_one_beside_it() {
-    let machine = Machine::boot(Kind::Bookworm);
+    let machine = Machine::boot(MachineKind::Bookworm);
     let image = prepare(&machine, "");
     assert_untrusted(&machine, &image);
-    // a CRI-O that idles comes before containerd in the table
+    // An idle CRI-O comes before containerd in the table.
     start_unit(&machine, "crio.service", "/bin/sleep infinity");
     machine.write("/usr/local/bin/kubelet", "#!/bin/sh\nwhile :; do sleep 1; done\n");
     machine.run(&["chmod", "755", "/usr/local/bin/kubelet"]).expect(0);
@@ -127,7 +127,7 @@ fn docker_with_a_simulated_shim_of_either_name_is_the_one_that_pulls() {
     let image = prepare(&machine, "runtime: {onChange: registry}");
     let refused = machine.run(&["docker", "pull", &image]);
     assert!(refused.code != 0 && refused.err.contains("x509"), "{}", refused.err);
-    // it has no registry directory for all registries
+    // CRI-O has no registry directory for all registries.
     apply(&machine).expect(2);
     let now = status(&machine);
     assert_eq!(
@@ -144,10 +144,10 @@ fn docker_with_a_simulated_shim_of_either_name_is_the_one_that_pulls() {
 
 #[test]
 fn docker_that_no_kubelet_uses_is_asked_itself() {
-    let machine = Machine::boot(Kind::Docker);
+    let machine = Machine::boot(MachineKind::Docker);
     machine.run(&["systemctl", "mask", "--now", "containerd"]).expect(0);
     machine.run(&["sed", "-i", "s/^{/{\"live-restore\": true, /", "/etc/docker/daemon.json"]).expect(0);
-    // it starts a containerd of its own where it is told of none
+    // It starts a containerd of its own if it is told of no other.
     let unit = machine.read("/lib/systemd/system/docker.service").unwrap();
     let unit = unit.replace("containerd.service", "").replace("--containerd=/run/containerd/containerd.sock", "");
     machine.write("/etc/systemd/system/docker.service", unit);
@@ -162,7 +162,7 @@ fn docker_that_no_kubelet_uses_is_asked_itself() {
 
 #[test]
 fn a_unit_of_another_name_is_followed_to_the_socket_of_its_command_line() {
-    let machine = Machine::boot(Kind::Bookworm);
+    let machine = Machine::boot(MachineKind::Bookworm);
     machine.run(&["systemctl", "mask", "--now", "containerd"]).expect(0);
     machine.run(&["rm", "-f", SOCKET]).expect(0);
     let corp = "/run/corp/containerd.sock";
@@ -187,7 +187,7 @@ fn look(machine: &Machine) -> Services {
 
 #[test]
 fn a_runtime_that_no_known_unit_runs_leaves_a_sign() {
-    let machine = Machine::boot(Kind::Bookworm);
+    let machine = Machine::boot(MachineKind::Bookworm);
     let services = look(&machine);
     assert!(services.runtime.is_some() && services.sign.is_none(), "{services:?}");
     machine.run(&["systemctl", "mask", "--now", "containerd"]).expect(0);
@@ -206,7 +206,7 @@ fn a_runtime_that_no_known_unit_runs_leaves_a_sign() {
 
     start_unit(&machine, "corp-runtime.service", "/usr/bin/containerd --address /run/corp.sock");
     machine.run(&["rm", "-f", SOCKET]).expect(0);
-    // systemd has forked it, and it need not have become containerd yet
+    // systemd has forked the process, which may not have executed containerd yet.
     let runs = wait_for("the sign of a process", LIMIT, || sign("a process"));
     assert!(runs.starts_with("containerd runs in corp-runtime.service as process "), "{runs}");
     machine.run(&["systemctl", "stop", "corp-runtime"]).expect(0);

@@ -3,7 +3,7 @@
 
 use crate::support::{
     following::{apply, assert_untrusted, configure, flat, install, starts, status},
-    machine::{Kind, Machine},
+    machine::{Machine, MachineKind},
     pki::Ca,
 };
 
@@ -53,7 +53,7 @@ fn assert_restarted(machine: &Machine, image: &str) {
 }
 
 /// A drop-in unsets the registry directory when containerd starts, and goes after that.
-fn a_drop_in_that_went(kind: Kind, imports: &str) {
+fn a_drop_in_that_went(kind: MachineKind, imports: &str) {
     let machine = Machine::boot_with_config_path(kind, DIR);
     import(&machine, CONFIG, imports);
     machine.write(DROP_IN, drop_in(""));
@@ -65,22 +65,22 @@ fn a_drop_in_that_went(kind: Kind, imports: &str) {
 
 #[test]
 fn containerd_1_6_does_not_read_what_a_drop_in_that_went_has_hidden() {
-    a_drop_in_that_went(Kind::Bookworm, "/etc/containerd/conf.d/*.toml");
+    a_drop_in_that_went(MachineKind::Bookworm, "/etc/containerd/conf.d/*.toml");
 }
 
 #[test]
 fn containerd_1_7_does_not_read_what_a_drop_in_that_went_has_hidden() {
-    a_drop_in_that_went(Kind::Trixie, "conf.d/*.toml");
+    a_drop_in_that_went(MachineKind::Trixie, "conf.d/*.toml");
 }
 
 #[test]
 fn containerd_2_1_does_not_read_what_a_drop_in_that_went_has_hidden() {
-    a_drop_in_that_went(Kind::Containerd21, "conf.d/*.toml");
+    a_drop_in_that_went(MachineKind::Containerd21, "conf.d/*.toml");
 }
 
 #[test]
 fn containerd_2_1_does_not_read_a_drop_in_that_came_after_its_start() {
-    let machine = Machine::boot(Kind::Containerd21);
+    let machine = Machine::boot(MachineKind::Containerd21);
     import(&machine, CONFIG, "conf.d/*.toml");
     restart(&machine);
     let image = prepare(&machine);
@@ -89,7 +89,7 @@ fn containerd_2_1_does_not_read_a_drop_in_that_came_after_its_start() {
 }
 
 /// A file that is taken in by its name and has gone: 2.1 prints its configuration all the same, and does not start with it.
-fn a_drop_in_that_would_be_missed(kind: Kind) {
+fn a_drop_in_that_would_be_missed(kind: MachineKind) {
     let machine = Machine::boot(kind);
     import(&machine, CONFIG, "conf.d/10-corp.toml");
     machine.write(DROP_IN, drop_in(""));
@@ -105,17 +105,17 @@ fn a_drop_in_that_would_be_missed(kind: Kind) {
 
 #[test]
 fn containerd_1_7_is_not_restarted_without_a_file_that_it_takes_in() {
-    a_drop_in_that_would_be_missed(Kind::Trixie);
+    a_drop_in_that_would_be_missed(MachineKind::Trixie);
 }
 
 #[test]
 fn containerd_2_1_is_not_restarted_without_a_file_that_it_takes_in() {
-    a_drop_in_that_would_be_missed(Kind::Containerd21);
+    a_drop_in_that_would_be_missed(MachineKind::Containerd21);
 }
 
 #[test]
 fn containerd_2_1_does_not_read_a_drop_in_of_a_drop_in_that_changed_after_its_start() {
-    let machine = Machine::boot(Kind::Containerd21);
+    let machine = Machine::boot(MachineKind::Containerd21);
     import(&machine, CONFIG, "conf.d/10-corp.toml");
     machine.write(DROP_IN, "version = 2\nimports = [\"more/a.toml\"]\n");
     let more = "/etc/containerd/conf.d/more/a.toml";
@@ -128,7 +128,7 @@ fn containerd_2_1_does_not_read_a_drop_in_of_a_drop_in_that_changed_after_its_st
 
 #[test]
 fn a_link_in_the_place_of_the_configuration_that_led_elsewhere_when_containerd_started_is_seen() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     let config = machine.read(CONFIG).unwrap();
     machine.write("/opt/with.toml", config.replace("config_path = \"\"", &format!("config_path = \"{DIR}\"")));
     machine.run(&["mv", CONFIG, "/opt/without.toml"]).expect(0);
@@ -141,7 +141,7 @@ fn a_link_in_the_place_of_the_configuration_that_led_elsewhere_when_containerd_s
 
 #[test]
 fn a_section_of_another_version_s_name_is_not_what_containerd_2_1_reads() {
-    let machine = Machine::boot(Kind::Containerd21);
+    let machine = Machine::boot(MachineKind::Containerd21);
     let config = machine.read(CONFIG).unwrap();
     machine.write(CONFIG, config + &format!("\n[plugins.cri.registry]\nconfig_path = \"{DIR}\"\n"));
     restart(&machine);
@@ -151,25 +151,25 @@ fn a_section_of_another_version_s_name_is_not_what_containerd_2_1_reads() {
 
 #[test]
 fn a_configuration_that_is_changed_later_does_not_make_pulls_need_a_restart() {
-    let machine = Machine::boot_with_config_path(Kind::Trixie, DIR);
+    let machine = Machine::boot_with_config_path(MachineKind::Trixie, DIR);
     let image = prepare(&machine);
     let before = starts(&machine);
     apply(&machine).expect(0);
     assert_eq!(machine.pull(&image), Ok(()));
-    // somebody prepares the next restart; the process reads what it has read
+    // Somebody prepares the next restart. The running process keeps its configuration.
     let config = machine.read(CONFIG).unwrap();
     machine.write(CONFIG, config.replace(DIR, "/etc/containerd/other.d"));
     let now = status(&machine);
     assert_eq!((&now["runtime"]["certsDir"], &now["runtime"]["stale"]), (&DIR.into(), &false.into()), "{now:#}");
     apply(&machine).expect(0);
     assert_eq!((machine.pull(&image), starts(&machine)), (Ok(()), before));
-    // the next process reads the other one
+    // The next process reads the other directory.
     restart(&machine);
     assert_eq!(status(&machine)["runtime"]["certsDir"], "/etc/containerd/other.d");
 }
 
 /// containerd starts without a configuration, and 1.x does not print what it makes of none.
-fn no_configuration(kind: Kind) {
+fn no_configuration(kind: MachineKind) {
     let machine = Machine::boot(kind);
     machine.run(&["rm", CONFIG]).expect(0);
     restart(&machine);
@@ -179,17 +179,17 @@ fn no_configuration(kind: Kind) {
 
 #[test]
 fn containerd_1_6_without_a_configuration_is_restarted() {
-    no_configuration(Kind::Bookworm);
+    no_configuration(MachineKind::Bookworm);
 }
 
 #[test]
 fn containerd_2_1_without_a_configuration_is_restarted() {
-    no_configuration(Kind::Containerd21);
+    no_configuration(MachineKind::Containerd21);
 }
 
 #[test]
 fn folders_that_no_registry_can_be_called_cost_no_restart() {
-    let machine = Machine::boot_with_config_path(Kind::Trixie, DIR);
+    let machine = Machine::boot_with_config_path(MachineKind::Trixie, DIR);
     for folder in ["_backup", "lost+found", "old", ".git", "registry.test:5443.bak"] {
         machine.run(&["mkdir", "-p", &format!("{DIR}/{folder}")]).expect(0);
     }
@@ -202,7 +202,7 @@ fn folders_that_no_registry_can_be_called_cost_no_restart() {
 
 #[test]
 fn where_restarts_are_forbidden_pulls_follow_the_registry_directory_and_the_rest_is_told() {
-    let machine = Machine::boot_with_config_path(Kind::Trixie, DIR);
+    let machine = Machine::boot_with_config_path(MachineKind::Trixie, DIR);
     let image = prepare(&machine);
     configure(&machine, "runtime: {onChange: registry}");
     let before = starts(&machine);
@@ -210,7 +210,7 @@ fn where_restarts_are_forbidden_pulls_follow_the_registry_directory_and_the_rest
     assert!(done.out.contains("write"), "{}", done.out);
     assert_eq!((machine.pull(&image), starts(&machine)), (Ok(()), before));
 
-    // a host with a directory of its own does not get there
+    // A host with a folder of its own does not reach `_default`.
     machine.run(&["mkdir", &format!("{DIR}/registry.test:5443")]).expect(0);
     assert_untrusted(&machine, &image);
     apply(&machine).expect(2);
@@ -221,7 +221,7 @@ fn where_restarts_are_forbidden_pulls_follow_the_registry_directory_and_the_rest
     assert_eq!(now["runtime"]["held"]["why"], why);
     machine.run(&["rmdir", &format!("{DIR}/registry.test:5443")]).expect(0);
 
-    // and leaves the directory as it goes
+    // `uninstall` removes the directory.
     machine.write("/etc/nodetrust/org.crt", Ca::new("Another CA").pem());
     machine.run(&["nodetrust", "apply"]).expect(0);
     assert_untrusted(&machine, &image);

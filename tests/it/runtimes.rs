@@ -10,13 +10,13 @@ use std::{process::Command, time::Duration};
 use serde_json::Value;
 
 use crate::support::{
-    machine::{Agent, Kind, Machine},
+    machine::{Machine, MachineKind, PodAgent},
     must, wait_for,
 };
 
-/// For what takes seconds, on a busy machine.
+/// Longest wait for events that take seconds; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
-/// Quick to settle, quick to look.
+/// Settings of an agent that settles and looks quickly.
 const FAST: &str = "settle: 100ms\nresync: 5s\nrotation: {removalGrace: 0s}";
 const UNKNOWN: &str = "x509: certificate signed by unknown authority";
 
@@ -29,7 +29,7 @@ fn assert_untrusted(machine: &Machine, image: &str) {
 
 /// Waits until the operating system and the runtime trust the one anchor.
 #[track_caller]
-fn wait_trusted(agent: &Agent) -> Value {
+fn wait_trusted(agent: &PodAgent) -> Value {
     agent.wait_status("one anchor, trusted by the runtime", LIMIT, |status| {
         status["converged"] == true
             && status["runtimeTrust"]["state"] == "current"
@@ -40,13 +40,13 @@ fn wait_trusted(agent: &Agent) -> Value {
 
 /// An agent that has nothing to install yet.
 #[track_caller]
-fn idle_agent(machine: &Machine) -> Agent {
+fn idle_agent(machine: &Machine) -> PodAgent {
     let agent = machine.agent(&[], FAST);
     agent.wait_status("a first look", LIMIT, |status| status["runtime"]["kind"].is_string());
     agent
 }
 
-fn restarts(agent: &Agent) -> Option<f64> {
+fn restarts(agent: &PodAgent) -> Option<f64> {
     agent.metric("nodetrust_runtime_restarts_total{outcome=\"done\"}")
 }
 
@@ -59,7 +59,7 @@ fn daemon(machine: &Machine) -> String {
 
 #[test]
 fn containerd_under_openrc_pulls_once_apply_has_restarted_it() {
-    let machine = Machine::boot(Kind::OpenRc);
+    let machine = Machine::boot(MachineKind::OpenRc);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
     let container = machine.container();
@@ -76,7 +76,7 @@ fn containerd_under_openrc_pulls_once_apply_has_restarted_it() {
     assert_ne!(daemon(&machine), before, "a containerd that has loaded its roots needs a restart");
     assert_eq!(machine.process(&container).unwrap(), process, "the container did not live on");
 
-    // what OpenRC was told to stop is not started
+    // A service that OpenRC was told to stop is not started.
     machine.run(&["rc-service", "containerd", "stop"]).expect(0);
     machine.write("/etc/nodetrust/org.crt", [machine.registry_ca(), machine.inspection_ca()].concat());
     let done = machine.run(&["nodetrust", "apply"]).expect(0);
@@ -86,7 +86,7 @@ fn containerd_under_openrc_pulls_once_apply_has_restarted_it() {
 
 #[test]
 fn an_agent_in_a_pod_says_that_openrc_needs_a_person() {
-    let machine = Machine::boot(Kind::OpenRc);
+    let machine = Machine::boot(MachineKind::OpenRc);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
     let before = daemon(&machine);
@@ -111,7 +111,7 @@ fn an_agent_in_a_pod_says_that_openrc_needs_a_person() {
 /// A node whose kubelet would use Docker: Docker, and a simulated cri-dockerd under this name.
 #[track_caller]
 pub fn boot_docker(shim: &str, live_restore: bool) -> Machine {
-    let machine = Machine::boot(Kind::Docker);
+    let machine = Machine::boot(MachineKind::Docker);
     let edit = format!("s/^{{/{{\"live-restore\": {live_restore}, /");
     machine.run(&["sed", "-i", &edit, "/etc/docker/daemon.json"]).expect(0);
     machine.run(&["systemctl", "restart", "docker"]).expect(0);
@@ -164,7 +164,7 @@ fn docker_that_would_stop_its_containers_is_not_restarted() {
     assert_eq!((machine.invocation("docker"), docker_process(&machine)), (before, process));
     assert_docker_refuses(&machine, &image);
 
-    // as the hold advises, and the agent sees that it was done
+    // A person follows the hold's advice, and the agent sees that.
     machine.run(&["systemctl", "restart", "docker"]).expect(0);
     wait_trusted(&agent);
     machine.run(&["docker", "pull", &image]).expect(0);
@@ -195,7 +195,7 @@ fn docker_that_spares_its_containers_is_restarted() {
 /// Ends Debian's containerd and has this unit start its own, with all that the node's containerd knows.
 #[track_caller]
 pub fn boot_distribution(unit: &str, script: &str, config: (&str, &str), socket: &str) -> Machine {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     machine.run(&["systemctl", "disable", "--now", "containerd"]).expect(0);
     let sed = format!("s|config_path = .*|config_path = \"{}\"|", config.1);
     let text = machine.run(&["sed", &sed, "/etc/containerd/config.toml"]).expect(0).out;
@@ -205,14 +205,14 @@ pub fn boot_distribution(unit: &str, script: &str, config: (&str, &str), socket:
     let service = "[Service]\nType=exec\nExecStart=/usr/local/bin/simulated\nKillMode=process\nDelegate=yes\nRestart=always\n\
                    RestartSec=5s\n[Install]\nWantedBy=multi-user.target\n";
     machine.write(&format!("/etc/systemd/system/{unit}"), service);
-    // the tests' own way to it
+    // The tests reach it by this socket.
     machine.run(&["ln", "-sf", socket, "/run/containerd/containerd.sock"]).expect(0);
     machine.run(&["systemctl", "enable", "--now", unit]).expect(0);
     machine.wait_runtime();
     machine
 }
 
-/// k3s names its containerd without a path, ends it when it ends, and ends when it ends.
+/// k3s starts containerd by its name alone; each of the two ends when the other one ends.
 pub const K3S: &str = r#"#!/bin/sh
 config=/var/lib/rancher/k3s/agent/etc/containerd/config.toml
 containerd -c $config -a /run/k3s/containerd/containerd.sock --state /run/k3s/containerd --root /var/lib/containerd &
@@ -316,7 +316,7 @@ fn simulated_k0s_is_asked_to_restart_its_containerd_and_nothing_else() {
     assert_eq!(status["runtime"]["kind"], "k0s");
     assert_eq!(restarts(&agent), Some(1.0));
 
-    // another containerd of the same k0s is another process: it has read the bundle as it is
+    // A new containerd of the same k0s is a new process, which has read the current bundle.
     let pid = child(&machine);
     machine.run(&["kill", "-KILL", pid.trim()]).expect(0);
     wait_for("another containerd", LIMIT, || {

@@ -21,11 +21,11 @@ use nodetrust::{
 };
 
 use crate::support::{
-    machine::{Kind, Machine},
+    machine::{Machine, MachineKind},
     wait_for,
 };
 
-/// For what takes milliseconds, on a busy machine.
+/// Longest wait for events that take milliseconds; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(60);
 const CONTAINERD: &str = "containerd.service";
 const SOCKET: &str = "/run/containerd/containerd.sock";
@@ -57,7 +57,7 @@ fn make_probe(machine: &Machine) {
     machine.run(&["systemctl", "enable", "--now", "probe"]).expect(0);
 }
 
-fn reads_units(kind: Kind) {
+fn reads_units(kind: MachineKind) {
     let machine = Machine::boot(kind);
     make_probe(&machine);
     let root = host(&machine);
@@ -97,17 +97,17 @@ fn reads_units(kind: Kind) {
 
 #[test]
 fn systemd_252_tells_about_units() {
-    reads_units(Kind::Bookworm);
+    reads_units(MachineKind::Bookworm);
 }
 
 #[test]
 fn systemd_257_tells_about_units() {
-    reads_units(Kind::Trixie);
+    reads_units(MachineKind::Trixie);
 }
 
 #[test]
 fn a_restart_is_done_when_it_says_so_and_nine_do_not_meet_the_start_limit() {
-    let machine = Machine::boot(Kind::Bookworm);
+    let machine = Machine::boot(MachineKind::Bookworm);
     let root = host(&machine);
     let container = machine.container();
     let process = machine.process(&container);
@@ -130,17 +130,17 @@ fn a_restart_is_done_when_it_says_so_and_nine_do_not_meet_the_start_limit() {
 
 #[test]
 fn a_restart_tells_how_it_went_wrong() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     make_probe(&machine);
     let root = host(&machine);
     let state = || unit(&root, "probe.service").unwrap();
 
-    // by an alias as well
+    // An alias works as well.
     let before = state();
     assert_eq!(systemd::try_restart(&root, "probe-alias.service", LIMIT).unwrap(), JobResult::Done);
     assert_ne!(state().invocation, before.invocation);
 
-    // the unit allows three starts an hour
+    // The unit allows three starts an hour.
     for _ in 0..9 {
         assert_eq!(systemd::try_restart(&root, "probe.service", LIMIT).unwrap(), JobResult::Done);
     }
@@ -152,7 +152,7 @@ fn a_restart_tells_how_it_went_wrong() {
     assert_eq!((failed.active_state.as_str(), failed.result.as_str()), ("failed", "exit-code"));
     assert_eq!(failed.main_pid, None);
 
-    // what does not run is left alone; systemd calls that done
+    // A unit that does not run is not started; systemd reports the job as done.
     machine.run(&["rm", "/run/broken"]).expect(0);
     assert_eq!(systemd::try_restart(&root, "probe.service", LIMIT).unwrap(), JobResult::Done);
     let left = state();
@@ -173,7 +173,7 @@ fn a_restart_tells_how_it_went_wrong() {
 
 #[test]
 fn a_bus_that_refuses_or_is_gone_is_named_with_advice() {
-    let machine = Machine::boot(Kind::Bookworm);
+    let machine = Machine::boot(MachineKind::Bookworm);
     let root = host(&machine);
     let deny = "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN\" \
                 \"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\">\n<busconfig><policy context=\"mandatory\">\
@@ -208,7 +208,7 @@ fn a_bus_that_refuses_or_is_gone_is_named_with_advice() {
     assert_eq!(error.to_string(), "the host does not run systemd: it has no /run/systemd/system");
 }
 
-fn looks(kind: Kind, version: &str) {
+fn looks(kind: MachineKind, version: &str) {
     let machine = Machine::boot_with_config_path(kind, "/etc/containerd/certs.d");
     let root = host(&machine);
     let before = cri::look(&root, SOCKET, LIMIT).unwrap();
@@ -239,23 +239,23 @@ fn looks(kind: Kind, version: &str) {
 
 #[test]
 fn containerd_1_6_says_how_it_is_and_pulls() {
-    looks(Kind::Bookworm, "1.6.");
+    looks(MachineKind::Bookworm, "1.6.");
 }
 
 #[test]
 fn containerd_1_7_says_how_it_is_and_pulls() {
-    looks(Kind::Trixie, "1.7.");
+    looks(MachineKind::Trixie, "1.7.");
 }
 
 #[test]
 fn containerd_2_1_says_how_it_is_and_pulls() {
-    looks(Kind::Containerd21, "2.1.");
+    looks(MachineKind::Containerd21, "2.1.");
 }
 
 /// With `mirrors` and `config_path` both set, containerd starts, stays up, and serves no CRI or half of it.
 #[test]
 fn a_containerd_whose_cri_plugin_does_not_load_is_told_from_a_healthy_one() {
-    for kind in [Kind::Bookworm, Kind::Trixie, Kind::Containerd21] {
+    for kind in [MachineKind::Bookworm, MachineKind::Trixie, MachineKind::Containerd21] {
         let machine = Machine::boot_with_config_path(kind, "/etc/containerd/certs.d");
         let root = host(&machine);
         let mut config = machine.read("/etc/containerd/config.toml").unwrap();

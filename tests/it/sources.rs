@@ -18,8 +18,8 @@ use nodetrust_core::source::{Content, Snapshot};
 use serde_json::Value;
 
 use crate::{
-    agent::{Stop, extracts, fast},
-    crash::Random,
+    agent::{LoweredAtEnd, extracts, fast},
+    crash::Moments,
     support::{
         node::{Kind, Node},
         pki::Ca,
@@ -95,7 +95,7 @@ fn a_kubelet_volume_is_followed_from_generation_to_generation() {
     volume.write(&[("a.crt", a.pem()), ("b.crt", b.pem())]);
     let agent = node.agent(&fast("0s"));
     agent.wait_converged(&[&a, &b], LIMIT);
-    // a key changes, one vanishes, one is new
+    // One key changes, one is removed, one is new.
     volume.write(&[("a.crt", c.pem())]);
     agent.wait_converged(&[&c], LIMIT);
     volume.write(&[("a.crt", c.pem()), ("new.crt", a.pem())]);
@@ -152,7 +152,7 @@ fn each_read_of_a_kubelet_volume_is_one_generation() {
     let settings = Settings::parse(&format!("sources: [{{name: org, path: {}}}]", dir.path().display())).unwrap();
     let goes_on = AtomicBool::new(true);
     thread::scope(|scope| {
-        let stop = Stop(&goes_on);
+        let stop = LoweredAtEnd(&goes_on);
         let writer = scope.spawn(|| {
             let mut swaps = 0;
             while goes_on.load(Ordering::Relaxed) {
@@ -180,7 +180,7 @@ fn each_read_of_a_kubelet_volume_is_one_generation() {
 #[test]
 fn the_set_in_force_is_always_a_generation() {
     let node = Node::new(Kind::Trixie, "");
-    let mut random = Random::new();
+    let mut random = Moments::new();
     let (old, new) = ([Ca::new("A0"), Ca::new("B0")], [Ca::new("A1"), Ca::new("B1")]);
     let files = |cas: &[Ca; 2]| [("a.crt", cas[0].pem()), ("b.crt", cas[1].pem())];
     let wanted = [set(&old.each_ref()), set(&new.each_ref())];
@@ -190,7 +190,7 @@ fn the_set_in_force_is_always_a_generation() {
     agent.wait_converged(&old.each_ref(), LIMIT);
     let goes_on = AtomicBool::new(true);
     let seen = thread::scope(|scope| {
-        let stop = Stop(&goes_on);
+        let stop = LoweredAtEnd(&goes_on);
         let reader = scope.spawn(|| {
             let mut seen = BTreeSet::new();
             while goes_on.load(Ordering::Relaxed) {
@@ -200,7 +200,7 @@ fn the_set_in_force_is_always_a_generation() {
             }
             seen
         });
-        // without rest for longer than a stream of events is waited out
+        // Changes follow each other for longer than the agent waits for a pause in events.
         for swap in 0..120 {
             volume.write(&files(if swap % 2 == 0 { &new } else { &old }));
             thread::sleep(Duration::from_millis(10 + random.below(130)));
@@ -214,7 +214,7 @@ fn the_set_in_force_is_always_a_generation() {
         assert!(wanted.contains(desired) && state == "ok", "a mixture was in force: {desired:?} ({state})");
     }
     assert!(agent.metric("nodetrust_reconciles_total{trigger=\"source\",outcome=\"changed\"}").unwrap() >= 1.0);
-    // the report that was waited for may have been of the new generation's turn before the last
+    // The report may belong to an earlier turn of the same generation.
     wait_for("the last generation in the bundle", LIMIT, || {
         (!node.trusts(&old[0]) && node.trusts(&new[0]) && node.trusts(&new[1])).then_some(())
     });
@@ -249,7 +249,7 @@ fn a_secret_with_its_key(kind: Kind) {
     assert_eq!(agent.metric("nodetrust_rejections{source=\"org\",reason=\"private-key\"}"), Some(1.0));
     node.nodetrust(&["apply"]).expect(2);
 
-    // the same with the key in the certificate's own file: the whole file is refused, its certificate too
+    // The same with the key in the certificate's file: the whole file is refused, with its certificate.
     let joined = Ca::new("Joined");
     volume.write(&[("ca.crt", ca.pem()), ("joined.pem", format!("{}{key}", joined.pem()))]);
     let status = agent.wait_status("the second refusal", LIMIT, |status| {
@@ -299,7 +299,7 @@ fn a_shuffled_bundle_is_no_change() {
     let mut cas: Vec<Ca> = (0..6).map(|n| Ca::new(&format!("CA {n}"))).collect();
     let write = |cas: &[Ca], name: &str| {
         let mut volume = Volume::new(&node.source);
-        // a ClusterTrustBundle is one file
+        // A ClusterTrustBundle is one file.
         volume.generation = u32::try_from(name.len()).unwrap();
         volume.write(&[("trust-bundle.pem", cas.iter().map(Ca::pem).collect())]);
     };
@@ -354,14 +354,14 @@ fn sources_are_merged_and_an_optional_one_may_be_missing() {
     assert_eq!(row["sources"], serde_json::json!(["org", "single"]));
     node.nodetrust(&["status"]).expect(0);
 
-    // the optional one appears; then one of two owners of an anchor drops it
+    // The optional source appears. Then one of two sources of an anchor drops it.
     fs::create_dir(&later).unwrap();
     fs::write(later.join("ca.crt"), late.pem()).unwrap();
     agent.wait_converged(&[&one, &two, &three, &late], LIMIT);
     node.set_source(&[&one]);
     let status = agent.wait_status("one owner less", LIMIT, |status| source(status, "org")["anchors"] == 1);
     assert_eq!(desired(&status), set(&[&one, &two, &three, &late]), "the other still wants it");
-    // gone again, though it once spoke: missing is no order to remove
+    // The source is missing again: that removes nothing.
     fs::remove_dir_all(&later).unwrap();
     let status = agent.wait_status("silence", LIMIT, |status| source(status, "later")["status"] != "ok");
     assert_eq!(source(&status, "later")["status"], "held");
@@ -386,7 +386,7 @@ fn odd_things_in_a_source_directory_are_passed_over() {
     let status = agent.wait_converged(&[&ca, &linked], LIMIT);
     assert_eq!(status["verdict"], "trusted", "{status:#}");
 
-    // what cannot be read (root reads everything, so a loop of links stands for it) holds the source, and is named
+    // An unreadable file holds the source and is named. Root reads everything, so a loop of links stands for it.
     symlink("loop.crt", node.source.join("loop.crt")).unwrap();
     fs::remove_file(node.source.join("linked.crt")).unwrap();
     let status = agent.wait_status("the hold", LIMIT, |status| source(status, "org")["status"] == "held");
@@ -396,7 +396,7 @@ fn odd_things_in_a_source_directory_are_passed_over() {
     agent.wait_converged(&[&ca], LIMIT);
 }
 
-/// What one reading of a directory gives.
+/// The result of reading a directory once.
 fn read(dir: &Path) -> Content {
     let settings = Settings::parse(&format!("sources: [{{name: org, path: {}}}]", dir.display())).unwrap();
     SourceReader::default().read(&settings).remove(0).content
@@ -421,16 +421,16 @@ fn a_source_beyond_its_limits_is_read_no_further() {
         Content::Excess(reason, detail) => (reason.as_str(), detail),
         content => panic!("{content:?}"),
     };
-    // certificates: each file is below the limit
+    // Limit of certificates: each file is below it.
     let dir = tempfile::tempdir().unwrap();
     let text = Ca::new("Corp Root").pem().repeat(4_000);
     for name in ["a.crt", "b.crt", "c.crt"] {
         fs::write(dir.path().join(name), &text).unwrap();
     }
-    symlink("loop.crt", dir.path().join("loop.crt")).unwrap(); // unreadable, if anybody came that far
+    symlink("loop.crt", dir.path().join("loop.crt")).unwrap(); // unreadable, and never reached
     assert_eq!(excess(dir.path()), ("too-many", "more than the limit of 10000 certificates".to_owned()));
 
-    // bytes: files that hold nothing but comments, and files that are refused for their own size
+    // Limit of bytes: files with comments only, and files that are refused for their own size.
     for size in [4 << 20, (4 << 20) + 1] {
         let dir = tempfile::tempdir().unwrap();
         for n in 0..17 {
@@ -441,7 +441,7 @@ fn a_source_beyond_its_limits_is_read_no_further() {
         assert!(matches!(read(dir.path()), Content::Files(_)), "64 MiB are read");
     }
 
-    // files
+    // Limit of files.
     let dir = tempfile::tempdir().unwrap();
     for n in 0..10_001 {
         fs::write(dir.path().join(format!("{n}.crt")), "").unwrap();
@@ -461,7 +461,7 @@ fn a_file_that_is_written_slowly_counts_when_it_has_settled() {
     agent.wait_converged(&[&one], LIMIT);
     let goes_on = AtomicBool::new(true);
     let seen = thread::scope(|scope| {
-        let stop = Stop(&goes_on);
+        let stop = LoweredAtEnd(&goes_on);
         let reader = scope.spawn(|| {
             let mut seen = BTreeSet::new();
             while goes_on.load(Ordering::Relaxed) {
@@ -472,7 +472,7 @@ fn a_file_that_is_written_slowly_counts_when_it_has_settled() {
             }
             seen
         });
-        // truncated first, then a few bytes at a time: between these, one and two whole certificates are there for a while
+        // The file is truncated and written a few bytes at a time: it holds one, then two whole certificates for a while.
         let text = format!("{}{}{}", two.pem(), three.pem(), one.pem());
         let mut out = fs::File::create(&file).unwrap();
         for piece in text.as_bytes().chunks(text.len() / 30) {

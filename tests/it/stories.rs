@@ -37,7 +37,7 @@ impl Store {
             Self::RhelNew => "new",
         };
         let script = fs::read(node.path(&format!("/usr/share/nodetrust-test/update-ca-trust.{script}"))).unwrap();
-        fs::write(node.path("/usr/bin/update-ca-trust"), script).unwrap(); // the mode stays
+        fs::write(node.path("/usr/bin/update-ca-trust"), script).unwrap(); // writing keeps the mode
         if self == Self::RhelMiddle {
             let to = "/etc/pki/ca-trust/extracted/pem/directory-hash";
             node.run(&["ln", "-sfT", to, "/etc/ssl/certs"]).expect(0);
@@ -90,7 +90,7 @@ fn apply(node: &Node, code: i32) -> Value {
     node.nodetrust(&["-o", "json", "apply"]).expect(code).json()
 }
 
-/// `apply` with nothing left to say.
+/// Runs `apply` and checks that it reports no problem.
 #[track_caller]
 fn applies(node: &Node) {
     let report = apply(node, 0);
@@ -99,7 +99,7 @@ fn applies(node: &Node) {
     node.nodetrust(&["status"]).expect(0);
 }
 
-/// What begins each object of a `.p11-kit` file.
+/// The first line of each object in a `.p11-kit` file.
 const HEADER: &str = "[p11-kit-object-v1]";
 
 /// Rewrites the shipped file, which has an object for each root, and returns the fingerprints of those roots that were changed.
@@ -133,13 +133,13 @@ fn ship(node: &Node, store: Store, count: usize, change: impl Fn(&str) -> String
 fn names(node: &Node, object: &str) -> String {
     node.write("/tmp/root.pem", object);
     let show = |what: &str| {
-        // the DER of the whole element, from openssl's own parser
+        // The DER of the whole element, by openssl's own parser.
         let script = format!(
             "openssl x509 -in /tmp/root.pem -outform DER -out /tmp/root.der; openssl asn1parse -inform DER -in /tmp/root.der | {what}"
         );
         node.run(&["sh", "-ec", &script]).expect(0).out.trim().to_owned()
     };
-    // the version, the serial number, the algorithm, the issuer: elements of depth 2
+    // Version, serial number, algorithm and issuer are the elements of depth 2.
     let offsets = show("grep 'd=2 ' | sed 's/^ *\\([0-9]*\\):.*hl=\\([0-9]*\\) *l= *\\([0-9]*\\) .*/\\1 \\2 \\3/'");
     let rows: Vec<Vec<usize>> =
         offsets.lines().map(|line| line.split(' ').map(|word| word.parse().unwrap()).collect()).collect();
@@ -161,7 +161,7 @@ fn story(store: Store) {
     }
     let tree = node.tree(store.outputs());
 
-    // install
+    // Install.
     node.set_source(&[&old]);
     applies(&node);
     assert!(node.clients_trust(&old));
@@ -173,12 +173,12 @@ fn story(store: Store) {
     };
     assert_eq!(without_lock(node.footprint()), without_lock(installed), "a second apply changes something");
 
-    // rotate, with a grace time
+    // Rotate, with a grace time.
     node.set_source(&[&new]);
     applies(&node);
     assert!(node.clients_trust(&old) && node.clients_trust(&new), "both are trusted in the grace time");
 
-    // drift: a file of ours, the bundle, a directory of links
+    // Drift: one of our files, the bundle, a directory of links.
     fs::remove_file(node.anchor_file(&new)).unwrap();
     store.tool(&node).expect(0);
     assert!(!node.trusts(&new));
@@ -194,7 +194,7 @@ fn story(store: Store) {
     let all = sorted(&node);
     assert_eq!(all.len(), shipped.len() + 2);
 
-    // hostile foreign files: p11-kit passes over what it cannot use
+    // Hostile foreign files: p11-kit ignores what it cannot use.
     let stranger = hostile_files(&node);
     node.set_source(&[&new, &third]);
     apply(&node, 0);
@@ -204,12 +204,12 @@ fn story(store: Store) {
 
     let gone = distrust(&node, store, &[&old, &new, &third]);
 
-    // the grace time ends
+    // The grace time ends.
     node.configure("rotation: {removalGrace: 0s}");
     apply(&node, 0);
     assert!(!node.clients_trust(&old) && node.clients_trust(&new) && node.clients_trust(&third));
 
-    // uninstall, just after the distribution has distrusted one more
+    // Uninstall, just after the distribution has distrusted one more root.
     let more = ship(&node, store, 1, |object| object.replace("trusted: true", "x-distrusted: true"));
     node.nodetrust(&["uninstall"]).expect(0);
     let mut left = &(&shipped - &gone) - &more;
@@ -268,7 +268,7 @@ fn distrust(node: &Node, store: Store, ours: &[&Ca]) -> BTreeSet<String> {
         node.nodetrust(&["status"]).expect(0);
     };
 
-    // a package upgrade, whose scripts run the tool
+    // The scripts of a package upgrade run the tool.
     let left = ship(node, store, 2, |object| object.replace("trusted: true", "x-distrusted: true"));
     store.tool(node).expect(0);
     check("x-distrusted", &left);
@@ -277,7 +277,7 @@ fn distrust(node: &Node, store: Store, ours: &[&Ca]) -> BTreeSet<String> {
     store.tool(node).expect(0);
     check("no attribute", &left);
     gone.extend(left);
-    // the file goes, the tool does not run, and the change of ours that comes next runs it
+    // The file is removed without a run of the tool; our next change runs it.
     let more = Ca::new("More");
     let left = ship(node, store, 1, |_| String::new());
     node.write(&format!("{}/more.pem", node.kind.anchors_dir()), more.pem());
@@ -286,7 +286,7 @@ fn distrust(node: &Node, store: Store, ours: &[&Ca]) -> BTreeSet<String> {
     check_after_our_run(node, &left, &check);
     gone.extend(left);
 
-    // for e-mail only from now on: a stapled extension
+    // A stapled extension limits the root to e-mail.
     let left = ship(node, store, 1, |object| {
         node.write("/tmp/root.pem", object);
         let key = node.run(&["openssl", "x509", "-in", "/tmp/root.pem", "-noout", "-pubkey"]).expect(0).out;
@@ -299,7 +299,7 @@ fn distrust(node: &Node, store: Store, ours: &[&Ca]) -> BTreeSet<String> {
     check("for e-mail", &left);
     gone.extend(left);
 
-    // distrusted by issuer and serial number, in a file of its own; before our tool runs
+    // A file of its own distrusts the root by issuer and serial number, before our run of the tool.
     let mut object = String::new();
     let left = {
         let text = fs::read_to_string(node.path(store.shipped())).unwrap();
@@ -320,7 +320,7 @@ fn distrust(node: &Node, store: Store, ours: &[&Ca]) -> BTreeSet<String> {
     check("by issuer and serial number", &left);
     gone.extend(left);
 
-    // the administrator: a certificate in the blocklist
+    // The administrator puts a certificate into the blocklist.
     let anchors = node.kind.anchors_dir();
     let blocklist = anchors.replace("anchors", "blocklist");
     let shipped = fingerprints(&fs::read_to_string(node.path(store.shipped())).unwrap());
@@ -337,7 +337,7 @@ fn distrust(node: &Node, store: Store, ours: &[&Ca]) -> BTreeSet<String> {
     gone
 }
 
-/// As `check`, where the run of the tool is ours.
+/// The same as `check`, for our own run of the tool.
 fn check_after_our_run(node: &Node, left: &BTreeSet<String>, check: &impl Fn(&str, &BTreeSet<String>)) {
     assert!(sorted(node).is_superset(left), "the tool has not run yet");
     check("gone from the file", left);
@@ -371,7 +371,7 @@ fn a_run_that_loses_roots_is_undone_in_directories_without_the_right_to_write() 
     for store in STORES {
         let node = store.node("");
         let (before, bundle) = (node.tree(store.outputs()), sorted(&node));
-        // p11-kit loses the half of what it is asked for, and exits 0
+        // p11-kit loses half of the certificates and exits 0.
         fs::rename(node.path("/usr/bin/trust"), node.path("/usr/bin/trust.real")).unwrap();
         let wrapper = "#!/bin/sh\nfor last; do :; done\n/usr/bin/trust.real \"$@\" || exit\n[ ! -f \"$last\" ] || \
                        case $last in *.pem) t=$(head -c 60000 \"$last\"); rm -f \"$last\"; echo \"$t\" | sed '/-END/!{$d}' >\"$last\" ;; esac\n\
@@ -400,7 +400,7 @@ fn a_run_that_loses_roots_is_undone_in_directories_without_the_right_to_write() 
 #[test]
 fn without_dac_override_the_middle_generation_fails() {
     let ours = Ca::new("Corp Root");
-    let link = "/etc/ssl/certs/ca-certificates.crt"; // what Go reads first
+    let link = "/etc/ssl/certs/ca-certificates.crt"; // Go reads this file first
     for (capabilities, code) in [(vec!["SYS_CHROOT".to_owned()], 1), (rights::capabilities(), 0)] {
         let node = Store::RhelMiddle.node("");
         node.set_source(&[&ours]);
@@ -428,8 +428,8 @@ fn an_agent_on_suse_becomes_ready_and_rests() {
     node.set_source(&[&new]);
     agent.wait_converged(&[&new], limit);
     let after_rotation = runs();
-    // several quiet cycles later
-    let cycles = |agent: &crate::support::node::Agent| {
+    // After several quiet cycles.
+    let cycles = |agent: &crate::support::node::NodeAgent| {
         agent.metric("nodetrust_reconciles_total{trigger=\"resync\",outcome=\"unchanged\"}")
     };
     let before = cycles(&agent).unwrap_or(0.0);
@@ -449,7 +449,7 @@ fn roots_that_p11_kit_has_not_read_are_not_taken_for_distrusted() {
         node.set_source(&[&one]);
         applies(&node);
         let bundle = sorted(&node);
-        // its module does not look where the distribution's roots are
+        // The module does not read the directory of the distribution's roots.
         let module = fs::read_to_string(node.path("/usr/share/p11-kit/modules/p11-kit-trust.module")).unwrap();
         let blind = module.replace("/usr/share/pki/", "/usr/share/nowhere/");
         node.write("/usr/share/p11-kit/modules/p11-kit-trust.module", &blind);

@@ -1,7 +1,7 @@
 //! The distributions' tools get things wrong; nodetrust does not, or says why it cannot.
 //!
 //! Each test first shows on a real root what the tool alone does, so that it fails when the tool gets better, and then what
-//! nodetrust makes of the same set-up. What is simulated is so by name.
+//! nodetrust makes of the same set-up. A test that simulates a part says so in its name.
 
 mod alone;
 mod foreign;

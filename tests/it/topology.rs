@@ -14,15 +14,15 @@ use std::{
 use nodetrust_core::node_status::{ANNOTATION, CONDITION};
 use serde_json::{Value, json};
 
-use crate::support::{cluster::Cluster, machine::Kind, node::Done};
+use crate::support::{cluster::TestCluster, machine::MachineKind, node::Done};
 
 /// An answer of the simulated server.
-enum Reply {
+enum ApiReply {
     /// The list, or the part of it that was asked for.
     List,
-    /// This status, with a `Status` object.
+    /// An error with this status and a `Status` object.
     Refused(u16, &'static str),
-    /// 200 with this body.
+    /// Status 200 with this body.
     Body(&'static str),
     /// The list, byte by byte for a while, in chunks.
     Dribble,
@@ -33,7 +33,7 @@ enum Reply {
 }
 
 /// A simulated API server that knows one list of nodes, and how the programs that have asked call themselves.
-struct Api {
+struct NodeListApi {
     port: u16,
     asked: Arc<Mutex<Vec<String>>>,
 }
@@ -41,14 +41,14 @@ struct Api {
 /// What follows the number in a continue token: a URL must not change it.
 const TOKEN: &str = "/+=&% ü";
 
-impl Api {
+impl NodeListApi {
     /// Serves these nodes; `reply` says how, by the number of the request from 0.
-    fn new(nodes: Vec<Value>, reply: impl Fn(usize) -> Reply + Send + 'static) -> Self {
+    fn new(nodes: Vec<Value>, reply: impl Fn(usize) -> ApiReply + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let seen = asked.clone();
-        // it ends with the test's process; a connection has one request, or none
+        // The server ends with the test's process; a connection has at most one request.
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { return };
@@ -58,14 +58,14 @@ impl Api {
                     seen.push(agent);
                     seen.len() - 1
                 };
-                let _ = answer(stream, &target, &nodes, reply(n)); // the program may have gone
+                let _ = answer(stream, &target, &nodes, reply(n)); // the client may have gone
             }
         });
         Self { port, asked }
     }
 
     fn good(nodes: Vec<Value>) -> Self {
-        Self::new(nodes, |_| Reply::List)
+        Self::new(nodes, |_| ApiReply::List)
     }
 
     fn requests(&self) -> usize {
@@ -92,17 +92,19 @@ fn request(stream: &TcpStream) -> Option<(String, String)> {
     Some((first.strip_prefix("GET ")?.split(' ').next()?.to_owned(), agent))
 }
 
-fn answer(mut stream: TcpStream, target: &str, nodes: &[Value], reply: Reply) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, target: &str, nodes: &[Value], reply: ApiReply) -> std::io::Result<()> {
     let (status, body) = match reply {
-        Reply::List | Reply::Dribble | Reply::Cut => (200, page(target, nodes).to_string()),
-        Reply::Circle => (200, json!({"kind": "NodeList", "metadata": {"continue": "here"}, "items": []}).to_string()),
-        Reply::Refused(code, message) => {
+        ApiReply::List | ApiReply::Dribble | ApiReply::Cut => (200, page(target, nodes).to_string()),
+        ApiReply::Circle => {
+            (200, json!({"kind": "NodeList", "metadata": {"continue": "here"}, "items": []}).to_string())
+        }
+        ApiReply::Refused(code, message) => {
             (code, json!({"kind": "Status", "status": "Failure", "code": code, "message": message}).to_string())
         }
-        Reply::Body(text) => (200, text.to_owned()),
+        ApiReply::Body(text) => (200, text.to_owned()),
     };
     let head = format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nConnection: close\r\n");
-    if matches!(reply, Reply::Dribble) {
+    if matches!(reply, ApiReply::Dribble) {
         write!(stream, "{head}Transfer-Encoding: chunked\r\n\r\n")?;
         let (slow, rest) = body.as_bytes().split_at(body.len().min(200));
         for piece in slow.chunks(1).chain(rest.chunks(1 << 16)) {
@@ -114,7 +116,7 @@ fn answer(mut stream: TcpStream, target: &str, nodes: &[Value], reply: Reply) ->
         }
         return stream.write_all(b"0\r\n\r\n");
     }
-    let sent = if matches!(reply, Reply::Cut) { body.len() / 2 } else { body.len() };
+    let sent = if matches!(reply, ApiReply::Cut) { body.len() / 2 } else { body.len() };
     write!(stream, "{head}Content-Length: {}\r\n\r\n", body.len())?;
     stream.write_all(&body.as_bytes()[..sent])
 }
@@ -165,7 +167,7 @@ fn before() -> String {
     says('1', &[(OLD, "desired"), (INSPECTION, "desired")])
 }
 
-/// A Node as API servers send it, with things that are of no interest here.
+/// A Node as API servers send it, with fields that topology does not read.
 fn node(name: &str, annotation: Option<&str>) -> Value {
     let mut node = json!({
         "metadata": {"name": name, "uid": "u", "labels": {"kubernetes.io/os": "linux"}, "annotations": {"other": "text"},
@@ -186,16 +188,16 @@ fn nodes(prefix: &str, count: usize, annotation: Option<&str>) -> Vec<Value> {
     (0..count).map(|n| node(&format!("{prefix}-{n:04}"), annotation)).collect()
 }
 
-/// Where a user sits: a home with a kubeconfig, and nothing in the environment that names another.
-struct Desk(tempfile::TempDir);
+/// A user's home with a kubeconfig; the environment names no other.
+struct UserHome(tempfile::TempDir);
 
-impl Desk {
+impl UserHome {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// A desk whose kubeconfig leads to a simulated server, by a name that has to be looked up.
-    fn at(api: &Api) -> Self {
+    /// A home whose kubeconfig leads to a simulated server, by a name that must be resolved.
+    fn at(api: &NodeListApi) -> Self {
         let desk = Self::new();
         fs::create_dir(desk.path().join(".kube")).unwrap();
         desk.kubeconfig(".kube/config", "prod-eu", &format!("http://localhost:{}", api.port));
@@ -249,8 +251,8 @@ fn simulated_five_thousand_nodes_fit_a_screen() {
     for (name, text) in [("odd-a", "{"), ("odd-b", "\u{1b}[2Jhello"), ("odd-c", "{\"v\":9}")] {
         all.push(node(name, Some(text)));
     }
-    let api = Api::good(all);
-    let desk = Desk::at(&api);
+    let api = NodeListApi::good(all);
+    let desk = UserHome::at(&api);
     let done = desk.topology(&[]).expect(2);
     assert_golden("topology/screen.txt", &done.out);
     assert_eq!(api.requests(), 10);
@@ -266,34 +268,34 @@ fn simulated_five_thousand_nodes_fit_a_screen() {
 
 #[test]
 fn simulated_uniform_fleet_is_success() {
-    let api = Api::good(nodes("n", 3, Some(&rotated())));
-    assert_golden("topology/uniform.txt", &Desk::at(&api).topology(&[]).expect(0).out);
-    // an API server's audit log and its limits know a program by this
+    let api = NodeListApi::good(nodes("n", 3, Some(&rotated())));
+    assert_golden("topology/uniform.txt", &UserHome::at(&api).topology(&[]).expect(0).out);
+    // API servers know a program by this in audit logs and limits.
     assert_eq!(*api.asked.lock().unwrap(), [concat!("nodetrust/", env!("CARGO_PKG_VERSION"))]);
 }
 
 #[test]
 fn simulated_list_is_begun_anew_when_its_token_expires() {
-    let gone = Reply::Refused;
+    let gone = ApiReply::Refused;
     let all = || nodes("n", 1_200, Some(&rotated()));
-    let api = Api::new(all(), move |n| if n == 1 { gone(410, "too old") } else { Reply::List });
-    let fleet = Desk::at(&api).topology(&["-o", "json"]).expect(0).json();
+    let api = NodeListApi::new(all(), move |n| if n == 1 { gone(410, "too old") } else { ApiReply::List });
+    let fleet = UserHome::at(&api).topology(&["-o", "json"]).expect(0).json();
     assert_eq!((&fleet["nodes"], api.requests()), (&json!(1_200), 2 + 3));
 
-    let api = Api::new(all(), move |n| if n % 2 == 1 { gone(410, "too old") } else { Reply::List });
-    let done = Desk::at(&api).topology(&[]).expect(1);
+    let api = NodeListApi::new(all(), move |n| if n % 2 == 1 { gone(410, "too old") } else { ApiReply::List });
+    let done = UserHome::at(&api).topology(&[]).expect(1);
     assert!(done.err.contains("410 Gone") && done.out.is_empty(), "{}", done.err);
     assert_eq!(api.requests(), 8, "it gives up");
 }
 
 #[test]
 fn simulated_refusals_say_what_to_do() {
-    let tell = |reply: fn(usize) -> Reply| {
-        let done = Desk::at(&Api::new(nodes("n", 3, None), reply)).topology(&[]).expect(1);
+    let tell = |reply: fn(usize) -> ApiReply| {
+        let done = UserHome::at(&NodeListApi::new(nodes("n", 3, None), reply)).topology(&[]).expect(1);
         assert!(done.out.is_empty() && !done.err.contains("secret-token"), "{}", done.err);
         done.err
     };
-    let forbidden = tell(|_| Reply::Refused(403, "nodes is forbidden: User \"eve\" cannot list\nresource"));
+    let forbidden = tell(|_| ApiReply::Refused(403, "nodes is forbidden: User \"eve\" cannot list\nresource"));
     for part in [
         "403",
         "User \"eve\" cannot list resource",
@@ -301,22 +303,22 @@ fn simulated_refusals_say_what_to_do() {
     ] {
         assert!(forbidden.contains(part), "{part} in {forbidden}");
     }
-    assert!(tell(|_| Reply::Refused(401, "Unauthorized")).contains("log in again"));
-    assert!(tell(|_| Reply::Body("<html>")).contains("no list of nodes"));
-    assert!(tell(|_| Reply::Cut).contains("cut off"));
-    assert!(tell(|_| Reply::Circle).contains("the same page again and again"));
+    assert!(tell(|_| ApiReply::Refused(401, "Unauthorized")).contains("log in again"));
+    assert!(tell(|_| ApiReply::Body("<html>")).contains("no list of nodes"));
+    assert!(tell(|_| ApiReply::Cut).contains("cut off"));
+    assert!(tell(|_| ApiReply::Circle).contains("the same page again and again"));
 }
 
 #[test]
 fn simulated_slow_server_is_heard_to_the_end() {
-    let api = Api::new(nodes("n", 700, Some(&rotated())), |_| Reply::Dribble);
-    assert_eq!(Desk::at(&api).topology(&["-o", "json"]).expect(0).json()["nodes"], 700);
+    let api = NodeListApi::new(nodes("n", 700, Some(&rotated())), |_| ApiReply::Dribble);
+    assert_eq!(UserHome::at(&api).topology(&["-o", "json"]).expect(0).json()["nodes"], 700);
 }
 
 #[test]
 fn simulated_server_that_is_not_there_is_named() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let desk = Desk::new();
+    let desk = UserHome::new();
     let file = desk.kubeconfig("k", "gone", &format!("https://127.0.0.1:{port}"));
     let done = desk.topology(&["--kubeconfig", file.to_str().unwrap()]).expect(1);
     assert!(done.err.contains(&format!("127.0.0.1:{port}")) && done.err.contains("refused"), "{}", done.err);
@@ -324,8 +326,9 @@ fn simulated_server_that_is_not_there_is_named() {
 
 #[test]
 fn the_kubeconfig_is_chosen_as_kubectl_does() {
-    let (one, two) = (Api::good(nodes("n", 1, Some(&rotated()))), Api::good(nodes("n", 2, Some(&rotated()))));
-    let desk = Desk::at(&one);
+    let (one, two) =
+        (NodeListApi::good(nodes("n", 1, Some(&rotated()))), NodeListApi::good(nodes("n", 2, Some(&rotated()))));
+    let desk = UserHome::at(&one);
     let other = desk.kubeconfig("other", "other", &format!("http://127.0.0.1:{}", two.port));
     let other = other.to_str().unwrap();
     let counts = |done: Done| done.expect(0).json()["nodes"].as_u64().unwrap();
@@ -334,19 +337,19 @@ fn the_kubeconfig_is_chosen_as_kubectl_does() {
     let both = format!("{}:{other}", desk.path().join(".kube/config").display());
     let with = |args: &[&str]| desk.run(Path::new(crate::support::program()), args, &[("KUBECONFIG", &both)]);
     assert_eq!(counts(with(&["topology", "-o", "json"])), 1);
-    // a proxy of the environment does not stand between us and this machine
+    // A proxy of the environment is not used for this machine.
     let proxy = [("HTTPS_PROXY", "http://127.0.0.1:9"), ("NO_PROXY", "corp, localhost")];
     assert_eq!(counts(desk.run(Path::new(crate::support::program()), &["topology", "-o", "json"], &proxy)), 1);
     assert!(desk.topology(&["--context", "nowhere"]).expect(1).err.contains("nowhere"));
     assert!(desk.topology(&["--kubeconfig", "/no/such"]).expect(1).err.contains("/no/such"));
-    assert!(Desk::new().topology(&[]).expect(1).err.contains("--kubeconfig"));
+    assert!(UserHome::new().topology(&[]).expect(1).err.contains("--kubeconfig"));
     desk.topology(&["--no-such-flag"]).expect(64);
 }
 
 #[test]
 fn kubectl_runs_it_as_its_plugin() {
-    let api = Api::good(nodes("n", 2, Some(&rotated())));
-    let desk = Desk::at(&api);
+    let api = NodeListApi::good(nodes("n", 2, Some(&rotated())));
+    let desk = UserHome::at(&api);
     symlink(crate::support::program(), desk.path().join("kubectl-nodetrust")).unwrap();
     for args in [&["nodetrust"][..], &["nodetrust", "topology"], &["nodetrust", "--context", "prod-eu", "topology"]] {
         let done = desk.run(Path::new("kubectl"), args, &[]).expect(0);
@@ -359,7 +362,7 @@ fn kubectl_runs_it_as_its_plugin() {
 
 #[test]
 fn a_real_api_server_sends_its_nodes_in_pages() {
-    let cluster = Cluster::boot(&[("real", Kind::Bookworm)]);
+    let cluster = TestCluster::boot(&[("real", MachineKind::Bookworm)]);
     let mut all = nodes("new", 400, Some(&rotated()));
     all.extend(nodes("old", 150, Some(&before())));
     for node in &mut all {
@@ -368,7 +371,7 @@ fn a_real_api_server_sends_its_nodes_in_pages() {
         node["metadata"] = json!({"name": node["metadata"]["name"], "annotations": node["metadata"]["annotations"]});
         node["spec"] = json!({});
     }
-    // several at a time: kubectl sends a few each second
+    // Several at a time: kubectl limits itself to a few requests each second.
     thread::scope(|scope| {
         for some in all.chunks(110) {
             let list = json!({"apiVersion": "v1", "kind": "List", "items": some}).to_string();
@@ -389,8 +392,8 @@ fn a_real_api_server_sends_its_nodes_in_pages() {
     assert_eq!(no_agent["nodes"]["names"], json!(["real"]));
     assert!(cluster.topology(&admin, &[]).expect(2).out.starts_with("rig   VIOLATION   "));
 
-    // the same user as somebody without rights
-    let desk = Desk::new();
+    // The same user acts as somebody without rights.
+    let desk = UserHome::new();
     let eve = desk.path().join("eve");
     fs::write(&eve, fs::read_to_string(&admin).unwrap().replace("user: {client", "user: {as: eve, client")).unwrap();
     let refused = cluster.topology(&eve, &[]).expect(1).err;

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use crate::{
     manifests::kustomize_text,
     support::{
-        cluster::{Cluster, IMAGE, PORT, condition, items},
+        cluster::{IMAGE, PORT, TestCluster, condition, items},
         following::{FAST, LIMIT, ledger as ledger_of, starts, wait_trusted, wait_two_cycles},
         machine::{self, Machine},
         must,
@@ -36,12 +36,12 @@ use crate::{
 
 const LEDGER: &str = "/var/lib/nodetrust/ledger.json";
 const LOCK: &str = "/run/nodetrust.lock";
-/// Where the bundle for pods is.
+/// The path of the bundle for pods.
 const EXPORT: &str = "/var/lib/nodetrust/export/ca-certificates.crt";
 /// How the old program's configuration names it, and how ours does.
 const OLD_EXPORT: &str = "export: {bundle: /var/lib/nodetrust/export/ca-certificates.crt}\n";
 const NEW_EXPORT: &str = "export: {bundle: ca-certificates.crt}\n";
-/// A place where only the old program would put it.
+/// A path that only the old program accepts.
 const FREE: &str = "/opt/pods/ca.crt";
 const GRACE: &str = "rotation: {removalGrace: 24h}\n";
 
@@ -55,7 +55,7 @@ fn old_program() -> PathBuf {
 #[track_caller]
 fn old(node: &Node, args: &[&str]) -> Done {
     let ours = node.command(args);
-    // it may be started by a program that takes rights away
+    // A program that drops rights may start it.
     let swap = |word: &OsStr| match word == crate::support::program() {
         true => old_program().into_os_string(),
         false => word.to_owned(),
@@ -75,12 +75,12 @@ fn denied(fingerprint: &str) -> String {
 
 /// Everything that differs from the pristine root, but for ledger and lock.
 fn remains(node: &Node) -> Vec<(String, String)> {
-    // the lock's directory is in the overlay when the lock is
+    // The overlay has the lock's directory whenever it has the lock.
     let skipped = [LEDGER, LOCK, "/run"];
     node.footprint().into_iter().filter(|(path, _)| !skipped.contains(&path.as_str())).collect()
 }
 
-/// What makes a bundle another one: it is replaced by rename.
+/// What identifies one version of the bundle, which is replaced by rename.
 fn version(node: &Node) -> (u64, i64, i64) {
     let meta = fs::metadata(node.path(node.kind.bundle())).unwrap();
     (meta.ino(), meta.mtime(), meta.mtime_nsec())
@@ -128,7 +128,7 @@ fn goes_on(node: &Node, grace: &str) {
     drop(agent);
     assert_eq!((remains(node), version(node)), (before, bundle));
     assert_eq!((memory(&read_ledger(node)), anchors()), (remembered, seen));
-    // and what is to come still comes: the next rotation, and the end
+    // The next rotation and the uninstall still work.
     let next = Ca::new("Corp Root 2031");
     fs::write(node.source.join("next.crt"), next.pem()).unwrap();
     node.nodetrust(&["apply"]).expect(0);
@@ -155,7 +155,7 @@ fn left_behind(kind: Kind) -> (Node, String) {
         match entry["state"].as_str().unwrap() {
             "grace" => {
                 grace = fingerprint.clone();
-                // an hour ago, or when this machine started
+                // One hour ago, or when this machine started.
                 let ago = 3600.min(uptime as u64);
                 entry["left"] = json!({"wall": now - ago, "boottime": uptime as u64 - ago, "boot_id": boot_id});
             }
@@ -163,7 +163,7 @@ fn left_behind(kind: Kind) -> (Node, String) {
             _ => {}
         }
         if entry.get("gone").is_some() {
-            entry["gone"] = json!(now - 10); // it is forgotten after a while
+            entry["gone"] = json!(now - 10); // the ledger forgets it after a while
             continue;
         }
         let der = &read.anchors[&fingerprint.parse::<Fingerprint>().unwrap()].der;
@@ -232,7 +232,7 @@ fn a_bundle_for_pods_at_a_free_path_is_still_looked_after() {
 /// A node that was rebooted, and whose agent is replaced: the record of its runtime is of a process of another boot.
 #[test]
 fn a_booted_node_goes_on_from_what_c6db2c8_has_left_without_a_restart() {
-    let machine = Machine::boot(machine::Kind::Trixie);
+    let machine = Machine::boot(machine::MachineKind::Trixie);
     let system = machine.kind.system();
     let mut ledger: Value = serde_json::from_slice(&fs::read(data("booted.json")).unwrap()).unwrap();
     let source = fs::read_to_string(data("booted.pem")).unwrap();
@@ -325,7 +325,7 @@ fn two_programs_on_rhelish() {
 
 /// The agent's pod is replaced, as by a rolling update, on a node whose runtime has followed the old one.
 #[track_caller]
-fn a_pod_is_replaced(kind: machine::Kind, config_path: &str) {
+fn a_pod_is_replaced(kind: machine::MachineKind, config_path: &str) {
     let machine = Machine::boot_with_config_path(kind, config_path);
     let image = machine.push("app:1");
     machine.pull(&image).unwrap_err();
@@ -358,7 +358,7 @@ fn a_pod_is_replaced(kind: machine::Kind, config_path: &str) {
     assert_eq!((&now["tries"], &now["certsFiles"]), (&remembered["tries"], &remembered["certsFiles"]));
     assert_eq!(memory(&now), memory(&remembered));
     assert_eq!(machine.pull(&image), Ok(()));
-    // the next change is followed as ever
+    // The runtime follows the next change as before.
     let more = ours.clone() + &Ca::new("The next CA").pem();
     machine.set_source_pem(&more);
     agent.wait_status("the next anchor", Duration::from_secs(200), |status| {
@@ -370,13 +370,13 @@ fn a_pod_is_replaced(kind: machine::Kind, config_path: &str) {
 #[test]
 #[ignore = "needs the old program: scripts/upgrade-test"]
 fn two_programs_on_a_booted_node() {
-    a_pod_is_replaced(machine::Kind::Trixie, "");
+    a_pod_is_replaced(machine::MachineKind::Trixie, "");
 }
 
 #[test]
 #[ignore = "needs the old program: scripts/upgrade-test"]
 fn two_programs_on_a_booted_node_with_a_registry_directory() {
-    a_pod_is_replaced(machine::Kind::Bookworm, "/etc/containerd/certs.d");
+    a_pod_is_replaced(machine::MachineKind::Bookworm, "/etc/containerd/certs.d");
 }
 
 /// A rolling update of a cluster whose nodes start with a taint: manifests and program of then, and those of now.
@@ -385,9 +385,9 @@ fn two_programs_on_a_booted_node_with_a_registry_directory() {
 fn two_programs_in_a_cluster() {
     const TAINT: &str = "nodetrust.io/not-trusted";
     const NEW: &str = "ghcr.io/nodetrust/nodetrust:next";
-    let nodes = [("one", machine::Kind::Bookworm), ("two", machine::Kind::Trixie)];
+    let nodes = [("one", machine::MachineKind::Bookworm), ("two", machine::MachineKind::Trixie)];
     let taints = format!("{TAINT}:NoSchedule");
-    let cluster = Cluster::boot_with(&nodes, &[("RIG_TAINTS", String::leak(taints))]);
+    let cluster = TestCluster::boot_with(&nodes, &[("RIG_TAINTS", String::leak(taints))]);
     let set_source = || {
         let pem: String = cluster.registry_ca().lines().map(|line| format!("    {line}\n")).collect();
         let metadata = "metadata: {name: nodetrust-ca, namespace: nodetrust}";

@@ -65,7 +65,7 @@ fn with_a_simulated_fault_at_a_path_that_decides_nothing_is_changed() {
 /// Parts that are really gone, or replaced, while os-release says what the node is.
 #[test]
 fn a_node_does_not_become_one_of_another_family() {
-    // the directory of SUSE's sources is gone: what is left looks like Debian's
+    // The directory of SUSE's sources is gone; the rest looks like Debian's.
     let node = Node::new(Kind::Suselike, "");
     let ca = Ca::new("Corp Root");
     node.set_source(&[&ca]);
@@ -81,7 +81,7 @@ fn a_node_does_not_become_one_of_another_family() {
     apply(&node, 0);
     assert!(node.clients_trust(&ca));
 
-    // another system's os-release over Debian's own tool
+    // os-release names another system, over Debian's own tool.
     for id in ["photon", "flatcar", "alpine"] {
         let node = Node::new(Kind::Trixie, "");
         node.set_source(&[&ca]);
@@ -98,7 +98,7 @@ fn a_node_does_not_become_one_of_another_family() {
         assert!(node.clients_trust(&ca));
     }
 
-    // a stray directory does not make a Debian node a SUSE one
+    // A stray directory does not make a Debian node a SUSE node.
     let node = Node::new(Kind::Trixie, "");
     node.set_source(&[&ca]);
     apply(&node, 0);

@@ -6,23 +6,23 @@ use serde_json::Value;
 
 use crate::support::{
     following::{FAST, LIMIT, assert_untrusted, ledger, wait_trusted},
-    machine::{Agent, Kind, Machine},
+    machine::{Machine, MachineKind, PodAgent},
     pki::Ca,
-    registry::{self, NAME, Registry},
+    registry::{self, NAME, TestRegistry},
     wait_for,
 };
 
 const REGISTRY: &str = "registry.test:5443";
 
-/// What the ledger remembers of a registry now; null if nothing.
+/// The ledger's entry of a registry; null if there is none.
 #[track_caller]
 fn witness(machine: &Machine, registry: &str) -> Value {
     let text = machine.read("/var/lib/nodetrust/ledger.json").unwrap_or_default();
-    let ledger: Value = serde_json::from_str(&text).unwrap_or_default(); // there is none before the first anchor
+    let ledger: Value = serde_json::from_str(&text).unwrap_or_default(); // the ledger is missing before the first anchor
     ledger["witnesses"][registry].clone()
 }
 
-/// The same, once it is this answer.
+/// Waits for this answer and returns the entry.
 #[track_caller]
 fn wait_witness(machine: &Machine, registry: &str, answer: &str) -> Value {
     wait_for(&format!("{answer} of {registry}"), LIMIT, || {
@@ -32,7 +32,7 @@ fn wait_witness(machine: &Machine, registry: &str, answer: &str) -> Value {
 
 /// The runtime's answer about a registry, as the command gives it with the agent's rights.
 #[track_caller]
-fn probe(agent: &Agent, code: i32, registry: &str) -> Value {
+fn probe(agent: &PodAgent, code: i32, registry: &str) -> Value {
     let done = agent.nodetrust(&["probe", "-o", "json", "--through", "runtime", registry]).expect(code);
     let answer = done.json();
     assert_eq!(answer["trusted"], code == 0);
@@ -59,7 +59,7 @@ fn name_an_image(machine: &Machine) {
 
 /// From the first anchor on, without a word of configuration: the agent finds the registry by the node's images, asks, and is answered
 /// by the process that it has restarted. The registry sees two requests.
-fn a_registry_of_ours_is_found_and_asked(kind: Kind) {
+fn a_registry_of_ours_is_found_and_asked(kind: MachineKind) {
     let machine = Machine::boot(kind);
     name_an_image(&machine);
     let image = machine.push("app:1");
@@ -83,7 +83,7 @@ fn a_registry_of_ours_is_found_and_asked(kind: Kind) {
     assert_eq!(asked, expected, "exactly what the documentation says");
     assert_eq!(stored(&machine), before, "something was stored");
 
-    // asked once; a further set in force is another question
+    // It is asked once for each set in force.
     let other = Ca::new("Another CA");
     machine.set_source_pem(&(machine.registry_ca() + &other.pem()));
     wait_for("the second question", LIMIT, || {
@@ -103,35 +103,35 @@ fn a_registry_of_ours_is_found_and_asked(kind: Kind) {
 
 #[test]
 fn containerd_1_6_is_asked_about_the_registries_of_its_images() {
-    a_registry_of_ours_is_found_and_asked(Kind::Bookworm);
+    a_registry_of_ours_is_found_and_asked(MachineKind::Bookworm);
 }
 
 #[test]
 fn containerd_1_7_is_asked_about_the_registries_of_its_images() {
-    a_registry_of_ours_is_found_and_asked(Kind::Trixie);
+    a_registry_of_ours_is_found_and_asked(MachineKind::Trixie);
 }
 
 #[test]
 fn containerd_2_1_is_asked_about_the_registries_of_its_images() {
-    a_registry_of_ours_is_found_and_asked(Kind::Containerd21);
+    a_registry_of_ours_is_found_and_asked(MachineKind::Containerd21);
 }
 
 /// What each kind of registry proves, with a containerd that has the CA, asked as a person asks.
-fn every_kind_of_registry_is_judged(kind: Kind) {
+fn every_kind_of_registry_is_judged(kind: MachineKind) {
     let (corp, other) = (Ca::new("Corp Root"), Ca::new("Unknown Root"));
     let machine = Machine::boot(kind);
     let agent = machine.agent(&[&corp], &format!("{FAST}\nruntime: {{witness: never}}"));
     wait_trusted(&agent, &corp.pem());
     let before = stored(&machine);
 
-    let serve = |leaf: (String, String), reply: fn(&registry::Asked) -> registry::Reply| {
-        Registry::serve(&machine, &leaf, &[], reply)
+    let serve = |leaf: (String, String), reply: fn(&registry::RegistryRequest) -> registry::Reply| {
+        TestRegistry::serve(&machine, &leaf, &[], reply)
     };
     let good = || corp.leaf(NAME);
-    // the registry answers, whatever it says
+    // Any answer of the registry proves trust.
     let (knows_nothing, has_everything) = (serve(good(), registry::not_found), serve(good(), registry::everything));
     let wants_a_password = serve(good(), registry::basic);
-    let says_no = Registry::serve(&machine, &good(), &[], registry::status(403));
+    let says_no = TestRegistry::serve(&machine, &good(), &[], registry::status(403));
     for registry in [&knows_nothing, &has_everything, &wants_a_password, &says_no] {
         let probe = probe(&agent, 0, &registry.name);
         assert_eq!(probe["verdict"], "trusted", "{probe:#}");
@@ -143,7 +143,7 @@ fn every_kind_of_registry_is_judged(kind: Kind) {
         assert!(asked.len() <= 3, "{asked:?}");
     }
 
-    // its certificate is refused, and not for want of a restart: programs on the host refuse it too
+    // Its certificate is refused, and programs on the host refuse it too, so no restart helps.
     let past = corp.leaf_with(NAME, |params| params.not_after = date_time_ymd(2024, 2, 29));
     let issuing = corp.below("Corp Issuing CA");
     for (registry, words) in [
@@ -164,9 +164,9 @@ fn every_kind_of_registry_is_judged(kind: Kind) {
         assert!(registry.take_log().is_empty(), "a request without trust");
     }
 
-    // the registry is trusted, the server of its tokens is not: that one is named, and our own handshake is with that one
+    // The registry is trusted and its token server is not: the answer names the token server, and our handshake is with it.
     let tokens = serve(other.leaf(NAME), registry::not_found);
-    let leads_there = Registry::serve(&machine, &good(), &[], registry::bearer(&tokens.name));
+    let leads_there = TestRegistry::serve(&machine, &good(), &[], registry::bearer(&tokens.name));
     let answer = probe(&agent, 2, &leads_there.name);
     assert_eq!(answer["reason"], "runtime-refuses", "{answer:#}");
     assert!(answer["notes"].to_string().contains(&format!("that of {}, to which", tokens.name)), "{answer:#}");
@@ -174,10 +174,10 @@ fn every_kind_of_registry_is_judged(kind: Kind) {
     assert!(witness["handshakeError"].as_str().unwrap().contains("Unknown Root"), "{witness:#}");
     assert_eq!(witness["anchor"], Value::Null, "{witness:#}");
 
-    // nothing is proved
-    let breaks = Registry::serve(&machine, &good(), &[], registry::status(500));
-    let plain = Registry::serve_plain(&machine, registry::not_found);
-    let tokens_break = Registry::serve(&machine, &good(), &[], registry::bearer(&breaks.name));
+    // These answers prove nothing.
+    let breaks = TestRegistry::serve(&machine, &good(), &[], registry::status(500));
+    let plain = TestRegistry::serve_plain(&machine, registry::not_found);
+    let tokens_break = TestRegistry::serve(&machine, &good(), &[], registry::bearer(&breaks.name));
     for name in [&breaks.name, &plain.name, &tokens_break.name, "registry.test:1", "nosuch.test:443"] {
         let probe = probe(&agent, 2, name);
         assert_eq!(
@@ -192,22 +192,22 @@ fn every_kind_of_registry_is_judged(kind: Kind) {
 
 #[test]
 fn containerd_1_6_proves_what_its_answers_prove_and_no_more() {
-    every_kind_of_registry_is_judged(Kind::Bookworm);
+    every_kind_of_registry_is_judged(MachineKind::Bookworm);
 }
 
 #[test]
 fn containerd_1_7_proves_what_its_answers_prove_and_no_more() {
-    every_kind_of_registry_is_judged(Kind::Trixie);
+    every_kind_of_registry_is_judged(MachineKind::Trixie);
 }
 
 #[test]
 fn containerd_2_1_proves_what_its_answers_prove_and_no_more() {
-    every_kind_of_registry_is_judged(Kind::Containerd21);
+    every_kind_of_registry_is_judged(MachineKind::Containerd21);
 }
 
 /// A runtime that runs since before the CA refuses, and the host does not: the ledger says so, a probe says so, and after a restart it
 /// is the other way round.
-fn a_process_without_the_ca_testifies_against_itself(kind: Kind) {
+fn a_process_without_the_ca_testifies_against_itself(kind: MachineKind) {
     let machine = Machine::boot(kind);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
@@ -225,7 +225,7 @@ fn a_process_without_the_ca_testifies_against_itself(kind: Kind) {
     let witness = wait_witness(&machine, REGISTRY, "refuses");
     let witness = match witness["handshakeError"] {
         Value::Null => witness,
-        // it was asked before the CA was in force, too
+        // The runtime was asked before the CA was in force as well.
         _ => wait_for("an answer over the new set", LIMIT, || {
             Some(self::witness(&machine, REGISTRY)).filter(|witness| witness["handshakeError"] == Value::Null)
         }),
@@ -257,17 +257,17 @@ fn a_process_without_the_ca_testifies_against_itself(kind: Kind) {
 
 #[test]
 fn a_containerd_1_6_that_is_older_than_the_ca_says_so_itself() {
-    a_process_without_the_ca_testifies_against_itself(Kind::Bookworm);
+    a_process_without_the_ca_testifies_against_itself(MachineKind::Bookworm);
 }
 
 #[test]
 fn a_containerd_2_1_that_is_older_than_the_ca_says_so_itself() {
-    a_process_without_the_ca_testifies_against_itself(Kind::Containerd21);
+    a_process_without_the_ca_testifies_against_itself(MachineKind::Containerd21);
 }
 
 /// Behind a proxy that inspects TLS, the registry's certificate is the proxy's: both the runtime and our own handshake go that way, with
 /// the proxy from the unit's environment or from a file that it names.
-fn the_runtimes_proxy_is_followed(kind: Kind) {
+fn the_runtimes_proxy_is_followed(kind: MachineKind) {
     let machine = Machine::boot(kind);
     name_an_image(&machine);
     machine.proxy(true);
@@ -284,7 +284,7 @@ fn the_runtimes_proxy_is_followed(kind: Kind) {
         machine.run(&["sh", "-c", restart]).expect(0);
         machine.wait_runtime();
     };
-    // from a file, and then not for this registry: it shows its own certificate, which nobody here knows
+    // The proxy comes from a file and does not serve this registry, which shows a certificate of an unknown CA.
     machine.write(drop_in, "[Service]\nEnvironmentFile=/etc/default/proxy\nEnvironmentFile=-/etc/default/nosuch\n");
     machine.write("/etc/default/proxy", "# ours\nHTTPS_PROXY=\"http://198.51.100.1:3128\"\nNO_PROXY=127.0.0.1\n");
     restart();
@@ -298,13 +298,13 @@ fn the_runtimes_proxy_is_followed(kind: Kind) {
         (&"not-trusted".into(), &"runtime-refuses".into()),
         "{direct:#}"
     );
-    // a proxy that is not there
+    // The proxy does not exist.
     machine.write(drop_in, "[Service]\nEnvironment=HTTPS_PROXY=http://198.51.100.1:9\n");
     restart();
     let down = probe_at(2);
     assert_eq!(down["reason"], "runtime-not-reached", "{down:#}");
     assert!(down["notes"].to_string().contains("198.51.100.1:9"), "our own handshake goes the same way: {down:#}");
-    // one of another kind: the runtime can be asked, and we cannot compare
+    // A proxy of another kind: the runtime can be asked, and our own handshake cannot compare.
     machine.write(drop_in, "[Service]\nEnvironment=HTTPS_PROXY=socks5://198.51.100.1:9\n");
     restart();
     let socks = probe_at(2);
@@ -314,33 +314,33 @@ fn the_runtimes_proxy_is_followed(kind: Kind) {
 
 #[test]
 fn containerd_1_6_is_asked_behind_its_proxy() {
-    the_runtimes_proxy_is_followed(Kind::Bookworm);
+    the_runtimes_proxy_is_followed(MachineKind::Bookworm);
 }
 
 #[test]
 fn containerd_1_7_is_asked_behind_its_proxy() {
-    the_runtimes_proxy_is_followed(Kind::Trixie);
+    the_runtimes_proxy_is_followed(MachineKind::Trixie);
 }
 
 #[test]
 fn containerd_2_1_is_asked_behind_its_proxy() {
-    the_runtimes_proxy_is_followed(Kind::Containerd21);
+    the_runtimes_proxy_is_followed(MachineKind::Containerd21);
 }
 
 /// Pulls that work without any trust in the CA prove that pulls work.
 #[test]
 fn a_registry_that_is_not_verified_proves_nothing_of_its_ca() {
     let dir = "/etc/containerd/certs.d";
-    let machine = Machine::boot_with_config_path(Kind::Trixie, dir);
+    let machine = Machine::boot_with_config_path(MachineKind::Trixie, dir);
     let (corp, other) = (Ca::new("Corp Root"), Ca::new("Unknown Root"));
-    // a folder for one host hides the anchors for all, which would be a reason for a restart
+    // A folder for one host hides the anchors for all hosts, which would need a restart.
     let agent = machine.agent(&[&corp], &format!("{FAST}\nruntime: {{onChange: registry, witness: never}}"));
     wait_trusted(&agent, &corp.pem());
-    let registry = Registry::serve(&machine, &corp.leaf(NAME), &[], registry::not_found);
-    let mirror = Registry::serve(&machine, &corp.leaf(NAME), &[], registry::not_found);
-    let stranger = Registry::serve(&machine, &other.leaf(NAME), &[], registry::not_found);
+    let registry = TestRegistry::serve(&machine, &corp.leaf(NAME), &[], registry::not_found);
+    let mirror = TestRegistry::serve(&machine, &corp.leaf(NAME), &[], registry::not_found);
+    let stranger = TestRegistry::serve(&machine, &other.leaf(NAME), &[], registry::not_found);
 
-    // our own file in `_default` counts for every pull, and says nothing of the process's own roots
+    // Our own file in `_default` counts for every pull, and proves nothing about the process's own roots.
     assert_eq!(probe(&agent, 0, &registry.name)["verdict"], "trusted");
     let witness = wait_witness(&machine, &registry.name, "trusts");
     assert_eq!((&witness["verifiesTls"], &witness["ownRoots"]), (&true.into(), &false.into()), "{witness:#}");
@@ -366,7 +366,7 @@ fn a_registry_that_is_not_verified_proves_nothing_of_its_ca() {
     }
     assert!(!mirror.take_log().is_empty());
 
-    // somebody's certificate for one host: pulls work, and the host's programs do not trust it
+    // Somebody's certificate for one host makes pulls work; the host's programs do not trust it.
     machine.write(&format!("{dir}/{}/hosts.toml", stranger.name), "[host]\n");
     assert_eq!(probe(&agent, 2, &stranger.name)["verdict"], "not-trusted");
     machine.run(&["rm", &format!("{dir}/{}/hosts.toml", stranger.name)]).expect(0);
@@ -377,10 +377,10 @@ fn a_registry_that_is_not_verified_proves_nothing_of_its_ca() {
     assert_eq!((&witness["ownRoots"], &witness["anchor"]), (&false.into(), &Value::Null), "{witness:#}");
 }
 
-/// Docker pulls itself, whoever asks.
+/// Docker itself pulls, whoever asks.
 #[test]
 fn docker_is_asked_by_its_own_api() {
-    let machine = Machine::boot(Kind::Docker);
+    let machine = Machine::boot(MachineKind::Docker);
     machine.write("/etc/docker/daemon.json", "{\"iptables\": false, \"ip6tables\": false, \"bridge\": \"none\"}");
     machine.run(&["systemctl", "restart", "docker"]).expect(0);
     let (corp, other) = (Ca::new("Corp Root"), Ca::new("Unknown Root"));
@@ -391,8 +391,8 @@ fn docker_is_asked_by_its_own_api() {
     wait_trusted(&agent, &corp.pem());
     let list = || machine.run(&["docker", "images", "-a", "--digests"]).expect(0).out;
     let before = list();
-    let serve = |leaf: (String, String), reply: fn(&registry::Asked) -> registry::Reply| {
-        Registry::serve(&machine, &leaf, &[], reply)
+    let serve = |leaf: (String, String), reply: fn(&registry::RegistryRequest) -> registry::Reply| {
+        TestRegistry::serve(&machine, &leaf, &[], reply)
     };
     for reply in [registry::not_found, registry::basic] {
         let registry = serve(corp.leaf(NAME), reply);
@@ -410,10 +410,10 @@ fn docker_is_asked_by_its_own_api() {
     assert_eq!(list(), before, "something was stored");
 }
 
-/// Nobody is asked by looking.
+/// Commands that only look ask nobody.
 #[test]
 fn status_and_plan_ask_nobody_and_a_node_without_a_runtime_says_so() {
-    let machine = Machine::boot(Kind::Trixie);
+    let machine = Machine::boot(MachineKind::Trixie);
     name_an_image(&machine);
     let agent = machine.agent(&[], &format!("{FAST}\nruntime: {{witness: never}}"));
     machine.set_source_pem(&machine.registry_ca());

@@ -35,7 +35,7 @@ import (
 	"nodetrust/openapi"
 )
 
-// request is what somebody asks of the API server.
+// request is a request to the API server.
 type request struct {
 	Operation   string              `json:"operation"`
 	Resource    string              `json:"resource"`
@@ -49,14 +49,14 @@ type request struct {
 	OldObject   json.RawMessage     `json:"oldObject"`
 }
 
-// question is what comes in.
+// question is the input: policies and requests.
 type question struct {
 	Policies []*admissionv1.ValidatingAdmissionPolicy        `json:"policies"`
 	Bindings []*admissionv1.ValidatingAdmissionPolicyBinding `json:"bindings"`
 	Requests []request                                       `json:"requests"`
 }
 
-// answer is what goes out.
+// answer is the output: warnings and denials.
 type answer struct {
 	Warnings []string `json:"warnings"`
 	// for each request: "" is allowed; nil is one that this version's types cannot tell from no change, or do not take
@@ -70,14 +70,14 @@ func must(what string, err error) {
 	}
 }
 
-// nobody is an authorizer that no rule of ours asks.
+// nobody is an authorizer that refuses; no rule of the policies asks it.
 type nobody struct{}
 
 func (nobody) Authorize(context.Context, authorizer.Attributes) (authorizer.Decision, string, error) {
 	return authorizer.DecisionNoOpinion, "", nil
 }
 
-// typed returns what this version of Kubernetes would have of an object.
+// typed returns the object with the fields that this version of Kubernetes knows.
 func typed(raw json.RawMessage, group, resource string) (runtime.Object, error) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil, nil
@@ -94,7 +94,7 @@ func typed(raw json.RawMessage, group, resource string) (runtime.Object, error) 
 	return object, json.Unmarshal(raw, object)
 }
 
-// tells is whether two objects differ as typed ones where they differ at all.
+// tells reports whether this version of Kubernetes can see the difference between two objects.
 func tells(r request, object, old runtime.Object) bool {
 	if old == nil || bytes.Equal(r.Object, r.OldObject) {
 		return true
@@ -111,7 +111,7 @@ func main() {
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}},
 	}
 	for _, policy := range ask.Policies {
-		// what the server fills in
+		// The API server sets these defaults.
 		rules := policy.Spec.MatchConstraints
 		equivalent := admissionv1.Equivalent
 		all := admissionv1.AllScopes
@@ -169,7 +169,7 @@ func main() {
 			gv.WithResource(r.Resource), r.Subresource, admission.Operation(r.Operation), nil, false, who)
 		return true, plugin.Validate(ctx, attributes, interfaces)
 	}
-	// the plugin compiles what it sees a moment later: until somebody is refused
+	// The plugin compiles policies a moment later, so the probe is repeated until it is refused.
 	if len(ask.Policies) > 0 {
 		probe := request{Operation: "UPDATE", Resource: "nodes", Name: "x", Username: "system:serviceaccount:nodetrust:nodetrust",
 			Object: json.RawMessage(`{"metadata":{"name":"x"}}`), OldObject: json.RawMessage(`{"metadata":{"name":"x"}}`)}

@@ -50,13 +50,13 @@ class OpenSSL:
         return (reason or b"?").decode()
 
     def certificate(self, der):
-        # two certificates of the same bytes behind each other would read as one: what follows is not looked at
+        # d2i_X509 ignores bytes after the certificate, and so does this.
         buffer = ctypes.create_string_buffer(der, len(der) or 1)
         at = POINTER(ctypes.addressof(buffer))
         found = self.lib.d2i_X509(None, ctypes.byref(at), len(der))
         if not found:
             return "refused " + self.why()
-        # 0x80 is EXFLAG_INVALID: it loads, but an extension is such that no chain may end in it
+        # 0x80 is EXFLAG_INVALID: the certificate loads, but no chain may end in it because of an extension.
         invalid = self.lib.X509_get_extension_flags(found) & 0x80
         self.lib.X509_free(found)
         self.lib.ERR_clear_error()
@@ -143,7 +143,7 @@ def main():
     if what == "version":
         print(reader.version())
         return
-    # the loaders want a file
+    # The loaders read files only.
     place = os.memfd_create("bundle")
     for frame in frames(sys.stdin.buffer):
         if what == "certificates":

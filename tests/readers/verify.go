@@ -19,7 +19,7 @@ func main() {
 		os.Exit(2)
 	}
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(bundle) // what it cannot parse it leaves out, as in the system's pool
+	roots.AppendCertsFromPEM(bundle) // it leaves out what it cannot parse, as for the system's pool
 	dialer := net.Dialer{Timeout: 20 * time.Second}
 	conn, err := tls.DialWithDialer(&dialer, "tcp", os.Args[2], &tls.Config{RootCAs: roots, ServerName: os.Args[3]})
 	if err != nil {

@@ -65,8 +65,8 @@ pub struct Ledger {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<Family>,
     /// Stores that were in use before and may still have something of ours.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub left: BTreeSet<Family>,
+    #[serde(default, rename = "left", skip_serializing_if = "BTreeSet::is_empty")]
+    pub old_families: BTreeSet<Family>,
     /// Anchors that are or were ours.
     #[serde(default)]
     pub anchors: BTreeMap<Fingerprint, LedgerAnchor>,
@@ -147,9 +147,9 @@ pub struct LedgerAnchor {
     /// DER, in the file in base64; empty if that was damaged by hand.
     #[serde(with = "base64")]
     pub der: Arc<[u8]>,
-    /// When it left the sources.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub left: Option<Moment>,
+    /// Since when no source wants it.
+    #[serde(default, rename = "left", skip_serializing_if = "Option::is_none")]
+    pub unwanted_since: Option<Moment>,
     /// It has been seen in the extracted bundle since we installed it.
     #[serde(default)]
     pub settled: bool,
@@ -217,7 +217,7 @@ impl Ledger {
         self.anchors.entry(Fingerprint::of_der(der)).or_insert_with(|| LedgerAnchor {
             state: AnchorState::Retired,
             der: der.into(),
-            left: None,
+            unwanted_since: None,
             settled: true,
             gone: None,
             shared: false,
@@ -227,9 +227,14 @@ impl Ledger {
 
     /// Whether it records nothing of ours, so that its file is not needed.
     pub fn is_blank(&self) -> bool {
-        let Self { left, anchors, sources, pending, created, hooks, certs_files, exports, .. } = self;
+        let Self { old_families, anchors, sources, pending, created, hooks, certs_files, exports, .. } = self;
         let no_files_of_ours = created.is_empty() && certs_files.is_empty() && exports.is_empty();
-        anchors.is_empty() && left.is_empty() && no_files_of_ours && sources.is_empty() && !pending && hooks.is_empty()
+        anchors.is_empty()
+            && old_families.is_empty()
+            && no_files_of_ours
+            && sources.is_empty()
+            && !pending
+            && hooks.is_empty()
     }
 
     /// What the bundle held at the last good look, None if there was none.
@@ -264,7 +269,7 @@ impl Ledger {
             repeated,
             removal_grace,
             changed,
-            left,
+            old_families,
             published,
             begun,
             services,
@@ -290,7 +295,7 @@ impl Ledger {
             && *repeated == other.repeated
             && *removal_grace == other.removal_grace
             && *changed == other.changed
-            && *left == other.left
+            && *old_families == other.old_families
             && *published == other.published
             && *begun == other.begun
             && *services == other.services
@@ -307,7 +312,15 @@ impl Ledger {
 impl LedgerAnchor {
     /// A new entry for an anchor.
     pub fn new(anchor: &Anchor, state: AnchorState) -> Self {
-        Self { state, der: anchor.shared_der(), left: None, settled: false, gone: None, shared: false, adopted: false }
+        Self {
+            state,
+            der: anchor.shared_der(),
+            unwanted_since: None,
+            settled: false,
+            gone: None,
+            shared: false,
+            adopted: false,
+        }
     }
 
     /// The certificate; None if the entry was damaged by hand, or is no anchor by today's rules.

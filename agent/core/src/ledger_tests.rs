@@ -8,8 +8,11 @@ fn a_ledger_is_read_as_it_was_written() {
     let root = fixed("corp-2026");
     let mut ledger =
         Ledger { updated: NOW, family: Some(Family::Suse), pending: true, changed: Some(NOW), ..Ledger::new() };
-    let entry =
-        LedgerAnchor { left: Some(at(NOW, 7, "one")), shared: true, ..LedgerAnchor::new(&root, AnchorState::Grace) };
+    let entry = LedgerAnchor {
+        unwanted_since: Some(at(NOW, 7, "one")),
+        shared: true,
+        ..LedgerAnchor::new(&root, AnchorState::Grace)
+    };
     ledger.anchors.insert(root.fingerprint, entry);
     ledger.sources.insert("org".into(), LedgerSource { anchors: [root.fingerprint].into(), changed: NOW });
     ledger.created.insert("/x".into());

@@ -9,6 +9,7 @@ use crate::{
     ledger::{AnchorState, Ledger},
     observed::Observed,
     runtime::service_plan::ServiceGoal,
+    store::TrustStore,
 };
 use serde::Serialize;
 use std::{
@@ -119,6 +120,12 @@ impl Plan {
         }
     }
 
+    /// The targets that a run of this store's tool must bring into the bundle: all but those that the store leaves out.
+    pub fn due(&self, store: &TrustStore) -> impl Iterator<Item = &Fingerprint> {
+        let taken = |target: &TargetAnchor| store.leaves_out(&target.anchor).is_none();
+        self.targets.iter().filter(move |(_, target)| taken(target)).map(|(fingerprint, _)| fingerprint)
+    }
+
     /// What the bundle is to hold after the plan.
     pub fn expected_bundle(&self, observed: &Observed) -> BTreeSet<Fingerprint> {
         let mut bundle = observed.effective.set.clone();
@@ -127,7 +134,7 @@ impl Plan {
                 observed.foreign_copy(f) || self.ledger.anchors.get(f).is_some_and(|entry| entry.shared)
             };
             bundle.retain(|fingerprint| !self.retired.contains(fingerprint) || kept(fingerprint));
-            bundle.extend(self.targets.keys());
+            bundle.extend(self.due(observed.store));
         }
         bundle
     }

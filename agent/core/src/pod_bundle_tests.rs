@@ -80,7 +80,7 @@ fn what_is_not_ours_is_left_alone_and_told() {
     assert_eq!(problem.kind, ProblemKind::Export);
     assert!(!problem.kind.is_failure() && problem.text.contains(PATH) && !problem.next.is_empty());
 
-    // nor when it lies where we had written once
+    // Nor at a path that we once wrote to.
     let export = decide(None, &found("/old", there), Some(content), &observed);
     assert_eq!(export, PodBundlePlan::default());
 }
@@ -132,7 +132,7 @@ fn an_earlier_path_goes_after_the_new_one_has_come() {
     both.insert(PATH.into(), ExistingFile::Other("a directory".into()));
     let export = decide(Some(PATH), &both, Some(content.clone()), &observed);
     assert_eq!(told(&export), [""; 0], "the old one is the only one that there is");
-    // and as such it is kept current
+    // As our file it is kept current.
     both.insert("/old/ca.crt".into(), ours(HEADER));
     for known in [Some(content.clone()), None] {
         let export = decide(Some(PATH), &both, known.clone(), &observed);

@@ -51,7 +51,11 @@ fn target_problem(fingerprint: &Fingerprint, target: &TargetAnchor, observed: &O
     let about = |kind, text, next| Some(Problem { kind, sha256: Some(*fingerprint), text, next });
     if !observed.effective.set.contains(fingerprint) {
         let text = format!("{name} ({}) is not in {}", fingerprint.fp16(), store.bundle);
-        return about(ProblemKind::NotTrusted, text, String::new());
+        let next = match store.leaves_out(&target.anchor) {
+            Some(why) => format!("{why}, and this store leaves such certificates out: give the CA that issued it"),
+            None => String::new(),
+        };
+        return about(ProblemKind::NotTrusted, text, next);
     }
     if observed.unlinked.contains(fingerprint) {
         let dir = store.hash_dir.unwrap_or_default();

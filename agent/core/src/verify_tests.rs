@@ -111,7 +111,7 @@ fn a_bundle_that_gnutls_cannot_load_is_told_on_its_own() {
     let (plan, mut observed) = good(Family::Debian);
     observed.effective.gnutls_faults = vec![fault()];
     assert_eq!(kinds(&plan, &observed), [ProblemKind::BundleBroken]);
-    // what OpenSSL chokes on explains nothing of GnuTLS
+    // A fault for OpenSSL does not explain one for GnuTLS.
     observed.foreign = vec![foreign(Some(Hazard::Broken(fault())))];
     assert_eq!(kinds(&plan, &observed), [ProblemKind::BundleBroken]);
     let hazard = Hazard::BrokenGnuTls(fault());

@@ -14,7 +14,7 @@ fn settings() -> Settings {
     Settings { settle: SETTLE, resync: RESYNC, ..Settings::default() }
 }
 
-/// A report that nobody looks at.
+/// A report whose content does not matter.
 fn report() -> Report {
     let now = nodetrust_core::time::Moment { wall: 0, boottime: 0, boot_id: String::new() };
     let os = nodetrust_core::store::os_release::OsRelease::parse("");
@@ -103,7 +103,7 @@ async fn an_answer_of_the_runtime_is_followed_by_a_cycle_at_once() {
     assert_eq!(schedule.due(), None);
     schedule.answered();
     assert_eq!(schedule.due(), Some(Trigger::Witness));
-    // one that comes while a cycle runs may have come too late for it
+    // A hint during a cycle may have come too late for it.
     schedule.answered();
     assert_eq!(schedule.due(), None);
     schedule.done(&result(CycleOutcome::Failed));
@@ -126,7 +126,7 @@ async fn a_hint_counts_when_all_is_quiet_for_settle() {
     hint(&mut schedule, Trigger::Source);
     pass(1.9).await;
     assert_eq!(schedule.due(), None);
-    hint(&mut schedule, Trigger::Source); // and again: the wait begins anew
+    hint(&mut schedule, Trigger::Source); // the wait begins anew
     pass(1.9).await;
     assert_eq!(schedule.due(), None);
     pass(0.2).await;
@@ -181,7 +181,7 @@ async fn failures_are_retried_with_pauses_that_double_up_to_resync() {
     next_cycle(&mut schedule).await;
     for expected in [5, 10, 20, 40, 80, 160] {
         schedule.done(&result(CycleOutcome::Failed));
-        // the failing cycle has left traces in the store; they do not shorten the pause
+        // The failed cycle has changed the store; those hints do not shorten the pause.
         hint(&mut schedule, Trigger::Drift);
         assert_eq!(next_cycle(&mut schedule).await.1, seconds(expected));
     }
@@ -190,11 +190,11 @@ async fn failures_are_retried_with_pauses_that_double_up_to_resync() {
         hint(&mut schedule, Trigger::Drift);
         assert_eq!(next_cycle(&mut schedule).await.1, RESYNC);
     }
-    // a change of the sources is followed at once, also now
+    // A change of the sources is followed at once, also during the pause.
     schedule.done(&result(CycleOutcome::Failed));
     hint(&mut schedule, Trigger::Source);
     assert_eq!(next_cycle(&mut schedule).await, (Trigger::Source, SETTLE));
-    // and success forgets the past
+    // A success resets the pauses.
     schedule.done(&result(CycleOutcome::Changed));
     hint(&mut schedule, Trigger::Drift);
     assert_eq!(next_cycle(&mut schedule).await, (Trigger::Drift, SETTLE));
@@ -216,7 +216,7 @@ async fn the_end_of_a_grace_wakes() {
         schedule.done(&grace(far));
         assert_eq!(next_cycle(&mut schedule).await, (Trigger::Resync, RESYNC), "{far}");
     }
-    // a failure is not retried later than a grace ends, nor the other way round
+    // The earlier of retry and end of a grace comes first.
     schedule.done(&CycleResult { next_grace: Some(2), ..result(CycleOutcome::Failed) });
     assert_eq!(next_cycle(&mut schedule).await, (Trigger::Grace, seconds(3)));
     schedule.done(&CycleResult { next_grace: Some(60), ..result(CycleOutcome::Failed) });
@@ -239,13 +239,13 @@ async fn repairs_over_and_over_are_a_fight_and_become_rare() {
     }
     let expected = [2, 2, 2, 2, 2, 4, 8, 16, 32, 64, 128, 256].map(seconds);
     assert_eq!(pauses, expected);
-    // sources and the configuration are not part of the quarrel
+    // Changes of sources and configuration do not count as a fight.
     for trigger in [Trigger::Source, Trigger::Config] {
         schedule.hint(&[trigger, Trigger::Drift].into());
         assert_eq!(next_cycle(&mut schedule).await, (trigger, SETTLE));
         schedule.done(&result(CycleOutcome::Unchanged));
     }
-    // ten quiet minutes end it
+    // Ten quiet minutes end the fight.
     pass(FIGHT_WINDOW.as_secs_f64() + 1.0).await;
     while schedule.due().is_none() {
         pass(1.0).await;
@@ -282,7 +282,7 @@ async fn pauses(schedule: &mut Schedule, failures: impl IntoIterator<Item = Cycl
     for failure in failures {
         assert!(schedule.running || schedule.due().is_some());
         schedule.done(&failure);
-        hint(schedule, Trigger::Drift); // what the failed run of the tool has left
+        hint(schedule, Trigger::Drift); // the failed run of the tool causes this hint
         let (trigger, pause) = next_cycle(schedule).await;
         assert!(matches!(trigger, Trigger::Retry | Trigger::Resync), "a failure's traces are no drift: {trigger}");
         pauses.push(pause.as_secs());

@@ -30,14 +30,14 @@ async fn what_is_watched_for_the_first_time_must_be_read_again() {
     let dir = base.path().join("anchors");
     fs::create_dir(&dir).unwrap();
     let mut watcher = DirectoryWatcher::new().unwrap();
-    // this is after the directory was read and before it is watched: no event will tell
+    // The directory was read and is not watched yet, so no event comes.
     fs::write(dir.join("early"), "x").unwrap();
     assert_eq!(watcher.watch(&drift(&dir)), [Trigger::Drift].into());
     assert_eq!(watcher.watch(&drift(&dir)), BTreeSet::new(), "the same again is nothing new");
     fs::write(dir.join("late"), "x").unwrap();
     assert_eq!(next(&mut watcher).await, Hint::Changed([Trigger::Drift].into()));
 
-    // the same directory for another reason, and under another name
+    // The same directory is watched for another reason and under another name.
     let link = base.path().join("link");
     std::os::unix::fs::symlink(&dir, &link).unwrap();
     let both = [drift(&dir), vec![(link, Trigger::Source)]].concat();
@@ -63,7 +63,7 @@ async fn a_directory_that_was_replaced_or_has_appeared_is_new() {
     fs::create_dir(&dir).unwrap();
     assert_eq!(watcher.watch(&drift(&dir)), [Trigger::Drift].into(), "another one of the same name");
     for _ in 0..2 {
-        // the events of the move may come late, and have it watched anew once more
+        // Events of the move may come late and renew the watch once more.
         drain(&mut watcher).await;
         watcher.watch(&drift(&dir));
     }
@@ -90,7 +90,7 @@ async fn the_agent_sleeps_while_others_read_what_is_watched() {
     }
     assert!(timeout(QUIET, watcher.next()).await.is_err(), "it was woken");
 
-    // nor does the kernel wake the thread: inotify(7), IN_ACCESS, IN_CLOSE_NOWRITE and IN_OPEN are in no mask of the directory
+    // The kernel does not wake the thread either: no mask of the directory has IN_ACCESS, IN_CLOSE_NOWRITE or IN_OPEN (inotify(7)).
     let inode = format!(" ino:{:x} ", fs::metadata(dir.path()).unwrap().ino());
     let mut masks = Vec::new();
     for entry in fs::read_dir("/proc/self/fdinfo").unwrap().flatten() {

@@ -12,8 +12,8 @@ fn parse(text: &str) -> Settings {
     Settings::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// Section 3 of the contract, letter by letter, with both kinds of source complete.
-const CONTRACT: &str = r#"
+/// Every field with a value of its own, and both kinds of source.
+const COMPLETE: &str = r#"
 sources:
   - name: org
     path: /etc/nodetrust/sources/org
@@ -57,7 +57,7 @@ export: {bundle: ""}
 
 #[test]
 fn the_contracts_example_is_the_defaults() {
-    let settings = parse(CONTRACT);
+    let settings = parse(COMPLETE);
     let sources = vec![
         Source { name: "org".into(), from: SourceLocation::Path("/etc/nodetrust/sources/org".into()), optional: false },
         Source {
@@ -223,7 +223,7 @@ fn an_error_names_line_field_and_form() {
         ("\nkubernetes: {on: true}", "on", "enabled"),
         ("\nexport: {file: x}", "file", "bundle"),
         // values
-        // a path, in any writing: whoever chooses where root writes is root
+        // A path in any form: whoever chooses where root writes is root.
         ("\nexport: {bundle: /etc/ld.so.preload}", "export.bundle", "kept in /var/lib/nodetrust/export/ on the node"),
         ("\nexport:\n  bundle: /var/lib/nodetrust/export/x.crt", "export.bundle", "a bare name"),
         ("\nexport: {bundle: ../../../etc/ld.so.preload}", "export.bundle", "a bare name"),
@@ -313,11 +313,11 @@ fn what_is_no_configuration_at_all_is_refused_with_its_line() {
         let error = Settings::parse(text).expect_err(text);
         assert!(error.contains("line"), "{text:?}: {error}");
     }
-    // what a configuration holds is not quoted: it may be a key that somebody put there by mistake
+    // Errors quote no value: it may be a private key that somebody put there by mistake.
     let secret = "sources:\n- name: a\n  inlin: |\n    -----BEGIN PRIVATE KEY-----\n    c2VjcmV0\n";
     let error = Settings::parse(secret).unwrap_err();
     assert!(error.contains("inlin") && !error.contains("c2VjcmV0"), "{error}");
-    // a block that is not indented becomes part of a key
+    // A block that is not indented becomes part of a key.
     let pasted = "policy: {notCa |\n      -----BEGIN CERTIFICATE: auto}";
     let error = Settings::parse(pasted).unwrap_err();
     assert!(error.contains("line") && !error.contains("-----"), "{error}");
@@ -376,7 +376,7 @@ fn fields_for_later_versions_are_checked_for_form_and_called_out() {
     }
 }
 
-/// What has no effect in a program that was built without it.
+/// The field that has no effect in a program without the feature.
 const KUBERNETES: &[&str] = if cfg!(feature = "kubernetes") { &[] } else { &["kubernetes"] };
 
 /// A key that was put where a name or path belongs.
@@ -401,7 +401,7 @@ fn long_values_are_never_quoted() {
     }
 }
 
-/// As a template leaves it behind whose value was not set.
+/// A template leaves such a text when its value is not set.
 #[test]
 fn a_field_without_a_value_has_its_default() {
     for text in [
@@ -418,7 +418,7 @@ fn a_field_without_a_value_has_its_default() {
     ] {
         assert_eq!(parse(text), Settings::default(), "{text}");
     }
-    // a mapping or list that was cut off is no default
+    // A mapping or list that was cut off does not count as the default.
     for text in ["policy:", "sources:", "runtime: {alsoRestart: }"] {
         let error = Settings::parse(text).unwrap_err();
         assert!(error.contains("expected") && error.contains("line 1"), "{text}: {error}");

@@ -142,7 +142,7 @@ async fn failures_are_paced_and_news_does_not_hurry_them() {
     assert!(began.elapsed() >= Duration::from_secs(77));
 }
 
-/// A token that was renewed is tried at once, whatever pause the refused one has earned, and an outage is no matter of tokens.
+/// A renewed token is tried at once, whatever the pause after the refused one. In an outage tokens do not matter.
 #[tokio::test(start_paused = true)]
 async fn another_token_or_ca_ends_the_pause_that_it_may_cure() {
     let refused = |status| ApiFailure::of(FailureCause::Refused(status), "refused", None);
@@ -176,7 +176,7 @@ async fn another_token_or_ca_ends_the_pause_that_it_may_cure() {
         assert_eq!(reporter.wake() <= Instant::now(), cures, "{failure:?} {files:?}");
     }
     assert!(!at_rest().awaits_account());
-    // a token that changes without an end is not tried without an end
+    // A token that keeps changing is tried a limited number of times.
     let mut reporter = at_rest();
     reporter.take(report("news"));
     for n in 0..3 {
@@ -195,7 +195,7 @@ async fn events_wait_for_the_next_try_as_the_node_does() {
     for (object, events) in [(no_answer("refused"), None), (forbidden("forbidden"), Some(forbidden("forbidden")))] {
         let mut reporter = at_rest();
         reporter.take(report("news"));
-        // the event comes a moment later than the news, and is tried alone once where the server answers
+        // The event comes a moment after the change and is tried alone once where the server answers.
         reporter.done(answer(Err(object.clone())));
         reporter.waiting.insert(EventKind::DriftRepaired, event(EventKind::DriftRepaired));
         if events.is_some() {
@@ -213,8 +213,8 @@ async fn events_wait_for_the_next_try_as_the_node_does() {
     }
 }
 
-/// An outage has many words: refused, no route, timed out; and a missing right is met at each call. It is one piece of news, and
-/// the words are the latest.
+/// An outage has many errors: refused, no route, timed out; and each call meets a missing right. It is one problem, and
+/// its text is the latest error.
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_one_piece_of_news() {
     let mut reporter = at_rest();
@@ -234,7 +234,7 @@ async fn an_outage_is_one_piece_of_news() {
     }
     assert!(reporter.metrics.api().unwrap().next.unwrap().contains("rights"));
 
-    // the Node may be told again, and events not yet
+    // The Node may be written again, and events not yet.
     let of_event = ApiFailure { of_event: true, ..forbidden("to send an event") };
     let told = answer(Ok((told(&reporter.signals), true)));
     reporter.done(RoundResult { events: Some(Err(of_event)), ..told });
@@ -294,7 +294,7 @@ fn tainted() -> Kubernetes {
 #[tokio::test(start_paused = true)]
 async fn a_doubt_keeps_a_startup_taint_for_ten_minutes_and_an_event_tells() {
     let mut reporter = reporter(tainted());
-    // the ten minutes begin when the store is proven
+    // The ten minutes begin when the store is proven.
     reporter.take(doubtful(NodeVerdict::NotTrusted));
     reporter.done(answer(Ok((told(&reporter.signals), false))));
     tokio::time::advance(TAINT_PATIENCE).await;
@@ -329,7 +329,7 @@ async fn a_startup_taint_goes_at_once_with_a_proof_and_tells_of_no_doubt() {
     let node = told(&reporter.signals);
     reporter.done(round(Some(Ok(WrittenNode { node, had_reason: false, untainted: true })), Vec::new(), None));
     assert!(!reporter.waiting.contains_key(&EventKind::RuntimeUnknown));
-    // a store that is not proven keeps it, however long
+    // A store that is not proven keeps the taint, however long it takes.
     let mut untrue = new();
     let mut report = Report::clone(&doubtful(NodeVerdict::NotConverged));
     report.verdict = NodeVerdict::NotTrusted;

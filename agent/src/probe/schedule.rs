@@ -37,7 +37,7 @@ use crate::{
 const AT_ONCE: usize = 4;
 /// The nodes of a fleet spread their probes after a change over this time.
 const SPREAD: Duration = Duration::from_secs(5);
-/// How long a loop sleeps that has nothing to do.
+/// How long the loop sleeps without a probe that is due.
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// A probe and when it runs next.
@@ -54,7 +54,7 @@ struct ProbeContext {
     line: RuntimeLine,
 }
 
-/// Probes for ever. The first time after the first cycle.
+/// Runs the probes until the agent ends, from the first cycle on.
 pub async fn serve(
     root: HostRoot,
     node: String,
@@ -112,7 +112,7 @@ pub async fn serve(
     }
 }
 
-/// Takes over the configured probes; a probe that stays keeps its time.
+/// Takes over the configured probes; a probe that was there before keeps its next time.
 fn follow(planned: &mut VecDeque<PlannedProbe>, probes: &[ProbeSettings], results: &LatestResults) {
     planned.retain(|known| probes.contains(&known.wanted));
     for wanted in probes {
@@ -198,7 +198,7 @@ fn through_runtime(target: &Target, common: &ProbeContext, settings: &Settings) 
 }
 
 impl PlannedProbe {
-    /// Up to a tenth of the interval, and no more than `most`: the same target at another time on each node.
+    /// A delay of up to a tenth of the interval and at most `most`, so that each node probes a target at another time.
     fn jitter(&self, node: &str, most: Duration) -> Duration {
         let (target, through) = (self.wanted.target.text(), self.wanted.through.as_str());
         part_of((self.wanted.interval / 10).min(most), &format!("{node}\n{target}\n{through}\n{}", self.rounds))

@@ -113,7 +113,7 @@ fn run_tool(
     applied: &mut Applied,
 ) -> Result<(), Problem> {
     let ours: BTreeSet<Fingerprint> = plan.ledger.anchors.keys().copied().collect();
-    let expected: BTreeSet<Fingerprint> = plan.targets.keys().copied().collect();
+    let expected: BTreeSet<Fingerprint> = plan.due(observed.store).copied().collect();
     let judge = BundleJudge {
         exec,
         store: observed.store,

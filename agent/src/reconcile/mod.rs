@@ -339,7 +339,8 @@ fn unverified(decision: &Decision) -> Vec<Problem> {
 fn next_grace(decision: &Decision, settings: &Settings) -> Option<u64> {
     let (plan, seen) = (decision.plan.as_ref()?, &decision.seen);
     let in_grace = plan.ledger.anchors.values().filter(|entry| entry.state == AnchorState::Grace);
-    let elapsed = in_grace.filter_map(|entry| Some(seen.now.elapsed_since(entry.left.as_ref()?, seen.ledger.updated)));
+    let elapsed =
+        in_grace.filter_map(|entry| Some(seen.now.elapsed_since(entry.unwanted_since.as_ref()?, seen.ledger.updated)));
     elapsed.map(|elapsed| settings.policy.removal_grace.saturating_sub(elapsed)).min()
 }
 

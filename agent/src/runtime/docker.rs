@@ -140,7 +140,7 @@ pub fn info(root: &HostRoot, limit: Duration) -> Result<Info, DockerError> {
 pub fn images(root: &HostRoot, limit: Duration) -> Result<Vec<String>, DockerError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
-    struct Image {
+    struct ImageNames {
         #[serde(default)]
         repo_tags: Option<Vec<String>>,
         #[serde(default)]
@@ -150,7 +150,7 @@ pub fn images(root: &HostRoot, limit: Duration) -> Result<Vec<String>, DockerErr
     if !status.is_success() {
         return Err(DockerError::Answer(format!("HTTP status {status}")));
     }
-    let images: Vec<Image> = read(&bytes)?;
+    let images: Vec<ImageNames> = read(&bytes)?;
     Ok(images.into_iter().flat_map(|image| image.repo_tags.into_iter().chain(image.repo_digests)).flatten().collect())
 }
 
@@ -167,11 +167,11 @@ pub fn pull(root: &HostRoot, image: &str, limit: Duration) -> Result<Pull, Docke
 /// An error that the engine meets at once has a status; later it is the last of the lines in which it tells how far it is.
 fn read_pull(status: StatusCode, bytes: &[u8]) -> Pull {
     #[derive(Deserialize)]
-    struct Line {
+    struct Progress {
         message: Option<String>,
         error: Option<String>,
     }
-    let mut lines = serde_json::Deserializer::from_slice(bytes).into_iter::<Line>().map_while(Result::ok);
+    let mut lines = serde_json::Deserializer::from_slice(bytes).into_iter::<Progress>().map_while(Result::ok);
     match lines.find_map(|line| line.error.or(line.message)) {
         Some(message) => Pull::Failed(message),
         None if status.is_success() => Pull::Done,

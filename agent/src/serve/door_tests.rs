@@ -51,7 +51,7 @@ async fn slots_are_few_for_each_peer_and_in_all() {
         }
     }
     assert!(!enter(200).slot().await, "one more in all");
-    // whoever waits gets the next one, whether it is given back or left behind
+    // A waiting caller gets the next place, whether it was returned or dropped.
     let next = enter(200);
     let (got, ()) = tokio::join!(next.slot(), async { visits[0].give_slot_back() });
     assert!(got);

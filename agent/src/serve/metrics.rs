@@ -1,6 +1,6 @@
 //! Metrics: the [`Report`] as gauges, and counters of what happened since the agent started.
 //!
-//! Names and labels are the contract's, section 7. Gauges are made from the last report at each scrape, so that a series
+//! docs/metrics.md lists names and labels. Gauges are made from the last report at each scrape, so that a series
 //! disappears with the thing that it is about; series whose labels are an enumeration are always all there.
 
 use std::{

@@ -1,4 +1,4 @@
-//! HTTP: `/metrics`, `/livez`, `/readyz`, `/status` and a plain page for people (contract, section 6).
+//! HTTP: `/metrics`, `/livez`, `/readyz`, `/status` and a plain page for people.
 //!
 //! Read-only: nothing that is sent here changes anything. Requests are small and answered from memory; a connection that is
 //! silent, or does not read, is closed. Strangers may connect: what they may hold is bounded (`door`), and a long answer is made

@@ -4,7 +4,7 @@
 //! volume lies on the node's disk, as a ConfigMap does. A Secret and a projected volume are a tmpfs each: there, another mount of
 //! the same device names it, which is seen where the node's root is mounted.
 //!
-//! A volume that is mounted with `subPath` never follows its object (facts D, pitfall P21): the mount is bound to one
+//! A volume that is mounted with `subPath` never follows its object (facts D): the mount is bound to one
 //! generation's file, which shows in the mount's root as the kubelet's timestamped directory or its volume-subpaths folder.
 
 use std::path::{Path, PathBuf};

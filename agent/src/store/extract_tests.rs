@@ -13,12 +13,12 @@ use super::*;
 use crate::store::snapshot::Extent;
 
 /// A root with Debian's tool, a bundle, and a link to a certificate.
-struct Root {
+struct ToolRoot {
     dir: tempfile::TempDir,
     root: HostRoot,
 }
 
-impl Root {
+impl ToolRoot {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
@@ -48,7 +48,7 @@ impl Root {
         };
         thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                // of this thread only: the system call, not the C library's function for all threads
+                // The system call changes this thread only; the C library's function would change all threads.
                 nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
                 extract()
             });
@@ -67,7 +67,7 @@ fn with_a_simulated_fault_nothing_is_run_that_could_not_be_put_back() {
         ("usr/share/ca-certificates", "/etc/ssl/certs/0123abcd.0"),
         ("etc/ssl/certs", "/etc/ssl/certs"),
     ] {
-        let root = Root::new();
+        let root = ToolRoot::new();
         fs::set_permissions(root.dir.path().join(path), Permissions::from_mode(0o000)).unwrap();
         let extracted = root.extract();
         fs::set_permissions(root.dir.path().join(path), Permissions::from_mode(0o755)).unwrap();
@@ -79,10 +79,10 @@ fn with_a_simulated_fault_nothing_is_run_that_could_not_be_put_back() {
     }
 }
 
-/// What no tool could use is nobody's loss, and no reason to do nothing.
+/// A file that no tool can use is no loss, so the run goes on.
 #[test]
 fn what_nobody_could_read_keeps_no_run_back() {
-    let root = Root::new();
+    let root = ToolRoot::new();
     let links = root.dir.path().join("etc/ssl/certs");
     std::os::unix::fs::symlink("nowhere", links.join("gone.pem")).unwrap();
     std::os::unix::fs::symlink("loop.pem", links.join("loop.pem")).unwrap();

@@ -7,13 +7,13 @@ use nodetrust_core::{certificate::anchor::Anchor, store::anchor_file::file_name}
 use super::*;
 
 /// A root with certificates of one name, and the hash links that Debian's tool makes: the order is that of the numbers.
-struct Root {
+struct LinkedRoot {
     dir: tempfile::TempDir,
     anchors: Vec<Anchor>,
 }
 
 /// Which of them are files of ours.
-fn debian(ours: &[bool]) -> Root {
+fn debian(ours: &[bool]) -> LinkedRoot {
     let store = Family::Debian.store();
     let dir = tempfile::tempdir().unwrap();
     let at = |path: &str| dir.path().join(path.trim_start_matches('/'));
@@ -39,10 +39,10 @@ fn debian(ours: &[bool]) -> Root {
         symlink(&link, at("/etc/ssl/certs").join(format!("{:08x}.{number}", anchor.subject.hash))).unwrap();
         anchors.push(anchor);
     }
-    Root { dir, anchors }
+    LinkedRoot { dir, anchors }
 }
 
-impl Root {
+impl LinkedRoot {
     fn host(&self) -> HostRoot {
         HostRoot::open(self.dir.path()).unwrap()
     }
@@ -91,7 +91,7 @@ fn what_a_killed_run_left_is_retired_and_nothing_else() {
     assert_eq!(root.found(), [] as [usize; 0], "the first leads nowhere and hides the rest");
     retire_dangling(&root.host(), store).unwrap();
     assert_eq!(root.found(), [1, 3]);
-    // somebody else's dangling link is not ours to remove
+    // Somebody else's dangling link stays.
     fs::remove_file(root.path("/usr/share/ca-certificates/1.crt")).unwrap();
     let names = root.names();
     retire_dangling(&root.host(), store).unwrap();
@@ -115,7 +115,7 @@ fn a_link_without_a_name_is_taken_out_and_nobody_elses() {
     let at = |name: &str| root.path("/etc/ssl/certs").join(name);
     assert!(!retire_nameless(&root.host(), Family::Debian.store()).unwrap());
     let names = root.names();
-    // as the tool leaves it for our third one
+    // The tool leaves this link for our third anchor.
     let link = root.file(2).replace(".crt", ".pem");
     fs::rename(at(&link), at(".pem")).unwrap();
     let hash = format!("{:08x}.2", root.anchors[2].subject.hash);
@@ -123,7 +123,7 @@ fn a_link_without_a_name_is_taken_out_and_nobody_elses() {
     symlink(".pem", at(&hash)).unwrap();
     assert!(retire_nameless(&root.host(), Family::Debian.store()).unwrap());
     assert_eq!((root.found(), root.names()), (vec![0, 1], names - 2));
-    // one that somebody else made
+    // Somebody else made this link.
     symlink("/somewhere/else.crt", at(".pem")).unwrap();
     assert!(!retire_nameless(&root.host(), Family::Debian.store()).unwrap());
     assert!(at(".pem").is_symlink());

@@ -139,7 +139,7 @@ fn observe_once(
 /// # Errors
 /// As [`observe`].
 pub fn old_stores(root: &HostRoot, store: &TrustStore, ledger: &Ledger) -> Result<Vec<OldStore>, ObserveError> {
-    let families: BTreeSet<Family> = ledger.left.iter().chain(&ledger.family).copied().collect();
+    let families: BTreeSet<Family> = ledger.old_families.iter().chain(&ledger.family).copied().collect();
     // in a directory that both stores read, the files are not left, they are wanted
     let old = families.into_iter().filter(|family| family.store().anchors_dir != store.anchors_dir);
     let mut found = Vec::new();

@@ -18,14 +18,14 @@ use super::*;
 use crate::store::detect::{detect, os_release, system};
 
 /// A root with one file of ours in it.
-struct Root {
+struct AnchorRoot {
     dir: tempfile::TempDir,
     file: PathBuf,
     name: String,
     cache: StoreCache,
 }
 
-impl Root {
+impl AnchorRoot {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Family::Debian.store();
@@ -62,7 +62,7 @@ impl Root {
 
 #[test]
 fn a_file_that_is_altered_and_keeps_its_size_and_time_is_seen() {
-    let mut root = Root::new();
+    let mut root = AnchorRoot::new();
     assert!(root.is_intact());
     root.alter();
     assert!(!root.is_intact());
@@ -70,7 +70,7 @@ fn a_file_that_is_altered_and_keeps_its_size_and_time_is_seen() {
 
 #[test]
 fn a_file_with_another_mode_or_name_or_that_is_another_file_is_not_intact() {
-    let changes: [fn(&Root); 4] = [
+    let changes: [fn(&AnchorRoot); 4] = [
         |root| fs::set_permissions(&root.file, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap(),
         |root| fs::hard_link(&root.file, root.dir.path().join("other")).unwrap(),
         |root| {
@@ -80,17 +80,17 @@ fn a_file_with_another_mode_or_name_or_that_is_another_file_is_not_intact() {
         |root| fs::remove_file(&root.file).unwrap(),
     ];
     for change in changes {
-        let mut root = Root::new();
+        let mut root = AnchorRoot::new();
         assert!(root.is_intact());
         change(&root);
         assert!(!root.is_intact());
     }
 }
 
-/// What is altered while it is looked at is altered or gone, and no fault of the bundle or the links.
+/// A file that changes during a look counts as altered or gone, and is no fault of the bundle or the links.
 #[test]
 fn a_file_of_ours_that_changes_during_a_look_is_seen_as_it_is_afterwards() {
-    let mut root = Root::new();
+    let mut root = AnchorRoot::new();
     let host = HostRoot::open(root.dir.path()).unwrap();
     let store = Family::Debian.store();
     let before = observe_once(&host, store, &BTreeSet::new(), &mut root.cache).unwrap();
@@ -102,14 +102,14 @@ fn a_file_of_ours_that_changes_during_a_look_is_seen_as_it_is_afterwards() {
     root.alter();
     assert_ne!(read_own_files(&host, store, &mut root.cache.own_files).unwrap(), before.ours);
 
-    // removed between the listing and the reading: as if it had been removed before
+    // A file that is removed between listing and reading counts as absent.
     fs::remove_file(&root.file).unwrap();
     assert_eq!(own_files(&dir, store, &names, &mut root.cache.own_files).unwrap(), BTreeMap::new());
 }
 
 #[test]
 fn a_foreign_file_is_decoded_again_only_when_its_content_is_another() {
-    let mut root = Root::new();
+    let mut root = AnchorRoot::new();
     let foreign = root.file.with_file_name("corp.crt");
     fs::write(&foreign, fs::read(&root.file).unwrap()).unwrap();
     let host = HostRoot::open(root.dir.path()).unwrap();
@@ -120,7 +120,7 @@ fn a_foreign_file_is_decoded_again_only_when_its_content_is_another() {
     let first = look();
     assert_eq!((first.len(), first[0].0.len()), (1, 1));
     assert!(Arc::ptr_eq(&look()[0].0[0], &first[0].0[0]), "it is not decoded again");
-    // another content of the same size, with the time that the file had
+    // Other content of the same size, with the same time of modification.
     let times = FileTimes::new().set_modified(fs::metadata(&foreign).unwrap().modified().unwrap());
     let mut text = fs::read(&foreign).unwrap();
     text[40] = b'!';
@@ -147,7 +147,7 @@ fn root_with(files: &[(&str, &str)]) -> (tempfile::TempDir, HostRoot) {
     (dir, root)
 }
 
-/// Makes whatever reads this path fail; here by a link to itself, which is no different from any other error.
+/// Makes every read of this path fail, by a link to itself.
 fn break_path(dir: &tempfile::TempDir, path: &str) {
     let path = dir.path().join(path);
     let _ = fs::remove_dir_all(&path);
@@ -181,7 +181,7 @@ fn with_a_simulated_fault_a_path_that_decides_is_not_taken_for_absent() {
 fn with_a_simulated_fault_a_tool_that_cannot_be_read_is_no_program() {
     let (dir, root) = root_with(&[("etc/os-release", "ID=new\n"), ("usr/sbin/update-ca-certificates", "#!/bin/sh\n")]);
     assert_eq!(system(&root, None).1.family, Ok(Family::Debian));
-    // a file that can be looked at and not opened, unless who looks may everything
+    // A file that can be listed and not opened, except by a privileged process.
     fs::set_permissions(
         dir.path().join("usr/sbin/update-ca-certificates"),
         std::os::unix::fs::PermissionsExt::from_mode(0o000),
@@ -195,7 +195,7 @@ fn with_a_simulated_fault_a_tool_that_cannot_be_read_is_no_program() {
 fn unprivileged<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            // of this thread only: the system call, not the C library's function for all threads
+            // The system call changes this thread only; the C library's function would change all threads.
             nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
             run()
         });
@@ -233,7 +233,7 @@ fn with_a_simulated_fault_nothing_that_counts_is_overlooked() {
 
 #[test]
 fn with_a_simulated_fault_a_file_of_ours_or_of_others_is_not_taken_for_damaged_or_gone() {
-    let root = Root::new();
+    let root = AnchorRoot::new();
     let host = HostRoot::open(root.dir.path()).unwrap();
     let look = || {
         observe(&host, Family::Debian.store(), &BTreeSet::new(), &mut StoreCache::default()).map(|seen| seen.ours.len())
@@ -248,7 +248,7 @@ fn with_a_simulated_fault_a_file_of_ours_or_of_others_is_not_taken_for_damaged_o
         assert!(error.contains(path.file_name().unwrap().to_str().unwrap()), "{error}");
         mode(0o644);
     }
-    // what no tool could use is no obstacle
+    // A file that no tool can use is no obstacle.
     fs::remove_file(&foreign).unwrap();
     std::os::unix::fs::symlink("corp.crt", &foreign).unwrap();
     std::os::unix::fs::symlink("nowhere", root.file.with_file_name("gone.crt")).unwrap();

@@ -1,4 +1,4 @@
-//! What people read.
+//! The status screen.
 
 use nodetrust_core::{
     report::{HoldView, LastRestart},
@@ -8,7 +8,7 @@ use nodetrust_core::{
 use super::*;
 use crate::text::wrap::WIDTH;
 
-/// containerd, as it mostly is.
+/// An ordinary containerd.
 fn fine() -> RuntimeView {
     RuntimeView {
         kind: RuntimeKind::Containerd,
@@ -33,7 +33,7 @@ fn fine() -> RuntimeView {
     }
 }
 
-/// What is on the screen four hours later; it fits 100 columns.
+/// The screen after four hours; each line fits into 100 columns.
 #[track_caller]
 fn assert_runtime(view: &RuntimeView, lines: &[&str]) {
     let text = runtime_text(view, Time(1000 + 4 * 3600), Style::plain());

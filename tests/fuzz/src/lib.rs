@@ -1,4 +1,5 @@
 //! What the fuzz targets check, one function for each parser of bytes that somebody else wrote.
+//! Long because each of these functions stands on its own, beside the others.
 //!
 //! Beyond "no panic": what is accepted can be written and read back as the same, every reader of ours agrees on it, and no text
 //! that came from outside can draw on a terminal.
@@ -49,7 +50,7 @@ pub fn pem(data: &[u8]) {
         let again = pem::scan(text.as_bytes());
         match again.blocks.as_slice() {
             [one] if again.faults.is_empty() && again.notes.is_empty() => assert_eq!(one.der, block.der),
-            // bytes that are no certificate at all: accepted by the scanner, refused by `Anchor`
+            // The scanner accepts these blocks; `Anchor` refuses bytes that are no certificate.
             _ => assert!(Anchor::from_der(&block.der).is_err(), "what was accepted is not accepted again"),
         }
         if let Ok(anchor) = Anchor::from_block(block.label, &block.der) {
@@ -111,7 +112,7 @@ fn accepted(anchor: &Anchor) {
     for text in [&anchor.subject.text, &anchor.issuer.text, &anchor.serial] {
         assert!(text.chars().count() <= MAX_SENTENCE_CHARS, "a text of {} bytes", text.len());
     }
-    // the bundle that holds it
+    // A bundle that holds the certificate loads.
     let effective = bundle::read(text.as_bytes());
     assert!(
         effective.set.contains(&anchor.fingerprint),
@@ -152,7 +153,7 @@ pub fn bundle(data: &[u8]) {
     let exported = bundle::read(pod_bundle::content(data).as_bytes());
     assert!(exported.set.is_subset(&effective.set), "the bundle for pods has something of its own");
     assert!(exported.repeated() == 0 && !exported.private_key);
-    // a sound bundle stays sound with one certificate more; OpenSSL takes a NUL byte at the start of a line for the file's end
+    // A sound bundle with one more certificate stays sound. OpenSSL takes a NUL byte at the start of a line for the end of the file.
     if let Some(der) = certificates.first()
         && effective.faults.is_empty()
         && data.ends_with(b"\n")
@@ -174,7 +175,7 @@ pub fn p11kit(data: &[u8]) {
         sources.add(place, data);
         let trusted = prints.iter().filter(|print| sources.is_anchor(print)).count();
         assert!(trusted == 0 || place != TrustDirectory::Blocklist, "what is blocked is no anchor");
-        // what is said twice is said once, and a blocklist has the last word
+        // Duplicates count once, and a blocklist overrules everything else.
         sources.add(place, data);
         assert_eq!(prints.iter().filter(|print| sources.is_anchor(print)).count(), trusted);
         sources.add(TrustDirectory::Blocklist, data);
@@ -264,7 +265,7 @@ pub fn dns(data: &[u8]) {
         if let Some(dns::DnsAnswer::Addresses(addresses)) = dns::answer(&question, data) {
             assert!(addresses.iter().all(|address| address.is_ipv4() == (kind == dns::RecordType::A)));
         }
-        // an answer to just this question
+        // The answer belongs to this question.
         let reply = [question.as_slice(), data].concat();
         let mut reply = reply;
         reply[2] |= 0x80;
@@ -378,11 +379,11 @@ pub fn environment(data: &[u8]) {
     let mut twice = environment.clone();
     twice.assign_file(&text);
     assert_eq!(twice, environment, "a file that is read twice gives what it gives once");
-    // any value can be written in double quotes and read back
+    // Any value can be written in double quotes and read back.
     let quoted: String =
         text.chars().flat_map(|c| "\"\\`$".contains(c).then_some('\\').into_iter().chain([c])).collect();
     assert_eq!(of_file(&format!("NAME=\"{quoted}\"")), of_assignments(&[&format!("NAME={text}")]));
-    // without quotes and backslashes, each line is one assignment
+    // Without quotes and backslashes, each line is one assignment.
     if !text.contains(['"', '\'', '\\']) {
         let lines: Vec<&str> = text.split('\n').map(str::trim).filter(|line| !line.starts_with(['#', ';'])).collect();
         assert_eq!(environment, of_assignments(&lines), "{text}");
@@ -410,7 +411,7 @@ pub fn environment(data: &[u8]) {
 pub fn pull_answer(data: &[u8]) {
     const DIGITS: &str = "6f1ed002ab5595859014ebf0951522d96f1ed002ab5595859014ebf0951522d9";
     let Some((code, message)) = data.split_first() else { return };
-    // the random digits cannot be guessed: DIGITS in the input stands for them
+    // The fuzzer cannot guess the random digits, so DIGITS in the input stands for them.
     let text = String::from_utf8_lossy(message).replace("DIGITS", DIGITS);
     let code = u32::from(code % 20);
     let of_code = classify(PullEnd::Grpc(code, &text), DIGITS);
@@ -430,7 +431,7 @@ pub fn pull_answer(data: &[u8]) {
             assert_eq!(&pull_answer::with_port(server), server, "a server has a port");
         }
     }
-    // what proves nothing, whatever the text
+    // These codes prove nothing, whatever the text says.
     let quoted = format!("unexpected status from HEAD request to https://registry.test/v2/: {text}");
     let silent = [PullEnd::Pulled, PullEnd::NoAnswer(&text), PullEnd::Grpc(code, ""), PullEnd::Docker("")];
     for end in silent {

@@ -8,10 +8,11 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    layout::{Asked, Before, ChangePolicy, DefaultFolder, HostFolder, Life, NodeLayout, OtherRestarts, RunBy, Starter},
+    choices::{Before, ChangePolicy, DefaultFolder, HostFolder, Life, OtherRestarts, RunBy, Starter, WitnessLayout},
+    layout::NodeLayout,
     stage::{HOST, LIMIT, Stage},
 };
-use crate::support::{following::wait_two_cycles, node::Done, served::Served};
+use crate::support::{following::wait_two_cycles, node::Done, served::AgentHttp};
 
 /// How often a pull is tried again while containerd is restarting.
 const TRIES: usize = 100;
@@ -21,8 +22,8 @@ const CONFIG: &str = "/etc/nodetrust/config.yaml";
 
 /// How a pull ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PullEnd {
-    /// It worked.
+pub enum PullOutcome {
+    /// The pull worked.
     Good,
     /// The registry's certificate was refused.
     Untrusted(String),
@@ -30,7 +31,7 @@ pub enum PullEnd {
     Failed(String),
 }
 
-impl fmt::Display for PullEnd {
+impl fmt::Display for PullOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Good => f.write_str("pull good"),
@@ -92,38 +93,38 @@ pub struct Checkpoint {
     /// the moment
     pub when: &'static str,
     pub said: Said,
-    pub pulled: PullEnd,
+    pub pulled: PullOutcome,
 }
 
 impl Checkpoint {
-    /// Green, and the registry's certificate is refused.
+    /// nodetrust says trusted, and the pull refuses the registry's certificate.
     pub fn is_violation(&self) -> bool {
-        self.said.is_green() && matches!(self.pulled, PullEnd::Untrusted(_))
+        self.said.is_green() && matches!(self.pulled, PullOutcome::Untrusted(_))
     }
 
-    /// Green, and pulls fail for another reason.
+    /// nodetrust says trusted, and pulls fail for another reason.
     pub fn is_broken(&self) -> bool {
-        self.said.is_green() && matches!(self.pulled, PullEnd::Failed(_))
+        self.said.is_green() && matches!(self.pulled, PullOutcome::Failed(_))
     }
 }
 
 /// A restart by nodetrust that was not needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needless {
-    /// The pull had worked just before.
+    /// The pull worked just before the restart.
     Pulled,
-    /// The same, by a file of somebody else, which says nothing of other registries.
+    /// The pull worked by somebody else's file, which covers this registry only.
     PulledByTheirs,
-    /// What lies in `_default` was read at every pull.
+    /// Every pull read the files in `_default`.
     Directory,
 }
 
-/// What became of a composition.
+/// The result of one composition.
 #[derive(Debug)]
 pub struct JudgedLayout {
     pub layout: NodeLayout,
     /// the pull just before apply, if there was one
-    pub before: Option<PullEnd>,
+    pub before: Option<PullOutcome>,
     pub checkpoints: Vec<Checkpoint>,
     /// nodetrust restarted the runtime in apply
     pub restarted: bool,
@@ -142,16 +143,16 @@ impl JudgedLayout {
 pub fn judge(stage: &Stage, layout: &NodeLayout) -> JudgedLayout {
     let begun = Instant::now();
     stage.set(layout);
-    let mut run = Run { stage, layout, agent: None };
+    let mut run = LayoutRun { stage, layout, agent: None };
     run.configure();
     run.before_the_start();
     stage.start(layout);
-    stage.set_images(layout, layout.asked == Asked::AutoImage);
+    stage.set_images(layout, layout.asked == WitnessLayout::AutoImage);
     run.before_apply();
 
     let before = layout.warm.then(|| run.pull());
     let directory =
-        run.asks_directory(before.as_ref()).then(|| stage.directory_works(layout, || run.pull() == PullEnd::Good));
+        run.asks_directory(before.as_ref()).then(|| stage.directory_works(layout, || run.pull() == PullOutcome::Good));
     let process = stage.processes(layout);
     run.act();
     let restarted = stage.processes(layout) != process && layout.others != OtherRestarts::During;
@@ -166,7 +167,7 @@ pub fn judge(stage: &Stage, layout: &NodeLayout) -> JudgedLayout {
         matches!(layout.host, HostFolder::OurCa | HostFolder::SkipVerify) || layout.default == DefaultFolder::OurCrt;
     let needless = match &before {
         _ if !restarted => None,
-        Some(PullEnd::Good) => Some(if theirs { Needless::PulledByTheirs } else { Needless::Pulled }),
+        Some(PullOutcome::Good) => Some(if theirs { Needless::PulledByTheirs } else { Needless::Pulled }),
         _ => (directory == Some(true)).then_some(Needless::Directory),
     };
     JudgedLayout {
@@ -180,13 +181,13 @@ pub fn judge(stage: &Stage, layout: &NodeLayout) -> JudgedLayout {
 }
 
 /// A composition on its stage.
-struct Run<'a> {
+struct LayoutRun<'a> {
     stage: &'a Stage,
     layout: &'a NodeLayout,
-    agent: Option<Served>,
+    agent: Option<AgentHttp>,
 }
 
-impl Run<'_> {
+impl LayoutRun<'_> {
     fn configure(&self) {
         let layout = self.layout;
         let policy = match layout.on_change {
@@ -200,14 +201,14 @@ impl Run<'_> {
         if let Some(unit) = layout.said_unit() {
             runtime += &format!(", unit: {unit}");
             if layout.unit == Starter::ParentSaid && layout.seed.is_multiple_of(2) {
-                runtime += ", kind: k3s"; // a containerd that is a child
+                runtime += ", kind: k3s"; // containerd is a child process here
             }
         }
         if self.stage.takes_witness {
             let hosts = match layout.asked {
-                Asked::Never => "never".to_owned(),
-                Asked::Auto | Asked::AutoImage => "auto".to_owned(),
-                Asked::Named => format!("[\"{HOST}\"]"),
+                WitnessLayout::Never => "never".to_owned(),
+                WitnessLayout::Auto | WitnessLayout::AutoImage => "auto".to_owned(),
+                WitnessLayout::Named => format!("[\"{HOST}\"]"),
             };
             runtime += &format!(", witness: {hosts}");
         }
@@ -288,7 +289,7 @@ impl Run<'_> {
     }
 
     /// Whether it is tried if the registry directory works, which shows if a restart is needed.
-    fn asks_directory(&self, before: Option<&PullEnd>) -> bool {
+    fn asks_directory(&self, before: Option<&PullOutcome>) -> bool {
         let layout = self.layout;
         let is_plain = matches!(layout.host, HostFolder::None | HostFolder::LateEmpty)
             && matches!(layout.default, DefaultFolder::None | DefaultFolder::LateToml);
@@ -296,7 +297,7 @@ impl Run<'_> {
             && layout.on_change == ChangePolicy::Auto
             && layout.seed.is_multiple_of(2)
             && !layout.directories().is_empty()
-            && matches!(before, Some(PullEnd::Untrusted(_)))
+            && matches!(before, Some(PullOutcome::Untrusted(_)))
     }
 
     /// The change, and nodetrust.
@@ -310,7 +311,7 @@ impl Run<'_> {
         });
         thread::scope(|scope| {
             if let Some((wait, script)) = during {
-                // any moment will do: which one, the seed decides
+                // The seed decides the moment.
                 scope.spawn(move || {
                     thread::sleep(wait);
                     stage.sh(&script);
@@ -333,7 +334,7 @@ impl Run<'_> {
         }
     }
 
-    /// What comes after apply. False if nothing does.
+    /// Makes the change that comes after apply; false if there is none.
     fn later(&self) -> bool {
         let (stage, layout) = (self.stage, self.layout);
         let restarts = matches!(layout.others, OtherRestarts::AfterApply | OtherRestarts::Both);
@@ -370,7 +371,7 @@ impl Run<'_> {
         self.agent = Some(served);
     }
 
-    /// Waits until an agent has seen what there is to see. Nothing is waited for where none runs.
+    /// Waits until the agent has seen the change; returns at once where no agent runs.
     fn settle(&self) {
         let Some(agent) = &self.agent else { return };
         wait_two_cycles(agent);
@@ -398,12 +399,12 @@ impl Run<'_> {
     }
 
     /// Pulls as the kubelet does, and again while containerd is on its way up or down.
-    fn pull(&self) -> PullEnd {
+    fn pull(&self) -> PullOutcome {
         let mut error = String::new();
         for _ in 0..TRIES {
             match self.stage.machine.pull_at(self.layout.socket_path(), &self.stage.image) {
-                Ok(()) => return PullEnd::Good,
-                Err(text) if text.contains("x509: ") => return PullEnd::Untrusted(text),
+                Ok(()) => return PullOutcome::Good,
+                Err(text) if text.contains("x509: ") => return PullOutcome::Untrusted(text),
                 Err(text) => error = text,
             }
             let passes = ["curl: ", "not initialized", "transport is closing", "context canceled"];
@@ -412,6 +413,6 @@ impl Run<'_> {
             }
             thread::sleep(Duration::from_millis(100));
         }
-        PullEnd::Failed(error)
+        PullOutcome::Failed(error)
     }
 }

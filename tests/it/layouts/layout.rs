@@ -6,195 +6,15 @@
 
 use std::fmt;
 
-use crate::support::machine::Kind;
+use super::choices::*;
 
-/// A source of numbers that only the seed decides (SplitMix64).
-#[derive(Debug)]
-pub struct SeededNumbers(u64);
-
-impl SeededNumbers {
-    /// The numbers of a seed.
-    pub fn of(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x6e6f_6465)
-    }
-
-    /// The next one.
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// True `times` of `of` times.
-    pub fn chance(&mut self, times: u64, of: u64) -> bool {
-        self.next() % of < times
-    }
-
-    /// One of them.
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[usize::try_from(self.next() % from.len() as u64).unwrap()]
-    }
-
-    /// The usual value, or certainly one of the others, or one of the others one time in `rarity`.
-    fn odd<T: Copy>(&mut self, certainly: bool, rarity: u64, usual: T, others: &[T]) -> T {
-        let odd = self.chance(1, rarity);
-        let other = self.pick(others);
-        if certainly || odd { other } else { usual }
-    }
-}
-
-/// A closed list of values, each with the words by which a composition is told.
-macro_rules! choices {
-    ($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $value:ident $words:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum $name { $($(#[$of])* $value),+ }
-
-        impl $name {
-            /// Every value; the first is the usual one.
-            pub const ALL: &[Self] = &[$(Self::$value),+];
-
-            /// How it is told; empty for what goes without saying.
-            pub fn words(self) -> &'static str {
-                match self { $(Self::$value => $words),+ }
-            }
-        }
-    };
-}
-
-choices! {
-    /// The subject that is certainly unusual.
-    Subject {
-        Path "config_path", Section "section", Imports "imports", Place "place", Unit "unit", Child "child", Socket "socket",
-        Program "binary", Folders "folders", Others "others", Before "before", Policy "policy", Roots "roots",
-    }
-}
-
-choices! {
-    /// What `config_path` says, in the main file or in an imported one.
-    ConfigPath {
-        Unset "unset", Empty "empty", Directory "directory", Slash "directory/", Other "another directory", List "list",
-        Reversed "reversed list", Relative "relative",
-    }
-}
-
-choices! {
-    /// Under which plugin `config_path` stands.
-    Section { Right "", Wrong "in the wrong section", Both "in both sections", Bare "under [plugins.cri]" }
-}
-
-choices! {
-    /// The `version` of the configuration.
-    Format { Two "", One "version 1", Three "version 3" }
-}
-
-choices! {
-    /// How the main file takes in another one.
-    Import {
-        None "", Absolute "absolute import", Relative "relative import", Glob "import by glob", RelativeGlob "import by relative glob",
-        Nested "nested import",
-    }
-}
-
-choices! {
-    /// What becomes of the imported file.
-    Life { Before "", Appears "appears after the start", Goes "goes after the start", Changes "changes after the start",
-        AppearsLate "appears after apply", GoesLate "goes after apply" }
-}
-
-choices! {
-    /// Where the configuration lies.
-    ConfigPlace {
-        Usual "", Elsewhere "config elsewhere", Decoy "config elsewhere, and a decoy in the usual place",
-        Absent "no config file",
-    }
-}
-
-choices! {
-    /// What runs containerd.
-    Starter {
-        Plain "", Renamed "unit of another name", RenamedSaid "unit of another name, runtime.unit set",
-        K3s "simulated k3s", Rke2 "simulated RKE2", K0s "simulated k0s", Microk8s "simulated MicroK8s",
-        Edge "simulated k3s of another name", EdgeSaid "simulated k3s of another name, runtime.unit set",
-        Parent "unknown parent", ParentSaid "unknown parent, runtime.unit set",
-    }
-}
-
-choices! {
-    /// Where containerd listens.
-    Socket { Usual "", Configured "[grpc] address elsewhere", Flag "--address elsewhere" }
-}
-
-choices! {
-    /// What a kubelet says of its runtime.
-    Kubelet { Silent "", File "kubelet's config.yaml", Flags "kubeadm-flags.env", Process "kubelet's command line" }
-}
-
-choices! {
-    /// Which program runs, and which other one lies beside it.
-    Program {
-        Usual "", Local "/usr/local/bin runs", OtherBeside "/usr/bin runs, another version in /usr/local/bin",
-        LocalOtherBeside "/usr/local/bin runs, another version in /usr/bin",
-    }
-}
-
-choices! {
-    /// A folder for the registry, made by somebody else.
-    HostFolder {
-        None "", Empty "empty folder for the host", Toml "hosts.toml for the host", TheirCa "hosts.toml with their ca",
-        OurCa "hosts.toml with the right ca", TheirCrt "their *.crt for the host", SkipVerify "hosts.toml with skip_verify",
-        Underscores "empty folder host_port_", Portless "empty folder without port", LateEmpty "empty folder for the host after apply",
-    }
-}
-
-choices! {
-    /// What somebody else has put into `_default`.
-    DefaultFolder { None "", Toml "_default/hosts.toml", TheirCrt "_default/their.crt", BadCrt "_default/empty.crt",
-        OurCrt "_default/right.crt", LateToml "_default/hosts.toml after apply" }
-}
-
-choices! {
-    /// Restarts of the runtime by somebody else.
-    OtherRestarts { None "", BeforeApply "restarted before apply", During "restarted during apply", AfterApply "restarted after apply",
-        Both "restarted before and after apply" }
-}
-
-choices! {
-    /// The CA on the node before this run of nodetrust.
-    Before {
-        Nothing "", Golden "CA by hand before the start", ByHand "CA by hand after the start",
-        Applied "apply before the start", AppliedAndLost "apply before the start, ledger lost",
-        AppliedWarm "apply after the start, ledger lost",
-    }
-}
-
-choices! {
-    /// `runtime.onChange`.
-    ChangePolicy { Auto "", Restart "onChange restart", Report "onChange report", Never "onChange never", Registry "onChange registry" }
-}
-
-choices! {
-    /// `runtime.witness`, and whether an image on the node names the registry.
-    Asked { Never "no witness", Auto "witness auto, no image", AutoImage "witness auto, image", Named "witness named" }
-}
-
-choices! {
-    /// Who runs nodetrust.
-    RunBy { Root "", Pod "in a simulated pod", Agent "agent in a simulated pod" }
-}
-
-choices! {
-    /// Which roots containerd reads.
-    Roots { Usual "", Environment "SSL_CERT_FILE of the unit", Mount "/etc/ssl/certs of the unit's own" }
-}
+use crate::support::machine::MachineKind;
 
 /// A composition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeLayout {
     pub seed: u64,
-    pub kind: Kind,
+    pub kind: MachineKind,
     pub subject: Subject,
     pub format: Format,
     pub section: Section,
@@ -226,7 +46,7 @@ pub struct NodeLayout {
     /// containerd has verified TLS before apply
     pub warm: bool,
     pub on_change: ChangePolicy,
-    pub asked: Asked,
+    pub asked: WitnessLayout,
     pub run_by: RunBy,
     pub roots: Roots,
     /// when somebody restarts the runtime during apply, in hundredths of a second after its begin
@@ -235,22 +55,22 @@ pub struct NodeLayout {
 
 impl NodeLayout {
     /// The composition of a seed for one of these kinds of machines.
-    pub fn of(seed: u64, kinds: &[Kind]) -> Self {
+    pub fn of(seed: u64, kinds: &[MachineKind]) -> Self {
         let mut numbers = SeededNumbers::of(seed);
         let kind = numbers.pick(kinds);
-        // by turns, so that a row of seeds has each
+        // Families take turns, so that consecutive seeds have each.
         let subject = Subject::ALL[usize::try_from(seed % Subject::ALL.len() as u64).unwrap()];
         let mut layout = Self::drawn(seed, kind, subject, &mut numbers);
         layout.agree();
         layout
     }
 
-    fn drawn(seed: u64, kind: Kind, subject: Subject, n: &mut SeededNumbers) -> Self {
+    fn drawn(seed: u64, kind: MachineKind, subject: Subject, n: &mut SeededNumbers) -> Self {
         use ConfigPath::{Directory, Empty, List, Other, Relative, Reversed, Slash, Unset};
         let is = |of| subject == of;
         let imports = is(Subject::Imports) || is(Subject::Child);
         let plain = match subject {
-            // so that it is the imported file that decides
+            // The imported file decides.
             Subject::Imports => n.pick(&[Unset, Empty, Empty, Directory, Other]),
             _ => n.pick(&[Unset, Unset, Empty, Directory, Directory, Directory]),
         };
@@ -263,7 +83,11 @@ impl NodeLayout {
             is(Subject::Section),
             4,
             Format::Two,
-            if kind == Kind::Containerd21 { &[Format::Three, Format::Three, Format::One] } else { &[Format::One] },
+            if kind == MachineKind::Containerd21 {
+                &[Format::Three, Format::Three, Format::One]
+            } else {
+                &[Format::One]
+            },
         );
         let unit = match subject {
             Subject::Unit => {
@@ -301,22 +125,22 @@ impl NodeLayout {
             seen_first: n.chance(1, 3),
             warm: n.chance(6, 7),
             on_change: n.odd(is(Subject::Policy), 8, ChangePolicy::Auto, &ChangePolicy::ALL[1..]),
-            asked: n.pick(Asked::ALL),
+            asked: n.pick(WitnessLayout::ALL),
             run_by: n.pick(&[RunBy::Root, RunBy::Root, RunBy::Pod, RunBy::Pod, RunBy::Agent]),
             roots: n.odd(is(Subject::Roots), 40, Roots::Usual, &Roots::ALL[1..]),
             moment: n.next() % 150,
         }
     }
 
-    /// Takes out what cannot be together.
+    /// Removes choices that exclude each other.
     fn agree(&mut self) {
         if self.subject == Subject::Path && self.import != Import::None && self.imported != ConfigPath::Unset {
-            self.imported = ConfigPath::Unset; // else the imported value would be the one that counts
+            self.imported = ConfigPath::Unset; // else the imported value would count
         }
         if self.format == Format::One && self.section == Section::Both {
             self.section = Section::Right;
         }
-        // an import without a glob must be there at the start, or containerd does not start
+        // containerd does not start without a file that it imports by name.
         let glob = matches!(self.import, Import::Glob | Import::RelativeGlob);
         self.life = match self.life {
             _ if self.import == Import::None => Life::Before,
@@ -325,7 +149,7 @@ impl NodeLayout {
             life => life,
         };
         if self.is_distribution() {
-            // each has its own places and its own socket
+            // Each distribution has its own paths and its own socket.
             self.place = ConfigPlace::Usual;
             self.socket = Socket::Usual;
             self.stale_socket &= self.unit != Starter::Plain;
@@ -338,7 +162,7 @@ impl NodeLayout {
                 self.socket = Socket::Flag;
             }
         }
-        // beside containerd.service itself there can be no second one of that name; and what is the runtime then, the kubelet says
+        // A second containerd.service cannot exist beside it, and the kubelet names the runtime then.
         self.idle &= self.unit != Starter::Plain;
         if self.idle {
             self.stale_socket = false;
@@ -359,7 +183,7 @@ impl NodeLayout {
     pub fn simpler(&self) -> Vec<Self> {
         let usual: [fn(&mut Self); 23] = [
             |layout| layout.run_by = RunBy::Root,
-            |layout| layout.asked = Asked::Never,
+            |layout| layout.asked = WitnessLayout::Never,
             |layout| layout.others = OtherRestarts::None,
             |layout| layout.before = Before::Nothing,
             |layout| layout.seen_first = false,
@@ -485,7 +309,7 @@ impl NodeLayout {
 
 /// Another registry directory.
 pub const OTHER: &str = "/opt/registries";
-/// Docker's, which lists name.
+/// Docker's registry directory, which lists of directories name.
 pub const DOCKERS: &str = "/etc/docker/certs.d";
 
 impl fmt::Display for NodeLayout {
@@ -527,7 +351,7 @@ impl fmt::Display for NodeLayout {
 
 #[test]
 fn a_seed_always_gives_the_same_layout_and_a_row_of_seeds_gives_every_family_and_every_choice() {
-    let kinds = [Kind::Bookworm, Kind::Trixie, Kind::Containerd21];
+    let kinds = [MachineKind::Bookworm, MachineKind::Trixie, MachineKind::Containerd21];
     let all: Vec<NodeLayout> = (0..2000).map(|seed| NodeLayout::of(seed, &kinds)).collect();
     assert_eq!(all, (0..2000).map(|seed| NodeLayout::of(seed, &kinds)).collect::<Vec<_>>());
     let seen = |words: &str| all.iter().any(|layout| layout.to_string().split(", ").any(|part| part.contains(words)));
@@ -547,11 +371,11 @@ fn a_seed_always_gives_the_same_layout_and_a_row_of_seeds_gives_every_family_and
         DefaultFolder::ALL.iter().map(|choice| choice.words()).collect(),
         OtherRestarts::ALL.iter().map(|choice| choice.words()).collect(),
         Before::ALL.iter().map(|choice| choice.words()).collect(),
-        Asked::ALL.iter().map(|choice| choice.words()).collect(),
+        WitnessLayout::ALL.iter().map(|choice| choice.words()).collect(),
         Roots::ALL.iter().map(|choice| choice.words()).collect(),
     ];
     for words in choices.iter().flatten() {
-        let last = words.rsplit(", ").next().unwrap(); // words may hold a comma themselves
+        let last = words.rsplit(", ").next().unwrap(); // the words themselves may hold a comma
         assert!(seen(last), "no layout has: {words}");
     }
     for subject in Subject::ALL {

@@ -1,25 +1,35 @@
 //! Puts a composition on a booted node, and takes it off again: files, units, sockets, and what others do at their moments.
 
+mod configuration;
+mod units;
+
 use std::{fs, os::unix::net::UnixListener, path::PathBuf, time::Duration};
 
-use super::layout::{
-    Before, ConfigPath, ConfigPlace, DOCKERS, DefaultFolder, Format, HostFolder, Import, Kubelet, Life, NodeLayout,
-    OTHER, Program, Roots, Section, Socket, Starter,
+use self::{
+    configuration::{add_configuration, import_path, import_text},
+    units::{add_kubelet, add_unit, program},
+};
+use super::{
+    choices::{
+        Before, ConfigPath, ConfigPlace, DefaultFolder, Format, HostFolder, Import, Kubelet, Life, Program, Roots,
+        Section, Socket, Starter,
+    },
+    layout::{DOCKERS, NodeLayout, OTHER},
 };
 use crate::support::{
     cri::Message,
-    machine::{Kind, Machine},
+    machine::{Machine, MachineKind},
     must,
     node::{self, Done},
     pki::Ca,
     wait_for,
 };
 
-/// For what takes seconds, on a busy machine.
+/// Longest wait for events that take seconds; the machine may be busy.
 pub const LIMIT: Duration = Duration::from_secs(60);
-/// For a containerd that may never come up.
+/// Longest wait for a containerd that may never start.
 const PATIENCE: Duration = Duration::from_secs(12);
-/// The registry whose CA is what it is all about.
+/// The registry whose CA the tests install.
 pub const HOST: &str = "registry.test:5443";
 
 /// Runs a program in the node's `/` as the agent's pod would: its own mounts and PID namespace, the node at /host, and the
@@ -28,7 +38,7 @@ const IN_POD: &str = "#!/bin/sh\n\
     exec unshare --mount --pid --fork --kill-child --propagation slave -- sh -c 'mount --rbind / /host && mount -t proc proc /proc && \
     exec setpriv --no-new-privs --inh-caps=-all --bounding-set=-all@CAPABILITIES@ -- \"$@\"' sh \"$@\"\n";
 
-/// Once for a machine: programs, and what a reset goes back to.
+/// Runs once for each machine: installs programs, and saves the state that a reset restores.
 const PREPARE: &str = "set -e
 systemctl disable --now --quiet containerd
 rm -f /etc/systemd/system/kubelet.service
@@ -40,7 +50,7 @@ chmod 755 /usr/local/bin/nodetrust /usr/local/bin/in-pod /opt/versions/*/contain
 systemctl daemon-reload
 ";
 
-/// What is started by a composition is stopped, and what it has made is removed.
+/// Stops what a composition has started, and removes its files.
 const RESET: &str = "
 units='containerd cri-runtime k3s rke2-agent k0sworker snap.microk8s.daemon-containerd k3s-edge edge-node kubelet'
 systemctl stop $units 2>/dev/null
@@ -69,7 +79,7 @@ pub struct Stage {
     pub image: String,
     /// the CA of the registry
     pub ca: String,
-    /// one that has signed nothing
+    /// a CA that has signed nothing
     other_ca: String,
     /// `runtime.witness` and `runtime.onChange: registry` are known
     pub takes_witness: bool,
@@ -78,11 +88,11 @@ pub struct Stage {
 
 impl Stage {
     /// Boots a machine and prepares it.
-    pub fn boot(kind: Kind) -> Self {
+    pub fn boot(kind: MachineKind) -> Self {
         let machine = Machine::boot(kind);
         let image = machine.push("app:1");
         machine.write("/usr/local/bin/nodetrust", must("our program", fs::read(crate::support::program())));
-        let other = if kind == Kind::Trixie { "boot-containerd21" } else { "boot-trixie" };
+        let other = if kind == MachineKind::Trixie { "boot-containerd21" } else { "boot-trixie" };
         let other = node::roots().join(other).join("usr/bin/containerd");
         machine.write("/opt/other-containerd", must("another containerd", fs::read(other)));
         let kept: String =
@@ -106,7 +116,7 @@ impl Stage {
         self.machine.run_with(&["sh", "-s"], script.as_bytes())
     }
 
-    /// The node as it was, and then with the composition's files; nothing runs yet.
+    /// Resets the node and writes the composition's files; starts nothing.
     pub fn set(&self, layout: &NodeLayout) {
         let mut script = Script(RESET.to_owned());
         self.add_programs(layout, &mut script);
@@ -125,7 +135,7 @@ impl Stage {
         }
     }
 
-    /// A socket that somebody has left: nobody listens.
+    /// A leftover socket: nobody listens on it.
     fn dead_socket(&self, path: &str) {
         let path: PathBuf = self.machine.root().join(path.trim_start_matches('/'));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -136,7 +146,7 @@ impl Stage {
         let (usr, local) = match (layout.program, layout.is_distribution()) {
             (Program::Usual, _) => ("own", None),
             (Program::Local, false) => ("own", Some("own")),
-            (Program::Local, true) => ("other", None), // what runs is the distribution's own
+            (Program::Local, true) => ("other", None), // the distribution runs its own program
             (Program::OtherBeside, _) => ("own", Some("other")),
             (Program::LocalOtherBeside, _) => ("other", Some("own")),
         };
@@ -217,7 +227,7 @@ impl Stage {
         loop {
             match serves() {
                 Ok(_) => return true,
-                // a plugin that does not load will not load later
+                // A plug-in that has failed to load does not load later.
                 Err(error) if error.contains("unknown service") || std::time::Instant::now() > end => return false,
                 Err(_) => std::thread::sleep(Duration::from_millis(50)),
             }
@@ -270,7 +280,7 @@ impl Stage {
         self.sh(&script.0).expect(0);
     }
 
-    /// Folders that somebody makes after nodetrust was there.
+    /// Folders that somebody makes after nodetrust has run.
     pub fn add_late_folders(&self, layout: &NodeLayout) {
         let mut script = Script(String::new());
         self.add_folders(layout, true, &mut script);
@@ -317,255 +327,5 @@ impl Script {
     fn file(&mut self, path: &str, text: &str) {
         let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
         self.add(&format!("mkdir -p \"$(dirname '{path}')\"; cat >'{path}' <<'END-OF-FILE'\n{text}{end}END-OF-FILE"));
-    }
-}
-
-// --- configuration ----------------------------------------------------------------------------------------------------
-
-fn value(layout: &NodeLayout, path: ConfigPath) -> Option<String> {
-    let dir = layout.directory();
-    Some(match path {
-        ConfigPath::Unset => return None,
-        ConfigPath::Empty => String::new(),
-        ConfigPath::Directory => dir,
-        ConfigPath::Slash => format!("{dir}/"),
-        ConfigPath::Other => OTHER.to_owned(),
-        ConfigPath::List => format!("{dir}:{DOCKERS}"),
-        ConfigPath::Reversed => format!("{DOCKERS}:{dir}"),
-        ConfigPath::Relative => dir.trim_start_matches('/').to_owned(), // a service's folder is /
-    })
-}
-
-fn version(format: Format) -> &'static str {
-    match format {
-        Format::One => "",
-        Format::Two => "version = 2\n",
-        Format::Three => "version = 3\n",
-    }
-}
-
-const GRPC_CRI: &str = "plugins.\"io.containerd.grpc.v1.cri\"";
-const IMAGES: &str = "plugins.\"io.containerd.cri.v1.images\"";
-const BARE: &str = "plugins.cri";
-
-/// The tables for `config_path`.
-fn registry(layout: &NodeLayout, path: ConfigPath) -> String {
-    let (right, wrong) = match layout.format {
-        Format::One => (BARE, GRPC_CRI),
-        Format::Two => (GRPC_CRI, IMAGES),
-        Format::Three => (IMAGES, GRPC_CRI),
-    };
-    let table = |plugin: &str, value: Option<String>| {
-        value.map(|value| format!("[{plugin}.registry]\n  config_path = \"{value}\"\n")).unwrap_or_default()
-    };
-    let value = value(layout, path);
-    match layout.section {
-        Section::Right => table(right, value),
-        Section::Wrong => table(wrong, value),
-        Section::Bare => table(BARE, value),
-        Section::Both => table(right, value) + &table(wrong, Some(layout.directory())),
-    }
-}
-
-fn import_path(layout: &NodeLayout) -> String {
-    let folder = layout.folder();
-    match layout.import {
-        Import::Nested => format!("{folder}/conf.d/deep/registry.toml"),
-        _ => format!("{folder}/conf.d/registry.toml"),
-    }
-}
-
-fn import_text(layout: &NodeLayout, path: ConfigPath) -> String {
-    version(layout.format).to_owned() + &registry(layout, path)
-}
-
-fn add_configuration(layout: &NodeLayout, script: &mut Script) {
-    let folder = layout.folder();
-    let imports = match layout.import {
-        Import::None => String::new(),
-        Import::Absolute => format!("\"{folder}/conf.d/registry.toml\""),
-        Import::Relative => "\"conf.d/registry.toml\"".to_owned(),
-        Import::Glob => format!("\"{folder}/conf.d/*.toml\""),
-        Import::RelativeGlob => "\"conf.d/*.toml\"".to_owned(),
-        Import::Nested => format!("\"{folder}/conf.d/nested.toml\""),
-    };
-    let mut text = version(layout.format).to_owned();
-    if !imports.is_empty() {
-        text += &format!("imports = [{imports}]\n");
-        script.add(&format!("mkdir -p {folder}/conf.d"));
-    }
-    if layout.socket == Socket::Configured {
-        text += &format!("[grpc]\n  address = \"{}\"\n", layout.socket_path());
-    }
-    text += &registry(layout, layout.path);
-    if layout.place != ConfigPlace::Absent {
-        script.file(&layout.config(), &text);
-    }
-    if layout.place == ConfigPlace::Decoy {
-        let decoy = format!("version = 2\n[{GRPC_CRI}.registry]\n  config_path = \"{}\"\n", layout.directory());
-        script.file("/etc/containerd/config.toml", &decoy);
-    }
-    if layout.import == Import::Nested {
-        let nested = format!("{}imports = [\"{}\"]\n", version(layout.format), import_path(layout));
-        script.file(&format!("{folder}/conf.d/nested.toml"), &nested);
-    }
-    let at_start = match layout.life {
-        _ if layout.import == Import::None => None,
-        Life::Before | Life::Goes | Life::GoesLate => Some(layout.imported),
-        Life::Appears | Life::AppearsLate => None,
-        Life::Changes if matches!(layout.imported, ConfigPath::Unset | ConfigPath::Empty) => {
-            Some(ConfigPath::Directory)
-        }
-        Life::Changes => Some(ConfigPath::Unset),
-    };
-    if let Some(path) = at_start {
-        script.file(&import_path(layout), &import_text(layout, path));
-    }
-}
-
-// --- units ------------------------------------------------------------------------------------------------------------
-
-/// Which program the composition's unit runs.
-fn program(layout: &NodeLayout) -> String {
-    match layout.unit {
-        Starter::K3s | Starter::Rke2 | Starter::Edge | Starter::EdgeSaid => {
-            "/var/lib/rancher/k3s/data/current/bin/containerd".to_owned()
-        }
-        Starter::K0s => "/var/lib/k0s/bin/containerd".to_owned(),
-        Starter::Microk8s => "/snap/microk8s/current/bin/containerd".to_owned(),
-        Starter::Parent | Starter::ParentSaid => "/opt/edge/containerd".to_owned(),
-        _ if matches!(layout.program, Program::Local | Program::LocalOtherBeside) => {
-            "/usr/local/bin/containerd".to_owned()
-        }
-        _ => "/usr/bin/containerd".to_owned(),
-    }
-}
-
-/// The command line of containerd.
-fn command(layout: &NodeLayout) -> String {
-    let (config, socket) = (layout.config(), layout.socket_path());
-    let own = program(layout);
-    match layout.unit {
-        // by its name alone, as k3s does
-        Starter::K3s | Starter::Rke2 | Starter::Edge | Starter::EdgeSaid => {
-            format!("containerd -c {config} -a {socket} --state /run/k3s/containerd --root /var/lib/containerd")
-        }
-        Starter::K0s => {
-            format!("{own} --root=/var/lib/containerd --state=/run/k0s/containerd --address={socket} --config={config}")
-        }
-        Starter::Microk8s => format!(
-            "{own} --config {config} --root /var/lib/containerd --state /var/snap/microk8s/common/run/containerd --address {socket}"
-        ),
-        _ => {
-            let mut command = own;
-            if matches!(layout.place, ConfigPlace::Elsewhere | ConfigPlace::Decoy) {
-                command += &format!(" --config {config}");
-            }
-            if layout.socket == Socket::Flag {
-                command += &format!(" --address {socket}");
-            }
-            if layout.idle {
-                command += " --state /run/cri";
-            }
-            command
-        }
-    }
-}
-
-/// A parent that starts containerd, ends it when it is ended, and ends when it ends.
-fn parent(layout: &NodeLayout) -> String {
-    let path = "PATH=/var/lib/rancher/k3s/data/current/bin:$PATH\nexport PATH\n";
-    let path = if command(layout).starts_with("containerd ") { path } else { "" };
-    format!("#!/bin/sh\n{path}{} &\ntrap \"kill -KILL $!\" TERM\nwait\n", command(layout))
-}
-
-/// k0s starts its containerd again when that ends, and ends it when the folder of drop-ins has changed and is still for three seconds.
-fn k0s(layout: &NodeLayout) -> String {
-    format!(
-        "#!/bin/sh\ndir=/etc/k0s/containerd.d\nmkdir -p $dir\nstate() {{ stat -c %y $dir; }}\nwhile :; do\n  {} &\n  child=$!\n  \
-         trap \"kill -KILL $child; exit\" TERM\n  seen=$(state)\n  while kill -0 $child 2>/dev/null; do\n    sleep 0.2\n    \
-         now=$(state)\n    [ \"$now\" != \"$seen\" ] || continue\n    until sleep 3; [ \"$now\" = \"$(state)\" ]; do now=$(state); done\n    \
-         seen=$now\n    kill -HUP $child\n  done\n  wait $child\ndone\n",
-        command(layout)
-    )
-}
-
-fn add_unit(layout: &NodeLayout, script: &mut Script) {
-    let mut settings = String::new();
-    match layout.roots {
-        Roots::Usual => {}
-        Roots::Environment => {
-            settings += "Environment=SSL_CERT_FILE=/opt/roots/bundle.crt SSL_CERT_DIR=/opt/roots/none\n";
-        }
-        Roots::Mount => settings += "BindReadOnlyPaths=/var/pristine-certs:/etc/ssl/certs\n",
-    }
-    let executable = |script: &mut Script, path: &str, text: &str| {
-        script.file(path, text);
-        script.add(&format!("chmod 755 {path}"));
-    };
-    let start = match layout.unit {
-        Starter::Plain | Starter::Renamed | Starter::RenamedSaid => command(layout),
-        Starter::K3s | Starter::Edge | Starter::EdgeSaid => {
-            executable(script, "/usr/local/bin/k3s", &parent(layout));
-            "/usr/local/bin/k3s agent".to_owned()
-        }
-        Starter::Rke2 => {
-            executable(script, "/usr/local/bin/rke2", &parent(layout));
-            "/usr/local/bin/rke2 agent".to_owned()
-        }
-        Starter::K0s => {
-            executable(script, "/usr/local/bin/k0s", &k0s(layout));
-            "/usr/local/bin/k0s worker".to_owned()
-        }
-        Starter::Microk8s => {
-            executable(script, "/usr/bin/snap", &format!("#!/bin/sh\nexec {}\n", command(layout)));
-            "/usr/bin/snap run microk8s.daemon-containerd".to_owned()
-        }
-        Starter::Parent | Starter::ParentSaid => {
-            executable(script, "/opt/edge/edge-node", &parent(layout));
-            "/opt/edge/edge-node".to_owned()
-        }
-    };
-    if layout.unit == Starter::Plain {
-        if start != "/usr/bin/containerd" || !settings.is_empty() {
-            let text = format!("[Service]\n{settings}ExecStart=\nExecStart={start}\n");
-            script.file("/etc/systemd/system/containerd.service.d/layout.conf", &text);
-        }
-        return;
-    }
-    let kind = if matches!(layout.unit, Starter::Renamed | Starter::RenamedSaid) { "notify" } else { "exec" };
-    let text = format!(
-        "[Service]\nType={kind}\n{settings}ExecStart={start}\nKillMode=process\nDelegate=yes\nRestart=always\nRestartSec=5s\n\
-         [Install]\nWantedBy=multi-user.target\n"
-    );
-    script.file(&format!("/etc/systemd/system/{}", layout.unit_name()), &text);
-    if layout.idle {
-        let idle =
-            "[Service]\nExecStart=\nExecStart=/usr/bin/containerd --root /run/idle/root --state /run/idle/state\n";
-        script.file("/etc/systemd/system/containerd.service.d/layout.conf", idle);
-    }
-}
-
-fn add_kubelet(layout: &NodeLayout, script: &mut Script) {
-    let endpoint = format!("unix://{}", layout.socket_path());
-    match layout.kubelet {
-        Kubelet::Silent => {}
-        Kubelet::File => {
-            let text = format!(
-                "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncontainerRuntimeEndpoint: {endpoint}\n"
-            );
-            script.file("/var/lib/kubelet/config.yaml", &text);
-        }
-        Kubelet::Flags => {
-            let text = format!("KUBELET_KUBEADM_ARGS=\"--container-runtime-endpoint={endpoint}\"\n");
-            script.file("/var/lib/kubelet/kubeadm-flags.env", &text);
-        }
-        Kubelet::Process => {
-            // simulated: a process of that name with that command line
-            script.file("/usr/bin/kubelet", "#!/bin/sh\nwhile :; do sleep 1000; done\n");
-            script.add("chmod 755 /usr/bin/kubelet");
-            let text = format!("[Service]\nExecStart=/usr/bin/kubelet --container-runtime-endpoint={endpoint}\n");
-            script.file("/etc/systemd/system/kubelet.service", &text);
-        }
     }
 }

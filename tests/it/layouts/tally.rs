@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    judge::{Checkpoint, JudgedLayout, Needless, PullEnd},
+    judge::{Checkpoint, JudgedLayout, Needless, PullOutcome},
     layout::NodeLayout,
 };
 
@@ -62,13 +62,13 @@ impl LayoutTally {
             let Checkpoint { said, pulled, .. } = checkpoint;
             add("verdicts");
             add(match pulled {
-                PullEnd::Good => "pulls good",
-                PullEnd::Untrusted(_) => "pulls x509",
-                PullEnd::Failed(_) => "pulls failed",
+                PullOutcome::Good => "pulls good",
+                PullOutcome::Untrusted(_) => "pulls x509",
+                PullOutcome::Failed(_) => "pulls failed",
             });
             if said.is_green() {
                 add("green");
-            } else if *pulled == PullEnd::Good {
+            } else if *pulled == PullOutcome::Good {
                 add("false alarms");
                 *self.alarms.entry(said.reason()).or_default() += 1;
             } else {
@@ -152,8 +152,8 @@ fn line(layout: &NodeLayout, checkpoint: &Checkpoint) -> String {
 fn faults(judged: &JudgedLayout) -> Vec<String> {
     let text = |checkpoint: &Checkpoint| {
         let (word, end) = match &checkpoint.pulled {
-            PullEnd::Untrusted(end) if checkpoint.is_violation() => ("VIOLATION", end),
-            PullEnd::Failed(end) if checkpoint.is_broken() => ("GREEN, BUT PULLS FAIL", end),
+            PullOutcome::Untrusted(end) if checkpoint.is_violation() => ("VIOLATION", end),
+            PullOutcome::Failed(end) if checkpoint.is_broken() => ("GREEN, BUT PULLS FAIL", end),
             _ => return None,
         };
         let (layout, facts) = (&judged.layout, checkpoint.said.facts());

@@ -34,7 +34,7 @@ fn every_value_of_the_chart_keeps_its_promise_in_every_version_of_kubernetes() {
     }
 }
 
-/// By terms of one's own the nodes of Fargate do not come back: each term of an affinity would do for itself.
+/// A user's own affinity terms do not select nodes of Fargate again: each term alone would be enough.
 #[test]
 fn an_affinity_of_ones_own_keeps_virtual_nodes_out_of_the_chart() {
     let terms = "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
@@ -56,7 +56,7 @@ fn an_affinity_of_ones_own_keeps_virtual_nodes_out_of_the_chart() {
     }
 }
 
-/// With the policy such a taint would stay for ever, and the node take no pods.
+/// With the policy such a taint would stay, and the node would never take pods.
 #[test]
 fn the_chart_refuses_a_startup_taint_that_its_policy_would_keep() {
     let taint = |key: &str| format!("config.kubernetes.startupTaint={key}");
@@ -75,7 +75,7 @@ fn the_chart_refuses_a_startup_taint_that_its_policy_would_keep() {
     }
 }
 
-/// A port where nobody listens would have the pod killed for ever.
+/// The kubelet would kill the pod again and again if nobody listened on the port.
 #[test]
 fn the_chart_refuses_an_address_whose_port_the_kubelet_does_not_ask() {
     for age in AGES {
@@ -86,7 +86,7 @@ fn the_chart_refuses_an_address_whose_port_the_kubelet_does_not_ask() {
     }
 }
 
-/// OpenShift's constraints come by themselves where the cluster has such objects.
+/// The chart adds OpenShift's constraints where the cluster has such objects.
 #[test]
 fn the_chart_has_openshifts_constraints_on_openshift_and_nowhere_else() {
     let name = "SecurityContextConstraints nodetrust";

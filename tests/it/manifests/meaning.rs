@@ -35,7 +35,7 @@ impl<'a> Installed<'a> {
         array(&self.spec()["initContainers"]).chain(array(&self.spec()["containers"]))
     }
 
-    /// The one that runs the program on the node.
+    /// The container that runs the program on the node.
     fn program(&self) -> &'a Value {
         let runs = |container: &&Value| matches!(text(&container["args"][0]), "run" | "uninstall");
         let found: Vec<&Value> = self.containers().filter(runs).collect();
@@ -133,7 +133,7 @@ impl<'a> Installed<'a> {
             let SourceLocation::Path(path) = &source.from else { continue };
             assert!(is_mounted(self.program(), path), "{what}: {}", path.display());
         }
-        // a taint keeps no agent away, be it the one that it takes away itself
+        // No taint keeps the agent away, not even the one that it removes.
         assert_eq!(self.spec()["tolerations"], json!([{"operator": "Exists"}]), "{what}");
     }
 
@@ -173,7 +173,7 @@ impl<'a> Installed<'a> {
         let bound = of("ValidatingAdmissionPolicyBinding").map(|binding| &binding["spec"]);
         let wanted = wanted.iter().map(|name| json!({"policyName": name, "validationActions": ["Deny"]}));
         assert_eq!(bound.cloned().collect::<Vec<_>>(), wanted.collect::<Vec<_>>(), "{what}");
-        // what the roles allow is what the policies look at
+        // The policies look at everything that the roles allow.
         for rule in self.all.values().flat_map(|object| array(&object["rules"])) {
             for (resource, verb) in array(&rule["resources"]).flat_map(|r| array(&rule["verbs"]).map(move |v| (r, v))) {
                 let operation = match text(verb) {
@@ -193,7 +193,7 @@ impl<'a> Installed<'a> {
         }
     }
 
-    /// Each constraint is what the pod needs, and not more.
+    /// Each constraint allows what the pod needs and no more.
     fn openshift_lets_the_pod_in(&self) {
         let what = &self.what;
         let Some(constraints) = self.all.get("SecurityContextConstraints nodetrust") else {
@@ -203,7 +203,7 @@ impl<'a> Installed<'a> {
         assert_eq!(constraints["users"], json!([account]), "{what}");
         let privileged = self.has("privileged");
         for field in ["allowPrivilegedContainer", "allowPrivilegeEscalation", "defaultAllowPrivilegeEscalation"] {
-            // a container that is privileged, and one for which it was denied, would be refused by the API server
+            // The API server refuses privileged: true together with allowPrivilegeEscalation: false.
             assert_eq!(constraints[field], privileged, "{what}: {field}");
         }
         let allows = |list: &str, word: &str| array(&constraints[list]).any(|entry| entry == word || entry == "*");
@@ -292,14 +292,14 @@ pub(super) fn is_scheduled(spec: &Value, labels: &Value) -> bool {
         spec["nodeSelector"].as_object().unwrap().iter().all(|(key, value)| label(key).as_ref() == Some(value));
     let required = &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
     let mut terms = array(&required["nodeSelectorTerms"]);
-    // one without any expression selects nothing
+    // A term without any expression selects nothing.
     let term = |term: &Value| {
         array(&term["matchExpressions"]).next().is_some() && array(&term["matchExpressions"]).all(matches)
     };
     selected && (required.is_null() || terms.any(term))
 }
 
-/// What of the components an overlay has already.
+/// The components that an overlay includes already.
 fn included(overlay: &str) -> &'static [&'static str] {
     match overlay {
         "overlays/cluster-trust-bundle" | "overlays/configmap-1.30" | "overlays/uninstall-1.30" => {
@@ -351,7 +351,7 @@ fn every_component_keeps_its_promise_on_every_overlay() {
 fn old_kubectl_makes_the_same_of_every_component_on_every_overlay() {
     let mut table = Vec::new();
     for overlay in ["base", "overlays/uninstall"] {
-        // it takes a second for each: not every two
+        // Each takes a second, so not every pair is rendered.
         let few = combinations().into_iter().filter(|components| components.len() != 2);
         table.extend(few.map(|components| (overlay, components)));
     }
@@ -359,7 +359,7 @@ fn old_kubectl_makes_the_same_of_every_component_on_every_overlay() {
         let rendered = AGES.map(|age| kustomize(age, overlay, components));
         assert_same(&rendered[0], &rendered[1], &format!("{overlay} with {components:?}"));
     });
-    // the order does not matter but for the one that the README names
+    // Only the order that the README names matters.
     for overlay in ["base", "overlays/uninstall"] {
         let pair = kustomize("new", overlay, &["privileged", "apparmor-field"]);
         assert_same(&pair, &kustomize("new", overlay, &["apparmor-field", "privileged"]), overlay);
@@ -372,7 +372,7 @@ fn deleting_the_uninstall_overlay_takes_away_what_every_overlay_has_made() {
     let outside = |all: &Objects| -> BTreeSet<String> {
         let is_outside = |object: &Value| object["metadata"]["namespace"] != "nodetrust";
         let names = all.iter().filter(|(_, object)| is_outside(object)).map(|(name, _)| name.clone());
-        // its own operator's, and named in the README
+        // It belongs to an operator of its own and is named in the README.
         names.filter(|name| *name != "Bundle nodetrust-ca").collect()
     };
     let page = must("README.md", fs::read_to_string(Path::new(MANIFESTS).join("README.md")));
@@ -410,7 +410,7 @@ fn an_image_of_ones_own_reaches_every_container() {
     }
 }
 
-/// Who chooses an overlay reads what it needs of the cluster.
+/// Each overlay says what it needs of the cluster.
 #[test]
 fn the_readme_has_a_row_for_every_overlay_and_component_with_what_it_needs() {
     let page = must("README.md", fs::read_to_string(Path::new(MANIFESTS).join("README.md")));

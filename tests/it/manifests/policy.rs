@@ -34,7 +34,7 @@ fn policies() -> &'static Objects {
 
 /// What is asked of the API server.
 #[derive(Clone)]
-struct Request {
+struct AdmissionRequest {
     operation: &'static str,
     group: &'static str,
     resource: &'static str,
@@ -44,7 +44,7 @@ struct Request {
     new: Value,
 }
 
-impl Request {
+impl AdmissionRequest {
     /// The agent on the node `a` changes a Node.
     fn node(old: &Value, new: &Value) -> Self {
         let (old, new) = (old.clone(), new.clone());
@@ -84,7 +84,7 @@ impl Request {
 
     fn eval(&self, expression: &Value, variables: &Value) -> Value {
         thread_local! {
-            // compiling takes longer than all the rest
+            // Compiling takes longer than all the rest, so it is done once.
             static PROGRAMS: RefCell<BTreeMap<String, Rc<Program>>> = RefCell::default();
         }
         static ENV: OnceLock<Arc<Env>> = OnceLock::new();
@@ -100,7 +100,7 @@ impl Request {
         let compile = || Rc::new(must("a rule", env.compile(text(expression))));
         let program = PROGRAMS
             .with_borrow_mut(|programs| programs.entry(text(expression).to_owned()).or_insert_with(compile).clone());
-        // one that fails refuses, as `failurePolicy: Fail` has it
+        // A rule that fails refuses the request, by `failurePolicy: Fail`.
         program.execute(&context).map(|value| must("a rule's value", value.json())).unwrap_or_default()
     }
 
@@ -121,12 +121,12 @@ impl Request {
 /// Requests with what is to become of them. Each is judged by the CEL implementation at hand as it comes, and at the end all of them by
 /// the API server's plugin, where there is one.
 #[derive(Default)]
-struct Docket(Vec<(String, bool, Request)>);
+struct Docket(Vec<(String, bool, AdmissionRequest)>);
 
 impl Docket {
     /// Fails if no policy looks at the request, or not as wanted.
     #[track_caller]
-    fn expect(&mut self, what: &str, allowed: bool, request: Request) {
+    fn expect(&mut self, what: &str, allowed: bool, request: AdmissionRequest) {
         let refused = request.refusals();
         assert_eq!(refused.as_ref().map(Vec::is_empty), Some(allowed), "{what}: {refused:?}");
         self.0.push((what.to_owned(), allowed, request));
@@ -261,7 +261,7 @@ fn changed(node: &Value, at: &str) -> Vec<(&'static str, Value)> {
     }
     let other = with(&|value| {
         *value = match value {
-            // a time stays a time, for those who want one
+            // A time stays a valid time.
             Value::String(text) if text.ends_with("00:00Z") => json!(text.replace("00:00Z", "00:01Z")),
             Value::String(text) => json!(format!("{text}1")),
             Value::Bool(flag) => json!(!*flag),
@@ -290,7 +290,7 @@ fn the_agent_may_change_its_condition_annotation_and_startup_taint_and_nothing_e
     let old = whole_node();
     let mut all = Vec::new();
     places(&old, "", &mut all);
-    // ours, and what the API server alone sets
+    // Fields that the agent may set, and fields that only the API server sets.
     let free = [
         "/metadata/annotations/nodetrust.io~1status",
         "/metadata/managedFields",
@@ -302,15 +302,15 @@ fn the_agent_may_change_its_condition_annotation_and_startup_taint_and_nothing_e
     ];
     let is_free = |at: &str| free.iter().any(|free| at == *free || at.starts_with(&format!("{free}/")));
     let mut docket = Docket::default();
-    docket.expect("nothing", true, Request::node(&old, &old));
+    docket.expect("nothing", true, AdmissionRequest::node(&old, &old));
     for at in &all {
         for (how, new) in changed(&old, at) {
-            // another type would be another condition beside theirs; a taint of ours may go, and not change
+            // Another type would add a condition of another owner. A taint of ours may be removed, not changed.
             let allowed = (is_free(at)
                 && at != "/status/conditions/1/type"
                 && !(at == "/status/conditions/1" && how == "another"))
                 || (at == "/spec/taints/1" && how == "gone");
-            docket.expect(&format!("{at} {how}"), allowed, Request::node(&old, &new));
+            docket.expect(&format!("{at} {how}"), allowed, AdmissionRequest::node(&old, &new));
         }
     }
     for (what, at, more) in [
@@ -319,22 +319,22 @@ fn the_agent_may_change_its_condition_annotation_and_startup_taint_and_nothing_e
         ("a condition more", "/status/conditions", json!({"type": "x", "status": "True"})),
     ] {
         let push = |node: &mut Value| node.pointer_mut(at).unwrap().as_array_mut().unwrap().push(more);
-        docket.expect(what, false, Request::node(&old, &change(&old, push)));
+        docket.expect(what, false, AdmissionRequest::node(&old, &change(&old, push)));
     }
-    // what is the same in another order is not the same
+    // The same elements in another order are a change.
     for at in ["/spec/taints", "/status/conditions", "/spec/podCIDRs"] {
         let reverse = |node: &mut Value| node.pointer_mut(at).unwrap().as_array_mut().unwrap().reverse();
-        docket.expect(at, false, Request::node(&old, &change(&old, reverse)));
+        docket.expect(at, false, AdmissionRequest::node(&old, &change(&old, reverse)));
     }
-    // a node that has little, as a new one
+    // A new node has few fields.
     let bare = json!({"metadata": {"name": "a"}});
     let told = json!({
         "metadata": {"name": "a", "annotations": {"nodetrust.io/status": "{}"}},
         "status": {"conditions": [{"type": "nodetrust.io/TrustReady", "status": "True"}]},
     });
-    docket.expect("a bare node", true, Request::node(&bare, &told));
+    docket.expect("a bare node", true, AdmissionRequest::node(&bare, &told));
     assert!(docket.0.len() > 300, "{}", docket.0.len());
-    // of other types, or in fields that went: the API server would not take them
+    // The API server refuses other types and fields that were removed.
     let judged = docket.close();
     assert!(judged.is_none_or(|count| count > 200), "{judged:?}");
 }
@@ -363,10 +363,10 @@ fn a_field_that_nobody_knows_yet_is_not_the_agents_either() {
     let mut docket = Docket::default();
     for at in ["", "/metadata", "/spec", "/status"] {
         let new = change(&old, |node| node.pointer_mut(at).unwrap()["comes"] = json!({"deep": [1]}));
-        docket.expect(at, false, Request::node(&old, &new));
-        docket.expect(at, false, Request::node(&new, &old));
+        docket.expect(at, false, AdmissionRequest::node(&old, &new));
+        docket.expect(at, false, AdmissionRequest::node(&new, &old));
         let other = change(&new, |node| node.pointer_mut(at).unwrap()["comes"]["deep"][0] = json!(2));
-        docket.expect(at, false, Request::node(&new, &other));
+        docket.expect(at, false, AdmissionRequest::node(&new, &other));
     }
 }
 
@@ -375,14 +375,19 @@ fn the_agent_may_change_no_node_but_that_of_its_pod() {
     let node = whole_node();
     let mut docket = Docket::default();
     for extra in [json!({NODE_NAME: ["b"]}), json!({}), json!({NODE_NAME: ["a", "b"]}), json!({NODE_NAME: []})] {
-        docket.expect(&extra.to_string(), false, Request { extra: extra.clone(), ..Request::node(&node, &node) });
-        let event = Request { extra: extra.clone(), ..Request::event(&event()) };
+        docket.expect(
+            &extra.to_string(),
+            false,
+            AdmissionRequest { extra: extra.clone(), ..AdmissionRequest::node(&node, &node) },
+        );
+        let event = AdmissionRequest { extra: extra.clone(), ..AdmissionRequest::event(&event()) };
         docket.expect(&format!("an event, {extra}"), false, event);
     }
     docket.close();
-    let kubelet = |request: Request| Request { username: "system:node:a".into(), extra: json!({}), ..request };
-    assert_eq!(kubelet(Request::node(&node, &whole_node())).refusals(), None);
-    assert_eq!(kubelet(Request::event(&event())).refusals(), None);
+    let kubelet =
+        |request: AdmissionRequest| AdmissionRequest { username: "system:node:a".into(), extra: json!({}), ..request };
+    assert_eq!(kubelet(AdmissionRequest::node(&node, &whole_node())).refusals(), None);
+    assert_eq!(kubelet(AdmissionRequest::event(&event())).refusals(), None);
 }
 
 /// An event as the program makes it.
@@ -407,14 +412,14 @@ fn the_agent_may_not_forge_events_of_other_nodes_pods_or_reporters() {
     let known = fields_of::<Event>();
     let event = event();
     let mut docket = Docket::default();
-    docket.expect("its own", true, Request::event(&event));
+    docket.expect("its own", true, AdmissionRequest::event(&event));
     let plain = change(&event, |event| {
         for field in ["source", "reportingComponent", "reportingInstance"] {
             event.as_object_mut().unwrap().remove(field).unwrap();
         }
     });
-    docket.expect("nameless", true, Request::event(&plain));
-    docket.expect("of the other API", true, Request::event(&new_event()));
+    docket.expect("nameless", true, AdmissionRequest::event(&plain));
+    docket.expect("of the other API", true, AdmissionRequest::event(&new_event()));
     for (event, subject, source, reporter) in [
         (&event, "involvedObject", "source", "reportingComponent"),
         (&new_event(), "regarding", "deprecatedSource", "reportingController"),
@@ -428,20 +433,20 @@ fn the_agent_may_not_forge_events_of_other_nodes_pods_or_reporters() {
             (format!("/{reporter}"), json!("kubelet")),
         ] {
             let new = change(event, |event| *event.pointer_mut(&at).unwrap() = value);
-            docket.expect(&at, false, Request::event(&new));
+            docket.expect(&at, false, AdmissionRequest::event(&new));
         }
         for field in ["name", "kind", "apiVersion"] {
             let new = change(event, |event| drop(event[subject].as_object_mut().unwrap().remove(field)));
-            docket.expect(field, false, Request::event(&new));
+            docket.expect(field, false, AdmissionRequest::event(&new));
         }
         let new = change(event, |event| event[subject]["namespace"] = json!("default"));
-        docket.expect("in a namespace", false, Request::event(&new));
+        docket.expect("in a namespace", false, AdmissionRequest::event(&new));
         let new = change(event, |event| event["related"] = json!({"kind": "Pod", "name": "x", "namespace": "default"}));
-        docket.expect("related", false, Request::event(&new));
+        docket.expect("related", false, AdmissionRequest::event(&new));
         let new = change(event, |event| drop(event.as_object_mut().unwrap().remove(subject)));
-        docket.expect("about nothing", false, Request::event(&new));
-        // what is there already is not rewritten, be it an event of its own
-        let update = Request { operation: "UPDATE", old: event.clone(), ..Request::event(event) };
+        docket.expect("about nothing", false, AdmissionRequest::event(&new));
+        // An existing event must not be rewritten, not even the agent's own.
+        let update = AdmissionRequest { operation: "UPDATE", old: event.clone(), ..AdmissionRequest::event(event) };
         docket.expect("rewritten", false, update);
     }
     for field in ["involvedObject", "related", "source", "reportingComponent"] {
@@ -471,6 +476,6 @@ fn a_startup_taint_that_the_policy_keeps_is_named_as_such_where_it_is_chosen() {
     }
     let old = whole_node();
     let new = change(&old, |node| drop(node["spec"]["taints"].as_array_mut().unwrap().remove(0)));
-    let refused = Request::node(&old, &new).refusals().unwrap().join("");
+    let refused = AdmissionRequest::node(&old, &new).refusals().unwrap().join("");
     assert!(refused.contains("nodetrust.io/…") && refused.contains("kubernetes.startupTaint"), "{refused}");
 }

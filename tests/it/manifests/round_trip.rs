@@ -91,7 +91,7 @@ fn the_newest_kubernetes_drops_no_field_of_any_manifest() {
     for components in [&["openshift-scc", "privileged"][..], &["apparmor-field", "admission-policy"]] {
         check(&components.join(" and "), &kustomize("new", "base", components));
     }
-    // every value of the chart that makes a field
+    // Every value of the chart that makes a field.
     for values in [
         "",
         "privileged=true,openshiftSCC=true,tlsSecret=x,tlsClientCASecret=y,port=9000,certificates=x,imagePullSecrets[0].name=x",

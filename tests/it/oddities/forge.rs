@@ -45,7 +45,7 @@ pub fn common_name(text: &str) -> Vec<u8> {
     name_of(3, 0x0c, text.as_bytes())
 }
 
-/// An extension; critical if told.
+/// An extension, critical or not.
 pub fn extension(numbers: &[u64], critical: bool, value: &[u8]) -> Vec<u8> {
     let critical = if critical { tlv(0x01, &[0xff]) } else { Vec::new() };
     seq(&[oid(numbers), critical, tlv(0x04, value)])
@@ -60,14 +60,14 @@ pub const KEY_ID: &[u64] = &[2, 5, 29, 14];
 pub const SIGNER_ID: &[u64] = &[2, 5, 29, 35];
 
 /// A key, and how it signs.
-pub enum Key {
-    /// Of this process.
+pub enum CertKey {
+    /// A key that this process holds.
     Own(KeyPair),
-    /// Of OpenSSL: the private key in PEM, and the digest that it signs with, None for those without.
+    /// A key that OpenSSL signs with: the private key in PEM, and the digest; None for algorithms without one.
     OpenSsl(String, Option<&'static str>),
 }
 
-impl Key {
+impl CertKey {
     pub fn new() -> Self {
         Self::Own(KeyPair::generate().unwrap())
     }
@@ -129,7 +129,7 @@ fn openssl(args: &[&str], input: &[u8]) -> Vec<u8> {
 
 /// A certificate before it is signed: every part is a whole element, or nothing.
 #[derive(Clone)]
-pub struct Draft {
+pub struct CertDraft {
     pub version: Vec<u8>,
     pub serial: Vec<u8>,
     pub algorithm: Vec<u8>,
@@ -137,7 +137,7 @@ pub struct Draft {
     pub validity: Vec<u8>,
     pub subject: Vec<u8>,
     pub key: Vec<u8>,
-    /// unique ids
+    /// unique identifiers
     pub more: Vec<u8>,
     pub extensions: Vec<Vec<u8>>,
 }
@@ -159,9 +159,9 @@ pub fn key_id_of(name: &[u8]) -> Vec<u8> {
     tlv(0x04, &sum)
 }
 
-impl Draft {
+impl CertDraft {
     /// A CA without a fault, of this common name.
-    pub fn ca(name: &str, key: &Key) -> Self {
+    pub fn ca(name: &str, key: &CertKey) -> Self {
         let subject = common_name(name);
         Self {
             version: tlv(0xa0, &tlv(0x02, &[2])),
@@ -181,7 +181,7 @@ impl Draft {
     }
 
     /// A server's certificate without a fault, for localhost, below a CA.
-    pub fn leaf(above: &Self, key: &Key) -> Self {
+    pub fn leaf(above: &Self, key: &CertKey) -> Self {
         let subject = common_name("localhost");
         Self {
             version: tlv(0xa0, &tlv(0x02, &[2])),
@@ -222,7 +222,7 @@ impl Draft {
     }
 
     /// The certificate, signed by a key.
-    pub fn signed(&self, by: &Key) -> Vec<u8> {
+    pub fn signed(&self, by: &CertKey) -> Vec<u8> {
         let extensions = match self.extensions.is_empty() {
             true => Vec::new(),
             false => tlv(0xa3, &seq(&[self.extensions.concat()])),
@@ -242,7 +242,7 @@ impl Draft {
         seq(&[to_be_signed, self.algorithm.clone(), tlv(0x03, &signature)])
     }
 
-    pub fn pem(&self, by: &Key) -> String {
+    pub fn pem(&self, by: &CertKey) -> String {
         pem::encode(&self.signed(by))
     }
 }

@@ -1,6 +1,10 @@
 //! Certificates and PEM files with something changed, by a seed: the same seed makes the same ones.
 
-use nodetrust_core::certificate::pem;
+mod armour;
+mod tree;
+
+pub use armour::bundle;
+use tree::{DerContent, DerElement, Form};
 
 /// A generator of numbers (splitmix64): not for secrets.
 pub struct Random(pub u64);
@@ -20,146 +24,6 @@ impl Random {
 
     pub fn one<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
         of[self.below(of.len())]
-    }
-}
-
-/// An element and what is in it. Contents of OCTET STRINGs and BIT STRINGs that are elements themselves are opened too.
-#[derive(Clone, Debug)]
-pub struct Element {
-    tag: u8,
-    /// Before the elements within: the count of unused bits of a BIT STRING.
-    head: Vec<u8>,
-    content: Content,
-    form: Form,
-}
-
-#[derive(Clone, Debug)]
-enum Content {
-    Bytes(Vec<u8>),
-    Elements(Vec<Element>),
-}
-
-/// How the length is written.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Form {
-    Shortest,
-    Padded,
-    Open,
-}
-
-impl Element {
-    fn new(tag: u8, bytes: &[u8]) -> Self {
-        Self { tag, head: Vec::new(), content: Content::Bytes(bytes.to_vec()), form: Form::Shortest }
-    }
-
-    fn of(tag: u8, elements: Vec<Self>) -> Self {
-        Self { tag, head: Vec::new(), content: Content::Elements(elements), form: Form::Shortest }
-    }
-
-    /// All elements of some bytes, if they are elements to the end.
-    fn parse_all(mut der: &[u8], depth: usize) -> Option<Vec<Self>> {
-        let mut all = Vec::new();
-        while !der.is_empty() {
-            let (&[tag, first], rest) = der.split_first_chunk::<2>()?;
-            let (length, rest) = match first {
-                0..=0x7f => (usize::from(first), rest),
-                0x81..=0x83 => {
-                    let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-                    (digits.iter().fold(0usize, |sum, byte| sum << 8 | usize::from(*byte)), rest)
-                }
-                _ => return None,
-            };
-            if tag & 0x1f == 0x1f {
-                return None;
-            }
-            let (content, rest) = rest.split_at_checked(length)?;
-            der = rest;
-            let (head, inner) = match tag {
-                3 if content.first() == Some(&0) => content.split_at(1),
-                _ => (&[][..], content),
-            };
-            let opened = match tag {
-                _ if depth == 0 => None,
-                0x20.. if tag & 0x20 != 0 => Some(Self::parse_all(inner, depth - 1)?),
-                3 | 4 if inner.len() > 1 => Self::parse_all(inner, depth - 1),
-                _ => None,
-            };
-            all.push(match opened {
-                Some(elements) => {
-                    Self { tag, head: head.to_vec(), content: Content::Elements(elements), form: Form::Shortest }
-                }
-                None => Self::new(tag, content),
-            });
-        }
-        Some(all)
-    }
-
-    pub fn parse(der: &[u8]) -> Option<Self> {
-        match <[Self; 1]>::try_from(Self::parse_all(der, 20)?) {
-            Ok([one]) => Some(one),
-            Err(_) => None,
-        }
-    }
-
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut inner = self.head.clone();
-        match &self.content {
-            Content::Bytes(bytes) => inner.extend_from_slice(bytes),
-            Content::Elements(elements) => elements.iter().for_each(|element| element.encode(&mut inner)),
-        }
-        out.push(self.tag);
-        match (self.form, inner.len()) {
-            (Form::Open, _) => {
-                out.push(0x80);
-                inner.extend_from_slice(&[0, 0]);
-            }
-            (Form::Padded, length) => out.extend_from_slice(&[&[0x84], &(length as u32).to_be_bytes()[..]].concat()),
-            (_, length @ 0..0x80) => out.push(length as u8),
-            (_, length) => {
-                let bytes = (length as u32).to_be_bytes();
-                let significant = &bytes[bytes.iter().position(|byte| *byte != 0).unwrap_or(3)..];
-                out.push(0x80 | significant.len() as u8);
-                out.extend_from_slice(significant);
-            }
-        }
-        out.extend_from_slice(&inner);
-    }
-
-    fn count(&self) -> usize {
-        1 + match &self.content {
-            Content::Bytes(_) => 0,
-            Content::Elements(elements) => elements.iter().map(Self::count).sum(),
-        }
-    }
-
-    /// The n-th element in the order of their heads.
-    fn nth(&mut self, n: &mut usize) -> Option<&mut Self> {
-        if *n == 0 {
-            return Some(self);
-        }
-        *n -= 1;
-        let Content::Elements(elements) = &mut self.content else { return None };
-        elements.iter_mut().find_map(|element| element.nth(n))
-    }
-
-    fn elements(&mut self) -> Option<&mut Vec<Self>> {
-        match &mut self.content {
-            Content::Elements(elements) => Some(elements),
-            Content::Bytes(_) => None,
-        }
-    }
-
-    fn path(&mut self, path: &[usize]) -> Option<&mut Self> {
-        match path {
-            [] => Some(self),
-            [first, rest @ ..] => self.elements()?.get_mut(*first)?.path(rest),
-        }
-    }
-
-    /// The list of extensions.
-    fn extensions(&mut self) -> Option<&mut Vec<Self>> {
-        let signed = self.path(&[0])?.elements()?;
-        signed.iter_mut().find(|element| element.tag == 0xa3)?.path(&[0])?.elements()
     }
 }
 
@@ -298,7 +162,7 @@ pub fn certificate(random: &mut Random, der: &[u8], pool: &[Vec<u8>]) -> Vec<u8>
     };
     let mut der = der.to_vec();
     for _ in 0..changes {
-        let Some(mut tree) = Element::parse(&der).filter(|_| random.below(12) != 0) else {
+        let Some(mut tree) = DerElement::parse(&der).filter(|_| random.below(12) != 0) else {
             raw(random, &mut der);
             continue;
         };
@@ -325,12 +189,12 @@ fn raw(random: &mut Random, der: &mut Vec<u8>) {
     }
 }
 
-fn structure(random: &mut Random, tree: &mut Element, pool: &[Vec<u8>]) {
-    let other = |random: &mut Random| pool.get(random.below(pool.len())).and_then(|der| Element::parse(der));
+fn structure(random: &mut Random, tree: &mut DerElement, pool: &[Vec<u8>]) {
+    let other = |random: &mut Random| pool.get(random.below(pool.len())).and_then(|der| DerElement::parse(der));
     match random.below(15) {
         0 => version(random, tree),
         1 => {
-            // a part of another certificate: serial number to public key
+            // Takes a part of another certificate, between serial number and public key.
             let part = random.below(7);
             if let (Some(mut other), Some(place)) = (other(random), tree.path(&[0, part]))
                 && let Some(taken) = other.path(&[0, part])
@@ -358,101 +222,107 @@ fn structure(random: &mut Random, tree: &mut Element, pool: &[Vec<u8>]) {
             let text = random.one(&TIMES);
             let place = [0, 4, random.below(2)];
             if let Some(time) = tree.path(&place) {
-                *time = Element::new([0x17, 0x18, 0x17, 0x18, 0x16][random.below(5)], text.as_bytes());
+                *time = DerElement::new([0x17, 0x18, 0x17, 0x18, 0x16][random.below(5)], text.as_bytes());
             }
         }
         _ => anywhere(random, tree),
     }
 }
 
-fn version(random: &mut Random, tree: &mut Element) {
-    let Some(signed) = tree.path(&[0]).and_then(Element::elements) else { return };
+fn version(random: &mut Random, tree: &mut DerElement) {
+    let Some(signed) = tree.path(&[0]).and_then(DerElement::elements) else { return };
     let number: &[u8] = random.one(&[&[0][..], &[1], &[2], &[3], &[0xff], &[0, 2], &[], &[2, 0]]);
     match (signed.first().map(|first| first.tag), random.below(4)) {
         (Some(0xa0), 0) => {
             signed.remove(0);
         }
-        (Some(0xa0), _) => signed[0] = Element::of(0xa0, vec![Element::new(2, number)]),
-        _ => signed.insert(0, Element::of(0xa0, vec![Element::new(2, number)])),
+        (Some(0xa0), _) => signed[0] = DerElement::of(0xa0, vec![DerElement::new(2, number)]),
+        _ => signed.insert(0, DerElement::of(0xa0, vec![DerElement::new(2, number)])),
     }
     if random.below(3) == 0 {
         let at = signed.iter().position(|element| element.tag == 0xa3).unwrap_or(signed.len());
-        signed.insert(at, Element::new([0x81, 0x82][random.below(2)], &[0, 1, 2][..random.below(4)]));
+        signed.insert(at, DerElement::new([0x81, 0x82][random.below(2)], &[0, 1, 2][..random.below(4)]));
     }
 }
 
 /// An extension that readers look into, with odd contents.
-fn extension(random: &mut Random) -> Element {
+fn extension(random: &mut Random) -> DerElement {
     let oid = random.one(&OIDS);
     let value = match oid {
         b"\x55\x1d\x11" | b"\x55\x1d\x12" => {
             let names = (0..random.below(4)).map(|_| general_name(random)).collect();
-            Element::of(0x30, names)
+            DerElement::of(0x30, names)
         }
         b"\x55\x1d\x1e" => {
-            let subtrees: Vec<Element> =
-                (0..1 + random.below(2)).map(|_| Element::of(0x30, vec![general_name(random)])).collect();
-            Element::of(0x30, vec![Element::of([0xa0, 0xa1, 0xa2][random.below(3)], subtrees)])
+            let subtrees: Vec<DerElement> =
+                (0..1 + random.below(2)).map(|_| DerElement::of(0x30, vec![general_name(random)])).collect();
+            DerElement::of(0x30, vec![DerElement::of([0xa0, 0xa1, 0xa2][random.below(3)], subtrees)])
         }
         b"\x55\x1d\x13" => {
-            let parts = [Element::new(1, random.one(&CONTENTS)), Element::new(2, random.one(&CONTENTS))];
-            Element::of(0x30, parts[..random.below(3)].to_vec())
+            let parts = [DerElement::new(1, random.one(&CONTENTS)), DerElement::new(2, random.one(&CONTENTS))];
+            DerElement::of(0x30, parts[..random.below(3)].to_vec())
         }
-        b"\x55\x1d\x0f" => Element::new(3, random.one(&CONTENTS)),
+        b"\x55\x1d\x0f" => DerElement::new(3, random.one(&CONTENTS)),
         b"\x55\x1d\x25" => {
-            Element::of(0x30, (0..random.below(3)).map(|_| Element::new(6, random.one(&OIDS))).collect())
+            DerElement::of(0x30, (0..random.below(3)).map(|_| DerElement::new(6, random.one(&OIDS))).collect())
         }
-        b"\x55\x1d\x20" => Element::of(
+        b"\x55\x1d\x20" => DerElement::of(
             0x30,
-            (0..random.below(3)).map(|_| Element::of(0x30, vec![Element::new(6, random.one(&OIDS))])).collect(),
+            (0..random.below(3)).map(|_| DerElement::of(0x30, vec![DerElement::new(6, random.one(&OIDS))])).collect(),
         ),
-        b"\x55\x1d\x24" => Element::of(0x30, vec![Element::new([0x80, 0x81][random.below(2)], random.one(&CONTENTS))]),
-        b"\x55\x1d\x36" => Element::new(2, random.one(&CONTENTS)),
-        b"\x55\x1d\x0e" => Element::new(4, random.one(&CONTENTS)),
+        b"\x55\x1d\x24" => {
+            DerElement::of(0x30, vec![DerElement::new([0x80, 0x81][random.below(2)], random.one(&CONTENTS))])
+        }
+        b"\x55\x1d\x36" => DerElement::new(2, random.one(&CONTENTS)),
+        b"\x55\x1d\x0e" => DerElement::new(4, random.one(&CONTENTS)),
         b"\x55\x1d\x23" => {
-            Element::of(0x30, vec![Element::new([0x80, 0x81, 0x82][random.below(3)], random.one(&CONTENTS))])
+            DerElement::of(0x30, vec![DerElement::new([0x80, 0x81, 0x82][random.below(3)], random.one(&CONTENTS))])
         }
-        b"\x2b\x06\x01\x05\x05\x07\x01\x01" => {
-            Element::of(0x30, vec![Element::of(0x30, vec![Element::new(6, random.one(&OIDS)), general_name(random)])])
-        }
+        b"\x2b\x06\x01\x05\x05\x07\x01\x01" => DerElement::of(
+            0x30,
+            vec![DerElement::of(0x30, vec![DerElement::new(6, random.one(&OIDS)), general_name(random)])],
+        ),
         b"\x55\x1d\x1f" => {
-            let name = Element::of(0xa0, vec![Element::of(0xa0, vec![general_name(random)])]);
-            Element::of(0x30, vec![Element::of(0x30, vec![name])])
+            let name = DerElement::of(0xa0, vec![DerElement::of(0xa0, vec![general_name(random)])]);
+            DerElement::of(0x30, vec![DerElement::of(0x30, vec![name])])
         }
-        _ => Element::new(TAGS[random.below(TAGS.len())], random.one(&CONTENTS)),
+        _ => DerElement::new(TAGS[random.below(TAGS.len())], random.one(&CONTENTS)),
     };
     let mut encoded = Vec::new();
     value.encode(&mut encoded);
     if random.below(12) == 0 {
         encoded.push(0);
     }
-    let mut parts = vec![Element::new(6, oid)];
+    let mut parts = vec![DerElement::new(6, oid)];
     if random.below(3) == 0 {
-        parts.push(Element::new(1, &[[0xff], [0xff], [0], [1]][random.below(4)]));
+        parts.push(DerElement::new(1, &[[0xff], [0xff], [0], [1]][random.below(4)]));
     }
-    parts.push(Element::new(4, &encoded));
-    Element::of(0x30, parts)
+    parts.push(DerElement::new(4, &encoded));
+    DerElement::of(0x30, parts)
 }
 
-fn general_name(random: &mut Random) -> Element {
+fn general_name(random: &mut Random) -> DerElement {
     let text = random.one(&TEXTS);
     match random.below(14) {
-        0 => Element::of(0xa0, vec![Element::new(6, b"\x2a\x03"), Element::of(0xa0, vec![Element::new(12, text)])]),
+        0 => DerElement::of(
+            0xa0,
+            vec![DerElement::new(6, b"\x2a\x03"), DerElement::of(0xa0, vec![DerElement::new(12, text)])],
+        ),
         1 => {
-            let attribute = Element::of(0x30, vec![Element::new(6, b"\x55\x04\x03"), Element::new(12, text)]);
-            let sets = (0..random.below(3)).map(|_| Element::of(0x31, vec![attribute.clone()])).collect();
-            Element::of(0xa4, vec![Element::of(0x30, sets)])
+            let attribute = DerElement::of(0x30, vec![DerElement::new(6, b"\x55\x04\x03"), DerElement::new(12, text)]);
+            let sets = (0..random.below(3)).map(|_| DerElement::of(0x31, vec![attribute.clone()])).collect();
+            DerElement::of(0xa4, vec![DerElement::of(0x30, sets)])
         }
-        2 => Element::new(0x88, random.one(&OIDS)),
-        3 => Element::new([0x83, 0x85, 0x89, 0x0c, 0xa3, 0xa5, 0xa1][random.below(7)], text),
-        4..6 => Element::new(0x81, text),
-        6..9 => Element::new(0x82, text),
-        9..12 => Element::new(0x86, text),
-        _ => Element::new(0x87, text),
+        2 => DerElement::new(0x88, random.one(&OIDS)),
+        3 => DerElement::new([0x83, 0x85, 0x89, 0x0c, 0xa3, 0xa5, 0xa1][random.below(7)], text),
+        4..6 => DerElement::new(0x81, text),
+        6..9 => DerElement::new(0x82, text),
+        9..12 => DerElement::new(0x86, text),
+        _ => DerElement::new(0x87, text),
     }
 }
 
-fn anywhere(random: &mut Random, tree: &mut Element) {
+fn anywhere(random: &mut Random, tree: &mut DerElement) {
     let mut at = random.below(tree.count());
     let Some(element) = tree.nth(&mut at) else { return };
     match random.below(14) {
@@ -460,9 +330,9 @@ fn anywhere(random: &mut Random, tree: &mut Element) {
         2 if element.tag & 0x20 != 0 => element.form = Form::Open,
         3 => element.form = Form::Padded,
         4 => element.tag ^= 0x20,
-        5 => *element = Element::new(TAGS[random.below(TAGS.len())], random.one(&CONTENTS)),
+        5 => *element = DerElement::new(TAGS[random.below(TAGS.len())], random.one(&CONTENTS)),
         _ => match &mut element.content {
-            Content::Bytes(bytes) => {
+            DerContent::Bytes(bytes) => {
                 let at = random.below(bytes.len());
                 match random.below(9) {
                     0 => *bytes = random.one(&CONTENTS).to_vec(),
@@ -477,7 +347,7 @@ fn anywhere(random: &mut Random, tree: &mut Element) {
                     _ => {}
                 }
             }
-            Content::Elements(elements) => {
+            DerContent::Elements(elements) => {
                 let (at, to) = (random.below(elements.len()), random.below(elements.len()));
                 match random.below(6) {
                     0 if !elements.is_empty() => {
@@ -489,240 +359,10 @@ fn anywhere(random: &mut Random, tree: &mut Element) {
                     }
                     2 if !elements.is_empty() => elements.swap(at, to),
                     3 => elements.clear(),
-                    4 => elements.push(Element::new(TAGS[random.below(TAGS.len())], random.one(&CONTENTS))),
-                    _ => elements.insert(at, Element::new(TAGS[random.below(TAGS.len())], random.one(&CONTENTS))),
+                    4 => elements.push(DerElement::new(TAGS[random.below(TAGS.len())], random.one(&CONTENTS))),
+                    _ => elements.insert(at, DerElement::new(TAGS[random.below(TAGS.len())], random.one(&CONTENTS))),
                 }
             }
         },
-    }
-}
-
-/// A PEM file of a few certificates, with something changed in its armour.
-pub fn bundle(random: &mut Random, pool: &[Vec<u8>]) -> Vec<u8> {
-    let blocks = 1 + random.below(3);
-    let mut lines: Vec<Vec<u8>> = Vec::new();
-    for _ in 0..blocks {
-        let text = pem::encode(&pool[random.below(pool.len())]);
-        lines.extend(text.lines().map(|line| line.as_bytes().to_vec()));
-        if random.below(4) == 0 {
-            lines.extend(other_block(random));
-        }
-    }
-    for _ in 0..1 + random.below(2) {
-        armour(random, &mut lines);
-    }
-    let end: &[u8] = random.one(&[&b"\n"[..], b"\n", b"\n", b"\n", b"\n", b"\n", b"\r\n", b"\r"]);
-    let mut out = lines.join(end);
-    if random.below(10) > 0 {
-        out.extend_from_slice(end);
-    }
-    match random.below(30) {
-        0 => [&b"\xef\xbb\xbf"[..], &out].concat(),
-        1 if !out.is_empty() => {
-            let at = random.below(out.len());
-            out[at] = [0, 9, 11, 12, 13, 26, 32, b'-', b'=', b':', 0x80, 0xa0, 0xff][random.below(13)];
-            out
-        }
-        2 => {
-            out.truncate(random.below(out.len()));
-            out
-        }
-        _ => out,
-    }
-}
-
-fn other_block(random: &mut Random) -> Vec<Vec<u8>> {
-    let label: &[u8] = random.one(&[
-        &b"X509 CRL"[..],
-        b"CERTIFICATE REQUEST",
-        b"TRUSTED CERTIFICATE",
-        b"X509 CERTIFICATE",
-        b"DH PARAMETERS",
-        b"ANYTHING",
-        b"PUBLIC KEY",
-        b"PKCS7",
-        b"",
-        b"CERTIFICATE ",
-        b"certificate",
-        b"NEW CERTIFICATE REQUEST",
-        b"X509 CERTIFICATE REQUEST",
-    ]);
-    let body: &[u8] = random.one(&[
-        &b"MAA="[..],
-        b"",
-        b"AAAA",
-        b"AAA",
-        b"a: b",
-        b"MAMCAQA=",
-        b"\nMAA=",
-        b"MAA=\n",
-        b"a: b\n\nMAA=",
-        b"====",
-        b"MA==",
-        b"MB==",
-        b"!!!!",
-    ]);
-    let mut lines = vec![[&b"-----BEGIN "[..], label, b"-----"].concat()];
-    lines.extend(body.split(|byte| *byte == b'\n').filter(|_| !body.is_empty()).map(<[u8]>::to_vec));
-    lines.push([&b"-----END "[..], label, b"-----"].concat());
-    lines
-}
-
-fn armour(random: &mut Random, lines: &mut Vec<Vec<u8>>) {
-    if lines.is_empty() {
-        return;
-    }
-    let at = random.below(lines.len());
-    // half of the changes are where it matters most
-    let edges: Vec<usize> = (0..lines.len()).filter(|n| lines[*n].starts_with(b"---")).collect();
-    let at = if random.below(2) == 0 && !edges.is_empty() { edges[random.below(edges.len())] } else { at };
-    let next = (at + 1).min(lines.len() - 1);
-    match random.below(24) {
-        0 => lines.insert(at, Vec::new()),
-        1 => lines.insert(next, Vec::new()),
-        2 => {
-            lines.insert(at, random.one(&[&b" "[..], b"\t", b"\x0c", b"\x0b", b"\0", b"\r", b"\xa0", b"\x1a"]).to_vec())
-        }
-        3 => lines[at].extend_from_slice(random.one(&[
-            &b" "[..],
-            b"\t",
-            b"\x0c",
-            b"\x0b",
-            b"\0",
-            b"\r",
-            b"\xa0",
-            b"\xc2\xa0",
-            b"-",
-            b"=",
-            b"x",
-            b" x",
-            b":",
-            b"\0x",
-        ])),
-        4 => {
-            lines[at].splice(
-                0..0,
-                random.one(&[&b" "[..], b"\t", b"\x0c", b"\xef\xbb\xbf", b"\0", b"> ", b"#", b"-"]).iter().copied(),
-            );
-        }
-        5 => {
-            lines.remove(at);
-        }
-        6 => {
-            let copy = lines[at].clone();
-            lines.insert(at, copy);
-        }
-        7 => {
-            let taken = lines.remove(next.min(lines.len() - 1));
-            let at = at.min(lines.len().saturating_sub(1));
-            if let Some(line) = lines.get_mut(at) { line.extend_from_slice(&taken) } else { lines.push(taken) }
-        }
-        8 => {
-            let cut = random.below(lines[at].len());
-            let rest = lines[at].split_off(cut);
-            lines.insert(at + 1, rest);
-        }
-        9 => {
-            lines.truncate(at);
-            lines.push(Vec::new());
-        }
-        10 => lines.insert(
-            at,
-            random
-                .one(&[
-                    &b"a: b"[..],
-                    b"# comment",
-                    b"Proc-Type: 4,ENCRYPTED",
-                    b"-----",
-                    b"-----BEGIN CERTIFICATE",
-                    b"text -----BEGIN CERTIFICATE-----",
-                    b"-----END CERTIFICATE-----",
-                    b"-----BEGIN CERTIFICATE-----",
-                    b"-----BEGIN X509 CERTIFICATE-----",
-                    b"=",
-                    b"AAAA",
-                    b"-",
-                    b"==",
-                ])
-                .to_vec(),
-        ),
-        11 => lines[at] = lines[at].to_ascii_lowercase(),
-        12 => {
-            if let Some(place) = lines[at].windows(5).position(|five| five == b"-----") {
-                lines[at].remove(place);
-            }
-        }
-        13 => {
-            let label: &[u8] = random.one(&[
-                &b"TRUSTED CERTIFICATE"[..],
-                b"X509 CERTIFICATE",
-                b"X.509 CERTIFICATE",
-                b"X509 CRL",
-                b"CERTIFICATE REQUEST",
-                b"OTHER",
-            ]);
-            for line in
-                lines.iter_mut().filter(|line| line.starts_with(b"-----") && line.ends_with(b" CERTIFICATE-----"))
-            {
-                let keep = if line.starts_with(b"-----B") { 11 } else { 9 };
-                line.truncate(keep);
-                line.extend_from_slice(label);
-                line.extend_from_slice(b"-----");
-            }
-        }
-        14 => {
-            // all in one line, or in lines of another length
-            let width = [1, 3, 4, 60, 63, 65, 76, 128, 250, 253, 254, 255, 256, 508, 100_000][random.below(15)];
-            let mut out: Vec<Vec<u8>> = Vec::new();
-            let mut body = Vec::new();
-            for line in std::mem::take(lines) {
-                if line.starts_with(b"-") {
-                    out.extend(std::mem::take(&mut body).chunks(width).map(<[u8]>::to_vec));
-                    out.push(line);
-                } else {
-                    body.extend_from_slice(&line);
-                }
-            }
-            out.extend(body.chunks(width).map(<[u8]>::to_vec));
-            *lines = out;
-        }
-        15 => {
-            let filler = vec![b'x'; [200, 243, 244, 253, 254, 255, 300, 508][random.below(8)]];
-            lines.insert(at, [&filler[..], b"-----BEGIN CERTIFICATE-----"].concat());
-        }
-        16 => {
-            let made = other_block(random);
-            let at = at.min(lines.len());
-            lines.splice(at..at, made);
-        }
-        17 => {
-            let cut = random.below(lines[at].len());
-            if let Some(byte) = lines[at].get_mut(cut) {
-                *byte = *random
-                    .one(&[&b"\0"[..], b" ", b"\t", b"-", b"=", b"\x0c", b":", b"\x80", b"_", b"\r"])
-                    .first()
-                    .unwrap_or(&0);
-            }
-        }
-        18 => lines[at].extend(vec![b' '; [1, 190, 300][random.below(3)]]),
-        19 => {
-            let line = &mut lines[at];
-            if let Some(place) = line.iter().rposition(|byte| *byte == b'=') {
-                line.remove(place);
-            }
-        }
-        20 => {
-            let line = &mut lines[at];
-            if line.last() == Some(&b'=') {
-                let place = line.iter().position(|byte| *byte == b'=').unwrap_or(0);
-                if place > 0 {
-                    line[place - 1] = line[place - 1].wrapping_add(1);
-                }
-            }
-        }
-        _ => {
-            let other = random.below(lines.len());
-            lines.swap(at, other);
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! The real readers: which there are, and how they are asked.
+//! The real readers: the list of them, and how the tests ask them.
 
 use std::{
     fs,
@@ -8,9 +8,9 @@ use std::{
     sync::LazyLock,
 };
 
-/// Whose rules.
+/// The library whose rules a reader has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ReaderKind {
     OpenSsl,
     GnuTls,
     Go,
@@ -19,7 +19,7 @@ pub enum Kind {
 
 #[derive(Debug)]
 pub struct Reader {
-    pub kind: Kind,
+    pub kind: ReaderKind,
     /// Program and version.
     pub name: String,
     command: Vec<String>,
@@ -29,7 +29,7 @@ static ALL: LazyLock<Vec<Reader>> = LazyLock::new(find);
 
 /// All but Python's ssl module, which reads bundles only.
 pub fn all() -> Vec<&'static Reader> {
-    ALL.iter().filter(|reader| reader.kind != Kind::Python).collect()
+    ALL.iter().filter(|reader| reader.kind != ReaderKind::Python).collect()
 }
 
 pub fn of_bundles() -> &'static [Reader] {
@@ -51,14 +51,16 @@ fn find() -> Vec<Reader> {
         go.push(fetched.join("sid/go"));
     }
     for command in libraries {
-        for (kind, word) in [(Kind::OpenSsl, "openssl"), (Kind::GnuTls, "gnutls"), (Kind::Python, "python")] {
+        for (kind, word) in
+            [(ReaderKind::OpenSsl, "openssl"), (ReaderKind::GnuTls, "gnutls"), (ReaderKind::Python, "python")]
+        {
             all.push(Reader::new(kind, [&command[..], &[word.to_owned()]].concat()));
         }
     }
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     for compiler in go {
         assert!(compiler.exists(), "no {}: scripts/test and scripts/readers install it", compiler.display());
-        all.push(Reader::new(Kind::Go, vec![build(&compiler, &here.join("go.go"), target)]));
+        all.push(Reader::new(ReaderKind::Go, vec![build(&compiler, &here.join("go.go"), target)]));
     }
     all
 }
@@ -97,7 +99,7 @@ fn build(compiler: &Path, source: &Path, target: &Path) -> String {
 }
 
 impl Reader {
-    fn new(kind: Kind, command: Vec<String>) -> Self {
+    fn new(kind: ReaderKind, command: Vec<String>) -> Self {
         let mut reader = Self { kind, name: String::new(), command };
         reader.name = reader
             .command("version")

@@ -27,25 +27,25 @@ const ACCOUNT: &str = "/run/secrets/kubernetes.io/serviceaccount";
 /// How the server answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Manner {
-    /// As it should.
+    /// Answers as a real server.
     Good,
-    /// Not before the manner changes.
+    /// Answers only when the manner changes.
     Slow,
-    /// With this status, and these header lines.
+    /// Answers with this status and these header lines.
     Refuses(u16, &'static str),
-    /// With this status where the path contains this.
+    /// Answers with this status where the path contains this text.
     RefusesAt(&'static str, u16),
-    /// With a body that is no JSON.
+    /// Answers with a body that is no JSON.
     Garbage,
-    /// With a page for people, as a proxy may.
+    /// Answers with an HTML page, as a proxy may.
     Page,
-    /// With another node's object.
+    /// Answers with another node's object.
     OtherNode,
-    /// With half an answer.
+    /// Sends half an answer.
     Cut,
-    /// As it should, but it drops what it is told.
+    /// Answers well, and drops what is written.
     Forgets,
-    /// As it should, but an admission policy refuses, with this status and message, to let a taint go.
+    /// Answers well, but an admission policy refuses to remove a taint, with this status and message.
     KeepsTaints(u16, &'static str),
 }
 
@@ -63,7 +63,7 @@ pub struct Request {
 struct State {
     manner: Manner,
     token: String,
-    /// how many more writes that name a version come too late
+    /// how many more writes that name a version are refused as outdated
     conflicts: u32,
     node: Value,
     events: BTreeMap<String, Value>,
@@ -80,7 +80,7 @@ pub struct SimulatedApi {
 impl SimulatedApi {
     /// A server that does not listen yet, and a node whose agent will find it as a pod does.
     pub fn new(node: &mut Node) -> Self {
-        // a port that is ours and free: nobody else listens on this address
+        // Nobody else listens on this address, so the port is free.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
@@ -96,7 +96,7 @@ impl SimulatedApi {
                 PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
             )
             .unwrap();
-        // only this test's own mount namespace gets to see it
+        // Only this test's mount namespace has it.
         must("a tmpfs", mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755")));
         fs::create_dir_all(ACCOUNT).unwrap();
         fs::write(Path::new(ACCOUNT).join("ca.crt"), ca.pem()).unwrap();
@@ -122,7 +122,7 @@ impl SimulatedApi {
         api
     }
 
-    /// The same, and it listens.
+    /// The same server, listening.
     pub fn start(node: &mut Node) -> Self {
         let api = Self::new(node);
         api.listen();

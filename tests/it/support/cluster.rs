@@ -16,14 +16,15 @@ use nodetrust_core::node_status::{ANNOTATION, CONDITION, NodeStatus};
 use serde_json::Value;
 
 use super::{
-    machine::{Access, Kind, Rig, connect, connect_from, script},
+    machine::MachineKind,
     must,
     node::Done,
-    served::Served,
+    rig::{Access, Rig, connect, connect_from, script},
+    served::AgentHttp,
     wait_for,
 };
 
-/// For what a healthy cluster does in seconds, on a busy machine.
+/// Longest wait for what a healthy cluster does in seconds; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The image that our manifests name.
@@ -32,31 +33,31 @@ pub const IMAGE: &str = "ghcr.io/nodetrust/nodetrust:0.1.0";
 pub const PORT: u16 = 9643;
 
 /// A running cluster.
-pub struct Cluster {
+pub struct TestCluster {
     rig: Rig,
     nodes: Vec<String>,
     environment: Vec<(&'static str, &'static str)>,
 }
 
-impl Cluster {
+impl TestCluster {
     /// Boots a cluster of nodes with these names. All are Ready when this returns.
     #[track_caller]
-    pub fn boot(nodes: &[(&str, Kind)]) -> Self {
+    pub fn boot(nodes: &[(&str, MachineKind)]) -> Self {
         Self::boot_with(nodes, &[])
     }
 
     /// The same with an audit log of what this user asks of the API server: see [`Self::audit`].
     #[track_caller]
-    pub fn boot_audited(nodes: &[(&str, Kind)], user: &'static str) -> Self {
+    pub fn boot_audited(nodes: &[(&str, MachineKind)], user: &'static str) -> Self {
         Self::boot_with(nodes, &[("RIG_AUDIT", user)])
     }
 
-    /// The same, with this more in the environment of `up`.
+    /// The same with these additions to the environment of `up`.
     #[track_caller]
-    pub fn boot_with(nodes: &[(&str, Kind)], environment: &[(&'static str, &'static str)]) -> Self {
+    pub fn boot_with(nodes: &[(&str, MachineKind)], environment: &[(&'static str, &'static str)]) -> Self {
         let words: Vec<String> = nodes.iter().map(|(name, kind)| format!("{name}={}", kind.name())).collect();
         let words: Vec<&str> = ["--kubernetes"].into_iter().chain(words.iter().map(String::as_str)).collect();
-        // a changed ConfigMap is in its pods after a second or two
+        // A changed ConfigMap reaches its pods within two seconds.
         let environment = [&[("RIG_SYNC", "1s")], environment].concat();
         let rig = Rig::up(&words, &environment);
         Self { rig, nodes: nodes.iter().map(|(name, _)| (*name).to_owned()).collect(), environment }
@@ -64,7 +65,7 @@ impl Cluster {
 
     /// Boots one more node and has it join. It is Ready when this returns.
     #[track_caller]
-    pub fn join(&mut self, name: &str, kind: Kind) {
+    pub fn join(&mut self, name: &str, kind: MachineKind) {
         let mut command = script(&self.rig.name, &["join", &format!("{name}={}", kind.name())]);
         Done::new(must("scripts/node join", command.envs(self.environment.iter().copied()).output())).expect(0);
         self.nodes.push(name.to_owned());
@@ -111,22 +112,22 @@ impl Cluster {
     }
 
     /// The agent that serves HTTP on a node, with the log of its pod.
-    pub fn agent(&self, name: &str, port: u16, namespace: &str, pod: &str) -> Served {
+    pub fn agent(&self, name: &str, port: u16, namespace: &str, pod: &str) -> AgentHttp {
         let (rig, address) = (self.rig.name.clone(), self.address(name));
         let (log_rig, words) = (self.rig.name.clone(), ["kubectl", "-n", namespace, "logs", pod].map(str::to_owned));
         let log = move || {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             script(&log_rig, &words).output().map(|output| Done::new(output).out).unwrap_or_default()
         };
-        Served::new(move || connect(&rig, &address, port), log)
+        AgentHttp::new(move || connect(&rig, &address, port), log)
     }
 
     /// The same, from within its node and with the log as it lies there: this needs neither network nor API server.
-    pub fn agent_from_within(&self, name: &str, port: u16) -> Served {
+    pub fn agent_from_within(&self, name: &str, port: u16) -> AgentHttp {
         let (network, node) = (format!("{}-{name}", self.rig.name), self.node(name));
         let log =
             move || node.run(&["sh", "-c", "cat \"$(ls -td /var/log/pods/nodetrust_* | head -n 1)\"/*/*.log"]).out;
-        Served::new(move || connect_from(&network, "127.0.0.1", port), log)
+        AgentHttp::new(move || connect_from(&network, "127.0.0.1", port), log)
     }
 
     /// Follows what `kubectl get` with these words shows, from now on.
@@ -211,7 +212,7 @@ impl Cluster {
         let kubeconfig = self.kubeconfig();
         let log = kubeconfig.parent().and_then(Path::parent).map(|state| state.join("log/audit.log")).unwrap();
         let text = must("the audit log", std::fs::read_to_string(log));
-        let end = text.rfind('\n').map_or(0, |end| end + 1); // a line may be half written
+        let end = text.rfind('\n').map_or(0, |end| end + 1); // the last line may be half written
         text[..end].lines().map(|line| must("a line of the audit log", serde_json::from_str(line))).collect()
     }
 
@@ -228,7 +229,7 @@ impl Cluster {
         let mut command = script(&self.rig.name, &words);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = must("scripts/node kubectl", command.spawn());
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes()); // it need not read all of it
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes()); // kubectl need not read all of it
         Done::new(must("scripts/node kubectl", child.wait_with_output()))
     }
 

@@ -6,16 +6,17 @@ use nodetrust_core::source::SourceFile;
 use serde_json::Value;
 
 use super::{
-    machine::{Access, Agent, Machine},
+    machine::{Machine, PodAgent},
     node::Done,
-    served::Served,
+    rig::Access,
+    served::AgentHttp,
 };
 
-/// For what takes seconds, on a busy machine.
+/// Longest wait for events that take seconds; the machine may be busy.
 pub const LIMIT: Duration = Duration::from_secs(120);
-/// For what a held restart may take: a minute, on a busy machine.
+/// Longest wait for a held restart, which takes up to a minute; the machine may be busy.
 pub const LONG: Duration = Duration::from_secs(200);
-/// Quick to settle, quick to look.
+/// Settings of an agent that settles and looks quickly.
 pub const FAST: &str = "settle: 100ms\nresync: 2s\nrotation: {removalGrace: 0s}";
 
 /// A pull that fails because the registry's CA is unknown.
@@ -43,7 +44,7 @@ pub fn has_anchors(status: &Value, pem: &str) -> bool {
 
 /// Waits until the agent says that the operating system trusts exactly these anchors, and that this is true of the runtime too.
 #[track_caller]
-pub fn wait_trusted(agent: &Agent, pem: &str) -> Value {
+pub fn wait_trusted(agent: &PodAgent, pem: &str) -> Value {
     agent.wait_status("a runtime that trusts what it should", LONG, |status| {
         let by_runtime = status["anchors"].as_array().is_some_and(|rows| rows.iter().all(|row| row["runtime"] == true));
         let is_known = status["runtimeTrust"]["state"] == "current" && status["runtime"]["stale"] == false;
@@ -53,7 +54,7 @@ pub fn wait_trusted(agent: &Agent, pem: &str) -> Value {
 
 /// Waits until the agent says that a restart is held for this reason.
 #[track_caller]
-pub fn wait_held(agent: &Agent, reason: &str) -> Value {
+pub fn wait_held(agent: &PodAgent, reason: &str) -> Value {
     let status = agent.wait_status(&format!("a restart held: {reason}"), LIMIT, |status| {
         status["runtime"]["held"]["reason"] == reason && status["runtime"]["stale"] == true
     });
@@ -64,7 +65,7 @@ pub fn wait_held(agent: &Agent, reason: &str) -> Value {
 
 /// Waits for the end of two more cycles.
 #[track_caller]
-pub fn wait_two_cycles(agent: &Served) {
+pub fn wait_two_cycles(agent: &AgentHttp) {
     let cycles = || {
         let (_, text) = agent.get("/metrics")?;
         let counts = text.lines().filter(|line| line.starts_with("nodetrust_reconciles_total"));
@@ -81,7 +82,7 @@ pub fn starts(machine: &Access) -> usize {
     journal.lines().filter(|line| line.starts_with("Started containerd")).count()
 }
 
-/// What the agent has written down on the host.
+/// The ledger on the host.
 #[track_caller]
 pub fn ledger(machine: &Access) -> Value {
     let text = machine.read("/var/lib/nodetrust/ledger.json").unwrap_or_default();
@@ -95,7 +96,7 @@ pub fn install(machine: &Machine) {
     machine.run(&["chmod", "755", "/usr/local/bin/nodetrust"]).expect(0);
 }
 
-/// Configures the program on the host itself, with this more of configuration.
+/// Configures the program on the host itself, with this additional configuration.
 #[track_caller]
 pub fn configure(machine: &Machine, more: &str) {
     let text = format!(
@@ -105,7 +106,7 @@ pub fn configure(machine: &Machine, more: &str) {
     machine.write("/etc/nodetrust/config.yaml", text);
 }
 
-/// Makes the host's source hold the registry's CA, and does what is to be done.
+/// Puts the registry's CA into the host's source and runs `apply`.
 #[track_caller]
 pub fn apply(machine: &Machine) -> Done {
     machine.write("/etc/nodetrust/org.crt", machine.registry_ca());

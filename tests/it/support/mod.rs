@@ -9,6 +9,7 @@ pub mod node;
 pub mod pki;
 pub mod process;
 pub mod registry;
+pub mod rig;
 pub mod rights;
 pub mod served;
 pub mod watchman;

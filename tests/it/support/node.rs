@@ -24,7 +24,7 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{must, pki::Ca, rights, served::Served, wait_for};
+use super::{must, pki::Ca, rights, served::AgentHttp, wait_for};
 
 /// The kinds of node roots, made by scripts/node-roots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ pub fn roots() -> PathBuf {
 
 /// A node root with a source directory and a configuration beside it.
 pub struct Node {
-    /// What it is.
+    /// The kind of the root.
     pub kind: Kind,
     /// The node's `/`.
     pub root: PathBuf,
@@ -161,7 +161,7 @@ impl Node {
         must("an overlay", mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str())));
         must("/proc", mount(Some("proc"), &root.join("proc"), Some("proc"), MsFlags::empty(), none));
         must("/dev", mount(Some("/dev"), &root.join("dev"), none, MsFlags::MS_BIND | MsFlags::MS_REC, none));
-        // its own directory, since the agent watches it: the log beside it would be a reason for a cycle
+        // The configuration has its own directory, which the agent watches: a log beside it would cause cycles.
         let config = at("config").join("config.yaml");
         let node = Self { kind, root, source, config, environment: Vec::new(), base };
         node.configure(more);
@@ -220,13 +220,13 @@ impl Node {
 
     /// Starts the agent.
     #[track_caller]
-    pub fn agent(&self, more: &str) -> Agent {
+    pub fn agent(&self, more: &str) -> NodeAgent {
         self.agent_under(&[], more)
     }
 
     /// Starts the agent by way of another program, which is given the agent's command line.
     #[track_caller]
-    pub fn agent_under(&self, program: &[&str], more: &str) -> Agent {
+    pub fn agent_under(&self, program: &[&str], more: &str) -> NodeAgent {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         self.configure(&format!("http: {{address: \"127.0.0.1:{port}\"}}\n{more}"));
         let log = self.beside("agent.log");
@@ -236,11 +236,11 @@ impl Node {
         let mut command = Command::new(words.next().unwrap());
         command.args(words).envs(agent.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let child = must("the agent", command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn());
-        let served = Served::new(
+        let served = AgentHttp::new(
             move || TcpStream::connect(("127.0.0.1", port)),
             move || fs::read_to_string(&log).unwrap_or_default(),
         );
-        Agent { child, port, served }
+        NodeAgent { child, port, served }
     }
 
     /// Runs a program of the node in the node, with a clean environment.
@@ -299,7 +299,7 @@ impl Node {
         let by_file = verify(&["-CAfile", self.kind.bundle(), "-no-CApath"]);
         let links = self.run(&["sh", "-c", &format!("ls {}/*.[0-9]", self.kind.hash_dir())]);
         let by_directory = match self.kind {
-            // the old update-ca-trust of RHEL makes no links: there the directory is nobody's trust store
+            // RHEL's old update-ca-trust makes no links, so no client uses the directory there.
             Kind::Rhelish if links.code != 0 => by_file,
             _ => verify(&["-CApath", self.kind.hash_dir(), "-no-CAfile"]),
         };
@@ -332,7 +332,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // the namespace ends with the thread; this only frees the memory earlier
+        // The namespace ends with the thread; this frees the memory earlier.
         let _ = umount2(&self.root.join("proc"), MntFlags::MNT_DETACH);
         let _ = umount2(&self.root.join("dev"), MntFlags::MNT_DETACH);
         let _ = umount2(&self.root, MntFlags::MNT_DETACH);
@@ -367,21 +367,21 @@ fn walk(dir: &Path, name: &str, found: &mut BTreeMap<String, String>) {
 }
 
 /// A running agent; it is ended with the test.
-pub struct Agent {
+pub struct NodeAgent {
     child: Child,
     port: u16,
-    served: Served,
+    served: AgentHttp,
 }
 
-impl Deref for Agent {
-    type Target = Served;
+impl Deref for NodeAgent {
+    type Target = AgentHttp;
 
-    fn deref(&self) -> &Served {
+    fn deref(&self) -> &AgentHttp {
         &self.served
     }
 }
 
-impl Agent {
+impl NodeAgent {
     /// Its process id.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
@@ -404,7 +404,7 @@ impl Agent {
     }
 }
 
-impl Drop for Agent {
+impl Drop for NodeAgent {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -35,7 +35,7 @@ pub fn descendants(of: Pid) -> Vec<Pid> {
     found
 }
 
-/// Whether a process is there and no zombie.
+/// Whether a process exists and is no zombie.
 pub fn is_alive(pid: Pid) -> bool {
     parent(pid.as_raw()).is_some()
 }
@@ -48,7 +48,7 @@ pub fn kill_9(pid: Pid) {
 /// The parent of a living process.
 fn parent(pid: i32) -> Option<Pid> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // the name before may hold blanks and brackets
+    // The name before it may hold blanks and brackets.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     if matches!(fields.next()?, "Z" | "X") {
         return None;

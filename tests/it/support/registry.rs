@@ -21,12 +21,12 @@ pub const NAME: &str = "registry.test";
 
 /// A request: its method, its path and whether it has credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// `HEAD`, `GET` …
+pub struct RegistryRequest {
+    /// The method: `HEAD`, `GET`, …
     pub method: String,
-    /// From the first slash.
+    /// The path, from the first slash.
     pub path: String,
-    /// Whether it says who asks.
+    /// Whether it has credentials.
     pub is_authorized: bool,
 }
 
@@ -34,20 +34,20 @@ pub struct Asked {
 pub type Reply = (u16, Vec<String>, Vec<u8>);
 
 /// A registry that is running. It ends with the test process.
-pub struct Registry {
+pub struct TestRegistry {
     /// `registry.test:PORT`.
     pub name: String,
-    log: Arc<Mutex<Vec<Asked>>>,
+    log: Arc<Mutex<Vec<RegistryRequest>>>,
 }
 
-impl Registry {
+impl TestRegistry {
     /// Serves with this certificate and key, and these further certificates.
     #[track_caller]
     pub fn serve(
         machine: &Machine,
         (leaf, key): &(String, String),
         chain: &[String],
-        reply: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+        reply: impl Fn(&RegistryRequest) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let pem: String = [leaf.clone()].into_iter().chain(chain.iter().cloned()).collect();
         let certs: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).map(|cert| cert.unwrap()).collect();
@@ -67,14 +67,14 @@ impl Registry {
 
     /// Serves without TLS.
     #[track_caller]
-    pub fn serve_plain(machine: &Machine, reply: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+    pub fn serve_plain(machine: &Machine, reply: impl Fn(&RegistryRequest) -> Reply + Send + Sync + 'static) -> Self {
         Self::listen(machine, move |stream, log| converse(stream, &reply, log))
     }
 
     #[track_caller]
     fn listen(
         machine: &Machine,
-        serve: impl Fn(TcpStream, &Mutex<Vec<Asked>>) -> io::Result<()> + Send + Sync + 'static,
+        serve: impl Fn(TcpStream, &Mutex<Vec<RegistryRequest>>) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
         let listener: TcpListener = must("a port beside the machine", machine.listen());
         let port = listener.local_addr().unwrap().port();
@@ -85,15 +85,15 @@ impl Registry {
                 let (noted, serve) = (noted.clone(), serve.clone());
                 thread::spawn(move || {
                     let _ = stream.set_read_timeout(Some(Duration::from_secs(30)));
-                    let _ = serve(stream, &noted); // whoever ends a conversation in its middle may do so
+                    let _ = serve(stream, &noted); // a client may close the connection at any time
                 });
             }
         });
         Self { name: format!("{NAME}:{port}"), log }
     }
 
-    /// What it was asked since the last time.
-    pub fn take_log(&self) -> Vec<Asked> {
+    /// The requests since the last call.
+    pub fn take_log(&self) -> Vec<RegistryRequest> {
         std::mem::take(&mut self.log.lock().unwrap())
     }
 }
@@ -101,8 +101,8 @@ impl Registry {
 /// One request and its answer; then the connection is closed.
 fn converse(
     mut stream: impl Read + Write,
-    reply: &impl Fn(&Asked) -> Reply,
-    log: &Mutex<Vec<Asked>>,
+    reply: &impl Fn(&RegistryRequest) -> Reply,
+    log: &Mutex<Vec<RegistryRequest>>,
 ) -> io::Result<()> {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -116,7 +116,7 @@ fn converse(
     let mut words = text.split(' ');
     let (method, path) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
     let is_authorized = text.to_lowercase().contains("\r\nauthorization:");
-    let asked = Asked { method, path, is_authorized };
+    let asked = RegistryRequest { method, path, is_authorized };
     log.lock().unwrap().push(asked.clone());
     let (status, headers, body) = reply(&asked);
     let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
@@ -127,29 +127,29 @@ fn converse(
     stream.flush()
 }
 
-/// Knows nothing.
-pub fn not_found(_: &Asked) -> Reply {
+/// Answers that nothing exists.
+pub fn not_found(_: &RegistryRequest) -> Reply {
     (404, vec!["Content-Type: application/json".into()], br#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#.to_vec())
 }
 
-/// Has everything: whatever is asked for is the same manifest.
-pub fn everything(_: &Asked) -> Reply {
+/// Answers every request with the same manifest.
+pub fn everything(_: &RegistryRequest) -> Reply {
     let manifest = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[]}"#;
     (200, vec!["Content-Type: application/vnd.oci.image.manifest.v1+json".into()], manifest.to_vec())
 }
 
-/// Wants a user and a password.
-pub fn basic(_: &Asked) -> Reply {
+/// Asks for a user and a password.
+pub fn basic(_: &RegistryRequest) -> Reply {
     (401, vec!["WWW-Authenticate: Basic realm=\"x\"".into()], br#"{"errors":[{"code":"UNAUTHORIZED"}]}"#.to_vec())
 }
 
-/// Wants a token from another server.
-pub fn bearer(server: &str) -> impl Fn(&Asked) -> Reply + Send + Sync + 'static {
+/// Asks for a token from another server.
+pub fn bearer(server: &str) -> impl Fn(&RegistryRequest) -> Reply + Send + Sync + 'static {
     let header = format!("WWW-Authenticate: Bearer realm=\"https://{server}/token\",service=\"x\"");
     move |_| (401, vec![header.clone()], br#"{"errors":[{"code":"UNAUTHORIZED"}]}"#.to_vec())
 }
 
 /// Answers with this status and nothing more.
-pub fn status(status: u16) -> impl Fn(&Asked) -> Reply + Send + Sync + 'static {
+pub fn status(status: u16) -> impl Fn(&RegistryRequest) -> Reply + Send + Sync + 'static {
     move |_| (status, Vec::new(), Vec::new())
 }

@@ -11,13 +11,13 @@ use serde_json::Value;
 use super::{pause_after, pki::Ca};
 
 /// An agent's HTTP server and log.
-pub struct Served {
+pub struct AgentHttp {
     connect: Box<dyn Fn() -> io::Result<TcpStream> + Send + Sync>,
     log: Box<dyn Fn() -> String + Send + Sync>,
 }
 
-impl Served {
-    /// An agent that is reached so, and whose log is had so.
+impl AgentHttp {
+    /// An agent, by a function that connects to it and one that reads its log.
     pub fn new(
         connect: impl Fn() -> io::Result<TcpStream> + Send + Sync + 'static,
         log: impl Fn() -> String + Send + Sync + 'static,
@@ -81,7 +81,7 @@ impl Served {
         })
     }
 
-    /// What it has logged.
+    /// The text of its log.
     pub fn log_text(&self) -> String {
         (self.log)()
     }

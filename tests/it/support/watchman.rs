@@ -1,4 +1,4 @@
-//! Looks at the extracted bundle without a pause while a test does its worst.
+//! Reads the extracted bundle without a pause during a test.
 
 use std::{
     collections::BTreeSet,
@@ -24,7 +24,7 @@ pub struct Watchman {
 }
 
 impl Watchman {
-    /// Begins to look at a bundle that must always have these certificates.
+    /// Starts to read a bundle that must always have these certificates.
     pub fn start(bundle: PathBuf, always: BTreeSet<String>) -> Self {
         let (goes_on, versions, found) =
             (Arc::new(AtomicBool::new(true)), Arc::<AtomicUsize>::default(), Arc::<Mutex<Vec<String>>>::default());

@@ -12,7 +12,7 @@ fn truncated(ca: &Ca) -> String {
     pem[..pem.len() / 2].to_owned()
 }
 
-/// T0: two certificates in a file go into the bundle and get no link; other endings are ignored; exit code 0.
+/// Two certificates in a file go into the bundle and get no link; other endings are ignored; exit code 0 (facts A.3).
 #[test]
 fn several_certificates_in_a_file() {
     let [one, two, three, four] = ["One", "Two", "Three", "Four"].map(Ca::new);
@@ -36,7 +36,7 @@ fn several_certificates_in_a_file() {
     apply(&node, 0);
     assert_right(&node, &[&one, &two, &three, &four]);
 
-    // beside the same file of somebody else ours are right, and his is called out
+    // Our files work beside the same file of somebody else, which the report names.
     let five = Ca::new("Five");
     alone.set_source(&[&five]);
     let report = apply(&alone, 0);
@@ -45,7 +45,7 @@ fn several_certificates_in_a_file() {
     assert!(row["text"].as_str().unwrap().contains("2 certificates in one file"), "{row}");
 }
 
-/// T1, surprise 3: other content under the same name is in the bundle and not in the directory.
+/// Other content under the same name reaches the bundle and not the directory (facts 0.3).
 #[test]
 fn replaced_under_the_same_name() {
     let (old, new) = (Ca::new("Corp Root 2021"), Ca::new("Corp Root 2026"));
@@ -68,7 +68,7 @@ fn replaced_under_the_same_name() {
     assert!(!node.clients_trust(&old));
 }
 
-/// Surprise 3: Java's key store keeps a removed CA, also after `--fresh`.
+/// Java's key store keeps a removed CA, also after `--fresh` (facts A.3).
 #[test]
 fn java_keeps_what_was_removed() {
     let ca = Ca::new("Corp Root");
@@ -99,7 +99,7 @@ fn java_keeps_what_was_removed() {
     assert_right(&node, &[]);
 }
 
-/// T4: of two files with one base name only one gets a link, another one at each run.
+/// Of two files with one base name only one gets a link, the other one at the next run.
 #[test]
 fn one_name_in_two_directories() {
     let (one, two) = (Ca::new("One"), Ca::new("Two"));
@@ -125,7 +125,7 @@ fn one_name_in_two_directories() {
     assert_right(&node, &[&one, &two]);
 }
 
-/// T5, surprise 5: one broken file, and nothing that uses OpenSSL can load the bundle; exit code 0.
+/// With one broken file no program with OpenSSL can load the bundle; exit code 0 (facts 0.5).
 #[test]
 fn one_broken_file_breaks_the_bundle() {
     let (good, broken, ours) = (Ca::new("Good"), Ca::new("Broken"), Ca::new("Ours"));
@@ -153,7 +153,7 @@ fn one_broken_file_breaks_the_bundle() {
     apply(&node, 0);
     assert_right(&node, &[&ours]);
 
-    // where somebody has run the tool already, nothing can get worse: the bundle is told broken until the file is mended
+    // Somebody has run the tool already, so nothing can get worse. The bundle is reported as broken until the file is repaired.
     alone.set_source(&[&ours]);
     let report = apply(&alone, 2);
     assert_problem(&report, "foreign-broken", &["b-broken.crt", "mend"]);
@@ -163,7 +163,7 @@ fn one_broken_file_breaks_the_bundle() {
     assert_right(&alone, &[&ours, &good, &broken]);
 }
 
-/// Surprise 5, in a source: the broken block is rejected by name, and what is good is trusted.
+/// The same file in a source: the broken block is rejected by name, and the good certificates are trusted.
 #[test]
 fn a_broken_block_in_a_source() {
     for kind in [DEBIAN, Kind::Rhelish] {
@@ -180,7 +180,7 @@ fn a_broken_block_in_a_source() {
     }
 }
 
-/// T6: without `--fresh` the links of a removed file stay and lead nowhere.
+/// Without `--fresh` the links of a removed file stay and lead nowhere.
 #[test]
 fn removed_without_its_links() {
     let (kept, gone) = (Ca::new("Kept"), Ca::new("Gone"));
@@ -190,7 +190,7 @@ fn removed_without_its_links() {
             let inside = fs::read_link(link.path()).ok().map(|target| node.path("/etc/ssl/certs").join(target));
             inside.is_some_and(|target| {
                 let target = target.strip_prefix(&node.root).map_or_else(
-                    |_| node.path(&target.to_string_lossy()), // absolute: in the node
+                    |_| node.path(&target.to_string_lossy()), // an absolute target lies in the node
                     |_| target.clone(),
                 );
                 target.symlink_metadata().is_err()
@@ -219,7 +219,7 @@ fn removed_without_its_links() {
     assert_eq!(dangling(&node), 0);
 }
 
-/// Surprise 4: a private key alone fails the first run; the second one copies it into the world-readable bundle, exit code 0.
+/// A private key alone fails the first run; the second run copies it into the world-readable bundle, exit code 0 (facts 0.4).
 #[test]
 fn a_private_key_leaks_at_the_second_run() {
     let (corp, ours) = (Ca::new("Corp"), Ca::new("Ours"));
@@ -234,7 +234,7 @@ fn a_private_key_leaks_at_the_second_run() {
 
     never_leaks(&key, &ours, &[]);
 
-    // where it has leaked already: told at once, and cleaned as soon as the file is gone
+    // The key has leaked already: it is reported at once, and the bundle is cleaned as soon as the file is gone.
     alone.set_source(&[&ours]);
     let report = apply(&alone, 1);
     assert_problem(&report, "bundle-private-key", &["corp-key.crt", "replace the key"]);
@@ -244,7 +244,7 @@ fn a_private_key_leaks_at_the_second_run() {
     assert_right(&alone, &[&ours]);
 }
 
-/// Surprise 4: a certificate with its key leaks it at the first run.
+/// A certificate with its key leaks the key at the first run.
 #[test]
 fn a_certificate_with_its_key_leaks_it() {
     let (corp, ours) = (Ca::new("Corp"), Ca::new("Ours"));
@@ -257,7 +257,7 @@ fn a_certificate_with_its_key_leaks_it() {
 
     never_leaks(&both, &ours, &[]);
 
-    // p11-kit takes the certificate and leaves the key: nothing to hold back there
+    // p11-kit takes the certificate and ignores the key, so nothing is held back.
     let node = Node::new(Kind::Rhelish, "");
     put(&node, "corp.crt", &both);
     node.set_source(&[&ours]);
@@ -272,7 +272,7 @@ fn leaked(node: &Node, pem: &str) -> bool {
     String::from_utf8_lossy(&bundle_bytes(node)).contains(secret)
 }
 
-/// A foreign file with a key: held, said, never leaked, by no output and no file; and once it is gone, all is well.
+/// A foreign file with a key holds the run and is reported; no output and no file gets the key. Without the file the node converges.
 #[track_caller]
 fn never_leaks(content: &str, ours: &Ca, trusted: &[&Ca]) {
     let node = Node::new(DEBIAN, "");
@@ -296,13 +296,13 @@ fn never_leaks(content: &str, ours: &Ca, trusted: &[&Ca]) {
     assert_right(&node, &[&[ours], trusted].concat());
 }
 
-/// Surprise 6: without its trust module p11-kit writes empty bundles, exit code 0. Both generations of the script.
+/// Without its trust module p11-kit writes empty bundles, exit code 0; with both generations of the script.
 #[test]
 fn p11_kit_without_its_module_empties_everything() {
     let module = "/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-trust.so";
     let its_configuration = "/usr/share/p11-kit/modules/p11-kit-trust.module";
     for (generation, module) in
-        [(Generation::Old, module), (Generation::New, module), (Generation::New, its_configuration)]
+        [(ScriptGeneration::Old, module), (ScriptGeneration::New, module), (ScriptGeneration::New, its_configuration)]
     {
         let ours = Ca::new("Ours");
         let away = |node: &Node| fs::rename(node.path(module), node.path("/tmp/module")).unwrap();
@@ -314,8 +314,8 @@ fn p11_kit_without_its_module_empties_everything() {
         assert_eq!(alone.bundle().len(), 0, "everybody's trust is gone");
 
         let node = generation.node("");
-        if generation == Generation::New {
-            tool(&node, &[]).expect(0); // the links as that script makes them
+        if generation == ScriptGeneration::New {
+            tool(&node, &[]).expect(0); // the script makes its links
         }
         let before = (sorted(&node), node.tree(&["/etc/pki"]));
         away(&node);
@@ -336,24 +336,24 @@ fn p11_kit_without_its_module_empties_everything() {
 
 /// The two generations of RHEL's script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Generation {
+pub(super) enum ScriptGeneration {
     Old,
     New,
 }
 
-impl Generation {
+impl ScriptGeneration {
     /// A node with it.
     pub(super) fn node(self, more: &str) -> Node {
         let node = Node::new(Kind::Rhelish, more);
         if self == Self::New {
             let script = fs::read(node.path("/usr/share/nodetrust-test/update-ca-trust.new")).unwrap();
-            fs::write(node.path("/usr/bin/update-ca-trust"), script).unwrap(); // the mode stays
+            fs::write(node.path("/usr/bin/update-ca-trust"), script).unwrap(); // writing keeps the mode
         }
         node
     }
 }
 
-/// Surprise 6 on Debian: an emptied or lost list of the distribution's CAs takes all of them away, exit code 0.
+/// On Debian an emptied or lost list of the distribution's CAs removes all of them, exit code 0.
 #[test]
 fn an_emptied_list_drops_the_distributions_roots() {
     let conf = "/etc/ca-certificates.conf";
@@ -386,7 +386,7 @@ fn an_emptied_list_drops_the_distributions_roots() {
     }
 }
 
-/// Surprise 6, the other side: a CA that the administrator has deselected leaves, and nobody is in the way.
+/// A CA that the administrator has deselected leaves; nodetrust does not hold it.
 #[test]
 fn a_deselected_root_leaves() {
     let node = Node::new(DEBIAN, "");
@@ -405,7 +405,7 @@ fn a_deselected_root_leaves() {
     assert_right(&node, &[&ours]);
 }
 
-/// Surprise 7: what is no CA for servers never arrives on RHEL, and nothing says so. The same files do arrive on Debian.
+/// Certificates that are no CA for servers never reach the bundle on RHEL, without a message. On Debian the same files do.
 #[test]
 fn what_is_no_ca_for_servers() {
     let leaf = Ca::with("Leaf", |params| params.is_ca = IsCa::ExplicitNoCa);
@@ -434,6 +434,18 @@ fn what_is_no_ca_for_servers() {
         assert_eq!(rejection["reason"], "not-ca");
         assert!(rejection.to_string().contains(&ca.fp16()), "{rejection} names no certificate");
     }
+    assert_right(&node, &[&good]);
+
+    // `notCa: accept` asks for them all the same: they are reported, and nothing is left to do.
+    let node = Node::new(Kind::Rhelish, "policy: {notCa: accept}");
+    node.set_source(&[&leaf, &none, &mail, &good]);
+    let report = apply(&node, 1);
+    let problems = report["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), odd.len(), "{problems:#?}");
+    assert!(problems.iter().all(|problem| problem["next"].to_string().contains("give the CA that issued it")));
+    assert!(node.trusts(&good) && report["pending"].as_array().unwrap().is_empty(), "{report:#}");
+    node.set_source(&[&good]);
+    apply(&node, 0);
     assert_right(&node, &[&good]);
 
     let node = Node::new(DEBIAN, "");

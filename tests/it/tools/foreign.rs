@@ -34,7 +34,7 @@ fn files_of_every_kind_stay() {
         symlink("theirs.crt", dir.join("relative")).unwrap();
         symlink("team", dir.join("directory")).unwrap();
         if kind == DEBIAN {
-            // nobody can read it; p11-kit would wait for ever
+            // nobody can read a pipe; p11-kit would wait without end
             nix::unistd::mkfifo(&dir.join("pipe.crt"), Mode::S_IRUSR).unwrap();
         }
         let theirs_now = || node.tree(&[kind.anchors_dir()]);
@@ -55,7 +55,7 @@ fn files_of_every_kind_stay() {
     }
 }
 
-/// A copy of a retired anchor that somebody else put there keeps it trusted: said, and left alone.
+/// Somebody else's copy of a retired anchor keeps it trusted: it is reported and stays.
 #[test]
 fn a_copy_of_a_retired_anchor_is_called_out() {
     for kind in [DEBIAN, Kind::Rhelish] {

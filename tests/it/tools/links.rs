@@ -62,7 +62,7 @@ fn a_removal_takes_no_other_link_away() {
         let node = Node::new(kind, "rotation: {removalGrace: 0s}");
         let all = foreign_links(&node);
         assert!(all.len() > 250, "{}", all.len());
-        // three of one name: their links have one hash
+        // Three certificates of one name, whose links have one hash.
         let [one, two, theirs] = [(); 3].map(|()| Ca::new("Corp Root"));
         put(&node, "theirs.crt", theirs.pem());
         tool(&node, &[]).expect(0);
@@ -150,7 +150,7 @@ fn simulated_links_that_a_run_loses_are_put_back() {
         node.set_source(&[&one]);
         apply(&node, 0);
         let all = foreign_links(&node);
-        // what a child that the kernel killed did not come to
+        // The kernel killed a child before it made these links.
         let lose = "ls | grep -E '^[0-9a-f]{8}\\.0$' | head -n 40 | xargs rm; rm ISRG_Root_X1.pem";
         replace_tool(&node, &format!("\"$0.real\" \"$@\"\ncd {DIR} && {{ {lose}; }}"));
         node.set_source(&[&one, &two]);
@@ -191,7 +191,7 @@ fn links_that_others_lost_are_healed() {
 /// The same in the directories of RHEL's newer script.
 #[test]
 fn rhelish_links_that_others_lost_are_healed() {
-    let node = super::alone::Generation::New.node("");
+    let node = super::alone::ScriptGeneration::New.node("");
     let ours = Ca::new("Ours");
     node.set_source(&[&ours]);
     apply(&node, 0);

@@ -9,7 +9,7 @@ use std::{
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::{alone::Generation, *};
+use super::{alone::ScriptGeneration, *};
 use crate::support::wait_for;
 
 /// The tool's path on the host.
@@ -75,7 +75,7 @@ pub(super) fn fill(node: &Node, dir: &str, leave: u64) -> String {
 /// Both generations of RHEL's script, with the links that the newer one makes.
 #[test]
 fn both_generations_of_update_ca_trust() {
-    for generation in [Generation::Old, Generation::New] {
+    for generation in [ScriptGeneration::Old, ScriptGeneration::New] {
         let (old, new) = (Ca::new("Corp 2021"), Ca::new("Corp 2026"));
         let node = generation.node("rotation: {removalGrace: 0s}");
         node.set_source(&[&old]);
@@ -84,14 +84,14 @@ fn both_generations_of_update_ca_trust() {
         node.set_source(&[&old, &new]);
         apply(&node, 0);
         assert_right(&node, &[&old, &new]);
-        if generation == Generation::New {
+        if generation == ScriptGeneration::New {
             assert!(by_directory(&node, &old) && by_directory(&node, &new));
         }
         node.set_source(&[&new]);
         apply(&node, 0);
         assert_right(&node, &[&new]);
         assert!(!node.clients_trust(&old));
-        if generation == Generation::New {
+        if generation == ScriptGeneration::New {
             assert!(by_directory(&node, &new) && !by_directory(&node, &old));
         }
         node.nodetrust(&["uninstall"]).expect(0);
@@ -103,9 +103,9 @@ fn both_generations_of_update_ca_trust() {
 #[test]
 fn a_full_disk_keeps_the_newer_scripts_links() {
     let ca = Ca::new("Corp");
-    let alone = Generation::New.node("");
+    let alone = ScriptGeneration::New.node("");
     let links = |node: &Node| node.tree(&["/etc/pki/tls"]);
-    for node in [&alone, &Generation::New.node("")] {
+    for node in [&alone, &ScriptGeneration::New.node("")] {
         tool(node, &[]).expect(0);
         let full = Mounted::tmpfs(node, "/etc/pki/ca-trust/extracted", "4m");
         fill(node, "/etc/pki/ca-trust/extracted", 8192);
@@ -128,7 +128,7 @@ fn a_full_disk_keeps_the_newer_scripts_links() {
     }
 }
 
-/// Without the tool nothing is written and the report says what to install; with it, all is well.
+/// Without the tool nothing is written and the report says what to install; with it the node converges.
 #[test]
 fn a_missing_tool() {
     for kind in [DEBIAN, Kind::Rhelish] {
@@ -218,7 +218,7 @@ fn assert_gone(pids: &str) {
     }
 }
 
-/// A tool that never ends is stopped, with its children; that is said, and nothing is left.
+/// A tool that never ends is stopped with its children; that is reported, and no process or file of it is left.
 #[test]
 fn simulated_hanging_tool() {
     for kind in [DEBIAN, Kind::Rhelish] {
@@ -235,7 +235,7 @@ fn simulated_hanging_tool() {
         assert_eq!(bundle_bytes(&node), before);
         assert_no_leftovers(&node);
         restore_tool(&node);
-        // the real one may need more than a second on a busy machine
+        // The real tool may need more than a second on a busy machine.
         node.configure("");
         apply(&node, 0);
         assert_right(&node, &[&ca]);
@@ -266,7 +266,7 @@ fn simulated_chatty_tool() {
     assert!(done.out.len() + done.err.len() < 100_000);
     assert_right(&node, &[&ca]);
 
-    // and when it fails, the end of what it said is in the report
+    // When it fails, the report has the end of its output.
     let node = Node::new(DEBIAN, "");
     node.set_source(&[&ca]);
     replace_tool(&node, &format!("{noise}; echo; echo the last words; exit 3"));
@@ -281,8 +281,8 @@ fn write_hook(node: &Node, name: &str, script: &str) {
     fs::set_permissions(node.path(&path), fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// T3: a failing hook prints `E:` and changes nothing in the tool's exit code; nodetrust says it, tries again, and the hook
-/// then hears all that it has missed.
+/// A failing hook prints `E:` and does not change the tool's exit code. nodetrust reports it and tries again, and the hook
+/// is then told of every change that it has missed.
 #[test]
 fn a_failing_hook() {
     let record = "cat >>/run/heard";
@@ -358,19 +358,19 @@ fn the_environment_is_scrubbed() {
         assert_eq!(command.env("SECRET_TOKEN", "hush").output().unwrap().status.code(), Some(0));
         let text = fs::read_to_string(node.path("/run/env")).unwrap();
         let mut names: Vec<&str> = text.lines().filter_map(|line| line.split_once('=')).map(|pair| pair.0).collect();
-        names.retain(|name| !matches!(*name, "PWD" | "_" | "SHLVL")); // the shell's own
+        names.retain(|name| !matches!(*name, "PWD" | "_" | "SHLVL")); // set by the shell itself
         names.sort_unstable();
         assert_eq!(names, ["HOME", "LC_ALL", "PATH", "TMPDIR"], "{text}");
     }
 }
 
-/// A full disk, wherever: said, trust as before, and once there is room, all is well.
+/// A full disk at any of these places is reported, trust stays as before, and with free space the node converges.
 #[test]
 fn a_full_disk() {
     let cases = [
         (DEBIAN, "/usr/local/share/ca-certificates", "64k", 0),
         (DEBIAN, "/var/lib/nodetrust", "64k", 0),
-        (DEBIAN, "/etc/ssl/certs", "4m", 100_000), // the tool begins its bundle and cannot end it
+        (DEBIAN, "/etc/ssl/certs", "4m", 100_000), // the tool begins its bundle and cannot finish it
         (Kind::Rhelish, "/var/lib/nodetrust", "64k", 0),
         (Kind::Rhelish, "/etc/pki/ca-trust", "4m", 100_000),
     ];
@@ -394,7 +394,7 @@ fn a_full_disk() {
     }
 }
 
-/// A read-only file system, wherever.
+/// A read-only file system at any of these places.
 #[test]
 fn a_read_only_file_system() {
     let cases = [

@@ -8,18 +8,18 @@ use super::{
     *,
 };
 
-/// Who loads a bundle at all: the node's own OpenSSL and Python, and this machine's GnuTLS.
+/// Which programs load a bundle: the node's own OpenSSL and Python, and this machine's GnuTLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Readers {
+struct LoadedBy {
     openssl: bool,
     python: bool,
     gnutls: bool,
 }
 
-const ALL: Readers = Readers { openssl: true, python: true, gnutls: true };
+const ALL: LoadedBy = LoadedBy { openssl: true, python: true, gnutls: true };
 
 /// Tries them on the node's bundle, with one of the distribution's roots.
-fn readers(node: &Node, bundle: &str) -> Readers {
+fn readers(node: &Node, bundle: &str) -> LoadedBy {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/pem/mozilla/ISRG_Root_X1.crt");
     node.write("/tmp/shipped.pem", fs::read(data).unwrap());
     let verify = ["openssl", "verify", "-no-CAstore", "-no-CApath", "-CAfile", bundle, "/tmp/shipped.pem"];
@@ -27,7 +27,7 @@ fn readers(node: &Node, bundle: &str) -> Readers {
     let mut certtool = Command::new("certtool");
     certtool.arg("--verify").arg("--infile").arg(data).arg("--load-ca-certificate").arg(node.path(bundle));
     let done = certtool.output().expect("certtool, of the package gnutls-bin");
-    Readers {
+    LoadedBy {
         openssl: node.run(&verify).code == 0,
         python: node.run(&["python3", "-c", script, bundle]).code == 0,
         gnutls: done.status.success(),
@@ -65,7 +65,7 @@ fn files() -> Vec<(String, Vec<u8>)> {
 }
 
 /// What the readers make of the bundle where the tool alone meets such a file.
-fn by_the_tool(kind: Kind, name: &str, content: &[u8]) -> Readers {
+fn by_the_tool(kind: Kind, name: &str, content: &[u8]) -> LoadedBy {
     let alone = Node::new(kind, "");
     put(&alone, name, content);
     tool(&alone, &[]).expect(0);
@@ -112,11 +112,11 @@ fn nobody_is_worse_off(kind: Kind, files: Vec<(String, Vec<u8>)>) {
         if refused % 4 != 1 {
             continue;
         }
-        // it comes when ours is in, and stays in the way of its leaving
+        // The file comes after ours and holds back our removal.
         fs::remove_file(node.path(&path)).unwrap();
         apply(&node, 0);
         put(&node, &name, &content);
-        // called again it has nothing left to do but that, and says no less
+        // A second call has only that left to do, and names the file again.
         for call in 1..=2 {
             let done = node.nodetrust(&["-o", "json", "uninstall"]);
             let now = readers(&node, kind.bundle());
@@ -162,7 +162,7 @@ fn a_selected_file_in_the_distributions_directory_is_named() {
         assert_eq!(readers(&node, kind.bundle()), ALL);
         let status = node.nodetrust(&["status"]).expect(2);
         assert!(status.out.contains("corp/root.crt"), "{}", status.out);
-        // one that is deselected is nobody's matter
+        // A deselected file does not matter.
         fs::write(&conf, format!("{list}!corp/root.crt\n")).unwrap();
         apply(&node, 0);
         assert_right(&node, &[&ours]);
@@ -228,7 +228,7 @@ fn what_was_broken_before_us_is_named() {
         node.nodetrust(&["plan"]).expect(0);
         let status = node.nodetrust(&["status"]).expect(2);
         assert!(status.out.contains("broken.crt"), "{}", status.out);
-        // a rotation goes on
+        // A rotation still works.
         node.set_source(&[&new]);
         apply(&node, 2);
         assert!(node.trusts(&new) && !node.trusts(&old));

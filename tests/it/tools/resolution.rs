@@ -149,11 +149,11 @@ fn the_kernel_and_the_walk_write_the_same() {
         let write = |path: &str| told(root.write_atomic(path, "/etc/ssl/certs", ".new", 0o644, b"written"));
         let said = [
             write("/etc/ssl/certs/new"),
-            write("/etc/ssl/through"), // a link is replaced, not followed
+            write("/etc/ssl/through"), // a link is replaced and not followed
             write("/etc/ssl/beyond"),
             write("/etc/ssl/dangling/new"),
             write("/etc/ssl/loop-a/new"),
-            write("/etc/pki/tls"), // a directory
+            write("/etc/pki/tls"), // a directory cannot be written as a file
             told(root.create_dir_all("/etc/ssl/certs/a/b/c")),
             told(root.create_dir_all("/etc/ssl/certs/bundle/below")),
             told(root.create_dir_all("/../../outside")),

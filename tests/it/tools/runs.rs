@@ -12,7 +12,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{alone::Generation, *};
+use super::{alone::ScriptGeneration, *};
 use crate::support::wait_for;
 
 /// Somebody else who runs the tool again and again.
@@ -51,10 +51,10 @@ fn quiet(command: &mut Command) -> &mut Command {
 }
 
 fn kill_group(child: &Child) {
-    let _ = killpg(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGKILL); // gone already is fine
+    let _ = killpg(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGKILL); // it may have ended already
 }
 
-/// T7, surprise 1: two runs at once destroy the bundle, and both exit 0. nodetrust notices and mends it.
+/// Two runs at once destroy the bundle, and both exit 0 (facts 0.1). nodetrust notices and repairs it.
 #[test]
 fn two_runs_at_once_destroy_the_bundle() {
     const TRIES: usize = 30;
@@ -73,7 +73,7 @@ fn two_runs_at_once_destroy_the_bundle() {
     assert_right(&node, &[&ca]);
 }
 
-/// Surprise 2: a run that is killed poisons the next one, which exits 0.
+/// A killed run damages the result of the next one, which exits 0 (facts 0.2).
 #[test]
 fn a_killed_run_poisons_the_next() {
     let ca = Ca::new("Corp");
@@ -89,16 +89,16 @@ fn a_killed_run_poisons_the_next() {
     });
     kill_group(&child);
     child.wait().unwrap();
-    node.run(&["sh", "-c", "rm /tmp/ca-certificates.tmp.*"]).expect(0); // its other temporary files, in nobody's way
+    node.run(&["sh", "-c", "rm /tmp/ca-certificates.tmp.*"]).expect(0); // its other temporary files do no harm
     let cut = fs::read(&temp).unwrap();
     tool(&node, &[]).expect(0);
     assert_ne!(sorted(&node), right, "the next run appends to it");
 
-    // nodetrust mends what came of it
+    // nodetrust repairs the damage.
     apply(&node, 0);
     assert_eq!(sorted(&node), right);
 
-    // and where the temporary file still lies there, it takes it away before anyone can append to it
+    // nodetrust removes the temporary file before a run can append to it.
     fs::write(&temp, cut).unwrap();
     node.run(&["touch", "-d", "1 hour ago", "/etc/ssl/certs/ca-certificates.crt.new"]).expect(0);
     let another = Ca::new("Another");
@@ -110,7 +110,7 @@ fn a_killed_run_poisons_the_next() {
     assert!(without_repetition(&node));
 }
 
-/// T2: a cut left-over makes the whole bundle unreadable for OpenSSL, exit code 0.
+/// A cut temporary file makes the whole bundle unreadable for OpenSSL, exit code 0 (facts 0.2).
 #[test]
 fn a_cut_left_over_breaks_the_bundle() {
     let ca = Ca::new("Corp");
@@ -168,10 +168,10 @@ fn debian_rotations_beside_a_runner() {
 
 #[test]
 fn rhelish_rotations_beside_a_runner() {
-    rotations_beside_a_runner(&Generation::New.node("rotation: {removalGrace: 0s}"));
+    rotations_beside_a_runner(&ScriptGeneration::New.node("rotation: {removalGrace: 0s}"));
 }
 
-/// Two of ours at once take turns.
+/// Two runs of nodetrust take turns.
 #[test]
 fn two_of_ours_take_turns() {
     for kind in [DEBIAN, Kind::Rhelish] {

@@ -62,12 +62,12 @@ fn simulated_tool_that_damages_the_bundle_and_fails() {
     }
 }
 
-/// What cannot be put back is not said to be.
+/// The report does not claim what could not be put back.
 #[test]
 fn simulated_what_cannot_be_put_back_is_told() {
     let node = Node::new(DEBIAN, "");
     node.set_source(&[&Ca::new("Ours")]);
-    // a directory in its place cannot be replaced by a file
+    // A directory in its place cannot be replaced by a file.
     replace_tool(&node, "rm /etc/ssl/certs/ca-certificates.crt; mkdir -p /etc/ssl/certs/ca-certificates.crt/x; exit 3");
     let report = apply(&node, 1);
     let problems = report["problems"].to_string();
@@ -141,7 +141,7 @@ fn flatcar_with_a_simulated_tool_does_not_paste_a_key() {
     node.write("/etc/ssl/certs/server.pem", theirs.pem());
     apply(&node, 0);
     assert!(node.trusts(&ours) && node.trusts(&theirs));
-    // nobody's certificate gets no link, so it is never pasted
+    // A block that is no certificate gets no link, so it is never pasted.
     node.write("/etc/ssl/certs/notes.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     node.set_source(&[&ours, &Ca::new("Another")]);
     apply(&node, 0);
@@ -198,7 +198,7 @@ fn a_cut_list_is_not_carried_out_and_is_told() {
         node.nodetrust(&["uninstall"]).expect(1);
         assert!(bundle_bytes(&node) == before.0);
 
-        // somebody runs the tool: nothing can get worse, ours goes in, and it is told
+        // Somebody runs the tool: nothing can get worse now, so ours goes in, and the loss is reported.
         node.set_source(&[&one]);
         tool(&node, &[]).expect(0);
         let report = apply(&node, 2);
@@ -216,7 +216,7 @@ fn a_cut_list_is_not_carried_out_and_is_told() {
         assert!(sorted(&node).len() > 140);
         node.nodetrust(&["status"]).expect(0);
 
-        // by the distribution's own way it is somebody's will
+        // A root that is deselected in the distribution's own way leaves on purpose.
         let deselected = |line: &str| format!("{}{line}\n", if kept.contains(&line) { "" } else { "!" });
         fs::write(&conf, list.lines().filter(|line| line.starts_with("mozilla/")).map(deselected).collect::<String>())
             .unwrap();

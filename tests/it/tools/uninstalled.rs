@@ -29,7 +29,7 @@ fn forgotten(kind: Kind, ca: &Ca) -> Node {
     node
 }
 
-/// Nothing of ours is left, and that was said.
+/// Checks that nothing of ours is left and that the report says so.
 #[track_caller]
 fn assert_gone(node: &Node, ca: &Ca, before: &[String]) {
     let done = node.nodetrust(&["uninstall"]).expect(0);
@@ -45,7 +45,7 @@ fn a_ca_whose_ledger_and_file_are_gone_is_found_by_the_tools_link_to_its_file() 
     let before = sorted(&Node::new(DEBIAN, ""));
     let node = forgotten(DEBIAN, &ca);
     assert!(!own_links(&node).is_empty());
-    // no source names it any more
+    // No source names it any more.
     fs::remove_file(node.source.join("ca.crt")).unwrap();
     assert_gone(&node, &ca, &before);
 }
@@ -80,7 +80,7 @@ fn what_cannot_be_proven_to_be_gone_is_said() {
             }
             assert!(!done.out.contains("nothing of nodetrust is left"), "{}", done.out);
         }
-        // the way out that it names
+        // The message names this way out.
         tool(&node, if kind == DEBIAN { &[] } else { &["extract"] }).expect(0);
         assert_gone(&node, &ca, &before);
     }
@@ -95,7 +95,7 @@ fn a_node_without_anything_of_ours_is_left_alone() {
         let done = node.nodetrust(&["uninstall"]).expect(0);
         assert!(done.out.contains("nothing of nodetrust is left"), "{}", done.out);
         let mut after = node.footprint();
-        // where our files have been for a moment: the lock, and the answer of p11-kit
+        // Our files lie here for a moment: the lock, and p11-kit's answer.
         after.retain(|path, _| before.contains_key(path) || !matches!(path.as_str(), "/run" | "/var" | "/var/lib"));
         assert_eq!(after, before, "{kind:?}");
     }
@@ -142,7 +142,7 @@ fn a_full_state_directory_keeps_no_ca_trusted() {
         let ca = Ca::new("Corp Root");
         node.set_source(&[&ca]);
         apply(&node, 0);
-        // /var is one of its own on many nodes; what else lies there does not matter here
+        // Many nodes have /var on a file system of its own; its other files do not matter here.
         let other = node.path("/var/lib/other");
         fs::create_dir_all(&other).unwrap();
         for entry in fs::read_dir(node.path("/var/lib")).unwrap().flatten() {

@@ -45,7 +45,7 @@ fn forged(params: &CertificateParams, from: &[u8], to: &[u8]) -> Vec<u8> {
 
 #[test]
 fn many_blocks_are_decoded_as_one_by_one() {
-    // enough for several threads, with an uneven share for the last of them
+    // The number is enough for several threads, with a smaller share for the last one.
     let kinds: Vec<Vec<u8>> = (0..7)
         .map(|n| self_signed(|params| params.distinguished_name.push(DnType::CommonName, format!("Root {n}"))))
         .chain([b"\x30\x03\x02\x01\x05".to_vec()])
@@ -158,7 +158,7 @@ fn every_common_key_verifies_its_own_signature() {
     assert!(fixed("rsa-1024").key.is_weak() && !fixed("rsa-2048").key.is_weak());
 }
 
-/// OpenSSL verifies each of them; here they must not pass for damaged.
+/// OpenSSL verifies each of them, so none may be called damaged.
 #[test]
 fn a_signature_that_cannot_be_checked_is_not_taken_for_wrong() {
     for name in [
@@ -203,7 +203,7 @@ fn a_self_signature_that_does_not_match_is_a_fact_and_no_error() {
     let mut der = self_signed(|_| {});
     *der.last_mut().unwrap() ^= 1;
     assert_eq!(anchor(&der).self_signature, SelfSignature::Wrong);
-    // another certificate's key under this one's name
+    // Another certificate's key stands under this one's name.
     let params = params(|params| params.distinguished_name.push(DnType::CommonName, "mixed up"));
     let other = KeyPair::generate().unwrap();
     let mixed = params.signed_by(&KeyPair::generate().unwrap(), &Issuer::from_params(&params, &other)).unwrap();
@@ -232,7 +232,7 @@ fn a_cut_certificate_is_malformed_at_every_length() {
     let root = fixed("corp-2026");
     for length in 0..root.der().len() {
         assert_eq!(reason(&root.der()[..length]), RejectReason::MalformedCertificate, "{length}");
-        // under OpenSSL's own label nothing is cut off twice
+        // Under OpenSSL's own label a cut certificate is refused as well.
         assert!(Anchor::from_block(Label::Trusted, &root.der()[..length]).is_err(), "{length}");
     }
 }
@@ -272,11 +272,11 @@ fn a_length_that_lies_is_an_error() {
 #[test]
 fn a_text_that_is_not_what_its_type_says_is_malformed() {
     let named = |text: &str| params(|params| params.distinguished_name.push(DnType::CommonName, text));
-    anchor(&forged(&named("Plain"), b"Plain", b"Other")); // the forgery itself is in order
+    anchor(&forged(&named("Plain"), b"Plain", b"Other")); // the forged certificate itself is valid
     let error = Anchor::from_der(&forged(&named("Plain"), b"Plain", b"P\xff\xfein")).unwrap_err();
     assert_eq!(error.reason, RejectReason::MalformedCertificate);
     assert!(error.detail.contains("OpenSSL would refuse it"), "{error}");
-    // half a surrogate pair in a BMPString
+    // A BMPString with half a surrogate pair.
     let bmp = rcgen::DnValue::BmpString("ab".try_into().unwrap());
     let bmp = params(|params| params.distinguished_name.push(DnType::CommonName, bmp));
     assert_eq!(reason(&forged(&bmp, b"\0a\0b", b"\xd8\x00\0b")), RejectReason::MalformedCertificate);
@@ -334,7 +334,7 @@ proptest::proptest! {
         proptest::prop_assert!(Anchor::from_block(Label::Trusted, &bytes).is_err());
     }
 
-    /// A good certificate with a piece replaced: an answer, and never the original.
+    /// A valid certificate with a piece replaced gives an answer, and never the original.
     #[test]
     fn a_damaged_certificate_is_never_the_original(
         at in 0usize..380, piece in proptest::collection::vec(proptest::num::u8::ANY, 1..40), cut in 0usize..40,

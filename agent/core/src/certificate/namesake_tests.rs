@@ -1,4 +1,4 @@
-//! A public root's name and key identifier on another key.
+//! Tests of certificates that have a public root's name and key identifier, and another key.
 
 use rcgen::{CertificateParams, DnType, KeyIdMethod, KeyPair};
 
@@ -20,7 +20,7 @@ fn a_ca_that_poses_as_a_root_of_the_distribution_is_told() {
     let others = Others::of([root.der(), other_root.der(), b"\x30\x03garbage"].into_iter());
     let fresh = |name, id: &[u8]| anchor(named(name, id).self_signed(&KeyPair::generate().unwrap()).unwrap().der());
     for name in ["Public Root", "public  ROOT"] {
-        // OpenSSL takes both for one name
+        // OpenSSL treats both as one name.
         let warning = others.warning(&fresh(name, b"12345678901234567890")).unwrap();
         assert!(warning.contains(&root.fingerprint.fp16()) && warning.contains("another key"), "{warning}");
     }

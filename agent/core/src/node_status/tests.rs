@@ -194,20 +194,20 @@ fn each_state_has_its_reason() {
         (findings(SourceStatus::Ok, 0), True, ConditionReason::Trusted),
         (nothing(0), False, ConditionReason::SourceUnavailable),
         (nothing(1), False, ConditionReason::SourceRejected),
-        // one source is there, and what the other one would want is unknown
+        // One source has spoken; the anchors of the other one are unknown.
         (second(0), False, ConditionReason::SourceUnavailable),
         (second(1), False, ConditionReason::SourceRejected),
         (untrue(ProblemKind::NotTrusted), False, ConditionReason::NotTrusted),
         (untrue(ProblemKind::BundleBroken), False, ConditionReason::NotTrusted),
         (untrue(ProblemKind::Extract), False, ConditionReason::ExtractFailed),
         (untrue(ProblemKind::ForeignLost), False, ConditionReason::ExtractFailed),
-        // all of them are in the bundle: what is left to do is another matter
+        // All anchors are in the bundle, whatever is left to do.
         (unfinished(ProblemKind::Lock), True, ConditionReason::Trusted),
         (unfinished(ProblemKind::Extract), True, ConditionReason::ExtractFailed),
         (stale(None), False, ConditionReason::RuntimeStale),
         (stale(Some(HoldReason::Policy)), False, ConditionReason::RestartHeld),
         (unknown(NodeVerdict::RuntimeUnknown), Unknown, ConditionReason::RuntimeUnknown),
-        // what else is to be said does not make it known
+        // Other findings do not make it known.
         (unknown(NodeVerdict::NotConverged), Unknown, ConditionReason::RuntimeUnknown),
         (with(|report| report.verdict = NodeVerdict::UnsupportedStore), False, ConditionReason::UnsupportedStore),
     ];

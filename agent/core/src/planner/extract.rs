@@ -36,8 +36,13 @@ pub(crate) fn extract_reasons(
     if effective.present {
         let files: BTreeSet<Fingerprint> =
             observed.ours.values().filter_map(|own| own.anchor.as_ref().map(|a| a.fingerprint)).collect();
-        let lacks = |fingerprint: &&Fingerprint| !effective.set.contains(fingerprint) && files.contains(fingerprint);
-        add(targets.keys().any(|fingerprint| lacks(&fingerprint)), ExtractReason::AnchorNotInBundle);
+        // no run brings in what the store leaves out
+        let lacks = |(fingerprint, target): (&Fingerprint, &TargetAnchor)| {
+            !effective.set.contains(fingerprint)
+                && files.contains(fingerprint)
+                && observed.store.leaves_out(&target.anchor).is_none()
+        };
+        add(targets.iter().any(lacks), ExtractReason::AnchorNotInBundle);
         let lingers = |fingerprint: &Fingerprint| {
             effective.set.contains(fingerprint)
                 && !next.anchors.get(fingerprint).is_some_and(|entry| entry.shared)

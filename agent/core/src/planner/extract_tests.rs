@@ -54,16 +54,16 @@ fn a_lost_link_is_made_anew_and_what_gets_none_is_written_down() {
     let plan = planned(&observed, &ledger);
     assert_eq!(reasons(&plan), [(ExtractMode::Fresh, [ExtractReason::ForeignLinkMissing].into())]);
 
-    // a run that failed proves nothing
+    // A failed run proves nothing.
     let failed = settle(&plan, &observed, false, NOW);
     assert_eq!(reasons(&planned(&observed, &failed)).len(), 1);
-    // one that was carried out shows that the tool makes none
+    // A completed run shows that the tool makes no link.
     let ledger = settle(&plan, &observed, true, NOW);
     assert_eq!(ledger.linkless, [shipped].into());
     assert_eq!(planned(&observed, &ledger).actions, []);
     assert_eq!(verify(&planned(&observed, &ledger), &observed), []);
 
-    // once it has a link, that must not get lost again
+    // A link that exists must not get lost again.
     observed.unlinked_foreign.clear();
     let ledger = planned(&observed, &ledger).ledger;
     observed.unlinked_foreign = [shipped].into();
@@ -80,7 +80,7 @@ fn most_roots_gone_at_once_are_remembered_until_they_are_back() {
         verify(plan, observed).iter().any(|problem| problem.kind == ProblemKind::ForeignGone)
     };
 
-    // a few that left are an upgrade
+    // A few missing roots are an upgrade.
     let mut upgraded = observed.clone();
     upgraded.gone = few(MANY - 1);
     assert!(!told(&upgraded, &planned(&upgraded, &ledger)));
@@ -89,11 +89,11 @@ fn most_roots_gone_at_once_are_remembered_until_they_are_back() {
     let first = planned(&observed, &ledger);
     assert!(told(&observed, &first) && first.ledger.gone == roots);
     assert!(reasons(&first).is_empty(), "nothing that a run of ours could mend");
-    // the next look still misses them: they are known
+    // The next look still misses them, and the ledger knows them.
     assert_eq!(&first.ledger.known_foreign() & &roots, roots);
     let second = planned(&observed, &first.ledger);
     assert!(told(&observed, &second) && second.ledger.same_as(&first.ledger));
-    // their sources are back
+    // Their sources are back.
     observed.gone.clear();
     observed.lost = roots.clone();
     assert_eq!(reasons(&planned(&observed, &second.ledger)).len(), 1);
@@ -103,7 +103,7 @@ fn most_roots_gone_at_once_are_remembered_until_they_are_back() {
     assert!(!told(&observed, &last) && last.ledger.gone.is_empty());
 }
 
-/// Half of a damaged file, or an upgrade that takes out many: nobody can tell, so it is told, and not for ever.
+/// A half-damaged file and an upgrade that removes many roots look the same: it is reported, for a limited time.
 #[test]
 fn many_roots_gone_at_once_are_told_for_a_day() {
     let (mut observed, mut ledger) = settled();

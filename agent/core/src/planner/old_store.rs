@@ -27,7 +27,7 @@ pub fn plan_retire(observed: &Observed, ledger: &Ledger) -> Plan {
 
 /// The store to retire before anything else is done: the change is new, and the old store can be retired.
 pub(super) fn retire_first(observed: &Observed, ledger: &Ledger) -> Option<Family> {
-    let old = ledger.family.filter(|old| *old != observed.store.family && !ledger.left.contains(old))?;
+    let old = ledger.family.filter(|old| *old != observed.store.family && !ledger.old_families.contains(old))?;
     observed.old.iter().any(|store| store.family == old && store.can_be_left).then_some(old)
 }
 
@@ -39,7 +39,7 @@ pub(super) fn only_retire(
     targets: BTreeMap<Fingerprint, TargetAnchor>,
 ) -> Plan {
     let mut next = ledger.clone();
-    next.left.insert(family);
+    next.old_families.insert(family);
     let mut actions = vec![StoreAction::RecordLedger];
     actions.extend(retirements(observed));
     Plan { actions, held: Vec::new(), targets, retired: BTreeSet::new(), ledger: next }
@@ -49,8 +49,8 @@ pub(super) fn only_retire(
 pub(super) fn follow_family(next: &mut Ledger, observed: &Observed) {
     let family = observed.store.family;
     let before = next.family.replace(family).filter(|before| *before != family);
-    next.left.extend(before);
-    next.left.retain(|left| observed.old.iter().any(|store| store.family == *left));
+    next.old_families.extend(before);
+    next.old_families.retain(|family| observed.old.iter().any(|store| store.family == *family));
     if before.is_none() {
         return;
     }

@@ -22,8 +22,8 @@ use crate::{
 fn debian(desired: &Anchor, leaving: &Anchor) -> Ledger {
     let mut ledger = Ledger { family: Some(Family::Debian), repeated: Some(3), ..Ledger::new() };
     for (anchor, state) in [(desired, AnchorState::Desired), (leaving, AnchorState::Grace)] {
-        let left = (state == AnchorState::Grace).then(|| at(NOW - 60, 940, "one"));
-        let entry = LedgerAnchor { settled: true, left, ..LedgerAnchor::new(anchor, state) };
+        let unwanted_since = (state == AnchorState::Grace).then(|| at(NOW - 60, 940, "one"));
+        let entry = LedgerAnchor { settled: true, unwanted_since, ..LedgerAnchor::new(anchor, state) };
         ledger.anchors.insert(anchor.fingerprint, entry);
     }
     ledger.sources.insert("org".into(), LedgerSource { anchors: [desired.fingerprint].into(), changed: NOW });
@@ -56,16 +56,23 @@ fn the_old_store_is_left_before_anything_else_is_done() {
     let first = planned(&observed, &ledger, &keep);
     assert_eq!(first.actions.len(), 2, "{:?}", first.actions);
     assert!(first.actions[0] == StoreAction::RecordLedger && leaves(&first) == 1);
-    assert_eq!(first.ledger, Ledger { left: [Family::Debian].into(), ..ledger.clone() }, "nothing else is forgotten");
+    assert_eq!(
+        first.ledger,
+        Ledger { old_families: [Family::Debian].into(), ..ledger.clone() },
+        "nothing else is forgotten"
+    );
 
-    // left: what was in force there comes into the new store, the one in grace as well
+    // The old store is left: its anchors come into the new one, the one in grace as well.
     observed.old.clear();
     let second = planned(&observed, &first.ledger, &keep);
     let written = second.actions.iter().filter(|action| matches!(action, StoreAction::WriteAnchor { .. })).count();
     assert_eq!((written, leaves(&second)), (2, 0), "{:?}", second.actions);
     assert!(second.drift(&first.ledger).is_empty(), "what is new to this store is no drift");
-    assert_eq!((second.ledger.family, second.ledger.left.len()), (Some(Family::Directory), 0));
-    assert_eq!(second.ledger.anchors[&leaving.fingerprint].left, ledger.anchors[&leaving.fingerprint].left);
+    assert_eq!((second.ledger.family, second.ledger.old_families.len()), (Some(Family::Directory), 0));
+    assert_eq!(
+        second.ledger.anchors[&leaving.fingerprint].unwanted_since,
+        ledger.anchors[&leaving.fingerprint].unwanted_since
+    );
     assert_eq!((second.ledger.foreign, second.ledger.repeated), (observed.effective.set, None), "of this bundle");
 }
 
@@ -78,7 +85,7 @@ fn a_store_that_could_not_be_left_is_tried_again_beside_the_new_one() {
     let second = planned(&observed, &first.ledger, &keep);
     assert!(matches!(second.actions.last(), Some(StoreAction::RetireStore { .. })), "{:?}", second.actions);
     assert!(second.actions.iter().any(|action| matches!(action, StoreAction::WriteAnchor { .. })));
-    assert_eq!(second.ledger.left, [Family::Debian].into());
+    assert_eq!(second.ledger.old_families, [Family::Debian].into());
     assert!(second.changes_store(), "the node has not converged");
 }
 
@@ -89,7 +96,7 @@ fn without_its_tool_the_old_store_is_named_and_the_new_one_filled() {
     observed.old = vec![OldStore { in_bundle: [leaving.fingerprint].into(), ..old(false) }];
     let found = planned(&observed, &debian(&keep, &leaving), &keep);
     assert_eq!((leaves(&found), found.changes_store()), (0, false), "{:?}", found.actions);
-    assert_eq!(found.ledger.left, [Family::Debian].into());
+    assert_eq!(found.ledger.old_families, [Family::Debian].into());
     let [problem] = verify(&found, &observed).try_into().unwrap();
     assert_eq!((problem.kind, problem.kind.is_failure()), (ProblemKind::OldStore, false));
     let file = "/usr/local/share/ca-certificates/nodetrust-0123456789abcdef.crt";
@@ -118,6 +125,6 @@ fn uninstall_takes_what_is_left_in_old_stores_too() {
     let keep = fixed("corp-2026");
     let mut observed = host(Family::Directory, &[&keep]);
     observed.old = vec![old(true)];
-    let ledger = Ledger { left: [Family::Debian].into(), ..debian(&keep, &fixed("corp-2021")) };
+    let ledger = Ledger { old_families: [Family::Debian].into(), ..debian(&keep, &fixed("corp-2021")) };
     assert_eq!(leaves(&plan_uninstall(&observed, &ledger)), 1);
 }

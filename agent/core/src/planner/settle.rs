@@ -30,7 +30,7 @@ pub fn settle(plan: &Plan, after: &Observed, carried_out: bool, now: i64) -> Led
         ledger.repeated = if had_extract { Some(after.effective.repeated()) } else { ledger.repeated };
     }
     let is_missed = |print: &Fingerprint| !trusted.contains(print) || after.unlinked.contains(print);
-    let unfinished = !carried_out || !plan.held.is_empty() || lingering || plan.targets.keys().any(is_missed);
+    let unfinished = !carried_out || !plan.held.is_empty() || lingering || plan.due(after.store).any(is_missed);
     ledger.pending &= unfinished;
     if plan.actions.iter().any(StoreAction::may_change_bundle) || ledger.bundle() != plan.ledger.bundle() {
         ledger.published = Some(after.at.clone());

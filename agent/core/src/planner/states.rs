@@ -54,9 +54,9 @@ pub(super) fn decide_states(
                 // An unknown file may have come from an optional source that was never seen.
                 if !(failed || absent && entry.adopted) {
                     // A clock behind what was written down must not make the grace seem to have begun long ago.
-                    entry.left.get_or_insert_with(|| Moment { wall: now.wall.max(latest), ..now.clone() });
+                    entry.unwanted_since.get_or_insert_with(|| Moment { wall: now.wall.max(latest), ..now.clone() });
                 }
-                let passed = entry.left.as_ref().map(|left| now.elapsed_since(left, latest));
+                let passed = entry.unwanted_since.as_ref().map(|since| now.elapsed_since(since, latest));
                 let is_over = passed.is_some_and(|passed| passed >= policy.removal_grace);
                 if is_over { AnchorState::Retired } else { AnchorState::Grace }
             }
@@ -65,6 +65,14 @@ pub(super) fn decide_states(
             let own = observed.ours.get(&file_name(observed.store, fingerprint)).and_then(|file| file.anchor.clone());
             let own = own.filter(|own| own.fingerprint == *fingerprint);
             match own.map_or_else(|| entry.decode(fingerprint).map(Arc::new), Ok) {
+                // The store leaves it out, so no program trusts it, and its grace protects nobody.
+                Ok(anchor)
+                    if entry.unwanted_since.is_some()
+                        && observed.store.leaves_out(&anchor).is_some()
+                        && !observed.effective.set.contains(fingerprint) =>
+                {
+                    entry.state = AnchorState::Retired;
+                }
                 Ok(anchor) => {
                     targets.insert(*fingerprint, TargetAnchor { anchor, state: AnchorState::Grace });
                 }
@@ -94,7 +102,7 @@ fn desire(resolved: &Resolved, observed: &Observed, next: &mut Ledger) -> BTreeM
         }
         entry.state = AnchorState::Desired;
         entry.adopted = false;
-        entry.left = None;
+        entry.unwanted_since = None;
         entry.gone = None;
         targets.insert(*fingerprint, TargetAnchor { anchor: wanted.anchor.clone(), state: AnchorState::Desired });
     }

@@ -79,14 +79,15 @@ impl Chain<'_> {
     /// What is told of the anchor in which the chain ends.
     pub(super) fn end(&self, anchor: &Cert) -> ChainAnchor {
         let entry = self.facts.ledger.anchors.get(&anchor.fingerprint).filter(|entry| entry.gone.is_none());
-        let left = entry.filter(|entry| entry.state == AnchorState::Grace).and_then(|entry| entry.left.as_ref());
+        let since =
+            entry.filter(|entry| entry.state == AnchorState::Grace).and_then(|entry| entry.unwanted_since.as_ref());
         ChainAnchor {
             common_name: anchor.subject.common.clone(),
             subject: anchor.subject.text.clone(),
             sha256: anchor.fingerprint,
             not_after: Time(anchor.not_after),
             state: entry.map(|entry| entry.state),
-            grace_end: left.map(|left| self.facts.grace_end(left)),
+            grace_end: since.map(|since| self.facts.grace_end(since)),
         }
     }
 
@@ -151,8 +152,8 @@ impl Chain<'_> {
 }
 
 impl Facts<'_> {
-    fn grace_end(&self, left: &Moment) -> Time {
-        let passed = self.now.elapsed_since(left, self.ledger.updated);
+    fn grace_end(&self, since: &Moment) -> Time {
+        let passed = self.now.elapsed_since(since, self.ledger.updated);
         let remains = self.removal_grace.saturating_sub(passed);
         Time(self.now.wall.saturating_add(i64::try_from(remains).unwrap_or(i64::MAX)))
     }

@@ -279,7 +279,7 @@ fn extension_fault(whole: &[&Cert], at: usize) -> Option<ProbeFinding> {
         return fault(ProbeReason::WrongUsage, why.to_owned());
     }
     if let Some(purposes) = cert.purposes()
-        && !purposes.iter().any(|purpose| [oid::SERVER_AUTH, GATED].contains(purpose))
+        && !purposes.iter().any(|purpose| SERVER_PURPOSES.contains(purpose))
     {
         return fault(ProbeReason::WrongUsage, "is not for servers: its extendedKeyUsage lacks serverAuth".to_owned());
     }
@@ -297,8 +297,10 @@ fn extension_fault(whole: &[&Cert], at: usize) -> Option<ProbeFinding> {
     None
 }
 
-/// nsSGC, which counts for servers.
-const GATED: &[u8] = b"\x60\x86\x48\x01\x86\xf8\x42\x04\x01";
+/// The purposes that make a certificate one for servers: serverAuth, and server-gated cryptography as Microsoft (msSGC) and Netscape
+/// (nsSGC) named it. anyExtendedKeyUsage is not among them.
+const SERVER_PURPOSES: [&[u8]; 3] =
+    [oid::SERVER_AUTH, b"\x2b\x06\x01\x04\x01\x82\x37\x0a\x03\x03", b"\x60\x86\x48\x01\x86\xf8\x42\x04\x01"];
 
 /// Netscape's old mark of a CA for servers.
 fn is_netscape_ca(cert: &Cert) -> bool {

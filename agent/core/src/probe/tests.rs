@@ -20,19 +20,19 @@ use crate::{
     time::Time,
 };
 
-type Ca = CertifiedIssuer<'static, KeyPair>;
+type ProbeCa = CertifiedIssuer<'static, KeyPair>;
 
 const DAY: i64 = 24 * 3600;
 
-fn root(name: &str) -> Ca {
+fn root(name: &str) -> ProbeCa {
     root_with(name, |_| {})
 }
 
-fn root_with(name: &str, edit: impl FnOnce(&mut CertificateParams)) -> Ca {
+fn root_with(name: &str, edit: impl FnOnce(&mut CertificateParams)) -> ProbeCa {
     CertifiedIssuer::self_signed(named_params(name, edit), KeyPair::generate().unwrap()).unwrap()
 }
 
-fn intermediate(name: &str, above: &Ca, edit: impl FnOnce(&mut CertificateParams)) -> Ca {
+fn intermediate(name: &str, above: &ProbeCa, edit: impl FnOnce(&mut CertificateParams)) -> ProbeCa {
     CertifiedIssuer::signed_by(named_params(name, edit), KeyPair::generate().unwrap(), above).unwrap()
 }
 
@@ -57,29 +57,29 @@ fn leaf_params(edit: impl FnOnce(&mut CertificateParams)) -> CertificateParams {
     params
 }
 
-fn leaf(above: &Ca) -> Vec<u8> {
+fn leaf(above: &ProbeCa) -> Vec<u8> {
     leaf_with(above, |_| {})
 }
 
-fn leaf_with(above: &Ca, edit: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+fn leaf_with(above: &ProbeCa, edit: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
     leaf_params(edit).signed_by(&KeyPair::generate().unwrap(), above).unwrap().der().to_vec()
 }
 
-fn der(ca: &Ca) -> Vec<u8> {
+fn der(ca: &ProbeCa) -> Vec<u8> {
     ca.der().to_vec()
 }
 
-fn anchor(ca: &Ca) -> Arc<Anchor> {
+fn anchor(ca: &ProbeCa) -> Arc<Anchor> {
     crate::testing::anchor(ca.der())
 }
 
-fn fp16(ca: &Ca) -> String {
+fn fp16(ca: &ProbeCa) -> String {
     anchor(ca).fingerprint.fp16()
 }
 
 /// A host: bundle, ledger, sources.
 #[derive(Default)]
-struct World {
+struct ProbeHost {
     bundle: Vec<Vec<u8>>,
     ledger: Ledger,
     sources: Option<SourceEvidence>,
@@ -87,12 +87,12 @@ struct World {
     late: i64,
 }
 
-impl World {
-    fn of(cas: &[&Ca]) -> Self {
+impl ProbeHost {
+    fn of(cas: &[&ProbeCa]) -> Self {
         Self { bundle: cas.iter().map(|ca| der(ca)).collect(), ..Self::default() }
     }
 
-    fn with_entry(mut self, ca: &Ca, state: AnchorState, edit: impl FnOnce(&mut LedgerAnchor)) -> Self {
+    fn with_entry(mut self, ca: &ProbeCa, state: AnchorState, edit: impl FnOnce(&mut LedgerAnchor)) -> Self {
         let anchor = anchor(ca);
         let mut entry = LedgerAnchor::new(&anchor, state);
         edit(&mut entry);
@@ -100,7 +100,7 @@ impl World {
         self
     }
 
-    fn saying(mut self, ca: &Ca, policy: &Policy) -> Self {
+    fn saying(mut self, ca: &ProbeCa, policy: &Policy) -> Self {
         let snapshots = vec![source("org", &[&anchor(ca)])];
         let at = Circumstances { drops_not_ca: Some(false), installed: &|_| false, now: NOW };
         let resolved = resolve(&snapshots, &self.ledger, policy, at);
@@ -151,12 +151,12 @@ fn refused(probe: Probe, reason: ProbeReason, words: &[&str]) -> Probe {
 fn a_chain_to_the_bundle_is_trusted_and_names_its_anchor() {
     let (corp, other) = (root("Corp Root CA"), root("Other Root"));
     let issuing = intermediate("Corp Issuing CA", &corp, |params| params.not_after = date_time_ymd(2026, 12, 24));
-    let world = World::of(&[&other, &corp]);
+    let world = ProbeHost::of(&[&other, &corp]);
     let probe = world.trusts(&[leaf(&corp)]);
     let end = probe.anchor.unwrap();
     assert_eq!((end.sha256, end.state, end.grace_end), (anchor(&corp).fingerprint, None, None));
     assert_eq!(probe.not_after.unwrap().to_string(), "2027-01-01T00:00:00Z", "the leaf's end comes first");
-    // with an intermediate; what else the server sends, and in which order, does not matter, and does not count
+    // With an intermediate. Further certificates and their order do not matter, and their dates do not count.
     let stray = intermediate("Stray", &other, |params| params.not_after = date_time_ymd(2026, 12, 2));
     let probe = world.trusts(&[leaf(&issuing), der(&stray), der(&corp), der(&issuing)]);
     assert_eq!(probe.chain.len(), 4);
@@ -168,26 +168,26 @@ fn a_chain_to_the_bundle_is_trusted_and_names_its_anchor() {
 fn whose_the_anchor_is_and_how_long_it_stays() {
     let corp = root("Corp Root CA");
     let chain = [leaf(&corp)];
-    let world = World::of(&[&corp]).with_entry(&corp, AnchorState::Desired, |_| {});
+    let world = ProbeHost::of(&[&corp]).with_entry(&corp, AnchorState::Desired, |_| {});
     let probe = world.trusts(&chain);
     assert_eq!(probe.anchor.unwrap().state, Some(AnchorState::Desired));
     assert!(probe.text.ends_with("desired"), "{}", probe.text);
 
-    let world = World::of(&[&corp])
-        .with_entry(&corp, AnchorState::Grace, |entry| entry.left = Some(at(NOW - 600, 400, "boot")));
+    let world = ProbeHost::of(&[&corp])
+        .with_entry(&corp, AnchorState::Grace, |entry| entry.unwanted_since = Some(at(NOW - 600, 400, "boot")));
     let probe = world.trusts(&chain);
     assert_eq!(probe.anchor.unwrap().grace_end, Some(Time(NOW + 3000)), "3600 s less the 600 that have passed");
     assert!(probe.text.contains("grace until 2026-12-01T00:50:00Z"), "{}", probe.text);
     assert!(probe.notes[0].contains("renew"), "{:?}", probe.notes);
 
-    let world = World::of(&[&corp]).with_entry(&corp, AnchorState::Retired, |_| {});
+    let world = ProbeHost::of(&[&corp]).with_entry(&corp, AnchorState::Retired, |_| {});
     assert!(world.trusts(&chain).notes[0].contains("retired"));
 }
 
 #[test]
 fn what_the_runtime_does_not_know_yet_is_not_trusted_by_it() {
     let (corp, other) = (root("Corp Root CA"), root("Other Root"));
-    let mut world = World::of(&[&corp, &other]).with_entry(&corp, AnchorState::Desired, |_| {});
+    let mut world = ProbeHost::of(&[&corp, &other]).with_entry(&corp, AnchorState::Desired, |_| {});
     let chain = [leaf(&corp)];
     world.behind = Some(Behind {
         missing: vec![anchor(&corp).fingerprint],
@@ -199,11 +199,11 @@ fn what_the_runtime_does_not_know_yet_is_not_trusted_by_it() {
     assert!(!probe.is_trusted() && probe.anchor.is_some(), "{probe:#?}");
     assert!(probe.text.contains("Corp Root CA") && probe.text.ends_with("a restart is held"), "{}", probe.text);
     assert_eq!(probe.next, ["drain the node"]);
-    // what is wrong with the server weighs more
+    // A fault of the server is told first.
     refused(world.judge("absent.corp:443", &chain), ProbeReason::NameMismatch, &[]);
     let probe = refused(probe.after(&Failure::NotItsKey), ProbeReason::BadSignature, &["a restart is held"]);
     assert_eq!(probe.next.len(), 2);
-    // another anchor, which the process has
+    // The process has this other anchor.
     world.trusts(&[leaf(&other)]);
 }
 
@@ -211,8 +211,8 @@ fn what_the_runtime_does_not_know_yet_is_not_trusted_by_it() {
 fn an_unknown_issuer_is_named() {
     let (corp, other) = (root("Corp Root CA"), root("Other Root"));
     let issuing = intermediate("Issuing CA 7", &other, |_| {});
-    let world = World::of(&[&corp]);
-    // leaf only: root or intermediate, nobody can tell
+    let world = ProbeHost::of(&[&corp]);
+    // With the leaf alone, the issuer may be a root or an intermediate.
     let probe = world.refuses(
         &[leaf(&other)],
         ProbeReason::UnknownIssuer,
@@ -230,8 +230,8 @@ fn an_unknown_issuer_is_named() {
         ProbeReason::UnknownIssuer,
         &["unknown root", &fp16(&other)],
     );
-    // an empty bundle is a bundle
-    World::default().refuses(&[leaf(&corp)], ProbeReason::UnknownIssuer, &["\"Corp Root CA\""]);
+    // An empty bundle is valid.
+    ProbeHost::default().refuses(&[leaf(&corp)], ProbeReason::UnknownIssuer, &["\"Corp Root CA\""]);
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn another_key_of_the_same_name_is_told_from_an_unknown_issuer() {
     let (old, new) = (root("Corp Root CA"), root("Corp Root CA"));
     let issuing = intermediate("Issuing CA 7", &old, |_| {});
     let chain = [leaf(&issuing), der(&issuing)];
-    let world = World::of(&[&new]);
+    let world = ProbeHost::of(&[&new]);
     let store = format!("the store has \"Corp Root CA\" (sha256 {}) under that name, with another key", fp16(&new));
     world.refuses(
         &chain,
@@ -248,11 +248,11 @@ fn another_key_of_the_same_name_is_told_from_an_unknown_issuer() {
     );
     world.refuses(&[leaf(&old)], ProbeReason::OtherKey, &[&store]);
     world.refuses(&[leaf(&issuing), der(&issuing), der(&old)], ProbeReason::OtherKey, &[&store, &fp16(&old)]);
-    // the ledger remembers which one it is
-    let world = World::of(&[&new]).with_entry(&old, AnchorState::Retired, |entry| entry.gone = Some(NOW - DAY));
+    // The ledger remembers which CA it is.
+    let world = ProbeHost::of(&[&new]).with_entry(&old, AnchorState::Retired, |entry| entry.gone = Some(NOW - DAY));
     world.refuses(&chain, ProbeReason::OtherKey, &[&store, &fp16(&old), "was removed 2026-11-30", "to a source again"]);
-    // both: the right one is found, whichever comes first
-    World::of(&[&new, &old]).trusts(&chain);
+    // With both in the bundle the right one is found, whichever comes first.
+    ProbeHost::of(&[&new, &old]).trusts(&chain);
 }
 
 #[test]
@@ -260,10 +260,10 @@ fn a_ca_that_nodetrust_knows_and_the_store_lacks() {
     let corp = root("Corp Root CA");
     let chain = [leaf(&corp)];
     let fingerprint = anchor(&corp).fingerprint;
-    let world = World::default().saying(&corp, &Policy::default());
+    let world = ProbeHost::default().saying(&corp, &Policy::default());
     world.refuses(&chain, ProbeReason::NotInstalled, &["source org wants it", "nodetrust apply"]);
     let deny = Policy { denied: [fingerprint].into(), ..Policy::default() };
-    let world = World::default().saying(&corp, &deny);
+    let world = ProbeHost::default().saying(&corp, &deny);
     world.refuses(
         &chain,
         ProbeReason::NotInstalled,
@@ -276,12 +276,12 @@ fn a_ca_that_nodetrust_knows_and_the_store_lacks() {
         (AnchorState::Grace, None, "in grace"),
         (AnchorState::Desired, None, "should be there"),
     ] {
-        let world = World::default().with_entry(&corp, state, |entry| entry.gone = gone);
+        let world = ProbeHost::default().with_entry(&corp, state, |entry| entry.gone = gone);
         world.refuses(&chain, ProbeReason::NotInstalled, &[words, &fp16(&corp)]);
     }
-    // one of that name that has not signed it is mentioned, and does not count
+    // A CA of that name that has not signed it is named, and is not the reason.
     let namesake = root("Corp Root CA");
-    let world = World::default().with_entry(&namesake, AnchorState::Desired, |_| {});
+    let world = ProbeHost::default().with_entry(&namesake, AnchorState::Desired, |_| {});
     world.refuses(&chain, ProbeReason::UnknownIssuer, &[&fp16(&namesake), "has not signed it"]);
 }
 
@@ -290,7 +290,7 @@ fn time_is_judged_on_every_certificate_anchor_included() {
     let corp = root("Corp Root CA");
     let expired = |params: &mut CertificateParams| params.not_after = date_time_ymd(2026, 11, 30);
     let future = |params: &mut CertificateParams| params.not_before = date_time_ymd(2026, 12, 2);
-    let world = World::of(&[&corp]);
+    let world = ProbeHost::of(&[&corp]);
     world.refuses(
         &[leaf_with(&corp, expired)],
         ProbeReason::Expired,
@@ -301,20 +301,20 @@ fn time_is_judged_on_every_certificate_anchor_included() {
     world.refuses(&[leaf(&old), der(&old)], ProbeReason::Expired, &["certificate 1", "\"Issuing CA 7\""]);
     // Go and OpenSSL look at the anchor's own dates as well
     let gone = root_with("Old Root CA", expired);
-    World::of(&[&gone]).refuses(
+    ProbeHost::of(&[&gone]).refuses(
         &[leaf(&gone)],
         ProbeReason::Expired,
         &["the CA \"Old Root CA\"", "in the store expired"],
     );
-    // an expired one beside its renewal does no harm
+    // An expired CA beside its renewal does no harm.
     let key = KeyPair::generate().unwrap();
     let renewed = CertifiedIssuer::self_signed(named_params("Renewed", |_| {}), &key).unwrap();
     let before = named_params("Renewed", expired).self_signed(&key).unwrap();
-    let mut both = World::of(&[]);
+    let mut both = ProbeHost::of(&[]);
     both.bundle = vec![before.der().to_vec(), renewed.der().to_vec()];
     let leaf = leaf_params(|_| {}).signed_by(&KeyPair::generate().unwrap(), &renewed).unwrap().der().to_vec();
     both.trusts(&[leaf]);
-    // an unknown issuer matters more, and the other fault is told as well
+    // An unknown issuer comes first, and the other fault is told as well.
     let other = root("Other Root");
     world.refuses(&[leaf_with(&other, expired)], ProbeReason::UnknownIssuer, &["\"Other Root\"", "expired"]);
 }
@@ -322,7 +322,7 @@ fn time_is_judged_on_every_certificate_anchor_included() {
 #[test]
 fn names_are_compared_and_shown() {
     let corp = root("Corp Root CA");
-    let world = World::of(&[&corp]);
+    let world = ProbeHost::of(&[&corp]);
     let chain = [leaf(&corp)];
     for good in ["registry.corp:1", "https://REGISTRY.corp", "a.apps.corp:443", "10.0.0.1:443"] {
         assert!(world.judge(good, &chain).is_trusted(), "{good}");
@@ -337,7 +337,7 @@ fn names_are_compared_and_shown() {
     world.refuses(&[many], ProbeReason::NameMismatch, &["h0.corp", "h7.corp", "and 12 more"]);
     let bare = leaf_with(&corp, |params| params.subject_alt_names.clear());
     world.refuses(&[bare], ProbeReason::NameMismatch, &["no subjectAltName", "common name"]);
-    // both faults at once: the chain is the answer, the name a note
+    // With both faults the chain is the reason, and the name is told as well.
     let other = root("Other Root");
     refused(world.judge("elsewhere:443", &[leaf(&other)]), ProbeReason::UnknownIssuer, &["not for elsewhere"]);
 }
@@ -346,7 +346,7 @@ fn names_are_compared_and_shown() {
 fn a_chain_that_the_server_does_not_send() {
     let corp = root("Corp Root CA");
     let issuing = intermediate("Issuing CA 7", &corp, |_| {});
-    let world = World::of(&[&corp]);
+    let world = ProbeHost::of(&[&corp]);
     world.refuses(
         &[leaf(&issuing)],
         ProbeReason::UnknownIssuer,
@@ -375,8 +375,8 @@ fn a_chain_that_the_server_does_not_send() {
         params.custom_extensions.push(CustomExtension::from_oid_content(&[2, 5, 29, 35], identifier));
     });
     world.refuses(&[with_name], ProbeReason::IncompleteChain, &["Corp Root CA", "have the server send its chain"]);
-    // the intermediate itself may be an anchor
-    let probe = World::of(&[&issuing]).trusts(&[leaf(&issuing)]);
+    // The intermediate itself may be an anchor.
+    let probe = ProbeHost::of(&[&issuing]).trusts(&[leaf(&issuing)]);
     assert!(probe.notes[0].contains("partial chains"), "{:?}", probe.notes);
 }
 
@@ -385,36 +385,45 @@ fn a_servers_own_certificate_in_the_bundle() {
     let key = KeyPair::generate().unwrap();
     let own = |edit: fn(&mut CertificateParams)| leaf_params(edit).self_signed(&key).unwrap().der().to_vec();
     let plain = own(|_| {});
-    World::default().refuses(
+    ProbeHost::default().refuses(
         std::slice::from_ref(&plain),
         ProbeReason::SelfSigned,
         &["signed itself", "add this certificate"],
     );
-    let world = World { bundle: vec![plain.clone()], ..World::default() };
+    let world = ProbeHost { bundle: vec![plain.clone()], ..ProbeHost::default() };
     assert!(world.trusts(&[plain]).notes[0].contains("every renewal"));
-    // one that calls itself a CA, as `openssl req -x509` makes it
+    // A server certificate that calls itself a CA, as `openssl req -x509` makes it.
     let ca = own(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
-    World { bundle: vec![ca.clone()], ..World::default() }.trusts(&[ca]);
-    // Go takes an issued one too
+    ProbeHost { bundle: vec![ca.clone()], ..ProbeHost::default() }.trusts(&[ca]);
+    // Go takes an issued certificate too.
     let corp = root("Corp Root CA");
     let issued = leaf(&corp);
-    let probe = World { bundle: vec![issued.clone()], ..World::default() }.trusts(&[issued]);
+    let probe = ProbeHost { bundle: vec![issued.clone()], ..ProbeHost::default() }.trusts(&[issued]);
     assert!(probe.notes[0].contains("OpenSSL refuses"), "{:?}", probe.notes);
-    // and one that is marked as a CA where its CA is in the store
+    // A leaf that is marked as a CA, below a CA in the store.
     let marked = leaf_with(&corp, |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
-    World::of(&[&corp]).trusts(std::slice::from_ref(&marked));
-    World::default().refuses(&[marked], ProbeReason::UnknownIssuer, &["Corp Root CA"]);
-    // expired is expired, in the bundle or not
+    ProbeHost::of(&[&corp]).trusts(std::slice::from_ref(&marked));
+    ProbeHost::default().refuses(&[marked], ProbeReason::UnknownIssuer, &["Corp Root CA"]);
+    // An expired certificate is refused, in the bundle or not.
     let old = own(|params| params.not_after = date_time_ymd(2026, 11, 30));
-    World { bundle: vec![old.clone()], ..World::default() }.refuses(&[old], ProbeReason::Expired, &["renew"]);
+    ProbeHost { bundle: vec![old.clone()], ..ProbeHost::default() }.refuses(&[old], ProbeReason::Expired, &["renew"]);
 }
 
 #[test]
 fn certificates_that_are_not_for_this_use() {
     let corp = root("Corp Root CA");
-    let world = World::of(&[&corp]);
+    let world = ProbeHost::of(&[&corp]);
     let client = leaf_with(&corp, |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
     world.refuses(&[client], ProbeReason::WrongUsage, &["the server's certificate", "serverAuth"]);
+    // OpenSSL takes server-gated cryptography, by Microsoft's and Netscape's identifier, for serverAuth. Go does not.
+    for gated in [&[1, 3, 6, 1, 4, 1, 311, 10, 3, 3][..], &[2, 16, 840, 1, 113730, 4, 1]] {
+        let gated = vec![ExtendedKeyUsagePurpose::Other(gated.to_vec())];
+        let server = leaf_with(&corp, |params| params.extended_key_usages.clone_from(&gated));
+        world.refuses(&[server], ProbeReason::WrongUsage, &["OpenSSL accepts it, Go refuses", "lacks serverAuth"]);
+    }
+    let any = leaf_with(&corp, |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any]);
+    let note = &world.trusts(&[any]).notes[0];
+    assert!(note.starts_with("Go accepts it, OpenSSL refuses") && note.contains("lacks serverAuth"), "{note}");
     let mute = intermediate("Mute CA", &corp, |params| params.key_usages = vec![KeyUsagePurpose::CrlSign]);
     world.refuses(&[leaf(&mute), der(&mute)], ProbeReason::WrongUsage, &["\"Mute CA\"", "keyCertSign"]);
     let no_ca = intermediate("No CA", &corp, |params| params.is_ca = IsCa::ExplicitNoCa);
@@ -430,7 +439,7 @@ fn certificates_that_are_not_for_this_use() {
         (|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth], "extendedKeyUsage"),
     ] {
         let odd = root_with("Odd Root", edit);
-        World::of(&[&odd]).refuses(&[leaf(&odd)], ProbeReason::WrongUsage, &["the CA \"Odd Root\"", words]);
+        ProbeHost::of(&[&odd]).refuses(&[leaf(&odd)], ProbeReason::WrongUsage, &["the CA \"Odd Root\"", words]);
     }
 }
 
@@ -444,20 +453,20 @@ fn limits_that_a_ca_sets() {
     };
     let corp = root("Corp Root CA");
     let narrow = intermediate("Narrow CA", &corp, only);
-    World::of(&[&corp]).refuses(&[leaf(&narrow), der(&narrow)], ProbeReason::Constraint, &["nameConstraints"]);
+    ProbeHost::of(&[&corp]).refuses(&[leaf(&narrow), der(&narrow)], ProbeReason::Constraint, &["nameConstraints"]);
     let bound = root_with("Bound Root", only);
-    World::of(&[&bound]).refuses(&[leaf(&bound)], ProbeReason::Constraint, &["nameConstraints"]);
+    ProbeHost::of(&[&bound]).refuses(&[leaf(&bound)], ProbeReason::Constraint, &["nameConstraints"]);
     let last = intermediate("Last CA", &corp, |params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
     let further = intermediate("Further CA", &last, |_| {});
     let chain = [leaf(&further), der(&further), der(&last)];
-    World::of(&[&corp]).refuses(&chain, ProbeReason::Constraint, &["pathLenConstraint"]);
+    ProbeHost::of(&[&corp]).refuses(&chain, ProbeReason::Constraint, &["pathLenConstraint"]);
 }
 
 #[test]
 fn damaged_and_mixed_up_certificates() {
     let corp = root("Corp Root CA");
     let (right, wrong) = (intermediate("Issuing CA 7", &corp, |_| {}), intermediate("Issuing CA 7", &corp, |_| {}));
-    let world = World::of(&[&corp]);
+    let world = ProbeHost::of(&[&corp]);
     world.refuses(
         &[leaf(&right), der(&wrong)],
         ProbeReason::BadSignature,
@@ -468,13 +477,13 @@ fn damaged_and_mixed_up_certificates() {
     world.refuses(&[], ProbeReason::Malformed, &["no certificate"]);
     // Go and OpenSSL end the handshake for what is no certificate, wherever it stands
     world.refuses(&[leaf(&right), vec![1, 2, 3], der(&right)], ProbeReason::Malformed, &["certificate 1"]);
-    // a signature with one bit turned
+    // A signature with one bit turned.
     let mut turned = leaf(&corp);
     let last = turned.len() - 1;
     turned[last] ^= 1;
     world.refuses(&[turned], ProbeReason::BadSignature, &["Corp Root CA", "does not match"]);
-    // what breaks in the bundle breaks nothing else
-    let mut world = World::of(&[&corp]);
+    // A broken certificate in the bundle breaks nothing else.
+    let mut world = ProbeHost::of(&[&corp]);
     world.bundle.insert(0, vec![0x30, 0x80]);
     world.trusts(&[leaf(&corp)]);
 }
@@ -484,23 +493,23 @@ fn long_chains_are_cut() {
     let corp = root("Corp Root CA");
     let mut chain = vec![leaf(&corp)];
     chain.extend((0..30).map(|n| der(&root(&format!("Root {n}")))));
-    let probe = World::of(&[&corp]).trusts(&chain);
+    let probe = ProbeHost::of(&[&corp]).trusts(&chain);
     assert_eq!(probe.chain.len(), MAX_CHAIN);
     assert!(probe.notes[0].contains("31 certificates"), "{:?}", probe.notes);
-    // a ring of two that sign each other ends as well
+    // Two CAs that sign each other do not make a loop without end.
     let keys = [KeyPair::generate().unwrap(), KeyPair::generate().unwrap()];
     let a = CertifiedIssuer::self_signed(named_params("A", |_| {}), &keys[0]).unwrap();
     let b = CertifiedIssuer::self_signed(named_params("B", |_| {}), &keys[1]).unwrap();
     let a_by_b = named_params("A", |_| {}).signed_by(&keys[0], &b).unwrap().der().to_vec();
     let b_by_a = named_params("B", |_| {}).signed_by(&keys[1], &a).unwrap().der().to_vec();
     let leaf = leaf_params(|_| {}).signed_by(&KeyPair::generate().unwrap(), &a).unwrap().der().to_vec();
-    World::of(&[&corp]).refuses(&[leaf, a_by_b, b_by_a], ProbeReason::UnknownIssuer, &["\"A\""]);
+    ProbeHost::of(&[&corp]).refuses(&[leaf, a_by_b, b_by_a], ProbeReason::UnknownIssuer, &["\"A\""]);
 }
 
 #[test]
 fn what_happens_after_the_certificates_were_shown() {
     let corp = root("Corp Root CA");
-    let world = World::of(&[&corp]);
+    let world = ProbeHost::of(&[&corp]);
     let probe = world.trusts(&[leaf(&corp)]).after(&Failure::Alert("certificate_required".into()));
     assert!(probe.is_trusted() && probe.notes[0].contains("certificate_required"), "{probe:#?}");
     refused(world.trusts(&[leaf(&corp)]).after(&Failure::NotItsKey), ProbeReason::BadSignature, &["key"]);

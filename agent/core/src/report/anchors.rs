@@ -19,15 +19,15 @@ pub(super) fn anchor_rows(plan: &Plan, inputs: ReportInputs<'_>) -> Vec<AnchorRo
         .iter()
         .map(|(fingerprint, target)| {
             let wanted = inputs.resolved.desired.get(fingerprint);
-            let left = plan.ledger.anchors.get(fingerprint).and_then(|entry| entry.left.as_ref());
-            (target, trusted(fingerprint), wanted, left)
+            let since = plan.ledger.anchors.get(fingerprint).and_then(|entry| entry.unwanted_since.as_ref());
+            (target, trusted(fingerprint), wanted, since)
         })
         .collect();
     targets.sort_unstable_by_key(|(target, ..)| {
         (target.state, &target.anchor.subject.common, target.anchor.not_after, target.anchor.fingerprint)
     });
     let mut rows = Vec::with_capacity(targets.len());
-    for (target, trusted, wanted, left) in targets {
+    for (target, trusted, wanted, since) in targets {
         let mut row = anchor_row(&target.anchor, target.state, trusted);
         if let Some(wanted) = wanted {
             row.sources = wanted.sources.iter().cloned().collect();
@@ -35,12 +35,12 @@ pub(super) fn anchor_rows(plan: &Plan, inputs: ReportInputs<'_>) -> Vec<AnchorRo
         } else {
             row.warnings.extend(policy::go_warning(&target.anchor));
         }
-        if target.state == AnchorState::Grace && left.is_none() {
+        if target.state == AnchorState::Grace && since.is_none() {
             row.warnings
                 .push("its grace has not begun: a source that is missing or gives nothing usable may want it".into());
         }
-        row.grace_end = left.map(|left| {
-            let passed = inputs.now.elapsed_since(left, inputs.ledger.updated);
+        row.grace_end = since.map(|since| {
+            let passed = inputs.now.elapsed_since(since, inputs.ledger.updated);
             let remains = inputs.policy.removal_grace.saturating_sub(passed);
             Time(inputs.now.wall.saturating_add(i64::try_from(remains).unwrap_or(i64::MAX)))
         });

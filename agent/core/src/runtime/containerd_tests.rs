@@ -50,7 +50,7 @@ fn the_version_says_which_section_counts() {
         ("[plugins.cri.registry]\nconfig_path = \"/one\"\n".to_owned(), Generation::Two),
         (format!("{old}\n[plugins.cri]\n"), Generation::Two),
     ] {
-        // programs differ in what they make of this, and so the program must be asked
+        // Versions of containerd differ here, so the program must be asked.
         assert!(of(&[&text], Some(generation)).is_err(), "{text} {generation:?}");
     }
 }

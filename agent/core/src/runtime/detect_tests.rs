@@ -39,7 +39,7 @@ fn the_unit_that_is_active_decides() {
     assert_eq!(found(&["containerd.service"], &[]), is(RuntimeKind::Containerd, "containerd.service"));
     assert_eq!(found(&["crio.service"], &["containerd.service"]), is(RuntimeKind::Crio, "crio.service"));
     assert_eq!(found(&["k3s-agent.service"], &["k3s.service"]), is(RuntimeKind::K3s, "k3s-agent.service"));
-    // a distribution's own containerd counts, and not one that idles beside it
+    // A distribution's own containerd counts, and not an idle one beside it.
     assert_eq!(found(&["k3s.service", "containerd.service"], &[]), is(RuntimeKind::K3s, "k3s.service"));
     assert_eq!(
         found(&["rke2-server.service", "containerd.service"], &[]),
@@ -86,14 +86,14 @@ fn the_runtime_that_the_kubelet_uses_counts_and_not_another_that_runs() {
     let socket = "/run/containerd/containerd.sock";
     assert_eq!(known(by_kubelet(&both, socket, true)), is(RuntimeKind::Containerd, containerd));
     assert_eq!(known(by_kubelet(&both, "/run/crio/crio.sock", false)), is(RuntimeKind::Crio, crio));
-    // k3s that was told to use another one
+    // k3s is told to use another containerd.
     let k3s = units(&["k3s.service", containerd], &[]);
     assert_eq!(known(by_kubelet(&k3s, socket, true)), is(RuntimeKind::Containerd, containerd));
-    // the kubelet's own shim for Docker, beside Docker's containerd
+    // The kubelet's own shim for Docker runs beside Docker's containerd.
     let docker = units(&["docker.service", containerd], &[]);
     assert_eq!(known(by_kubelet(&docker, "/run/dockershim.sock", true)), is(RuntimeKind::Docker, "docker.service"));
     assert_eq!(known(by_kubelet(&docker, socket, true)), is(RuntimeKind::Containerd, containerd));
-    // not started yet
+    // The runtime has not started yet.
     let early = units(&[crio], &[containerd]);
     assert_eq!(known(by_kubelet(&early, socket, true)), is(RuntimeKind::Containerd, containerd));
 }
@@ -106,7 +106,7 @@ fn a_socket_that_nobody_known_serves_is_a_sign_and_no_runtime_is_guessed() {
         sign,
         "the kubelet names the socket /run/corp.sock, and no unit that is known serves it: set runtime.unit and runtime.kind"
     );
-    // what only stands in a file may be left from before
+    // A setting in a file alone may be a leftover.
     let kind = known(by_kubelet(&node, "/run/corp.sock", false));
     assert_eq!(kind, Some((RuntimeKind::Containerd, "containerd.service".into())));
     assert!(matches!(by_kubelet(&units(&[], &[]), "/run/corp.sock", false), RuntimeDetection::Sign(_)));
@@ -132,7 +132,7 @@ fn a_socket_that_answers_is_not_served_by_a_unit_that_does_not_run() {
     };
     for in_use in [true, false] {
         assert!(matches!(of(true, in_use), RuntimeDetection::Sign(_)));
-        // before its unit has started, it is the one that will serve
+        // Before its unit has started, it is the runtime that will serve.
         assert_eq!(known(of(false, in_use)), Some((RuntimeKind::Containerd, "containerd.service".to_owned())));
     }
 }

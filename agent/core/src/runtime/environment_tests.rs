@@ -52,7 +52,7 @@ fn a_registry_is_asked_through_the_proxy_unless_no_proxy_names_it() {
         ("[fd00::1]:443", "[fd00::1]:443"),
         ("[fd00::1]", "[fd00::1]:443"),
         ("fd00::/8", "[fd12::1]:443"),
-        // never, whatever is said
+        // These targets never go through a proxy.
         ("", "localhost:5000"),
         ("", "127.0.0.2:5000"),
         ("", "[::1]:5000"),

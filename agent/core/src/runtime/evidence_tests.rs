@@ -36,13 +36,13 @@ fn process(started: u64) -> ServiceProcess {
 }
 
 /// A node that wants `ab`, both of which are in the bundle.
-struct Node {
+struct EvidenceNode {
     services: Services,
     ledger: Ledger,
     policy: RuntimeSettings,
 }
 
-impl Node {
+impl EvidenceNode {
     fn without_runtime() -> Self {
         Self { services: Services::default(), ledger: Ledger::new(), policy: RuntimeSettings::default() }
     }
@@ -121,11 +121,11 @@ impl Node {
     }
 }
 
-fn good() -> Node {
-    Node::new("abz", "")
+fn good() -> EvidenceNode {
+    EvidenceNode::new("abz", "")
 }
 
-fn serving(node: Node) -> Node {
+fn serving(node: EvidenceNode) -> EvidenceNode {
     node.runtime(|runtime| {
         let file = "/etc/containerd/certs.d/_default/nodetrust-anchors.crt".to_owned();
         runtime.certs.setting = Setting::Directory("/etc/containerd/certs.d".into());
@@ -144,33 +144,35 @@ fn nothing(_: &mut Witness) {}
 fn green_is_only_what_there_is_evidence_for() {
     use RuntimeState::{Current, None as Nothing, Stale, Unknown};
     use WitnessAnswer::{NotReached, Refuses, Trusts};
-    let sign = |node: Node| node.with(|node| node.services.sign = Some("a CRI socket answers".into()));
-    let in_pod = |node: Node| node.with(|node| node.services.in_pod = true);
-    let was_in_pod = |boot: &str| Node::without_runtime().with(|node| node.ledger.pod = Some(boot.into()));
-    let ignored = |node: Node| node.with(|node| node.policy.ignored = true);
-    let unknown_setting = |node: Node| node.runtime(|r| r.certs.setting = Setting::Unknown("no rights".into()));
-    let changed = |node: Node| node.runtime(|r| r.certs.setting = Setting::ChangedSince("/etc/x.toml".into()));
-    let lingering = |node: Node| node.with(|node| node.ledger.services.get_mut(UNIT).unwrap().revoked.extend(set("x")));
-    let sick = |node: Node| node.runtime(|runtime| runtime.health = Err("it does not answer".into()));
-    let elsewhere =
-        |node: Node| node.runtime(|runtime| runtime.elsewhere = Some("its unit sets SSL_CERT_FILE=/x.pem".into()));
-    let lost = |node: Node| node.runtime(|runtime| runtime.service.process = None);
-    let table: Vec<(&str, Node, RuntimeState)> = vec![
+    let sign = |node: EvidenceNode| node.with(|node| node.services.sign = Some("a CRI socket answers".into()));
+    let in_pod = |node: EvidenceNode| node.with(|node| node.services.in_pod = true);
+    let was_in_pod = |boot: &str| EvidenceNode::without_runtime().with(|node| node.ledger.pod = Some(boot.into()));
+    let ignored = |node: EvidenceNode| node.with(|node| node.policy.ignored = true);
+    let unknown_setting = |node: EvidenceNode| node.runtime(|r| r.certs.setting = Setting::Unknown("no rights".into()));
+    let changed = |node: EvidenceNode| node.runtime(|r| r.certs.setting = Setting::ChangedSince("/etc/x.toml".into()));
+    let lingering =
+        |node: EvidenceNode| node.with(|node| node.ledger.services.get_mut(UNIT).unwrap().revoked.extend(set("x")));
+    let sick = |node: EvidenceNode| node.runtime(|runtime| runtime.health = Err("it does not answer".into()));
+    let elsewhere = |node: EvidenceNode| {
+        node.runtime(|runtime| runtime.elsewhere = Some("its unit sets SSL_CERT_FILE=/x.pem".into()))
+    };
+    let lost = |node: EvidenceNode| node.runtime(|runtime| runtime.service.process = None);
+    let table: Vec<(&str, EvidenceNode, RuntimeState)> = vec![
         // whether there is a runtime
-        ("nothing speaks of one", Node::without_runtime(), Nothing),
-        ("a socket does", sign(Node::without_runtime()), Unknown),
-        ("we run in a pod", in_pod(Node::without_runtime()), Unknown),
+        ("nothing speaks of one", EvidenceNode::without_runtime(), Nothing),
+        ("a socket does", sign(EvidenceNode::without_runtime()), Unknown),
+        ("we run in a pod", in_pod(EvidenceNode::without_runtime()), Unknown),
         ("the agent did, in this boot", was_in_pod(BOOT), Unknown),
         ("the agent did, in another boot", was_in_pod("zero"), Nothing),
-        ("it is not to be asked for", ignored(sign(in_pod(Node::without_runtime()))), Nothing),
-        ("nor is one that is there", ignored(Node::new("z", "")), Nothing),
+        ("it is not to be asked for", ignored(sign(in_pod(EvidenceNode::without_runtime()))), Nothing),
+        ("nor is one that is there", ignored(EvidenceNode::new("z", "")), Nothing),
         // whether it runs
-        ("containerd does not run yet", Node::new("", "").state(down()), Nothing),
-        ("it does not, and somebody must have made our pod", in_pod(Node::new("", "").state(down())), Unknown),
-        ("it does not, and a socket answers", sign(Node::new("", "").state(down())), Unknown),
+        ("containerd does not run yet", EvidenceNode::new("", "").state(down()), Nothing),
+        ("it does not, and somebody must have made our pod", in_pod(EvidenceNode::new("", "").state(down())), Unknown),
+        ("it does not, and a socket answers", sign(EvidenceNode::new("", "").state(down())), Unknown),
         ("it has failed", good().state(ServiceState::Failed("failed (exit-code)".into())), Unknown),
         ("it starts", good().state(ServiceState::Changing), Unknown),
-        ("it starts, and was behind", Node::new("z", "").state(ServiceState::Changing), Unknown),
+        ("it starts, and was behind", EvidenceNode::new("z", "").state(ServiceState::Changing), Unknown),
         ("it runs and does not work", sick(good()), Unknown),
         ("its process is not found", lost(good()), Unknown),
         ("its process is not remembered", good().with(|node| node.ledger.services.clear()), Unknown),
@@ -178,18 +180,22 @@ fn green_is_only_what_there_is_evidence_for() {
         // what its process has
         ("it has all", good(), Current),
         ("it has all, and what it reads cannot be told", unknown_setting(good()), Current),
-        ("it lacks some", Node::new("az", ""), Stale),
-        ("it lacks some, and does not work", sick(Node::new("az", "")), Stale),
+        ("it lacks some", EvidenceNode::new("az", ""), Stale),
+        ("it lacks some, and does not work", sick(EvidenceNode::new("az", "")), Stale),
         ("it may still have what left", lingering(good()), Stale),
-        ("a directory has what it lacks", serving(Node::new("z", "")), Current),
-        ("a directory has it, and what left lingers", lingering(serving(Node::new("z", ""))), Stale),
-        ("a directory may have it", unknown_setting(Node::new("z", "")), Unknown),
-        ("a directory may have it, and what left lingers", lingering(unknown_setting(Node::new("z", ""))), Stale),
-        ("its configuration is younger than itself", changed(Node::new("z", "")), Stale),
+        ("a directory has what it lacks", serving(EvidenceNode::new("z", "")), Current),
+        ("a directory has it, and what left lingers", lingering(serving(EvidenceNode::new("z", ""))), Stale),
+        ("a directory may have it", unknown_setting(EvidenceNode::new("z", "")), Unknown),
+        (
+            "a directory may have it, and what left lingers",
+            lingering(unknown_setting(EvidenceNode::new("z", ""))),
+            Stale,
+        ),
+        ("its configuration is younger than itself", changed(EvidenceNode::new("z", "")), Stale),
         // first sight
-        ("others had installed some before", Node::new("az", "b"), Unknown),
-        ("others had, and a directory has them", serving(Node::new("z", "ab")), Current),
-        ("others had some, and others are surely newer", Node::new("z", "b"), Stale),
+        ("others had installed some before", EvidenceNode::new("az", "b"), Unknown),
+        ("others had, and a directory has them", serving(EvidenceNode::new("z", "ab")), Current),
+        ("others had some, and others are surely newer", EvidenceNode::new("z", "b"), Stale),
         // it starts over roots that are not the node's
         ("it reads other roots", elsewhere(good()), Unknown),
         ("it reads other roots, and a directory has all", elsewhere(serving(good())), Current),
@@ -197,29 +203,37 @@ fn green_is_only_what_there_is_evidence_for() {
         ("it reads other roots, and refuses", elsewhere(good()).witness(Refuses, nothing), Stale),
         // what it says itself
         ("it refuses what it should trust", good().witness(Refuses, nothing), Stale),
-        ("it refuses although a directory serves", serving(Node::new("z", "")).witness(Refuses, nothing), Stale),
+        (
+            "it refuses although a directory serves",
+            serving(EvidenceNode::new("z", "")).witness(Refuses, nothing),
+            Stale,
+        ),
         ("another process refused", good().witness(Refuses, |witness| witness.process = process(9)), Current),
         ("it refused over another set", good().witness(Refuses, |w| w.set = SetDigest::of(&set("a"))), Current),
         ("it was not reached", good().witness(NotReached, nothing), Current),
-        ("it trusts what was there at first sight", Node::new("z", "ab").witness(Trusts, nothing), Current),
-        ("it was not reached, and nothing is proven", Node::new("z", "ab").witness(NotReached, nothing), Unknown),
-        ("pulls work by a mirror", Node::new("z", "ab").witness(Trusts, |w| w.verifies_tls = false), Unknown),
-        ("it trusts a public CA", Node::new("z", "ab").witness(Trusts, |w| w.anchor = None), Unknown),
-        ("it trusts one that it was known to have", Node::new("az", "b").witness(Trusts, nothing), Unknown),
-        ("it trusts all that is newer", Node::new("bz", "").witness(Trusts, nothing), Current),
-        ("it trusts one of two that are newer", Node::new("z", "").witness(Trusts, nothing), Stale),
-        ("it refuses what was there at first sight", Node::new("z", "ab").witness(Refuses, nothing), Stale),
+        ("it trusts what was there at first sight", EvidenceNode::new("z", "ab").witness(Trusts, nothing), Current),
+        (
+            "it was not reached, and nothing is proven",
+            EvidenceNode::new("z", "ab").witness(NotReached, nothing),
+            Unknown,
+        ),
+        ("pulls work by a mirror", EvidenceNode::new("z", "ab").witness(Trusts, |w| w.verifies_tls = false), Unknown),
+        ("it trusts a public CA", EvidenceNode::new("z", "ab").witness(Trusts, |w| w.anchor = None), Unknown),
+        ("it trusts one that it was known to have", EvidenceNode::new("az", "b").witness(Trusts, nothing), Unknown),
+        ("it trusts all that is newer", EvidenceNode::new("bz", "").witness(Trusts, nothing), Current),
+        ("it trusts one of two that are newer", EvidenceNode::new("z", "").witness(Trusts, nothing), Stale),
+        ("it refuses what was there at first sight", EvidenceNode::new("z", "ab").witness(Refuses, nothing), Stale),
         (
             "it trusts, by a directory that was hidden since",
-            Node::new("bz", "").witness(Trusts, |w| w.own_roots = false),
+            EvidenceNode::new("bz", "").witness(Trusts, |w| w.own_roots = false),
             Stale,
         ),
         (
             "it trusts, and what it reads cannot be told",
-            unknown_setting(Node::new("bz", "")).witness(Trusts, |w| w.own_roots = false),
+            unknown_setting(EvidenceNode::new("bz", "")).witness(Trusts, |w| w.own_roots = false),
             Current,
         ),
-        ("it trusts, and does not work", sick(Node::new("z", "ab")).witness(Trusts, nothing), Unknown),
+        ("it trusts, and does not work", sick(EvidenceNode::new("z", "ab")).witness(Trusts, nothing), Unknown),
         ("it trusts, and what left lingers", lingering(good()).witness(Trusts, nothing), Stale),
     ];
     for (story, node, state) in table {
@@ -241,13 +255,13 @@ fn green_is_only_what_there_is_evidence_for() {
 fn not_knowing_restarts_nothing() {
     for on_change in [OnChange::Auto, OnChange::Restart] {
         let nodes = [
-            Node::new("z", "ab"),
-            Node::new("az", "b").witness(WitnessAnswer::NotReached, nothing),
-            Node::new("abz", "").runtime(|runtime| runtime.health = Err("it does not answer".into())),
+            EvidenceNode::new("z", "ab"),
+            EvidenceNode::new("az", "b").witness(WitnessAnswer::NotReached, nothing),
+            EvidenceNode::new("abz", "").runtime(|runtime| runtime.health = Err("it does not answer".into())),
             good().runtime(|runtime| runtime.service.process = None),
             good().state(ServiceState::Failed("failed".into())),
             good().state(ServiceState::Changing),
-            Node::new("z", "").runtime(|runtime| runtime.elsewhere = Some("it reads others".into())),
+            EvidenceNode::new("z", "").runtime(|runtime| runtime.elsewhere = Some("it reads others".into())),
         ];
         for node in nodes {
             let node = node.with(|node| node.policy.on_change = on_change);
@@ -274,7 +288,7 @@ fn a_refusal_restarts_once_and_only_what_a_restart_can_cure() {
     assert!(trust.why.contains("no restart would help") && trust.why.contains("has expired"), "{trust:?}");
     assert!(trust.next.contains("nodetrust probe registry.test:5443"), "{trust:?}");
 
-    // what starts over other roots again
+    // The process starts over other roots again.
     let node =
         refuses(nothing).runtime(|runtime| runtime.elsewhere = Some("its unit sets SSL_CERT_FILE=/x.pem".into()));
     assert_eq!(node.restarts(), [""; 0]);
@@ -284,7 +298,7 @@ fn a_refusal_restarts_once_and_only_what_a_restart_can_cure() {
         node.trust()
     );
 
-    // it is the process that was to be restarted
+    // The process is the one whose restart was due.
     assert_eq!(refuses(|witness| witness.restarted = Some(process(1_000))).restarts().len(), 1);
     let node = refuses(|witness| witness.restarted = Some(process(500)));
     assert_eq!(node.restarts(), [""; 0]);
@@ -298,7 +312,7 @@ fn a_refusal_restarts_once_and_only_what_a_restart_can_cure() {
 #[test]
 fn a_restart_on_a_refusal_is_held_like_any_other() {
     let refuses = || good().witness(WitnessAnswer::Refuses, nothing);
-    let held = |node: Node| node.decide().hold.map(|hold| hold.reason);
+    let held = |node: EvidenceNode| node.decide().hold.map(|hold| hold.reason);
     assert_eq!(held(refuses().with(|node| node.policy.on_change = OnChange::Report)), Some(HoldReason::Policy));
     assert_eq!(held(refuses().runtime(|r| r.health = Err("no CRI".into()))), Some(HoldReason::Unhealthy));
     let kill_mode = |r: &mut Runtime| r.spares = Err((HoldReason::KillMode, "it would end them".into()));
@@ -309,7 +323,7 @@ fn a_restart_on_a_refusal_is_held_like_any_other() {
 
 #[test]
 fn what_is_behind_anyway_says_so_and_restarts_for_that() {
-    let node = Node::new("z", "").witness(WitnessAnswer::Refuses, nothing);
+    let node = EvidenceNode::new("z", "").witness(WitnessAnswer::Refuses, nothing);
     assert_eq!(node.restarts(), ["2 anchors newer than the process"]);
     let trust = node.trust();
     assert!(trust.why.contains("2 anchors newer") && trust.why.contains("it refuses registry.test"), "{trust:?}");
@@ -318,16 +332,17 @@ fn what_is_behind_anyway_says_so_and_restarts_for_that() {
 
 #[test]
 fn what_would_make_it_known_is_said() {
-    let next = |node: Node| node.trust().next;
-    let first_sight = Node::new("z", "ab");
+    let next = |node: EvidenceNode| node.trust().next;
+    let first_sight = EvidenceNode::new("z", "ab");
     let text = next(first_sight);
     assert!(text.contains("nodetrust probe --through runtime HOST"), "{text}");
     assert!(text.contains("systemctl restart containerd.service"), "{text}");
-    let text = next(Node::without_runtime().with(|node| node.services.in_pod = true));
+    let text = next(EvidenceNode::without_runtime().with(|node| node.services.in_pod = true));
     assert!(text.contains("runtime.kind") && text.contains("runtime.unit"), "{text}");
     let text = next(good().state(ServiceState::Failed("failed (exit-code)".into())));
     assert!(text.contains("journalctl -u containerd.service"), "{text}");
-    let trust = Node::new("z", "ab").witness(WitnessAnswer::Trusts, |witness| witness.verifies_tls = false).trust();
+    let trust =
+        EvidenceNode::new("z", "ab").witness(WitnessAnswer::Trusts, |witness| witness.verifies_tls = false).trust();
     assert!(trust.why.contains("pulls from registry.test:5443 work"), "{trust:?}");
 }
 
@@ -335,12 +350,12 @@ fn what_would_make_it_known_is_said() {
 fn what_changes_by_itself_is_looked_at_again() {
     assert_eq!(good().state(ServiceState::Changing).trust().again, Some(LOOK_AGAIN));
     assert_eq!(good().runtime(|runtime| runtime.health = Err("no".into())).trust().again, Some(BETWEEN_ATTEMPTS));
-    assert_eq!((good().trust().again, Node::new("z", "ab").trust().again), (None, None));
+    assert_eq!((good().trust().again, EvidenceNode::new("z", "ab").trust().again), (None, None));
 }
 
 #[test]
 fn a_proof_names_its_witness() {
-    let trust = Node::new("z", "ab").witness(WitnessAnswer::Trusts, nothing).trust();
+    let trust = EvidenceNode::new("z", "ab").witness(WitnessAnswer::Trusts, nothing).trust();
     assert_eq!(trust.why, "no restart needed: the runtime trusts registry.test:5443, as it says itself");
 }
 

@@ -52,13 +52,13 @@ fn a_registry_that_has_answered_is_trusted_by_the_runtime() {
     let trusts = (Trusts, None);
     let name = image(HOST, DIGITS);
     every_version(5, |from| unresolved(from, HOST, &format!("{name}: not found")), trusts.clone());
-    // a registry that says to HEAD that it has it
+    // The registry answers HEAD as if it had the image.
     let promised = format!(
         "failed to pull and unpack image \"{name}\": failed to copy: httpReadSeeker: failed open: content at \
          https://{HOST}/v2/nodetrust/witness/manifests/sha256:{DIGITS} not found: not found"
     );
     every_version(5, |_| promised.clone(), trusts.clone());
-    // registries that answer to every name
+    // These registries answer to every name.
     for kind in ["manifest", "unknown"] {
         let other = format!(
             "failed to pull and unpack image \"{name}\": failed commit on ref \"{kind}-sha256:{DIGITS}\": unexpected commit \
@@ -66,7 +66,7 @@ fn a_registry_that_has_answered_is_trusted_by_the_runtime() {
         );
         every_version(9, |_| other.clone(), trusts.clone());
     }
-    // registries that want to know who asks, or say no
+    // These registries ask for credentials or refuse.
     for status in ["401 Unauthorized", "403 Forbidden"] {
         let said = |from| match from {
             Containerd::V16 => {
@@ -106,13 +106,13 @@ fn a_certificate_that_is_refused_is_named_by_its_server() {
         every_version(2, |from| request(from, "[fd00::1]:5000", why), of("[fd00::1]:5000"));
         every_version(2, |from| request(from, "[fd00::1]", why), of("[fd00::1]:443"));
     }
-    // a registry that leads elsewhere
+    // The registry redirects to another server.
     let elsewhere = |from| {
         let said = request(from, "b.test:5530", "x509: certificate signed by unknown authority");
         unresolved(from, HOST, said.split_once("failed to do request").unwrap().1)
     };
     every_version(2, elsewhere, of("b.test:5530"));
-    // the token server of a registry that is trusted itself
+    // The registry is trusted, its token server is not.
     let token = |from| {
         let (query, tls) = match from {
             Containerd::V16 => ("scope=repository%3Anodetrust%2Fwitness%3Apull&service=x", ""),
@@ -128,7 +128,7 @@ fn a_certificate_that_is_refused_is_named_by_its_server() {
         unresolved(from, HOST, &why)
     };
     every_version(2, token, of("token.test:5521"));
-    // a proxy that is spoken to in TLS
+    // The proxy itself speaks TLS.
     let proxy = |from| {
         let tls = if from == Containerd::V16 { "" } else { "tls: failed to verify certificate: " };
         request(from, HOST, &format!("proxyconnect tcp: {tls}x509: certificate signed by unknown authority"))
@@ -155,7 +155,7 @@ fn a_registry_that_was_not_reached_proves_nothing() {
         "remote error: tls: handshake failure",
         "remote error: tls: protocol version not supported",
         "remote error: tls: certificate required",
-        // a proxy that does not let it through answers in its own name
+        // A proxy that refuses the request answers in its own name.
         "Forbidden",
         "Unauthorized",
         "Not Found",
@@ -204,7 +204,7 @@ fn a_registry_that_was_not_reached_proves_nothing() {
 
 #[test]
 fn what_others_write_is_not_taken_for_the_runtimes_words() {
-    // a registry that is a cache tells of its own trouble with the registry above it
+    // A registry that is a cache reports its own failure with the registry above it.
     for (status, expected) in [("500 Internal Server Error", NotReached), ("403 Forbidden", Trusts)] {
         let text = format!(
             "failed to resolve image: unexpected status from GET request to https://{HOST}/v2/x: {status}\\nserver message: Get \
@@ -214,7 +214,7 @@ fn what_others_write_is_not_taken_for_the_runtimes_words() {
     }
     let cancelled = request(Containerd::V21, HOST, "x509: certificate signed by unknown authority");
     assert_eq!(answer(PullEnd::Grpc(1, &cancelled)), (NotReached, None), "a call that was cancelled");
-    // another image than the one that was asked for
+    // The answer is about another image than the one that was asked for.
     let other = format!("{HOST}/nodetrust/witness@sha256:{OTHER}: not found");
     assert_eq!(answer(PullEnd::Grpc(5, &other)), (NotReached, None));
 }

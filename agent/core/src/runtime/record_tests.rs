@@ -18,14 +18,14 @@ fn process(boot: &str, started: u64) -> ServiceProcess {
 
 /// A node's bundle and what the ledger says of it. Small letters are ours, capital ones somebody else's.
 #[derive(Debug, Clone)]
-struct Story {
+struct BundleStory {
     before: Option<&'static str>,
     since: Option<Uptime>,
     begun: Option<Uptime>,
     now: &'static str,
 }
 
-impl Story {
+impl BundleStory {
     fn first_look(now: &'static str) -> Self {
         Self { before: None, since: None, begun: None, now }
     }
@@ -58,48 +58,48 @@ impl Story {
 
 #[test]
 fn the_same_process_is_what_it_was() {
-    let known = Story::first_look("AB").follow(None, &process("one", 100));
-    let later = Story { begun: Some(up("one", 700)), ..Story::first_look("xyz") };
+    let known = BundleStory::first_look("AB").follow(None, &process("one", 100));
+    let later = BundleStory { begun: Some(up("one", 700)), ..BundleStory::first_look("xyz") };
     assert_eq!(later.follow(Some(&known), &process("one", 100)), known);
 }
 
 #[test]
 fn at_first_sight_what_others_put_there_is_unproven_whatever_the_file_s_times_say() {
-    // no ledger: nothing in the bundle is known to be ours, whoever made it
-    Story::first_look("ABC").assert(&process("one", 700), "", "", "ABC");
-    Story::first_look("abc").assert(&process("one", 700), "", "", "abc");
+    // Without a ledger no certificate in the bundle is known to be ours.
+    BundleStory::first_look("ABC").assert(&process("one", 700), "", "", "ABC");
+    BundleStory::first_look("abc").assert(&process("one", 700), "", "", "abc");
 }
 
 #[test]
 fn what_is_put_there_after_first_sight_is_missing_for_sure() {
-    let record = Story::first_look("AB").follow(None, &process("one", 700));
+    let record = BundleStory::first_look("AB").follow(None, &process("one", 700));
     let lag = record.lag(&set("Ac"), &set("ABc"));
     assert_eq!((lag.missing, lag.unproven), (set("c"), set("A")));
 }
 
 #[test]
 fn a_new_process_over_an_unchanged_bundle_has_all_of_it() {
-    let story = Story { before: Some("aB"), since: Some(up("one", 400)), ..Story::first_look("aB") };
+    let story = BundleStory { before: Some("aB"), since: Some(up("one", 400)), ..BundleStory::first_look("aB") };
     story.assert(&process("one", 500), "aB", "", "");
     story.assert(&process("two", 10), "aB", "", ""); // after a reboot
-    // it ran before that was looked at
+    // The process ran before the bundle was first seen.
     story.assert(&process("one", 300), "", "", "aB");
 }
 
 #[test]
 fn a_process_that_started_within_a_change_of_ours_may_have_read_either() {
-    let story = Story { before: Some("aBx"), since: Some(up("one", 400)), ..Story::first_look("aBn") };
-    let ours = Story { begun: Some(up("one", 700)), ..story };
+    let story = BundleStory { before: Some("aBx"), since: Some(up("one", 400)), ..BundleStory::first_look("aBn") };
+    let ours = BundleStory { begun: Some(up("one", 700)), ..story };
     ours.assert(&process("one", 800), "aB", "xn", "");
-    // the change is complete and written down, and the process is seen only then
-    let complete = Story { before: Some("aBn"), since: Some(up("one", 900)), ..ours };
+    // The process is first seen after the change is complete and recorded.
+    let complete = BundleStory { before: Some("aBn"), since: Some(up("one", 900)), ..ours };
     complete.assert(&process("one", 800), "", "an", "B");
 }
 
 #[test]
 fn a_process_that_ran_before_a_change_of_ours_and_was_not_seen_lacks_what_we_put_there() {
-    // its unit was configured only afterwards
-    let story = Story { before: Some("aB"), since: Some(up("one", 900)), begun: Some(up("one", 800)), now: "aB" };
+    // Its unit was configured after the change.
+    let story = BundleStory { before: Some("aB"), since: Some(up("one", 900)), begun: Some(up("one", 800)), now: "aB" };
     story.assert(&process("one", 100), "", "a", "B");
     let lag = story.follow(None, &process("one", 100)).lag(&set("aB"), &set("aB"));
     assert_eq!((lag.missing, lag.unproven), (set("a"), set("B")));
@@ -107,28 +107,30 @@ fn a_process_that_ran_before_a_change_of_ours_and_was_not_seen_lacks_what_we_put
 
 #[test]
 fn what_others_have_changed_since_the_last_look_is_unproven() {
-    // somebody put C there and restarted containerd, in whatever order, while no agent ran
-    let story = Story { before: Some("aB"), since: Some(up("one", 400)), begun: Some(up("one", 300)), now: "aBC" };
+    // Somebody put C there and restarted containerd, in either order, while no agent ran.
+    let story =
+        BundleStory { before: Some("aB"), since: Some(up("one", 400)), begun: Some(up("one", 300)), now: "aBC" };
     story.assert(&process("one", 800), "aB", "", "C");
 }
 
 #[test]
 fn a_reboot_ends_a_change_that_was_not_finished() {
-    // n came, x went, and the agent was killed before it could write that down
-    let story = Story { before: Some("aBx"), since: Some(up("one", 400)), begun: Some(up("one", 700)), now: "aBn" };
+    // n came and x went, and the agent was killed before it recorded that.
+    let story =
+        BundleStory { before: Some("aBx"), since: Some(up("one", 400)), begun: Some(up("one", 700)), now: "aBn" };
     story.assert(&process("two", 10), "aBn", "", "");
-    // what others had put there before the first change is not known to have been there at the start
-    let story = Story { before: None, since: None, ..story };
+    // Nobody knows whether the certificates of others were there when the process started.
+    let story = BundleStory { before: None, since: None, ..story };
     story.assert(&process("two", 10), "an", "", "B");
 }
 
 #[test]
 fn what_an_earlier_process_may_still_have_is_no_matter_after_a_reboot() {
-    let mut earlier = Story::first_look("AB").follow(None, &process("one", 100));
+    let mut earlier = BundleStory::first_look("AB").follow(None, &process("one", 100));
     earlier.revoked = set("x");
-    let story = Story { before: Some("a"), since: Some(up("one", 400)), begun: Some(up("one", 700)), now: "an" };
+    let story = BundleStory { before: Some("a"), since: Some(up("one", 400)), begun: Some(up("one", 700)), now: "an" };
     assert_eq!(story.follow(Some(&earlier), &process("two", 10)).maybe_has, set(""));
-    // within one boot it may have started while x was still there
+    // Within one boot it may have started while x was still there.
     assert_eq!(story.follow(Some(&earlier), &process("one", 800)).maybe_has, set("nx"));
 }
 
@@ -145,7 +147,7 @@ fn what_cannot_be_seen_just_now_stays_known() {
 
 #[test]
 fn an_anchor_that_may_have_been_there_at_the_start_lingers_when_it_leaves() {
-    let mut record = Story::first_look("AB").follow(None, &process("one", 100));
+    let mut record = BundleStory::first_look("AB").follow(None, &process("one", 100));
     record.note_revoked(&set("A"), |_| false, |_| false);
     assert_eq!(record.lag(&set(""), &set("B")).lingering, set("A"));
 }

@@ -1,4 +1,4 @@
-//! How a runtime reaches one registry, by its configuration: whether its answer says anything of the CA (facts C.1, C.2).
+//! How a runtime reaches one registry, by its configuration: whether its answer says anything of the CA (facts C.2, C.3).
 //!
 //! A mirror, a certificate that is not verified, or plain HTTP make pulls work without any trust in the registry's CA. What cannot be
 //! told for sure counts as such a way.

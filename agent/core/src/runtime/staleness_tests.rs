@@ -32,18 +32,18 @@ fn process(boot: &str, started: u64) -> ServiceProcess {
 }
 
 /// A node whose containerd is looked at.
-struct Node {
+struct StalenessNode {
     services: Services,
     ledger: Ledger,
     wanted: BTreeSet<Fingerprint>,
-    /// what Go reads of it, None for all
+    /// the anchors that Go reads; None for all
     readable: Option<BTreeSet<Fingerprint>>,
     bundle: BTreeSet<Fingerprint>,
     policy: RuntimeSettings,
     now: Moment,
 }
 
-impl Node {
+impl StalenessNode {
     /// containerd started with `has` in the bundle; it wants `wanted`, all of which is in the bundle now.
     fn new(has: &str, wanted: &str) -> Self {
         let process = process("one", 1_000);
@@ -136,39 +136,42 @@ const NOTHING: [&str; 0] = [];
 
 #[test]
 fn what_the_process_has_needs_no_restart() {
-    let node = Node::new("abz", "ab");
+    let node = StalenessNode::new("abz", "ab");
     assert_eq!(node.actions(), NOTHING);
     assert!(node.decide().trust.why.starts_with("no restart needed"), "{}", node.decide().trust.why);
 }
 
 #[test]
 fn an_anchor_newer_than_the_process_needs_one() {
-    assert_eq!(Node::new("z", "a").actions(), ["restart containerd.service (1 anchor newer than the process)"]);
+    assert_eq!(
+        StalenessNode::new("z", "a").actions(),
+        ["restart containerd.service (1 anchor newer than the process)"]
+    );
 }
 
 #[test]
 fn an_anchor_that_has_not_arrived_in_the_bundle_needs_none() {
-    let mut node = Node::new("z", "a");
+    let mut node = StalenessNode::new("z", "a");
     node.bundle = set("z");
     assert_eq!(node.actions(), NOTHING, "a restart would not bring it");
 }
 
 #[test]
 fn a_removed_anchor_needs_one_only_if_the_process_may_have_it() {
-    let mut node = Node::new("abz", "a");
+    let mut node = StalenessNode::new("abz", "a");
     node.record().note_revoked(&set("bq"), |_| false, |_| false);
     assert_eq!(node.actions(), ["restart containerd.service (1 removed anchor that it started with)"]);
     node.record().note_revoked(&set(""), |_| false, |fingerprint| set("b").contains(fingerprint));
     assert_eq!(node.actions(), NOTHING, "it is wanted again");
-    // certificates of others come and go with upgrades of the distribution's packages
-    let mut node = Node::new("abz", "ab");
+    // Certificates of others come and go with upgrades of the distribution's packages.
+    let mut node = StalenessNode::new("abz", "ab");
     node.bundle = set("aby");
     assert_eq!(node.actions(), NOTHING);
 }
 
 #[test]
 fn a_removed_anchor_stays_known_when_the_ledger_has_forgotten_it() {
-    let mut node = Node::new("abz", "a");
+    let mut node = StalenessNode::new("abz", "a");
     node.record().note_revoked(&set("b"), |_| false, |_| false);
     node.record().note_revoked(&set(""), |_| false, |_| false);
     assert_eq!(node.decide().lag.lingering, set("b"));
@@ -176,9 +179,9 @@ fn a_removed_anchor_stays_known_when_the_ledger_has_forgotten_it() {
 
 #[test]
 fn the_registry_directory_makes_up_for_additions() {
-    let node = Node::new("z", "a").certs_d(None);
+    let node = StalenessNode::new("z", "a").certs_d(None);
     assert_eq!(node.actions(), [format!("write {CERTS} (1 anchor)")]);
-    let node = Node::new("z", "a").certs_d(Some("a"));
+    let node = StalenessNode::new("z", "a").certs_d(Some("a"));
     assert_eq!(node.actions(), NOTHING);
     assert_eq!(node.decide().covered, set("a"));
     assert!(node.decide().trust.why.contains("registry directory"), "{}", node.decide().trust.why);
@@ -186,7 +189,7 @@ fn the_registry_directory_makes_up_for_additions() {
 
 #[test]
 fn the_registry_directory_does_not_make_up_for_a_removal_that_the_process_started_with() {
-    let mut node = Node::new("abz", "a").certs_d(Some("ab"));
+    let mut node = StalenessNode::new("abz", "a").certs_d(Some("ab"));
     node.record().note_revoked(&set("b"), |_| false, |_| false);
     assert_eq!(
         node.actions(),
@@ -205,7 +208,7 @@ fn a_directory_that_does_not_cover_every_host_leaves_the_restart() {
         |certs| certs.setting = Setting::Several("/a:/b".into()),
         |certs| certs.setting = Setting::ChangedSince("/etc/containerd/config.toml".into()),
     ] {
-        let mut node = Node::new("z", "a").certs_d(Some("a"));
+        let mut node = StalenessNode::new("z", "a").certs_d(Some("a"));
         edit(&mut node.runtime().certs);
         assert!(node.actions().iter().any(|action| action.starts_with("restart")), "{:?}", node.runtime().certs);
     }
@@ -213,26 +216,26 @@ fn a_directory_that_does_not_cover_every_host_leaves_the_restart() {
 
 #[test]
 fn only_what_the_file_holds_is_covered() {
-    let mut node = Node::new("z", "a").certs_d(None);
+    let mut node = StalenessNode::new("z", "a").certs_d(None);
     assert_eq!((node.decide().covered, node.decide().lag.missing), (set(""), set("a")), "it is not written yet");
-    // it cannot be written
+    // The file cannot be written.
     node.runtime().certs.unwritten = true;
     assert!(node.actions().contains(&"restart containerd.service (1 anchor newer than the process)".into()));
 }
 
 #[test]
 fn what_pulls_rest_on_stays() {
-    // somebody has emptied the bundle, and the repair fails
-    let mut node = Node::new("z", "a").certs_d(Some("a"));
+    // Somebody has emptied the bundle, and the repair fails.
+    let mut node = StalenessNode::new("z", "a").certs_d(Some("a"));
     node.bundle = set("");
     assert_eq!(node.actions(), NOTHING);
-    // the policy changes while the process is older than the anchor
+    // The policy changes while the process is older than the anchor.
     for on_change in [OnChange::Report, OnChange::Never, OnChange::Restart] {
-        let mut node = Node::new("z", "a").certs_d(Some("a"));
+        let mut node = StalenessNode::new("z", "a").certs_d(Some("a"));
         node.policy.on_change = on_change;
         assert_eq!(node.actions(), NOTHING, "{on_change:?}");
         assert_eq!(node.decide().covered, set("a"));
-        let mut young = Node::new("az", "a").certs_d(Some("a"));
+        let mut young = StalenessNode::new("az", "a").certs_d(Some("a"));
         young.policy.on_change = on_change;
         assert_eq!(young.actions(), [format!("remove {CERTS} (nothing is to be served there)")], "{on_change:?}");
     }
@@ -240,28 +243,28 @@ fn what_pulls_rest_on_stays() {
 
 #[test]
 fn an_anchor_that_go_cannot_read_is_not_served() {
-    // alone in the file, it would fail every pull
-    let mut node = Node::new("z", "a").certs_d(None);
+    // Alone in the file, it would make every pull fail.
+    let mut node = StalenessNode::new("z", "a").certs_d(None);
     node.readable = Some(set(""));
     assert_eq!(node.actions(), NOTHING);
-    let mut node = Node::new("z", "ab").certs_d(None);
+    let mut node = StalenessNode::new("z", "ab").certs_d(None);
     node.readable = Some(set("a"));
     assert_eq!(node.actions(), [format!("write {CERTS} (1 anchor)")]);
-    // as a version before has left it, when it did not know
-    let mut node = Node::new("z", "ab").certs_d(Some("ab"));
+    // An earlier version left it so.
+    let mut node = StalenessNode::new("z", "ab").certs_d(Some("ab"));
     node.readable = Some(set("a"));
     assert_eq!(node.actions(), [format!("write {CERTS} (1 anchor)")]);
-    let mut node = Node::new("z", "b").certs_d(Some("b"));
+    let mut node = StalenessNode::new("z", "b").certs_d(Some("b"));
     node.readable = Some(set(""));
     assert_eq!(node.actions(), [format!("remove {CERTS} (nothing is to be served there)")]);
 }
 
-/// Whatever the policy, the process and the directory are: what it cannot read, no restart brings.
+/// No restart brings an anchor that the process cannot read, whatever the policy, the process and the directory.
 #[test]
 fn no_restart_is_made_held_or_awaited_for_an_anchor_that_go_cannot_read() {
     for on_change in [OnChange::Auto, OnChange::Restart, OnChange::Report, OnChange::Never] {
         for certs_d in [false, true] {
-            let mut node = Node::new("z", "a");
+            let mut node = StalenessNode::new("z", "a");
             node = if certs_d { node.certs_d(None) } else { node };
             node.readable = Some(set(""));
             node.policy.on_change = on_change;
@@ -270,15 +273,15 @@ fn no_restart_is_made_held_or_awaited_for_an_anchor_that_go_cannot_read() {
             assert_eq!((node.actions(), outlook.hold), (Vec::new(), None), "{on_change:?}");
             assert!(outlook.lag.is_none() && outlook.covered.is_empty() && outlook.serves.is_empty());
             assert_eq!(outlook.cannot, set("a"));
-            // it does not work: that is another matter, and no reason either
+            // A runtime that does not work is no reason either.
             assert_eq!(outlook.trust.state, RuntimeState::Unknown);
             node.runtime().health = Ok(());
             let trust = node.decide().trust;
             assert!(trust.why.starts_with("no restart needed"), "{}", trust.why);
         }
     }
-    // the others count as ever
-    let mut node = Node::new("z", "ab");
+    // The other anchors count as before.
+    let mut node = StalenessNode::new("z", "ab");
     node.readable = Some(set("b"));
     let outlook = node.decide();
     assert_eq!((outlook.lag.missing, outlook.cannot), (set("b"), set("a")));
@@ -286,7 +289,7 @@ fn no_restart_is_made_held_or_awaited_for_an_anchor_that_go_cannot_read() {
 
 #[test]
 fn a_further_unit_may_read_what_the_runtime_cannot() {
-    let mut node = Node::new("az", "a");
+    let mut node = StalenessNode::new("az", "a");
     node.readable = Some(set(""));
     let process = process("one", 2_000);
     let service = Service { unit: "web.service".into(), state: ServiceState::Active, process: Some(process.clone()) };
@@ -306,7 +309,7 @@ fn a_further_unit_may_read_what_the_runtime_cannot() {
 #[test]
 fn a_denied_anchor_that_came_while_the_process_ran_may_have_been_read() {
     let lag = |denied: bool| {
-        let mut node = Node::new("z", "");
+        let mut node = StalenessNode::new("z", "");
         node.record().note_served(set("a").into_iter());
         node.record().note_revoked(&set("a"), |_| denied, |_| false);
         node.decide().lag.lingering
@@ -317,22 +320,22 @@ fn a_denied_anchor_that_came_while_the_process_ran_may_have_been_read() {
 
 #[test]
 fn our_file_goes_when_nothing_is_left_to_serve() {
-    let node = Node::new("z", "").certs_d(Some("a"));
+    let node = StalenessNode::new("z", "").certs_d(Some("a"));
     assert_eq!(node.actions(), [format!("remove {CERTS} (nothing is to be served there)")]);
-    // the configuration no longer names the directory that we once wrote to
-    let mut node = Node::new("az", "a").certs_d(Some("a"));
+    // The configuration no longer names the directory that we once wrote to.
+    let mut node = StalenessNode::new("az", "a").certs_d(Some("a"));
     node.runtime().certs.setting = Setting::NotConfigured;
     assert_eq!(node.actions(), NOTHING, "a file that we did not write");
     node.ledger.certs_files.insert(CERTS.into());
     assert_eq!(node.actions(), [format!("remove {CERTS} (nothing is to be served there)")]);
-    // nobody can tell what the process reads now: what pulls may rest on stays
+    // What the process reads now is unknown, so files that pulls may need stay.
     node.runtime().certs.setting = Setting::Unknown("no TOML".into());
     assert_eq!(node.actions(), NOTHING);
 }
 
 #[test]
 fn an_altered_file_is_written_anew() {
-    let mut node = Node::new("z", "a").certs_d(None);
+    let mut node = StalenessNode::new("z", "a").certs_d(None);
     node.runtime().certs.own.insert(CERTS.into(), OwnRegistryFile::Altered);
     assert_eq!(node.actions(), [format!("write {CERTS} (1 anchor)")]);
 }
@@ -340,7 +343,7 @@ fn an_altered_file_is_written_anew() {
 #[test]
 fn the_configuration_may_forbid() {
     for (on_change, held) in [(OnChange::Report, true), (OnChange::Never, true), (OnChange::Restart, false)] {
-        let mut node = Node::new("z", "a").certs_d(None);
+        let mut node = StalenessNode::new("z", "a").certs_d(None);
         node.policy.on_change = on_change;
         assert_eq!(node.held(), held.then_some(HoldReason::Policy), "{on_change:?}");
         assert!(!node.actions().iter().any(|action| action.starts_with("write")), "only `auto` writes there");
@@ -351,15 +354,15 @@ fn the_configuration_may_forbid() {
 #[test]
 fn the_registry_directory_is_kept_where_a_restart_is_forbidden() {
     let node = |served| {
-        let mut node = Node::new("z", "a").certs_d(served);
+        let mut node = StalenessNode::new("z", "a").certs_d(served);
         node.policy.on_change = OnChange::Registry;
         node
     };
     assert_eq!(node(None).actions(), [format!("write {CERTS} (1 anchor)")]);
     assert_eq!(node(Some("a")).actions(), NOTHING);
     assert_eq!(node(Some("a")).decide().hold, None);
-    // what it does not cover is told, and nothing is restarted
-    let held = |edit: fn(&mut Node)| {
+    // The anchors that it does not cover are reported, and nothing is restarted.
+    let held = |edit: fn(&mut StalenessNode)| {
         let mut node = node(Some("a"));
         edit(&mut node);
         assert!(!node.actions().iter().any(|action| action.starts_with("restart")), "{:?}", node.actions());
@@ -386,7 +389,7 @@ fn the_registry_directory_is_kept_where_a_restart_is_forbidden() {
 #[test]
 fn what_is_sick_or_would_end_containers_is_not_restarted() {
     let held = |edit: fn(&mut Runtime)| {
-        let mut node = Node::new("z", "a");
+        let mut node = StalenessNode::new("z", "a");
         edit(node.runtime());
         node.held()
     };
@@ -397,7 +400,7 @@ fn what_is_sick_or_would_end_containers_is_not_restarted() {
         held(|runtime| runtime.spares = Err((HoldReason::KillMode, "it would end them".to_owned()))),
         Some(HoldReason::KillMode)
     );
-    let mut node = Node::new("z", "a");
+    let mut node = StalenessNode::new("z", "a");
     node.runtime().spares = spares(HoldReason::LiveRestore);
     assert_eq!(node.held(), Some(HoldReason::LiveRestore));
     assert_eq!(node.decide().hold.unwrap().next, "drain the node, then: systemctl restart containerd.service");
@@ -409,7 +412,7 @@ fn what_is_sick_or_would_end_containers_is_not_restarted() {
 
 #[test]
 fn what_does_not_run_needs_nothing() {
-    let mut node = Node::new("z", "a");
+    let mut node = StalenessNode::new("z", "a");
     node.runtime().service.state = ServiceState::Down("inactive".into());
     node.runtime().service.process = None;
     assert_eq!(node.actions(), NOTHING);
@@ -420,7 +423,7 @@ fn what_does_not_run_needs_nothing() {
 fn tries_have_their_distance() {
     let done = Some(AttemptOutcome::Done);
     let failed = Some(AttemptOutcome::Failed("timeout".into()));
-    let node = || Node::new("z", "a");
+    let node = || StalenessNode::new("z", "a");
     assert_eq!(node().tried(59, done.clone()).held(), Some(HoldReason::RateLimit));
     assert_eq!(node().tried(60, done.clone()).held(), None);
     assert_eq!(node().tried(59, None).held(), Some(HoldReason::RateLimit), "the agent was killed in it");
@@ -434,8 +437,8 @@ fn tries_have_their_distance() {
 
 #[test]
 fn a_failed_restart_is_told_until_the_runtime_works_again() {
-    let mut node = Node::new("z", "a").tried(5_000, Some(AttemptOutcome::Failed("it did not start".into())));
-    let told = |node: &Node| aftermath(node.services.runtime.as_ref().unwrap(), &node.ledger.attempts);
+    let mut node = StalenessNode::new("z", "a").tried(5_000, Some(AttemptOutcome::Failed("it did not start".into())));
+    let told = |node: &StalenessNode| aftermath(node.services.runtime.as_ref().unwrap(), &node.ledger.attempts);
     assert_eq!(told(&node), None);
     node.runtime().service.state = ServiceState::Changing;
     assert_eq!(told(&node).unwrap().text, "it did not start");
@@ -456,7 +459,7 @@ fn tries_that_no_longer_count_are_forgotten() {
 
 #[test]
 fn further_units_follow_by_their_own_processes() {
-    let mut node = Node::new("az", "a").certs_d(Some("a"));
+    let mut node = StalenessNode::new("az", "a").certs_d(Some("a"));
     let kubelet =
         Service { unit: "kubelet.service".into(), state: ServiceState::Active, process: Some(process("one", 5)) };
     let record = ServiceRecord {
@@ -476,7 +479,7 @@ fn further_units_follow_by_their_own_processes() {
 
 #[test]
 fn a_process_that_was_not_seen_yet_is_not_judged() {
-    let mut node = Node::new("z", "a");
+    let mut node = StalenessNode::new("z", "a");
     node.runtime().service.process = Some(process("one", 9_999));
     assert_eq!(node.actions(), NOTHING);
 }

@@ -94,18 +94,18 @@ fn trust_is_a_proof_only_if_it_is_the_process_s_own_and_ends_in_an_anchor_of_our
 fn a_crash_neither_forgets_a_restart_nor_repeats_one() {
     let mut known = ledger(refusal(100, "a"));
     note_restart(&mut known, &process(100), &SetDigest::of(&set("a")));
-    // killed before the restart: the same process runs
+    // The agent was killed before the restart: the same process runs.
     assert!(wants_restart(&known, 100, "a"));
-    // the restart was made, and the new process refuses as well
+    // The runtime was restarted, and the new process refuses as well.
     note_answer(&mut known, HOST, refusal(200, "a"));
     assert!(!wants_restart(&known, 200, "a"), "once is enough");
-    // another registry that it refuses is no reason either: it started over this very set
+    // A second registry that it refuses is no reason either: the process started over this set.
     known.witnesses.insert("other.test:443".into(), refusal(200, "a"));
     assert!(!wants_restart(&known, 200, "a"));
-    // somebody restarts it by hand
+    // Somebody restarts it by hand.
     note_answer(&mut known, HOST, refusal(300, "a"));
     assert!(!wants_restart(&known, 300, "a"));
-    // another set is another matter
+    // Another set is judged anew.
     note_answer(&mut known, HOST, refusal(300, "ab"));
     assert!(wants_restart(&known, 300, "ab"));
 }
@@ -138,12 +138,12 @@ fn a_registry_that_goes_down_makes_no_runtime_trust_it() {
     assert_eq!(kept.handshake_error.as_deref(), Some("connection refused"), "a restart cannot be known to help now");
     note_answer(&mut known, HOST, refusal(100, "a"));
     assert!(wants_restart(&known, 100, "a"), "it is there again");
-    // nor does it make one forget what was trusted
+    // It does not erase an earlier trusted answer either.
     let trusts = answer(100, "a", WitnessAnswer::Trusts);
     let mut known = ledger(trusts.clone());
     note_answer(&mut known, HOST, down.clone());
     assert_eq!(known.witnesses[HOST], trusts);
-    // but of a new process it is all there is
+    // Of a new process it is the only answer.
     note_answer(&mut known, HOST, Witness { process: process(200), ..down });
     assert_eq!(known.witnesses[HOST].answer, WitnessAnswer::NotReached);
 }

@@ -114,7 +114,7 @@ fn what_comes_in_place_of_its_namesake_is_refused_until_the_source_changes_again
             assert!(text.contains("damaged copy") && text.contains("put both into the source"), "{text}");
             assert_eq!(node.ledger.sources, remembered, "the memory of what it said holds");
         }
-        // as the text says
+        // The advice in the text works.
         let found = node.cycle(&[source("org", &[&newcomer, &old, &other])]);
         assert_eq!(desired(&found), prints(&[&newcomer, &old, &other]));
         assert_eq!(desired(&node.cycle(&[source("org", &[&newcomer, &other])])), prints(&[&newcomer, &other]));
@@ -147,7 +147,7 @@ fn the_original_goes_when_the_source_has_neither() {
     node.cycle(&[source("org", &[&old, &other])]);
     node.cycle(&[source("org", &[&newcomer, &other])]);
     assert_eq!(desired(&node.cycle(&[source("org", &[&other])])), prints(&[&other]));
-    // alone it makes the source say nothing usable
+    // Alone it makes the source unusable.
     let mut node = Memory::default();
     node.cycle(&[source("org", &[&old])]);
     for _ in 0..2 {
@@ -165,7 +165,7 @@ fn a_newcomer_that_replaces_nothing_is_accepted_with_a_finding() {
     assert_eq!(desired(&found), prints(&[&root]), "what left has another name");
     let warnings = found.desired[&root.fingerprint].warnings.join("\n");
     assert!(warnings.contains("signature does not match") && !found.has_findings(), "{warnings}");
-    // a real rotation that keeps the name
+    // A real rotation keeps the name.
     let renewed = ca("Corp Root");
     assert_eq!(desired(&node.cycle(&[source("org", &[&renewed])])), prints(&[&renewed]));
 }
@@ -215,13 +215,13 @@ fn a_change_may_go_over_several_sources() {
     for _ in 0..2 {
         assert_eq!(desired(&node.cycle(&moved)), prints(&[&old, &other]));
     }
-    // the source was renamed in the configuration
+    // The source was renamed in the configuration.
     let mut node = Memory::default();
     node.cycle(&[source("a", &[&old, &other])]);
     for _ in 0..2 {
         assert_eq!(desired(&node.cycle(&[source("z", &[&newcomer, &other])])), prints(&[&old, &other]));
     }
-    // it is still wanted elsewhere: nothing has left
+    // Another source still wants it, so nothing has left.
     let mut node = Memory::default();
     node.cycle(&[source("a", &[&old]), source("b", &[&old, &other])]);
     let found = node.cycle(&[source("a", &[&newcomer]), source("b", &[&old, &other])]);

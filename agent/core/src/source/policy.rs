@@ -11,7 +11,7 @@ use crate::certificate::{
     signature::SelfSignature,
 };
 
-/// The configured rules (contract, section 3: `policy` and `rotation`).
+/// The configured rules: `policy` and `rotation` in docs/configuration.md.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// What a rejection means for its source.

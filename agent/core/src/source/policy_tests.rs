@@ -127,7 +127,7 @@ fn what_its_own_signature_does_not_prove_is_accepted_unless_told_otherwise() {
         assert!(judged(&root, &Policy::default(), None).unwrap()[0].contains("own signature"), "{root:?}");
         assert_eq!(verdict(&judged(&root, &strict, None)), Some(RejectReason::SelfSignature), "{root:?}");
     }
-    // there is nothing to prove, or it is proven
+    // Either there is nothing to prove, or the signature is proven.
     for name in ["corp-2026", "intermediate-sha1", "version-1"] {
         assert_eq!(verdict(&judged(&fixed(name), &strict, None)), None, "{name}");
     }

@@ -121,7 +121,7 @@ fn a_silent_source_without_a_past_has_failed() {
     }
 }
 
-/// Whoever waits for the agent's readiness waits for these sources.
+/// The agent's readiness waits for these sources.
 #[test]
 fn a_source_is_awaited_until_it_has_given_an_anchor_on_this_node() {
     let root = fixed("corp-2026");

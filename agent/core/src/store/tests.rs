@@ -73,7 +73,7 @@ fn a_tool_without_its_directory_does_not_count() {
     assert!(found.family.unwrap_err().advice.contains("dnf install ca-certificates"));
 }
 
-/// Each of them would make the node one of another family, whose plan takes our anchors out of the old one.
+/// Each error would give the node another family, and the plan would take our anchors out of the old store.
 #[test]
 fn os_release_is_a_witness() {
     let without = |host: &[(&'static str, PathKind)], path: &str| -> Vec<(&'static str, PathKind)> {
@@ -99,7 +99,7 @@ fn os_release_is_a_witness() {
         assert!(unsupported.advice.contains("store.family"), "{release}: {unsupported}");
         assert_eq!(on(release, host, Some(Family::Debian)).family, Ok(Family::Debian), "who says so may");
     }
-    // without a witness, what is there decides as ever
+    // An unknown ID says nothing, so tools and directories decide.
     assert_eq!(on("ID=something-new", &headless, None).family, Ok(Family::Debian));
 }
 
@@ -179,7 +179,7 @@ fn nothing_installed_says_what_to_install() {
         let unsupported = on(release, &[], None).family.unwrap_err();
         assert!(unsupported.advice.contains(advice), "{release}: {unsupported}");
     }
-    // another store's tool is no reason to call a Photon without OpenSSL something else
+    // Another store's tool does not make a Photon without OpenSSL another family.
     let photon = on("ID=photon", SUSE_HOST, None).family.unwrap_err();
     assert!(photon.reason.contains("openssl") && photon.advice.contains("tdnf install openssl"), "{photon}");
 }
@@ -223,7 +223,7 @@ fn the_table_is_consistent() {
         let store = family.store();
         assert_eq!(store.family, family);
         assert!(store.takes.matches(&format!("nodetrust-0123456789abcdef.{}", store.extension)), "{family}");
-        // the temporary name must not be taken where it is written
+        // The tool must not take the temporary name where it is written.
         let scanned = store.temp_dir == store.anchors_dir;
         assert!(!scanned || !store.takes.matches(".nodetrust-0123456789abcdef.tmp"), "{family}");
         for path in store.tool.programs() {

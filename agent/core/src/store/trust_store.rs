@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::anchor::Anchor;
+
 /// A kind of trust store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -74,6 +76,13 @@ pub struct TrustStore {
     pub drops_not_ca: bool,
     /// The tool pastes files as they are, so a foreign private key or broken block ends in the bundle (facts A.3, A.7).
     pub pastes_files: bool,
+}
+
+impl TrustStore {
+    /// Why the store silently leaves an anchor out of its bundle; None if it takes it.
+    pub fn leaves_out(&self, anchor: &Anchor) -> Option<&'static str> {
+        if self.drops_not_ca { anchor.dropped_by_p11_kit() } else { None }
+    }
 }
 
 /// Which file names a tool takes.

@@ -45,7 +45,7 @@ impl Member {
 /// Reads an annotation that anybody may have written who can patch nodes.
 pub(super) fn read(text: &str) -> Result<NodeStatus, (FindingKind, &'static str)> {
     #[derive(Deserialize)]
-    struct Version {
+    struct FormatVersion {
         v: u64,
     }
     if text.len() > ANNOTATION_LIMIT {
@@ -53,7 +53,7 @@ pub(super) fn read(text: &str) -> Result<NodeStatus, (FindingKind, &'static str)
     }
     let Some(status) = NodeStatus::parse(text) else {
         return Err(match serde_json::from_str(text) {
-            Ok(Version { v }) if v != 1 => (FindingKind::OtherVersion, ""),
+            Ok(FormatVersion { v }) if v != 1 => (FindingKind::OtherVersion, ""),
             _ => (FindingKind::Unreadable, "it is not the JSON that the agent writes"),
         });
     };

@@ -98,7 +98,7 @@ fn whoever_is_not_done_is_named_with_the_reason() {
     let mut stale = said('1', '1', &[(NEW, "desired")]);
     stale["runtimeStale"] = true.into();
     members.push(node("stale", stale.to_string()));
-    // by the annotation alone, where the condition is switched off
+    // The annotation alone decides where the condition is switched off.
     let mut unknown = said('1', '1', &[(NEW, "desired")]);
     unknown["runtimeUnknown"] = true.into();
     members.push(node("unknown", unknown.to_string()));
@@ -167,7 +167,7 @@ fn an_anchor_in_grace_is_needed_where_its_replacement_is_missing() {
         "Corp Root CA 2021 ({OLD}) leaves (in grace on 5 nodes), and 2 nodes that still have it lack Corp Root CA 2026 ({NEW})"
     );
     assert_eq!(finding.text, text);
-    // the same rotation once it has reached every node
+    // The same rotation after it has reached every node.
     assert_eq!(look(nodes("new", 8, &rotated)).verdict, FleetVerdict::Uniform);
 }
 
@@ -181,7 +181,7 @@ fn a_namesake_is_what_replaces_an_anchor() {
     }
     let mut members = nodes("all", 3, &rotated.to_string());
     members.push(node("without", without.to_string()));
-    // the node lacks another anchor, which has nothing to do with the one that leaves
+    // The node lacks another anchor than the one that leaves.
     let fleet = look(members);
     assert_eq!(kinds(&fleet), [FindingKind::SourcesDiffer, FindingKind::LoneDigest]);
     assert_eq!(fleet.findings[0].text, "2 different sets are wanted; 1 node wants another one than most");
@@ -329,7 +329,7 @@ proptest! {
             _ => FleetVerdict::Uniform,
         };
         prop_assert_eq!(result.verdict, expected);
-        // everybody agrees, or somebody is told of
+        // Either all nodes agree, or a finding names one that does not.
         prop_assert_eq!(result.agreeing == total && total > 0, result.verdict == FleetVerdict::Uniform || total > 0 && worst == Some(Severity::Violation) && result.agreeing == total);
     }
 

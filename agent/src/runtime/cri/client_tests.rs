@@ -1,4 +1,4 @@
-//! Calls to simulated servers: one that behaves, ones that say no in each of the two ways, and ones that talk nonsense.
+//! Calls to simulated servers: one that works, ones that refuse in each of the two ways, and ones that send invalid answers.
 
 use std::{
     collections::VecDeque,

@@ -44,7 +44,7 @@ fn look_at_simulated(answers: Vec<(&'static str, Vec<u8>)>) -> Result<CriStatus,
             }
         });
         let server = http2::Builder::new(TokioExecutor::new());
-        let _ = server.serve_connection(TokioIo::new(stream), service).await; // it ends as the client ends it
+        let _ = server.serve_connection(TokioIo::new(stream), service).await; // the client may close the connection
     };
     let server = thread::spawn(|| {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(serve);

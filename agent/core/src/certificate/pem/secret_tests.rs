@@ -129,7 +129,7 @@ fn a_key_without_a_label_is_a_key_in_every_form_and_wrapping() {
             is_refused(&format!("{name}, {form}"), &bytes, secret);
         }
     }
-    // DER behind a certificate in DER
+    // A key in DER behind a certificate in DER.
     let (_, key) = keys().remove(2);
     is_refused("DER behind DER", &[crate::testing::self_signed(|_| {}), key.clone()].concat(), "MII");
     let pem = encode(&key).replace("CERTIFICATE", "PRIVATE KEY");
@@ -139,7 +139,7 @@ fn a_key_without_a_label_is_a_key_in_every_form_and_wrapping() {
 #[test]
 fn a_begin_of_a_key_that_is_not_quite_one_is_one() {
     let cert = certificate();
-    // what an encrypted key of the old form holds has no structure
+    // The content of an encrypted key of the old form has no structure.
     let body = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00112233445566778899AABBCCDDEEFF\n\n3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4fICEiIyQlJicoKSor\n";
     let secret = "3q2+7wABAgME";
     for (begin, end) in [
@@ -246,7 +246,7 @@ fn certificates_and_words_are_no_keys() {
         let scan = scan(format!("{words}\n\n{one}").as_bytes());
         assert_eq!((scan.blocks.len(), scan.faults.len()), (1, 0), "{words}: {scan:?}");
     }
-    // bare base64 of what is no key
+    // Bare base64 of bytes that are no key.
     for der in [crate::testing::self_signed(|_| {}), b"\x30\x05\x02\x01\x03\x30\x00".to_vec()] {
         let text = BASE64.encode(&der);
         assert_ne!(scan(text.as_bytes()).faults[0].reason, RejectReason::PrivateKey);
@@ -260,7 +260,7 @@ proptest::proptest! {
         let text = wrapped(&BASE64.encode(&[&[0x30, 0x82], bytes.as_slice()].concat()), columns);
         let block = format!("-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n");
         let found = scan(block.as_bytes()).faults.iter().any(|fault| fault.reason == RejectReason::PrivateKey);
-        // chance: a sequence that begins with the integer 0 or 1
+        // Random bytes may be a sequence that begins with the integer 0 or 1.
         proptest::prop_assert!(!found || bytes.iter().take(12).any(|byte| *byte == 2));
         super::line(&bytes);
         super::super::kinds::of_der(&bytes);

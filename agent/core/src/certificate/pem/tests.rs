@@ -107,7 +107,7 @@ fn a_broken_block_costs_only_itself() {
 fn glued_blocks_lose_both_and_say_so() {
     let one = block();
     let glued = format!("{}{}{}", one.trim_end(), one, one);
-    // the first block's END and the second's BEGIN share line 3; the third block is whole
+    // The first block's END and the second's BEGIN share line 3; the third block is whole.
     assert_eq!(faults(&glued), [(1, RejectReason::NotPemOrDer), (3, RejectReason::NotPemOrDer)]);
     assert_eq!(good(&glued), 1);
 }

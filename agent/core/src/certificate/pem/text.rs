@@ -45,9 +45,9 @@ impl<'a> Iterator for Lines<'a> {
 
 /// The name of an encoding that is not ASCII or UTF-8, and the text in UTF-8.
 pub(crate) fn foreign_encoding(bytes: &[u8]) -> Option<(&'static str, String)> {
-    type Unit = fn(&[u8]) -> u32;
-    let wide_little: Unit = |four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]);
-    let wide_big: Unit = |four| u32::from_be_bytes([four[0], four[1], four[2], four[3]]);
+    type ReadUnit = fn(&[u8]) -> u32;
+    let wide_little: ReadUnit = |four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]);
+    let wide_big: ReadUnit = |four| u32::from_be_bytes([four[0], four[1], four[2], four[3]]);
     let head = &bytes[..bytes.len().min(HEAD_BYTES)];
     // whether of every `step` bytes those `at` these places are nearly always zero and the others are not, as in Latin text
     let zeros = |step: usize, at: &[usize]| {

@@ -114,7 +114,7 @@ impl Parts {
     }
 }
 
-/// Who refuses it: o, g and G for OpenSSL, GnuTLS and Go.
+/// The readers that refuse it: o, g and G for OpenSSL, GnuTLS and Go.
 fn who(der: &[u8]) -> String {
     let verdict = verdict(der);
     [(verdict.openssl, 'o'), (verdict.gnutls, 'g'), (verdict.go, 'G')]
