@@ -1,6 +1,8 @@
 //! Bare checks of signatures for scripts/bench: `check-signatures ROUNDS FILE…` has aws-lc-rs verify each self-signed P-256 or RSA
 //! certificate of PEM files under its own key, ROUNDS times.
 
+#![expect(clippy::disallowed_methods, reason = "a program of its own, which reads and writes files; the core does not")]
+
 use std::{env, fs};
 
 use aws_lc_rs::signature::{

@@ -1,6 +1,8 @@
 //! Makes test data for scripts/bench: `make-certs DIR COUNT PER_FILE` writes COUNT self-signed P-256 CAs into files of DIR; with a
 //! fourth word, `issued`, CAs that another CA has signed, or `rsa`, self-signed ones that share one RSA key of 2048 bits.
 
+#![expect(clippy::disallowed_methods, reason = "a program of its own, which reads and writes files; the core does not")]
+
 use std::{env, fmt::Write as _, fs, path::PathBuf};
 
 use rcgen::{
