@@ -1,6 +1,6 @@
 //! Agents at rest ask the API server for next to nothing and write nothing, by the API server's own audit log.
 //!
-//! The test watches three minutes in which nothing may happen. By its name this module is among the first whose
+//! The test watches ten minutes in which nothing may happen. By its name this module is among the first whose
 //! tests start, so that the others run at the same time.
 
 use std::{
@@ -24,7 +24,7 @@ use crate::{
 
 /// Longest wait for events that take seconds; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
-const WINDOW: Duration = Duration::from_secs(180);
+const WINDOW: Duration = Duration::from_secs(600);
 /// Time between two reads of the log.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -43,7 +43,7 @@ fn text(request: &Value) -> String {
 }
 
 #[test]
-fn the_audit_log_has_no_write_of_an_agent_at_rest() {
+fn the_audit_log_has_no_write_of_an_agent_in_ten_minutes() {
     let cluster = TestCluster::boot_audited(&NODES, ACCOUNT);
     cluster.image(IMAGE, crate::support::program());
     let ca = Ca::new("Corp Root");
