@@ -31,6 +31,17 @@ pub fn fast(grace: &str) -> String {
     format!("settle: 200ms\nrotation: {{removalGrace: {grace}}}\n")
 }
 
+/// A node of Debian 13 whose agent has converged on one CA.
+#[track_caller]
+fn converged() -> (Node, Ca, NodeAgent) {
+    let node = Node::new(Kind::Trixie, "");
+    let ca = Ca::new("Corp Root");
+    node.set_source(&[&ca]);
+    let agent = node.agent(&fast("1h"));
+    agent.wait_converged(&[&ca], LIMIT);
+    (node, ca, agent)
+}
+
 /// Runs of the store's tool so far; several in one cycle count once.
 pub fn extracts(agent: &NodeAgent) -> f64 {
     agent.metric("nodetrust_extract_duration_seconds_count").unwrap_or(0.0)
@@ -349,11 +360,7 @@ fn two_agents_on_one_node_do_no_harm() {
 
 #[test]
 fn a_second_agent_on_the_same_port_says_so() {
-    let node = Node::new(Kind::Trixie, "");
-    let ca = Ca::new("Corp Root");
-    node.set_source(&[&ca]);
-    let agent = node.agent(&fast("1h"));
-    agent.wait_converged(&[&ca], LIMIT);
+    let (node, _, agent) = converged();
     let second = node.nodetrust(&["run"]).expect(1);
     let address = format!("127.0.0.1:{}", agent.port());
     assert!(second.err.contains(&address) && second.err.contains("is another agent running?"), "{}", second.err);

@@ -15,11 +15,10 @@ use std::{
     sync::LazyLock,
 };
 
-use mutate::Random;
 use nodetrust_core::certificate::{anchor::Anchor, bundle, pem, readers};
 use programs::{Reader, ReaderKind};
 
-use crate::support::pki::Ca;
+use crate::support::{pki::Ca, random::Random};
 
 /// Inputs by name, each once.
 type Inputs = Vec<(String, Vec<u8>)>;

@@ -74,11 +74,7 @@ fn rhelish_drift_is_healed() {
 
 #[test]
 fn a_repair_that_succeeds_only_at_the_second_try_is_counted() {
-    let node = Node::new(Kind::Trixie, "");
-    let ca = Ca::new("Corp Root");
-    node.set_source(&[&ca]);
-    let agent = node.agent(&fast("1h"));
-    agent.wait_converged(&[&ca], LIMIT);
+    let (node, ca, agent) = converged();
     let tool = node.path("/usr/sbin/update-ca-certificates");
     let real = fs::read(&tool).unwrap();
     fs::write(&tool, "#!/bin/sh\necho simulated failure >&2\nexit 1\n").unwrap();
@@ -112,11 +108,7 @@ fn without_inotify_it_polls() {
 /// Somebody deletes an anchor while the tool runs for another repair. The cycle mends both, and tells of both.
 #[test]
 fn what_is_undone_while_the_tool_runs_is_counted() {
-    let node = Node::new(Kind::Trixie, "");
-    let ca = Ca::new("Corp Root");
-    node.set_source(&[&ca]);
-    let agent = node.agent(&fast("1h"));
-    agent.wait_converged(&[&ca], LIMIT);
+    let (node, ca, agent) = converged();
     let tool = node.path("/usr/sbin/update-ca-certificates");
     fs::rename(&tool, tool.with_extension("real")).unwrap();
     let anchor = node.anchor_file(&ca);
@@ -138,11 +130,7 @@ fn what_is_undone_while_the_tool_runs_is_counted() {
 
 #[test]
 fn what_is_not_drift_repairs_nothing() {
-    let node = Node::new(Kind::Trixie, "");
-    let ca = Ca::new("Corp Root");
-    node.set_source(&[&ca]);
-    let agent = node.agent(&fast("1h"));
-    agent.wait_converged(&[&ca], LIMIT);
+    let (node, ca, agent) = converged();
     let runs = extracts(&agent);
     let cycles = || agent.metric("nodetrust_reconciles_total{trigger=\"drift\",outcome=\"unchanged\"}").unwrap();
     let before = cycles();
@@ -176,11 +164,7 @@ fn rival<'scope>(
 
 #[test]
 fn an_owner_who_undoes_every_repair_is_called_out_and_gets_his_time() {
-    let node = Node::new(Kind::Trixie, "");
-    let ca = Ca::new("Corp Root");
-    node.set_source(&[&ca]);
-    let agent = node.agent(&fast("1h"));
-    agent.wait_converged(&[&ca], LIMIT);
+    let (node, ca, agent) = converged();
     let (goes_on, file) = (AtomicBool::new(true), node.anchor_file(&ca));
     let mut seen = Value::Null;
     thread::scope(|scope| {
@@ -213,11 +197,7 @@ fn an_owner_who_undoes_every_repair_is_called_out_and_gets_his_time() {
 
 #[test]
 fn an_owner_who_deletes_each_anchor_at_once_does_not_keep_the_tool_running() {
-    let node = Node::new(Kind::Trixie, "");
-    let ca = Ca::new("Corp Root");
-    node.set_source(&[&ca]);
-    let agent = node.agent(&fast("1h"));
-    agent.wait_converged(&[&ca], LIMIT);
+    let (node, ca, agent) = converged();
     let (goes_on, file) = (AtomicBool::new(true), node.anchor_file(&ca));
     thread::scope(|scope| {
         let stop = LoweredAtEnd(&goes_on);

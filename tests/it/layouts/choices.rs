@@ -1,32 +1,25 @@
 //! The choices that a composition is made of, and the numbers by which a seed decides them.
 
-/// A source of numbers that only the seed decides (SplitMix64).
+use crate::support::random::Random;
+
+/// The numbers by which a seed decides a composition.
 #[derive(Debug)]
-pub struct SeededNumbers(pub(super) u64);
+pub struct SeededNumbers(pub(super) Random);
 
 impl SeededNumbers {
     /// The numbers of a seed.
     pub fn of(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x6e6f_6465)
-    }
-
-    /// The next one.
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Self(Random(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x6e6f_6465))
     }
 
     /// Returns true with a probability of `times` in `of`.
     pub fn chance(&mut self, times: u64, of: u64) -> bool {
-        self.next() % of < times
+        self.0.next() % of < times
     }
 
     /// Picks one of these.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[usize::try_from(self.next() % from.len() as u64).unwrap()]
+        from[usize::try_from(self.0.next() % from.len() as u64).unwrap()]
     }
 
     /// Picks the usual value, one of the others if this is the seed's subject, else one of the others once in `rarity`.

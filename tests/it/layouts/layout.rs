@@ -118,7 +118,7 @@ impl NodeLayout {
             idle: n.chance(if matches!(subject, Subject::Unit | Subject::Child) { 4 } else { 1 }, 12),
             program: n.odd(is(Subject::Program), 8, Program::Usual, &Program::ALL[1..]),
             host: n.odd(folders, 8, HostFolder::None, &HostFolder::ALL[1..]),
-            default: n.odd(folders && n.0.is_multiple_of(2), 10, DefaultFolder::None, &DefaultFolder::ALL[1..]),
+            default: n.odd(folders && n.0.0.is_multiple_of(2), 10, DefaultFolder::None, &DefaultFolder::ALL[1..]),
             no_hosts: n.chance(if folders { 6 } else { 1 }, 12),
             others: n.odd(is(Subject::Others), 6, OtherRestarts::None, &OtherRestarts::ALL[1..]),
             before: n.odd(before, 7, Before::Nothing, &Before::ALL[1..]),
@@ -128,7 +128,7 @@ impl NodeLayout {
             asked: n.pick(WitnessLayout::ALL),
             run_by: n.pick(&[RunBy::Root, RunBy::Root, RunBy::Pod, RunBy::Pod, RunBy::Agent]),
             roots: n.odd(is(Subject::Roots), 40, Roots::Usual, &Roots::ALL[1..]),
-            moment: n.next() % 150,
+            moment: n.0.next() % 150,
         }
     }
 

@@ -8,6 +8,7 @@ pub mod machine;
 pub mod node;
 pub mod pki;
 pub mod process;
+pub mod random;
 pub mod registry;
 pub mod rig;
 pub mod rights;

@@ -2,7 +2,7 @@
 
 use nodetrust_core::certificate::pem;
 
-use super::Random;
+use crate::support::random::Random;
 
 /// A PEM file of a few certificates, with something changed in its armour.
 pub fn bundle(random: &mut Random, pool: &[Vec<u8>]) -> Vec<u8> {
