@@ -17,6 +17,7 @@ pub mod action;
 pub mod certificate;
 pub mod cycle;
 pub mod dns;
+pub mod fleet;
 pub mod ledger;
 pub mod node_status;
 pub mod observed;

@@ -60,6 +60,27 @@ impl std::fmt::Display for Time {
     }
 }
 
+/// A time of the wall clock to the microsecond, printed as Kubernetes' MicroTime: `2026-11-30T07:04:05.000123Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MicroTime(
+    /// Microseconds since the epoch.
+    pub i64,
+);
+
+impl std::fmt::Display for MicroTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // what lies beyond the year 9999 is printed as the epoch: the API server takes no other form, and nobody goes by this time
+        let time = jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        write!(f, "{time:.6}")
+    }
+}
+
+impl Serialize for MicroTime {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// Milliseconds since a boot, of the clock that does not jump (CLOCK_BOOTTIME): what starts of processes and changes of the
 /// bundle are compared by, never the times of files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,8 @@
+//! The fleet: when this node may restart its runtime, with respect to the others.
+//!
+//! In: the Leases of the cluster, the time by this node's own clock, and facts about this node. Out: requests to the API server, and one
+//! decision with its reason. [`slots`] is the protocol, [`gate`] puts everything that holds a restart together.
+
+pub mod lease;
+pub mod limit;
+pub mod slots;
