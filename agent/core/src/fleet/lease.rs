@@ -70,6 +70,9 @@ pub struct CanaryMark {
     /// Since when, by the canary's wall clock, as RFC 3339; for people only.
     #[serde(default)]
     pub healthy_since: String,
+    /// A person let the others go on without a canary: nobody waits for the soak time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub passed: bool,
 }
 
 /// Who holds a slot.

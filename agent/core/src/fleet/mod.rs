@@ -3,6 +3,11 @@
 //! In: the Leases of the cluster, the time by this node's own clock, and facts about this node. Out: requests to the API server, and one
 //! decision with its reason. [`slots`] is the protocol, [`gate`] puts everything that holds a restart together.
 
+pub mod canary;
+pub mod gate;
+pub mod health;
 pub mod lease;
 pub mod limit;
+pub mod selector;
 pub mod slots;
+pub mod window;

@@ -36,17 +36,27 @@ pub enum SlotEvent {
     Look,
     /// How many slots there are from now on: [`RestartLimit::slots`](super::limit::RestartLimit::slots).
     Limit(usize),
-    /// Whether a restart is due and nothing but the slot holds it back. False lets go of a slot that is held for nothing.
-    Wanted(bool),
+    /// What the node wants of the slots from now on.
+    Wish(SlotWish),
     /// The answer to the request that is open.
     Answered(SlotAnswer),
     /// The restart begins now. [`Slots::may_begin`] was true at this very moment; or the restart needs no slot.
     Began,
-    /// The restart has ended: the runtime is healthy, or the fleet need not be halted for it. The node wants no slot until the next
-    /// [`Wanted`](Self::Wanted).
+    /// The restart has ended: the runtime is healthy, or the fleet need not be halted for it. The wish is [`SlotWish::Nothing`] from here on.
     Healthy,
     /// The restart has ended, the runtime is not healthy, and this is to be said to the fleet.
     Unhealthy(Halt),
+}
+
+/// What a node wants of the slots. The last wish counts; one that is repeated changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SlotWish {
+    /// Nothing: no restart is due, or something else than the fleet holds it back. A slot that is held and not used is given back.
+    Nothing,
+    /// To learn when the fleet lets it go on, such as while it waits for the canary: it lists the Leases and takes none.
+    Watch,
+    /// A slot: a restart is due and nothing else holds it back.
+    Slot,
 }
 
 /// What is to be asked of the API server.
@@ -128,7 +138,7 @@ struct OpenRequest {
 pub enum SlotStanding {
     /// It wants nothing and holds nothing.
     Rest,
-    /// It waits for a slot.
+    /// It waits for a slot, or watches.
     Waiting,
     /// It holds this slot, and has not begun.
     Holds(usize),
@@ -146,7 +156,7 @@ pub struct Slots {
     timing: SlotTiming,
     lots: Lots,
     limit: usize,
-    wanted: bool,
+    wish: SlotWish,
     work: SlotWork,
     hold: Option<HeldSlot>,
     open: Option<OpenRequest>,
@@ -176,7 +186,7 @@ impl Slots {
             timing,
             lots,
             limit: 1,
-            wanted: false,
+            wish: SlotWish::Nothing,
             work: if begun { SlotWork::Running } else { SlotWork::Rest },
             hold: None,
             open: None,
@@ -193,7 +203,7 @@ impl Slots {
 
     /// Whether the restart may begin at this moment.
     pub fn may_begin(&self, now: Duration) -> bool {
-        self.wanted
+        self.wish == SlotWish::Slot
             && self.work == SlotWork::Rest
             && self.hold.as_ref().is_some_and(|hold| hold.confirmed && !hold.unfit && now < hold.renew_at)
     }
@@ -215,7 +225,7 @@ impl Slots {
             (SlotWork::Running | SlotWork::Failed(_), held) => SlotStanding::Works(held),
             (SlotWork::Rest, Some(held)) => SlotStanding::Holds(held),
             (SlotWork::Rest, None) if self.halted => SlotStanding::Halted,
-            (SlotWork::Rest, None) if self.wanted => SlotStanding::Waiting,
+            (SlotWork::Rest, None) if self.wish != SlotWish::Nothing => SlotStanding::Waiting,
             (SlotWork::Rest, None) => SlotStanding::Rest,
         }
     }
@@ -245,7 +255,7 @@ impl Slots {
                 self.due.get_or_insert(now);
             }
             SlotEvent::Limit(limit) => self.limit = limit.clamp(1, MAX_SLOTS),
-            SlotEvent::Wanted(wanted) => self.want(wanted, now),
+            SlotEvent::Wish(wish) => self.want(wish, now),
             SlotEvent::Answered(answer) => {
                 if let Some(write) = self.answered(answer, now) {
                     return self.send(write, now);
@@ -264,24 +274,29 @@ impl Slots {
         self.decide(now)
     }
 
-    fn want(&mut self, wanted: bool, now: Duration) {
-        if wanted == self.wanted {
+    fn want(&mut self, wish: SlotWish, now: Duration) {
+        if wish == self.wish {
             return;
         }
-        self.wanted = wanted;
+        self.wish = wish;
         self.offered = false;
         if self.hold.is_some() {
             self.due = Some(now);
-        } else if wanted && !self.unsettled {
+        } else if wish != SlotWish::Nothing && !self.unsettled {
             self.due = Some(now + self.lots.spread(self.timing));
         }
     }
 
     fn end(&mut self, work: SlotWork, now: Duration) {
         self.work = work;
-        self.wanted = false;
+        self.wish = SlotWish::Nothing;
         self.offered = false;
         self.due = Some(now);
+    }
+
+    /// Whether it lists the Leases again and again.
+    fn polls(&self) -> bool {
+        self.work == SlotWork::Rest && (self.wish != SlotWish::Nothing || self.halted)
     }
 
     /// The request that is due, if none is open.
@@ -296,8 +311,7 @@ impl Slots {
             self.with_slot(hold, now)
         } else {
             let lost = matches!(self.work, SlotWork::Failed(_));
-            let waits = self.work == SlotWork::Rest && (self.wanted || self.halted);
-            (lost || waits || self.look).then_some(SlotRequest::List { consistent: lost })
+            (lost || self.polls() || self.look).then_some(SlotRequest::List { consistent: lost })
         };
         self.send(request?, now)
     }
@@ -311,7 +325,7 @@ impl Slots {
     fn with_slot(&mut self, hold: HeldSlot, now: Duration) -> Option<SlotRequest> {
         let change = match &self.work {
             SlotWork::Failed(halt) => SlotChange::Halt(halt.clone()),
-            SlotWork::Rest if !self.wanted || hold.unfit => SlotChange::Release,
+            SlotWork::Rest if self.wish != SlotWish::Slot || hold.unfit => SlotChange::Release,
             SlotWork::Rest | SlotWork::Running if now >= hold.renew_at => SlotChange::Renew { node: self.node.clone() },
             SlotWork::Rest if !hold.confirmed => return Some(SlotRequest::List { consistent: true }),
             SlotWork::Rest | SlotWork::Running => {
@@ -441,14 +455,14 @@ impl Slots {
             SlotWork::Running => None,
             SlotWork::Failed(halt) => Some(place_for_halt(leases, halt.clone())),
             SlotWork::Rest => {
-                let free = if self.wanted { self.free_slot(leases, now) } else { None };
+                let free = if self.wish == SlotWish::Slot { self.free_slot(leases, now) } else { None };
                 if offered && free.is_some() {
                     return free;
                 }
                 self.offered = free.is_some();
                 if self.offered {
                     self.due = Some(now + self.lots.delay(self.timing));
-                } else if self.wanted || self.halted {
+                } else if self.polls() {
                     self.due = Some(now + self.lots.poll(self.timing));
                 }
                 None
