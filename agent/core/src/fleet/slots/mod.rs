@@ -230,6 +230,12 @@ impl Slots {
         }
     }
 
+    /// The slot that this node holds, and until when nobody takes it over; None without one. Zero as long as none of our writes to it was
+    /// acknowledged.
+    pub fn held_until(&self) -> Option<(usize, Duration)> {
+        self.hold.as_ref().map(|hold| (hold.index, hold.until))
+    }
+
     /// The Leases as the last list showed them; None before the first.
     pub fn leases(&self) -> Option<&FleetLeases> {
         self.seen.as_ref()
@@ -529,3 +535,10 @@ fn place_for_halt(leases: &FleetLeases, halt: Halt) -> SlotRequest {
     }
     SlotRequest::Create { index, change }
 }
+
+#[cfg(test)]
+mod explorer_tests;
+#[cfg(test)]
+mod fleet_tests;
+#[cfg(test)]
+mod testing;

@@ -28,4 +28,12 @@ impl Sightings {
         let sighting = self.0.get(&slot.index).filter(|(version, _)| *version == slot.version);
         sighting.is_some_and(|(_, since)| now.saturating_sub(*since) >= after)
     }
+
+    /// Every version with the time since when it was seen, for tests that shift time.
+    #[cfg(test)]
+    pub(super) fn each(&mut self, mut f: impl FnMut(usize, &mut ResourceVersion, &mut Duration)) {
+        for (index, (version, since)) in &mut self.0 {
+            f(*index, version, since);
+        }
+    }
 }

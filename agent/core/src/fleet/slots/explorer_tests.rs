@@ -1,0 +1,536 @@
+//! Explores every state that a small fleet can get into, over the very function that the agents run.
+//!
+//! Simulated: the API server (a compare-and-swap), the network and time. Requests are carried out or lost, answers are delivered or lost,
+//! a request may be carried out long after its sender gave up; agents crash and come back; time passes in steps or stands still. What a node
+//! does by a timer it may do at any moment, so every order of polls and delays is in. Times are kept relative to now and versions are
+//! renumbered, which makes the graph finite without a bound on time.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use super::{testing::SimulatedLeases, *};
+use crate::fleet::lease::SlotHolder;
+
+const TICK: Duration = Duration::from_secs(1);
+/// Now, in every state.
+const NOW: Duration = Duration::from_secs(1_000);
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// How much is explored.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    nodes: usize,
+    slots: usize,
+    /// Ticks after which a slot expires.
+    lease: u32,
+    crashes: u8,
+    /// Requests and answers that are lost.
+    losses: u8,
+    /// Requests that are carried out after their sender has given up.
+    late: u8,
+    /// Nodes that are not healthy after their restart.
+    failures: u8,
+}
+
+impl Bounds {
+    fn timing(self) -> SlotTiming {
+        SlotTiming { lease: TICK * self.lease, margin: Duration::ZERO, poll: TICK }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum ModelWork {
+    Due,
+    Working,
+    Done,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum ModelWire {
+    Idle,
+    Sent(SlotRequest),
+    Answered(SlotAnswer),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct ModelNode {
+    /// None while the agent is down.
+    slots: Option<Slots>,
+    work: ModelWork,
+    fails: bool,
+    wire: ModelWire,
+    /// Until when the slot is honoured that the node began with; its restart goes on while the agent is down.
+    honoured: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct ModelWorld {
+    api: SimulatedLeases,
+    nodes: Vec<ModelNode>,
+    late: Vec<SlotRequest>,
+    crashes: u8,
+    losses: u8,
+    late_left: u8,
+    failures: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ModelStep {
+    Tick,
+    /// A timer of the node's fires; it draws this number.
+    Timer(usize, u64),
+    Execute(usize),
+    Deliver(usize, u64),
+    /// The request or its answer is lost.
+    Lose(usize),
+    /// The sender gives up; the request stays under way.
+    GiveUp(usize),
+    Late(usize),
+    Crash(usize),
+    /// As `Crash`, with the request under way.
+    CrashSending(usize),
+    Start(usize),
+    Begin(usize),
+    Recover(usize),
+    Fail(usize),
+    Resume,
+}
+
+impl ModelWorld {
+    fn new(bounds: Bounds) -> Self {
+        let node = |index: usize| {
+            let mut slots = Slots::new(NAMES[index], 0, bounds.timing(), false, NOW);
+            slots.step(SlotEvent::Limit(bounds.slots), NOW);
+            slots.look = false;
+            slots.step(SlotEvent::Wish(SlotWish::Slot), NOW);
+            ModelNode {
+                slots: Some(slots),
+                work: ModelWork::Due,
+                fails: false,
+                wire: ModelWire::Idle,
+                honoured: Duration::ZERO,
+            }
+        };
+        let mut world = Self {
+            api: SimulatedLeases::default(),
+            nodes: (0..bounds.nodes).map(node).collect(),
+            late: Vec::new(),
+            crashes: bounds.crashes,
+            losses: bounds.losses,
+            late_left: bounds.late,
+            failures: bounds.failures,
+        };
+        world.normalise(bounds);
+        world
+    }
+
+    fn steps(&self) -> Vec<ModelStep> {
+        let mut steps = vec![ModelStep::Tick];
+        if self.api.leases.halts().next().is_some() {
+            steps.push(ModelStep::Resume);
+        }
+        steps.extend((0..self.late.len()).map(ModelStep::Late));
+        for (index, node) in self.nodes.iter().enumerate() {
+            let Some(slots) = &node.slots else {
+                steps.push(ModelStep::Start(index));
+                continue;
+            };
+            match &node.wire {
+                ModelWire::Idle if slots.due.is_some() => {
+                    steps.extend([ModelStep::Timer(index, 0), ModelStep::Timer(index, 1)]);
+                }
+                ModelWire::Idle => {}
+                ModelWire::Sent(_) => steps.push(ModelStep::Execute(index)),
+                ModelWire::Answered(_) => steps.extend([ModelStep::Deliver(index, 0), ModelStep::Deliver(index, 1)]),
+            }
+            if node.wire != ModelWire::Idle && self.losses > 0 {
+                steps.push(ModelStep::Lose(index));
+            }
+            let writes = matches!(&node.wire, ModelWire::Sent(request) if !matches!(request, SlotRequest::List { .. }));
+            if writes && self.late_left > 0 {
+                steps.push(ModelStep::GiveUp(index));
+            }
+            if self.crashes > 0 {
+                steps.push(ModelStep::Crash(index));
+                if writes && self.late_left > 0 {
+                    steps.push(ModelStep::CrashSending(index));
+                }
+            }
+            match node.work {
+                ModelWork::Due if slots.may_begin(NOW) => steps.push(ModelStep::Begin(index)),
+                ModelWork::Working if slots.work == SlotWork::Running => {
+                    if !node.fails {
+                        steps.push(ModelStep::Recover(index));
+                    }
+                    if node.fails || self.failures > 0 {
+                        steps.push(ModelStep::Fail(index));
+                    }
+                }
+                _ => {}
+            }
+        }
+        steps
+    }
+
+    fn apply(&mut self, step: ModelStep, bounds: Bounds) {
+        match step {
+            ModelStep::Tick => self.pass(TICK),
+            ModelStep::Timer(index, lot) => self.send(index, SlotEvent::Elapsed, lot),
+            ModelStep::Execute(index) => {
+                if let ModelWire::Sent(request) = self.nodes[index].wire.clone() {
+                    self.nodes[index].wire = ModelWire::Answered(self.api.execute(&request));
+                }
+            }
+            ModelStep::Deliver(index, lot) => {
+                if let ModelWire::Answered(answer) = std::mem::replace(&mut self.nodes[index].wire, ModelWire::Idle) {
+                    self.send(index, SlotEvent::Answered(answer), lot);
+                }
+            }
+            ModelStep::Lose(index) => {
+                self.losses -= 1;
+                self.give_up(index);
+            }
+            ModelStep::GiveUp(index) => {
+                self.keep_late(index);
+                self.give_up(index);
+            }
+            ModelStep::Late(at) => {
+                let request = self.late.remove(at);
+                self.api.execute(&request);
+            }
+            ModelStep::Crash(index) => self.crash(index),
+            ModelStep::CrashSending(index) => {
+                self.keep_late(index);
+                self.crash(index);
+            }
+            ModelStep::Start(index) => self.start(index, bounds),
+            ModelStep::Begin(index) => {
+                self.nodes[index].work = ModelWork::Working; // the ledger is written before the restart
+                self.send(index, SlotEvent::Began, 0);
+            }
+            ModelStep::Recover(index) => {
+                self.nodes[index].work = ModelWork::Done;
+                self.send(index, SlotEvent::Healthy, 0);
+            }
+            ModelStep::Fail(index) => {
+                let node = &mut self.nodes[index];
+                self.failures -= u8::from(!node.fails);
+                node.fails = true;
+                let halt = Halt { node: NAMES[index].into(), reason: String::new(), since: String::new() };
+                self.send(index, SlotEvent::Unhealthy(halt), 0);
+            }
+            ModelStep::Resume => self.resume(),
+        }
+        for node in &mut self.nodes {
+            let Some(slots) = &node.slots else { continue };
+            // the halt is written: the ledger forgets the restart
+            if node.fails && node.work == ModelWork::Working && slots.work == SlotWork::Rest {
+                node.work = ModelWork::Done;
+            }
+            if let Some(hold) = &slots.hold {
+                node.honoured = node.honoured.max(hold.until);
+            }
+        }
+        self.normalise(bounds);
+    }
+
+    fn send(&mut self, index: usize, event: SlotEvent, lot: u64) {
+        let node = &mut self.nodes[index];
+        let slots = node.slots.as_mut().unwrap();
+        // of two seeds the first number drawn is even or odd: so it goes either way where one of two slots is picked
+        slots.lots = Lots::new((0..).find(|seed| Lots::new(*seed).draw() % 2 == lot).unwrap());
+        let halted = slots.leases().is_some_and(|leases| leases.halts().next().is_some());
+        assert!(!(halted && event == SlotEvent::Began), "a node that has seen a halt does not begin");
+        if let Some(request) = slots.step(event, NOW) {
+            assert_eq!(node.wire, ModelWire::Idle, "one request at a time");
+            node.wire = ModelWire::Sent(request);
+        }
+    }
+
+    fn give_up(&mut self, index: usize) {
+        self.nodes[index].wire = ModelWire::Idle;
+        self.send(index, SlotEvent::Answered(SlotAnswer::Unknown(String::new())), 0);
+    }
+
+    fn keep_late(&mut self, index: usize) {
+        self.late_left -= 1;
+        if let ModelWire::Sent(request) = self.nodes[index].wire.clone() {
+            self.late.push(request);
+        }
+    }
+
+    fn crash(&mut self, index: usize) {
+        self.crashes -= 1;
+        self.nodes[index].slots = None;
+        self.nodes[index].wire = ModelWire::Idle;
+    }
+
+    fn start(&mut self, index: usize, bounds: Bounds) {
+        let node = &mut self.nodes[index];
+        let begun = node.work == ModelWork::Working;
+        let mut slots = Slots::new(NAMES[index], 0, bounds.timing(), begun, NOW);
+        slots.limit = bounds.slots;
+        if node.work == ModelWork::Due {
+            slots.wish = SlotWish::Slot;
+        }
+        node.slots = Some(slots);
+    }
+
+    fn resume(&mut self) {
+        let halts: Vec<_> = self.api.leases.halts().map(|(slot, _)| (slot.index, slot.version.clone())).collect();
+        for (index, expect) in halts {
+            self.api.execute(&SlotRequest::Update { index, expect, change: SlotChange::Resume });
+        }
+    }
+
+    /// Lets time pass, by moving everything that was into the past.
+    fn pass(&mut self, time: Duration) {
+        for node in &mut self.nodes {
+            node.honoured = node.honoured.saturating_sub(time);
+            let Some(slots) = &mut node.slots else { continue };
+            if let Some(hold) = &mut slots.hold {
+                hold.until = hold.until.saturating_sub(time);
+                hold.renew_at = hold.renew_at.saturating_sub(time);
+            }
+            if let Some(open) = &mut slots.open {
+                open.sent -= time;
+            }
+            slots.sightings.each(|_, _, since| *since -= time);
+        }
+    }
+
+    /// Brings equal worlds to the same form.
+    fn normalise(&mut self, bounds: Bounds) {
+        let past = |time: &mut Duration| {
+            if *time <= NOW {
+                *time = Duration::ZERO;
+            }
+        };
+        for node in &mut self.nodes {
+            past(&mut node.honoured);
+            let Some(slots) = &mut node.slots else { continue };
+            slots.lots = Lots::new(0);
+            slots.unreachable = None;
+            // kept for the check that nobody begins who has seen a halt
+            slots.seen = slots.seen.take().filter(|leases| leases.halts().next().is_some()).map(|_| halted());
+            slots.due = slots.due.map(|_| NOW);
+            if let Some(hold) = &mut slots.hold {
+                past(&mut hold.until);
+                past(&mut hold.renew_at);
+            }
+            let oldest = NOW - TICK * bounds.lease;
+            if let Some(open) = &mut slots.open {
+                open.sent = open.sent.max(oldest);
+            }
+            slots.sightings.each(|_, _, since| *since = (*since).max(oldest));
+        }
+        self.late.sort_by_cached_key(|request| format!("{request:?}"));
+        self.renumber();
+    }
+
+    /// Gives every version a number by its age among those of its slot that anybody knows.
+    fn renumber(&mut self) {
+        let mut known: Vec<(usize, u64)> = Vec::new();
+        self.each_version(&mut |index, version| known.push((index, version.0.parse().unwrap())));
+        known.sort_unstable();
+        known.dedup();
+        self.each_version(&mut |index, version| {
+            let number = (index, version.0.parse().unwrap());
+            let first = known.partition_point(|known| known.0 < index);
+            version.0 = (known.binary_search(&number).unwrap() - first).to_string();
+        });
+        self.api.versions = known.len() as u64;
+    }
+
+    fn each_version(&mut self, f: &mut dyn FnMut(usize, &mut ResourceVersion)) {
+        let of_list = |leases: &mut FleetLeases, f: &mut dyn FnMut(usize, &mut ResourceVersion)| {
+            for slot in &mut leases.slots {
+                f(slot.index, &mut slot.version);
+                slot.transitions = 0;
+            }
+        };
+        let of_request = |request: &mut SlotRequest, f: &mut dyn FnMut(usize, &mut ResourceVersion)| {
+            if let SlotRequest::Update { index, expect, .. } = request {
+                f(*index, expect);
+            }
+            if let SlotRequest::Update { change: SlotChange::Take { transitions, .. }, .. } = request {
+                *transitions = 0;
+            }
+        };
+        of_list(&mut self.api.leases, f);
+        for request in &mut self.late {
+            of_request(request, f);
+        }
+        for node in &mut self.nodes {
+            let written = node.slots.as_ref().and_then(|slots| match &slots.open.as_ref()?.request {
+                SlotRequest::Create { index, .. } | SlotRequest::Update { index, .. } => Some(*index),
+                SlotRequest::List { .. } => None,
+            });
+            match (&mut node.wire, written) {
+                (ModelWire::Sent(request), _) => of_request(request, f),
+                (ModelWire::Answered(SlotAnswer::Listed(leases)), _) => of_list(leases, f),
+                (ModelWire::Answered(SlotAnswer::Written(version)), Some(index)) => f(index, version),
+                _ => {}
+            }
+            let Some(slots) = &mut node.slots else { continue };
+            if let Some(open) = &mut slots.open {
+                of_request(&mut open.request, f);
+            }
+            if let Some(hold) = &mut slots.hold {
+                f(hold.index, &mut hold.version);
+            }
+            slots.sightings.each(|index, version, _| f(index, version));
+        }
+    }
+
+    /// What must hold in every state.
+    fn check(&self, bounds: Bounds) -> Result<(), String> {
+        let at_work = self.nodes.iter().filter(|node| node.work == ModelWork::Working && node.honoured > NOW).count();
+        if at_work > bounds.slots {
+            return Err(format!("{at_work} nodes restart with a slot that is honoured"));
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        let free = self.api.leases.slots.iter().all(|slot| slot.holder == SlotHolder::Nobody && slot.halt.is_none());
+        let at_rest = |node: &ModelNode| {
+            node.work == ModelWork::Done && node.slots.as_ref().is_some_and(|slots| slots.standing() == SlotStanding::Rest)
+        };
+        free && self.nodes.iter().all(at_rest)
+    }
+
+    fn digest(&self) -> u128 {
+        let half = |salt: u64| {
+            let mut hasher = DefaultHasher::new();
+            (salt, self).hash(&mut hasher);
+            u128::from(hasher.finish())
+        };
+        half(1) << 64 | half(2)
+    }
+}
+
+/// Leases that stand for every list with a halt in it.
+fn halted() -> FleetLeases {
+    let mut api = SimulatedLeases::default();
+    let halt = Halt { node: String::new(), reason: String::new(), since: String::new() };
+    api.execute(&SlotRequest::Create { index: 0, change: SlotChange::Halt(halt) });
+    api.leases
+}
+
+/// The explored graph: of each state its predecessors, and how it was reached first.
+#[derive(Default)]
+struct ModelGraph {
+    known: HashMap<u128, u32>,
+    first: Vec<(u32, ModelStep)>,
+    edges: Vec<(u32, u32)>,
+    done: Vec<u32>,
+}
+
+impl ModelGraph {
+    fn way_to(&self, mut state: u32) -> Vec<ModelStep> {
+        let mut steps = Vec::new();
+        while state != 0 {
+            let (before, step) = self.first[state as usize];
+            steps.push(step);
+            state = before;
+        }
+        steps.reverse();
+        steps
+    }
+
+    fn explore(bounds: Bounds) -> Self {
+        let mut graph = Self::default();
+        let start = ModelWorld::new(bounds);
+        graph.known.insert(start.digest(), 0);
+        graph.first.push((0, ModelStep::Tick));
+        let mut queue = VecDeque::from([(0, start)]);
+        while let Some((from, world)) = queue.pop_front() {
+            for step in world.steps() {
+                let mut next = world.clone();
+                next.apply(step, bounds);
+                let fresh = u32::try_from(graph.first.len()).unwrap();
+                let to = match graph.known.entry(next.digest()) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(vacant) => {
+                        vacant.insert(fresh);
+                        graph.first.push((from, step));
+                        if let Err(why) = next.check(bounds) {
+                            panic!("{why}: {:?}\n{next:#?}", graph.way_to(fresh));
+                        }
+                        if next.is_done() {
+                            graph.done.push(fresh);
+                        }
+                        queue.push_back((fresh, next));
+                        fresh
+                    }
+                };
+                if to != from {
+                    graph.edges.push((to, from));
+                }
+            }
+        }
+        graph
+    }
+
+    /// A state from which no end can be reached, if there is one: found backwards from the ends.
+    fn dead_end(&self) -> Option<u32> {
+        let states = self.first.len();
+        let mut begins = vec![0_usize; states + 1];
+        for (to, _) in &self.edges {
+            begins[*to as usize + 1] += 1;
+        }
+        for state in 0..states {
+            begins[state + 1] += begins[state];
+        }
+        let (mut filled, mut before) = (begins.clone(), vec![0_u32; self.edges.len()]);
+        for (to, from) in &self.edges {
+            before[filled[*to as usize]] = *from;
+            filled[*to as usize] += 1;
+        }
+        let mut ends = vec![false; states];
+        let mut open = self.done.clone();
+        for state in &self.done {
+            ends[*state as usize] = true;
+        }
+        while let Some(state) = open.pop() {
+            for from in &before[begins[state as usize]..begins[state as usize + 1]] {
+                if !std::mem::replace(&mut ends[*from as usize], true) {
+                    open.push(*from);
+                }
+            }
+        }
+        ends.iter().position(|ends| !ends).and_then(|state| u32::try_from(state).ok())
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "bounds and states are what a reader of an exploration wants to know")]
+fn explore(bounds: Bounds) {
+    let graph = ModelGraph::explore(bounds);
+    eprintln!("{bounds:?}: {} states, {} steps, {} ends", graph.first.len(), graph.edges.len(), graph.done.len());
+    assert!(!graph.done.is_empty());
+    if let Some(state) = graph.dead_end() {
+        panic!("no end can be reached after {:?}", graph.way_to(state));
+    }
+}
+
+#[test]
+fn two_nodes_never_restart_over_one_slot_and_always_can_finish_in_every_order_of_faults() {
+    let bounds = Bounds { nodes: 2, slots: 1, lease: 2, crashes: 1, losses: 1, late: 0, failures: 0 };
+    explore(bounds);
+    explore(Bounds { crashes: 0, losses: 0, late: 1, ..bounds });
+    explore(Bounds { crashes: 0, losses: 0, failures: 1, ..bounds });
+}
+
+/// Hours in the dev profile: `cargo test --release -p nodetrust-core -- --ignored --nocapture three_nodes`.
+#[test]
+#[ignore = "takes minutes with optimisation"]
+fn three_nodes_never_restart_beyond_two_slots_and_always_can_finish_in_every_order_of_faults() {
+    let bounds = Bounds { nodes: 3, slots: 2, lease: 2, crashes: 1, losses: 0, late: 0, failures: 0 };
+    explore(bounds);
+    explore(Bounds { crashes: 0, losses: 1, ..bounds });
+    explore(Bounds { crashes: 0, late: 1, ..bounds });
+    explore(Bounds { crashes: 0, failures: 1, ..bounds });
+}
