@@ -225,7 +225,9 @@ fn canary(state: &CanaryState) -> Option<FleetHold> {
     };
     let next = match again {
         Some(_) => "",
-        None => "see whether the Nodes of fleet.canarySelector are healthy: nodetrust topology; without them: topology --resume",
+        None => {
+            "see whether the Nodes of fleet.canarySelector are healthy: nodetrust topology; without them: topology --resume"
+        }
     };
     Some(FleetHold { reason: FleetHoldReason::Canary, why, next: next.into(), wish: SlotWish::Watch, again })
 }
@@ -253,7 +255,8 @@ fn outage(facts: &GateFacts<'_>, slots: &Slots, wish: SlotWish) -> Option<FleetG
             Some(FleetGate::Held(FleetHold {
                 reason: FleetHoldReason::ApiUnreachable,
                 why: format!("{down}; {then}"),
-                next: "see whether the API server can be reached from this node, and whether the agent may list Leases".into(),
+                next: "see whether the API server can be reached from this node, and whether the agent may list Leases"
+                    .into(),
                 wish,
                 again: (!left.is_zero()).then_some(left),
             }))

@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_in_full() {
-        let facts = HealthFacts { unit: Err("failed".into()), node: NodeReadiness::NotReady("no CNI".into()), ..healthy(400) };
+        let facts =
+            HealthFacts { unit: Err("failed".into()), node: NodeReadiness::NotReady("no CNI".into()), ..healthy(400) };
         let text = "the unit does not run anew: failed; the Node is not Ready: no CNI";
         assert_eq!(facts.judge(WITHIN), RestartHealth::Unhealthy(text.into()));
     }

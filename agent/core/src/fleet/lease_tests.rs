@@ -63,19 +63,35 @@ fn a_halt_that_cannot_be_read_is_a_halt() {
 
 #[test]
 fn names_that_are_not_quite_ours_are_foreign() {
-    for name in ["nodetrust-restart-", "nodetrust-restart-01", "nodetrust-restart-+1", "nodetrust-restart--1", "nodetrust-restart-x",
-        "nodetrust-restart-10000", "nodetrust-restart-99999999999999999999999", "restart-1", "Nodetrust-restart-1", ""]
-    {
+    for name in [
+        "nodetrust-restart-",
+        "nodetrust-restart-01",
+        "nodetrust-restart-+1",
+        "nodetrust-restart--1",
+        "nodetrust-restart-x",
+        "nodetrust-restart-10000",
+        "nodetrust-restart-99999999999999999999999",
+        "restart-1",
+        "Nodetrust-restart-1",
+        "",
+    ] {
         assert_eq!(FleetLease::read(&object(name, json!({}))), FleetLease::Foreign, "{name}");
     }
-    for odd in [json!(null), json!([]), json!({"metadata": {"name": "nodetrust-restart-1"}}), json!({"metadata": 3}), json!("x")] {
+    for odd in [
+        json!(null),
+        json!([]),
+        json!({"metadata": {"name": "nodetrust-restart-1"}}),
+        json!({"metadata": 3}),
+        json!("x"),
+    ] {
         assert_eq!(FleetLease::read(&odd), FleetLease::Foreign, "{odd}");
     }
 }
 
 #[test]
 fn a_list_is_sorted_and_has_each_slot_once() {
-    let items = ["nodetrust-restart-10", "nodetrust-restart-2", "kube-scheduler", "nodetrust-canary", "nodetrust-restart-2"];
+    let items =
+        ["nodetrust-restart-10", "nodetrust-restart-2", "kube-scheduler", "nodetrust-canary", "nodetrust-restart-2"];
     let items: Vec<Value> = items.iter().map(|name| object(name, json!({}))).collect();
     let leases = FleetLeases::read(&items);
     assert_eq!(leases.slots.iter().map(|slot| slot.index).collect::<Vec<_>>(), [2, 10]);
@@ -124,10 +140,13 @@ fn after(before: &Value, change: &SlotChange) -> SlotLease {
 #[test]
 fn a_patch_makes_its_change_and_no_other() {
     let halt = Halt::new("node-a", "not Ready", Time(0));
-    let before = object("nodetrust-restart-3", json!({
-        "spec": {"holderIdentity": "node-b", "leaseTransitions": 1},
-        "annotations": {"other": "x", HALTED: serde_json::to_string(&halt).unwrap()},
-    }));
+    let before = object(
+        "nodetrust-restart-3",
+        json!({
+            "spec": {"holderIdentity": "node-b", "leaseTransitions": 1},
+            "annotations": {"other": "x", HALTED: serde_json::to_string(&halt).unwrap()},
+        }),
+    );
     let taken = after(&before, &SlotChange::Take { node: "node-a".into(), transitions: 2 });
     assert_eq!((&taken.holder, taken.transitions), (&SlotHolder::Node("node-a".into()), 2));
     assert_eq!(taken.halt, Some(halt.clone()), "no take removes a halt");
@@ -144,15 +163,18 @@ fn a_patch_makes_its_change_and_no_other() {
 #[test]
 fn a_new_lease_has_the_form_of_kubernetes() {
     let object = SlotChange::Take { node: "node-a".into(), transitions: 0 }.object(12, 60, NOW);
-    assert_eq!(object, json!({
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {"name": "nodetrust-restart-12", "labels": {"app.kubernetes.io/name": "nodetrust"}},
-        "spec": {
-            "holderIdentity": "node-a", "leaseDurationSeconds": 60, "leaseTransitions": 0,
-            "acquireTime": "2026-11-30T07:04:05.000123Z", "renewTime": "2026-11-30T07:04:05.000123Z",
-        },
-    }));
+    assert_eq!(
+        object,
+        json!({
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": "nodetrust-restart-12", "labels": {"app.kubernetes.io/name": "nodetrust"}},
+            "spec": {
+                "holderIdentity": "node-a", "leaseDurationSeconds": 60, "leaseTransitions": 0,
+                "acquireTime": "2026-11-30T07:04:05.000123Z", "renewTime": "2026-11-30T07:04:05.000123Z",
+            },
+        })
+    );
     let renewed = SlotChange::Renew { node: "node-a".into() }.patch(&ResourceVersion("7".into()), 60, MicroTime(0));
     assert_eq!(renewed["spec"]["renewTime"], "1970-01-01T00:00:00.000000Z");
     let short = SlotChange::Take { node: "node-a".into(), transitions: 0 }.object(0, 0, MicroTime(i64::MAX));

@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn what_is_neither_a_number_nor_a_percentage_is_refused() {
-        for text in ["", "%", "0", "0%", "101%", "256%", "-1", "+1", "1.5", "1 %", "ten", "99999999999", "99999999999%"] {
+        for text in ["", "%", "0", "0%", "101%", "256%", "-1", "+1", "1.5", "1 %", "ten", "99999999999", "99999999999%"]
+        {
             assert!(text.parse::<RestartLimit>().is_err(), "{text}");
         }
         for text in ["1", "100%", "4294967295"] {

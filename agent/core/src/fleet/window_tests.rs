@@ -40,7 +40,11 @@ fn a_window_over_midnight_belongs_to_the_day_on_which_it_starts() {
     let window = window(&["Sat"], "22:00", "04:00", "UTC");
     assert_eq!(window.state(at("2026-12-05T03:00:00Z")), closed("2026-12-05T22:00:00Z"), "Friday's night is not meant");
     assert_eq!(window.state(at("2026-12-05T23:00:00Z")), open("2026-12-06T04:00:00Z"));
-    assert_eq!(window.state(at("2026-12-06T03:59:59Z")), open("2026-12-06T04:00:00Z"), "Sunday, still Saturday's night");
+    assert_eq!(
+        window.state(at("2026-12-06T03:59:59Z")),
+        open("2026-12-06T04:00:00Z"),
+        "Sunday, still Saturday's night"
+    );
     assert_eq!(window.state(at("2026-12-06T22:00:00Z")), closed("2026-12-12T22:00:00Z"), "Sunday's night is not meant");
 }
 
@@ -100,7 +104,8 @@ fn an_hour_that_occurs_twice_is_open_twice() {
 #[test]
 fn the_state_says_the_moment_at_which_it_changes_first_around_every_change_of_clocks() {
     // checked against the definition, minute by minute, over the changes of a zone with half-hour steps and one with whole hours
-    for (zone, from) in [("Australia/Lord_Howe", "2026-10-03T00:00:00Z"), ("America/New_York", "2026-10-31T12:00:00Z")] {
+    for (zone, from) in [("Australia/Lord_Howe", "2026-10-03T00:00:00Z"), ("America/New_York", "2026-10-31T12:00:00Z")]
+    {
         for (start, end) in [("02:00", "02:30"), ("01:45", "02:15"), ("23:30", "02:10"), ("02:15", "02:15")] {
             let window = window(&["Sat", "Sun"], start, end, zone);
             let minutes = (0..2 * 24 * 60).map(|minute| at(from) + minute * 60);

@@ -397,7 +397,8 @@ impl ModelWorld {
     fn is_done(&self) -> bool {
         let free = self.api.leases.slots.iter().all(|slot| slot.holder == SlotHolder::Nobody && slot.halt.is_none());
         let at_rest = |node: &ModelNode| {
-            node.work == ModelWork::Done && node.slots.as_ref().is_some_and(|slots| slots.standing() == SlotStanding::Rest)
+            node.work == ModelWork::Done
+                && node.slots.as_ref().is_some_and(|slots| slots.standing() == SlotStanding::Rest)
         };
         free && self.nodes.iter().all(at_rest)
     }

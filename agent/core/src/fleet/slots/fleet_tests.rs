@@ -124,8 +124,12 @@ impl SimulatedFleet {
     }
 
     fn run(mut self) -> FleetRun {
-        while !self.nodes.iter().all(|node| node.done || node.dead) || self.case.failing.is_some() && self.run.halted_at.is_none() {
-            let Some(Reverse((now, _, moment))) = self.queue.pop() else { panic!("nothing happens any more: {:?}", self.case) };
+        while !self.nodes.iter().all(|node| node.done || node.dead)
+            || self.case.failing.is_some() && self.run.halted_at.is_none()
+        {
+            let Some(Reverse((now, _, moment))) = self.queue.pop() else {
+                panic!("nothing happens any more: {:?}", self.case)
+            };
             assert!(now < END, "it does not end: {:?}", self.case);
             self.run.now = now;
             self.happen(moment);
@@ -261,7 +265,7 @@ impl SimulatedFleet {
 
     fn end(&mut self, index: usize) {
         let node = &mut self.nodes[index];
-        if node.slots.is_none() || !node.working || node.failed {
+        if node.slots.is_none() || !node.working {
             return;
         }
         if self.case.failing == Some(index) {
@@ -297,7 +301,8 @@ impl SimulatedFleet {
 
     fn execute(&mut self, index: usize, request: &SlotRequest) -> SlotAnswer {
         let answer = self.api.execute(request);
-        let (SlotRequest::Create { index: slot, change } | SlotRequest::Update { index: slot, change, .. }) = request else {
+        let (SlotRequest::Create { index: slot, change } | SlotRequest::Update { index: slot, change, .. }) = request
+        else {
             return answer;
         };
         if !matches!(answer, SlotAnswer::Written(_)) {
@@ -314,7 +319,8 @@ impl SimulatedFleet {
             && self.run.halted_at.is_none()
         {
             self.run.halted_at = Some(self.run.now);
-            let holds = |index: &usize| self.nodes[*index].slots.as_ref().is_some_and(|slots| slots.held_until().is_some());
+            let holds =
+                |index: &usize| self.nodes[*index].slots.as_ref().is_some_and(|slots| slots.held_until().is_some());
             self.holders_at_halt = (0..self.nodes.len()).filter(holds).collect();
             self.at(Duration::from_secs(600), FleetMoment::Resumes);
         }
@@ -394,7 +400,10 @@ fn five_thousand_simulated_nodes_that_wait_for_few_slots_write_hardly_more_than_
             fleet.happen(moment);
         }
         let (run, seconds) = (&fleet.run, fleet.run.now.as_secs());
-        eprintln!("{nodes} nodes, {slots} slots: {} takes, {} refused writes, {} lists in {seconds} s", run.takes, run.refused, run.lists);
+        eprintln!(
+            "{nodes} nodes, {slots} slots: {} takes, {} refused writes, {} lists in {seconds} s",
+            run.takes, run.refused, run.lists
+        );
         // a take and a release for each; what is refused comes on top, and must not grow with the number of nodes
         assert!(run.refused <= 2 * run.takes, "{run:?}");
     }

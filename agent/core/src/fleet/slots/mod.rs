@@ -13,12 +13,14 @@
 //! [`Slots`] is the state of one node. [`Slots::step`] takes an event and a time and gives the request to be made, at most one at a time; it
 //! does nothing else. The caller makes each request once and brings exactly one answer, [`SlotAnswer::Unknown`] after a time-out.
 
+mod message;
 mod sightings;
 mod timing;
 
 use std::time::Duration;
 
 use self::{sightings::Sightings, timing::Lots};
+pub use message::{SlotAnswer, SlotEvent, SlotRequest, SlotStanding, SlotWish};
 pub use timing::SlotTiming;
 
 use super::{
@@ -26,79 +28,6 @@ use super::{
     limit::MAX_SLOTS,
 };
 use crate::certificate::name::sentence;
-
-/// What happens to a node, as far as slots are concerned.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum SlotEvent {
-    /// Time has passed: to be sent at [`Slots::due`], or any time.
-    Elapsed,
-    /// The caller wants a list of the Leases soon, for people.
-    Look,
-    /// How many slots there are from now on: [`RestartLimit::slots`](super::limit::RestartLimit::slots).
-    Limit(usize),
-    /// What the node wants of the slots from now on.
-    Wish(SlotWish),
-    /// The answer to the request that is open.
-    Answered(SlotAnswer),
-    /// The restart begins now. [`Slots::may_begin`] was true at this very moment; or the restart needs no slot.
-    Began,
-    /// The restart has ended: the runtime is healthy, or the fleet need not be halted for it. The wish is [`SlotWish::Nothing`] from here on.
-    Healthy,
-    /// The restart has ended, the runtime is not healthy, and this is to be said to the fleet.
-    Unhealthy(Halt),
-}
-
-/// What a node wants of the slots. The last wish counts; one that is repeated changes nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SlotWish {
-    /// Nothing: no restart is due, or something else than the fleet holds it back. A slot that is held and not used is given back.
-    Nothing,
-    /// To learn when the fleet lets it go on, such as while it waits for the canary: it lists the Leases and takes none.
-    Watch,
-    /// A slot: a restart is due and nothing else holds it back.
-    Slot,
-}
-
-/// What is to be asked of the API server.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum SlotRequest {
-    /// All Leases of the namespace.
-    List {
-        /// The list must be of now (no `resourceVersion`). Otherwise the API server's cache is enough (`resourceVersion=0`).
-        consistent: bool,
-    },
-    /// Creates the Lease of a slot: [`SlotChange::object`].
-    Create {
-        /// The slot.
-        index: usize,
-        /// What it holds.
-        change: SlotChange,
-    },
-    /// Changes the Lease of a slot if it still has that version: [`SlotChange::patch`].
-    Update {
-        /// The slot.
-        index: usize,
-        /// The version on which the change was decided.
-        expect: ResourceVersion,
-        /// The change.
-        change: SlotChange,
-    },
-}
-
-/// How the API server answered.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum SlotAnswer {
-    /// The list.
-    Listed(FleetLeases),
-    /// The write was carried out; the object has this version now.
-    Written(ResourceVersion),
-    /// 409 `Conflict` on an update, or `AlreadyExists` on a creation: somebody else was faster.
-    Conflict,
-    /// 404: there is no such Lease.
-    NotFound,
-    /// No answer in time, or any other error, with its text: the request may have been carried out, or may be still.
-    Unknown(String),
-}
 
 /// What a node is doing with its restart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -131,21 +60,6 @@ struct HeldSlot {
 struct OpenRequest {
     request: SlotRequest,
     sent: Duration,
-}
-
-/// Where a node stands, for people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SlotStanding {
-    /// It wants nothing and holds nothing.
-    Rest,
-    /// It waits for a slot, or watches.
-    Waiting,
-    /// It holds this slot, and has not begun.
-    Holds(usize),
-    /// It restarts; None if it does not hold its slot (any more), or needed none.
-    Works(Option<usize>),
-    /// Its own halt stops the fleet, until a person takes it away.
-    Halted,
 }
 
 /// The slots as one node knows them. Times are of a clock of this node that never jumps and counts while it sleeps (CLOCK_BOOTTIME), since
@@ -355,7 +269,8 @@ impl Slots {
                 return self.listed(leases, consistent, now);
             }
             (SlotRequest::List { .. }, _) => self.due = Some(now + self.lots.retry(self.timing)),
-            (SlotRequest::Create { index, change } | SlotRequest::Update { index, change, .. }, answer) => match answer {
+            (SlotRequest::Create { index, change } | SlotRequest::Update { index, change, .. }, answer) => match answer
+            {
                 SlotAnswer::Written(version) => self.written(index, change, version, sent, now),
                 SlotAnswer::Conflict | SlotAnswer::NotFound => self.refused(index, &change, now),
                 SlotAnswer::Listed(_) | SlotAnswer::Unknown(_) => {
@@ -368,14 +283,7 @@ impl Slots {
     }
 
     /// A write of ours was carried out.
-    fn written(
-        &mut self,
-        index: usize,
-        change: SlotChange,
-        version: ResourceVersion,
-        sent: Duration,
-        now: Duration,
-    ) {
+    fn written(&mut self, index: usize, change: SlotChange, version: ResourceVersion, sent: Duration, now: Duration) {
         match change {
             SlotChange::Take { .. } | SlotChange::Renew { .. } => {
                 let until = sent + self.timing.lease.saturating_sub(self.timing.margin);
