@@ -8,10 +8,12 @@ pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod fleet;
 pub mod host;
 pub mod jitter;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
+pub(crate) mod log;
 #[doc(hidden)]
 pub mod parsers;
 pub mod pod_bundle;

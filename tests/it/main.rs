@@ -17,6 +17,7 @@ mod export;
 mod families;
 mod faults;
 mod fleet;
+mod fleet_restarts;
 mod footprint;
 mod hostile;
 mod hostile_texts;

@@ -24,13 +24,15 @@ pub enum Trigger {
     Resync,
     /// The runtime has answered when it was asked about a registry.
     Witness,
+    /// The fleet lets this node restart its runtime, or waits for word of how it is.
+    Fleet,
     /// A person or a script ran a command.
     Command,
 }
 
 impl Trigger {
     /// Every trigger, for metrics.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Start,
         Self::Source,
         Self::Config,
@@ -39,6 +41,7 @@ impl Trigger {
         Self::Retry,
         Self::Resync,
         Self::Witness,
+        Self::Fleet,
         Self::Command,
     ];
 
@@ -53,6 +56,7 @@ impl Trigger {
             Self::Retry => "retry",
             Self::Resync => "resync",
             Self::Witness => "witness",
+            Self::Fleet => "fleet",
             Self::Command => "command",
         }
     }

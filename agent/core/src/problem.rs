@@ -54,6 +54,10 @@ pub enum ProblemKind {
     ForeignGone,
     /// A private key lies in a file that is not ours, where the distribution's own way would copy it into the bundle.
     ForeignPrivateKey,
+    /// Containers did not outlive a restart of the runtime.
+    ContainersEnded,
+    /// The restarts of the fleet are halted because of this node.
+    FleetHalted,
     /// What is due is held back because of a foreign file.
     Held,
     /// Somebody else keeps undoing what the agent does.
@@ -78,7 +82,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind, for metrics.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::UnsupportedStore,
         Self::Config,
         Self::Observe,
@@ -100,6 +104,8 @@ impl ProblemKind {
         Self::Ledger,
         Self::Services,
         Self::Restart,
+        Self::ContainersEnded,
+        Self::FleetHalted,
         Self::RegistryCerts,
         Self::OldStore,
         Self::DeniedTrusted,
@@ -131,6 +137,8 @@ impl ProblemKind {
             Self::Ledger => "ledger",
             Self::Services => "services",
             Self::Restart => "restart",
+            Self::ContainersEnded => "containers-ended",
+            Self::FleetHalted => "fleet-halted",
             Self::RegistryCerts => "registry-certs",
             Self::OldStore => "old-store",
             Self::DeniedTrusted => "denied-trusted",
@@ -160,6 +168,8 @@ impl ProblemKind {
                 | Self::DriftFight
                 | Self::Services
                 | Self::Restart
+                | Self::ContainersEnded
+                | Self::FleetHalted
                 | Self::RegistryCerts
                 | Self::OldStore
                 | Self::DeniedTrusted

@@ -17,8 +17,7 @@ use anyhow::Context as _;
 use nodetrust_core::{
     action::Action,
     problem::{Problem, ProblemKind},
-    report::Report,
-    runtime::trust::RuntimeState,
+    report::{LogLine, LogMemory, Report},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -29,9 +28,10 @@ use tokio::{
 
 use crate::{
     agent::{schedule::Schedule, watch::Hints},
-    config::{Settings, SourceLocation},
+    config::{FleetSettings, Settings, SourceLocation},
+    fleet::{self, FleetInputs, FleetLine, facts::NodeFacts, permit::RestartPermit},
     host::{self, root::HostRoot, threads},
-    probe,
+    log, probe,
     reconcile::{CycleResult, Reconciler},
     runtime::witness::{self, Subject},
     serve::{self, metrics::Metrics},
@@ -53,11 +53,14 @@ pub fn run(settings: Settings, config: PathBuf, host_root: &Path) -> anyhow::Res
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the runtime")?;
     let open = || HostRoot::open(host_root).context("failed to open the host root for probes");
-    let roots = [open()?, open()?];
+    let roots = [open()?, open()?, open()?];
     let result = runtime.block_on(async { Agent::start(settings, config, reconciler, roots).await?.run().await });
     runtime.shutdown_background();
     result
 }
+
+/// Longest text of a cycle's actions in the log, in bytes: a line stays below 2 KB.
+const MAX_ACTIONS: usize = 1500;
 
 /// The loop's state.
 struct Agent {
@@ -65,6 +68,8 @@ struct Agent {
     config: PathBuf,
     /// what is wrong with the configuration, while the last good one is followed
     config_error: Option<Problem>,
+    /// what the log has been told
+    told: LogMemory,
     runner: CycleRunner,
     schedule: Schedule,
     hints: Hints,
@@ -80,6 +85,9 @@ struct Outlets {
     subject: broadcast::Sender<Option<Subject>>,
     /// the runtime has answered
     answered: Arc<Notify>,
+    fleet: FleetLine,
+    fleet_settings: broadcast::Sender<Option<FleetSettings>>,
+    facts: broadcast::Sender<Option<NodeFacts>>,
 }
 
 impl Agent {
@@ -87,8 +95,8 @@ impl Agent {
     async fn start(
         settings: Settings,
         config: PathBuf,
-        reconciler: Reconciler,
-        [probing, asking]: [HostRoot; 2],
+        mut reconciler: Reconciler,
+        [probing, asking, listing]: [HostRoot; 3],
     ) -> anyhow::Result<Self> {
         let settings = Arc::new(settings);
         let metrics = Arc::new(Metrics::new());
@@ -98,11 +106,19 @@ impl Agent {
         let (to_subject, subjects) = broadcast::channel(None);
         let answered = Arc::new(Notify::new());
         let node = host::node_name(&probing);
+        let (fleet_settings, follow_fleet) = broadcast::channel(settings.fleet.clone());
+        let (facts, follow_facts) = broadcast::channel(None);
+        let permit = Arc::new(RestartPermit::new(fleet::permit_at_start(settings.fleet.as_ref())));
+        reconciler.follow_permit(permit.clone());
+        let fleet = FleetLine { permit, word: Arc::default(), view: Arc::new(broadcast::channel(None).0) };
+        let inputs = FleetInputs { settings: follow_fleet, facts: follow_facts };
         let line = witness::RuntimeLine { subjects, answered: answered.clone() };
         let tasks = vec![
             tokio::spawn(serve::serve(server, report.clone(), metrics.clone())),
             #[cfg(feature = "kubernetes")]
             tokio::spawn(crate::kubernetes::serve(node.clone(), follow.clone(), report.clone(), metrics.clone())),
+            #[cfg(feature = "kubernetes")]
+            tokio::spawn(fleet::of_cluster(node.clone(), inputs, fleet.clone(), listing)),
             tokio::spawn(witness::serve(asking, node.clone(), follow.clone(), line.clone())),
             tokio::spawn(probe::serve(probing, node, follow, report, metrics.probes().clone(), line)),
         ];
@@ -111,10 +127,19 @@ impl Agent {
             settings,
             config,
             config_error: None,
+            told: LogMemory::default(),
             runner: CycleRunner { reconciler: Arc::new(Mutex::new(reconciler)), running: None },
             hints: Hints::default(),
             metrics,
-            outlets: Outlets { settings: to_settings, report: to_report, subject: to_subject, answered },
+            outlets: Outlets {
+                settings: to_settings,
+                report: to_report,
+                subject: to_subject,
+                answered,
+                fleet,
+                fleet_settings,
+                facts,
+            },
             tasks,
         })
     }
@@ -135,7 +160,8 @@ impl Agent {
             tokio::select! {
                 Some(triggers) = self.hints.next() => self.schedule.hint(&triggers),
                 result = self.runner.result() => self.end_cycle(result?),
-                () = self.outlets.answered.notified() => self.schedule.answered(),
+                () = self.outlets.answered.notified() => self.schedule.answered(Trigger::Witness),
+                () = self.outlets.fleet.word.notified() => self.schedule.answered(Trigger::Fleet),
                 () = sleep_until(self.schedule.wake()), if !self.schedule.running => {}
                 _ = hangup.recv() => self.schedule.hint(&BTreeSet::from([Trigger::Config])),
                 _ = terminate.recv() => break,
@@ -173,10 +199,14 @@ impl Agent {
         if !unwatched.is_empty() {
             self.schedule.hint(&unwatched);
         }
-        log(&result);
+        if let Some(view) = self.outlets.fleet.view.borrow().clone() {
+            result.report.add_fleet(view);
+        }
+        tell(&result, &mut self.told);
         // a copy, in this thread's heap: the original would keep the other thread's heap from shrinking
         let report = Arc::new(result.report.clone());
         self.metrics.record(&result, report.clone());
+        self.outlets.facts.send_replace(Some(NodeFacts::of(&report)));
         self.outlets.subject.send_replace(result.subject);
         self.outlets.report.send_replace(Some(report));
     }
@@ -193,6 +223,15 @@ impl Agent {
                 self.config_error = None;
                 self.schedule.follow(&new);
                 warn_without_effect(&new);
+                if new.log.level != self.settings.log.level {
+                    log::follow(new.log);
+                }
+                if new.log.format != self.settings.log.format {
+                    tracing::warn!("a changed log.format is followed after a restart of the agent");
+                }
+                if new.fleet != self.settings.fleet {
+                    self.outlets.fleet_settings.send_replace(new.fleet.clone());
+                }
                 self.settings = Arc::new(new);
                 self.outlets.settings.send_replace(self.settings.clone());
             }
@@ -260,16 +299,19 @@ fn watch_list(settings: &Settings, config: &Path, host: &[PathBuf]) -> Vec<(Path
     list
 }
 
-fn log(result: &CycleResult) {
+/// Tells the log what a cycle did, and what has gone wrong or is over since the one before.
+fn tell(result: &CycleResult, memory: &mut LogMemory) {
     let report = &result.report;
-    let milliseconds = result.duration.as_millis();
+    let milliseconds = u64::try_from(result.duration.as_millis()).unwrap_or(u64::MAX);
+    let fails_anew = memory.fails_anew(report);
     match result.outcome {
         CycleOutcome::Unchanged => tracing::debug!(trigger = %result.trigger, milliseconds, "cycle without changes"),
         CycleOutcome::Changed => {
-            // On one line, without the columns of the screen.
-            let text = |action: &Action| action.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-            let actions: Vec<String> = report.cycle.iter().flat_map(|cycle| &cycle.actions).map(text).collect();
-            tracing::info!(trigger = %result.trigger, milliseconds, actions = actions.join("; "), "trust changed and verified");
+            let actions = report.cycle.as_ref().map(|cycle| shown_actions(&cycle.actions)).unwrap_or_default();
+            tracing::info!(trigger = %result.trigger, milliseconds, actions, "trust changed and verified");
+        }
+        CycleOutcome::Failed if !fails_anew => {
+            tracing::debug!(trigger = %result.trigger, milliseconds, reason = report.headline, "the node still is not as it should be");
         }
         CycleOutcome::Failed => {
             tracing::error!(trigger = %result.trigger, milliseconds, reason = report.headline, "the node is not as it should be")
@@ -278,14 +320,27 @@ fn log(result: &CycleResult) {
     for drift in &result.drift {
         tracing::warn!(kind = drift.as_str(), "drift: somebody else changed the store");
     }
-    let trust = &report.runtime_trust;
-    if let Some(inferred) = &trust.misled {
-        tracing::warn!(inferred, "the runtime's own word contradicts what was inferred: {}", trust.why);
+    for LogLine { over, kind, about, text, next } in memory.take(report) {
+        if over {
+            tracing::info!(kind, about, "over: {text}");
+        } else {
+            tracing::warn!(kind, about, next, "{text}");
+        }
     }
-    if trust.state == RuntimeState::Unknown {
-        tracing::warn!(next = trust.next, "whether pulls follow is {}", trust.why);
+}
+
+/// The actions on one line, without the columns of the screen, in at most [`MAX_ACTIONS`] bytes.
+fn shown_actions(actions: &[Action]) -> String {
+    let mut shown = String::new();
+    for (index, action) in actions.iter().enumerate() {
+        let text = action.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        if shown.len() + text.len() > MAX_ACTIONS {
+            return format!("{shown}; and {} more", actions.len() - index);
+        }
+        if !shown.is_empty() {
+            shown.push_str("; ");
+        }
+        shown.push_str(&text);
     }
-    for problem in &report.problems {
-        tracing::warn!(kind = problem.kind.as_str(), next = problem.next, "{}", problem.text);
-    }
+    shown
 }

@@ -45,8 +45,8 @@ pub(super) struct Schedule {
     ended: Failures,
     repairs: VecDeque<Instant>,
     pub(super) running: bool,
-    /// the runtime has answered since the last cycle began
-    answered: bool,
+    /// who has answered since the last cycle began
+    answered: Option<Trigger>,
     /// the kernel does not tell of every change
     pub(super) is_blind: bool,
 }
@@ -65,7 +65,7 @@ impl Schedule {
             ended: Failures::default(),
             repairs: VecDeque::new(),
             running: false,
-            answered: false,
+            answered: None,
             is_blind: false,
         }
     }
@@ -85,11 +85,11 @@ impl Schedule {
         self.next = (Instant::now(), trigger);
     }
 
-    /// The runtime has answered: a cycle is due at once, or when the one that runs has ended.
-    pub(super) fn answered(&mut self) {
-        self.answered = true;
+    /// The runtime or the fleet has answered: a cycle is due at once, or when the one that runs has ended.
+    pub(super) fn answered(&mut self, who: Trigger) {
+        self.answered = Some(who);
         if !self.running {
-            self.now(Trigger::Witness);
+            self.now(who);
         }
     }
 
@@ -135,7 +135,7 @@ impl Schedule {
             self.next.1
         };
         self.running = true;
-        self.answered = false;
+        self.answered = None;
         self.next = (Instant::now() + self.resync, Trigger::Resync);
         Some(trigger)
     }
@@ -177,8 +177,8 @@ impl Schedule {
         } else {
             self.failures = 0;
         }
-        if self.answered {
-            self.now(Trigger::Witness);
+        if let Some(who) = self.answered {
+            self.now(who);
         }
         if !result.drift.is_empty() {
             self.repairs.push_back(now);

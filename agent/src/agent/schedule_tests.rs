@@ -101,10 +101,10 @@ fn seconds(seconds: u64) -> Duration {
 async fn an_answer_of_the_runtime_is_followed_by_a_cycle_at_once() {
     let mut schedule = at_rest();
     assert_eq!(schedule.due(), None);
-    schedule.answered();
+    schedule.answered(Trigger::Witness);
     assert_eq!(schedule.due(), Some(Trigger::Witness));
     // A hint during a cycle may have come too late for it.
-    schedule.answered();
+    schedule.answered(Trigger::Witness);
     assert_eq!(schedule.due(), None);
     schedule.done(&result(CycleOutcome::Failed));
     assert_eq!(schedule.due(), Some(Trigger::Witness));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::config::DEFAULT_PATH;
+use crate::config::{DEFAULT_PATH, LogFormat};
 
 /// Keeps private CAs trusted by a node's operating system and container runtime.
 #[derive(Debug, Parser)]
@@ -22,6 +22,9 @@ pub(super) struct Cli {
     /// More log lines on stderr
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
+    /// Form of log lines on stderr [default: what `log.format` says; json where `run` writes to no terminal, else text]
+    #[arg(long, global = true, value_enum, value_name = "FORM")]
+    pub(super) log_format: Option<LogFormat>,
     #[command(subcommand)]
     pub(super) command: Command,
 }
@@ -122,7 +125,7 @@ impl From<Plugin> for Cli {
             None | Some(PluginCommand::Topology) => Command::Topology(access),
             Some(PluginCommand::Version) => Command::Version,
         };
-        Self { config: None, host_root: None, output, verbose, command }
+        Self { config: None, host_root: None, output, verbose, log_format: None, command }
     }
 }
 

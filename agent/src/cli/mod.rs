@@ -17,18 +17,20 @@ mod uninstall;
 mod version;
 
 use std::{
-    io::{IsTerminal, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
 
-use tracing::level_filters::LevelFilter;
-
-use arguments::{Cli, Command};
+use arguments::Command;
 use context::Context;
 use exit_code::{FAILURE, OK, USAGE};
 use stdio::{complain, printed};
 
-use crate::{config::ConfigError, host::obstacle::way_out_of};
+use crate::{
+    config::ConfigError,
+    host::obstacle::way_out_of,
+    log::{self, LogArguments},
+};
 
 /// Runs a command line and returns the exit code.
 pub fn main() -> u8 {
@@ -45,11 +47,14 @@ pub fn main() -> u8 {
             };
         }
     };
-    init_log(&cli);
+    let log = LogArguments { verbose: cli.verbose, format: cli.log_format };
+    if !matches!(cli.command, Command::Run) {
+        log::for_command(log); // the agent's needs the configuration
+    }
     let context =
         Context { config: cli.config, host_root: cli.host_root.unwrap_or_else(default_host_root), output: cli.output };
     let result = match cli.command {
-        Command::Run => run::main(&context),
+        Command::Run => run::main(&context, log),
         Command::Plan => plan::main(&context),
         Command::Apply => apply::main(&context),
         Command::Status => status::main(&context),
@@ -82,29 +87,4 @@ fn default_host_root() -> PathBuf {
         .iter()
         .any(|path| Path::new(path).symlink_metadata().is_ok());
     if mounted { "/host".into() } else { "/".into() }
-}
-
-fn init_log(cli: &Cli) {
-    use tracing_subscriber::{filter::Targets, fmt, prelude::*, registry};
-    let agent = matches!(cli.command, Command::Run);
-    let level = match (agent, cli.verbose) {
-        (false, 0) => LevelFilter::ERROR,
-        (true, 0) | (false, 1) => LevelFilter::INFO,
-        (true, 1) | (false, 2) => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    };
-    let named = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
-    // the library would log each failed call as an error; what counts of them we say ourselves
-    let usual = || Targets::new().with_default(level).with_target("kube_client", LevelFilter::OFF);
-    let log = registry().with(named.unwrap_or_else(usual));
-    // a log that cannot be written must not end the program, as it would if that were told
-    let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
-    // a log collector gets JSON, a person text
-    if agent && !std::io::stderr().is_terminal() {
-        log.with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false)).init();
-    } else {
-        let colour =
-            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        log.with(lines.without_time().with_target(false).with_ansi(colour)).init();
-    }
 }

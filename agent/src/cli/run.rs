@@ -4,10 +4,12 @@ use super::{context::Context, exit_code::OK};
 use crate::{
     config::Settings,
     host::{ledger_file, root::HostRoot},
+    log::{self, LogArguments},
 };
 
-pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
+pub(super) fn main(context: &Context, log: LogArguments) -> anyhow::Result<u8> {
     let settings = context.settings().or_else(|error| of_an_earlier_version(context).ok_or(error))?;
+    log::for_agent(log, settings.log);
     crate::agent::run(settings, context.config_path(), &context.host_root)?;
     Ok(OK)
 }

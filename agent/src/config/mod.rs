@@ -13,12 +13,15 @@ use std::{
 };
 
 use nodetrust_core::{
+    fleet::{gate::ApiOutage, limit::RestartLimit, selector::NodeSelector, window::RestartWindow},
     node_status::Taint,
     probe::{Proxy, Target, Through},
     runtime::{registry::Registry, settings::RuntimeSettings},
     source::policy::Policy,
     store::Family,
 };
+
+use tracing::level_filters::LevelFilter;
 
 /// Where the configuration is looked for.
 pub const DEFAULT_PATH: &str = "/etc/nodetrust/config.yaml";
@@ -53,6 +56,10 @@ pub struct Settings {
     pub kubernetes: Kubernetes,
     /// The bundle for pods: its path on the host, in the directory of exported bundles.
     pub export: Option<String>,
+    /// The log of the agent.
+    pub log: LogSettings,
+    /// How this node takes turns with others; None if it asks nobody.
+    pub fleet: Option<FleetSettings>,
     /// Fields that are set and have no effect in this version.
     pub without_effect: Vec<&'static str>,
 }
@@ -144,6 +151,69 @@ pub struct Kubernetes {
     pub startup_taint: Option<Taint>,
 }
 
+/// How nodes take turns with their restarts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetSettings {
+    /// How many may restart at once.
+    pub limit: RestartLimit,
+    /// What happens while the API server cannot be reached for `api_timeout`.
+    pub outage: ApiOutage,
+    /// How long the API server may be out of reach before that counts.
+    pub api_timeout: Duration,
+    /// How long a node may take until it is healthy after its restart.
+    pub healthy_within: Duration,
+    /// Whether a node that is not healthy after its restart stops the others.
+    pub halt_on_failure: bool,
+    /// The Nodes that go first; empty for none.
+    pub canary: NodeSelector,
+    /// How long they must have been healthy before the others follow.
+    pub canary_soak: Duration,
+    /// When restarts may begin; None for at any time.
+    pub window: Option<RestartWindow>,
+}
+
+impl Default for FleetSettings {
+    fn default() -> Self {
+        Self {
+            limit: RestartLimit::Nodes(1),
+            outage: ApiOutage::Wait,
+            api_timeout: Duration::from_secs(3600),
+            healthy_within: Duration::from_secs(300),
+            halt_on_failure: true,
+            canary: NodeSelector::default(),
+            canary_soak: Duration::from_secs(600),
+            window: None,
+        }
+    }
+}
+
+/// The log of the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// From which level on lines are written.
+    pub level: LevelFilter,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// JSON where stderr is no terminal, else text.
+    #[default]
+    Auto,
+    /// For log collectors: one JSON object on each line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { level: LevelFilter::INFO, format: LogFormat::Auto }
+    }
+}
+
 /// A configuration that cannot be followed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{path}: {text}")]
@@ -177,6 +247,8 @@ impl Default for Settings {
             probes: Vec::new(),
             kubernetes: Kubernetes::default(),
             export: None,
+            log: LogSettings::default(),
+            fleet: None,
             without_effect: Vec::new(),
         }
     }

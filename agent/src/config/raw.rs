@@ -4,19 +4,21 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use nodetrust_core::{
     certificate::fingerprint::Fingerprint,
+    fleet::{gate::ApiOutage, window::RestartWindow},
     probe::Through,
     runtime::settings::{OnChange, RuntimeSettings},
     source::policy::{Acceptance, EmptySource, NotCa, OnRejection, Policy, Unproven},
 };
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
+use tracing::level_filters::LevelFilter;
 
 use super::{
-    Http, Kubernetes, MAX_PROBES, ProbeSettings, Settings, Source, SourceLocation, TlsFiles,
+    FleetSettings, Http, Kubernetes, LogFormat, LogSettings, MAX_PROBES, ProbeSettings, Settings, Source,
+    SourceLocation, TlsFiles,
     values::{
-        AbsolutePath, Address, ExportName, FamilyChoice, FurtherUnit, Keyword, LongSpan, ProbeProxy, ProbeTarget,
-        RemovalGate, RuntimeKindChoice, Share, SourceName, Span, StartupTaint, UnitName, WhenUnavailable,
-        WitnessChoice,
+        AbsolutePath, Address, CanarySelector, ExportName, FamilyChoice, FurtherUnit, Keyword, LongSpan, ProbeProxy,
+        ProbeTarget, RemovalGate, RuntimeKindChoice, Share, SourceName, Span, StartupTaint, UnitName, WitnessChoice,
     },
 };
 
@@ -59,13 +61,14 @@ pub(super) struct RawConfig {
     rotation: RawRotation,
     store: RawStore,
     runtime: RawRuntime,
-    fleet: RawFleet,
+    fleet: Option<RawFleet>,
     probes: Option<Spanned<Vec<RawProbe>>>,
     resync: Option<LongSpan>,
     settle: Option<Spanned<Option<Span>>>,
     http: RawHttp,
     kubernetes: RawKubernetes,
     export: RawExport,
+    log: RawLog,
 }
 
 #[derive(Debug, Deserialize)]
@@ -119,10 +122,13 @@ struct RawRuntime {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawFleet {
     max_concurrent_restarts: Option<Share>,
-    window: Option<RawWindow>,
+    window: Option<Spanned<Option<RawWindow>>>,
     halt_on_failure: Option<bool>,
-    when_api_unavailable: Option<Keyword<WhenUnavailable>>,
-    api_timeout: Option<Span>,
+    when_api_unavailable: Option<Keyword<ApiOutage>>,
+    api_timeout: Option<LongSpan>,
+    healthy_within: Option<LongSpan>,
+    canary_selector: Option<CanarySelector>,
+    canary_soak: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -175,6 +181,13 @@ struct RawExport {
     bundle: Option<Spanned<Option<ExportName>>>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct RawLog {
+    level: Option<Keyword<LevelFilter>>,
+    format: Option<Keyword<LogFormat>>,
+}
+
 impl RawConfig {
     /// Makes settings of the file.
     pub(super) fn check(self, version: ConfigVersion) -> Result<Settings, Misfit> {
@@ -208,6 +221,11 @@ impl RawConfig {
             probes: self.probes.map_or(Ok(Vec::new()), probes)?,
             kubernetes: self.kubernetes.check(),
             export: self.export.check(version)?,
+            fleet: self.fleet.map(RawFleet::check).transpose()?,
+            log: LogSettings {
+                level: keyword(self.log.level, usual.log.level),
+                format: keyword(self.log.format, usual.log.format),
+            },
             without_effect,
         })
     }
@@ -218,7 +236,6 @@ impl RawConfig {
         let taint = self.kubernetes.startup_taint.as_ref().and_then(|StartupTaint(taint)| taint.as_ref());
         let is_told = matches!(self.kubernetes.enabled, Some(Keyword(Some(true)))) || taint.is_some();
         [
-            (self.fleet.is_set(), "fleet"),
             (is_told && cfg!(not(feature = "kubernetes")), "kubernetes"),
             (matches!(self.rotation.removal_gate, Some(Keyword(RemovalGate::Fleet))), "rotation.removalGate"),
         ]
@@ -313,21 +330,33 @@ impl RawRuntime {
 }
 
 impl RawFleet {
-    /// Whether anything in it differs from its default.
-    fn is_set(&self) -> bool {
-        !matches!(self.max_concurrent_restarts, None | Some(Share::Nodes(1)))
-            || self.window.as_ref().is_some_and(|window| !window.is_always())
-            || self.halt_on_failure == Some(false)
-            || matches!(self.when_api_unavailable, Some(Keyword(WhenUnavailable::Proceed)))
-            || self.api_timeout.is_some()
+    fn check(self) -> Result<FleetSettings, Misfit> {
+        let usual = FleetSettings::default();
+        let window = match self.window {
+            Some(Spanned { value: Some(window), referenced, .. }) => window.check(referenced)?,
+            _ => None,
+        };
+        let long = |given: Option<LongSpan>, usual| given.map_or(usual, |LongSpan(span)| span);
+        Ok(FleetSettings {
+            limit: self.max_concurrent_restarts.map_or(usual.limit, |Share(limit)| limit),
+            outage: keyword(self.when_api_unavailable, usual.outage),
+            api_timeout: long(self.api_timeout, usual.api_timeout),
+            healthy_within: long(self.healthy_within, usual.healthy_within),
+            halt_on_failure: self.halt_on_failure.unwrap_or(usual.halt_on_failure),
+            canary: self.canary_selector.map_or(usual.canary, |CanarySelector(selector)| selector),
+            canary_soak: self.canary_soak.map_or(usual.canary_soak, |Span(span)| span),
+            window,
+        })
     }
 }
 
 impl RawWindow {
-    /// Whether it is the default, which excludes no time.
-    fn is_always(&self) -> bool {
+    fn check(self, at: Location) -> Result<Option<RestartWindow>, Misfit> {
         let Self { days, start, end, time_zone } = self;
-        days.is_empty() && start.is_empty() && end.is_empty() && matches!(time_zone.as_str(), "" | "UTC")
+        RestartWindow::parse(&days, &start, &end, &time_zone).map_err(|bad| {
+            let text = format!("`{}`: want {}", bad.found, bad.expected);
+            Misfit::new(format!("fleet.window.{}", bad.field), at, text)
+        })
     }
 }
 

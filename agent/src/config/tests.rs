@@ -3,6 +3,7 @@
 use super::*;
 use nodetrust_core::{
     certificate::fingerprint::Fingerprint,
+    fleet::{gate::ApiOutage, limit::RestartLimit, window::RestartWindow},
     runtime::{kinds::RuntimeKind, settings::OnChange},
     source::policy::{Acceptance, EmptySource, NotCa, OnRejection, Unproven},
 };
@@ -47,12 +48,17 @@ fleet:
   window: {days: [], start: "", end: "", timeZone: UTC}
   haltOnFailure: true
   whenApiUnavailable: wait
+  apiTimeout: 1h
+  healthyWithin: 5m
+  canarySelector: ""
+  canarySoak: 10m
 probes: []
 resync: 5m
 settle: 2s
 http: {address: "[::]:9643", tls: {certFile: "", keyFile: "", clientCAFile: ""}}
 kubernetes: {enabled: auto, condition: true, annotations: true, events: true, startupTaint: ""}
 export: {bundle: ""}
+log: {level: info, format: auto}
 "#;
 
 #[test]
@@ -66,7 +72,8 @@ fn the_contracts_example_is_the_defaults() {
             optional: false,
         },
     ];
-    assert_eq!(settings, Settings { sources, ..Settings::default() }, "and asks for nothing that has no effect");
+    let fleet = Some(FleetSettings::default());
+    assert_eq!(settings, Settings { sources, fleet, ..Settings::default() }, "and asks for nothing that has no effect");
     for empty in ["", "\n", "{}", "sources: []\n", "# nothing yet\n{}\n"] {
         assert_eq!(parse(empty), Settings::default(), "{empty:?}");
     }
@@ -98,6 +105,9 @@ probes:
 - {{target: \"registry.corp:443\", interval: 1m, viaProxy: \"http://me:secret@proxy.corp:3128\"}}
 - {{target: \"registry.corp:443\", through: runtime}}
 - {{target: \"https://[::1]/\", through: host}}
+log: {{level: debug, format: json}}
+fleet: {{maxConcurrentRestarts: 10%, whenApiUnavailable: proceed, apiTimeout: 2h, healthyWithin: 1m, haltOnFailure: false,
+  canarySelector: \"canary in (true,yes)\", canarySoak: 30m, window: {{days: [Sat], start: \"22:00\", end: \"04:00\", timeZone: Europe/Berlin}}}}
 kubernetes: {{enabled: false, condition: false, annotations: false, events: false,
   startupTaint: \"corp.test/no-trust=yes:NoSchedule\"}}
 http: {{address: \"[::1]:80\", tls: {{certFile: /c, keyFile: /k, clientCAFile: /a}}}}
@@ -171,6 +181,17 @@ export: {{bundle: all.pem}}
             startup_taint: Some("corp.test/no-trust=yes:NoSchedule".parse().unwrap()),
         },
         export: Some("/var/lib/nodetrust/export/all.pem".into()),
+        log: LogSettings { level: LevelFilter::DEBUG, format: LogFormat::Json },
+        fleet: Some(FleetSettings {
+            limit: RestartLimit::Percent(10),
+            outage: ApiOutage::Proceed,
+            api_timeout: Duration::from_secs(7200),
+            healthy_within: Duration::from_secs(60),
+            halt_on_failure: false,
+            canary: "canary in (true,yes)".parse().unwrap(),
+            canary_soak: Duration::from_secs(1800),
+            window: RestartWindow::parse(&["Sat".into()], "22:00", "04:00", "Europe/Berlin").unwrap(),
+        }),
         without_effect: Vec::new(),
     };
     assert_eq!(settings, expected);
@@ -279,6 +300,11 @@ fn an_error_names_line_field_and_form() {
         ("fleet:\n  maxConcurrentRestarts: 0", "fleet.maxConcurrentRestarts", "1% to 100%"),
         ("fleet:\n  maxConcurrentRestarts: 101%", "fleet.maxConcurrentRestarts", "1% to 100%"),
         ("fleet:\n  whenApiUnavailable: fail", "fleet.whenApiUnavailable", "wait, proceed"),
+        ("fleet:\n  canarySelector: a in b", "fleet.canarySelector", "at character"),
+        ("fleet:\n  window: {days: [Someday]}", "fleet.window.days", "Mon, Tue"),
+        ("fleet:\n  window: {start: \"9\", end: \"10:00\"}", "fleet.window.start", "22:00"),
+        ("fleet:\n  window: {timeZone: Mars/Base}", "fleet.window.timeZone", "Mars/Base"),
+        ("log:\n  level: loud", "log.level", "error, warn"),
         ("\nresync: 10ms", "resync", "at least 1s"),
         ("\nsettle: 5", "settle", "300ms"),
         ("http:\n  address: localhost:9643", "http.address", "0.0.0.0:9643"),
@@ -356,14 +382,7 @@ fn a_file_is_read_within_limits_and_named_in_errors() {
 
 #[test]
 fn fields_for_later_versions_are_checked_for_form_and_called_out() {
-    let cases: [(&str, &[&str]); 13] = [
-        ("fleet: {maxConcurrentRestarts: 10%}", &["fleet"]),
-        ("fleet: {maxConcurrentRestarts: 1, window: {}, haltOnFailure: true, whenApiUnavailable: wait}", &[]),
-        ("fleet: {maxConcurrentRestarts: 1%}", &["fleet"]),
-        ("fleet: {window: {timeZone: Europe/Berlin}}", &["fleet"]),
-        ("fleet: {haltOnFailure: false}", &["fleet"]),
-        ("fleet: {whenApiUnavailable: proceed, apiTimeout: 30s}", &["fleet"]),
-        ("fleet: {window: {days: [Sat], start: \"22:00\", end: \"04:00\", timeZone: UTC}}", &["fleet"]),
+    let cases: [(&str, &[&str]); 6] = [
         ("probes: [{target: \"registry.corp:443\", interval: 5m}]", &[]),
         ("kubernetes: {enabled: true}", KUBERNETES),
         ("kubernetes: {enabled: auto}", &[]),

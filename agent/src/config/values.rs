@@ -3,6 +3,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use nodetrust_core::{
+    fleet::{
+        gate::ApiOutage,
+        limit::RestartLimit,
+        selector::{BadSelector, NodeSelector},
+    },
     node_status::{BadTaint, Taint},
     pod_bundle,
     probe::{Proxy, Target, Through},
@@ -19,7 +24,9 @@ use serde::{
     de::{Error as _, SeqAccess, Visitor},
 };
 
-use super::WitnessRegistries;
+use tracing::level_filters::LevelFilter;
+
+use super::{LogFormat, WitnessRegistries};
 
 /// `[a-z0-9-]{1,63}`.
 #[derive(Debug, Deserialize)]
@@ -37,12 +44,14 @@ pub(super) struct Span(pub(super) Duration);
 pub(super) struct Address(pub(super) std::net::SocketAddr);
 
 /// `1` or `10%`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) enum Share {
-    Nodes(u32),
-    Percent(u32),
-}
+pub(super) struct Share(pub(super) RestartLimit);
+
+/// A label selector.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct CanarySelector(pub(super) NodeSelector);
 
 /// A duration of a second or more.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -139,6 +148,20 @@ impl Keywords for OnChange {
     ];
 }
 
+impl Keywords for LevelFilter {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("error", Self::ERROR),
+        ("warn", Self::WARN),
+        ("info", Self::INFO),
+        ("debug", Self::DEBUG),
+        ("trace", Self::TRACE),
+    ];
+}
+
+impl Keywords for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("json", Self::Json), ("text", Self::Text)];
+}
+
 impl Keywords for Through {
     const WORDS: &'static [(&'static str, Self)] = &[("host", Self::Host), ("runtime", Self::Runtime)];
 }
@@ -147,7 +170,7 @@ impl Keywords for RemovalGate {
     const WORDS: &'static [(&'static str, Self)] = &[("none", Self::None), ("fleet", Self::Fleet)];
 }
 
-impl Keywords for WhenUnavailable {
+impl Keywords for ApiOutage {
     const WORDS: &'static [(&'static str, Self)] = &[("wait", Self::Wait), ("proceed", Self::Proceed)];
 }
 
@@ -225,14 +248,16 @@ impl TryFrom<String> for Share {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let (number, top, share): (_, _, fn(u32) -> Self) = match text.strip_suffix('%') {
-            Some(number) => (number, 100, Self::Percent),
-            None => (text.as_str(), 100_000, Self::Nodes),
-        };
-        match number.parse::<u32>() {
-            Ok(number) if (1..=top).contains(&number) => Ok(share(number)),
-            _ => Err(format!("`{text}` is not a number of nodes: want a whole number from 1, or 1% to 100%")),
-        }
+        text.parse().map(Self)
+    }
+}
+
+impl TryFrom<String> for CanarySelector {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let read = text.parse().map(Self);
+        read.map_err(|error: BadSelector| format!("`{text}` is no label selector: {error}"))
     }
 }
 
@@ -446,10 +471,4 @@ impl TryFrom<String> for RegistryName {
     fn try_from(text: String) -> Result<Self, String> {
         Registry::parse(&text).map(Self)
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum WhenUnavailable {
-    Wait,
-    Proceed,
 }

@@ -13,6 +13,12 @@ pub(super) const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount"
 /// Largest file that is looked at, in bytes.
 const LIMIT: u64 = 1 << 20;
 
+/// The namespace in which the pod runs; None outside of a pod.
+pub(crate) fn namespace() -> Option<String> {
+    let bytes = read_file(&Path::new(ACCOUNT).join("namespace"), LIMIT).ok()?;
+    String::from_utf8(bytes).ok().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
 /// Whether this looks like a pod that was given its node's name and a token.
 pub(crate) fn is_in_cluster() -> bool {
     let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());

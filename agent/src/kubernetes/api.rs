@@ -9,6 +9,7 @@ use hyper::{
 };
 use kube::client::{Body, ClientBuilder};
 use nodetrust_core::node_status::{NodeEvent, NodeObject, REPORTER, Write};
+use serde_json::Value;
 
 use super::failure::{ApiFailure, FailureCause, denied_by, message, shown};
 use crate::host::threads;
@@ -26,6 +27,8 @@ pub(super) struct Api {
     /// host and port
     server: String,
     node: String,
+    /// in which the pod runs
+    namespace: String,
 }
 
 impl Api {
@@ -49,8 +52,29 @@ impl Api {
         config.connect_timeout = Some(PATIENCE);
         config.default_retry = false; // when to try again is decided by the caller
         let server = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
+        let namespace = config.default_namespace.clone();
         let builder = ClientBuilder::try_from(config).map_err(|error| failure(&error))?;
-        Ok(Self { client: builder.build(), server, node: node.to_owned() })
+        Ok(Self { client: builder.build(), server, node: node.to_owned(), namespace })
+    }
+
+    /// The namespace in which the pod runs.
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Reads an object by its path and query.
+    pub(super) async fn get(&self, path: &str) -> Result<Vec<u8>, ApiFailure> {
+        self.call(Method::GET, path, None).await
+    }
+
+    /// Creates an object.
+    pub(super) async fn create(&self, path: &str, object: &Value) -> Result<Vec<u8>, ApiFailure> {
+        self.call(Method::POST, path, Some(("application/json", object.to_string()))).await
+    }
+
+    /// Changes an object by a merge patch (RFC 7386). One that names a resourceVersion is refused (409) if the object has changed since.
+    pub(super) async fn patch(&self, path: &str, patch: &Value) -> Result<Vec<u8>, ApiFailure> {
+        self.call(Method::PATCH, path, Some(("application/merge-patch+json", patch.to_string()))).await
     }
 
     /// Reads our Node. `cached`: from the server's cache, which spares etcd and may be a moment old.

@@ -9,6 +9,7 @@ mod account_watch;
 mod api;
 mod backoff;
 mod failure;
+mod leases;
 mod reporter;
 mod round;
 
@@ -24,9 +25,10 @@ use account_watch::AccountWatch;
 use reporter::NodeReporter;
 use round::RoundResult;
 
-pub(crate) use account::is_in_cluster;
+pub(crate) use account::{is_in_cluster, namespace};
 pub(crate) use api::USER_AGENT_NAME;
 pub(crate) use failure::words_of_refusal;
+pub(crate) use leases::{FleetApi, FleetCallFailure, LeaseWritten};
 
 /// Writes to the Node for ever. The first time after the first cycle.
 pub async fn serve(

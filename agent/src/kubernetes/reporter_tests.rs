@@ -31,6 +31,7 @@ fn report(headline: &str) -> Arc<Report> {
         runtime_trust: RuntimeTrust::default(),
         export: None,
         foreign: Vec::new(),
+        fleet: None,
         problems: Vec::new(),
         pending: Vec::new(),
         next: Vec::new(),

@@ -7,7 +7,8 @@ use nodetrust_core::{
     certificate::fingerprint::Fingerprint,
     cycle::{CycleOutcome, Trigger},
     problem::ProblemKind,
-    report::{Cycle, Report},
+    report::{Cycle, HoldView, Report},
+    runtime::service_plan::{Hold, RestartGate},
     time::Time,
 };
 use serde::Deserialize;
@@ -78,6 +79,7 @@ pub(super) fn note_cycle(lock: &mut HostLock, report: &Report) {
     let note = serde_json::json!({
         "trigger": cycle.trigger, "outcome": cycle.outcome, "time": report.time.0, "milliseconds": cycle.milliseconds,
         "extractMilliseconds": cycle.extract_milliseconds,
+        "held": report.runtime.as_ref().and_then(|runtime| runtime.held.as_ref()),
     });
     if let Err(error) = lock.note(&note.to_string()) {
         tracing::debug!(%error, "the last cycle could not be noted in the lock file");
@@ -87,6 +89,18 @@ pub(super) fn note_cycle(lock: &mut HostLock, report: &Report) {
 /// What the last cycle noted, without its actions.
 pub(super) fn last_cycle(root: &HostRoot) -> Option<Cycle> {
     read_note(&lock::last_note(root)?)
+}
+
+/// What the fleet said of a restart in the last cycle.
+pub(super) fn last_gate(root: &HostRoot) -> RestartGate {
+    let held = || -> Option<HoldView> {
+        let note: serde_json::Value = serde_json::from_str(&lock::last_note(root)?).ok()?;
+        HoldView::deserialize(note.get("held")?).ok()
+    };
+    match held().filter(|held| held.reason.is_of_fleet()) {
+        Some(HoldView { reason, why, next }) => RestartGate::Closed(Hold { reason, why, next, wait: None }),
+        None => RestartGate::Open,
+    }
 }
 
 /// Reads the note of a cycle. One with a word that no cycle uses was damaged, and says nothing.

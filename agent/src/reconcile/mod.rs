@@ -33,13 +33,14 @@ use nodetrust_core::{
 
 pub use cycle::CycleResult;
 pub(crate) use cycle::{Failures, read_note};
-use cycle::{last_cycle, note_cycle};
+use cycle::{last_cycle, last_gate, note_cycle};
 use ledger_writer::damaged_problem;
 use observe::{Decision, Earlier, Observer, PATIENCE_TO_LOOK};
 use run::CycleRun;
 
 use crate::{
     config::Settings,
+    fleet::permit::RestartPermit,
     host::{
         self, ledger_file,
         lock::{self, HostLock},
@@ -92,6 +93,11 @@ impl Reconciler {
         })
     }
 
+    /// Asks the fleet before each restart.
+    pub fn follow_permit(&mut self, permit: Arc<RestartPermit>) {
+        self.observer.permit = permit;
+    }
+
     /// The host.
     pub fn root(&self) -> &HostRoot {
         &self.observer.root
@@ -125,6 +131,7 @@ impl Reconciler {
     }
 
     fn inspect_snapshots(&mut self, settings: &Settings, snapshots: &[Snapshot]) -> Report {
+        self.observer.permit = Arc::new(RestartPermit::of(last_gate(&self.observer.root)));
         // in the middle of a cycle the host is neither as it was nor as it will be
         let busy = lock::is_busy(&self.observer.root, PATIENCE_TO_LOOK);
         let mut decision = self.look(settings, snapshots);
@@ -160,6 +167,7 @@ impl Reconciler {
         run.restart_services();
         run.follow_pod_bundle();
         let ended = EndedCycle::of(run);
+        self.observer.permit.end();
         self.observer.store.set_asks(None); // from here on nothing is looked at, and the lock goes
         let mut result = self.finish(ended, settings, trigger, started);
         result.unsettled = !settled;

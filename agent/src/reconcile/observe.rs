@@ -10,7 +10,11 @@ use nodetrust_core::{
     planner::plan,
     pod_bundle::PodBundlePlan,
     problem::{Problem, ProblemKind},
-    runtime::{service_plan::ServicePlan, services::Services, staleness},
+    runtime::{
+        service_plan::{RestartGate, ServicePlan},
+        services::Services,
+        staleness,
+    },
     source::{Resolved, Snapshot, policy::Circumstances, resolve::resolve},
     store::{Detection, TrustStore, anchor_file::file_name, os_release::OsRelease},
     time::{Moment, Uptime},
@@ -20,6 +24,7 @@ use super::ledger_writer::LedgerWriter;
 use crate::{
     config::Settings,
     error::chain,
+    fleet::permit::RestartPermit,
     host::{self, exec::HostExec, ledger_file, obstacle::way_out_or, own_paths, root::HostRoot},
     pod_bundle, runtime,
     store::{
@@ -41,6 +46,8 @@ pub(super) struct Observer {
     ledger: ledger_file::LedgerCache,
     runtime: runtime::RuntimeCache,
     namesakes: NamesakeCache,
+    /// Asked right before a restart.
+    pub(super) permit: Arc<RestartPermit>,
 }
 
 /// What was read of a host at one moment.
@@ -56,6 +63,8 @@ pub(super) struct Observation {
     pub(super) observed: Option<Observed>,
     /// The services were asked in this observation, and not taken from an earlier one.
     pub(super) services_asked: bool,
+    /// What the fleet says of a restart.
+    pub(super) gate: RestartGate,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -101,7 +110,8 @@ impl Decision {
     pub(super) fn services_due(&self, settings: &Settings) -> Option<ServicePlan> {
         let (plan, observed) = (self.plan.as_ref()?, self.seen.observed.as_ref()?);
         let wanted = plan.wanted(observed, observed.effective.set.clone());
-        Some(staleness::decide(&observed.services, &plan.ledger, &wanted, &settings.runtime, &self.seen.now))
+        let Observation { gate, now, .. } = &self.seen;
+        Some(staleness::decide(&observed.services, &plan.ledger, &wanted, &settings.runtime, gate, now))
     }
 }
 
@@ -122,6 +132,7 @@ impl Observer {
             ledger: ledger_file::LedgerCache::default(),
             runtime: runtime::RuntimeCache::default(),
             namesakes: NamesakeCache::default(),
+            permit: Arc::default(),
         })
     }
 
@@ -163,6 +174,7 @@ impl Observer {
             damaged,
             observed,
             services_asked: earlier.services.is_none(),
+            gate: self.permit.gate(),
             problems,
         }
     }
@@ -232,7 +244,7 @@ impl Observer {
             observed.filter(|_| !blind).map(|observed| plan(&resolved, observed, ledger, &settings.policy, &seen.now));
         let service_plan = plan.as_ref().zip(observed).map(|(plan, observed)| {
             let wanted = plan.wanted(observed, plan.expected_bundle(observed));
-            staleness::decide(&observed.services, &plan.ledger, &wanted, &settings.runtime, &seen.now)
+            staleness::decide(&observed.services, &plan.ledger, &wanted, &settings.runtime, &seen.gate, &seen.now)
         });
         let pod_bundle = match (&plan, observed) {
             (Some(plan), Some(observed)) => {

@@ -110,6 +110,10 @@ impl CycleRun<'_> {
         writer.follow_services(plan);
         for action in &due.actions {
             let ServiceAction::Restart { unit, .. } = action else { continue };
+            if let Err(hold) = self.observer.permit.begin() {
+                tracing::info!(unit, "the restart is held back: {}", hold.why); // the next look reports it
+                return None;
+            }
             let runtime = runtime_of(&observed.services, unit);
             let refuses = runtime.and_then(|runtime| Some((runtime.service.process.as_ref()?, &set)));
             if let Err(error) = writer.record_restart_attempt(&seen.now, self.restarts.is_empty(), refuses) {

@@ -83,7 +83,7 @@ pub fn restart(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Re
                 let text =
                     format!("{} of {} containers did not outlive the restart of {unit}", gone.len(), running.len());
                 let next = format!("look at the pods of this node, and at journalctl -u {unit}");
-                problems.push(Problem::new(ProblemKind::Restart, text, next));
+                problems.push(Problem::new(ProblemKind::ContainersEnded, text, next));
             }
             Ok(())
         }

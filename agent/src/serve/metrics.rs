@@ -15,6 +15,7 @@ use nodetrust_core::{
     action::Drift,
     certificate::pem::RejectReason,
     cycle::{CycleOutcome, Trigger},
+    fleet::view::FleetView,
     problem::ProblemKind,
     report::{AnchorRow, Report, RuntimeView},
     runtime::{services::HoldReason, trust::RuntimeState},
@@ -29,6 +30,7 @@ use prometheus_client::{
 };
 use serde::Serialize;
 
+use super::process;
 use crate::{
     probe::{LatestResult, LatestResults},
     reconcile::CycleResult,
@@ -36,6 +38,9 @@ use crate::{
 
 /// The values of the label `outcome` of a restart.
 const RESTART_OUTCOMES: [&str; 2] = ["done", "failed"];
+
+/// How a text in the form of OpenMetrics ends.
+const END_OF_OPEN_METRICS: &str = "# EOF\n";
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -228,6 +233,19 @@ impl Metrics {
     pub fn prometheus(&self) -> String {
         text_of(|out| prometheus_text::encode(out, &self.registry))
     }
+
+    /// Text of [`open_metrics`](Self::open_metrics) with the process's own metrics, as they are now.
+    pub fn with_process_open(text: &[u8]) -> String {
+        let metrics = String::from_utf8_lossy(text);
+        let metrics = metrics.strip_suffix(END_OF_OPEN_METRICS).unwrap_or(&metrics);
+        format!("{metrics}{}", text_of(|out| text::encode(out, &process::registry())))
+    }
+
+    /// Text of [`prometheus`](Self::prometheus) with the process's own metrics, as they are now.
+    pub fn with_process(text: &[u8]) -> String {
+        let process = text_of(|out| prometheus_text::encode(out, &process::registry()));
+        format!("{}{process}", String::from_utf8_lossy(text))
+    }
 }
 
 fn text_of(encode: impl FnOnce(&mut String) -> fmt::Result) -> String {
@@ -347,6 +365,7 @@ impl Exposition<'_> {
             .map(|state| (vec![("state", state.as_str().to_owned())], flag(report.runtime_trust.state == state)));
         self.gauge("runtime_state", "1 for what is known of pulls by the container runtime", states)?;
         self.runtime(report.runtime.as_ref())?;
+        self.fleet(report.fleet.as_ref())?;
         let at = |time: Option<i64>| time.map(|time| (none(), seconds(time)));
         self.gauge("last_success_timestamp_seconds", "When the last verified cycle ended", at(success))?;
         self.gauge(
@@ -377,6 +396,22 @@ impl Exposition<'_> {
             (vec![("reason", reason.as_str().to_owned())], flag(is))
         });
         self.gauge("restart_held", "1 if a restart is due and held back for this reason", held)
+    }
+
+    fn fleet(&mut self, fleet: Option<&FleetView>) -> Result<(), fmt::Error> {
+        let Some(fleet) = fleet else { return Ok(()) };
+        let none = Labels::new;
+        self.gauge("fleet_slots", "Nodes that may restart at once", [(none(), count(fleet.slots))])?;
+        self.gauge(
+            "fleet_slots_held",
+            "Nodes that restart, as this one saw it last",
+            [(none(), count(fleet.slots_held))],
+        )?;
+        self.gauge(
+            "fleet_halted",
+            "1 if all restarts are halted, as this node saw it last",
+            [(none(), flag(fleet.halted.is_some()))],
+        )
     }
 
     fn anchors(&mut self, anchors: &[AnchorRow]) -> Result<(), fmt::Error> {

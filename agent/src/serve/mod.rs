@@ -7,6 +7,7 @@
 mod door;
 mod listen;
 pub mod metrics;
+mod process;
 mod tls;
 
 use std::{
@@ -213,7 +214,7 @@ impl Pages {
             *made = (changes, BTreeMap::new());
         }
         if let Some(body) = made.1.get(&page) {
-            return response(StatusCode::OK, kind, body.clone());
+            return response(StatusCode::OK, kind, with_process(page, body.clone()));
         }
         let body = match (page, report.as_deref()) {
             (PageKind::OpenMetrics, _) => self.metrics.open_metrics(),
@@ -226,7 +227,16 @@ impl Pages {
             },
         };
         let body = made.1.entry(page).or_insert(Bytes::from(body)).clone();
-        response(StatusCode::OK, kind, body)
+        response(StatusCode::OK, kind, with_process(page, body))
+    }
+}
+
+/// A page of metrics with those of the process, which are of the moment; every other page as it is.
+fn with_process(page: PageKind, body: Bytes) -> Bytes {
+    match page {
+        PageKind::OpenMetrics => Metrics::with_process_open(&body).into(),
+        PageKind::Prometheus => Metrics::with_process(&body).into(),
+        PageKind::Status | PageKind::People => body,
     }
 }
 

@@ -113,7 +113,7 @@ impl AdmissionRequest {
         json!({
             "operation": self.operation, "group": self.group, "resource": self.resource, "username": self.username,
             "extra": self.extra, "name": self.name(), "object": self.new, "oldObject": self.old,
-            "namespace": if self.resource == "events" { "default" } else { "" },
+            "namespace": match self.resource { "events" => "default", "leases" => "nodetrust", _ => "" },
         })
     }
 }
@@ -478,4 +478,87 @@ fn a_startup_taint_that_the_policy_keeps_is_named_as_such_where_it_is_chosen() {
     let new = change(&old, |node| drop(node["spec"]["taints"].as_array_mut().unwrap().remove(0)));
     let refused = AdmissionRequest::node(&old, &new).refusals().unwrap().join("");
     assert!(refused.contains("nodetrust.io/…") && refused.contains("kubernetes.startupTaint"), "{refused}");
+}
+
+/// A slot, held by a node.
+fn slot(holder: &str) -> Value {
+    json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "nodetrust-restart-3", "namespace": "nodetrust", "labels": {"app.kubernetes.io/name": "nodetrust"}},
+        "spec": {"holderIdentity": holder, "leaseDurationSeconds": 60, "renewTime": "2026-11-30T07:00:00.000000Z"},
+    })
+}
+
+impl AdmissionRequest {
+    /// The agent on the node `a` changes a Lease, or creates one if there is no old one.
+    fn lease(old: &Value, new: &Value) -> Self {
+        let operation = if old.is_null() { "CREATE" } else { "UPDATE" };
+        Self { operation, group: "coordination.k8s.io", resource: "leases", ..Self::node(old, new) }
+    }
+}
+
+#[test]
+fn the_agent_may_touch_only_slots_that_it_holds_or_takes_and_no_halt_of_others() {
+    use nodetrust_core::fleet::lease::{CANARY, HALTED, Halt, PAUSE};
+    let mut docket = Docket::default();
+    let lease = AdmissionRequest::lease;
+    let none = change(&slot(""), |slot| slot["spec"]["holderIdentity"] = Value::Null);
+    let (mine, other) = (slot("a"), slot("b"));
+    let with = |lease: &Value, key: &str, value: &str| {
+        change(lease, |lease| lease["metadata"]["annotations"][key] = json!(value))
+    };
+    let halt =
+        |node: &str| serde_json::to_string(&Halt { node: node.into(), reason: "r".into(), since: "t".into() }).unwrap();
+    // what the protocol does
+    docket.expect("create", true, lease(&Value::Null, &mine));
+    docket.expect("take a free one", true, lease(&none, &mine));
+    docket.expect("take one that may have expired", true, lease(&other, &mine));
+    docket.expect(
+        "renew",
+        true,
+        lease(&mine, &change(&mine, |slot| slot["spec"]["renewTime"] = json!("2026-11-30T07:01:00.000000Z"))),
+    );
+    docket.expect("release", true, lease(&mine, &none));
+    docket.expect("halt", true, lease(&mine, &with(&mine, HALTED, &halt("a"))));
+    docket.expect("halt on a free one", true, lease(&none, &with(&mine, HALTED, &halt("a"))));
+    docket.expect("release where a pause is", true, lease(&with(&mine, PAUSE, "p"), &with(&none, PAUSE, "p")));
+    // what it never does
+    docket.expect("create for another", false, lease(&Value::Null, &other));
+    docket.expect("give to another", false, lease(&mine, &other));
+    docket.expect("give up another's", false, lease(&other, &none));
+    docket.expect("halt for another", false, lease(&mine, &with(&mine, HALTED, &halt("b"))));
+    docket.expect("halt without holding", false, lease(&none, &with(&none, HALTED, &halt("a"))));
+    docket.expect(
+        "a halt in a form that hides its node",
+        false,
+        lease(&mine, &with(&mine, HALTED, r#"{"x":"\"node\":\"a\"","node":"b"}"#)),
+    );
+    for node in ["a", "b"] {
+        let halted = with(&slot(node), HALTED, &halt(node));
+        docket.expect("take away a halt", false, lease(&halted, &slot(node)));
+        docket.expect("take over a halted slot", false, lease(&halted, &with(&none, HALTED, &halt(node))));
+        docket.expect("change a halt", false, lease(&halted, &with(&slot(node), HALTED, &halt("c"))));
+    }
+    docket.expect("pause", false, lease(&mine, &with(&mine, PAUSE, "p")));
+    docket.expect("end a pause", false, lease(&with(&mine, PAUSE, "p"), &mine));
+    docket.expect("another annotation", false, lease(&mine, &with(&mine, "x", "y")));
+    let renamed = |name: &str| change(&mine, |slot| slot["metadata"]["name"] = json!(name));
+    for name in [
+        "kube-scheduler",
+        "nodetrust-restart-",
+        "nodetrust-restart-01",
+        "nodetrust-restart-10000",
+        "xnodetrust-restart-1",
+    ] {
+        docket.expect(name, false, lease(&Value::Null, &renamed(name)));
+    }
+    let nobody = AdmissionRequest { extra: json!({}), ..lease(&Value::Null, &mine) };
+    docket.expect("a token without a node", false, nobody);
+    let canary = |lease: &Value| change(lease, |lease| lease["metadata"]["name"] = json!("nodetrust-canary"));
+    let unmarked = canary(&none);
+    docket.expect("the canary's mark", true, lease(&unmarked, &with(&unmarked, CANARY, "{}")));
+    docket.expect("a new canary's mark", true, lease(&with(&unmarked, CANARY, "{}"), &with(&unmarked, CANARY, "{1}")));
+    docket.expect("hold the canary's Lease", false, lease(&unmarked, &canary(&mine)));
+    docket.expect("halt on the canary's Lease", false, lease(&unmarked, &with(&unmarked, HALTED, &halt("a"))));
+    docket.close();
 }

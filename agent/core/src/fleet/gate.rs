@@ -8,7 +8,7 @@ use super::{
     slots::{SlotStanding, SlotWish, Slots},
     window::WindowState,
 };
-use crate::{certificate::name::sentence, text::plural, time::Time};
+use crate::{certificate::name::sentence, runtime::services::HoldReason, text::plural, time::Time};
 
 /// Label of a Node that holds its restarts, whatever its value.
 pub const HOLD_LABEL: &str = "nodetrust.io/hold";
@@ -82,7 +82,7 @@ pub enum Passage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FleetHold {
     /// The reason.
-    pub reason: FleetHoldReason,
+    pub reason: HoldReason,
     /// The reason in a sentence.
     pub why: String,
     /// What a person can do; empty where waiting is enough.
@@ -91,44 +91,6 @@ pub struct FleetHold {
     pub wish: SlotWish,
     /// When to look again at the latest, from now; None if a change of the facts is enough.
     pub again: Option<Duration>,
-}
-
-/// Why the fleet holds a restart back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum FleetHoldReason {
-    /// The Node's label.
-    Label,
-    /// Outside of the window.
-    Window,
-    /// A node is not healthy after its restart.
-    Halted,
-    /// A person has paused all restarts.
-    Paused,
-    /// The canary has not been healthy for long enough.
-    Canary,
-    /// No slot is free, or ours is not confirmed yet.
-    Slot,
-    /// The API server cannot be reached.
-    ApiUnreachable,
-}
-
-impl FleetHoldReason {
-    /// Every reason, for metrics.
-    pub const ALL: [Self; 7] =
-        [Self::Label, Self::Window, Self::Halted, Self::Paused, Self::Canary, Self::Slot, Self::ApiUnreachable];
-
-    /// The public name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Label => "label",
-            Self::Window => "window",
-            Self::Halted => "halted",
-            Self::Paused => "paused",
-            Self::Canary => "canary",
-            Self::Slot => "slot",
-            Self::ApiUnreachable => "api-unreachable",
-        }
-    }
 }
 
 /// Decides whether the restart may be made now.
@@ -140,7 +102,7 @@ pub fn decide(facts: &GateFacts<'_>) -> FleetGate {
         let value = if value.is_empty() { String::new() } else { format!(": {}", sentence(value)) };
         let next = format!("take the label away when it may restart: kubectl label node NODE {HOLD_LABEL}-");
         let why = format!("the Node has the label {HOLD_LABEL}{value}");
-        return held(FleetHoldReason::Label, why, next, SlotWish::Nothing);
+        return held(HoldReason::NodeHeld, why, next, SlotWish::Nothing);
     }
     if facts.exempt {
         return FleetGate::Open(Passage::Exempt);
@@ -151,7 +113,7 @@ pub fn decide(facts: &GateFacts<'_>) -> FleetGate {
     let Some(slots) = facts.slots else { return FleetGate::Open(Passage::NoFleet) };
     if let SlotStanding::Works(_) = slots.standing() {
         let why = "a restart of this node is not over yet";
-        return held(FleetHoldReason::Slot, why.into(), String::new(), SlotWish::Nothing);
+        return held(HoldReason::Slot, why.into(), String::new(), SlotWish::Nothing);
     }
     if let Some(hold) = halted(slots).or_else(|| paused(slots)) {
         return FleetGate::Held(hold);
@@ -172,7 +134,7 @@ pub fn decide(facts: &GateFacts<'_>) -> FleetGate {
     }
 }
 
-fn held(reason: FleetHoldReason, why: String, next: String, wish: SlotWish) -> FleetGate {
+fn held(reason: HoldReason, why: String, next: String, wish: SlotWish) -> FleetGate {
     FleetGate::Held(FleetHold { reason, why, next, wish, again: None })
 }
 
@@ -181,7 +143,7 @@ fn window_closed(until: Option<i64>) -> FleetGate {
         Some(until) => format!("outside of the window, which opens at {}", Time(until)),
         None => "outside of the window, which does not open within a week".to_owned(),
     };
-    held(FleetHoldReason::Window, why, String::new(), SlotWish::Nothing)
+    held(HoldReason::Window, why, String::new(), SlotWish::Nothing)
 }
 
 fn halted(slots: &Slots) -> Option<FleetHold> {
@@ -189,7 +151,7 @@ fn halted(slots: &Slots) -> Option<FleetHold> {
     let node = if halt.node.is_empty() { "somebody".to_owned() } else { format!("node {}", halt.node) };
     let since = if halt.since.is_empty() { String::new() } else { format!(" since {}", halt.since) };
     Some(FleetHold {
-        reason: FleetHoldReason::Halted,
+        reason: HoldReason::Halted,
         why: sentence(&format!("all restarts are halted by {node}{since}: {}", halt.reason)),
         next: format!(
             "mend that node, then: nodetrust topology --resume; or take the annotation {HALTED} away from the Lease {}",
@@ -204,7 +166,7 @@ fn paused(slots: &Slots) -> Option<FleetHold> {
     let text = slots.leases()?.pause()?;
     let text = if text.is_empty() { String::new() } else { format!(": {text}") };
     Some(FleetHold {
-        reason: FleetHoldReason::Paused,
+        reason: HoldReason::Paused,
         why: format!("all restarts are paused{text}"),
         next: format!("take the annotation {PAUSE} away from the Lease {} when they may go on", slot_name(0)),
         wish: SlotWish::Slot,
@@ -229,7 +191,7 @@ fn canary(state: &CanaryState) -> Option<FleetHold> {
             "see whether the Nodes of fleet.canarySelector are healthy: nodetrust topology; without them: topology --resume"
         }
     };
-    Some(FleetHold { reason: FleetHoldReason::Canary, why, next: next.into(), wish: SlotWish::Watch, again })
+    Some(FleetHold { reason: HoldReason::Canary, why, next: next.into(), wish: SlotWish::Watch, again })
 }
 
 /// What follows if the API server cannot be reached; None if it can. `wish`: what the node wants of it when it can again.
@@ -253,7 +215,7 @@ fn outage(facts: &GateFacts<'_>, slots: &Slots, wish: SlotWish) -> Option<FleetG
                 (ApiOutage::Proceed, false) => format!("in {} s it goes on without it", left.as_secs()),
             };
             Some(FleetGate::Held(FleetHold {
-                reason: FleetHoldReason::ApiUnreachable,
+                reason: HoldReason::ApiUnavailable,
                 why: format!("{down}; {then}"),
                 next: "see whether the API server can be reached from this node, and whether the agent may list Leases"
                     .into(),
@@ -273,7 +235,7 @@ fn waiting(slots: &Slots, now: Duration) -> FleetGate {
             format!("waiting for a slot: {} of {limit} in use{}", in_use.len(), holders(&in_use))
         }
     };
-    held(FleetHoldReason::Slot, why, String::new(), SlotWish::Slot)
+    held(HoldReason::Slot, why, String::new(), SlotWish::Slot)
 }
 
 /// The holders in brackets, some of them if there are many.

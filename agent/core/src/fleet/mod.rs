@@ -4,10 +4,12 @@
 //! decision with its reason. [`slots`] is the protocol, [`gate`] puts everything that holds a restart together.
 
 pub mod canary;
+pub mod exempt;
 pub mod gate;
 pub mod health;
 pub mod lease;
 pub mod limit;
 pub mod selector;
 pub mod slots;
+pub mod view;
 pub mod window;

@@ -153,11 +153,12 @@ fn tool_failed(report: &Report) -> bool {
     report.problems.iter().any(|problem| is(problem.kind))
 }
 
-/// The headline, but for what it may say of ages: they would change the object at each cycle.
+/// The headline, but for what it may say of ages, or of who else restarts now: they would change the object again and again.
 fn message(report: &Report) -> String {
     if let Some(runtime) = &report.runtime
         && report.verdict == NodeVerdict::NotTrustedByRuntime
-        && let Some(held) = runtime.held.as_ref().filter(|held| held.reason == HoldReason::RateLimit)
+        && let Some(held) = &runtime.held
+        && (held.reason == HoldReason::RateLimit || held.reason.is_of_fleet())
     {
         return format!("{}; a restart is held ({})", runtime.why, held.reason.as_str());
     }

@@ -12,7 +12,7 @@ use crate::{
     action::{Action, RemoveReason, StoreAction, WriteReason},
     certificate::fingerprint::{Fingerprint, content_digest, hex},
     report::{LastRestart, Report},
-    runtime::attempts::AttemptOutcome,
+    runtime::{attempts::AttemptOutcome, services::HoldReason},
     store::anchor_file::PREFIX,
     text::{clip, plural},
     time::Time,
@@ -244,7 +244,9 @@ fn held(report: &Report, previous: Option<&Report>) -> Draft {
     let held = runtime.held.as_ref()?;
     let before = previous.and_then(|previous| previous.runtime.as_ref()).and_then(|runtime| runtime.held.as_ref());
     let text = || format!("{} is not restarted although that is due: {}", runtime.unit, held.why);
-    before.is_none_or(|before| before.reason != held.reason).then(|| (EventKind::RestartHeld, true, text()))
+    // to wait for one's turn is how a fleet restarts
+    let warning = !matches!(held.reason, HoldReason::Slot | HoldReason::Window | HoldReason::Canary);
+    before.is_none_or(|before| before.reason != held.reason).then(|| (EventKind::RestartHeld, warning, text()))
 }
 
 impl NodeEvent {

@@ -35,6 +35,9 @@ pub struct ObjectMetadata {
     /// Annotations.
     #[serde(default)]
     pub annotations: Option<BTreeMap<String, String>>,
+    /// Labels.
+    #[serde(default)]
+    pub labels: Option<BTreeMap<String, String>>,
 }
 
 /// A Node's spec.
@@ -78,6 +81,13 @@ impl NodeObject {
     /// Our condition.
     pub fn condition(&self) -> Option<&NodeCondition> {
         self.status.conditions.iter().flatten().find(|condition| condition.kind == CONDITION)
+    }
+
+    /// Whether the kubelet calls the node Ready, and in which words; None if the Node does not say.
+    pub fn ready(&self) -> Option<(bool, String)> {
+        let condition = self.status.conditions.iter().flatten().find(|condition| condition.kind == "Ready")?;
+        let words = if condition.message.is_empty() { &condition.reason } else { &condition.message };
+        Some((condition.status == "True", words.clone()))
     }
 
     /// Our annotation.

@@ -117,6 +117,7 @@ fn good() -> Report {
         runtime_trust: RuntimeTrust::default(),
         export: None,
         foreign: Vec::new(),
+        fleet: None,
         problems: Vec::new(),
         pending: Vec::new(),
         next: Vec::new(),

@@ -66,6 +66,7 @@ pub fn build(inputs: ReportInputs<'_>) -> Report {
         runtime_trust: outlook.map_or_else(RuntimeTrust::unseen, |outlook| outlook.trust.clone()),
         export: export.and_then(|export| export.view.clone()),
         foreign,
+        fleet: None,
         problems,
         pending: pending(plan, outlook, export),
         next: Vec::new(),

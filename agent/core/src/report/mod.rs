@@ -8,6 +8,7 @@ mod denied;
 mod foreign;
 mod inputs;
 mod model;
+mod news;
 mod runtime;
 mod verdict;
 
@@ -18,6 +19,7 @@ pub use model::{
     AnchorRow, Behind, ByRuntime, Cycle, ForeignRow, HoldView, LastRestart, NodeVerdict, Report, RuntimeView,
     SourceRow, StoreView,
 };
+pub use news::{LogLine, LogMemory};
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Serialize, Serializer, ser::SerializeStruct};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
 use crate::{
     action::{Action, Drift},
@@ -12,6 +12,7 @@ use crate::{
         pem::RejectReason,
     },
     cycle::{CycleOutcome, Trigger},
+    fleet::view::FleetView,
     ledger::AnchorState,
     pod_bundle::PodBundleView,
     problem::Problem,
@@ -62,6 +63,9 @@ pub struct Report {
     pub export: Option<PodBundleView>,
     /// Somebody else's files that people should know of.
     pub foreign: Vec<ForeignRow>,
+    /// The restarts of the fleet, if this node takes part in one and has seen it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetView>,
     /// What is wrong.
     pub problems: Vec<Problem>,
     /// What is still to be done, as text, in order.
@@ -273,7 +277,7 @@ pub struct RuntimeView {
 }
 
 /// A restart that is held back.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldView {
     /// The reason in a word.

@@ -2,6 +2,7 @@
 
 use super::model::{AnchorRow, Behind, NodeVerdict, Report, RuntimeView};
 use crate::{
+    fleet::view::FleetView,
     action::{Action, ServiceAction},
     ledger::AnchorState,
     problem::{Problem, ProblemKind},
@@ -31,6 +32,16 @@ impl Report {
             self.problems.push(problem);
         }
         self.conclude();
+    }
+
+    /// Says how the fleet's restarts stand. That this node halts them is a problem.
+    pub fn add_fleet(&mut self, fleet: FleetView) {
+        if let Some(halt) = fleet.halted.as_ref().filter(|halt| halt.own) {
+            let text = format!("this node halts the restarts of the whole fleet: {}", halt.reason);
+            let next = "mend this node, then: nodetrust topology --resume";
+            self.add_problem(Problem::new(ProblemKind::FleetHalted, text, next));
+        }
+        self.fleet = Some(fleet);
     }
 
     /// Draws verdict, headline and advice from the rest.

@@ -169,6 +169,7 @@ fn refused(
     let Some((host, witness)) = testimony.refusal() else { return inferred };
     let words = sentence(&witness.words);
     let mut trust = RuntimeTrust::of(RuntimeState::Stale, format!("it refuses {host}: {words}"));
+    trust.refuses = testimony.curable().map(|(host, _)| host.to_owned());
     match &witness.handshake_error {
         _ if !outlook.lag.is_none() => trust.why = format!("{}; {}", inferred.why, trust.why),
         Some(error) => {

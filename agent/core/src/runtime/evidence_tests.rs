@@ -10,7 +10,7 @@ use crate::{
         process::ServiceProcess,
         record::ServiceRecord,
         registry_dir::{OwnRegistryFile, RegistryCerts},
-        service_plan::ServiceGoal,
+        service_plan::{RestartGate, ServiceGoal},
         services::Service,
         settings::{OnChange, RuntimeSettings},
         staleness::decide,
@@ -104,7 +104,7 @@ impl EvidenceNode {
         let wanted =
             ServiceGoal { anchors: set("ab"), readable: set("ab"), bundle: set("abz"), set: SetDigest::of(&set("ab")) };
         let services = Services { choice: (&self.policy).into(), ..self.services.clone() };
-        decide(&services, &self.ledger, &wanted, &self.policy, &at(100_000, 50_000, BOOT))
+        decide(&services, &self.ledger, &wanted, &self.policy, &RestartGate::Open, &at(100_000, 50_000, BOOT))
     }
 
     fn trust(&self) -> RuntimeTrust {

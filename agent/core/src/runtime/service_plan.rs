@@ -24,6 +24,16 @@ pub struct Hold {
     pub wait: Option<u64>,
 }
 
+/// Whether the fleet lets this node restart services now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum RestartGate {
+    /// It does, or this node belongs to no fleet.
+    #[default]
+    Open,
+    /// It does not, and why.
+    Closed(Hold),
+}
+
 /// What is to be done so that services follow the bundle.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServicePlan {

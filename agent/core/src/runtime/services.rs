@@ -125,11 +125,25 @@ pub enum HoldReason {
     LiveRestore,
     /// The service manager cannot be told from where the agent runs.
     NoAccess,
+    /// Other nodes restart now, as many as may at a time.
+    Slot,
+    /// It is not the time of day or week for restarts.
+    Window,
+    /// The Nodes that go first have not been healthy for long enough.
+    Canary,
+    /// A person holds this Node.
+    NodeHeld,
+    /// A person has paused the restarts of all nodes.
+    Paused,
+    /// A node did not become healthy after its restart; a person has to look before others go on.
+    Halted,
+    /// Other nodes cannot be asked: the API server does not answer, or refuses.
+    ApiUnavailable,
 }
 
 impl HoldReason {
     /// Every reason, for metrics.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 15] = [
         Self::Policy,
         Self::Unhealthy,
         Self::Busy,
@@ -138,7 +152,35 @@ impl HoldReason {
         Self::KillMode,
         Self::LiveRestore,
         Self::NoAccess,
+        Self::Slot,
+        Self::Window,
+        Self::Canary,
+        Self::NodeHeld,
+        Self::Paused,
+        Self::Halted,
+        Self::ApiUnavailable,
     ];
+
+    /// Whether it is the fleet that holds the restart, and not the node's own state or configuration.
+    pub fn is_of_fleet(self) -> bool {
+        match self {
+            Self::Slot
+            | Self::Window
+            | Self::Canary
+            | Self::NodeHeld
+            | Self::Paused
+            | Self::Halted
+            | Self::ApiUnavailable => true,
+            Self::Policy
+            | Self::Unhealthy
+            | Self::Busy
+            | Self::RateLimit
+            | Self::Failed
+            | Self::KillMode
+            | Self::LiveRestore
+            | Self::NoAccess => false,
+        }
+    }
 
     /// The public name.
     pub fn as_str(self) -> &'static str {
@@ -151,6 +193,13 @@ impl HoldReason {
             Self::KillMode => "kill-mode",
             Self::LiveRestore => "live-restore",
             Self::NoAccess => "no-access",
+            Self::Slot => "slot",
+            Self::Window => "window",
+            Self::Canary => "canary",
+            Self::NodeHeld => "node-held",
+            Self::Paused => "paused",
+            Self::Halted => "halted",
+            Self::ApiUnavailable => "api-unavailable",
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{
     record::Lag,
     registry_dir::{OwnRegistryFile, Setting},
     restart_hold::{hold, rate},
-    service_plan::{ServiceGoal, ServicePlan},
+    service_plan::{RestartGate, ServiceGoal, ServicePlan},
     services::{Runtime, Service, ServiceState, Services},
     settings::{OnChange, RuntimeSettings},
     testimony::Testimony,
@@ -25,12 +25,14 @@ use crate::{
     time::Moment,
 };
 
-/// Decides what is to be done so that the services follow a bundle, given the ledger that knows their processes.
+/// Decides what is to be done so that the services follow a bundle, given the ledger that knows their processes. The fleet is asked last: a
+/// node whose restart is held back for a reason of its own needs no slot.
 pub fn decide(
     services: &Services,
     ledger: &Ledger,
     wanted: &ServiceGoal,
     policy: &RuntimeSettings,
+    gate: &RestartGate,
     now: &Moment,
 ) -> ServicePlan {
     let mut outlook = ServicePlan::default();
@@ -90,10 +92,11 @@ pub fn decide(
         }
     }
     if !due.is_empty() {
-        match rate(&ledger.attempts, now, ledger.updated) {
-            Some(hold) if runtime_is_due => outlook.hold = Some(hold),
-            Some(_) => {} // the further units are restarted in one of the next cycles
-            None => outlook.actions.extend(due),
+        match (rate(&ledger.attempts, now, ledger.updated), gate) {
+            (Some(hold), _) if runtime_is_due => outlook.hold = Some(hold),
+            (Some(_), _) => {} // the further units are restarted in one of the next cycles
+            (None, RestartGate::Closed(hold)) => outlook.hold = Some(hold.clone()),
+            (None, RestartGate::Open) => outlook.actions.extend(due),
         }
     }
     outlook.trust = judge(services, ledger, &outlook, &testimony, now);

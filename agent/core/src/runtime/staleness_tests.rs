@@ -9,6 +9,7 @@ use crate::{
         process::ServiceProcess,
         record::ServiceRecord,
         registry_dir::{RegistryCerts, Setting},
+        service_plan::Hold,
         services::HoldReason,
         trust::RuntimeState,
     },
@@ -40,6 +41,7 @@ struct StalenessNode {
     readable: Option<BTreeSet<Fingerprint>>,
     bundle: BTreeSet<Fingerprint>,
     policy: RuntimeSettings,
+    gate: RestartGate,
     now: Moment,
 }
 
@@ -78,6 +80,7 @@ impl StalenessNode {
             readable: None,
             bundle,
             policy: RuntimeSettings::default(),
+            gate: RestartGate::Open,
             now: at(100_000, 50_000, "one"),
         }
     }
@@ -112,7 +115,7 @@ impl StalenessNode {
             bundle: self.bundle.clone(),
             set: SetDigest::of(&self.wanted),
         };
-        decide(&self.services, &self.ledger, &wanted, &self.policy, &self.now)
+        decide(&self.services, &self.ledger, &wanted, &self.policy, &self.gate, &self.now)
     }
 
     /// What is done, in words.
@@ -349,6 +352,38 @@ fn the_configuration_may_forbid() {
         assert!(!node.actions().iter().any(|action| action.starts_with("write")), "only `auto` writes there");
         assert!(!node.decide().lag.is_none(), "the lag is told all the same");
     }
+}
+
+#[test]
+fn the_fleet_is_asked_only_for_a_restart_that_nothing_else_holds() {
+    let closed = |edit: fn(&mut StalenessNode)| {
+        let mut node = StalenessNode::new("z", "a");
+        let why = "2 of 2 slots are in use".to_owned();
+        node.gate =
+            RestartGate::Closed(Hold { reason: HoldReason::Slot, why, next: String::new(), wait: None });
+        edit(&mut node);
+        node
+    };
+    assert_eq!(closed(|_| {}).held(), Some(HoldReason::Slot));
+    assert!(!closed(|_| {}).decide().lag.is_none(), "the lag is told all the same");
+    assert_eq!(closed(|node| node.gate = RestartGate::Open).held(), None);
+    // what holds the restart on the node itself comes first: such a node takes no slot from another
+    assert_eq!(closed(|node| node.policy.on_change = OnChange::Report).held(), Some(HoldReason::Policy));
+    assert_eq!(closed(|node| node.runtime().health = Err("sick".into())).held(), Some(HoldReason::Unhealthy));
+    let tried = closed(|_| {}).tried(10, Some(AttemptOutcome::Done));
+    assert_eq!(tried.held(), Some(HoldReason::RateLimit));
+    // nothing is due, so nothing is held
+    assert_eq!(closed(|node| node.wanted = set("z")).held(), None);
+    // a file that makes the restart needless waits for nobody
+    let mut covered = closed(|_| {}).certs_d(None);
+    covered.wanted = set("a");
+    assert_eq!(covered.actions(), [format!("write {CERTS} (1 anchor)")]);
+    // further units wait for the slot too
+    let also = closed(|node| {
+        let service = node.services.runtime.take().unwrap().service;
+        node.services.also.insert(UNIT.into(), service);
+    });
+    assert_eq!((also.held(), also.actions().len()), (Some(HoldReason::Slot), 0));
 }
 
 #[test]

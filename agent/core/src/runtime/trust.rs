@@ -51,6 +51,9 @@ pub struct RuntimeTrust {
     /// What was inferred and turned out to be wrong by the runtime's own word; None if nothing did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub misled: Option<String>,
+    /// The registry whose certificate the runtime refuses although programs that start now trust it; None if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refuses: Option<String>,
     /// Seconds until it is worth looking again; None if only a change or an answer makes a difference.
     #[serde(skip)]
     pub again: Option<u64>,

@@ -1,6 +1,8 @@
 //! The messages of CRI that are used, with the fields that are read or set: numbers and types are those of its `api.proto`, where
 //! `runtime.v1` and `runtime.v1alpha2` agree. What else is in a message is skipped.
 
+use std::collections::BTreeMap;
+
 use prost::Message;
 
 /// The value of `ContainerState` that means running.
@@ -82,6 +84,40 @@ pub(crate) struct ListContainersResponse {
 pub(crate) struct Container {
     #[prost(string, tag = "1")]
     pub(crate) id: String,
+    #[prost(string, tag = "2")]
+    pub(crate) pod_sandbox_id: String,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) metadata: Option<ContainerMetadata>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct ContainerMetadata {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct ListPodSandboxResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) items: Vec<PodSandbox>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct PodSandbox {
+    #[prost(string, tag = "1")]
+    pub(crate) id: String,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) metadata: Option<PodSandboxMetadata>,
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub(crate) labels: BTreeMap<String, String>,
+    #[prost(btree_map = "string, string", tag = "6")]
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct PodSandboxMetadata {
+    #[prost(string, tag = "3")]
+    pub(crate) namespace: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]

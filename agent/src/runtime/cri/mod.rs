@@ -3,8 +3,14 @@
 //! The few messages that are used have only the fields that are read. The client asks `runtime.v1`, and `runtime.v1alpha2` where a
 //! runtime is older than that (containerd before 1.6).
 
-use std::{collections::BTreeSet, io, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+    time::Duration,
+};
 
+use nodetrust_core::fleet::exempt::RunningContainer;
 use tokio::net::UnixStream;
 
 use crate::host::{
@@ -137,6 +143,30 @@ pub fn images(root: &HostRoot, socket: &str, limit: Duration) -> Result<Vec<Stri
     })
 }
 
+/// The containers that run, with their pods. A container whose pod the runtime does not know has an empty one.
+///
+/// # Errors
+/// If it does not answer.
+pub fn workload(root: &HostRoot, socket: &str, limit: Duration) -> Result<Vec<RunningContainer>, CriError> {
+    talk(root, socket, limit, async |mut cri| {
+        cri.version().await?;
+        let running = cri.running().await?;
+        let pods: m::ListPodSandboxResponse = cri.call("RuntimeService", "ListPodSandbox", m::Empty {}).await?;
+        let pods: BTreeMap<String, m::PodSandbox> = pods.items.into_iter().map(|pod| (pod.id.clone(), pod)).collect();
+        let of_pod = |container: m::Container| {
+            let pod = pods.get(&container.pod_sandbox_id).cloned().unwrap_or_default();
+            let metadata = pod.metadata.unwrap_or_default();
+            RunningContainer {
+                name: container.metadata.unwrap_or_default().name,
+                namespace: metadata.namespace,
+                labels: pod.labels,
+                source: pod.annotations.get(CONFIG_SOURCE).cloned().unwrap_or_default(),
+            }
+        };
+        Ok(running.into_iter().map(of_pod).collect())
+    })
+}
+
 fn talk<T>(
     root: &HostRoot,
     socket: &str,
@@ -157,6 +187,9 @@ fn talk<T>(
         .map_err(connect_error)?
         .unwrap_or_else(|| Err(CriError::TimedOut { socket: socket.to_owned(), limit }))
 }
+
+/// The kubelet's annotation of a pod that says where it has it from (pkg/kubelet/types/pod_update.go).
+const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
 
 const V1: &str = "runtime.v1";
 const V1ALPHA2: &str = "runtime.v1alpha2";
@@ -188,10 +221,7 @@ impl Cri<'_> {
             self.call("RuntimeService", "Status", m::StatusRequest { verbose: false }).await?;
         let conditions = answer.status.unwrap_or_default().conditions;
         let image_service = self.call::<_, m::Empty>("ImageService", "ImageFsInfo", m::Empty {}).await;
-        let state = m::ContainerStateValue { state: m::CONTAINER_RUNNING };
-        let filter = m::ContainerFilter { state: Some(state) };
-        let running: m::ListContainersResponse =
-            self.call("RuntimeService", "ListContainers", m::ListContainersRequest { filter: Some(filter) }).await?;
+        let running = self.running().await?;
         Ok(CriStatus {
             runtime: version.runtime_name,
             version: version.runtime_version,
@@ -202,8 +232,17 @@ impl Cri<'_> {
                 Err(CriError::Call { source, .. }) => Err(source.to_string()),
                 Err(error) => return Err(error),
             },
-            running: running.containers.into_iter().map(|container| container.id).collect(),
+            running: running.into_iter().map(|container| container.id).collect(),
         })
+    }
+
+    /// The containers that run.
+    async fn running(&mut self) -> Result<Vec<m::Container>, CriError> {
+        let state = m::ContainerStateValue { state: m::CONTAINER_RUNNING };
+        let filter = m::ContainerFilter { state: Some(state) };
+        let request = m::ListContainersRequest { filter: Some(filter) };
+        let answer: m::ListContainersResponse = self.call("RuntimeService", "ListContainers", request).await?;
+        Ok(answer.containers)
     }
 
     async fn call<Q: prost::Message + 'static, A: prost::Message + Default + 'static>(
@@ -231,6 +270,7 @@ pub(crate) fn read_answers(message: &[u8]) {
     let _ = decoded::<m::ListContainersResponse>(message);
     let _ = decoded::<m::PullImageResponse>(message);
     let _ = decoded::<m::ListImagesResponse>(message);
+    let _ = decoded::<m::ListPodSandboxResponse>(message);
 }
 
 fn decoded<A: prost::Message + Default>(bytes: &[u8]) -> Option<A> {

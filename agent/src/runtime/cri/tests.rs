@@ -70,7 +70,8 @@ fn conditions(conditions: &[(&str, bool, &str, &str)]) -> Vec<u8> {
 
 #[test]
 fn speaks_v1alpha2_with_a_simulated_old_runtime() {
-    let running = m::ListContainersResponse { containers: vec![m::Container { id: "c1".into() }] };
+    let running =
+        m::ListContainersResponse { containers: vec![m::Container { id: "c1".into(), ..m::Container::default() }] };
     let status = look_at_simulated(vec![
         ("/runtime.v1alpha2.RuntimeService/Version", version()),
         (

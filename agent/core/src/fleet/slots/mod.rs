@@ -122,6 +122,11 @@ impl Slots {
             && self.hold.as_ref().is_some_and(|hold| hold.confirmed && !hold.unfit && now < hold.renew_at)
     }
 
+    /// Until when the restart may begin, from this moment on; None if it may not.
+    pub fn begin_before(&self, now: Duration) -> Option<Duration> {
+        self.hold.as_ref().filter(|_| self.may_begin(now)).map(|hold| hold.renew_at)
+    }
+
     /// When [`SlotEvent::Elapsed`] is to be sent; None while a request is open, and at rest.
     pub fn due(&self) -> Option<Duration> {
         if self.open.is_some() { None } else { self.due }

@@ -1,5 +1,6 @@
 //! The answer that people and machines get, for each way a node can stand.
 
+mod news;
 mod runtime;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use crate::{
         process::ServiceProcess,
         record::ServiceRecord,
         registry_dir::{OwnRegistryFile, RegistryCerts, Setting},
+        service_plan::RestartGate,
         services::{Runtime, Service, ServiceState},
         settings::{OnChange, RuntimeSettings},
         staleness::decide,
@@ -84,7 +86,8 @@ impl ReportedNode {
         let services = RuntimeSettings { on_change: self.on_change, ..RuntimeSettings::default() };
         let outlook = plan.as_ref().zip(self.observed.as_ref()).map(|(plan, observed)| {
             let bundle = &observed.effective.set;
-            decide(&observed.services, &plan.ledger, &plan.wanted(observed, bundle.clone()), &services, &self.now)
+            let wanted = plan.wanted(observed, bundle.clone());
+            decide(&observed.services, &plan.ledger, &wanted, &services, &RestartGate::Open, &self.now)
         });
         build(ReportInputs {
             node: "node-a17",

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A node whose containerd started with these of its anchors in the bundle.
-fn with_runtime(has: &[&str]) -> ReportedNode {
+pub(super) fn with_runtime(has: &[&str]) -> ReportedNode {
     let mut node = good();
     let process =
         ServiceProcess { invocation: "1".into(), started: Uptime { boot_id: "one".into(), milliseconds: 400_000 } };

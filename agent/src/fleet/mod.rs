@@ -1,0 +1,105 @@
+//! This node's part in a fleet that restarts its runtimes a few at a time.
+//!
+//! A task of its own runs beside the cycles. It learns from each cycle whether a restart is due, asks the other nodes over Leases, and
+//! gives or takes back the permit that the cycle asks for right before the restart. What is asked, and what follows from an answer, is
+//! decided by `nodetrust_core::fleet`; `member` brings both together, and `calls` makes the calls.
+
+#[cfg(feature = "kubernetes")]
+pub(crate) mod calls;
+pub mod clock;
+pub mod facts;
+mod member;
+pub mod permit;
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use nodetrust_core::fleet::{slots::SlotTiming, view::FleetView};
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
+
+#[cfg(feature = "kubernetes")]
+use crate::{fleet::calls::ClusterCaller, host::root::HostRoot, kubernetes::FleetApi};
+
+use crate::config::FleetSettings;
+use clock::FleetClock;
+use facts::NodeFacts;
+use member::{FleetAnswer, FleetCall, Member};
+use permit::RestartPermit;
+
+pub use member::permit_at_start;
+
+/// What the fleet's task shares with the agent's loop.
+#[derive(Debug, Clone)]
+pub struct FleetLine {
+    /// Whether this node may restart now.
+    pub permit: Arc<RestartPermit>,
+    /// Notified when a cycle is worth running: the permit was given, the reason of a hold is another one, or the node is watched.
+    pub word: Arc<Notify>,
+    /// What the report says of the fleet.
+    pub view: Arc<watch::Sender<Option<FleetView>>>,
+}
+
+/// What the fleet's task follows.
+#[derive(Debug, Clone)]
+pub struct FleetInputs {
+    /// The `fleet` section of the configuration.
+    pub settings: watch::Receiver<Option<FleetSettings>>,
+    /// What the last cycle has found.
+    pub facts: watch::Receiver<Option<NodeFacts>>,
+}
+
+/// Makes the calls of a member.
+pub(crate) trait Caller: Send {
+    /// Makes a call, which ends by itself, and says what came of it.
+    fn call(&mut self, call: FleetCall) -> Pin<Box<dyn Future<Output = FleetAnswer> + Send + '_>>;
+}
+
+/// Takes part in the fleet of the cluster in which this agent is a pod, for ever.
+#[cfg(feature = "kubernetes")]
+pub async fn of_cluster(node: String, inputs: FleetInputs, line: FleetLine, root: HostRoot) {
+    let timing = SlotTiming::default();
+    let named = node.clone();
+    let connect = Box::new(move || FleetApi::new(&named));
+    let caller = ClusterCaller::new(connect, timing, Some(Arc::new(root)));
+    serve(node, inputs, line, FleetClock::of_machine(), timing, caller).await;
+}
+
+/// Takes part in a fleet, for ever.
+pub(crate) async fn serve(
+    node: String,
+    mut inputs: FleetInputs,
+    line: FleetLine,
+    clock: FleetClock,
+    timing: SlotTiming,
+    mut caller: impl Caller,
+) {
+    let permit = line.permit.clone();
+    let mut member = Member::new(node, line, clock, timing);
+    member.follow(inputs.settings.borrow_and_update().clone());
+    loop {
+        let seen = inputs.facts.borrow_and_update().clone();
+        if let Some(facts) = seen {
+            member.take(facts);
+        }
+        member.turn();
+        if let Some(call) = member.next_call() {
+            // no event is lost meanwhile: the channels keep the last value, and the permit its state
+            let answer = caller.call(call).await;
+            member.answered(answer);
+            continue;
+        }
+        tokio::select! {
+            changed = inputs.facts.changed() => if changed.is_err() { return },
+            changed = inputs.settings.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                member.follow(inputs.settings.borrow_and_update().clone());
+            }
+            () = permit.used() => {}
+            () = sleep(member.sleep()) => {}
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A fleet that restarts its runtimes one after another: real nodes, a real API server, the manifests as they are shipped.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use nodetrust_core::fleet::lease::{HALTED, PAUSE};
+use serde_json::{Value, json};
+
+use crate::{
+    manifests::configmap,
+    support::{
+        cluster::{IMAGE, TestCluster, Watch, annotation, condition, items},
+        machine::MachineKind,
+        pki::Ca,
+        wait_for,
+    },
+};
+
+/// Longest wait for restarts that come one after another; the machine may be busy.
+const LONG: Duration = Duration::from_secs(300);
+const NODES: [(&str, MachineKind); 3] =
+    [("one", MachineKind::Bookworm), ("two", MachineKind::Bookworm), ("three", MachineKind::Bookworm)];
+const ALL: [&str; 3] = ["one", "two", "three"];
+/// An agent that looks quickly, and a fleet that gives up on a sick node quickly. It goes on with what `fleet:` of the base begins.
+const QUICK: &str = "  healthyWithin: 20s\nresync: 10s\nsettle: 100ms\nrotation: {removalGrace: 0s}\n";
+/// containerd does not start while the file is there.
+const FRAGILE: &str = "mkdir -p /etc/systemd/system/containerd.service.d && \
+    printf '[Service]\\nExecStartPre=/bin/sh -c \"test ! -e /run/broken\"\\nRestart=no\\n' >/etc/systemd/system/containerd.service.d/fragile.conf && \
+    systemctl daemon-reload";
+
+/// How often a node's containerd has started, by its log.
+fn starts(cluster: &TestCluster, node: &str) -> usize {
+    let words = ["journalctl", "--no-pager", "-q", "-o", "cat", "-u", "containerd", "--grep", "^Started "];
+    cluster.node(node).run(&words).out.lines().count()
+}
+
+fn all_starts(cluster: &TestCluster) -> [usize; 3] {
+    NODES.map(|(node, _)| starts(cluster, node))
+}
+
+/// Gives every node these CAs.
+fn give(cluster: &TestCluster, cas: &[&Ca], more: &str) {
+    let pem: String = cas.iter().map(|ca| ca.pem()).collect();
+    cluster.apply(&configmap(&pem, &format!("{more}{QUICK}")));
+}
+
+/// Waits until every node trusts these CAs, its runtime too.
+#[track_caller]
+fn wait_trusted(cluster: &TestCluster, nodes: &[&str], cas: &[&Ca]) {
+    let wanted: BTreeSet<String> = cas.iter().map(|ca| ca.fp16()).collect();
+    for name in nodes {
+        let holds = |node: &Value| {
+            let is_ready = condition(node, "nodetrust.io/TrustReady").is_some_and(|is| is["status"] == "True");
+            let has = annotation(node).map(|status| status.anchors.iter().map(|mark| mark.fp16.clone()).collect());
+            is_ready && has.as_ref() == Some(&wanted)
+        };
+        wait_for(&format!("{name} to trust {wanted:?}"), LONG, || {
+            let node = cluster.get(&["node", name]);
+            holds(&node).then_some(())
+        });
+    }
+}
+
+/// Waits until a node's restart is held for this reason; returns its status.
+#[track_caller]
+fn wait_held(cluster: &TestCluster, nodes: &[&str], reason: &str) {
+    for name in nodes {
+        wait_for(&format!("{name} to be held: {reason}"), LONG, || held(cluster, name).filter(|held| held == reason));
+    }
+}
+
+/// Why a node's restart is held, if it is.
+fn held(cluster: &TestCluster, node: &str) -> Option<String> {
+    let agent = cluster.agent(node, crate::support::cluster::PORT, "nodetrust", &pod(cluster, node));
+    let status = agent.status()?;
+    Some(status["runtime"]["held"]["reason"].as_str()?.to_owned())
+}
+
+/// The agent's pod on a node.
+fn pod(cluster: &TestCluster, node: &str) -> String {
+    let pods = cluster.pods(&["-n", "nodetrust", "-l", "app.kubernetes.io/name=nodetrust"]);
+    let pod = pods.iter().find(|pod| pod["spec"]["nodeName"] == node);
+    pod.and_then(|pod| pod["metadata"]["name"].as_str()).unwrap_or_default().to_owned()
+}
+
+/// Who held the slot, in order, as the API server's history of the Lease has it.
+fn holders(watch: &Watch) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for lease in watch.states("nodetrust-restart-0") {
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
+        if names.last() != Some(&holder) {
+            names.push(holder);
+        }
+    }
+    names
+}
+
+/// A new CA restarts every runtime, one after another; a node whose runtime does not come back stops the others, until a person says that
+/// they may go on; a pause holds all, a label one node.
+#[test]
+fn a_new_ca_restarts_runtimes_one_after_another_and_a_sick_node_stops_the_others() {
+    let cluster = TestCluster::boot(&NODES);
+    cluster.image(IMAGE, crate::support::program());
+    for (node, _) in NODES {
+        cluster.node(node).run(&["sh", "-c", FRAGILE]).expect(0);
+    }
+    let watch = cluster.watch(&["leases", "-n", "nodetrust"]);
+    let [first, second, third] = ["First CA", "Second CA", "Third CA"].map(Ca::new);
+    let admin = cluster.kubeconfig();
+
+    // one after another
+    let before = all_starts(&cluster);
+    give(&cluster, &[&first], "");
+    cluster.rolled_out();
+    wait_trusted(&cluster, &ALL, &[&first]);
+    assert_eq!(all_starts(&cluster), before.map(|starts| starts + 1), "each runtime was restarted once");
+    let order = holders(&watch);
+    let held_by: Vec<&String> = order.iter().filter(|holder| !holder.is_empty()).collect();
+    assert_eq!(held_by.len(), 3, "{order:?}");
+    assert_eq!(held_by.iter().collect::<BTreeSet<_>>().len(), 3, "{order:?}");
+    assert!(
+        items(&cluster.get(&["leases", "-n", "nodetrust"]))
+            .iter()
+            .filter(|lease| lease["metadata"]["name"]
+                .as_str()
+                .is_some_and(|name| name.starts_with("nodetrust-restart-")))
+            .count()
+            == 1,
+        "one slot: {order:?}"
+    );
+
+    // a runtime that does not come back stops the others
+    for (node, _) in NODES {
+        cluster.node(node).run(&["touch", "/run/broken"]).expect(0);
+    }
+    give(&cluster, &[&second], "");
+    let slot = wait_for("a halt", LONG, || {
+        let lease = cluster.get(&["lease", "-n", "nodetrust", "nodetrust-restart-0"]);
+        lease["metadata"]["annotations"][HALTED].is_string().then_some(lease)
+    });
+    let halt: Value = serde_json::from_str(slot["metadata"]["annotations"][HALTED].as_str().unwrap()).unwrap();
+    let sick = halt["node"].as_str().unwrap().to_owned();
+    let well: Vec<&str> = NODES.iter().map(|(node, _)| *node).filter(|node| *node != sick).collect();
+    assert_eq!(well.len(), 2, "{halt}");
+    wait_held(&cluster, &well, "halted");
+    let topology = cluster.topology(&admin, &[]).expect(2).out;
+    assert!(topology.contains("HALTED") && topology.contains(&sick), "{topology}");
+    assert!(topology.contains("nodetrust topology --resume"), "{topology}");
+    let halted = cluster.agent(well[0], crate::support::cluster::PORT, "nodetrust", &pod(&cluster, well[0]));
+    assert_eq!(halted.metric("nodetrust_fleet_halted"), Some(1.0));
+
+    // the sick node is mended, and a person lets the others go on
+    let counts = well.iter().map(|node| starts(&cluster, node)).collect::<Vec<_>>();
+    for (node, _) in NODES {
+        cluster
+            .node(node)
+            .run(&["sh", "-c", "rm /run/broken; systemctl is-active -q containerd || systemctl start containerd"])
+            .expect(0);
+    }
+    cluster.wait("the mended node to be Ready", &["node", &sick], |node| {
+        condition(node, "Ready").is_some_and(|is| is["status"] == "True")
+    });
+    std::thread::sleep(Duration::from_secs(20));
+    assert_eq!(
+        well.iter().map(|node| starts(&cluster, node)).collect::<Vec<_>>(),
+        counts,
+        "a mended node ends no halt by itself"
+    );
+    cluster.topology(&admin, &["--resume"]).expect(0);
+    wait_trusted(&cluster, &ALL, &[&second]);
+
+    // a pause holds all of them, a label one; the runtime that failed is left alone for ten minutes
+    let pause = |value: Value| {
+        let patch = json!({"metadata": {"annotations": {PAUSE: value}}}).to_string();
+        let words = ["-n", "nodetrust", "patch", "lease", "nodetrust-restart-0", "--type=merge", "-p", &patch];
+        cluster.kubectl(&words).expect(0);
+    };
+    pause(json!("change freeze"));
+    let before = well.iter().map(|node| starts(&cluster, node)).collect::<Vec<_>>();
+    give(&cluster, &[&third], "");
+    wait_held(&cluster, &well, "paused");
+    cluster.kubectl(&["label", "node", well[1], "nodetrust.io/hold=true"]).expect(0);
+    pause(Value::Null);
+    wait_trusted(&cluster, &well[..1], &[&third]);
+    wait_held(&cluster, &well[1..], "node-held");
+    assert_eq!(well.iter().map(|node| starts(&cluster, node)).collect::<Vec<_>>(), [before[0] + 1, before[1]]);
+    cluster.kubectl(&["label", "node", well[1], "nodetrust.io/hold-"]).expect(0);
+    wait_trusted(&cluster, &well, &[&third]);
+}
+
+/// Outside of the window nobody restarts; when it opens, they do.
+#[test]
+fn restarts_wait_for_the_window() {
+    let cluster = TestCluster::boot(&NODES[..1]);
+    cluster.image(IMAGE, crate::support::program());
+    let [first, second] = ["First CA", "Second CA"].map(Ca::new);
+    let clock = |hours: i64| {
+        jiff::Timestamp::now()
+            .checked_add(jiff::SignedDuration::from_hours(hours))
+            .unwrap()
+            .strftime("%H:%M")
+            .to_string()
+    };
+    let window = |from: i64, to: i64| {
+        format!("  window: {{start: \"{}\", end: \"{}\", timeZone: UTC}}\n", clock(from), clock(to))
+    };
+    give(&cluster, &[&first], &window(-1, 1));
+    cluster.rolled_out();
+    cluster.wait_condition("one", "True", "Trusted");
+    let before = starts(&cluster, "one");
+    give(&cluster, &[&first, &second], &window(3, 5));
+    wait_held(&cluster, &["one"], "window");
+    cluster.wait_condition("one", "False", "RestartHeld");
+    assert_eq!(starts(&cluster, "one"), before);
+    give(&cluster, &[&first, &second], &window(-1, 1));
+    cluster.wait_condition("one", "True", "Trusted");
+    assert_eq!(starts(&cluster, "one"), before + 1);
+}
