@@ -27,6 +27,30 @@ const FRAGILE: &str = "mkdir -p /etc/systemd/system/containerd.service.d && \
     printf '[Service]\\nExecStartPre=/bin/sh -c \"test ! -e /run/broken\"\\nRestart=no\\n' >/etc/systemd/system/containerd.service.d/fragile.conf && \
     systemctl daemon-reload";
 
+/// A pod on every node that a restart could disturb: a node that runs nothing needs no slot.
+const WORK: &str = "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: work}
+spec:
+  selector: {matchLabels: {app: work}}
+  template:
+    metadata: {labels: {app: work}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - {name: work, image: \"rig.test/busybox:1\", imagePullPolicy: Never, command: [/bin/sleep, \"2147483647\"]}
+";
+
+/// Waits until every node works on something.
+#[track_caller]
+fn wait_work(cluster: &TestCluster, nodes: usize) {
+    cluster.apply(WORK);
+    cluster.wait("work on every node", &["pods", "-l", "app=work"], |list| {
+        items(list).iter().filter(|pod| pod["status"]["containerStatuses"][0]["ready"] == true).count() == nodes
+    });
+}
+
 /// How often a node's containerd has started, by its log.
 fn starts(cluster: &TestCluster, node: &str) -> usize {
     let words = ["journalctl", "--no-pager", "-q", "-o", "cat", "-u", "containerd", "--grep", "^Started "];
@@ -103,6 +127,7 @@ fn a_new_ca_restarts_runtimes_one_after_another_and_a_sick_node_stops_the_others
     for (node, _) in NODES {
         cluster.node(node).run(&["sh", "-c", FRAGILE]).expect(0);
     }
+    wait_work(&cluster, NODES.len());
     let watch = cluster.watch(&["leases", "-n", "nodetrust"]);
     let [first, second, third] = ["First CA", "Second CA", "Third CA"].map(Ca::new);
     let admin = cluster.kubeconfig();
@@ -192,6 +217,7 @@ fn a_new_ca_restarts_runtimes_one_after_another_and_a_sick_node_stops_the_others
 fn restarts_wait_for_the_window() {
     let cluster = TestCluster::boot(&NODES[..1]);
     cluster.image(IMAGE, crate::support::program());
+    wait_work(&cluster, 1);
     let [first, second] = ["First CA", "Second CA"].map(Ca::new);
     let clock = |hours: i64| {
         jiff::Timestamp::now()

@@ -430,13 +430,15 @@ fn a_field_without_a_value_has_its_default() {
         "rotation: {removalGrace: , removalGate: }",
         "store: {family: , extractTimeout: }",
         "runtime: {kind: , unit: , onChange: , witness: }",
-        "fleet: {maxConcurrentRestarts: , window: , whenApiUnavailable: }",
+        "fleet:",
         "http: {address: , tls: }",
         "kubernetes: {enabled: , condition: , startupTaint: }",
         "export: {bundle: }",
     ] {
         assert_eq!(parse(text), Settings::default(), "{text}");
     }
+    let fleet = "fleet: {maxConcurrentRestarts: , window: , whenApiUnavailable: }";
+    assert_eq!(parse(fleet).fleet, Some(FleetSettings::default()), "the section is there");
     // A mapping or list that was cut off does not count as the default.
     for text in ["policy:", "sources:", "runtime: {alsoRestart: }"] {
         let error = Settings::parse(text).unwrap_err();
