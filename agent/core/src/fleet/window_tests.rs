@@ -108,17 +108,17 @@ fn the_state_says_the_moment_at_which_it_changes_first_around_every_change_of_cl
     {
         for (start, end) in [("02:00", "02:30"), ("01:45", "02:15"), ("23:30", "02:10"), ("02:15", "02:15")] {
             let window = window(&["Sat", "Sun"], start, end, zone);
-            let minutes = (0..2 * 24 * 60).map(|minute| at(from) + minute * 60);
-            for now in minutes {
-                let (open, until) = match window.state(now) {
-                    WindowState::Open { until } => (true, until),
-                    WindowState::Closed { until } => (false, until),
-                };
-                assert_eq!(open, window.is_open(Timestamp::from_second(now).unwrap()));
-                let until = until.unwrap();
-                let first = (now / 60 + 1..).map(|minute| minute * 60);
-                let mut first = first.filter(|at| window.is_open(Timestamp::from_second(*at).unwrap()) != open);
-                assert_eq!(first.next(), Some(until), "{zone} {start} {end} at {now}");
+            let is_open = |minute: i64| window.is_open(Timestamp::from_second(at(from) + minute * 60).unwrap());
+            // backwards, so that the first change after each minute is known
+            let minutes = 2 * 24 * 60_i64;
+            let mut change = (minutes..).find(|minute| is_open(*minute) != is_open(minutes - 1)).unwrap();
+            for minute in (0..minutes).rev() {
+                if is_open(minute) != is_open(minute + 1) {
+                    change = minute + 1;
+                }
+                let until = Some(at(from) + change * 60);
+                let expected = if is_open(minute) { WindowState::Open { until } } else { WindowState::Closed { until } };
+                assert_eq!(window.state(at(from) + minute * 60), expected, "{zone} {start} {end} at minute {minute}");
             }
         }
     }

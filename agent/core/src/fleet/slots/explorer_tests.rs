@@ -16,6 +16,9 @@ use crate::fleet::lease::SlotHolder;
 const TICK: Duration = Duration::from_secs(1);
 /// Now, in every state.
 const NOW: Duration = Duration::from_secs(1_000);
+/// Seeds whose first number is even and odd: they pick the first and the second of two slots.
+const EVEN: u64 = 2;
+const ODD: u64 = 0;
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// How much is explored.
@@ -126,7 +129,8 @@ impl ModelWorld {
         world
     }
 
-    fn steps(&self) -> Vec<ModelStep> {
+    fn steps(&self, bounds: Bounds) -> Vec<ModelStep> {
+        let lots = 0..bounds.slots as u64;
         let mut steps = vec![ModelStep::Tick];
         if self.api.leases.halts().next().is_some() {
             steps.push(ModelStep::Resume);
@@ -139,11 +143,11 @@ impl ModelWorld {
             };
             match &node.wire {
                 ModelWire::Idle if slots.due.is_some() => {
-                    steps.extend([ModelStep::Timer(index, 0), ModelStep::Timer(index, 1)]);
+                    steps.extend(lots.clone().map(|lot| ModelStep::Timer(index, lot)));
                 }
                 ModelWire::Idle => {}
                 ModelWire::Sent(_) => steps.push(ModelStep::Execute(index)),
-                ModelWire::Answered(_) => steps.extend([ModelStep::Deliver(index, 0), ModelStep::Deliver(index, 1)]),
+                ModelWire::Answered(_) => steps.extend(lots.clone().map(|lot| ModelStep::Deliver(index, lot))),
             }
             if node.wire != ModelWire::Idle && self.losses > 0 {
                 steps.push(ModelStep::Lose(index));
@@ -239,8 +243,7 @@ impl ModelWorld {
     fn send(&mut self, index: usize, event: SlotEvent, lot: u64) {
         let node = &mut self.nodes[index];
         let slots = node.slots.as_mut().unwrap();
-        // of two seeds the first number drawn is even or odd: so it goes either way where one of two slots is picked
-        slots.lots = Lots::new((0..).find(|seed| Lots::new(*seed).draw() % 2 == lot).unwrap());
+        slots.lots = Lots::new([EVEN, ODD][usize::try_from(lot).unwrap()]);
         let halted = slots.leases().is_some_and(|leases| leases.halts().next().is_some());
         assert!(!(halted && event == SlotEvent::Began), "a node that has seen a halt does not begin");
         if let Some(request) = slots.step(event, NOW) {
@@ -322,26 +325,58 @@ impl ModelWorld {
             }
             let oldest = NOW - TICK * bounds.lease;
             if let Some(open) = &mut slots.open {
-                open.sent = open.sent.max(oldest);
+                let lasts = !matches!(open.request, SlotRequest::List { .. });
+                open.sent = if lasts { open.sent.max(oldest) } else { NOW };
             }
             slots.sightings.each(|_, _, since| *since = (*since).max(oldest));
+            if node.work != ModelWork::Due {
+                slots.sightings = Sightings::default(); // it takes no slot any more
+            }
+            if node.work != ModelWork::Working {
+                node.honoured = Duration::ZERO;
+            }
+        }
+        self.renumber();
+        for node in &mut self.nodes {
+            if let Some(slots) = &mut node.slots {
+                // what was seen of versions that match nothing, and of free slots, makes no difference
+                let held = |index: usize, version: &ResourceVersion| {
+                    let slot = self.api.leases.slot(index).filter(|slot| slot.version == *version);
+                    slot.is_none_or(|slot| slot.holder != SlotHolder::Nobody)
+                };
+                slots.sightings.retain(|index, version| version.0 != "0" && held(index, version));
+            }
         }
         self.late.sort_by_cached_key(|request| format!("{request:?}"));
-        self.renumber();
     }
 
-    /// Gives every version a number by its age among those of its slot that anybody knows.
+    /// Gives every version that a list shows, or may show, a number by its age. All others are the same: they match nothing any more.
     fn renumber(&mut self) {
         let mut known: Vec<(usize, u64)> = Vec::new();
-        self.each_version(&mut |index, version| known.push((index, version.0.parse().unwrap())));
+        let mut note = |leases: &FleetLeases| {
+            known.extend(leases.slots.iter().map(|slot| (slot.index, slot.version.0.parse::<u64>().unwrap())));
+        };
+        note(&self.api.leases);
+        for node in &self.nodes {
+            if let ModelWire::Answered(SlotAnswer::Listed(leases)) = &node.wire {
+                note(leases);
+            }
+        }
         known.sort_unstable();
         known.dedup();
+        self.api.versions = known.len() as u64 + 1;
         self.each_version(&mut |index, version| {
             let number = (index, version.0.parse().unwrap());
             let first = known.partition_point(|known| known.0 < index);
-            version.0 = (known.binary_search(&number).unwrap() - first).to_string();
+            version.0 = known.binary_search(&number).map_or(0, |at| at + 1 - first).to_string();
         });
-        self.api.versions = known.len() as u64;
+        // a request that expects such a version is refused, whenever it arrives, as is the creation of what is there
+        let api = &self.api.leases;
+        self.late.retain(|request| match request {
+            SlotRequest::Update { index, expect, .. } => api.slot(*index).is_some_and(|slot| slot.version == *expect),
+            SlotRequest::Create { index, .. } => api.slot(*index).is_none(),
+            SlotRequest::List { .. } => false,
+        });
     }
 
     fn each_version(&mut self, f: &mut dyn FnMut(usize, &mut ResourceVersion)) {
@@ -403,13 +438,11 @@ impl ModelWorld {
         free && self.nodes.iter().all(at_rest)
     }
 
-    fn digest(&self) -> u128 {
-        let half = |salt: u64| {
-            let mut hasher = DefaultHasher::new();
-            (salt, self).hash(&mut hasher);
-            u128::from(hasher.finish())
-        };
-        half(1) << 64 | half(2)
+    /// Of ten million states, two have the same digest with a probability of one in 370,000.
+    fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
     }
 }
 
@@ -424,7 +457,7 @@ fn halted() -> FleetLeases {
 /// The explored graph: of each state its predecessors, and how it was reached first.
 #[derive(Default)]
 struct ModelGraph {
-    known: HashMap<u128, u32>,
+    known: HashMap<u64, u32>,
     first: Vec<(u32, ModelStep)>,
     edges: Vec<(u32, u32)>,
     done: Vec<u32>,
@@ -449,7 +482,7 @@ impl ModelGraph {
         graph.first.push((0, ModelStep::Tick));
         let mut queue = VecDeque::from([(0, start)]);
         while let Some((from, world)) = queue.pop_front() {
-            for step in world.steps() {
+            for step in world.steps(bounds) {
                 let mut next = world.clone();
                 next.apply(step, bounds);
                 let fresh = u32::try_from(graph.first.len()).unwrap();
@@ -518,20 +551,36 @@ fn explore(bounds: Bounds) {
 }
 
 #[test]
-fn two_nodes_never_restart_over_one_slot_and_always_can_finish_in_every_order_of_faults() {
-    let bounds = Bounds { nodes: 2, slots: 1, lease: 2, crashes: 1, losses: 1, late: 0, failures: 0 };
-    explore(bounds);
-    explore(Bounds { crashes: 0, losses: 0, late: 1, ..bounds });
-    explore(Bounds { crashes: 0, losses: 0, failures: 1, ..bounds });
+fn two_nodes_never_restart_over_one_slot_and_always_can_finish_in_every_order_of_a_fault() {
+    let bounds = Bounds { nodes: 2, slots: 1, lease: 2, crashes: 0, losses: 0, late: 0, failures: 0 };
+    explore(Bounds { crashes: 1, ..bounds });
+    explore(Bounds { losses: 1, ..bounds });
 }
 
-/// Hours in the dev profile: `cargo test --release -p nodetrust-core -- --ignored --nocapture three_nodes`.
+/// Two faults at once, as far as they fit into a few GB of memory: minutes without optimisation.
 #[test]
-#[ignore = "takes minutes with optimisation"]
-fn three_nodes_never_restart_beyond_two_slots_and_always_can_finish_in_every_order_of_faults() {
-    let bounds = Bounds { nodes: 3, slots: 2, lease: 2, crashes: 1, losses: 0, late: 0, failures: 0 };
+#[ignore = "minutes: cargo test -p nodetrust-core --lib -- --ignored --nocapture in_every_order_of_two_faults"]
+fn two_nodes_never_restart_over_one_slot_and_always_can_finish_in_every_order_of_two_faults() {
+    let bounds = Bounds { nodes: 2, slots: 1, lease: 2, crashes: 0, losses: 0, late: 0, failures: 0 };
+    explore(Bounds { late: 1, ..bounds });
+    explore(Bounds { failures: 1, ..bounds });
+    explore(Bounds { crashes: 1, losses: 1, ..bounds });
+    explore(Bounds { crashes: 1, late: 1, ..bounds });
+    explore(Bounds { crashes: 2, failures: 1, ..bounds });
+}
+
+#[test]
+#[ignore = "hours without optimisation: cargo test -p nodetrust-core --lib -- --ignored --nocapture three_nodes"]
+fn three_nodes_never_restart_beyond_two_slots_and_always_can_finish_in_every_order_of_a_fault() {
+    let bounds = Bounds { nodes: 3, slots: 2, lease: 2, crashes: 0, losses: 0, late: 0, failures: 0 };
     explore(bounds);
-    explore(Bounds { crashes: 0, losses: 1, ..bounds });
-    explore(Bounds { crashes: 0, late: 1, ..bounds });
-    explore(Bounds { crashes: 0, failures: 1, ..bounds });
+    explore(Bounds { crashes: 1, ..bounds });
+    explore(Bounds { losses: 1, ..bounds });
+    explore(Bounds { late: 1, ..bounds });
+    explore(Bounds { failures: 1, ..bounds });
+}
+
+#[test]
+fn the_two_seeds_pick_either_of_two_slots() {
+    assert_eq!((Lots::new(EVEN).draw() % 2, Lots::new(ODD).draw() % 2), (0, 1));
 }

@@ -36,4 +36,10 @@ impl Sightings {
             f(*index, version, since);
         }
     }
+
+    /// Keeps some versions only, for tests that bring equal states to the same form.
+    #[cfg(test)]
+    pub(super) fn retain(&mut self, keep: impl Fn(usize, &ResourceVersion) -> bool) {
+        self.0.retain(|index, (version, _)| keep(*index, version));
+    }
 }
