@@ -10,13 +10,15 @@
 //! ```
 //!
 //! Files use each other in one direction: vocabulary ([`time`], [`text`], [`problem`], [`certificate`]) → data ([`source`], [`store`],
-//! [`ledger`], [`observed`], [`action`], [`plan`]) → decisions ([`planner`], [`runtime`], [`pod_bundle`], [`verify`]) → [`report`] → views
+//! [`ledger`], [`observed`], [`action`], [`plan`]) → decisions ([`planner`], [`runtime`], [`fleet`], [`pod_bundle`],
+//! [`verify`]) → [`report`] → views
 //! ([`node_status`], [`topology`]).
 
 pub mod action;
 pub mod certificate;
 pub mod cycle;
 pub mod dns;
+pub mod fleet;
 pub mod ledger;
 pub mod node_status;
 pub mod observed;

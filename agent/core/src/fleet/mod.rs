@@ -1,0 +1,3 @@
+//! What a node asks the fleet before it acts.
+
+pub mod removal;
