@@ -23,6 +23,9 @@ use nodetrust_core::{
 /// Where the configuration is looked for.
 pub const DEFAULT_PATH: &str = "/etc/nodetrust/config.yaml";
 
+/// Where the fleet's approvals of removals are mounted.
+pub const APPROVALS_DIRECTORY: &str = "/etc/nodetrust/approvals";
+
 /// Most probes that a configuration may have.
 pub const MAX_PROBES: usize = 32;
 
@@ -53,6 +56,8 @@ pub struct Settings {
     pub kubernetes: Kubernetes,
     /// The bundle for pods: its path on the host, in the directory of exported bundles.
     pub export: Option<String>,
+    /// Directory of the fleet's approvals in our own view; None for whoever cannot see it.
+    pub approvals: Option<PathBuf>,
     /// Fields that are set and have no effect in this version.
     pub without_effect: Vec<&'static str>,
 }
@@ -177,6 +182,7 @@ impl Default for Settings {
             probes: Vec::new(),
             kubernetes: Kubernetes::default(),
             export: None,
+            approvals: Some(APPROVALS_DIRECTORY.into()),
             without_effect: Vec::new(),
         }
     }

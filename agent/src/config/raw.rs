@@ -6,7 +6,7 @@ use nodetrust_core::{
     certificate::fingerprint::Fingerprint,
     probe::Through,
     runtime::settings::{OnChange, RuntimeSettings},
-    source::policy::{Acceptance, EmptySource, NotCa, OnRejection, Policy, Unproven},
+    source::policy::{Acceptance, EmptySource, NotCa, OnRejection, Policy, RemovalGate, Unproven},
 };
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
@@ -15,7 +15,7 @@ use super::{
     Http, Kubernetes, MAX_PROBES, ProbeSettings, Settings, Source, SourceLocation, TlsFiles,
     values::{
         AbsolutePath, Address, ExportName, FamilyChoice, FurtherUnit, Keyword, LongSpan, ProbeProxy, ProbeTarget,
-        RemovalGate, RuntimeKindChoice, Share, SourceName, Span, StartupTaint, UnitName, WhenUnavailable,
+        RuntimeKindChoice, Share, SourceName, Span, StartupTaint, UnitName, WhenUnavailable,
         WitnessChoice,
     },
 };
@@ -197,7 +197,7 @@ impl RawConfig {
         };
         Ok(Settings {
             sources,
-            policy: self.policy.check(self.rotation.removal_grace),
+            policy: self.policy.check(self.rotation),
             witness: self.runtime.witness.as_ref().map_or(usual.witness, |WitnessChoice(chosen)| chosen.clone()),
             runtime: self.runtime.check(),
             family: self.store.family.and_then(|FamilyChoice(family)| family),
@@ -208,6 +208,7 @@ impl RawConfig {
             probes: self.probes.map_or(Ok(Vec::new()), probes)?,
             kubernetes: self.kubernetes.check(),
             export: self.export.check(version)?,
+            approvals: usual.approvals,
             without_effect,
         })
     }
@@ -220,7 +221,6 @@ impl RawConfig {
         [
             (self.fleet.is_set(), "fleet"),
             (is_told && cfg!(not(feature = "kubernetes")), "kubernetes"),
-            (matches!(self.rotation.removal_gate, Some(Keyword(RemovalGate::Fleet))), "rotation.removalGate"),
         ]
         .into_iter()
         .filter_map(|(is_set, name)| is_set.then_some(name))
@@ -278,7 +278,7 @@ fn probes(raw: Spanned<Vec<RawProbe>>) -> Result<Vec<ProbeSettings>, Misfit> {
 }
 
 impl RawPolicy {
-    fn check(self, removal_grace: Option<Span>) -> Policy {
+    fn check(self, rotation: RawRotation) -> Policy {
         let usual = Policy::default();
         Policy {
             on_rejection: keyword(self.on_rejection, usual.on_rejection),
@@ -290,8 +290,10 @@ impl RawPolicy {
             denied: self.denied_fingerprints,
             empty_source: keyword(self.empty_source, usual.empty_source),
             // The ledger counts whole seconds. Rounding up keeps an anchor longer rather than shorter.
-            removal_grace: removal_grace
+            removal_grace: rotation
+                .removal_grace
                 .map_or(usual.removal_grace, |Span(grace)| grace.as_secs() + u64::from(grace.subsec_nanos() > 0)),
+            removal_gate: keyword(rotation.removal_gate, usual.removal_gate),
         }
     }
 }

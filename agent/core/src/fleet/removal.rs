@@ -174,7 +174,7 @@ impl RemovalWait {
             Self::OtherSet => "approved for another set than this node's sources want",
             Self::Outdated => "its approval is older than its grace",
             Self::Postdated => "its approval is dated in the future",
-            Self::RuntimeNotJudged => "approved; the runtime was not looked at yet",
+            Self::RuntimeNotJudged => "approved; the next cycle removes it if the runtime follows the store then",
             Self::RuntimeStale => "approved; the runtime does not follow the store",
             Self::RuntimeUnknown => "approved; whether the runtime follows the store is not known",
         }

@@ -217,7 +217,7 @@ impl Report {
     }
 
     /// What removals wait for, one line for each reason, with the next step.
-    fn waiting_removals(&self) -> impl Iterator<Item = String> {
+    pub fn waiting_removals(&self) -> impl Iterator<Item = String> {
         let mut by_reason: BTreeMap<RemovalWait, Vec<&AnchorRow>> = BTreeMap::new();
         for row in &self.anchors {
             if let Some(wait) = row.waits {
