@@ -148,7 +148,7 @@ pub(super) struct ClusterAccess {
     #[arg(long, global = true, value_name = "NAME")]
     pub(super) context: Option<String>,
     /// Namespace of nodetrust, where its approvals are [default: nodetrust; in a pod, the pod's own]
-    #[arg(short, long, global = true, value_name = "NAME")]
+    #[arg(short, long, global = true, value_name = "NAME", value_parser = namespace_name)]
     pub(super) namespace: Option<String>,
 }
 
@@ -162,6 +162,19 @@ pub(super) struct FleetActs {
     /// Approve although it is not known to be safe; says what it overrides
     #[arg(long, requires = "approve_removal")]
     pub(super) force: bool,
+}
+
+/// Longest name of a namespace, in characters (RFC 1123, a label).
+#[cfg(feature = "kubernetes")]
+const NAMESPACE_LENGTH: usize = 63;
+
+#[cfg(feature = "kubernetes")]
+fn namespace_name(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=NAMESPACE_LENGTH).contains(&text.len()) && text.bytes().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("expected 1 to {NAMESPACE_LENGTH} of a-z, 0-9 and -"))
 }
 
 #[cfg(feature = "kubernetes")]

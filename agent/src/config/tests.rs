@@ -172,6 +172,7 @@ export: {{bundle: all.pem}}
             startup_taint: Some("corp.test/no-trust=yes:NoSchedule".parse().unwrap()),
         },
         export: Some("/var/lib/nodetrust/export/all.pem".into()),
+        approvals: Some("/etc/nodetrust/approvals".into()),
         without_effect: Vec::new(),
     };
     assert_eq!(settings, expected);

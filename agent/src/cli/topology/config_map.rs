@@ -106,9 +106,10 @@ impl Cluster {
         body: Option<&Value>,
         doing: &str,
     ) -> anyhow::Result<(StatusCode, Bytes)> {
+        let uri = if body.is_some() { format!("{path}?fieldManager=nodetrust") } else { path.to_owned() };
         let request = Request::builder()
             .method(method)
-            .uri(format!("{path}?fieldManager=nodetrust"))
+            .uri(uri)
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "application/json")
             .header(USER_AGENT, USER_AGENT_NAME);
