@@ -38,6 +38,7 @@ mod pulls;
 mod race;
 mod reach;
 mod readers;
+mod removals;
 mod restarts;
 mod roots;
 mod runtime_choice;

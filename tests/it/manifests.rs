@@ -15,6 +15,8 @@ use tempfile::TempDir;
 
 use crate::support::{must, node::Done};
 
+// The job that approves removals.
+mod approvals;
 // The chart makes the same objects by its values.
 mod chart;
 // What each overlay and component promises.
@@ -190,7 +192,7 @@ fn the_chart_makes_the_same_objects() {
                   sources[0].volume.projected.sources[0].clusterTrustBundle.optional=true";
     let on_host = "sources=null,config.sources[0].name=org,config.sources[0].path=/host/etc/nodetrust/sources/org";
     let mtls = "tlsSecret=nodetrust-tls,tlsClientCASecret=nodetrust-tls-clients";
-    let table: [(&str, &str, &str, &[&str]); 15] = [
+    let table: [(&str, &str, &str, &[&str]); 16] = [
         ("1.29.0", "", "base", &[]),
         ("1.37.0", "", "base", &["apparmor-field", "admission-policy"]),
         ("1.37.0", "admissionPolicy=false", "base", &["apparmor-field"]),
@@ -198,6 +200,7 @@ fn the_chart_makes_the_same_objects() {
         ("1.29.0", "config.kubernetes.enabled=false", "overlays/no-api", &[]),
         ("1.37.0", "config.kubernetes.enabled=false", "overlays/no-api", &["apparmor-field"]),
         ("1.29.0", "privileged=true", "base", &["privileged"]),
+        ("1.29.0", "approveRemovals.enabled=true", "base", &["approve-removals"]),
         ("1.37.0", "privileged=true", "base", &["privileged", "apparmor-field", "admission-policy"]),
         ("1.29.0", "privileged=true,openshiftSCC=true", "base", &["openshift-scc", "privileged"]),
         ("1.29.0", "tlsSecret=nodetrust-tls", "overlays/metrics-tls", &[]),
