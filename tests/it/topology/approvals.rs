@@ -143,7 +143,7 @@ fn in_grace(sources: char) -> String {
 
 fn config_map(text: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME, "labels": {"somebody": "else's"}}, "data": {
-        "approvals.json": text, "other": "kept by nobody"}})
+        "approvals.json": text, "other": "kept"}})
 }
 
 fn other_approval() -> Value {
@@ -213,8 +213,8 @@ fn simulated_writes_of_others_are_kept_and_conflicts_are_tried_again() {
     kept.sort();
     assert_eq!(kept, [(OLD.0.to_owned(), '2'), (INSPECTION.0.to_owned(), '2')]);
     assert_eq!(api.writes(), [format!("POST {SETS}"), format!("PUT {SETS}/{NAME}"), format!("PUT {SETS}/{NAME}")]);
-    let labels = api.state.lock().unwrap().config_map.as_ref().unwrap()["metadata"]["labels"].clone();
-    assert_eq!(labels, json!({"somebody": "else's"}));
+    let object = api.state.lock().unwrap().config_map.clone().unwrap();
+    assert_eq!((&object["metadata"]["labels"], &object["data"]["other"]), (&json!({"somebody": "else's"}), &json!("kept")));
 
     let api = ApprovalApi::new(nodes("n", 2, Some(&in_grace('2'))));
     api.change(|state| state.meanwhile = vec![config_map("{\"version\": 1, \"approvals\": []}"); 50]);

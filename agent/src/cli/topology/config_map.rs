@@ -11,7 +11,7 @@ use hyper::{
 };
 use kube::client::Body;
 use nodetrust_core::fleet::removal::{APPROVALS_CONFIG_MAP, APPROVALS_FILE, Approvals};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::cluster::{Cluster, causes, words_of_refusal};
 use crate::kubernetes::USER_AGENT_NAME;
@@ -24,7 +24,7 @@ const LIMIT: usize = 4 << 20;
 /// The ConfigMap as it is.
 pub(super) struct ApprovalsObject {
     /// The whole object; None if there is none yet.
-    object: Option<Value>,
+    object: Option<Map<String, Value>>,
     /// What it says; a damaged one says nothing, and is replaced.
     pub(super) approvals: Approvals,
     /// Why it could not be read.
@@ -49,9 +49,9 @@ impl Cluster {
         if !status.is_success() {
             return Err(self.not_allowed(status, &body, "read"));
         }
-        let object: Value = serde_json::from_slice(&body)
+        let object: Map<String, Value> = serde_json::from_slice(&body)
             .map_err(|error| anyhow!("failed to read {}: the answer is no ConfigMap: {error}", self.approvals_name()))?;
-        let read = object["data"][APPROVALS_FILE].as_str().map(|text| Approvals::parse(text.as_bytes()));
+        let read = data_of(&object).get(APPROVALS_FILE).and_then(Value::as_str).map(|text| Approvals::parse(text.as_bytes()));
         let (approvals, damaged) = match read {
             None => (Approvals::default(), None),
             Some(Ok(approvals)) => (approvals, None),
@@ -67,8 +67,10 @@ impl Cluster {
             None => (Method::POST, self.config_maps_path(), "create", self.new_object()),
         };
         // the version that was read stays in the object, so that the server refuses it if there is a newer one
-        object["data"] = json!({ APPROVALS_FILE: new.text() });
-        let (status, body) = self.call(method, &path, Some(&object), doing).await?;
+        let mut data = data_of(&object);
+        data.insert(APPROVALS_FILE.to_owned(), new.text().into());
+        object.insert("data".to_owned(), data.into());
+        let (status, body) = self.call(method, &path, Some(object.into()), doing).await?;
         match status {
             StatusCode::CONFLICT => Ok(WriteEnd::Conflict),
             // it was deleted since it was read
@@ -78,13 +80,12 @@ impl Cluster {
         }
     }
 
-    fn new_object(&self) -> Value {
-        json!({
-            "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {
-                "name": APPROVALS_CONFIG_MAP, "namespace": self.namespace, "labels": {"app.kubernetes.io/name": "nodetrust"},
-            },
-        })
+    fn new_object(&self) -> Map<String, Value> {
+        let metadata = json!({
+            "name": APPROVALS_CONFIG_MAP, "namespace": self.namespace, "labels": {"app.kubernetes.io/name": "nodetrust"},
+        });
+        let fields = [("apiVersion", "v1".into()), ("kind", "ConfigMap".into()), ("metadata", metadata)];
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     fn config_maps_path(&self) -> String {
@@ -103,7 +104,7 @@ impl Cluster {
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
+        body: Option<Value>,
         doing: &str,
     ) -> anyhow::Result<(StatusCode, Bytes)> {
         let uri = if body.is_some() { format!("{path}?fieldManager=nodetrust") } else { path.to_owned() };
@@ -146,4 +147,9 @@ impl Cluster {
         let (what, code) = (self.approvals_name(), status.as_u16());
         anyhow!("failed to {doing} {what}: {} answers {code}{}; {advice}", self.server, words_of_refusal(body))
     }
+}
+
+/// The data of a ConfigMap.
+fn data_of(object: &Map<String, Value>) -> Map<String, Value> {
+    object.get("data").and_then(Value::as_object).cloned().unwrap_or_default()
 }
