@@ -55,7 +55,11 @@ fn an_anchor_whose_grace_is_over_stays_until_the_fleet_approves_it() {
     let (node, old, new) = rotated(Kind::Bookworm);
     let stays = |wait: &str| {
         let status = status(&node);
-        assert_eq!((&row(&status, &old.sha256())["waits"], &status["converged"]), (&json!(wait), &json!(true)), "{status:#}");
+        assert_eq!(
+            (&row(&status, &old.sha256())["waits"], &status["converged"]),
+            (&json!(wait), &json!(true)),
+            "{status:#}"
+        );
         assert!(node.clients_trust(&old) && node.clients_trust(&new), "{wait}");
         status
     };
@@ -143,7 +147,8 @@ fn grace_does_not_end_beside_a_runtime_that_is_stale() {
     let image = machine.push("app:1");
     assert!(machine.pull(&image).is_err(), "containerd has read the roots");
     let (old, new) = (machine.registry_ca(), Ca::new("The next CA").pem());
-    let gate = "settle: 100ms\nresync: 2s\nrotation: {removalGrace: 0s, removalGate: fleet}\nruntime: {onChange: report}";
+    let gate =
+        "settle: 100ms\nresync: 2s\nrotation: {removalGrace: 0s, removalGate: fleet}\nruntime: {onChange: report}";
     machine.write_approvals("{\"version\": 1, \"approvals\": []}");
     let agent = machine.agent(&[], gate);
     let restart = || {

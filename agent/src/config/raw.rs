@@ -15,8 +15,7 @@ use super::{
     Http, Kubernetes, MAX_PROBES, ProbeSettings, Settings, Source, SourceLocation, TlsFiles,
     values::{
         AbsolutePath, Address, ExportName, FamilyChoice, FurtherUnit, Keyword, LongSpan, ProbeProxy, ProbeTarget,
-        RuntimeKindChoice, Share, SourceName, Span, StartupTaint, UnitName, WhenUnavailable,
-        WitnessChoice,
+        RuntimeKindChoice, Share, SourceName, Span, StartupTaint, UnitName, WhenUnavailable, WitnessChoice,
     },
 };
 
@@ -218,13 +217,10 @@ impl RawConfig {
     fn without_effect(&self) -> Vec<&'static str> {
         let taint = self.kubernetes.startup_taint.as_ref().and_then(|StartupTaint(taint)| taint.as_ref());
         let is_told = matches!(self.kubernetes.enabled, Some(Keyword(Some(true)))) || taint.is_some();
-        [
-            (self.fleet.is_set(), "fleet"),
-            (is_told && cfg!(not(feature = "kubernetes")), "kubernetes"),
-        ]
-        .into_iter()
-        .filter_map(|(is_set, name)| is_set.then_some(name))
-        .collect()
+        [(self.fleet.is_set(), "fleet"), (is_told && cfg!(not(feature = "kubernetes")), "kubernetes")]
+            .into_iter()
+            .filter_map(|(is_set, name)| is_set.then_some(name))
+            .collect()
     }
 }
 

@@ -32,7 +32,10 @@ fn the_approver_may_list_nodes_and_write_one_config_map_and_nothing_else() {
             }
             // The ConfigMap comes along, without data: to apply it again leaves what was approved.
             let config_map = &all[&format!("ConfigMap {APPROVALS_CONFIG_MAP}")];
-            assert!(config_map["data"].is_null() && config_map["metadata"]["namespace"] == "nodetrust", "{config_map:#}");
+            assert!(
+                config_map["data"].is_null() && config_map["metadata"]["namespace"] == "nodetrust",
+                "{config_map:#}"
+            );
 
             let spec = job(&all);
             assert_eq!(spec["serviceAccountName"], NAME);
@@ -43,7 +46,8 @@ fn the_approver_may_list_nodes_and_write_one_config_map_and_nothing_else() {
             let context = &container["securityContext"];
             assert_eq!((&context["runAsNonRoot"], &context["capabilities"]), (&json!(true), &json!({"drop": ["ALL"]})));
             // The DaemonSet's selector must not match the job's pods.
-            let labels = &all[&format!("CronJob {NAME}")]["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"];
+            let labels =
+                &all[&format!("CronJob {NAME}")]["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"];
             let selector = &all["DaemonSet nodetrust"]["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"];
             assert_ne!(&labels["app.kubernetes.io/name"], selector);
         }
@@ -71,7 +75,10 @@ fn the_charts_job_runs_in_the_releases_namespace_with_its_image_and_schedule() {
     for age in AGES {
         let all = objects(&helm(age, "1.37.0", &["--set", values, "-n", "elsewhere"]).expect(0).out);
         let cron = &all[&format!("CronJob {NAME}")];
-        assert_eq!((&cron["spec"]["schedule"], &cron["metadata"]["namespace"]), (&json!("@hourly"), &json!("elsewhere")));
+        assert_eq!(
+            (&cron["spec"]["schedule"], &cron["metadata"]["namespace"]),
+            (&json!("@hourly"), &json!("elsewhere"))
+        );
         assert_eq!(job(&all)["containers"][0]["image"], "registry.corp/nodetrust:x");
         assert_eq!(all[&format!("ClusterRoleBinding {NAME}")]["subjects"][0]["namespace"], "elsewhere");
         let without = objects(&helm(age, "1.37.0", &[]).expect(0).out);

@@ -190,13 +190,18 @@ fn a_simulated_fleet_with_a_node_that_lacks_the_new_ca_is_refused_and_the_node_n
     assert_eq!(api.writes(), [""; 0]);
     let json = api.approve(OLD.0, &["-o", "json"]).expect(2).json();
     assert_eq!((&json["verdict"], &json["anchors"], &json["written"]), (&json!("refused"), &json!([]), &json!(false)));
-    let kinds: Vec<&str> = json["blocking"].as_array().unwrap().iter().map(|one| one["kind"].as_str().unwrap()).collect();
+    let kinds: Vec<&str> =
+        json["blocking"].as_array().unwrap().iter().map(|one| one["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["grace-needed", "sources-differ", "no-agent"]);
     assert_eq!(json["blocking"][0]["nodes"]["names"], json!(["late"]));
 
     let forced = api.approve("all", &["--force"]).expect(0);
     assert!(forced.out.starts_with("prod-eu   APPROVED BY FORCE   "), "{}", forced.out);
-    assert!(forced.out.contains("VIOLATION") && forced.out.contains("[late]"), "it says what it overrides: {}", forced.out);
+    assert!(
+        forced.out.contains("VIOLATION") && forced.out.contains("[late]"),
+        "it says what it overrides: {}",
+        forced.out
+    );
     assert_eq!(api.kept(), [(OLD.0.to_owned(), '2')]);
 }
 
@@ -214,7 +219,10 @@ fn simulated_writes_of_others_are_kept_and_conflicts_are_tried_again() {
     assert_eq!(kept, [(OLD.0.to_owned(), '2'), (INSPECTION.0.to_owned(), '2')]);
     assert_eq!(api.writes(), [format!("POST {SETS}"), format!("PUT {SETS}/{NAME}"), format!("PUT {SETS}/{NAME}")]);
     let object = api.state.lock().unwrap().config_map.clone().unwrap();
-    assert_eq!((&object["metadata"]["labels"], &object["data"]["other"]), (&json!({"somebody": "else's"}), &json!("kept")));
+    assert_eq!(
+        (&object["metadata"]["labels"], &object["data"]["other"]),
+        (&json!({"somebody": "else's"}), &json!("kept"))
+    );
 
     let api = ApprovalApi::new(nodes("n", 2, Some(&in_grace('2'))));
     api.change(|state| state.meanwhile = vec![config_map("{\"version\": 1, \"approvals\": []}"); 50]);

@@ -191,7 +191,9 @@ impl RemovalWait {
             Self::OtherSet => {
                 "see with `nodetrust topology` which nodes want another set; once all want the same, run `nodetrust topology --approve-removal all` again"
             }
-            Self::Outdated => "run `nodetrust topology --approve-removal all` again: the approval was given before this node knew of the removal",
+            Self::Outdated => {
+                "run `nodetrust topology --approve-removal all` again: the approval was given before this node knew of the removal"
+            }
             Self::Postdated => "compare the clock of this node with that of the machine which approved",
             Self::RuntimeStale => "the removal follows the restart of the runtime that is due",
             Self::RuntimeUnknown => "the removal follows once it is known that the runtime trusts what replaces it",

@@ -77,9 +77,13 @@ fn what_cannot_be_read_approves_nothing() {
 
 #[test]
 fn the_file_is_read_whole_or_not_at_all() {
-    let good = Approvals(vec![approval(1, 2, NOW), Approval { fingerprint: "0123456789abcdef".parse().unwrap(), ..approval(1, 2, NOW) }]);
+    let good = Approvals(vec![
+        approval(1, 2, NOW),
+        Approval { fingerprint: "0123456789abcdef".parse().unwrap(), ..approval(1, 2, NOW) },
+    ]);
     assert_eq!(Approvals::parse(good.text().as_bytes()), Ok(good.clone()));
-    let entry = json!({"fingerprint": print(1), "desired": digest(2), "time": "2026-11-30T08:00:00Z", "by": "somebody"});
+    let entry =
+        json!({"fingerprint": print(1), "desired": digest(2), "time": "2026-11-30T08:00:00Z", "by": "somebody"});
     let later = json!({"version": 1, "approvals": [entry], "note": "of a later version"});
     assert_eq!(Approvals::parse(later.to_string().as_bytes()).unwrap().0.len(), 1);
     for (field, bad) in [

@@ -96,12 +96,8 @@ pub fn decide_removal(nodes: Vec<Member>, request: &RemovalRequest, force: bool,
         RemovalRequest::All => true,
         RemovalRequest::One(key) => key.fp16() == fp16.as_str(),
     };
-    let anchors: Vec<ApprovedAnchor> = graced
-        .iter()
-        .filter(meant)
-        .filter_map(|fp16| approved(&count, fp16, request))
-        .take(MAX_APPROVALS)
-        .collect();
+    let anchors: Vec<ApprovedAnchor> =
+        graced.iter().filter(meant).filter_map(|fp16| approved(&count, fp16, request)).take(MAX_APPROVALS).collect();
     let mut decision = RemovalDecision {
         version: 1,
         verdict: RemovalVerdict::Refused,
@@ -132,7 +128,11 @@ impl RemovalDecision {
                 .replace("removals is", "removals are");
         } else if force && self.anchors.iter().any(|anchor| !anchor.desired_digests.is_empty()) {
             self.verdict = RemovalVerdict::Overridden;
-            self.headline = format!("{what} against {} that {} overridden", plural(findings, "finding"), if findings == 1 { "is" } else { "are" });
+            self.headline = format!(
+                "{what} against {} that {} overridden",
+                plural(findings, "finding"),
+                if findings == 1 { "is" } else { "are" }
+            );
         } else {
             self.headline = format!("{what} would not be safe: {} in the way", plural(findings, "finding"));
             self.anchors.clear();
@@ -164,8 +164,7 @@ impl RemovalDecision {
                         && (now.saturating_sub(RENEW_AFTER)..=now.saturating_add(CLOCK_SKEW)).contains(&approval.time.0)
                 };
                 let fresh = known.0.iter().find(is_fresh).cloned();
-                let new =
-                    || Approval { fingerprint: anchor.fingerprint.clone(), desired: *desired, time: Time(now) };
+                let new = || Approval { fingerprint: anchor.fingerprint.clone(), desired: *desired, time: Time(now) };
                 next.insert((fp16.to_owned(), *desired), fresh.unwrap_or_else(new));
             }
         }
@@ -210,13 +209,22 @@ fn nothing_in_grace(count: &Count, request: &RemovalRequest) -> (RemovalVerdict,
         let cut = members(&count.reporting) - members(&count.complete); // who is complete reports
         let hidden = match cut {
             0 => String::new(),
-            n => format!("; {} more anchors than fit into an annotation", if n == 1 { "1 node has".into() } else { format!("{n} nodes have") }),
+            n => format!(
+                "; {} more anchors than fit into an annotation",
+                if n == 1 { "1 node has".into() } else { format!("{n} nodes have") }
+            ),
         };
-        return (RemovalVerdict::Refused, format!("no node that reports has {key}: it has left, or was never there{hidden}"));
+        return (
+            RemovalVerdict::Refused,
+            format!("no node that reports has {key}: it has left, or was never there{hidden}"),
+        );
     };
     match tally.states.get(&AnchorState::Desired).map_or(0, members) {
         0 => (RemovalVerdict::NothingToDo, format!("{key} is on its way out already")),
-        n => (RemovalVerdict::Refused, format!("{key} is in grace on no node: the sources of {} want it", plural(n, "node"))),
+        n => (
+            RemovalVerdict::Refused,
+            format!("{key} is in grace on no node: the sources of {} want it", plural(n, "node")),
+        ),
     }
 }
 

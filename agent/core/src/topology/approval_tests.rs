@@ -57,7 +57,10 @@ fn a_fleet_that_holds_everything_may_lose_what_is_in_grace() {
     let members = [node("a", &rotated('2')), node("b", &rotated('2'))];
     let decision = all(&members, false);
     assert_eq!(decision.verdict, RemovalVerdict::Approved, "{decision:?}");
-    assert_eq!(decision.headline, format!("the removal of Corp Root CA 2021 ({OLD}) is safe: 2 nodes hold every anchor that the sources want"));
+    assert_eq!(
+        decision.headline,
+        format!("the removal of Corp Root CA 2021 ({OLD}) is safe: 2 nodes hold every anchor that the sources want")
+    );
     assert_eq!((decision.anchors[0].in_grace, &decision.anchors[0].desired_digests), (2, &[digest('2')].into()));
     let written = decision.merge(&Approvals::default(), NOW).unwrap();
     assert_eq!(written, Approvals(vec![entry(OLD, '2', NOW)]));
@@ -144,9 +147,15 @@ fn what_is_no_danger_does_not_stand_against_a_removal() {
 fn only_what_is_in_grace_is_approved() {
     let members = [node("a", &rotated('2'))];
     let unknown = one(&members, OTHER);
-    assert_eq!((unknown.verdict, unknown.headline.as_str()), (RemovalVerdict::Refused, &*format!("no node that reports has {OTHER}: it has left, or was never there")));
+    assert_eq!(
+        (unknown.verdict, unknown.headline.as_str()),
+        (RemovalVerdict::Refused, &*format!("no node that reports has {OTHER}: it has left, or was never there"))
+    );
     let wanted = one(&members, NEW);
-    assert_eq!((wanted.verdict, wanted.headline.as_str()), (RemovalVerdict::Refused, &*format!("{NEW} is in grace on no node: the sources of 1 node want it")));
+    assert_eq!(
+        (wanted.verdict, wanted.headline.as_str()),
+        (RemovalVerdict::Refused, &*format!("{NEW} is in grace on no node: the sources of 1 node want it"))
+    );
     let leaving = with(|annotation| annotation["anchors"][0]["state"] = "retired".into());
     assert_eq!(one(&[node("a", &leaving)], OLD).verdict, RemovalVerdict::NothingToDo);
     let nothing = all(&[node("a", &leaving)], false);

@@ -169,7 +169,8 @@ pub(super) fn sources(count: &Count) -> Vec<FleetFinding> {
         let next = "wait for the end of the rollout of this version";
         findings.push(finding(count, FindingKind::OtherVersion, text, next, silent));
     }
-    let sets: Vec<&FixedBitSet> = count.by_sources.iter().filter(|(digest, _)| digest.is_some()).map(|(_, n)| n).collect();
+    let sets: Vec<&FixedBitSet> =
+        count.by_sources.iter().filter(|(digest, _)| digest.is_some()).map(|(_, n)| n).collect();
     let Some(most) = sets.iter().map(|nodes| members(nodes)).max().filter(|_| sets.len() > 1) else { return findings };
     let leading = sets.iter().position(|nodes| members(nodes) == most);
     let mut others = FixedBitSet::default();
@@ -182,7 +183,8 @@ pub(super) fn sources(count: &Count) -> Vec<FleetFinding> {
         plural(members(&others), "node"),
         if members(&others) == 1 { "wants" } else { "want" },
     );
-    let next = "wait until a changed source has reached every node, or find out with `nodetrust status` there why it does not";
+    let next =
+        "wait until a changed source has reached every node, or find out with `nodetrust status` there why it does not";
     findings.push(finding(count, FindingKind::SourcesDiffer, text, next, &others));
     findings
 }

@@ -12,9 +12,7 @@ mod member;
 use std::cmp::Reverse;
 
 use self::count::{Count, members};
-pub use approval::{
-    ApprovedAnchor, RENEW_AFTER, RemovalDecision, RemovalRequest, RemovalVerdict, decide_removal,
-};
+pub use approval::{ApprovedAnchor, RENEW_AFTER, RemovalDecision, RemovalRequest, RemovalVerdict, decide_removal};
 pub use fleet::{
     ANCHORS, FindingKind, Fleet, FleetAnchor, FleetFinding, FleetVerdict, GROUPS, Group, NAMES, Nodes, Severity,
 };

@@ -8,11 +8,7 @@ use nodetrust_core::{
 };
 use serde::Serialize;
 
-use super::{
-    cluster::Cluster,
-    config_map::WriteEnd,
-    screen::finding_lines,
-};
+use super::{cluster::Cluster, config_map::WriteEnd, screen::finding_lines};
 use crate::{
     cli::{
         context::Context,

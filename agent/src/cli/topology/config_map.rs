@@ -49,9 +49,11 @@ impl Cluster {
         if !status.is_success() {
             return Err(self.not_allowed(status, &body, "read"));
         }
-        let object: Map<String, Value> = serde_json::from_slice(&body)
-            .map_err(|error| anyhow!("failed to read {}: the answer is no ConfigMap: {error}", self.approvals_name()))?;
-        let read = data_of(&object).get(APPROVALS_FILE).and_then(Value::as_str).map(|text| Approvals::parse(text.as_bytes()));
+        let object: Map<String, Value> = serde_json::from_slice(&body).map_err(|error| {
+            anyhow!("failed to read {}: the answer is no ConfigMap: {error}", self.approvals_name())
+        })?;
+        let read =
+            data_of(&object).get(APPROVALS_FILE).and_then(Value::as_str).map(|text| Approvals::parse(text.as_bytes()));
         let (approvals, damaged) = match read {
             None => (Approvals::default(), None),
             Some(Ok(approvals)) => (approvals, None),
@@ -118,11 +120,9 @@ impl Cluster {
         let request = request.body(Body::from(bytes))?;
         let what = self.approvals_name();
         let exchange = async {
-            let response = self
-                .client
-                .send(request)
-                .await
-                .map_err(|error| anyhow!("failed to {doing} {what}: no answer from {}: {}", self.server, causes(&error)))?;
+            let response = self.client.send(request).await.map_err(|error| {
+                anyhow!("failed to {doing} {what}: no answer from {}: {}", self.server, causes(&error))
+            })?;
             let status = response.status();
             let body = Limited::new(response.into_body(), LIMIT).collect().await.map_err(|error| {
                 anyhow!("failed to {doing} {what}: the answer of {} was cut off: {}", self.server, causes(&*error))

@@ -35,8 +35,8 @@ use crate::{
         ExtractMode, Family, Tool,
         anchor_file::{file_name, is_own_name},
     },
-    time::Time,
     testing::{NOW, anchor, assert_golden, at, ca, files, fixed, host, self_signed, source, source_of},
+    time::Time,
     verify::verify,
 };
 
