@@ -12,7 +12,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{
-    certificate::fingerprint::{Fingerprint, SetDigest},
+    certificate::{
+        fingerprint::{Fingerprint, SetDigest},
+        name::shown,
+    },
     runtime::trust::RuntimeState,
     time::Time,
 };
@@ -257,7 +260,7 @@ impl FromStr for AnchorKey {
         if (is_whole || digits.len() == SHORT) && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Ok(Self(digits.to_ascii_lowercase()));
         }
-        Err(BadAnchorKey(text.chars().take(80).collect()))
+        Err(BadAnchorKey(shown(text)))
     }
 }
 

@@ -118,21 +118,16 @@ impl RemovalDecision {
             (self.verdict, self.headline) = nothing_in_grace(count, request);
             return;
         }
-        let what = match self.anchors.as_slice() {
-            [one] => format!("the removal of {}", one.called()),
-            many => format!("{} removals", many.len()),
+        let (what, is) = match self.anchors.as_slice() {
+            [one] => (format!("the removal of {}", one.called()), "is"),
+            many => (format!("{} removals", many.len()), "are"),
         };
         if findings == 0 {
             self.verdict = RemovalVerdict::Approved;
-            self.headline = format!("{what} is safe: {nodes} hold every anchor that the sources want")
-                .replace("removals is", "removals are");
+            self.headline = format!("{what} {is} safe: {nodes} hold every anchor that the sources want");
         } else if force && self.anchors.iter().any(|anchor| !anchor.desired_digests.is_empty()) {
             self.verdict = RemovalVerdict::Overridden;
-            self.headline = format!(
-                "{what} against {} that {} overridden",
-                plural(findings, "finding"),
-                if findings == 1 { "is" } else { "are" }
-            );
+            self.headline = format!("{what} {is} approved against {}", plural(findings, "finding"));
         } else {
             self.headline = format!("{what} would not be safe: {} in the way", plural(findings, "finding"));
             self.anchors.clear();
