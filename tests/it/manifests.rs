@@ -30,7 +30,7 @@ pub const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests")
 const AGES: [&str; 2] = ["old", "new"];
 
 /// Objects by kind and name.
-type Objects = BTreeMap<String, Value>;
+pub type Objects = BTreeMap<String, Value>;
 
 /// kubectl or helm, of one of the two ages.
 fn tool(age: &str, name: &str) -> Command {
@@ -57,7 +57,7 @@ pub fn overlays() -> Vec<String> {
     all
 }
 
-fn objects(yaml: &str) -> Objects {
+pub fn objects(yaml: &str) -> Objects {
     let documents: Vec<Value> = must("YAML", serde_saphyr::from_multiple(yaml));
     let mut objects = Objects::new();
     for document in documents.into_iter().filter(|document| !document.is_null()) {
@@ -107,6 +107,12 @@ pub fn kustomize_with(age: &str, resource: &str, components: &[&str], more: &str
 /// `overlays/configmap` with this text as `ca.crt`, and this more of configuration.
 #[track_caller]
 pub fn configmap(pem: &str, more: &str) -> String {
+    configmap_with(pem, more, &[])
+}
+
+/// The same with these components.
+#[track_caller]
+pub fn configmap_with(pem: &str, more: &str, components: &[&str]) -> String {
     let patch = |name: &str, key: &str, text: &str| {
         let text: String = text.lines().map(|line| format!("        {line}\n")).collect();
         format!(
@@ -116,7 +122,7 @@ pub fn configmap(pem: &str, more: &str) -> String {
     };
     let base = must("config.yaml", fs::read_to_string(Path::new(MANIFESTS).join("base/config.yaml")));
     let patches = patch("nodetrust-ca", "ca.crt", pem) + &patch("nodetrust-config", "config.yaml", &(base + more));
-    kustomize_with("new", "overlays/configmap", &[], &format!("patches:\n{patches}"))
+    kustomize_with("new", "overlays/configmap", components, &format!("patches:\n{patches}"))
 }
 
 /// `helm template`.

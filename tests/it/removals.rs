@@ -4,7 +4,9 @@ use std::{process::Command, time::Duration};
 
 use serde_json::{Value, json};
 
+use crate::manifests::{configmap_with, objects};
 use crate::support::{
+    cluster::{IMAGE, TestCluster, annotation},
     following::{LIMIT as RUNTIME_LIMIT, has_anchors, sha256, starts, wait_trusted, wait_two_cycles},
     machine::{Machine, MachineKind},
     must,
@@ -184,4 +186,109 @@ fn grace_does_not_end_beside_a_runtime_that_is_stale() {
     // Its own removal makes the runtime stale, and brings nothing back.
     wait_two_cycles(&agent);
     agent.wait_status("the new CA alone, still", RUNTIME_LIMIT, |status| has_anchors(status, &new));
+}
+
+/// The job of components/approve-removals, run once and on the node's own network: the rig's API server is too old for a CronJob of
+/// `batch/v1`, and its pods reach no API server.
+#[track_caller]
+fn run_approver(cluster: &TestCluster, cron_job: &Value, name: &str) -> Done {
+    let mut spec = cron_job["spec"]["jobTemplate"]["spec"].clone();
+    spec["template"]["spec"]["hostNetwork"] = true.into();
+    let metadata = json!({"name": name, "namespace": "nodetrust"});
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec});
+    cluster.apply(&job.to_string());
+    let label = format!("job-name={name}");
+    let ended = |pods: &Value| {
+        let state = &pods["items"][0]["status"]["containerStatuses"][0]["state"]["terminated"];
+        state["exitCode"].as_i64()
+    };
+    let words = ["pods", "-n", "nodetrust", "-l", &label];
+    let pods = cluster.wait(&format!("the end of {name}"), &words, |pods| ended(pods).is_some());
+    let log = cluster.kubectl(&["-n", "nodetrust", "logs", "-l", &label, "--tail=-1"]).expect(0);
+    Done { code: i32::try_from(ended(&pods).unwrap()).unwrap(), ..log }
+}
+
+/// A rotation over two nodes, of which one gets no word of it for a while.
+#[test]
+fn a_removal_is_refused_while_a_node_lacks_the_replacement_and_approved_by_the_job_after() {
+    let nodes = [("prompt", MachineKind::Bookworm), ("late", MachineKind::Trixie)];
+    let cluster = TestCluster::boot(&nodes);
+    cluster.image(IMAGE, crate::support::program());
+    let (old, new) = (Ca::new("Corp Root 2021"), Ca::new("Corp Root 2026"));
+    let mut cron_job = Value::Null;
+    let mut give = |cas: &[&Ca]| {
+        let pem: String = cas.iter().map(|ca| ca.pem()).collect();
+        let mut all = objects(&configmap_with(&pem, &format!("resync: 10s\n{GATE}"), &["approve-removals"]));
+        cron_job = all.remove("CronJob nodetrust-approver").unwrap();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": all.into_values().collect::<Vec<_>>()});
+        cluster.apply(&list.to_string());
+        cron_job.clone()
+    };
+    let says = |node: &str, cas: &[&Ca]| {
+        let mut wanted: Vec<String> = cas.iter().map(|ca| ca.fp16()).collect();
+        wanted.sort();
+        cluster.wait(&format!("{node} with {wanted:?}"), &["node", node], |node| {
+            annotation(node).is_some_and(|status| {
+                let mut has: Vec<String> = status.anchors.iter().map(|mark| mark.fp16.clone()).collect();
+                has.sort();
+                has == wanted && status.desired == status.effective
+            })
+        });
+    };
+    give(&[&old]);
+    cluster.rolled_out();
+    nodes.iter().for_each(|(node, _)| says(node, &[&old]));
+
+    let late = |signal: &str| {
+        cluster.node("late").run(&["systemctl", "kill", "-s", signal, "kubelet"]).expect(0);
+    };
+    late("STOP");
+    let job = give(&[&new]);
+    says("prompt", &[&old, &new]);
+    let admin = cluster.kubeconfig();
+    let refused = cluster.topology(&admin, &["--approve-removal", "all"]).expect(2).out;
+    assert!(refused.starts_with("rig   REFUSED   ") && refused.contains("[late]"), "{refused}");
+    println!("{refused}");
+
+    let account = "--as=system:serviceaccount:nodetrust:nodetrust-approver";
+    let own = "configmaps/nodetrust-approvals";
+    for (words, may) in [
+        (&["list", "nodes"][..], true),
+        (&["get", own, "-n", "nodetrust"], true),
+        (&["update", own, "-n", "nodetrust"], true),
+        (&["create", "configmaps", "-n", "nodetrust"], false),
+        (&["update", "configmaps/nodetrust-ca", "-n", "nodetrust"], false),
+        (&["delete", own, "-n", "nodetrust"], false),
+        (&["patch", "nodes/late"], false),
+        (&["get", "secrets", "-n", "nodetrust"], false),
+    ] {
+        let done = cluster.kubectl(&[&["auth", "can-i", account], words].concat());
+        assert_eq!(done.out.trim() == "yes", may, "{words:?}: {done:?}");
+    }
+
+    // The node comes back, and has missed nothing that it needs.
+    late("CONT");
+    says("late", &[&old, &new]);
+    let approvals =
+        || cluster.get(&["configmap", "nodetrust-approvals", "-n", "nodetrust"])["data"]["approvals.json"].clone();
+    assert_eq!(approvals(), Value::Null);
+    let done = crate::support::wait_for("an approval by the job", LIMIT, {
+        let mut count = 0;
+        let (cluster, job) = (&cluster, &job);
+        move || {
+            count += 1;
+            let done = run_approver(cluster, job, &format!("approver-{count}"));
+            // Whether the runtimes follow is known a moment later.
+            assert!(done.code == 0 || done.out.contains("REFUSED"), "{done:?}");
+            (done.code == 0).then_some(done)
+        }
+    });
+    assert!(done.out.starts_with("this cluster   APPROVED   "), "{done:?}");
+    assert!(approvals().as_str().unwrap().contains(&old.fp16()));
+    for (node, _) in nodes {
+        says(node, &[&new]);
+    }
+    // Afterwards there is nothing to approve, and the approval goes.
+    cluster.topology(&admin, &["--approve-removal", "all"]).expect(0);
+    assert!(!approvals().as_str().unwrap().contains(&old.fp16()));
 }
