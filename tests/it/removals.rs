@@ -215,14 +215,13 @@ fn a_removal_is_refused_while_a_node_lacks_the_replacement_and_approved_by_the_j
     let cluster = TestCluster::boot(&nodes);
     cluster.image(IMAGE, crate::support::program());
     let (old, new) = (Ca::new("Corp Root 2021"), Ca::new("Corp Root 2026"));
-    let mut cron_job = Value::Null;
-    let mut give = |cas: &[&Ca]| {
+    let give = |cas: &[&Ca]| {
         let pem: String = cas.iter().map(|ca| ca.pem()).collect();
         let mut all = objects(&configmap_with(&pem, &format!("resync: 10s\n{GATE}"), &["approve-removals"]));
-        cron_job = all.remove("CronJob nodetrust-approver").unwrap();
+        let cron_job = all.remove("CronJob nodetrust-approver").unwrap();
         let list = json!({"apiVersion": "v1", "kind": "List", "items": all.into_values().collect::<Vec<_>>()});
         cluster.apply(&list.to_string());
-        cron_job.clone()
+        cron_job
     };
     let says = |node: &str, cas: &[&Ca]| {
         let mut wanted: Vec<String> = cas.iter().map(|ca| ca.fp16()).collect();
