@@ -124,8 +124,8 @@ fn an_old_approval_does_not_count_after_a_rollback() {
 #[test]
 fn what_the_policy_forbids_leaves_at_once_and_uninstall_asks_nobody() {
     for forbid in [
-        |policy: &mut Policy| drop(policy.denied.insert(fixed("corp-2021").fingerprint)),
-        |policy: &mut Policy| drop(policy.allowed.insert(fixed("corp-2026").fingerprint)),
+        |policy: &mut Policy| policy.denied.extend([fixed("corp-2021").fingerprint]),
+        |policy: &mut Policy| policy.allowed.extend([fixed("corp-2026").fingerprint]),
     ] {
         let mut node = at_the_end_of_grace();
         forbid(&mut node.policy);
