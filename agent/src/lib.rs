@@ -5,6 +5,7 @@
 //! is on top. Everything that touches the node's files or starts a program goes through `host`.
 
 pub mod agent;
+mod approvals;
 pub mod cli;
 pub mod config;
 pub mod error;

@@ -39,6 +39,7 @@ mod pulls;
 mod race;
 mod reach;
 mod readers;
+mod removals;
 mod restarts;
 mod roots;
 mod runtime_choice;

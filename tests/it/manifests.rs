@@ -15,6 +15,8 @@ use tempfile::TempDir;
 
 use crate::support::{must, node::Done};
 
+// The job that approves removals.
+mod approvals;
 // The chart makes the same objects by its values.
 mod chart;
 // What each overlay and component promises.
@@ -28,7 +30,7 @@ pub const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests")
 const AGES: [&str; 2] = ["old", "new"];
 
 /// Objects by kind and name.
-type Objects = BTreeMap<String, Value>;
+pub type Objects = BTreeMap<String, Value>;
 
 /// kubectl or helm, of one of the two ages.
 fn tool(age: &str, name: &str) -> Command {
@@ -55,7 +57,7 @@ pub fn overlays() -> Vec<String> {
     all
 }
 
-fn objects(yaml: &str) -> Objects {
+pub fn objects(yaml: &str) -> Objects {
     let documents: Vec<Value> = must("YAML", serde_saphyr::from_multiple(yaml));
     let mut objects = Objects::new();
     for document in documents.into_iter().filter(|document| !document.is_null()) {
@@ -105,6 +107,12 @@ pub fn kustomize_with(age: &str, resource: &str, components: &[&str], more: &str
 /// `overlays/configmap` with this text as `ca.crt`, and this more of configuration.
 #[track_caller]
 pub fn configmap(pem: &str, more: &str) -> String {
+    configmap_with(pem, more, &[])
+}
+
+/// The same with these components.
+#[track_caller]
+pub fn configmap_with(pem: &str, more: &str, components: &[&str]) -> String {
     let patch = |name: &str, key: &str, text: &str| {
         let text: String = text.lines().map(|line| format!("        {line}\n")).collect();
         format!(
@@ -114,7 +122,7 @@ pub fn configmap(pem: &str, more: &str) -> String {
     };
     let base = must("config.yaml", fs::read_to_string(Path::new(MANIFESTS).join("base/config.yaml")));
     let patches = patch("nodetrust-ca", "ca.crt", pem) + &patch("nodetrust-config", "config.yaml", &(base + more));
-    kustomize_with("new", "overlays/configmap", &[], &format!("patches:\n{patches}"))
+    kustomize_with("new", "overlays/configmap", components, &format!("patches:\n{patches}"))
 }
 
 /// `helm template`.
@@ -190,7 +198,7 @@ fn the_chart_makes_the_same_objects() {
                   sources[0].volume.projected.sources[0].clusterTrustBundle.optional=true";
     let on_host = "sources=null,config.sources[0].name=org,config.sources[0].path=/host/etc/nodetrust/sources/org";
     let mtls = "tlsSecret=nodetrust-tls,tlsClientCASecret=nodetrust-tls-clients";
-    let table: [(&str, &str, &str, &[&str]); 15] = [
+    let table: [(&str, &str, &str, &[&str]); 16] = [
         ("1.29.0", "", "base", &[]),
         ("1.37.0", "", "base", &["apparmor-field", "admission-policy"]),
         ("1.37.0", "admissionPolicy=false", "base", &["apparmor-field"]),
@@ -198,6 +206,7 @@ fn the_chart_makes_the_same_objects() {
         ("1.29.0", "config.kubernetes.enabled=false", "overlays/no-api", &[]),
         ("1.37.0", "config.kubernetes.enabled=false", "overlays/no-api", &["apparmor-field"]),
         ("1.29.0", "privileged=true", "base", &["privileged"]),
+        ("1.29.0", "approveRemovals.enabled=true", "base", &["approve-removals"]),
         ("1.37.0", "privileged=true", "base", &["privileged", "apparmor-field", "admission-policy"]),
         ("1.29.0", "privileged=true,openshiftSCC=true", "base", &["openshift-scc", "privileged"]),
         ("1.29.0", "tlsSecret=nodetrust-tls", "overlays/metrics-tls", &[]),

@@ -1,5 +1,8 @@
 //! `nodetrust topology`: the fleet, read from an API server. Simulated ones fail on request; the last test asks a real one.
 
+// Approvals of removals.
+mod approvals;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Write},

@@ -16,7 +16,7 @@ pub enum Trigger {
     Config,
     /// Something changed in the store.
     Drift,
-    /// A grace time ends.
+    /// A grace time ends, or the fleet's approvals changed.
     Grace,
     /// The last cycle did not reach its goal.
     Retry,

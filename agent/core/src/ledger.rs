@@ -100,6 +100,9 @@ pub struct Ledger {
     /// The grace time in force, in seconds, for whoever looks without the configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removal_grace: Option<u64>,
+    /// Removals wait for the fleet's approval, for whoever looks without the configuration.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fleet_gate: bool,
     /// Wall clock of the last verified change of the set that is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<i64>,
@@ -268,6 +271,7 @@ impl Ledger {
             linkless,
             repeated,
             removal_grace,
+            fleet_gate,
             changed,
             old_families,
             published,
@@ -294,6 +298,7 @@ impl Ledger {
             && *linkless == other.linkless
             && *repeated == other.repeated
             && *removal_grace == other.removal_grace
+            && *fleet_gate == other.fleet_gate
             && *changed == other.changed
             && *old_families == other.old_families
             && *published == other.published

@@ -6,6 +6,7 @@ use crate::{
         anchor::Anchor,
         fingerprint::{Fingerprint, SetDigest},
     },
+    fleet::removal::RemovalWait,
     ledger::{AnchorState, Ledger},
     observed::Observed,
     runtime::service_plan::ServiceGoal,
@@ -46,6 +47,8 @@ pub struct Plan {
     pub held: Vec<Held>,
     /// What must be in the bundle afterwards.
     pub targets: BTreeMap<Fingerprint, TargetAnchor>,
+    /// Anchors whose grace is over and that stay, and why.
+    pub waiting: BTreeMap<Fingerprint, RemovalWait>,
     /// What must not be in it afterwards.
     pub retired: BTreeSet<Fingerprint>,
     /// The ledger to write before anything else is done.
@@ -85,6 +88,11 @@ impl Plan {
             }
         }
         kinds
+    }
+
+    /// Whether an anchor may leave once the runtime is known to follow the store.
+    pub fn asks_runtime(&self) -> bool {
+        self.waiting.values().any(|wait| *wait == RemovalWait::RuntimeNotJudged)
     }
 
     /// Whether the plan changes the trust store. Neither the ledger nor the hooks are a part of it.

@@ -76,13 +76,15 @@ pub enum ProblemKind {
     DeniedTrusted,
     /// The bundle for pods could not be written.
     Export,
+    /// The fleet's approvals of removals cannot be used; no anchor leaves by them.
+    Approvals,
     /// The Kubernetes API cannot be written to. It is counted in metrics and is not a part of reports.
     Kubernetes,
 }
 
 impl ProblemKind {
     /// Every kind, for metrics.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::UnsupportedStore,
         Self::Config,
         Self::Observe,
@@ -110,6 +112,7 @@ impl ProblemKind {
         Self::OldStore,
         Self::DeniedTrusted,
         Self::Export,
+        Self::Approvals,
         Self::Kubernetes,
     ];
 
@@ -143,6 +146,7 @@ impl ProblemKind {
             Self::OldStore => "old-store",
             Self::DeniedTrusted => "denied-trusted",
             Self::Export => "export",
+            Self::Approvals => "approvals",
             Self::Kubernetes => "kubernetes",
         }
     }
@@ -174,6 +178,7 @@ impl ProblemKind {
                 | Self::OldStore
                 | Self::DeniedTrusted
                 | Self::Export
+                | Self::Approvals
                 | Self::Kubernetes
         )
     }

@@ -22,7 +22,7 @@ fn good(family: Family) -> (Plan, Observed) {
     let circumstances = Circumstances { drops_not_ca: Some(false), installed: &|_| false, now: NOW };
     let (ledger, policy) = (Ledger::new(), Policy::default());
     let resolved = resolve(&[source("org", &[&root, &inspection])], &ledger, &policy, circumstances);
-    (plan(&resolved, &observed, &ledger, &policy, &at(NOW, 1, "one")), observed)
+    (plan(&resolved, &observed, &ledger, &policy, &at(NOW, 1, "one"), Default::default()), observed)
 }
 
 fn kinds(plan: &Plan, observed: &Observed) -> Vec<ProblemKind> {
@@ -158,7 +158,7 @@ fn a_host_that_is_none_of_our_business_is_left_in_peace() {
     let mut observed = host(Family::Debian, &[]);
     observed.effective = Effective { faults: vec![fault()], private_key: true, ..Effective::default() };
     let (ledger, policy) = (Ledger::new(), Policy::default());
-    let plan = plan(&Default::default(), &observed, &ledger, &policy, &at(NOW, 1, "one"));
+    let plan = plan(&Default::default(), &observed, &ledger, &policy, &at(NOW, 1, "one"), Default::default());
     assert_eq!((verify(&plan, &observed), plan.actions), (vec![], vec![]));
 }
 

@@ -18,6 +18,7 @@ use nodetrust_core::{
     action::Action,
     problem::{Problem, ProblemKind},
     report::{LogLine, LogMemory, Report},
+    source::policy::RemovalGate,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -294,6 +295,9 @@ fn watch_list(settings: &Settings, config: &Path, host: &[PathBuf]) -> Vec<(Path
             let dir = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
             list.extend(dir.map(|dir| (dir.to_owned(), Trigger::Source)));
         }
+    }
+    if settings.policy.removal_gate == RemovalGate::Fleet {
+        list.extend(settings.approvals.iter().map(|dir| (dir.clone(), Trigger::Grace)));
     }
     list.extend(host.iter().map(|dir| (dir.clone(), Trigger::Drift)));
     list

@@ -130,7 +130,10 @@ impl Schedule {
             // Traces of a failed cycle are no drift.
             let other = if self.failures > 0 { Trigger::Retry } else { Trigger::Drift };
             // The configuration comes first: it says where the sources are.
-            [Trigger::Config, Trigger::Source].into_iter().find(|trigger| hints.contains(trigger)).unwrap_or(other)
+            [Trigger::Config, Trigger::Source, Trigger::Grace]
+                .into_iter()
+                .find(|trigger| hints.contains(trigger))
+                .unwrap_or(other)
         } else {
             self.next.1
         };

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+#[cfg(feature = "kubernetes")]
+use nodetrust_core::{fleet::removal::BadAnchorKey, topology::RemovalRequest};
+
 use crate::config::{DEFAULT_PATH, LogFormat};
 
 /// Keeps private CAs trusted by a node's operating system and container runtime.
@@ -79,7 +82,12 @@ pub(super) enum Command {
     Stores,
     /// The fleet: which nodes trust what, who differs, and whether a rotation is safe
     #[cfg(feature = "kubernetes")]
-    Topology(ClusterAccess),
+    Topology {
+        #[command(flatten)]
+        access: ClusterAccess,
+        #[command(flatten)]
+        acts: FleetActs,
+    },
     /// Remove all that is ours, and prove it
     Uninstall,
     /// Version, revision, target and compiler
@@ -98,6 +106,8 @@ pub(super) enum Command {
 pub(super) struct Plugin {
     #[command(flatten)]
     access: ClusterAccess,
+    #[command(flatten)]
+    acts: FleetActs,
     /// Form of what is printed
     #[arg(short, long, global = true, value_enum, default_value_t = OutputFormat::Table)]
     output: OutputFormat,
@@ -112,7 +122,7 @@ pub(super) struct Plugin {
 #[derive(Debug, Subcommand)]
 enum PluginCommand {
     /// The fleet; the same without a command
-    Topology,
+    Topology(FleetActs),
     /// Version, revision, target and compiler
     Version,
 }
@@ -120,9 +130,10 @@ enum PluginCommand {
 #[cfg(feature = "kubernetes")]
 impl From<Plugin> for Cli {
     fn from(plugin: Plugin) -> Self {
-        let Plugin { access, output, verbose, command } = plugin;
+        let Plugin { access, acts, output, verbose, command } = plugin;
         let command = match command {
-            None | Some(PluginCommand::Topology) => Command::Topology(access),
+            None => Command::Topology { access, acts },
+            Some(PluginCommand::Topology(acts)) => Command::Topology { access, acts },
             Some(PluginCommand::Version) => Command::Version,
         };
         Self { config: None, host_root: None, output, verbose, log_format: None, command }
@@ -139,6 +150,42 @@ pub(super) struct ClusterAccess {
     /// Context of the kubeconfig [default: the current one]
     #[arg(long, global = true, value_name = "NAME")]
     pub(super) context: Option<String>,
+    /// Namespace of nodetrust, where its approvals are [default: nodetrust; in a pod, the pod's own]
+    #[arg(short, long, global = true, value_name = "NAME", value_parser = namespace_name)]
+    pub(super) namespace: Option<String>,
+}
+
+/// What `topology` does beside looking.
+#[cfg(feature = "kubernetes")]
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct FleetActs {
+    /// Let an anchor in grace leave all nodes, if that is safe: a fingerprint (16 or 64 digits), or `all`
+    #[arg(long, value_name = "FP|all", value_parser = removal_request)]
+    pub(super) approve_removal: Option<RemovalRequest>,
+    /// Approve although it is not known to be safe; says what it overrides
+    #[arg(long, requires = "approve_removal")]
+    pub(super) force: bool,
+}
+
+/// Longest name of a namespace, in characters (RFC 1123, a label).
+#[cfg(feature = "kubernetes")]
+const NAMESPACE_LENGTH: usize = 63;
+
+#[cfg(feature = "kubernetes")]
+fn namespace_name(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=NAMESPACE_LENGTH).contains(&text.len()) && text.bytes().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("expected 1 to {NAMESPACE_LENGTH} of a-z, 0-9 and -"))
+}
+
+#[cfg(feature = "kubernetes")]
+fn removal_request(text: &str) -> Result<RemovalRequest, BadAnchorKey> {
+    match text {
+        "all" => Ok(RemovalRequest::All),
+        text => text.parse().map(RemovalRequest::One),
+    }
 }
 
 /// The command line, as kubectl's plugin if that is the name we are called by.

@@ -64,7 +64,7 @@ pub fn main() -> u8 {
         }
         Command::Stores => stores::main(&context),
         #[cfg(feature = "kubernetes")]
-        Command::Topology(access) => topology::main(&context, &access),
+        Command::Topology { access, acts } => topology::main(&context, &access, &acts),
         Command::Uninstall => uninstall::main(&context),
         Command::Version => version::main(&context),
     };

@@ -26,6 +26,9 @@ use tracing::level_filters::LevelFilter;
 /// Where the configuration is looked for.
 pub const DEFAULT_PATH: &str = "/etc/nodetrust/config.yaml";
 
+/// Where the fleet's approvals of removals are mounted.
+pub const APPROVALS_DIRECTORY: &str = "/etc/nodetrust/approvals";
+
 /// Most probes that a configuration may have.
 pub const MAX_PROBES: usize = 32;
 
@@ -60,6 +63,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// How this node takes turns with others; None if it asks nobody.
     pub fleet: Option<FleetSettings>,
+    /// Directory of the fleet's approvals in our own view; None for whoever cannot see it.
+    pub approvals: Option<PathBuf>,
     /// Fields that are set and have no effect in this version.
     pub without_effect: Vec<&'static str>,
 }
@@ -249,6 +254,7 @@ impl Default for Settings {
             export: None,
             log: LogSettings::default(),
             fleet: None,
+            approvals: Some(APPROVALS_DIRECTORY.into()),
             without_effect: Vec::new(),
         }
     }

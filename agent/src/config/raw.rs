@@ -7,7 +7,7 @@ use nodetrust_core::{
     fleet::{gate::ApiOutage, window::RestartWindow},
     probe::Through,
     runtime::settings::{OnChange, RuntimeSettings},
-    source::policy::{Acceptance, EmptySource, NotCa, OnRejection, Policy, Unproven},
+    source::policy::{Acceptance, EmptySource, NotCa, OnRejection, Policy, RemovalGate, Unproven},
 };
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
@@ -18,7 +18,7 @@ use super::{
     SourceLocation, TlsFiles,
     values::{
         AbsolutePath, Address, CanarySelector, ExportName, FamilyChoice, FurtherUnit, Keyword, LongSpan, ProbeProxy,
-        ProbeTarget, RemovalGate, RuntimeKindChoice, Share, SourceName, Span, StartupTaint, UnitName, WitnessChoice,
+        ProbeTarget, RuntimeKindChoice, Share, SourceName, Span, StartupTaint, UnitName, WitnessChoice,
     },
 };
 
@@ -210,7 +210,7 @@ impl RawConfig {
         };
         Ok(Settings {
             sources,
-            policy: self.policy.check(self.rotation.removal_grace),
+            policy: self.policy.check(self.rotation),
             witness: self.runtime.witness.as_ref().map_or(usual.witness, |WitnessChoice(chosen)| chosen.clone()),
             runtime: self.runtime.check(),
             family: self.store.family.and_then(|FamilyChoice(family)| family),
@@ -226,6 +226,7 @@ impl RawConfig {
                 level: keyword(self.log.level, usual.log.level),
                 format: keyword(self.log.format, usual.log.format),
             },
+            approvals: usual.approvals,
             without_effect,
         })
     }
@@ -235,13 +236,10 @@ impl RawConfig {
     fn without_effect(&self) -> Vec<&'static str> {
         let taint = self.kubernetes.startup_taint.as_ref().and_then(|StartupTaint(taint)| taint.as_ref());
         let is_told = matches!(self.kubernetes.enabled, Some(Keyword(Some(true)))) || taint.is_some();
-        [
-            (is_told && cfg!(not(feature = "kubernetes")), "kubernetes"),
-            (matches!(self.rotation.removal_gate, Some(Keyword(RemovalGate::Fleet))), "rotation.removalGate"),
-        ]
-        .into_iter()
-        .filter_map(|(is_set, name)| is_set.then_some(name))
-        .collect()
+        [(is_told && cfg!(not(feature = "kubernetes")), "kubernetes")]
+            .into_iter()
+            .filter_map(|(is_set, name)| is_set.then_some(name))
+            .collect()
     }
 }
 
@@ -295,7 +293,7 @@ fn probes(raw: Spanned<Vec<RawProbe>>) -> Result<Vec<ProbeSettings>, Misfit> {
 }
 
 impl RawPolicy {
-    fn check(self, removal_grace: Option<Span>) -> Policy {
+    fn check(self, rotation: RawRotation) -> Policy {
         let usual = Policy::default();
         Policy {
             on_rejection: keyword(self.on_rejection, usual.on_rejection),
@@ -307,8 +305,10 @@ impl RawPolicy {
             denied: self.denied_fingerprints,
             empty_source: keyword(self.empty_source, usual.empty_source),
             // The ledger counts whole seconds. Rounding up keeps an anchor longer rather than shorter.
-            removal_grace: removal_grace
+            removal_grace: rotation
+                .removal_grace
                 .map_or(usual.removal_grace, |Span(grace)| grace.as_secs() + u64::from(grace.subsec_nanos() > 0)),
+            removal_gate: keyword(rotation.removal_gate, usual.removal_gate),
         }
     }
 }

@@ -5,7 +5,7 @@ use nodetrust_core::{
     certificate::fingerprint::Fingerprint,
     fleet::{gate::ApiOutage, limit::RestartLimit, window::RestartWindow},
     runtime::{kinds::RuntimeKind, settings::OnChange},
-    source::policy::{Acceptance, EmptySource, NotCa, OnRejection, Unproven},
+    source::policy::{Acceptance, EmptySource, NotCa, OnRejection, RemovalGate, Unproven},
 };
 
 #[track_caller]
@@ -95,7 +95,7 @@ fn every_field_reaches_the_settings() {
 sources: [{{name: a-1, path: /a, optional: true}}]
 policy: {{onRejection: hold, notCa: reject, expired: accept, weak: reject, selfSignature: reject, emptySource: remove,
   allowedFingerprints: [{one}], deniedFingerprints: [\"{}\"]}}
-rotation: {{removalGrace: 1500ms}}
+rotation: {{removalGrace: 1500ms, removalGate: fleet}}
 store: {{family: redhat, extractTimeout: 2m}}
 resync: 10m
 settle: 300ms
@@ -133,6 +133,7 @@ export: {{bundle: all.pem}}
             denied: [two].into(),
             empty_source: EmptySource::Remove,
             removal_grace: 2, // rounded up to whole seconds
+            removal_gate: RemovalGate::Fleet,
         },
         runtime: RuntimeSettings {
             ignored: false,
@@ -192,6 +193,7 @@ export: {{bundle: all.pem}}
             canary_soak: Duration::from_secs(1800),
             window: RestartWindow::parse(&["Sat".into()], "22:00", "04:00", "Europe/Berlin").unwrap(),
         }),
+        approvals: Some("/etc/nodetrust/approvals".into()),
         without_effect: Vec::new(),
     };
     assert_eq!(settings, expected);
@@ -387,7 +389,7 @@ fn fields_for_later_versions_are_checked_for_form_and_called_out() {
         ("kubernetes: {enabled: true}", KUBERNETES),
         ("kubernetes: {enabled: auto}", &[]),
         ("kubernetes: {startupTaint: x}", KUBERNETES),
-        ("rotation: {removalGate: fleet}", &["rotation.removalGate"]),
+        ("rotation: {removalGate: fleet}", &[]),
         ("rotation: {removalGate: none}\nexport: {bundle: x}\nkubernetes: {enabled: false}", &[]),
     ];
     for (text, expected) in cases {

@@ -16,7 +16,7 @@ use nodetrust_core::{
         registry::{MAX_REGISTRIES, Registry},
         settings::OnChange,
     },
-    source::policy::{Acceptance, EmptySource, NotCa, OnRejection, Unproven},
+    source::policy::{Acceptance, EmptySource, NotCa, OnRejection, RemovalGate, Unproven},
     store::Family,
 };
 use serde::{
@@ -351,12 +351,6 @@ impl TryFrom<String> for FamilyChoice {
             }),
     }
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RemovalGate {
-    None,
-    Fleet,
 }
 
 /// A systemd service that is no container runtime: those have conditions of their own for a restart.

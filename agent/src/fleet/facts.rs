@@ -11,7 +11,7 @@ use nodetrust_core::{
 pub struct NodeFacts {
     /// A restart is due, and nothing but the fleet holds it back.
     pub wants_restart: bool,
-    /// Digest of the set that should be trusted.
+    /// Digest of the set that the sources want: without anchors in grace, which differ between nodes.
     pub digest: String,
     /// Everything that should be trusted is, by the runtime too.
     pub is_healthy: bool,
@@ -43,7 +43,7 @@ impl NodeFacts {
         let lost = report.problems.iter().find(|problem| problem.kind == ProblemKind::ContainersEnded);
         Self {
             wants_restart: held.is_some_and(|held| held.reason.is_of_fleet()),
-            digest: report.desired_digest.to_string(),
+            digest: report.sources_digest.to_string(),
             is_healthy: report.converged && trust.state.is_green() && sick.is_none(),
             sick,
             refuses: trust.refuses.clone(),

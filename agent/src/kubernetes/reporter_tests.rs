@@ -23,6 +23,7 @@ fn report(headline: &str) -> Arc<Report> {
         headline: headline.into(),
         converged: true,
         desired_digest: digest,
+        sources_digest: digest,
         effective_digest: digest,
         sources: Vec::new(),
         anchors: Vec::new(),

@@ -22,10 +22,11 @@ use std::{
 use nodetrust_core::{
     action::{Action, Drift},
     cycle::{CycleOutcome, Trigger},
+    fleet::removal::RemovalWait,
     ledger::{AnchorState, Ledger},
     problem::{Problem, ProblemKind},
     report::{self, Cycle, Report, ReportInputs},
-    source::Snapshot,
+    source::{Snapshot, policy::RemovalGate},
     store::{os_release::OsRelease, where_read_only},
     time::Time,
     verify::verify,
@@ -35,7 +36,7 @@ pub use cycle::CycleResult;
 pub(crate) use cycle::{Failures, read_note};
 use cycle::{last_cycle, last_gate, note_cycle};
 use ledger_writer::damaged_problem;
-use observe::{Decision, Earlier, Observer, PATIENCE_TO_LOOK};
+use observe::{Deciding, Decision, Earlier, Observer, PATIENCE_TO_LOOK};
 use run::CycleRun;
 
 use crate::{
@@ -124,6 +125,10 @@ impl Reconciler {
         let export = in_place.or(ledger.exports.first()).cloned();
         let runtime = ledger.runtime.clone().unwrap_or_default().into();
         let mut settings = Settings { family: ledger.family, export, runtime, ..Settings::default() };
+        if ledger.fleet_gate {
+            settings.policy.removal_gate = RemovalGate::Fleet;
+            settings.approvals = None; // whoever has no configuration is not in the agent's pod
+        }
         settings.policy.removal_grace = ledger.removal_grace.unwrap_or(settings.policy.removal_grace);
         let snapshots: Vec<Snapshot> =
             ledger.sources.iter().map(|(name, source)| Snapshot::remembered(name, source, &ledger)).collect();
@@ -148,7 +153,7 @@ impl Reconciler {
     /// Observes and decides; does nothing.
     fn look(&mut self, settings: &Settings, snapshots: &[Snapshot]) -> Decision {
         let seen = self.observer.observe(settings, snapshots, &Earlier::default());
-        self.observer.decide(settings, snapshots, seen)
+        self.observer.decide(settings, snapshots, seen, Deciding::First)
     }
 
     /// One full cycle: the store first, then the services that read it, then the bundle for pods.
@@ -346,9 +351,12 @@ fn unverified(decision: &Decision) -> Vec<Problem> {
 /// Seconds until the next grace time ends.
 fn next_grace(decision: &Decision, settings: &Settings) -> Option<u64> {
     let (plan, seen) = (decision.plan.as_ref()?, &decision.seen);
-    let in_grace = plan.ledger.anchors.values().filter(|entry| entry.state == AnchorState::Grace);
-    let elapsed =
-        in_grace.filter_map(|entry| Some(seen.now.elapsed_since(entry.unwanted_since.as_ref()?, seen.ledger.updated)));
+    // What waits for an approval, or for the runtime, is decided when that changes.
+    let waits = |fingerprint| plan.waiting.get(fingerprint).is_some_and(|wait| *wait != RemovalWait::RuntimeNotJudged);
+    let in_grace = plan.ledger.anchors.iter().filter(|(_, entry)| entry.state == AnchorState::Grace);
+    let elapsed = in_grace
+        .filter(|(fingerprint, _)| !waits(fingerprint))
+        .filter_map(|(_, entry)| Some(seen.now.elapsed_since(entry.unwanted_since.as_ref()?, seen.ledger.updated)));
     elapsed.map(|elapsed| settings.policy.removal_grace.saturating_sub(elapsed)).min()
 }
 

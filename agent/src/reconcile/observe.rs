@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use nodetrust_core::{
     certificate::fingerprint::Fingerprint,
+    fleet::removal::{ApprovalsRead, RemovalFacts},
     ledger::Ledger,
     observed::Observed,
     plan::Plan,
@@ -22,6 +23,7 @@ use nodetrust_core::{
 
 use super::ledger_writer::LedgerWriter;
 use crate::{
+    approvals,
     config::Settings,
     error::chain,
     fleet::permit::RestartPermit,
@@ -65,6 +67,8 @@ pub(super) struct Observation {
     pub(super) services_asked: bool,
     /// What the fleet says of a restart.
     pub(super) gate: RestartGate,
+    /// The fleet's approvals of removals.
+    pub(super) approvals: ApprovalsRead,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -77,6 +81,15 @@ pub(super) struct Decision {
     pub(super) plan: Option<Plan>,
     pub(super) service_plan: Option<ServicePlan>,
     pub(super) pod_bundle: PodBundlePlan,
+}
+
+/// When something is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Deciding {
+    /// At the beginning of a cycle, or without one.
+    First,
+    /// In a cycle that has decided before.
+    Within,
 }
 
 /// What an observation takes from an earlier one.
@@ -143,7 +156,8 @@ impl Observer {
         snapshots: &[Snapshot],
         earlier: &Earlier<'_>,
     ) -> Observation {
-        let mut problems = Vec::new();
+        let (approvals, unusable) = approvals::read(settings);
+        let mut problems = Vec::from_iter(unusable);
         let (os, detection) = detect::system(&self.root, settings.family);
         let now = self.moment(&mut problems);
         let (ledger, damaged) = self.ledger(snapshots, &mut problems);
@@ -175,6 +189,7 @@ impl Observer {
             observed,
             services_asked: earlier.services.is_none(),
             gate: self.permit.gate(),
+            approvals,
             problems,
         }
     }
@@ -222,7 +237,13 @@ impl Observer {
     }
 
     /// Decides what is to be done about what was seen.
-    pub(super) fn decide(&mut self, settings: &Settings, snapshots: &[Snapshot], seen: Observation) -> Decision {
+    pub(super) fn decide(
+        &mut self,
+        settings: &Settings,
+        snapshots: &[Snapshot],
+        seen: Observation,
+        moment: Deciding,
+    ) -> Decision {
         let (ledger, observed) = (&seen.ledger, seen.observed.as_ref());
         let installed = |fingerprint: &Fingerprint| {
             let is_there = |observed: &Observed| {
@@ -240,11 +261,9 @@ impl Observer {
         self.store.share(&resolved);
         // an unreadable ledger must not be taken for an empty one
         let blind = seen.problems.iter().any(|problem| problem.kind == ProblemKind::Observe);
-        let plan =
-            observed.filter(|_| !blind).map(|observed| plan(&resolved, observed, ledger, &settings.policy, &seen.now));
-        let service_plan = plan.as_ref().zip(observed).map(|(plan, observed)| {
-            let wanted = plan.wanted(observed, plan.expected_bundle(observed));
-            staleness::decide(&observed.services, &plan.ledger, &wanted, &settings.runtime, &seen.gate, &seen.now)
+        let (plan, service_plan) = observed.filter(|_| !blind).map_or((None, None), |observed| {
+            let (plan, service_plan) = plans(&resolved, &seen, observed, settings, moment);
+            (Some(plan), Some(service_plan))
         });
         let pod_bundle = match (&plan, observed) {
             (Some(plan), Some(observed)) => {
@@ -254,6 +273,36 @@ impl Observer {
         };
         Decision { seen, resolved, plan, service_plan, pod_bundle }
     }
+}
+
+/// The plan for the store and that for the services.
+///
+/// An anchor leaves by approval only where the runtime follows the store before that, which the second plan tells; and only in a cycle
+/// that begins so: what a restart in this cycle has cured counts for the next one.
+fn plans(
+    resolved: &Resolved,
+    seen: &Observation,
+    observed: &Observed,
+    settings: &Settings,
+    moment: Deciding,
+) -> (Plan, ServicePlan) {
+    let planned = |runtime| {
+        let removal = RemovalFacts { approvals: &seen.approvals, runtime };
+        plan(resolved, observed, &seen.ledger, &settings.policy, &seen.now, removal)
+    };
+    let services = |plan: &Plan| {
+        let wanted = plan.wanted(observed, plan.expected_bundle(observed));
+        staleness::decide(&observed.services, &plan.ledger, &wanted, &settings.runtime, &seen.gate, &seen.now)
+    };
+    let first = planned(None);
+    let service_plan = services(&first);
+    let runtime = service_plan.trust.state;
+    if !first.asks_runtime() || moment == Deciding::Within && runtime.is_green() {
+        return (first, service_plan);
+    }
+    let second = planned(Some(runtime));
+    let service_plan = services(&second);
+    (second, service_plan)
 }
 
 /// Whether this is the agent in a pod of the node: then the node has a container runtime.

@@ -17,7 +17,7 @@ use nodetrust_core::{
 use super::{
     execute::{Applied, apply},
     ledger_writer::{CarriedOut, LedgerWriter},
-    observe::{Decision, Earlier, Observation, Observer},
+    observe::{Deciding, Decision, Earlier, Observation, Observer},
 };
 use crate::{
     config::Settings,
@@ -55,7 +55,7 @@ impl<'a> CycleRun<'a> {
         lock: &'a HostLock,
     ) -> Self {
         let seen = observer.observe(settings, snapshots, &Earlier::default());
-        let mut decision = observer.decide(settings, snapshots, seen);
+        let mut decision = observer.decide(settings, snapshots, seen, Deciding::First);
         let mut problems = std::mem::take(&mut decision.seen.problems);
         if let Some(why) = decision.seen.damaged.take() {
             problems.push(LedgerWriter::set_aside(&observer.root, &why));
@@ -146,7 +146,7 @@ impl<'a> CycleRun<'a> {
                 }
             }
         }
-        let mut next = self.observer.decide(self.settings, self.snapshots, seen);
+        let mut next = self.observer.decide(self.settings, self.snapshots, seen, Deciding::Within);
         if let (true, Some(undone)) = (is_first, &next.plan) {
             self.undone.extend(undone_since(plan, observed, &self.done, undone));
         }
@@ -157,14 +157,14 @@ impl<'a> CycleRun<'a> {
     /// Observes and decides anew; the services are asked.
     pub(super) fn look_again(&mut self) {
         let seen = self.observer.observe(self.settings, self.snapshots, &Earlier::default());
-        self.decision = self.observer.decide(self.settings, self.snapshots, seen);
+        self.decision = self.observer.decide(self.settings, self.snapshots, seen, Deciding::Within);
     }
 
     /// Decides anew after the ledger was written, without another look.
     pub(super) fn follow_ledger(&mut self, ledger: Ledger) {
         let mut seen = self.decision.seen.clone();
         seen.follow(ledger);
-        self.decision = self.observer.decide(self.settings, self.snapshots, seen);
+        self.decision = self.observer.decide(self.settings, self.snapshots, seen, Deciding::Within);
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) fn plan(report: &Report, style: Style) -> String {
     if let Some(held) = report.runtime.as_ref().and_then(|runtime| runtime.held.as_ref()) {
         section(&mut out, &labelled("HELD", &format!("a restart of the runtime: {}", held.why), style));
     }
+    let waiting = report.waiting_removals().map(|text| labelled("WAITS", &text, style));
+    section(&mut out, &waiting.collect::<String>());
     // A problem that the actions fix is no finding.
     let mut left = report.clone();
     left.problems.retain(|problem| !problem.next.is_empty());

@@ -78,7 +78,12 @@ fn anchor_table(report: &Report, style: Style) -> String {
     let runtime_column = if judged { "RUNTIME" } else { "" };
     let mut rows = vec![row(["ANCHOR", "SHA-256", "STATE", "TRUSTED", runtime_column, "NOT AFTER", ""])];
     for anchor in &report.anchors {
-        let remark = anchor.grace_end.map_or(String::new(), |end| format!("leaves in {}", span(end.0 - report.time.0)));
+        let remark = match (anchor.waits, anchor.grace_end.map(|end| span(end.0 - report.time.0))) {
+            (Some(wait), _) => format!("stays: {}", wait.why()),
+            (None, Some(time)) if anchor.needs_approval => format!("leaves in {time}, if approved"),
+            (None, Some(time)) => format!("leaves in {time}"),
+            (None, None) => String::new(),
+        };
         let yes = |holds: bool| if holds { "yes" } else { "no" };
         rows.push(vec![
             shorten(&anchor.common_name, 38),

@@ -16,6 +16,7 @@ use nodetrust_core::{
         pem, readers,
     },
     dns,
+    fleet::removal::{Approvals, MAX_APPROVALS},
     ledger::Ledger,
     node_status::{ANNOTATION, NodeObject, NodeStatus, Taint},
     observed::Hazard,
@@ -194,6 +195,16 @@ pub fn ledger(data: &[u8]) {
     let _ = (ledger.is_blank(), ledger.bundle());
     for entry in ledger.anchors.values() {
         let _ = entry.anchor();
+    }
+}
+
+/// The fleet's approvals of removals.
+pub fn approvals(data: &[u8]) {
+    let Ok(approvals) = Approvals::parse(data) else { return };
+    assert!(approvals.0.len() <= MAX_APPROVALS);
+    assert_eq!(Approvals::parse(approvals.text().as_bytes()).as_ref(), Ok(&approvals), "what we write reads back as the same");
+    for approval in &approvals.0 {
+        assert_clean(&approval.fingerprint.to_string());
     }
 }
 

@@ -4,6 +4,7 @@
 use k8s_openapi::api::{
     admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
     apps::v1::DaemonSet,
+    batch::v1::CronJob,
     core::v1::{ConfigMap, Event, Namespace, Node, ServiceAccount},
     rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
 };
@@ -32,6 +33,7 @@ fn lost(object: &Value) -> Vec<String> {
         ("v1", "Node") => through::<Node>(object),
         ("v1", "ServiceAccount") => through::<ServiceAccount>(object),
         ("apps/v1", "DaemonSet") => through::<DaemonSet>(object),
+        ("batch/v1", "CronJob") => through::<CronJob>(object),
         ("rbac.authorization.k8s.io/v1", "ClusterRole") => through::<ClusterRole>(object),
         ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding") => through::<ClusterRoleBinding>(object),
         ("rbac.authorization.k8s.io/v1", "Role") => through::<Role>(object),
@@ -88,7 +90,9 @@ fn the_newest_kubernetes_drops_no_field_of_any_manifest() {
     for overlay in overlays() {
         check(&overlay, &kustomize("new", &overlay, &[]));
     }
-    for components in [&["openshift-scc", "privileged"][..], &["apparmor-field", "admission-policy"]] {
+    for components in
+        [&["openshift-scc", "privileged"][..], &["apparmor-field", "admission-policy"], &["approve-removals"]]
+    {
         check(&components.join(" and "), &kustomize("new", "base", components));
     }
     // Every value of the chart that makes a field.

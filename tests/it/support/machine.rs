@@ -243,6 +243,12 @@ impl Machine {
         self.volume("org", "ca.crt", text);
     }
 
+    /// Makes the fleet's approvals this text, as a changed ConfigMap would.
+    #[track_caller]
+    pub fn write_approvals(&self, text: &str) {
+        self.volume("config/approvals", "approvals.json", text);
+    }
+
     /// A volume with one file, swapped as the kubelet does it.
     #[track_caller]
     fn volume(&self, name: &str, file: &str, text: &str) {

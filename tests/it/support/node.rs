@@ -26,6 +26,9 @@ use tempfile::TempDir;
 
 use super::{must, pki::Ca, rights, served::AgentHttp, wait_for};
 
+/// Where the program finds the fleet's approvals.
+const APPROVALS: &str = nodetrust::config::APPROVALS_DIRECTORY;
+
 /// The kinds of node roots, made by scripts/node-roots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -192,6 +195,27 @@ impl Node {
         let temp = self.source.join(".new");
         fs::write(&temp, text).unwrap();
         fs::rename(temp, self.source.join("ca.crt")).unwrap();
+    }
+
+    /// Gives this test a directory of approvals at the place where pods have it: an overlay over `/etc` in the test's own mount namespace.
+    #[track_caller]
+    pub fn show_approvals(&self) {
+        let at = |name: &str| {
+            let path = self.beside(name);
+            must("a directory", fs::create_dir_all(&path));
+            path
+        };
+        let options = format!("lowerdir=/etc,upperdir={},workdir={}", at("etc").display(), at("etc-work").display());
+        must("an overlay", mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), Some(options.as_str())));
+        must("the directory of approvals", fs::create_dir_all(APPROVALS));
+    }
+
+    /// Makes the fleet's approvals this text, by rename.
+    #[track_caller]
+    pub fn approve(&self, text: &str) {
+        let temp = Path::new(APPROVALS).join(".new");
+        must("approvals", fs::write(&temp, text));
+        must("approvals", fs::rename(temp, Path::new(APPROVALS).join("approvals.json")));
     }
 
     /// Our program, with the node's configuration and root, and with the rights that its manifest gives it.

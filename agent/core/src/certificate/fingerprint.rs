@@ -128,8 +128,15 @@ impl Serialize for SetDigest {
 
 impl<'de> Deserialize<'de> for SetDigest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let digest: Fingerprint = String::deserialize(deserializer)?.parse().map_err(D::Error::custom)?;
-        Ok(Self(digest.0))
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl FromStr for SetDigest {
+    type Err = BadFingerprint;
+
+    fn from_str(text: &str) -> Result<Self, BadFingerprint> {
+        text.parse::<Fingerprint>().map(|digest| Self(digest.0))
     }
 }
 

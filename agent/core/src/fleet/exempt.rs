@@ -26,8 +26,7 @@ impl RunningContainer {
     }
 
     fn is_agents_own(&self, namespace: &str) -> bool {
-        self.namespace == namespace
-            && self.labels.get("app.kubernetes.io/name").is_some_and(|name| name == "nodetrust")
+        self.namespace == namespace && self.labels.get("app.kubernetes.io/name").is_some_and(|name| name == "nodetrust")
     }
 }
 
@@ -59,7 +58,10 @@ mod tests {
         };
         assert!(nothing(&[]));
         assert!(nothing(&[&own, &server]));
-        assert!(!nothing(&[&own, &server, &etcd]), "an etcd that restarts at the same time on all masters is an outage");
+        assert!(
+            !nothing(&[&own, &server, &etcd]),
+            "an etcd that restarts at the same time on all masters is an outage"
+        );
         assert!(!nothing(&[&own, &app]));
         assert!(!nothing(&[&RunningContainer { namespace: "default".into(), ..own }]), "anybody can use our label");
         assert!(!nothing(&[&RunningContainer::default()]), "a container whose pod is not known");

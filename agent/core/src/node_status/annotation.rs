@@ -22,11 +22,14 @@ pub const NAME_LIMIT: usize = 48;
 pub struct NodeStatus {
     /// Version of this format: 1.
     pub v: u32,
-    /// Digest of the set that should be trusted.
+    /// Digest of the set that should be trusted: what the sources want, and anchors in grace.
     pub desired: String,
+    /// Digest of what the sources want alone; left out where it is the same, and in versions that did not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources_digest: Option<String>,
     /// Digest of our anchors that are trusted.
     pub effective: String,
-    /// The anchors, as many as fit: those that are not trusted first.
+    /// The anchors, as many as fit: those that are not trusted first, then those that leave.
     pub anchors: Vec<AnchorMark>,
     /// How many more there are.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -63,10 +66,14 @@ impl NodeStatus {
     /// What a report says in short.
     pub fn of(report: &Report) -> Self {
         let mut anchors: Vec<AnchorMark> = report.anchors.iter().map(mark).collect();
-        anchors.sort_by_key(|mark| mark.trusted); // stable: the rest stays in the report's order
+        // what leaves must not be cut off, since its removal is approved by this list; stable: the rest stays in the report's order
+        anchors.sort_by_key(|mark| (mark.trusted, mark.state == AnchorState::Desired));
         Self {
             v: 1,
             desired: report.desired_digest.to_string(),
+            sources_digest: Some(report.sources_digest)
+                .filter(|digest| *digest != report.desired_digest)
+                .map(|digest| digest.to_string()),
             effective: report.effective_digest.to_string(),
             anchors,
             more: 0,
@@ -98,6 +105,12 @@ impl NodeStatus {
             self.anchors.push(anchor);
         }
         self.json()
+    }
+
+    /// Digest of what the sources want, without anchors in grace; None if the version that wrote it does not say.
+    pub fn wanted_by_sources(&self) -> Option<&str> {
+        let has_grace = self.anchors.iter().any(|mark| mark.state == AnchorState::Grace);
+        self.sources_digest.as_deref().or((!has_grace).then_some(&self.desired))
     }
 
     /// Reads an annotation. None for what is no status of a version that we know.

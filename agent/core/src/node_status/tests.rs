@@ -46,6 +46,8 @@ fn row(name: &str, trusted: bool) -> AnchorRow {
         not_before: Time(0),
         not_after: Time(2_082_758_400),
         grace_end: None,
+        needs_approval: false,
+        waits: None,
         sources: vec!["org".into()],
         warnings: Vec::new(),
     }
@@ -109,6 +111,7 @@ fn good() -> Report {
         headline: "2 anchors in the extracted bundle, proven by fingerprint".into(),
         converged: true,
         desired_digest: digest,
+        sources_digest: digest,
         effective_digest: digest,
         sources: vec![source(SourceStatus::Ok, 0)],
         anchors,

@@ -60,7 +60,7 @@ pub(super) fn store_plan(
     if !next.same_as(ledger) && !both_blank {
         actions.insert(0, StoreAction::RecordLedger);
     }
-    Plan { actions, held, targets, retired, ledger: next }
+    Plan { actions, held, targets, waiting: BTreeMap::new(), retired, ledger: next }
 }
 
 /// The anchor directory, and what killed runs have left behind.

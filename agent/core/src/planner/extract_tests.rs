@@ -22,7 +22,7 @@ fn planned(observed: &Observed, ledger: &Ledger) -> Plan {
     let policy = Policy::default();
     let at_now = Circumstances { drops_not_ca: Some(false), installed: &|_| false, now: NOW };
     let resolved = resolve(&[source("org", &[&fixed("corp-2026")])], ledger, &policy, at_now);
-    plan(&resolved, observed, ledger, &policy, &at(NOW, 1, "one"))
+    plan(&resolved, observed, ledger, &policy, &at(NOW, 1, "one"), Default::default())
 }
 
 /// A host that has what it should, and its ledger.
@@ -117,7 +117,7 @@ fn many_roots_gone_at_once_are_told_for_a_day() {
         let policy = Policy::default();
         let at_now = Circumstances { drops_not_ca: Some(false), installed: &|_| false, now: NOW };
         let resolved = resolve(&[source("org", &[&fixed("corp-2026")])], ledger, &policy, at_now);
-        plan(&resolved, &observed, ledger, &policy, &at(NOW + seconds, 1, "one"))
+        plan(&resolved, &observed, ledger, &policy, &at(NOW + seconds, 1, "one"), Default::default())
     };
     let first = planned(&observed, &ledger);
     assert!(told(&first) && first.ledger.gone == many && first.ledger.gone_since == Some(NOW));

@@ -23,17 +23,33 @@ pub use settle::settle;
 pub use states::REMEMBER_GONE;
 pub use uninstall::{Orphans, orphans, plan_uninstall};
 
+use states::Decided;
+
 use crate::{
     action::RemoveReason,
+    certificate::fingerprint::SetDigest,
+    fleet::removal::{RemovalFacts, RemovalRule},
     ledger::{LEDGER_VERSION, Ledger},
     observed::Observed,
     plan::Plan,
-    source::{Resolved, policy::Policy, resolve::remember},
+    source::{
+        Resolved,
+        policy::{Policy, RemovalGate},
+        resolve::remember,
+    },
     time::Moment,
 };
 
-/// The plan that brings the host to what the sources and the policy want.
-pub fn plan(resolved: &Resolved, observed: &Observed, ledger: &Ledger, policy: &Policy, now: &Moment) -> Plan {
+/// The plan that brings the host to what the sources and the policy want. What is known of the fleet's consent matters only where the
+/// policy asks for it.
+pub fn plan(
+    resolved: &Resolved,
+    observed: &Observed,
+    ledger: &Ledger,
+    policy: &Policy,
+    now: &Moment,
+    removal: RemovalFacts<'_>,
+) -> Plan {
     let mut next = Ledger { version: LEDGER_VERSION, ..ledger.clone() };
     let retired_first = old_store::retire_first(observed, ledger);
     old_store::follow_family(&mut next, observed);
@@ -41,11 +57,18 @@ pub fn plan(resolved: &Resolved, observed: &Observed, ledger: &Ledger, policy: &
     states::forget_gone(&mut next, observed, now.wall);
     foreign::follow_foreign(observed, &mut next, now.wall);
     next.sources = remember(resolved, ledger, now.wall);
-    let targets = states::decide_states(resolved, observed, policy, now, &mut next);
-    match retired_first {
+    next.fleet_gate = policy.removal_gate == RemovalGate::Fleet;
+    let rule = next.fleet_gate.then(|| RemovalRule {
+        facts: removal,
+        desired: SetDigest::of(&resolved.desired.keys().copied().collect()),
+        now: now.wall,
+    });
+    let Decided { targets, waiting } = states::decide_states(resolved, observed, policy, now, &mut next, rule);
+    let plan = match retired_first {
         Some(family) => old_store::only_retire(observed, ledger, family, targets),
         None => actions::store_plan(observed, ledger, next, targets, RemoveReason::GraceOver),
-    }
+    };
+    Plan { waiting, ..plan }
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub(super) fn only_retire(
     next.old_families.insert(family);
     let mut actions = vec![StoreAction::RecordLedger];
     actions.extend(retirements(observed));
-    Plan { actions, held: Vec::new(), targets, retired: BTreeSet::new(), ledger: next }
+    Plan { actions, held: Vec::new(), targets, waiting: BTreeMap::new(), retired: BTreeSet::new(), ledger: next }
 }
 
 /// Writes the node's store down. After a change, what was known of the old one's bundle says nothing about the new one.

@@ -40,7 +40,7 @@ fn planned(observed: &Observed, ledger: &Ledger, wanted: &Arc<Anchor>) -> Plan {
     let policy = Policy::default();
     let at_now = Circumstances { drops_not_ca: Some(false), installed: &|_| false, now: NOW };
     let resolved = resolve(&[source("org", &[wanted])], ledger, &policy, at_now);
-    plan(&resolved, observed, ledger, &policy, &at(NOW, 1000, "one"))
+    plan(&resolved, observed, ledger, &policy, &at(NOW, 1000, "one"), Default::default())
 }
 
 fn leaves(plan: &Plan) -> usize {

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     certificate::fingerprint::Fingerprint,
+    fleet::removal::{RemovalRule, RemovalWait},
     ledger::{AnchorState, Ledger, LedgerAnchor},
     observed::Observed,
     plan::TargetAnchor,
@@ -24,14 +25,23 @@ pub(super) fn forget_gone(ledger: &mut Ledger, observed: &Observed, now: i64) {
     });
 }
 
-/// Brings the ledger's anchors to their new states, and returns those that are to be trusted.
+/// What becomes of the anchors.
+pub(super) struct Decided {
+    /// Those that are to be trusted.
+    pub(super) targets: BTreeMap<Fingerprint, TargetAnchor>,
+    /// Those of them whose grace is over, and why they stay.
+    pub(super) waiting: BTreeMap<Fingerprint, RemovalWait>,
+}
+
+/// Brings the ledger's anchors to their new states. Without a rule, an anchor leaves when its grace is over.
 pub(super) fn decide_states(
     resolved: &Resolved,
     observed: &Observed,
     policy: &Policy,
     now: &Moment,
     next: &mut Ledger,
-) -> BTreeMap<Fingerprint, TargetAnchor> {
+    rule: Option<RemovalRule<'_>>,
+) -> Decided {
     let latest = next.updated;
     let denied = |fingerprint: &Fingerprint| policy.forbids(fingerprint);
     let state = |fingerprint: &Fingerprint| if denied(fingerprint) { AnchorState::Denied } else { AnchorState::Grace };
@@ -40,7 +50,7 @@ pub(super) fn decide_states(
     // A source that cannot be read, and whose last set is not known, may want any of them: no grace begins.
     let has = |status| resolved.sources.iter().any(|source| source.status == status);
     let (failed, absent) = (has(SourceStatus::Failed), has(SourceStatus::Absent));
-    let mut lost = Vec::new();
+    let (mut lost, mut waiting) = (Vec::new(), BTreeMap::new());
     for (fingerprint, entry) in &mut next.anchors {
         if targets.contains_key(fingerprint) {
             continue;
@@ -56,9 +66,17 @@ pub(super) fn decide_states(
                     // A clock behind what was written down must not make the grace seem to have begun long ago.
                     entry.unwanted_since.get_or_insert_with(|| Moment { wall: now.wall.max(latest), ..now.clone() });
                 }
-                let passed = entry.unwanted_since.as_ref().map(|since| now.elapsed_since(since, latest));
-                let is_over = passed.is_some_and(|passed| passed >= policy.removal_grace);
-                if is_over { AnchorState::Retired } else { AnchorState::Grace }
+                let is_over = |since: &&Moment| now.elapsed_since(since, latest) >= policy.removal_grace;
+                match entry.unwanted_since.as_ref().filter(is_over) {
+                    None => AnchorState::Grace,
+                    Some(since) => match rule.and_then(|rule| rule.wait(fingerprint, since.wall)) {
+                        None => AnchorState::Retired,
+                        Some(wait) => {
+                            waiting.insert(*fingerprint, wait);
+                            AnchorState::Grace
+                        }
+                    },
+                }
             }
         };
         if entry.state == AnchorState::Grace {
@@ -86,7 +104,8 @@ pub(super) fn decide_states(
     for fingerprint in lost {
         next.anchors.remove(&fingerprint);
     }
-    targets
+    waiting.retain(|fingerprint, _| targets.contains_key(fingerprint)); // some leave for another reason
+    Decided { targets, waiting }
 }
 
 /// Enters what the sources want into the ledger, as targets.

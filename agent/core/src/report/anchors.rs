@@ -44,6 +44,8 @@ pub(super) fn anchor_rows(plan: &Plan, inputs: ReportInputs<'_>) -> Vec<AnchorRo
             let remains = inputs.policy.removal_grace.saturating_sub(passed);
             Time(inputs.now.wall.saturating_add(i64::try_from(remains).unwrap_or(i64::MAX)))
         });
+        row.needs_approval = target.state == AnchorState::Grace && plan.ledger.fleet_gate;
+        row.waits = plan.waiting.get(&target.anchor.fingerprint).copied();
         rows.push(row);
     }
     for fingerprint in plan.retired.iter().filter(|fingerprint| trusted(fingerprint)) {
@@ -97,6 +99,8 @@ pub fn anchor_row(anchor: &Anchor, state: AnchorState, trusted: bool) -> AnchorR
         not_before: Time(anchor.not_before),
         not_after: Time(anchor.not_after),
         grace_end: None,
+        needs_approval: false,
+        waits: None,
         sources: Vec::new(),
         warnings: Vec::new(),
     }

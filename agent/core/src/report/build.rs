@@ -58,6 +58,7 @@ pub fn build(inputs: ReportInputs<'_>) -> Report {
         headline: String::new(),
         converged,
         desired_digest,
+        sources_digest: SetDigest::of(&resolved.desired.keys().copied().collect()),
         effective_digest,
         sources: source_rows(resolved, ledger),
         anchors,

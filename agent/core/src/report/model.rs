@@ -12,7 +12,7 @@ use crate::{
         pem::RejectReason,
     },
     cycle::{CycleOutcome, Trigger},
-    fleet::view::FleetView,
+    fleet::{removal::RemovalWait, view::FleetView},
     ledger::AnchorState,
     pod_bundle::PodBundleView,
     problem::Problem,
@@ -45,6 +45,8 @@ pub struct Report {
     pub converged: bool,
     /// Digest of the set that should be trusted: desired and in grace.
     pub desired_digest: SetDigest,
+    /// Digest of what the sources want, without anchors in grace: what an approval of a removal names.
+    pub sources_digest: SetDigest,
     /// Digest of our anchors that are trusted; equal to the other one when converged.
     pub effective_digest: SetDigest,
     /// The sources.
@@ -164,6 +166,12 @@ pub struct AnchorRow {
     /// When its grace ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_end: Option<Time>,
+    /// It leaves only with the fleet's approval.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub needs_approval: bool,
+    /// Why it stays although its grace is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits: Option<RemovalWait>,
     /// The sources that want it.
     pub sources: Vec<String>,
     /// What is odd about it.

@@ -114,7 +114,12 @@ fn troubles(report: &Report) -> BTreeMap<TroubleKey, Trouble> {
             add("runtime-unknown", String::new(), format!("whether pulls follow is {}", trust.why), trust.next.clone());
         }
         RuntimeState::Stale => {
-            add("runtime-stale", String::new(), format!("the runtime does not follow: {}", trust.why), trust.next.clone());
+            add(
+                "runtime-stale",
+                String::new(),
+                format!("the runtime does not follow: {}", trust.why),
+                trust.next.clone(),
+            );
         }
         RuntimeState::Current | RuntimeState::None => {}
     }

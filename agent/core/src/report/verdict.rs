@@ -1,9 +1,12 @@
 //! The answer: verdict, headline and advice, drawn from the rest of a report.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::model::{AnchorRow, Behind, NodeVerdict, Report, RuntimeView};
 use crate::{
-    fleet::view::FleetView,
     action::{Action, ServiceAction},
+    fleet::removal::RemovalWait,
+    fleet::view::FleetView,
     ledger::AnchorState,
     problem::{Problem, ProblemKind},
     runtime::{record::Lag, services::ServiceState, trust::RuntimeState},
@@ -16,6 +19,11 @@ const SHOWN: usize = 5;
 
 fn joined<const N: usize>(parts: [Option<String>; N]) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// What people call an anchor.
+fn called(row: &AnchorRow) -> String {
+    format!("{} ({})", row.common_name, row.sha256.fp16())
 }
 
 fn in_bundle(anchors: usize) -> String {
@@ -219,6 +227,26 @@ impl Report {
         Some(format!("{} cannot use {} ({}){more}: {why}", runtime.kind, first.common_name, first.sha256.fp16()))
     }
 
+    /// What removals wait for, one line for each reason, with the next step.
+    pub fn waiting_removals(&self) -> impl Iterator<Item = String> {
+        let mut by_reason: BTreeMap<RemovalWait, Vec<&AnchorRow>> = BTreeMap::new();
+        for row in &self.anchors {
+            if let Some(wait) = row.waits {
+                by_reason.entry(wait).or_default().push(row);
+            }
+        }
+        by_reason.into_iter().map(|(wait, rows)| {
+            let named: Vec<String> = rows.iter().take(SHOWN).map(|row| called(row)).collect();
+            let more = match rows.len().saturating_sub(SHOWN) {
+                0 => String::new(),
+                n => format!(" and {n} more"),
+            };
+            let verb = if rows.len() == 1 { "stays" } else { "stay" };
+            let next = if wait.next().is_empty() { String::new() } else { format!("; {}", wait.next()) };
+            format!("{}{more} {verb} trusted although the grace is over: {}{next}", named.join(", "), wait.why())
+        })
+    }
+
     fn advice(&self) -> Vec<String> {
         let runtime = Some(&self.runtime_trust.next).filter(|_| !self.runtime_trust.state.is_green());
         let problems = self.problems.iter().map(|problem| &problem.next);
@@ -249,6 +277,7 @@ impl Report {
                 )
             }));
         }
+        next.extend(self.waiting_removals());
         for row in &self.foreign {
             next.push(format!("{}: {}", row.path, row.text));
         }
@@ -258,7 +287,7 @@ impl Report {
                 plural(self.pending.len(), "action")
             ));
         }
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         next.retain(|text| seen.insert(text.clone()));
         next
     }

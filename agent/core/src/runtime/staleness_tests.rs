@@ -359,8 +359,7 @@ fn the_fleet_is_asked_only_for_a_restart_that_nothing_else_holds() {
     let closed = |edit: fn(&mut StalenessNode)| {
         let mut node = StalenessNode::new("z", "a");
         let why = "2 of 2 slots are in use".to_owned();
-        node.gate =
-            RestartGate::Closed(Hold { reason: HoldReason::Slot, why, next: String::new(), wait: None });
+        node.gate = RestartGate::Closed(Hold { reason: HoldReason::Slot, why, next: String::new(), wait: None });
         edit(&mut node);
         node
     };

@@ -32,6 +32,8 @@ pub struct Policy {
     pub empty_source: EmptySource,
     /// How long an anchor that left its sources stays trusted, in seconds.
     pub removal_grace: u64,
+    /// What a removal waits for beside its grace.
+    pub removal_gate: RemovalGate,
 }
 
 impl Default for Policy {
@@ -46,6 +48,7 @@ impl Default for Policy {
             denied: BTreeSet::new(),
             empty_source: EmptySource::Hold,
             removal_grace: 24 * 3600,
+            removal_gate: RemovalGate::None,
         }
     }
 }
@@ -95,6 +98,15 @@ pub enum EmptySource {
     Hold,
     /// Its anchors leave.
     Remove,
+}
+
+/// `rotation.removalGate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemovalGate {
+    /// Nothing.
+    None,
+    /// The fleet's approval: [`crate::fleet::removal`].
+    Fleet,
 }
 
 /// What a judgement needs to know about the host.

@@ -30,6 +30,8 @@ pub(super) struct Count {
     pub(super) left_out: BTreeSet<String>,
     /// By what they want, then by what they have.
     pub(super) groups: BTreeMap<(String, String), FixedBitSet>,
+    /// By what their sources want, without anchors in grace; None where the version of the agent does not say.
+    pub(super) by_sources: BTreeMap<Option<String>, FixedBitSet>,
     /// How many anchors the first node says to have that wants a set.
     pub(super) sizes: BTreeMap<String, usize>,
     /// Nodes whose annotation can be read.
@@ -41,8 +43,18 @@ pub(super) struct Count {
 }
 
 impl Count {
+    /// Counts nodes, in the order of their names.
+    pub(super) fn of(mut nodes: Vec<Member>) -> Self {
+        nodes.sort_by(|one, two| one.name.cmp(&two.name));
+        let mut count = Self::default();
+        for (index, member) in nodes.into_iter().enumerate() {
+            count.take(index, member);
+        }
+        count
+    }
+
     /// Counts a node, the one at this place of the list.
-    pub(super) fn take(&mut self, index: usize, member: Member) {
+    fn take(&mut self, index: usize, member: Member) {
         // the API server checks names of objects; a list from elsewhere may hold any text
         self.names.push(visible(&member.name));
         if member.ready != Some(true) {
@@ -82,6 +94,8 @@ impl Count {
                 tally.trusted.grow_and_insert(index);
             }
         }
+        let by_sources = status.wanted_by_sources().map(str::to_owned);
+        self.by_sources.entry(by_sources).or_default().grow_and_insert(index);
         self.sizes.entry(status.desired.clone()).or_insert(status.anchors.len().saturating_add(status.more));
         self.groups.entry((status.desired, status.effective)).or_default().grow_and_insert(index);
     }

@@ -157,6 +157,38 @@ fn sets(count: &Count, leading: Option<&str>, findings: &mut Vec<FleetFinding>) 
     }
 }
 
+/// Nodes whose sources want another set than those of most, and those that do not say, for whoever decides about a removal. Anchors in
+/// grace do not count.
+pub(super) fn sources(count: &Count) -> Vec<FleetFinding> {
+    let mut findings = Vec::new();
+    if let Some(silent) = count.by_sources.get(&None) {
+        let text = format!(
+            "the agents of {} do not say what their sources want without the anchors in grace: their version is older",
+            plural(members(silent), "node")
+        );
+        let next = "wait for the end of the rollout of this version";
+        findings.push(finding(count, FindingKind::OtherVersion, text, next, silent));
+    }
+    let sets: Vec<&FixedBitSet> =
+        count.by_sources.iter().filter(|(digest, _)| digest.is_some()).map(|(_, n)| n).collect();
+    let Some(most) = sets.iter().map(|nodes| members(nodes)).max().filter(|_| sets.len() > 1) else { return findings };
+    let leading = sets.iter().position(|nodes| members(nodes) == most);
+    let mut others = FixedBitSet::default();
+    for (_, nodes) in sets.iter().enumerate().filter(|(index, _)| Some(*index) != leading) {
+        others.union_with(nodes);
+    }
+    let text = format!(
+        "the sources want {} different sets; {} {} another one than most",
+        sets.len(),
+        plural(members(&others), "node"),
+        if members(&others) == 1 { "wants" } else { "want" },
+    );
+    let next =
+        "wait until a changed source has reached every node, or find out with `nodetrust status` there why it does not";
+    findings.push(finding(count, FindingKind::SourcesDiffer, text, next, &others));
+    findings
+}
+
 fn marks(count: &Count, findings: &mut Vec<FleetFinding>) {
     let mut by_kind: BTreeMap<FindingKind, Vec<(&str, FixedBitSet)>> = BTreeMap::new();
     for ((kind, detail), nodes) in &count.marks {

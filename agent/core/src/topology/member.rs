@@ -63,6 +63,7 @@ pub(super) fn read(text: &str) -> Result<NodeStatus, (FindingKind, &'static str)
     let names: BTreeSet<&str> = status.anchors.iter().map(|anchor| anchor.fp16.as_str()).collect();
     let sound = digits(&status.desired, 64)
         && digits(&status.effective, 64)
+        && status.sources_digest.as_deref().is_none_or(|digest| digits(digest, 64))
         && names.len() == status.anchors.len()
         && names.iter().all(|name| digits(name, 16));
     if sound { Ok(status) } else { Err((FindingKind::Unreadable, "its digests are not what the agent writes")) }

@@ -3,6 +3,7 @@
 //! In: of each node its name, two conditions and the text of its annotation, which is somebody else's and may be anything.
 //! Out: a [`Fleet`]. Counts are exact; lists are bounded, and say how much was left out. Pure, and linear in nodes × anchors.
 
+mod approval;
 mod count;
 mod findings;
 mod fleet;
@@ -11,6 +12,7 @@ mod member;
 use std::cmp::Reverse;
 
 use self::count::{Count, members};
+pub use approval::{ApprovedAnchor, RENEW_AFTER, RemovalDecision, RemovalRequest, RemovalVerdict, decide_removal};
 pub use fleet::{
     ANCHORS, FindingKind, Fleet, FleetAnchor, FleetFinding, FleetVerdict, GROUPS, Group, NAMES, Nodes, Severity,
 };
@@ -19,12 +21,8 @@ pub use member::{Member, TrustReady};
 use crate::text::plural;
 
 /// Puts the nodes side by side, as of a time in seconds since the epoch.
-pub fn fleet(mut nodes: Vec<Member>, now: i64) -> Fleet {
-    nodes.sort_by(|one, two| one.name.cmp(&two.name));
-    let mut count = Count::default();
-    for (index, member) in nodes.into_iter().enumerate() {
-        count.take(index, member);
-    }
+pub fn fleet(nodes: Vec<Member>, now: i64) -> Fleet {
+    let count = Count::of(nodes);
     let leading = count.leading().map(str::to_owned);
     let agreeing = count.agreeing(leading.as_deref());
     let findings = findings::all(&count, leading.as_deref(), now);

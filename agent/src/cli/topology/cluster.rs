@@ -30,6 +30,10 @@ use crate::{
     cli::arguments::ClusterAccess, error::chain, kubernetes::USER_AGENT_NAME, query::query_value, resolve::lookup,
 };
 
+/// The namespace of the shipped manifests.
+const NAMESPACE: &str = "nodetrust";
+/// What a pod calls its cluster.
+const IN_POD: &str = "this cluster";
 /// Nodes in one page.
 const PAGE: usize = 500;
 /// Largest page, in bytes: 500 Nodes of 50 images each are about 15 MiB.
@@ -54,8 +58,10 @@ const GRANT: &str = "an administrator can allow it with `kubectl create clusterr
 pub(super) struct Cluster {
     /// What the user calls it: the context.
     pub(super) name: String,
-    server: String,
-    client: kube::Client,
+    /// Where nodetrust is installed.
+    pub(super) namespace: String,
+    pub(super) server: String,
+    pub(super) client: kube::Client,
 }
 
 /// One page of the list.
@@ -85,11 +91,15 @@ impl Cluster {
     pub(super) async fn connect(access: &ClusterAccess) -> anyhow::Result<Self> {
         let (name, mut config) = configuration(access).await?;
         let server = config.cluster_url.to_string();
+        // that of a kubeconfig's context is the user's own, that of a pod is where nodetrust is
+        let in_pod = name == IN_POD;
+        let usual = || if in_pod { config.default_namespace.clone() } else { NAMESPACE.to_owned() };
+        let namespace = access.namespace.clone().unwrap_or_else(usual);
         config.connect_timeout = Some(CONNECT);
         find_server(&mut config).await?;
         let builder = ClientBuilder::try_from(config)
             .map_err(|error| anyhow!("the kubeconfig's context {name} cannot be used: {}", causes(&error)))?;
-        Ok(Self { name, server, client: builder.build() })
+        Ok(Self { name, namespace, server, client: builder.build() })
     }
 
     /// Every node.
@@ -211,7 +221,7 @@ async fn configuration(access: &ClusterAccess) -> anyhow::Result<(String, Config
         None if access.context.is_none() && set("KUBERNETES_SERVICE_HOST").is_some() => {
             let config = Config::incluster()
                 .map_err(|error| anyhow!("the pod's service account is not usable: {}", causes(&error)))?;
-            return Ok(("this cluster".into(), config));
+            return Ok((IN_POD.into(), config));
         }
         None => bail!("there is no kubeconfig: name one with --kubeconfig or $KUBECONFIG, or put it at ~/.kube/config"),
     };
@@ -291,7 +301,7 @@ fn port(url: &Uri) -> u16 {
 }
 
 /// An error with all its causes, bounded and on one line.
-fn causes(error: &dyn Error) -> String {
+pub(super) fn causes(error: &dyn Error) -> String {
     shown(&chain(error))
 }
 

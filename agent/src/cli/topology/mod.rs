@@ -1,6 +1,8 @@
 //! `nodetrust topology`: all nodes of a cluster side by side. Also what `kubectl nodetrust` runs.
 
+mod approve;
 mod cluster;
+mod config_map;
 mod proxy;
 mod screen;
 
@@ -10,14 +12,20 @@ pub(crate) use proxy::is_direct;
 use nodetrust_core::topology::{FleetVerdict, fleet};
 
 use super::{
-    arguments::ClusterAccess,
+    arguments::{ClusterAccess, FleetActs},
     context::Context,
     exit_code::{FINDINGS, OK},
 };
 use cluster::Cluster;
 
-pub(super) fn main(context: &Context, access: &ClusterAccess) -> anyhow::Result<u8> {
+pub(super) fn main(context: &Context, access: &ClusterAccess, acts: &FleetActs) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let Some(request) = &acts.approve_removal {
+        return runtime.block_on(async {
+            let cluster = Cluster::connect(access).await?;
+            approve::approve(context, &cluster, request, acts.force).await
+        });
+    }
     let (name, members) = runtime.block_on(async {
         let cluster = Cluster::connect(access).await?;
         let members = cluster.members().await?;

@@ -2,7 +2,7 @@
 
 use nodetrust_core::{
     text::plural,
-    topology::{Fleet, FleetAnchor, FleetVerdict, Group, Nodes, Severity},
+    topology::{Fleet, FleetAnchor, FleetFinding, FleetVerdict, Group, Nodes, Severity},
 };
 
 use crate::text::{
@@ -98,10 +98,11 @@ fn group_row(group: &Group) -> Vec<String> {
     ]
 }
 
-fn findings(fleet: &Fleet, style: Style) -> String {
+/// The lines of findings, and what to do about them.
+pub(super) fn finding_lines(findings: &[FleetFinding], style: Style) -> (String, Vec<&str>) {
     let mut out = String::new();
     let mut nexts: Vec<&str> = Vec::new();
-    for finding in fleet.findings.iter().take(FINDINGS) {
+    for finding in findings.iter().take(FINDINGS) {
         let label = match finding.severity {
             Severity::Violation => "VIOLATION",
             Severity::Split => "SPLIT",
@@ -112,10 +113,15 @@ fn findings(fleet: &Fleet, style: Style) -> String {
             nexts.push(&finding.next);
         }
     }
-    if fleet.findings.len() > FINDINGS {
-        let more = format!("and {} (-o json)", plural(fleet.findings.len() - FINDINGS, "more finding"));
+    if findings.len() > FINDINGS {
+        let more = format!("and {} (-o json)", plural(findings.len() - FINDINGS, "more finding"));
         out.push_str(&labelled("", &more, style));
     }
+    (out, nexts)
+}
+
+fn findings(fleet: &Fleet, style: Style) -> String {
+    let (mut out, mut nexts) = finding_lines(&fleet.findings, style);
     if nexts.is_empty() {
         nexts.push(if fleet.reporting == 0 {
             "install nodetrust, or choose another --context"

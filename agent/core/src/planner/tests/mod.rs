@@ -2,6 +2,7 @@
 
 mod lifecycle;
 mod properties;
+mod removals;
 mod repairs;
 
 use std::{
@@ -19,10 +20,12 @@ use crate::{
         fingerprint::Fingerprint,
         pem::{Fault, RejectReason},
     },
+    fleet::removal::{Approval, Approvals, ApprovalsRead, RemovalWait},
     ledger::{AnchorState, LedgerAnchor, LedgerSource},
     observed::{Effective, ForeignFile, Hazard, OwnAnchorFile},
     plan::Plan,
     problem::ProblemKind,
+    runtime::trust::RuntimeState,
     source::{
         Content, Snapshot,
         policy::{Circumstances, EmptySource, NotCa},
@@ -33,6 +36,7 @@ use crate::{
         anchor_file::{file_name, is_own_name},
     },
     testing::{NOW, anchor, assert_golden, at, ca, files, fixed, host, self_signed, source, source_of},
+    time::Time,
     verify::verify,
 };
 
@@ -134,6 +138,8 @@ struct PlannedNode {
     policy: Policy,
     now: Moment,
     sources: Vec<Snapshot>,
+    approvals: ApprovalsRead,
+    runtime: Option<RuntimeState>,
 }
 
 impl PlannedNode {
@@ -145,6 +151,8 @@ impl PlannedNode {
             policy: Policy::default(),
             now,
             sources,
+            approvals: ApprovalsRead::Absent,
+            runtime: Some(RuntimeState::Current),
         }
     }
 
@@ -171,7 +179,8 @@ impl PlannedNode {
     }
 
     fn plan(&self) -> Plan {
-        plan(&self.resolved(), &self.world.seen, &self.ledger, &self.policy, &self.now)
+        let removal = RemovalFacts { approvals: &self.approvals, runtime: self.runtime };
+        plan(&self.resolved(), &self.world.seen, &self.ledger, &self.policy, &self.now, removal)
     }
 
     /// Does the first `count` actions, and reads the host back if none is left.

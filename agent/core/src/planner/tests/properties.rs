@@ -65,10 +65,12 @@ fn any_policy() -> impl Strategy<Value = Policy> {
     let grace = prop_oneof![Just(0), Just(100), Just(DAY)];
     let empty = prop_oneof![Just(EmptySource::Hold), Just(EmptySource::Remove)];
     let not_ca = prop_oneof![Just(NotCa::Auto), Just(NotCa::Accept)];
-    (subsequence(POOL.clone(), 0..=2), grace, empty, not_ca).prop_map(
-        |(denied, removal_grace, empty_source, not_ca)| Policy {
+    let gate = prop_oneof![Just(RemovalGate::None), Just(RemovalGate::Fleet)];
+    (subsequence(POOL.clone(), 0..=2), grace, gate, empty, not_ca).prop_map(
+        |(denied, removal_grace, removal_gate, empty_source, not_ca)| Policy {
             denied: prints(&denied),
             removal_grace,
+            removal_gate,
             empty_source,
             not_ca,
             ..Policy::default()
@@ -163,11 +165,33 @@ fn any_world() -> impl Strategy<Value = SimulatedHost> {
         })
 }
 
+/// Approvals of anything for any set, and what may be known of the runtime.
+fn any_consent() -> impl Strategy<Value = (ApprovalsRead, Option<RuntimeState>)> {
+    let approval = (select(POOL.clone()), some_of_pool(), any::<bool>(), -400_000i64..400_000).prop_map(
+        |(anchor, desired, short, jump)| {
+            let print = anchor.fingerprint;
+            let key = if short { print.fp16() } else { print.to_string() };
+            Approval {
+                fingerprint: key.parse().unwrap(),
+                desired: SetDigest::of(&prints(&desired)),
+                time: Time(NOW + jump),
+            }
+        },
+    );
+    let read = prop_oneof![
+        1 => Just(ApprovalsRead::Absent),
+        1 => Just(ApprovalsRead::Unusable),
+        6 => vec(approval, 0..8).prop_map(|approvals| ApprovalsRead::Good(Approvals(approvals))),
+    ];
+    (read, option::of(select(&RuntimeState::ALL[..])))
+}
+
 prop_compose! {
     fn any_node()(
         world in any_world(), ledger in any_ledger(), policy in any_policy(), now in any_moment(), sources in any_sources(any_content(), 0..3),
+        (approvals, runtime) in any_consent(),
     ) -> PlannedNode {
-        PlannedNode { world, ledger, policy, now, sources }
+        PlannedNode { world, ledger, policy, now, sources, approvals, runtime }
     }
 }
 
@@ -202,6 +226,34 @@ fn check_plan(node: &PlannedNode, plan: &Plan) -> Result<(), TestCaseError> {
         prop_assert!(plan.targets.contains_key(fingerprint));
     }
     prop_assert!(plan.targets.keys().all(|fingerprint| !plan.retired.contains(fingerprint)));
+    for fingerprint in plan.waiting.keys() {
+        prop_assert!(plan.targets[fingerprint].state == AnchorState::Grace, "what waits stays");
+    }
+    check_gate(node, plan)
+}
+
+/// Under the gate nothing begins to leave without an approval of this anchor for this set, beside a runtime that does not follow, or
+/// before its grace is over. What the policy forbids, what the store leaves out and what breaks readers leaves all the same.
+fn check_gate(node: &PlannedNode, plan: &Plan) -> Result<(), TestCaseError> {
+    if node.policy.removal_gate == RemovalGate::None {
+        prop_assert!(plan.waiting.is_empty());
+        return Ok(());
+    }
+    let desired = SetDigest::of(&node.resolved().desired.keys().copied().collect());
+    let is_kept = |state| matches!(state, AnchorState::Desired | AnchorState::Grace);
+    for (print, entry) in &node.ledger.anchors {
+        let leaves = is_kept(entry.state) && plan.ledger.anchors.get(print).is_some_and(|next| !is_kept(next.state));
+        let is_unused = is_dropped(print) && node.world.seen.store.drops_not_ca;
+        if !leaves || node.policy.forbids(print) || is_unused {
+            continue;
+        }
+        let ApprovalsRead::Good(Approvals(approvals)) = &node.approvals else {
+            return Err(TestCaseError::fail(format!("{print} leaves without any approval")));
+        };
+        let names = |approval: &&Approval| approval.fingerprint.names(print) && approval.desired == desired;
+        prop_assert!(approvals.iter().any(|approval| names(&approval)), "{} leaves without its approval", print);
+        prop_assert!(node.runtime.is_some_and(RuntimeState::is_green), "{} leaves beside {:?}", print, node.runtime);
+    }
     Ok(())
 }
 
@@ -246,10 +298,10 @@ proptest! {
     #[test]
     fn every_history_converges(
         mut node in any_node(),
-        steps in vec((any_sources(any_content(), 0..3), any_policy(), any_moment(), 0usize..12), 1..5),
+        steps in vec((any_sources(any_content(), 0..3), any_policy(), any_moment(), any_consent(), 0usize..12), 1..5),
     ) {
-        for (sources, policy, now, count) in steps {
-            node = PlannedNode { sources, policy, now, ..node };
+        for (sources, policy, now, (approvals, runtime), count) in steps {
+            node = PlannedNode { sources, policy, now, approvals, runtime, ..node };
             let plan = node.plan();
             check_plan(&node, &plan)?;
             node.carry_out(&plan, count);
@@ -279,7 +331,7 @@ proptest! {
                     .map(|(_, print)| print),
             );
         }
-        let mut node = PlannedNode { world, ledger, policy, now: at(NOW, 0, "one"), sources };
+        let mut node = PlannedNode { world, ledger, policy, sources, now: at(NOW, 0, "one"), ..PlannedNode::new() };
         for now in moments {
             node.now = now;
             let plan = node.cycle();

@@ -72,8 +72,10 @@ impl ReportedNode {
         let installed = |fingerprint: &Fingerprint| self.ledger.anchors.contains_key(fingerprint);
         let at = Circumstances { drops_not_ca: Some(false), installed: &installed, now: self.now.wall };
         let resolved = resolve(&self.sources, &self.ledger, &self.policy, at);
-        let plan =
-            self.observed.as_ref().map(|observed| plan(&resolved, observed, &self.ledger, &self.policy, &self.now));
+        let plan = self
+            .observed
+            .as_ref()
+            .map(|observed| plan(&resolved, observed, &self.ledger, &self.policy, &self.now, Default::default()));
         (plan, resolved)
     }
 

@@ -24,7 +24,10 @@ fn rejection(file: &str, reason: RejectReason) -> Rejection {
 
 /// Each line in a few words.
 fn words(lines: &[LogLine]) -> Vec<String> {
-    lines.iter().map(|line| format!("{} {} {}", if line.over { "over" } else { "begun" }, line.kind, line.about)).collect()
+    lines
+        .iter()
+        .map(|line| format!("{} {} {}", if line.over { "over" } else { "begun" }, line.kind, line.about))
+        .collect()
 }
 
 #[test]
