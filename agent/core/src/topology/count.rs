@@ -53,6 +53,12 @@ impl Count {
         count
     }
 
+    /// Digest of the set that the sources of most nodes want.
+    pub(super) fn wanted_by_most(&self) -> Option<String> {
+        let known = self.by_sources.iter().filter_map(|(digest, nodes)| Some((digest.as_ref()?, members(nodes))));
+        known.max_by_key(|(_, count)| *count).map(|(digest, _)| digest.clone())
+    }
+
     /// Counts a node, the one at this place of the list.
     fn take(&mut self, index: usize, member: Member) {
         // the API server checks names of objects; a list from elsewhere may hold any text

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::restarts::FleetRestarts;
 use crate::time::Time;
 
 /// Most names of nodes in one list.
@@ -41,6 +42,9 @@ pub struct Fleet {
     pub reporting: usize,
     /// Nodes that want the set which most want, have it in force, and whose runtime follows it.
     pub agreeing: usize,
+    /// Digest of the set that the sources of most nodes want; None if no node says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sources_digest: Option<String>,
     /// The anchors, those that some node lacks first.
     pub anchors: Vec<FleetAnchor>,
     /// Different anchors beyond [`ANCHORS`], at least.
@@ -51,6 +55,9 @@ pub struct Fleet {
     pub groups_left_out: usize,
     /// What is not as it should be, worst first.
     pub findings: Vec<FleetFinding>,
+    /// The restarts, as the Leases tell them; None if they could not be listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<FleetRestarts>,
 }
 
 /// One anchor, over all nodes.

@@ -8,6 +8,7 @@ mod count;
 mod findings;
 mod fleet;
 mod member;
+mod restarts;
 
 use std::cmp::Reverse;
 
@@ -17,6 +18,7 @@ pub use fleet::{
     ANCHORS, FindingKind, Fleet, FleetAnchor, FleetFinding, FleetVerdict, GROUPS, Group, NAMES, Nodes, Severity,
 };
 pub use member::{Member, TrustReady};
+pub use restarts::{FleetRestarts, HaltRow, HeldSlotRow};
 
 use crate::text::plural;
 
@@ -52,11 +54,13 @@ pub fn fleet(nodes: Vec<Member>, now: i64) -> Fleet {
         nodes: count.names.len(),
         reporting: members(&count.reporting),
         agreeing,
+        sources_digest: count.wanted_by_most(),
         anchors: count.rows(),
         anchors_left_out: count.left_out.len(),
         groups,
         groups_left_out,
         findings,
+        restarts: None,
     };
     fleet.headline = headline(&fleet);
     fleet

@@ -1,25 +1,11 @@
-//! The ConfigMap of the approvals, through the API server: read, create, replace. Nothing else is written by `topology`.
-
-use std::time::Duration;
+//! The ConfigMap of the approvals, through the API server: read, create, replace. What else `topology` writes are halts that it ends: `leases`.
 
 use anyhow::anyhow;
-use http_body_util::{BodyExt as _, Limited};
-use hyper::{
-    Method, Request, StatusCode,
-    body::Bytes,
-    header::{ACCEPT, CONTENT_TYPE, USER_AGENT},
-};
-use kube::client::Body;
+use hyper::{Method, StatusCode};
 use nodetrust_core::fleet::removal::{APPROVALS_CONFIG_MAP, APPROVALS_FILE, Approvals};
 use serde_json::{Map, Value, json};
 
-use super::cluster::{Cluster, causes, words_of_refusal};
-use crate::kubernetes::USER_AGENT_NAME;
-
-/// How long one call may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Largest answer, in bytes: etcd takes objects of 1.5 MiB.
-const LIMIT: usize = 4 << 20;
+use super::cluster::{Cluster, words_of_refusal};
 
 /// The ConfigMap as it is.
 pub(super) struct ApprovalsObject {
@@ -42,7 +28,8 @@ pub(super) enum WriteEnd {
 impl Cluster {
     /// Reads the approvals.
     pub(super) async fn approvals(&self) -> anyhow::Result<ApprovalsObject> {
-        let (status, body) = self.call(Method::GET, &self.approvals_path(), None, "read").await?;
+        let (status, body) =
+            self.call(Method::GET, &self.approvals_path(), None, &format!("read {}", self.approvals_name())).await?;
         if status == StatusCode::NOT_FOUND {
             return Ok(ApprovalsObject { object: None, approvals: Approvals::default(), damaged: None });
         }
@@ -72,7 +59,8 @@ impl Cluster {
         let mut data = data_of(&object);
         data.insert(APPROVALS_FILE.to_owned(), new.text().into());
         object.insert("data".to_owned(), data.into());
-        let (status, body) = self.call(method, &path, Some(object.into()), doing).await?;
+        let (status, body) =
+            self.call(method, &path, Some(object.into()), &format!("{doing} {}", self.approvals_name())).await?;
         match status {
             StatusCode::CONFLICT => Ok(WriteEnd::Conflict),
             // it was deleted since it was read
@@ -100,38 +88,6 @@ impl Cluster {
 
     fn approvals_name(&self) -> String {
         format!("the ConfigMap {}/{APPROVALS_CONFIG_MAP}", self.namespace)
-    }
-
-    async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Value>,
-        doing: &str,
-    ) -> anyhow::Result<(StatusCode, Bytes)> {
-        let uri = if body.is_some() { format!("{path}?fieldManager=nodetrust") } else { path.to_owned() };
-        let request = Request::builder()
-            .method(method)
-            .uri(uri)
-            .header(ACCEPT, "application/json")
-            .header(CONTENT_TYPE, "application/json")
-            .header(USER_AGENT, USER_AGENT_NAME);
-        let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        let request = request.body(Body::from(bytes))?;
-        let what = self.approvals_name();
-        let exchange = async {
-            let response = self.client.send(request).await.map_err(|error| {
-                anyhow!("failed to {doing} {what}: no answer from {}: {}", self.server, causes(&error))
-            })?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), LIMIT).collect().await.map_err(|error| {
-                anyhow!("failed to {doing} {what}: the answer of {} was cut off: {}", self.server, causes(&*error))
-            })?;
-            anyhow::Ok((status, body.to_bytes()))
-        };
-        tokio::time::timeout(PATIENCE, exchange).await.map_err(|_| {
-            anyhow!("failed to {doing} {what}: {} gave no answer within {} s", self.server, PATIENCE.as_secs())
-        })?
     }
 
     fn not_allowed(&self, status: StatusCode, body: &[u8], doing: &str) -> anyhow::Error {

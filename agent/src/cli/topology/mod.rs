@@ -1,8 +1,10 @@
 //! `nodetrust topology`: all nodes of a cluster side by side. Also what `kubectl nodetrust` runs.
 
 mod approve;
+mod calls;
 mod cluster;
 mod config_map;
+mod leases;
 mod proxy;
 mod screen;
 
@@ -26,12 +28,15 @@ pub(super) fn main(context: &Context, access: &ClusterAccess, acts: &FleetActs) 
             approve::approve(context, &cluster, request, acts.force).await
         });
     }
-    let (name, members) = runtime.block_on(async {
+    runtime.block_on(async {
         let cluster = Cluster::connect(access).await?;
-        let members = cluster.members().await?;
-        anyhow::Ok((cluster.name, members))
-    })?;
-    let fleet = fleet(members, crate::host::wall());
-    context.print(&fleet, |style| screen::screen(&name, &fleet, style))?;
-    Ok(if fleet.verdict == FleetVerdict::Uniform { OK } else { FINDINGS })
+        let mut fleet = fleet(cluster.members().await?, crate::host::wall());
+        if acts.resume {
+            return leases::resume(context, &cluster, &fleet).await;
+        }
+        fleet.restarts = cluster.restarts().await?;
+        context.print(&fleet, |style| screen::screen(&cluster.name, &fleet, style))?;
+        let is_stopped = fleet.restarts.as_ref().is_some_and(|restarts| !restarts.halts.is_empty());
+        Ok(if fleet.verdict == FleetVerdict::Uniform && !is_stopped { OK } else { FINDINGS })
+    })
 }

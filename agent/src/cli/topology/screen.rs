@@ -2,7 +2,7 @@
 
 use nodetrust_core::{
     text::plural,
-    topology::{Fleet, FleetAnchor, FleetFinding, FleetVerdict, Group, Nodes, Severity},
+    topology::{Fleet, FleetAnchor, FleetFinding, FleetRestarts, FleetVerdict, Group, Nodes, Severity},
 };
 
 use crate::text::{
@@ -25,7 +25,9 @@ const NAME: usize = 30;
 
 /// A fleet, for people.
 pub(super) fn screen(cluster: &str, fleet: &Fleet, style: Style) -> String {
+    let halts = fleet.restarts.iter().flat_map(|restarts| &restarts.halts).count();
     let verdict = match fleet.verdict {
+        _ if halts > 0 => ("HALTED", "1;31"),
         FleetVerdict::Uniform => ("UNIFORM", "1;32"),
         FleetVerdict::Split => ("SPLIT", "1;33"),
         FleetVerdict::Violation => ("VIOLATION", "1;31"),
@@ -51,7 +53,47 @@ pub(super) fn screen(cluster: &str, fleet: &Fleet, style: Style) -> String {
         }
         section(&mut out, &text);
     }
+    if let Some(restarts) = &fleet.restarts {
+        section(&mut out, &restart_lines(restarts, style));
+    }
     section(&mut out, &findings(fleet, style));
+    out
+}
+
+/// Who restarts now, and what stops the others; nothing where nobody does and nothing does.
+fn restart_lines(restarts: &FleetRestarts, style: Style) -> String {
+    let mut out = String::new();
+    for halt in &restarts.halts {
+        let since = if halt.since.is_empty() { String::new() } else { format!(" since {}", halt.since) };
+        let text = format!("{} halts the restarts of all nodes{since}: {} ({})", halt.node, halt.reason, halt.lease);
+        out.push_str(&labelled("HALTED", &text, style));
+    }
+    if let Some(text) = &restarts.paused {
+        out.push_str(&labelled("PAUSED", &format!("somebody has paused the restarts of all nodes: {text}"), style));
+    }
+    if !restarts.held.is_empty() {
+        let names: Vec<&str> = restarts.held.iter().take(NAMES).map(|slot| slot.node.as_str()).collect();
+        let more = restarts.held.len().saturating_sub(names.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        out.push_str(&labelled("RESTART", &format!("{}{more}", names.join(", ")), style));
+    }
+    if let Some(mark) = &restarts.canary {
+        let digest: String = mark.digest.chars().take(16).collect();
+        let text = match mark.passed {
+            true => format!("nobody waits for one with the set {digest}"),
+            false => format!("healthy with the set {digest} since {}", mark.healthy_since),
+        };
+        out.push_str(&labelled("CANARY", &text, style));
+    }
+    if let Some(selector) = &restarts.no_canary {
+        let text = format!(
+            "no Node matches fleet.canarySelector ({selector}): nobody restarts until one does, or `nodetrust topology --resume`"
+        );
+        out.push_str(&labelled("CANARY", &text, style));
+    }
+    if !restarts.halts.is_empty() {
+        out.push_str(&labelled("NEXT", "mend that node, then: nodetrust topology --resume", style));
+    }
     out
 }
 

@@ -1,0 +1,81 @@
+//! The restarts of a fleet, as its Leases tell them: who restarts, what halts or pauses all, and how far the canary is.
+
+use serde::Serialize;
+
+use crate::fleet::lease::{CanaryMark, FleetLeases, SlotHolder, slot_name};
+
+/// The restarts of a fleet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FleetRestarts {
+    /// The slots that somebody holds. A node that has died holds one until another takes it over.
+    pub held: Vec<HeldSlotRow>,
+    /// What halts all restarts.
+    pub halts: Vec<HaltRow>,
+    /// The text of the pause; None if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+    /// What the canary says; None if it says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryMark>,
+    /// `fleet.canarySelector` selects no Node, so that all others wait for nobody; None if that is not known, or there is no selector.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_canary: Option<String>,
+}
+
+/// A slot that somebody holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HeldSlotRow {
+    /// The name of its Lease.
+    pub lease: String,
+    /// The node.
+    pub node: String,
+    /// Since when, by that node's clock; empty if the Lease does not say.
+    pub since: String,
+}
+
+/// A halt of all restarts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HaltRow {
+    /// The name of the Lease that bears it.
+    pub lease: String,
+    /// The node that is not healthy.
+    pub node: String,
+    /// What is wrong there.
+    pub reason: String,
+    /// Since when, by that node's clock.
+    pub since: String,
+}
+
+impl FleetRestarts {
+    /// What the Leases say.
+    pub fn of(leases: &FleetLeases) -> Self {
+        let held = leases.slots.iter().filter(|slot| slot.halt.is_none()).filter_map(|slot| {
+            let node = match &slot.holder {
+                SlotHolder::Nobody => return None,
+                SlotHolder::Node(node) => node.clone(),
+                SlotHolder::Unreadable(why) => format!("unreadable: {why}"),
+            };
+            let since = slot.acquired.clone().unwrap_or_default();
+            Some(HeldSlotRow { lease: slot_name(slot.index), node, since })
+        });
+        let halts = leases.halts().map(|(slot, halt)| HaltRow {
+            lease: slot_name(slot.index),
+            node: halt.node.clone(),
+            reason: halt.reason.clone(),
+            since: halt.since.clone(),
+        });
+        Self {
+            held: held.collect(),
+            halts: halts.collect(),
+            paused: leases.pause().map(str::to_owned),
+            canary: leases.canary.as_ref().and_then(|canary| canary.mark.clone()),
+            no_canary: None,
+        }
+    }
+
+    /// Whether nobody restarts until a person says so.
+    pub fn is_stopped(&self) -> bool {
+        !self.halts.is_empty() || self.paused.is_some()
+    }
+}
