@@ -284,7 +284,16 @@ fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
         let who = ["auth", "can-i", "--as=system:serviceaccount:nodetrust:nodetrust", "--quiet"];
         cluster.kubectl(&who.into_iter().chain(words.split(' ')).collect::<Vec<_>>()).code == 0
     };
-    for words in ["get nodes", "patch nodes", "patch nodes --subresource=status", "create events -n default"] {
+    for words in [
+        "get nodes",
+        "patch nodes",
+        "patch nodes --subresource=status",
+        "create events -n default",
+        "list leases.coordination.k8s.io -n nodetrust",
+        "create leases.coordination.k8s.io -n nodetrust",
+        "patch leases.coordination.k8s.io -n nodetrust",
+        "get daemonsets.apps/nodetrust -n nodetrust",
+    ] {
         assert!(may(words), "{words}");
     }
     for words in [
@@ -293,8 +302,11 @@ fn the_api_server_of_1_20_takes_every_overlay_that_it_can_know() {
         "update nodes",
         "create events -n nodetrust",
         "patch events -n default",
-        "get leases.coordination.k8s.io -n nodetrust",
-        "create leases.coordination.k8s.io -n nodetrust",
+        "delete leases.coordination.k8s.io -n nodetrust",
+        "update leases.coordination.k8s.io -n nodetrust",
+        "list leases.coordination.k8s.io -n kube-node-lease",
+        "get daemonsets.apps/other -n nodetrust",
+        "list daemonsets.apps -n nodetrust",
         "update leases.coordination.k8s.io -n kube-node-lease",
         "get secrets -n nodetrust",
         "get configmaps -n nodetrust",

@@ -154,7 +154,10 @@ fn the_documented_defaults_are_the_programs_own() {
                 let element = |more: &str| config_with(&format!("{list}[]"), &format!("{{{rest}{more}}}"));
                 (element(""), element(&format!(", {name}: {default}")))
             }
-            None => (String::new(), config_with(field, &default)),
+            None => {
+                let section = if field.starts_with("fleet.") { "fleet: {}" } else { "" };
+                (section.to_owned(), config_with(field, &default))
+            }
         };
         assert_eq!(Settings::parse(&with), Settings::parse(&without), "{field}: {default}");
         assert!(Settings::parse(&with).is_ok(), "{field}: {default}");

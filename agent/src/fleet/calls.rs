@@ -23,10 +23,10 @@ use crate::{
 const LISTING: Duration = Duration::from_secs(10);
 
 /// Who makes a client of the API server.
-pub(crate) type Connect = Box<dyn Fn() -> Result<FleetApi, FleetCallFailure> + Send + Sync>;
+pub type Connect = Box<dyn Fn() -> Result<FleetApi, FleetCallFailure> + Send + Sync>;
 
 /// Calls the API server, with one client as long as it answers, and the runtime of a host.
-pub(crate) struct ClusterCaller {
+pub struct ClusterCaller {
     connect: Connect,
     api: Option<Arc<FleetApi>>,
     timing: SlotTiming,
@@ -37,7 +37,8 @@ pub(crate) struct ClusterCaller {
 }
 
 impl ClusterCaller {
-    pub(crate) fn new(connect: Connect, timing: SlotTiming, root: Option<Arc<HostRoot>>) -> Self {
+    /// A caller that makes its clients so. Without a host nobody looks whether anything runs there.
+    pub fn new(connect: Connect, timing: SlotTiming, root: Option<Arc<HostRoot>>) -> Self {
         Self { connect, api: None, timing, root, told: None }
     }
 

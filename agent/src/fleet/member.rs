@@ -42,7 +42,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 
 /// What is to be called next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum FleetCall {
+pub enum FleetCall {
     /// A request of the slots' protocol.
     Slot(SlotRequest),
     /// The Node.
@@ -57,11 +57,16 @@ pub(crate) enum FleetCall {
 
 /// What came of a call.
 #[derive(Debug)]
-pub(crate) enum FleetAnswer {
+pub enum FleetAnswer {
+    /// To a request of the slots' protocol.
     Slot(SlotAnswer),
+    /// The Node; None if it could not be read.
     Node(Option<Box<NodeObject>>),
+    /// The number of nodes; None if it could not be read.
     Count(Option<u32>),
+    /// The canary's mark, and whether it was written.
     Mark(CanaryMark, bool),
+    /// Whether nothing runs on the node.
     Workload(bool),
 }
 

@@ -5,7 +5,7 @@
 //! decided by `nodetrust_core::fleet`; `member` brings both together, and `calls` makes the calls.
 
 #[cfg(feature = "kubernetes")]
-pub(crate) mod calls;
+pub mod calls;
 pub mod clock;
 pub mod facts;
 mod member;
@@ -25,10 +25,10 @@ use crate::{fleet::calls::ClusterCaller, host::root::HostRoot, kubernetes::Fleet
 use crate::config::FleetSettings;
 use clock::FleetClock;
 use facts::NodeFacts;
-use member::{FleetAnswer, FleetCall, Member};
+use member::Member;
 use permit::RestartPermit;
 
-pub use member::permit_at_start;
+pub use member::{FleetAnswer, FleetCall, permit_at_start};
 
 /// What the fleet's task shares with the agent's loop.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ pub struct FleetInputs {
 }
 
 /// Makes the calls of a member.
-pub(crate) trait Caller: Send {
+pub trait Caller: Send {
     /// Makes a call, which ends by itself, and says what came of it.
     fn call(&mut self, call: FleetCall) -> Pin<Box<dyn Future<Output = FleetAnswer> + Send + '_>>;
 }
@@ -66,8 +66,8 @@ pub async fn of_cluster(node: String, inputs: FleetInputs, line: FleetLine, root
     serve(node, inputs, line, FleetClock::of_machine(), timing, caller).await;
 }
 
-/// Takes part in a fleet, for ever.
-pub(crate) async fn serve(
+/// Takes part in a fleet, for ever, or until nobody tells of the node any more.
+pub async fn serve(
     node: String,
     mut inputs: FleetInputs,
     line: FleetLine,

@@ -123,3 +123,47 @@ fn judged() -> Hold {
     let why = "whether this node is well after its last restart is not known yet".to_owned();
     Hold { reason: HoldReason::Slot, why, next: String::new(), wait: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn refused() -> PermitState {
+        PermitState::Refused(Hold { reason: HoldReason::Window, why: "closed".into(), next: String::new(), wait: None })
+    }
+
+    fn granted(milliseconds: u64) -> PermitState {
+        PermitState::Granted(Instant::now() + Duration::from_millis(milliseconds))
+    }
+
+    #[test]
+    fn a_restart_begins_only_with_a_permit_that_still_holds() {
+        let permit = RestartPermit::default();
+        assert_eq!((permit.gate(), permit.begin()), (RestartGate::Open, Ok(())));
+        assert_eq!(permit.now(), PermitState::NotNeeded, "without a fleet nothing is counted");
+        permit.set(refused());
+        assert_eq!(permit.begin().unwrap_err().reason, HoldReason::Window);
+        permit.set(granted(0));
+        assert_eq!(permit.begin().unwrap_err().reason, HoldReason::Slot, "it has run out");
+        assert!(matches!(permit.gate(), RestartGate::Closed(_)));
+        permit.set(granted(60_000));
+        assert_eq!((permit.gate(), permit.begin()), (RestartGate::Open, Ok(())));
+        assert_eq!(permit.now(), PermitState::AtWork);
+    }
+
+    #[test]
+    fn a_permit_is_not_taken_back_from_a_restart_that_has_begun() {
+        let permit = RestartPermit::new(granted(60_000));
+        permit.begin().unwrap();
+        assert!(!permit.set(refused()));
+        assert_eq!(permit.begin(), Ok(()), "a further service of the same cycle");
+        permit.end();
+        assert_eq!(permit.now(), PermitState::Ended);
+        assert_eq!(permit.begin().unwrap_err().reason, HoldReason::Slot, "nothing more before the node is judged");
+        assert!(permit.set(refused()));
+        permit.end();
+        assert_eq!(permit.now(), refused(), "a cycle without a restart changes nothing");
+    }
+}

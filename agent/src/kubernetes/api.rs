@@ -57,6 +57,11 @@ impl Api {
         Ok(Self { client: builder.build(), server, node: node.to_owned(), namespace })
     }
 
+    /// Calls by a client that is there already.
+    pub(super) fn with(client: kube::Client, node: &str, namespace: &str) -> Self {
+        Self { client, server: "the API server".to_owned(), node: node.to_owned(), namespace: namespace.to_owned() }
+    }
+
     /// The namespace in which the pod runs.
     pub(super) fn namespace(&self) -> &str {
         &self.namespace

@@ -18,7 +18,7 @@ use super::{
 const DAEMON_SET: &str = "nodetrust";
 
 /// A client for the calls of a fleet.
-pub(crate) struct FleetApi {
+pub struct FleetApi {
     api: Api,
     /// `/apis/coordination.k8s.io/v1/namespaces/…/leases`
     leases: String,
@@ -38,11 +38,11 @@ pub(crate) enum LeaseWritten {
 
 /// A call of a fleet that failed, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FleetCallFailure {
+pub struct FleetCallFailure {
     /// What failed, and why.
-    pub(crate) text: String,
+    pub text: String,
     /// What a person can do about it.
-    pub(crate) next: String,
+    pub next: String,
 }
 
 impl FleetCallFailure {
@@ -61,12 +61,24 @@ struct LeaseList {
 
 impl FleetApi {
     /// Makes a client, without any call.
-    pub(crate) fn new(node: &str) -> Result<Self, FleetCallFailure> {
-        let api = Api::new(node).map_err(|failure| told(&failure))?;
+    ///
+    /// # Errors
+    /// If the pod has no service account that can be used.
+    pub fn new(node: &str) -> Result<Self, FleetCallFailure> {
+        Api::new(node).map(Self::of).map_err(|failure| told(&failure))
+    }
+
+    /// Calls by a client that is there already, as this node and in this namespace.
+    pub fn with(client: kube::Client, node: &str, namespace: &str) -> Self {
+        let api = Api::with(client, node, namespace);
+        Self::of(api)
+    }
+
+    fn of(api: Api) -> Self {
         let namespace = api.namespace();
         let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases");
         let daemon_set = format!("/apis/apps/v1/namespaces/{namespace}/daemonsets/{DAEMON_SET}");
-        Ok(Self { api, leases, daemon_set })
+        Self { api, leases, daemon_set }
     }
 
     /// Every Lease of the namespace. `cached`: from the server's cache, which may be a moment old.

@@ -28,7 +28,8 @@ use round::RoundResult;
 pub(crate) use account::{is_in_cluster, namespace};
 pub(crate) use api::USER_AGENT_NAME;
 pub(crate) use failure::words_of_refusal;
-pub(crate) use leases::{FleetApi, FleetCallFailure, LeaseWritten};
+pub(crate) use leases::LeaseWritten;
+pub use leases::{FleetApi, FleetCallFailure};
 
 /// Writes to the Node for ever. The first time after the first cycle.
 pub async fn serve(

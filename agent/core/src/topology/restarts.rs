@@ -79,3 +79,31 @@ impl FleetRestarts {
         !self.halts.is_empty() || self.paused.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn leases_are_told_as_who_restarts_and_what_stops_the_others() {
+        let lease = |name: &str, holder: &str, annotations: serde_json::Value| {
+            json!({"metadata": {"name": name, "resourceVersion": "1", "annotations": annotations},
+                "spec": {"holderIdentity": holder, "acquireTime": "2026-11-30T07:00:00.000000Z"}})
+        };
+        let halt = json!({"nodetrust.io/halted": "{\"node\":\"b\",\"reason\":\"not Ready\",\"since\":\"noon\"}"});
+        let items = [
+            lease("nodetrust-restart-0", "", json!({"nodetrust.io/pause": "freeze"})),
+            lease("nodetrust-restart-1", "a", json!({})),
+            lease("nodetrust-restart-2", "b", halt),
+            lease("kube-scheduler", "c", json!({})),
+        ];
+        let restarts = FleetRestarts::of(&FleetLeases::read(&items));
+        assert_eq!(restarts.held.iter().map(|slot| slot.node.as_str()).collect::<Vec<_>>(), ["a"]);
+        assert_eq!((restarts.halts[0].node.as_str(), restarts.halts[0].reason.as_str()), ("b", "not Ready"));
+        assert_eq!(restarts.halts[0].lease, "nodetrust-restart-2");
+        assert_eq!(restarts.paused.as_deref(), Some("freeze"));
+        assert!(restarts.is_stopped() && !FleetRestarts::default().is_stopped());
+    }
+}
