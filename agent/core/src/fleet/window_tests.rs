@@ -117,7 +117,8 @@ fn the_state_says_the_moment_at_which_it_changes_first_around_every_change_of_cl
                     change = minute + 1;
                 }
                 let until = Some(at(from) + change * 60);
-                let expected = if is_open(minute) { WindowState::Open { until } } else { WindowState::Closed { until } };
+                let expected =
+                    if is_open(minute) { WindowState::Open { until } } else { WindowState::Closed { until } };
                 assert_eq!(window.state(at(from) + minute * 60), expected, "{zone} {start} {end} at minute {minute}");
             }
         }
