@@ -105,9 +105,9 @@ impl ModelWorld {
     fn new(bounds: Bounds) -> Self {
         let node = |index: usize| {
             let mut slots = Slots::new(NAMES[index], 0, bounds.timing(), false, NOW);
-            slots.step(SlotEvent::Limit(bounds.slots), NOW);
+            slots.limit = bounds.slots;
             slots.look = false;
-            slots.step(SlotEvent::Wish(SlotWish::Slot), NOW);
+            slots.wish = SlotWish::Slot;
             ModelNode {
                 slots: Some(slots),
                 work: ModelWork::Due,
@@ -233,7 +233,8 @@ impl ModelWorld {
             if node.fails && node.work == ModelWork::Working && slots.work == SlotWork::Rest {
                 node.work = ModelWork::Done;
             }
-            if let Some(hold) = &slots.hold {
+            // a slot beyond the limit is found again only by a restart that has lost its own
+            if let Some(hold) = slots.hold.as_ref().filter(|hold| hold.index < bounds.slots) {
                 node.honoured = node.honoured.max(hold.until);
             }
         }

@@ -181,17 +181,14 @@ impl SimulatedFleet {
         let timing = SlotTiming::new(LEASE, POLL);
         let seed = (index as u64 + 1).wrapping_mul(0x1234_5678_9abc_def1) ^ self.case.seed;
         node.life += 1;
-        let mut slots = Slots::new(&format!("node-{index}"), seed, timing, node.working, now);
-        slots.step(SlotEvent::Limit(self.case.slots), now);
-        node.slots = Some(slots);
-        if node.working {
-            let life = node.life;
+        node.slots = Some(Slots::new(&format!("node-{index}"), seed, timing, node.working, now));
+        let (working, done, life) = (node.working, node.done, node.life);
+        self.step(index, SlotEvent::Limit(self.case.slots));
+        if working {
             let left = self.millis(100, 5_000);
             self.at(left, FleetMoment::Ends(index, life));
-            self.step(index, SlotEvent::Elapsed);
-        } else {
-            let wish = if node.done { SlotWish::Nothing } else { SlotWish::Slot };
-            self.step(index, SlotEvent::Wish(wish));
+        } else if !done {
+            self.step(index, SlotEvent::Wish(SlotWish::Slot));
         }
     }
 
@@ -201,7 +198,8 @@ impl SimulatedFleet {
         let node = &mut self.nodes[index];
         let Some(slots) = &mut node.slots else { return };
         let request = slots.step(event, now);
-        if let Some((_, until)) = slots.held_until() {
+        // a slot beyond the limit is found again only by a restart that has lost its own
+        if let Some((_, until)) = slots.held_until().filter(|(slot, _)| *slot < self.case.slots) {
             node.honoured = node.honoured.max(until);
         }
         // its halt is written

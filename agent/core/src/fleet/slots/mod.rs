@@ -171,7 +171,9 @@ impl Slots {
         self.unreachable.as_ref().map(|(since, why)| (*since, why.as_str()))
     }
 
-    /// Takes an event at a time. Gives the request to be made now, if there is one; then none follows before its answer.
+    /// Takes an event at a time. Gives the request to be made now, if there is one; then none follows before its answer. Any event may bring
+    /// one about.
+    #[must_use = "the request is open until its answer is brought: it must be made"]
     pub fn step(&mut self, event: SlotEvent, now: Duration) -> Option<SlotRequest> {
         match event {
             SlotEvent::Elapsed => {}
