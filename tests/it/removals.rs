@@ -219,7 +219,9 @@ fn a_removal_is_refused_while_a_node_lacks_the_replacement_and_approved_by_the_j
         let pem: String = cas.iter().map(|ca| ca.pem()).collect();
         let mut all = objects(&configmap_with(&pem, &format!("resync: 10s\n{GATE}"), &["approve-removals"]));
         let cron_job = all.remove("CronJob nodetrust-approver").unwrap();
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": all.into_values().collect::<Vec<_>>()});
+        let namespace = all.remove("Namespace nodetrust");
+        let items: Vec<Value> = namespace.into_iter().chain(all.into_values()).collect();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
         cluster.apply(&list.to_string());
         cron_job
     };
