@@ -206,7 +206,7 @@ fn names_types_help_and_labels_are_the_contracts() {
 
     let (text, open) = (read(&prometheus(&agent), false), read(&open_metrics(&agent), true));
     // All metrics but those of a runtime and of probes, which this node does not have.
-    let promised: [(&str, &str, &[&str]); 23] = [
+    let promised: [(&str, &str, &[&str]); 30] = [
         ("nodetrust_build_info", "info", &["version", "revision", "rustc"]),
         ("nodetrust_store_info", "info", &["family", "os_id", "os_version", "anchors_dir", "extracted_bundle"]),
         ("nodetrust_store_certificates", "gauge", &[]),
@@ -230,6 +230,13 @@ fn names_types_help_and_labels_are_the_contracts() {
         ("nodetrust_errors_total", "counter", &["reason"]),
         ("nodetrust_runtime_restarts_total", "counter", &["outcome"]),
         ("nodetrust_runtime_state", "gauge", &["state"]),
+        ("process_cpu_seconds_total", "counter", &[]),
+        ("process_start_time_seconds", "gauge", &[]),
+        ("process_virtual_memory_bytes", "gauge", &[]),
+        ("process_resident_memory_bytes", "gauge", &[]),
+        ("process_threads", "gauge", &[]),
+        ("process_open_fds", "gauge", &[]),
+        ("process_max_fds", "gauge", &[]),
     ];
     for (name, kind, labels) in promised {
         let base = name.trim_end_matches("_total").trim_end_matches("_info");

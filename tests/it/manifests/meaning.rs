@@ -168,7 +168,8 @@ impl<'a> Installed<'a> {
         let of = |kind: &'static str| self.all.values().filter(move |object| object["kind"] == kind);
         let names: Vec<&str> =
             of("ValidatingAdmissionPolicy").map(|policy| text(&policy["metadata"]["name"])).collect();
-        let wanted: &[&str] = if self.has("admission-policy") { &["nodetrust", "nodetrust-events"] } else { &[] };
+        let wanted: &[&str] =
+            if self.has("admission-policy") { &["nodetrust", "nodetrust-events", "nodetrust-leases"] } else { &[] };
         assert_eq!(names, wanted, "{what}");
         let bound = of("ValidatingAdmissionPolicyBinding").map(|binding| &binding["spec"]);
         let wanted = wanted.iter().map(|name| json!({"policyName": name, "validationActions": ["Deny"]}));
@@ -177,7 +178,7 @@ impl<'a> Installed<'a> {
         for rule in self.all.values().flat_map(|object| array(&object["rules"])) {
             for (resource, verb) in array(&rule["resources"]).flat_map(|r| array(&rule["verbs"]).map(move |v| (r, v))) {
                 let operation = match text(verb) {
-                    "get" => continue,
+                    "get" | "list" => continue,
                     "create" => "CREATE",
                     "patch" => "UPDATE",
                     _ => panic!("{what}: {verb} {resource}"),

@@ -502,7 +502,8 @@ fn the_agent_may_touch_only_slots_that_it_holds_or_takes_and_no_halt_of_others()
     use nodetrust_core::fleet::lease::{CANARY, HALTED, Halt, PAUSE};
     let mut docket = Docket::default();
     let lease = AdmissionRequest::lease;
-    let none = change(&slot(""), |slot| slot["spec"]["holderIdentity"] = Value::Null);
+    let mut none = slot("");
+    none["spec"].as_object_mut().unwrap().remove("holderIdentity");
     let (mine, other) = (slot("a"), slot("b"));
     let with = |lease: &Value, key: &str, value: &str| {
         change(lease, |lease| lease["metadata"]["annotations"][key] = json!(value))
