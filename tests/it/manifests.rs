@@ -19,6 +19,8 @@ use crate::support::{must, node::Done};
 mod chart;
 // What each overlay and component promises.
 mod meaning;
+// What Prometheus and Grafana get.
+mod monitoring;
 // What the admission policies allow.
 mod policy;
 // What the newest Kubernetes knows of the objects.
