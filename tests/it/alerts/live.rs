@@ -165,28 +165,28 @@ fn broken_in_many_ways(prometheus: &PrometheusServer, node: &Node, agent: &NodeA
 
 #[test]
 fn a_real_prometheus_fires_exactly_the_right_alerts_about_real_agents() {
-    let ca = Ca::new("Corp Root");
+    let ca = &Ca::new("Corp Root");
     let (port, second) = mpsc::channel();
     let (done, ended) = mpsc::channel::<()>();
     thread::scope(|scope| {
         // Each node has the mount namespace of its thread.
-        scope.spawn(|| {
+        scope.spawn(move || {
             let node = Node::new(Kind::Trixie, "");
-            node.set_source(&[&ca]);
+            node.set_source(&[ca]);
             let agent = node.agent(&fast("0s"));
-            agent.wait_converged(&[&ca], LIMIT);
+            agent.wait_converged(&[ca], LIMIT);
             let _ = port.send(agent.port());
             // until the other thread is done, however it ends
             let _ = ended.recv();
         });
         let done = done;
         let node = Node::new(Kind::Bookworm, "");
-        node.set_source(&[&ca]);
+        node.set_source(&[ca]);
         let mut agent = node.agent(&fast("0s"));
-        agent.wait_converged(&[&ca], LIMIT);
+        agent.wait_converged(&[ca], LIMIT);
         let other = must("the second agent", second.recv());
         let prometheus = PrometheusServer::start(&[("one", agent.port()), ("two", other)]);
-        broken_in_many_ways(&prometheus, &node, &agent, &ca);
+        broken_in_many_ways(&prometheus, &node, &agent, ca);
 
         agent.signal(nix::sys::signal::Signal::SIGKILL);
         agent.wait();
