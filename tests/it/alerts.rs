@@ -94,7 +94,8 @@ fn rules() -> Vec<Value> {
 /// The names of metrics in an expression: words that begin as ours, kube-state-metrics' or a process's do, and `up`.
 fn metrics_in(expression: &str) -> BTreeSet<String> {
     let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
-    let is_metric = |word: &&str| *word == "up" || ["nodetrust_", "kube_", "process_"].iter().any(|p| word.starts_with(p));
+    let is_metric =
+        |word: &&str| *word == "up" || ["nodetrust_", "kube_", "process_"].iter().any(|p| word.starts_with(p));
     let base = |word: &str| {
         let histogram = ["_bucket", "_sum", "_count"].iter().find_map(|ending| word.strip_suffix(ending));
         histogram.filter(|name| name.ends_with("_seconds")).unwrap_or(word).to_owned()
@@ -122,7 +123,9 @@ fn every_metric_of_alerts_and_dashboard_is_one_that_exists() {
     assert!(used.len() > 20, "{used:?}");
     let unknown: Vec<&String> = used
         .iter()
-        .filter(|name| !documented.contains(*name) && !FUTURE.contains(&name.as_str()) && !FOREIGN.contains(&name.as_str()))
+        .filter(|name| {
+            !documented.contains(*name) && !FUTURE.contains(&name.as_str()) && !FOREIGN.contains(&name.as_str())
+        })
         .collect();
     assert_eq!(unknown, [""; 0], "in no row of docs/metrics.md");
 }
@@ -133,11 +136,8 @@ fn every_alert_has_a_severity_a_summary_and_a_section_of_the_runbook() {
     let page = repository().join("docs/troubleshooting.md");
     let prose = prose(&page);
     let runbook = prose.split("\n## Alerts\n").nth(1).expect("a section").split("\n## ").next().unwrap();
-    let sections: BTreeMap<String, &str> = runbook
-        .split("\n### ")
-        .skip(1)
-        .map(|section| (section.lines().next().unwrap().to_owned(), section))
-        .collect();
+    let sections: BTreeMap<String, &str> =
+        runbook.split("\n### ").skip(1).map(|section| (section.lines().next().unwrap().to_owned(), section)).collect();
     let mut names = BTreeSet::new();
     for rule in rules() {
         let name = text(&rule["alert"]).to_owned();

@@ -1,7 +1,9 @@
 //! Pages for people: one file, no script, nothing from elsewhere.
 
-/// What a page may load: nothing but the style that is in it.
-pub(crate) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+/// What a page may load: nothing but the style that is in it, known by its hash.
+const POLICY: &str = "default-src 'none'; style-src 'sha256-jMMgM2U1pARQyw8WndcydI8rwGMU40hOXhZLzbEf1RU='; base-uri 'none'; form-action 'none'";
+/// The same for a page that an agent serves: and nobody may frame it, which a page cannot say of itself.
+pub(crate) const SERVED_POLICY: &str = "default-src 'none'; style-src 'sha256-jMMgM2U1pARQyw8WndcydI8rwGMU40hOXhZLzbEf1RU='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Light and dark, and readable on a narrow screen: wide tables scroll by themselves.
 const STYLE: &str = "\
@@ -32,21 +34,27 @@ pub(crate) fn escape(text: &str) -> String {
     out
 }
 
+/// Escaped text, with what stands between backticks as code.
+pub(crate) fn prose(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    parts.map(|(n, part)| if n % 2 == 1 { format!("<code>{}</code>", escape(part)) } else { escape(part) }).collect()
+}
+
 /// A whole page around a body that is HTML already.
 pub(crate) fn document(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
-         <meta name=\"referrer\" content=\"no-referrer\">\n<title>{}</title>\n<style>\n{STYLE}\n</style>\n</head>\n\
+         <meta name=\"referrer\" content=\"no-referrer\">\n<title>{}</title>\n<style>{STYLE}</style>\n</head>\n\
          <body>\n{body}</body>\n</html>\n",
         escape(title),
     )
 }
 
 /// A table: its head, and rows of cells that are HTML already. Columns whose head begins with `#` hold numbers.
-pub(crate) fn table(head: &[String], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let class = |column: usize| match head.get(column).is_some_and(|title| title.starts_with('#')) {
+pub(crate) fn table(head: &[impl AsRef<str>], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let class = |column: usize| match head.get(column).is_some_and(|title| title.as_ref().starts_with('#')) {
         true => " class=\"number\"",
         false => "",
     };
@@ -54,7 +62,7 @@ pub(crate) fn table(head: &[String], rows: impl IntoIterator<Item = Vec<String>>
         let one = |(column, cell): (usize, &String)| format!("<{tag}{}>{cell}</{tag}>", class(column));
         cells.iter().enumerate().map(one).collect()
     };
-    let titles: Vec<String> = head.iter().map(|title| escape(title.trim_start_matches('#'))).collect();
+    let titles: Vec<String> = head.iter().map(|title| escape(title.as_ref().trim_start_matches('#'))).collect();
     let mut out = format!("<div class=\"wide\"><table>\n<tr>{}</tr>\n", cells("th", &titles));
     for row in rows {
         out.push_str(&format!("<tr>{}</tr>\n", cells("td", &row)));
@@ -74,10 +82,18 @@ mod tests {
         assert!(page.contains("&quot;&gt;&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;"), "{page}");
     }
 
+    /// A browser would show the page without its style.
+    #[test]
+    fn the_policy_has_the_hash_of_the_style() {
+        let digest = nodetrust_core::certificate::fingerprint::content_digest(STYLE.as_bytes());
+        let base64 = nodetrust_core::certificate::pem::encode(&digest);
+        let hash = format!("style-src 'sha256-{}'", base64.lines().nth(1).unwrap());
+        assert!(POLICY.contains(&hash) && SERVED_POLICY.starts_with(POLICY), "{hash}");
+    }
+
     #[test]
     fn columns_of_numbers_are_marked() {
-        let head = ["NAME".to_owned(), "#N".to_owned()];
-        let text = table(&head, [vec!["a".to_owned(), "1".to_owned()]]);
+        let text = table(&["NAME", "#N"], [vec!["a".to_owned(), "1".to_owned()]]);
         assert!(text.contains("<th>NAME</th><th class=\"number\">N</th>"), "{text}");
         assert!(text.contains("<td>a</td><td class=\"number\">1</td>"), "{text}");
     }

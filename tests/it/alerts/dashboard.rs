@@ -63,7 +63,8 @@ fn every_panel_has_a_place_a_title_and_a_text_for_when_it_is_empty() {
         }
         assert!(!refs.is_empty(), "{title}");
     }
-    let variables: Vec<&str> = array(&dashboard["templating"]["list"]).map(|variable| text(&variable["name"])).collect();
+    let variables: Vec<&str> =
+        array(&dashboard["templating"]["list"]).map(|variable| text(&variable["name"])).collect();
     assert_eq!(variables, ["datasource", "cluster", "anchor"]);
 }
 
@@ -83,7 +84,10 @@ fn the_first_row_is_the_answer() {
 /// What a fleet that has everything at once would serve beside the healthy series of the scenarios.
 fn busy() -> BTreeMap<String, Value> {
     let series = [
-        (r#"nodetrust_anchor_info{@,fingerprint_sha256="LEFT",subject_cn="Left",issuer_cn="Left",state="grace"}"#, json!(1)),
+        (
+            r#"nodetrust_anchor_info{@,fingerprint_sha256="LEFT",subject_cn="Left",issuer_cn="Left",state="grace"}"#,
+            json!(1),
+        ),
         (r#"nodetrust_anchor_grace_end_timestamp_seconds{@,fingerprint_sha256="LEFT"}"#, json!(90_000)),
         (r#"nodetrust_source_up{@,source="held"}"#, json!(0)),
         (r#"nodetrust_source_anchors{@,source="held"}"#, json!(1)),

@@ -193,9 +193,8 @@ fn every_alert_has_a_scenario_in_which_it_comes_or_goes() {
     for rule in rules() {
         let name = text(&rule["alert"]);
         let fires = |alerts: &Vec<ExpectedAlert>| alerts.iter().any(|alert| alert.alert == name);
-        let comes_or_goes = |scenario: &&AlertScenario| {
-            scenario.expect.values().any(fires) && !scenario.expect.values().all(fires)
-        };
+        let comes_or_goes =
+            |scenario: &&AlertScenario| scenario.expect.values().any(fires) && !scenario.expect.values().all(fires);
         assert!(all.scenarios.iter().any(|scenario| comes_or_goes(&scenario)), "{name}");
     }
     let known: BTreeSet<String> = rules().iter().map(|rule| text(&rule["alert"]).to_owned()).collect();

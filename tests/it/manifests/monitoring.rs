@@ -2,7 +2,8 @@
 
 use super::*;
 
-const MONITORED: &str = "monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true,monitoring.dashboard.enabled=true";
+const MONITORED: &str =
+    "monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true,monitoring.dashboard.enabled=true";
 
 #[test]
 fn the_chart_makes_the_same_objects_for_prometheus_and_grafana() {
@@ -50,7 +51,8 @@ fn the_charts_values_for_monitoring_reach_the_objects() {
         let values = "monitoring.runbookBase=https://git.corp/x/,monitoring.labels.release=kps,tlsSecret=a,\
                       monitoring.podMonitor.interval=60s,monitoring.podMonitor.tlsConfig.insecureSkipVerify=true,\
                       monitoring.podMonitor.metricRelabelings[0].action=labeldrop,monitoring.podMonitor.metricRelabelings[0].regex=serial";
-        let all = objects(&helm(age, "1.29.0", &["--set", MONITORED, "--set", values, "-n", "elsewhere"]).expect(0).out);
+        let all =
+            objects(&helm(age, "1.29.0", &["--set", MONITORED, "--set", values, "-n", "elsewhere"]).expect(0).out);
         for name in ["PodMonitor nodetrust", "PrometheusRule nodetrust"] {
             assert_eq!(all[name]["metadata"]["labels"]["release"], "kps", "{name}");
             assert_eq!(all[name]["metadata"]["namespace"], "elsewhere", "{name}");
@@ -68,7 +70,8 @@ fn the_charts_values_for_monitoring_reach_the_objects() {
             let url = text(&rule["annotations"]["runbook_url"]);
             assert!(url.starts_with("https://git.corp/x/docs/troubleshooting.md#"), "{url}");
         }
-        for refused in ["monitoring.runbookBase=docs", "monitoring.rules=true", "monitoring.podMonitor.interval=often"] {
+        for refused in ["monitoring.runbookBase=docs", "monitoring.rules=true", "monitoring.podMonitor.interval=often"]
+        {
             assert_ne!(helm(age, "1.29.0", &["--set", refused]).code, 0, "{refused}");
         }
     }
@@ -93,7 +96,8 @@ fn annotations_for_scraping_come_if_asked_for_and_not_beside_a_pod_monitor() {
         assert_eq!(json!(annotations("monitoring.scrapeAnnotations=true")), wanted("9643", "http"));
         let more = "monitoring.scrapeAnnotations=true,port=9000,tlsSecret=a";
         assert_eq!(json!(annotations(more)), wanted("9000", "https"));
-        let both = helm(age, "1.29.0", &["--set", "monitoring.scrapeAnnotations=true,monitoring.podMonitor.enabled=true"]);
+        let both =
+            helm(age, "1.29.0", &["--set", "monitoring.scrapeAnnotations=true,monitoring.podMonitor.enabled=true"]);
         assert!(both.code != 0 && both.err.contains("scrapeAnnotations"), "{both:?}");
     }
 }

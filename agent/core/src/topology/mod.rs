@@ -49,7 +49,10 @@ pub fn fleet(mut nodes: Vec<Member>, now: i64) -> Fleet {
         agreeing,
         anchors: count.rows(&groups.iter().map(|(_, nodes)| *nodes).collect::<Vec<_>>()),
         anchors_left_out: count.left_out.len(),
-        groups: groups.into_iter().map(|((desired, effective), nodes)| group(&count, desired, effective, nodes)).collect(),
+        groups: groups
+            .into_iter()
+            .map(|((desired, effective), nodes)| group(&count, desired, effective, nodes))
+            .collect(),
         groups_left_out,
         findings,
     };

@@ -7,7 +7,7 @@ use nodetrust_core::{
 };
 
 use crate::text::{
-    html::{document, escape, table},
+    html::{document, escape, prose, table},
     time::day,
 };
 
@@ -56,16 +56,14 @@ fn next_steps(fleet: &Fleet) -> String {
         }
     }
     if steps.is_empty() {
-        steps.push(if fleet.reporting == 0 { "install nodetrust, or choose another --context" } else { "nothing to do" });
+        steps.push(if fleet.reporting == 0 {
+            "install nodetrust, or choose another --context"
+        } else {
+            "nothing to do"
+        });
     }
-    let items: String = steps.iter().map(|step| format!("<li>{}</li>\n", code(step))).collect();
+    let items: String = steps.iter().map(|step| format!("<li>{}</li>\n", prose(step))).collect();
     format!("<h2>Next</h2>\n<ol>\n{items}</ol>\n")
-}
-
-/// Escaped text, with what stands between backticks as code.
-fn code(text: &str) -> String {
-    let parts = text.split('`').enumerate();
-    parts.map(|(n, part)| if n % 2 == 1 { format!("<code>{}</code>", escape(part)) } else { escape(part) }).collect()
 }
 
 fn findings(fleet: &Fleet) -> String {
@@ -80,12 +78,12 @@ fn findings(fleet: &Fleet) -> String {
         };
         vec![
             format!("<b class=\"{class}\">{word}</b>"),
-            code(&finding.text),
+            prose(&finding.text),
             finding.nodes.count.to_string(),
             all_names(&finding.nodes),
         ]
     };
-    let text = table(&head(["", "WHAT", "#NODES", "WHERE"]), fleet.findings.iter().take(FINDINGS).map(row));
+    let text = table(&["", "WHAT", "#NODES", "WHERE"], fleet.findings.iter().take(FINDINGS).map(row));
     format!("<h2>Findings</h2>\n{text}{}", left_out(fleet.findings.len().saturating_sub(FINDINGS), "finding"))
 }
 
@@ -108,7 +106,7 @@ fn groups(fleet: &Fleet) -> String {
         ]
     };
     let rows = fleet.groups.iter().take(GROUPS).enumerate().map(row);
-    let text = table(&head(["GROUP", "#NODES", "WANTED SET", "IN FORCE", "#ANCHORS", "WHO"]), rows);
+    let text = table(&["GROUP", "#NODES", "WANTED SET", "IN FORCE", "#ANCHORS", "WHO"], rows);
     let hidden = fleet.groups.len().saturating_sub(GROUPS) + fleet.groups_left_out;
     format!("<h2>Nodes by what they want and have</h2>\n{text}{}", left_out(hidden, "group"))
 }
@@ -119,7 +117,7 @@ fn anchors(fleet: &Fleet, now: Time) -> String {
         return String::new();
     }
     let shown: Vec<&Group> = fleet.groups.iter().take(GROUPS).collect();
-    let mut titles = head(["ANCHOR", "SHA-256", "STATE", "ENDS", "#TRUSTED"]);
+    let mut titles = ["ANCHOR", "SHA-256", "STATE", "ENDS", "#TRUSTED"].map(str::to_owned).to_vec();
     titles.extend((0..shown.len()).map(|index| format!("#{}", letter(index))));
     titles.push("MISSING ON".to_owned());
     let row = |anchor: &FleetAnchor| {
@@ -144,14 +142,7 @@ fn anchors(fleet: &Fleet, now: Time) -> String {
     };
     let text = table(&titles, fleet.anchors.iter().take(ANCHORS).map(row));
     let hidden = fleet.anchors.len().saturating_sub(ANCHORS) + fleet.anchors_left_out;
-    format!(
-        "<h2>Anchors, and the nodes of each group that trust them</h2>\n{text}{}",
-        left_out(hidden, "anchor")
-    )
-}
-
-fn head<const N: usize>(titles: [&str; N]) -> Vec<String> {
-    titles.map(str::to_owned).to_vec()
+    format!("<h2>Anchors, and the nodes of each group that trust them</h2>\n{text}{}", left_out(hidden, "anchor"))
 }
 
 /// `3/7`, and whether that is all.
