@@ -39,7 +39,7 @@ use tokio::sync::{Notify, watch};
 
 /// What is simulated.
 #[derive(Debug, Clone)]
-struct Plan {
+struct SimulatedFleet {
     nodes: usize,
     slots: u32,
     /// From the beginning of a restart to its end.
@@ -55,7 +55,7 @@ struct Plan {
 
 /// Numbers of a run.
 #[derive(Default)]
-struct Tally {
+struct RunTally {
     in_flight: AtomicUsize,
     most_in_flight: AtomicUsize,
     done: AtomicUsize,
@@ -69,9 +69,9 @@ struct Tally {
 
 /// Numbers by seed (SplitMix64).
 #[derive(Clone)]
-struct Lots(u64);
+struct SimulatedLots(u64);
 
-impl Lots {
+impl SimulatedLots {
     fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -90,9 +90,9 @@ struct SimulatedFaults {
     real: ClusterCaller,
     name: String,
     index: usize,
-    lots: Lots,
+    lots: SimulatedLots,
     faults: u64,
-    tally: Arc<Tally>,
+    tally: Arc<RunTally>,
 }
 
 impl SimulatedFaults {
@@ -153,9 +153,15 @@ fn facts(wants_restart: bool, restarted: Option<i64>) -> NodeFacts {
 }
 
 /// A simulated node, until it has restarted and is judged.
-async fn node(index: usize, plan: Plan, client: kube::Client, tally: Arc<Tally>, began: Instant) -> anyhow::Result<()> {
+async fn node(
+    index: usize,
+    plan: SimulatedFleet,
+    client: kube::Client,
+    tally: Arc<RunTally>,
+    began: Instant,
+) -> anyhow::Result<()> {
     let name = format!("sim-{index:05}");
-    let mut lots = Lots(plan.seed ^ u64::try_from(index).unwrap_or(0).wrapping_mul(0x2545_f491_4f6c_dd1d));
+    let mut lots = SimulatedLots(plan.seed ^ u64::try_from(index).unwrap_or(0).wrapping_mul(0x2545_f491_4f6c_dd1d));
     let rate = 1.0 + (lots.draw() % 201) as f64 / 100.0 * plan.skew as f64 / 100.0 - plan.skew as f64 / 100.0;
     let (mut wants, mut restarted, mut dies) = (true, None, lots.happens(plan.crashes));
     // every pass of this loop is a life of the agent
@@ -216,13 +222,13 @@ async fn node(index: usize, plan: Plan, client: kube::Client, tally: Arc<Tally>,
     }
 }
 
-fn enter(tally: &Tally, began: Instant) {
+fn enter(tally: &RunTally, began: Instant) {
     let now = tally.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
     tally.most_in_flight.fetch_max(now, Ordering::SeqCst);
     tally.history.lock().unwrap().push((began.elapsed().as_secs(), now));
 }
 
-fn leave(tally: &Tally, began: Instant) {
+fn leave(tally: &RunTally, began: Instant) {
     let now = tally.in_flight.fetch_sub(1, Ordering::SeqCst) - 1;
     tally.history.lock().unwrap().push((began.elapsed().as_secs(), now));
 }
@@ -243,7 +249,7 @@ async fn main() -> anyhow::Result<()> {
         arguments.insert(name.to_owned(), words.next().with_context(|| format!("--{name}: want a value"))?);
     }
     let milliseconds = |name, usual| number(&arguments, name, usual).map(Duration::from_millis);
-    let plan = Plan {
+    let plan = SimulatedFleet {
         nodes: usize::try_from(number(&arguments, "nodes", 100)?)?,
         slots: u32::try_from(number(&arguments, "slots", 10)?)?,
         restart: milliseconds("restart", 5_000)?,
@@ -257,7 +263,7 @@ async fn main() -> anyhow::Result<()> {
     println!("{plan:?}");
     let config = kube::Config::from_kubeconfig(&kube::config::KubeConfigOptions::default()).await?;
     let client = kube::Client::try_from(config)?;
-    let tally = Arc::new(Tally { writes: Mutex::new(vec![0; plan.nodes]), ..Tally::default() });
+    let tally = Arc::new(RunTally { writes: Mutex::new(vec![0; plan.nodes]), ..RunTally::default() });
     let began = Instant::now();
     let nodes: Vec<_> = (0..plan.nodes)
         .map(|index| tokio::spawn(node(index, plan.clone(), client.clone(), tally.clone(), began)))

@@ -36,7 +36,7 @@ fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
 
 /// The rows of the tables below a heading of a page, without their head; a cell keeps its Markdown.
 #[track_caller]
-fn rows(page: &str, heading: &str) -> Vec<Vec<String>> {
+pub fn rows(page: &str, heading: &str) -> Vec<Vec<String>> {
     let text = read(repository().join("docs").join(page));
     let section = text.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("{page} has no {heading}")).1;
     let section = section.split("\n#").next().unwrap();
@@ -53,7 +53,7 @@ fn words(cell: &str) -> Vec<&str> {
 }
 
 /// The first words in backticks of a column.
-fn column(rows: &[Vec<String>], number: usize) -> BTreeSet<String> {
+pub fn column(rows: &[Vec<String>], number: usize) -> BTreeSet<String> {
     rows.iter().filter_map(|row| words(&row[number]).first().map(|word| (*word).to_owned())).collect()
 }
 
@@ -355,14 +355,14 @@ fn every_example_is_a_configuration_that_the_program_follows() {
 }
 
 /// A heading's anchor, as code hosts make it.
-fn anchor(heading: &str) -> String {
+pub fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
 /// A page without its code blocks.
-fn prose(page: &Path) -> String {
+pub fn prose(page: &Path) -> String {
     read(page).split("```").step_by(2).collect()
 }
 

@@ -104,10 +104,58 @@ fn every_path_answers_as_promised() {
     let page = ask(&agent, "GET", "/").body;
     assert!(!page.contains("<script>") && page.contains("&lt;script&gt;alert(1)"), "{page}");
     assert!(page.contains(&ca.fp16()) && page.starts_with("<!doctype html>"));
+    let head = ask(&agent, "GET", "/").head;
+    for header in [
+        "content-security-policy: default-src 'none'; style-src 'sha256-",
+        "frame-ancestors 'none'",
+        "x-content-type-options: nosniff",
+        "referrer-policy: no-referrer",
+    ] {
+        assert!(head.contains(header), "{header}: {head}");
+    }
     // The page has the report that the command prints.
     let status: serde_json::Value = serde_json::from_str(&ask(&agent, "GET", "/status").body).unwrap();
     assert_eq!(status["anchors"][0]["sha256"], ca.sha256());
     assert_eq!(status["version"], 1);
+}
+
+/// What a person sees at night: the answer, why, where, and what to do, with no script and nothing from elsewhere.
+#[test]
+fn the_page_says_what_is_wrong_and_stays_small_with_five_hundred_anchors() {
+    let node = Node::new(Kind::Trixie, "");
+    let cas: Vec<Ca> = (0..500).map(|n| Ca::new(&format!("Corp Issuing CA number {n} <b>\"'&"))).collect();
+    let all: Vec<&Ca> = cas.iter().collect();
+    node.set_source(&all);
+    fs::write(node.source.join("broken.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
+    let agent = node.agent(&format!("{}probes: [{{target: \"127.0.0.1:1\"}}]\n", fast("1h")));
+    agent.wait_converged(&all, LIMIT);
+    let page = wait_for("the probe", LIMIT, || {
+        Some(ask(&agent, "GET", "/").body).filter(|page| page.contains("<h2>Probes</h2>"))
+    });
+    assert!(page.len() < 1_000_000, "{} bytes", page.len());
+    for ca in [&cas[0], &cas[499]] {
+        assert!(page.contains(&ca.fp16()), "{page}");
+    }
+    for content in [
+        "TRUSTED, WITH FINDINGS",
+        "<h2>Next</h2>",
+        "<h2>Sources</h2>",
+        "<h2>Rejected</h2>",
+        "broken.pem",
+        "<h2>Anchors</h2>",
+        "<h2>Store and runtime</h2>",
+        "not-reached",
+        "<h2>Last cycle</h2>",
+    ] {
+        assert!(page.contains(content), "{content}: {page}");
+    }
+    for loads in ["<script", "<b>\"", "src=", "url(", "@import", "http://", "https://"] {
+        assert!(!page.contains(loads), "{loads}");
+    }
+    // While nothing changes the ages grow: they are made at the request.
+    let looked = |page: &str| page.split("looked at ").nth(1).unwrap().split(" (").next().unwrap().to_owned();
+    let first = looked(&ask(&agent, "GET", "/").body);
+    wait_for("another age", LIMIT, || Some(looked(&ask(&agent, "GET", "/").body)).filter(|age| *age != first));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod agent;
+mod alerts;
 mod anchors;
 mod at_rest;
 mod certs_d;

@@ -21,6 +21,8 @@ mod approvals;
 mod chart;
 // What each overlay and component promises.
 mod meaning;
+// What Prometheus and Grafana get.
+mod monitoring;
 // What the admission policies allow.
 mod policy;
 // What the newest Kubernetes knows of the objects.

@@ -393,7 +393,7 @@ fn an_api_server_that_is_killed_in_a_rotation_changes_nothing_but_who_is_told() 
         assert!(error.contains("refused") && next.contains("reaches the API server"), "{error}: {next}");
         assert_eq!(complaints(agent), 1, "{name}: {}", agent.log_text());
         let (_, page) = agent.get("/").unwrap();
-        assert!(page.contains("KUBERNETES") && page.contains("cannot be told"), "{page}");
+        assert!(page.contains("<h2>Kubernetes</h2>") && page.contains("cannot be told"), "{page}");
         assert_eq!(agent.get("/readyz").map(|(code, _)| code), Some(200));
     }
 
@@ -406,7 +406,7 @@ fn an_api_server_that_is_killed_in_a_rotation_changes_nothing_but_who_is_told() 
         });
         wait_for("the end of the trouble", LIMIT, || agent.status()?["kubernetes"]["error"].is_null().then_some(()));
         let (_, page) = agent.get("/").unwrap();
-        assert!(!page.contains("KUBERNETES"), "{page}");
+        assert!(!page.contains("<h2>Kubernetes</h2>"), "{page}");
     }
     cluster.rolled_out();
     assert_no_restarts(&cluster);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 #[cfg(feature = "kubernetes")]
 use nodetrust_core::{fleet::removal::BadAnchorKey, topology::RemovalRequest};
@@ -41,6 +41,8 @@ pub(super) enum OutputFormat {
     Json,
     /// For both.
     Yaml,
+    /// A page in one file, such as for a change ticket; of `topology` only.
+    Html,
 }
 
 /// Whose trust `probe` asks about.
@@ -197,8 +199,21 @@ pub(super) fn parse() -> Result<Cli, clap::Error> {
     {
         let program = std::env::args_os().next().unwrap_or_default();
         if std::path::Path::new(&program).file_name().is_some_and(|name| name == "kubectl-nodetrust") {
-            return Plugin::try_parse().map(Cli::from);
+            return Plugin::try_parse().map(Cli::from).and_then(with_a_page);
         }
     }
-    Cli::try_parse()
+    Cli::try_parse().and_then(with_a_page)
+}
+
+/// Refuses `-o html` where there is no page.
+fn with_a_page(cli: Cli) -> Result<Cli, clap::Error> {
+    #[cfg(feature = "kubernetes")]
+    let has_page = matches!(cli.command, Command::Topology { .. });
+    #[cfg(not(feature = "kubernetes"))]
+    let has_page = false;
+    if cli.output == OutputFormat::Html && !has_page {
+        let text = "`--output html` is for `topology` only: expected table, json or yaml";
+        return Err(Cli::command().error(ErrorKind::InvalidValue, text));
+    }
+    Ok(cli)
 }

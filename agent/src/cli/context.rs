@@ -68,7 +68,8 @@ impl Context {
         let text = match self.output {
             OutputFormat::Json => serde_json::to_string_pretty(value)? + "\n",
             OutputFormat::Yaml => serde_saphyr::to_string(value)?,
-            OutputFormat::Table => table(Style::of_stdout()),
+            // html comes here from no command: those without a page refuse it
+            OutputFormat::Table | OutputFormat::Html => table(Style::of_stdout()),
         };
         write_out(&text)
     }

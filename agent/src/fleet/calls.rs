@@ -12,7 +12,7 @@ use nodetrust_core::{
 };
 use serde_json::Value;
 
-use super::{Caller, FleetAnswer, FleetCall};
+use super::call::{Caller, FleetAnswer, FleetCall};
 use crate::{
     host::{self, root::HostRoot, threads},
     kubernetes::{FleetApi, FleetCallFailure, LeaseWritten, namespace},

@@ -1,6 +1,6 @@
 //! One node of a fleet: what it knows, what it asks next, and what its cycles may do.
 //!
-//! All that happens goes through [`Member::turn`], which asks `nodetrust_core::fleet` and sets the permit. The permit is taken back before
+//! All that happens goes through [`FleetMember::turn`], which asks `nodetrust_core::fleet` and sets the permit. The permit is taken back before
 //! anything else is done, so that no restart begins while its ground may be going away.
 
 use std::time::Duration;
@@ -19,7 +19,13 @@ use nodetrust_core::{
     time::Time,
 };
 
-use super::{FleetLine, clock::FleetClock, facts::NodeFacts, permit::PermitState};
+use super::{
+    call::{FleetAnswer, FleetCall},
+    clock::FleetClock,
+    facts::NodeFacts,
+    line::FleetLine,
+    permit::PermitState,
+};
 use crate::{config::FleetSettings, jitter::part_of};
 
 /// How old the Node may be that a restart is based on.
@@ -39,36 +45,6 @@ const WATCH_PAUSE: Duration = Duration::from_secs(5);
 const OUTAGE_SPREAD: u32 = 4;
 /// How long the task sleeps at most.
 const IDLE: Duration = Duration::from_secs(3600);
-
-/// What is to be called next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FleetCall {
-    /// A request of the slots' protocol.
-    Slot(SlotRequest),
-    /// The Node.
-    Node,
-    /// The number of nodes.
-    Count,
-    /// The canary's mark, on the Lease of this version, or on a new one.
-    Mark(CanaryMark, Option<ResourceVersion>),
-    /// Whether anything runs on this node, asked of the runtime at this socket.
-    Workload(String),
-}
-
-/// What came of a call.
-#[derive(Debug)]
-pub enum FleetAnswer {
-    /// To a request of the slots' protocol.
-    Slot(SlotAnswer),
-    /// The Node; None if it could not be read.
-    Node(Option<Box<NodeObject>>),
-    /// The number of nodes; None if it could not be read.
-    Count(Option<u32>),
-    /// The canary's mark, and whether it was written.
-    Mark(CanaryMark, bool),
-    /// Whether nothing runs on the node.
-    Workload(bool),
-}
 
 /// A value that was read, and when it is to be read again.
 #[derive(Debug, Clone)]
@@ -91,7 +67,7 @@ struct Work {
 }
 
 /// One node of a fleet.
-pub(super) struct Member {
+pub(super) struct FleetMember {
     node: String,
     line: FleetLine,
     clock: FleetClock,
@@ -132,7 +108,7 @@ impl<T> Read<T> {
     }
 }
 
-impl Member {
+impl FleetMember {
     pub(super) fn new(node: String, line: FleetLine, clock: FleetClock, timing: SlotTiming) -> Self {
         Self {
             node,

@@ -4,57 +4,30 @@
 //! gives or takes back the permit that the cycle asks for right before the restart. What is asked, and what follows from an answer, is
 //! decided by `nodetrust_core::fleet`; `member` brings both together, and `calls` makes the calls.
 
+pub mod call;
 #[cfg(feature = "kubernetes")]
 pub mod calls;
 pub mod clock;
 pub mod facts;
+pub mod line;
 mod member;
 pub mod permit;
 
-use std::{future::Future, pin::Pin, sync::Arc};
+#[cfg(feature = "kubernetes")]
+use std::sync::Arc;
 
-use nodetrust_core::fleet::{slots::SlotTiming, view::FleetView};
-use tokio::{
-    sync::{Notify, watch},
-    time::sleep,
-};
+use nodetrust_core::fleet::slots::SlotTiming;
+use tokio::time::sleep;
 
 #[cfg(feature = "kubernetes")]
 use crate::{fleet::calls::ClusterCaller, host::root::HostRoot, kubernetes::FleetApi};
 
-use crate::config::FleetSettings;
 use clock::FleetClock;
-use facts::NodeFacts;
-use member::Member;
-use permit::RestartPermit;
+use member::FleetMember;
 
-pub use member::{FleetAnswer, FleetCall, permit_at_start};
-
-/// What the fleet's task shares with the agent's loop.
-#[derive(Debug, Clone)]
-pub struct FleetLine {
-    /// Whether this node may restart now.
-    pub permit: Arc<RestartPermit>,
-    /// Notified when a cycle is worth running: the permit was given, the reason of a hold is another one, or the node is watched.
-    pub word: Arc<Notify>,
-    /// What the report says of the fleet.
-    pub view: Arc<watch::Sender<Option<FleetView>>>,
-}
-
-/// What the fleet's task follows.
-#[derive(Debug, Clone)]
-pub struct FleetInputs {
-    /// The `fleet` section of the configuration.
-    pub settings: watch::Receiver<Option<FleetSettings>>,
-    /// What the last cycle has found.
-    pub facts: watch::Receiver<Option<NodeFacts>>,
-}
-
-/// Makes the calls of a member.
-pub trait Caller: Send {
-    /// Makes a call, which ends by itself, and says what came of it.
-    fn call(&mut self, call: FleetCall) -> Pin<Box<dyn Future<Output = FleetAnswer> + Send + '_>>;
-}
+pub use call::{Caller, FleetAnswer, FleetCall};
+pub use line::{FleetInputs, FleetLine};
+pub use member::permit_at_start;
 
 /// Takes part in the fleet of the cluster in which this agent is a pod, for ever.
 #[cfg(feature = "kubernetes")]
@@ -76,7 +49,7 @@ pub async fn serve(
     mut caller: impl Caller,
 ) {
     let permit = line.permit.clone();
-    let mut member = Member::new(node, line, clock, timing);
+    let mut member = FleetMember::new(node, line, clock, timing);
     member.follow(inputs.settings.borrow_and_update().clone());
     loop {
         let seen = inputs.facts.borrow_and_update().clone();

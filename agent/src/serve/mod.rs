@@ -1,4 +1,4 @@
-//! HTTP: `/metrics`, `/livez`, `/readyz`, `/status` and a plain page for people.
+//! HTTP: `/metrics`, `/livez`, `/readyz`, `/status` and a page for people.
 //!
 //! Read-only: nothing that is sent here changes anything. Requests are small and answered from memory; a connection that is
 //! silent, or does not read, is closed. Strangers may connect: what they may hold is bounded (`door`), and a long answer is made
@@ -7,13 +7,13 @@
 mod door;
 mod listen;
 pub mod metrics;
+mod page;
 mod process;
 mod tls;
 
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    fmt::Write as _,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -24,12 +24,15 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+    header::{
+        ACCEPT, ALLOW, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, RETRY_AFTER,
+        X_CONTENT_TYPE_OPTIONS,
+    },
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nodetrust_core::report::Report;
+use nodetrust_core::{report::Report, time::Time};
 use tls::Tls;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -41,8 +44,11 @@ use tokio::{
 use crate::{
     config::Http,
     probe::LatestResult,
-    serve::metrics::{ApiState, Changes, Metrics},
-    text::{colour::Style, status, table::columns},
+    serve::{
+        metrics::{ApiState, Changes, Metrics},
+        page::{PageFacts, page},
+    },
+    text::html,
 };
 
 /// How long a client may take for the head of a request, between two requests, and for the TLS handshake.
@@ -79,7 +85,10 @@ pub async fn bind(http: &Http) -> anyhow::Result<Server> {
 
 /// Serves for ever.
 pub async fn serve(mut server: Server, report: Latest, metrics: Arc<Metrics>) {
-    let (door, pages) = (Arc::new(Door::default()), Arc::new(Pages { report, metrics, made: Mutex::default() }));
+    let (door, pages) = (
+        Arc::new(Door::default()),
+        Arc::new(Pages { report, metrics, made: Mutex::default(), shown: Mutex::default() }),
+    );
     loop {
         let (stream, address) = match server.listener.accept().await {
             Ok(accepted) => accepted,
@@ -138,6 +147,8 @@ struct Pages {
     metrics: Arc<Metrics>,
     /// long answers, each made once and kept until something changes
     made: Mutex<(Changes, BTreeMap<PageKind, Bytes>)>,
+    /// the page for people, which is kept for a second: its ages are those of the request
+    shown: Mutex<Option<(Changes, Time, Bytes)>>,
 }
 
 /// The long answers.
@@ -146,7 +157,6 @@ enum PageKind {
     OpenMetrics,
     Prometheus,
     Status,
-    People,
 }
 
 impl Pages {
@@ -169,15 +179,34 @@ impl Pages {
                 if open { PageKind::OpenMetrics } else { PageKind::Prometheus }
             }
             "/status" => PageKind::Status,
-            "/" => PageKind::People,
+            "/" => return self.for_people(visit).await,
             _ => return response(StatusCode::NOT_FOUND, TEXT, "there are /, /status, /metrics, /livez and /readyz\n"),
         };
+        if visit.slot().await { self.page(page) } else { too_many() }
+    }
+
+    /// The page for people.
+    async fn for_people(&self, visit: &Visit) -> Response<Full<Bytes>> {
         if !visit.slot().await {
-            let mut refusal = response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many others are being answered\n");
-            refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
-            return last(refusal);
+            return too_many();
         }
-        self.page(page)
+        let report = self.report.borrow().clone();
+        let (changes, now) = (self.metrics.changes(), Time(crate::host::wall()));
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = shown.as_ref().filter(|(of, at, _)| (*of, at.0) == (changes, now.0)).map(|(.., body)| body.clone());
+        let body = kept.unwrap_or_else(|| {
+            let (probes, api) = (self.metrics.probes().all(), self.metrics.api());
+            let facts = PageFacts { report: report.as_deref(), probes: &probes, api: api.as_ref(), now };
+            Bytes::from(page(&facts))
+        });
+        *shown = Some((changes, now, body.clone()));
+        drop(shown);
+        let mut response = response(StatusCode::OK, "text/html; charset=utf-8", body);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(html::SERVED_POLICY));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
     }
 
     fn readiness(&self) -> Response<Full<Bytes>> {
@@ -206,7 +235,6 @@ impl Pages {
             PageKind::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
             PageKind::Status if report.is_none() => return no_report(),
             PageKind::Status => "application/json",
-            PageKind::People => "text/html; charset=utf-8",
         };
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = self.metrics.changes();
@@ -219,7 +247,6 @@ impl Pages {
         let body = match (page, report.as_deref()) {
             (PageKind::OpenMetrics, _) => self.metrics.open_metrics(),
             (PageKind::Prometheus, _) => self.metrics.prometheus(),
-            (PageKind::People, report) => people(report, &self.metrics),
             (PageKind::Status, None) => return no_report(),
             (PageKind::Status, Some(report)) => match status_json(report, &self.metrics) {
                 Ok(json) => json + "\n",
@@ -236,12 +263,18 @@ fn with_process(page: PageKind, body: Bytes) -> Bytes {
     match page {
         PageKind::OpenMetrics => Metrics::with_process_open(&body).into(),
         PageKind::Prometheus => Metrics::with_process(&body).into(),
-        PageKind::Status | PageKind::People => body,
+        PageKind::Status => body,
     }
 }
 
 fn no_report() -> Response<Full<Bytes>> {
     response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "no cycle has ended yet\n")
+}
+
+fn too_many() -> Response<Full<Bytes>> {
+    let mut refusal = response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many others are being answered\n");
+    refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
+    last(refusal)
 }
 
 /// An answer after which the connection is closed.
@@ -269,37 +302,4 @@ fn status_json(report: &Report, metrics: &Metrics) -> serde_json::Result<String>
         kubernetes: Option<ApiState>,
     }
     serde_json::to_string_pretty(&Status { report, probes: metrics.probes().all(), kubernetes: metrics.api() })
-}
-
-/// The status screen as a page.
-fn people(report: Option<&Report>, metrics: &Metrics) -> String {
-    let mut out = String::from(
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><title>nodetrust</title>\
-         <style>body{font:14px/1.5 monospace;margin:2em;color-scheme:light dark}pre{white-space:pre-wrap}</style>",
-    );
-    let mut text =
-        report.map_or_else(|| "no cycle has ended yet\n".to_owned(), |report| status::screen(report, Style::plain()));
-    let probes = metrics.probes().all();
-    if !probes.is_empty() {
-        let row = |result: &LatestResult| {
-            vec![result.probe.target.clone(), result.probe.verdict.as_str().to_owned(), result.probe.text.clone()]
-        };
-        let head = ["PROBE", "VERDICT", "DETAIL"].map(str::to_owned).to_vec();
-        let rows: Vec<_> = [head].into_iter().chain(probes.iter().map(row)).collect();
-        text.push('\n');
-        text.push_str(&columns(&rows, Style::plain()));
-    }
-    if let Some(ApiState { error: Some(error), next, .. }) = metrics.api() {
-        let row = |words: [&str; 2]| words.map(str::to_owned).to_vec();
-        let rows = [row(["KUBERNETES", &format!("cannot be told: {error}")]), row(["", &next.unwrap_or_default()])];
-        text.push('\n');
-        text.push_str(&columns(&rows, Style::plain()));
-    }
-    let links = "<p><a href=/status>/status</a> <a href=/metrics>/metrics</a> <a href=/readyz>/readyz</a></p>";
-    let _ = writeln!(out, "<pre>{}</pre>{links}</html>", escape(&text)); // writing to a `String` cannot fail
-    out
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -1,6 +1,7 @@
 //! Text for people, for the terminal and the plain page: the first line is the answer; everything fits 100 columns or wraps.
 
 pub(crate) mod colour;
+pub(crate) mod html;
 pub(crate) mod report;
 pub(crate) mod status;
 pub(crate) mod table;

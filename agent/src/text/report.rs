@@ -63,17 +63,27 @@ pub(crate) fn uninstalled(report: &Report, style: Style) -> String {
 
 /// The first line.
 pub(crate) fn headline(report: &Report, style: Style) -> String {
-    let (verdict, colour) = match report.verdict {
-        NodeVerdict::Trusted => ("TRUSTED", "1;32"),
-        NodeVerdict::TrustedWithFindings => ("TRUSTED, WITH FINDINGS", "1;33"),
-        NodeVerdict::NotTrusted => ("NOT TRUSTED", "1;31"),
-        NodeVerdict::NotTrustedByRuntime => ("NOT TRUSTED BY THE RUNTIME", "1;31"),
-        NodeVerdict::RuntimeUnknown => ("RUNTIME UNKNOWN", "1;33"),
-        NodeVerdict::NotConverged => ("NOT CONVERGED", "1;33"),
-        NodeVerdict::NothingDesired => ("NOTHING TO TRUST", "1"),
-        NodeVerdict::UnsupportedStore => ("UNSUPPORTED", "1;31"),
+    let colour = match report.verdict {
+        NodeVerdict::Trusted => "1;32",
+        NodeVerdict::TrustedWithFindings | NodeVerdict::RuntimeUnknown | NodeVerdict::NotConverged => "1;33",
+        NodeVerdict::NotTrusted | NodeVerdict::NotTrustedByRuntime | NodeVerdict::UnsupportedStore => "1;31",
+        NodeVerdict::NothingDesired => "1",
     };
-    answer(&report.node, (verdict, colour), &report.headline, style)
+    answer(&report.node, (verdict_word(report.verdict), colour), &report.headline, style)
+}
+
+/// A verdict as people read it.
+pub(crate) fn verdict_word(verdict: NodeVerdict) -> &'static str {
+    match verdict {
+        NodeVerdict::Trusted => "TRUSTED",
+        NodeVerdict::TrustedWithFindings => "TRUSTED, WITH FINDINGS",
+        NodeVerdict::NotTrusted => "NOT TRUSTED",
+        NodeVerdict::NotTrustedByRuntime => "NOT TRUSTED BY THE RUNTIME",
+        NodeVerdict::RuntimeUnknown => "RUNTIME UNKNOWN",
+        NodeVerdict::NotConverged => "NOT CONVERGED",
+        NodeVerdict::NothingDesired => "NOTHING TO TRUST",
+        NodeVerdict::UnsupportedStore => "UNSUPPORTED",
+    }
 }
 
 fn findings(report: &Report, style: Style) -> String {

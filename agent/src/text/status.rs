@@ -152,7 +152,8 @@ fn labelled_lines(report: &Report, style: Style) -> String {
     tail
 }
 
-fn store_text(report: &Report) -> String {
+/// The trust store in a sentence.
+pub(crate) fn store_text(report: &Report) -> String {
     let store = &report.store;
     let Some(family) = store.family else { return format!("{}: unsupported", store.os_name) };
     let lasting = report

@@ -53,7 +53,16 @@
 {{- if not (has $host (list "0.0.0.0" "[::]")) }}
 host: {{ $host | trimPrefix "[" | trimSuffix "]" | quote }}
 {{- end }}
-{{- if or .Values.tlsSecret (default dict (default dict .Values.config.http).tls).certFile }}
+{{- if eq (include "nodetrust.scheme" .) "HTTPS" }}
 scheme: HTTPS
 {{- end }}
+{{- end }}
+
+{{- /* HTTPS where the agent has a certificate of its own, else HTTP */}}
+{{- define "nodetrust.scheme" -}}
+{{- if or .Values.tlsSecret (default dict (default dict .Values.config.http).tls).certFile -}}
+HTTPS
+{{- else -}}
+HTTP
+{{- end -}}
 {{- end }}

@@ -154,8 +154,8 @@ impl Count {
         lacking
     }
 
-    /// The anchors, those that some node lacks first, then by name.
-    pub(super) fn rows(&self) -> Vec<FleetAnchor> {
+    /// The anchors, those that some node lacks first, then by name; counted in these groups of nodes too.
+    pub(super) fn rows(&self, groups: &[&FixedBitSet]) -> Vec<FleetAnchor> {
         let row = |(fp16, tally): (&String, &Tally)| {
             let lacking = self.lacking(tally);
             let trusted = members(&tally.trusted);
@@ -165,6 +165,7 @@ impl Count {
                 states: tally.states.iter().map(|(state, nodes)| (state.as_str(), members(nodes))).collect(),
                 not_after: tally.end().map(Time),
                 trusted,
+                trusted_by_group: groups.iter().map(|nodes| members(&(*nodes & &tally.trusted))).collect(),
                 unknown: self.names.len() - trusted - members(&lacking), // both are sets of nodes, and have none in common
                 lacking: self.nodes(&lacking),
             }

@@ -76,6 +76,9 @@ pub struct FleetAnchor {
     pub not_after: Option<Time>,
     /// Nodes on which it is proven to be trusted.
     pub trusted: usize,
+    /// Of each group in the result, the nodes on which it is proven to be trusted.
+    #[serde(skip)]
+    pub trusted_by_group: Vec<usize>,
     /// Nodes that report and do not trust it.
     pub lacking: Nodes,
     /// Nodes that do not say: they do not report, or have more anchors than fit into their annotation.

@@ -12,6 +12,8 @@ mod restarts;
 
 use std::cmp::Reverse;
 
+use fixedbitset::FixedBitSet;
+
 use self::count::{Count, members};
 pub use approval::{ApprovedAnchor, RENEW_AFTER, RemovalDecision, RemovalRequest, RemovalVerdict, decide_removal};
 pub use fleet::{
@@ -34,17 +36,8 @@ pub fn fleet(nodes: Vec<Member>, now: i64) -> Fleet {
         Some(Severity::Split) => FleetVerdict::Split,
         Some(Severity::Note) | None => FleetVerdict::Uniform,
     };
-    let mut groups: Vec<Group> = count
-        .groups
-        .iter()
-        .map(|((desired, effective), nodes)| Group {
-            desired_digest: desired.clone(),
-            effective_digest: effective.clone(),
-            anchors: count.sizes.get(desired).copied().unwrap_or(0),
-            nodes: count.nodes(nodes),
-        })
-        .collect();
-    groups.sort_by_key(|group| Reverse(group.nodes.count)); // stable: then by digest
+    let mut groups: Vec<_> = count.groups.iter().collect();
+    groups.sort_by_key(|(_, nodes)| Reverse(members(nodes))); // stable: then by digest
     let groups_left_out = groups.len().saturating_sub(GROUPS);
     groups.truncate(GROUPS);
     let mut fleet = Fleet {
@@ -55,15 +48,27 @@ pub fn fleet(nodes: Vec<Member>, now: i64) -> Fleet {
         reporting: members(&count.reporting),
         agreeing,
         sources_digest: count.wanted_by_most(),
-        anchors: count.rows(),
+        anchors: count.rows(&groups.iter().map(|(_, nodes)| *nodes).collect::<Vec<_>>()),
         anchors_left_out: count.left_out.len(),
-        groups,
+        groups: groups
+            .into_iter()
+            .map(|((desired, effective), nodes)| group(&count, desired, effective, nodes))
+            .collect(),
         groups_left_out,
         findings,
         restarts: None,
     };
     fleet.headline = headline(&fleet);
     fleet
+}
+
+fn group(count: &Count, desired: &str, effective: &str, nodes: &FixedBitSet) -> Group {
+    Group {
+        desired_digest: desired.to_owned(),
+        effective_digest: effective.to_owned(),
+        anchors: count.sizes.get(desired).copied().unwrap_or(0),
+        nodes: count.nodes(nodes),
+    }
 }
 
 fn headline(fleet: &Fleet) -> String {

@@ -5,18 +5,23 @@ mod calls;
 mod cluster;
 mod config_map;
 mod leases;
+mod page;
 mod proxy;
 mod screen;
 
 pub(crate) use cluster::{read_page, words_of_refusal};
 pub(crate) use proxy::is_direct;
 
-use nodetrust_core::topology::{FleetVerdict, fleet};
+use nodetrust_core::{
+    time::Time,
+    topology::{FleetVerdict, fleet},
+};
 
 use super::{
-    arguments::{ClusterAccess, FleetActs},
+    arguments::{ClusterAccess, FleetActs, OutputFormat},
     context::Context,
     exit_code::{FINDINGS, OK},
+    stdio::write_out,
 };
 use cluster::Cluster;
 
@@ -30,12 +35,16 @@ pub(super) fn main(context: &Context, access: &ClusterAccess, acts: &FleetActs) 
     }
     runtime.block_on(async {
         let cluster = Cluster::connect(access).await?;
-        let mut fleet = fleet(cluster.members().await?, crate::host::wall());
+        let now = crate::host::wall();
+        let mut fleet = fleet(cluster.members().await?, now);
         if acts.resume {
             return leases::resume(context, &cluster, &fleet).await;
         }
         fleet.restarts = cluster.restarts().await?;
-        context.print(&fleet, |style| screen::screen(&cluster.name, &fleet, style))?;
+        match context.output {
+            OutputFormat::Html => write_out(&page::page(&cluster.name, &fleet, Time(now)))?,
+            _ => context.print(&fleet, |style| screen::screen(&cluster.name, &fleet, style))?,
+        }
         let is_stopped = fleet.restarts.as_ref().is_some_and(|restarts| !restarts.halts.is_empty());
         Ok(if fleet.verdict == FleetVerdict::Uniform && !is_stopped { OK } else { FINDINGS })
     })
