@@ -4,6 +4,13 @@
 //! restarts, crashes and clocks, and faults of the API server (a call that fails before or after it was carried out). The Node object is
 //! answered here, as Ready.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    reason = "a program of the tests: a panic of one thread ends the run as it should"
+)]
+
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -39,7 +46,7 @@ use tokio::sync::{Notify, watch};
 
 /// What is simulated.
 #[derive(Debug, Clone)]
-struct SimulatedFleet {
+struct SimulationPlan {
     nodes: usize,
     slots: u32,
     /// From the beginning of a restart to its end.
@@ -155,7 +162,7 @@ fn facts(wants_restart: bool, restarted: Option<i64>) -> NodeFacts {
 /// A simulated node, until it has restarted and is judged.
 async fn node(
     index: usize,
-    plan: SimulatedFleet,
+    plan: SimulationPlan,
     client: kube::Client,
     tally: Arc<RunTally>,
     began: Instant,
@@ -249,7 +256,7 @@ async fn main() -> anyhow::Result<()> {
         arguments.insert(name.to_owned(), words.next().with_context(|| format!("--{name}: want a value"))?);
     }
     let milliseconds = |name, usual| number(&arguments, name, usual).map(Duration::from_millis);
-    let plan = SimulatedFleet {
+    let plan = SimulationPlan {
         nodes: usize::try_from(number(&arguments, "nodes", 100)?)?,
         slots: u32::try_from(number(&arguments, "slots", 10)?)?,
         restart: milliseconds("restart", 5_000)?,
