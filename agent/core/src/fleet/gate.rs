@@ -251,3 +251,7 @@ fn holders(slots: &[&SlotLease]) -> String {
     }
     if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
 }
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;

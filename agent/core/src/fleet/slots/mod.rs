@@ -457,3 +457,5 @@ mod explorer_tests;
 mod fleet_tests;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
