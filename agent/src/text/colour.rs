@@ -10,6 +10,7 @@ pub(crate) struct Style {
 
 impl Style {
     /// No colour.
+    #[cfg(test)]
     pub(crate) fn plain() -> Self {
         Self { colour: false }
     }
