@@ -150,7 +150,7 @@ fn anchors(report: &Report, now: Time) -> String {
         };
         let ends = match anchor.not_after.0 - now.0 {
             ..=0 => format!("<b class=\"bad\">{} – expired</b>", day(anchor.not_after)),
-            left => format!("{} – in {}", day(anchor.not_after), span(left)),
+            left => format!("<time>{}</time> – in {}", day(anchor.not_after), span(left)),
         };
         vec![
             escape(&anchor.common_name),

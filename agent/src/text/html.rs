@@ -1,9 +1,9 @@
 //! Pages for people: one file, no script, nothing from elsewhere.
 
 /// What a page may load: nothing but the style that is in it, known by its hash.
-const POLICY: &str = "default-src 'none'; style-src 'sha256-jMMgM2U1pARQyw8WndcydI8rwGMU40hOXhZLzbEf1RU='; base-uri 'none'; form-action 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'sha256-o6Ek53cEfmGvYQUdzjadReIMsi9tWzEp8CGQo9yo1/0='; base-uri 'none'; form-action 'none'";
 /// The same for a page that an agent serves: and nobody may frame it, which a page cannot say of itself.
-pub(crate) const SERVED_POLICY: &str = "default-src 'none'; style-src 'sha256-jMMgM2U1pARQyw8WndcydI8rwGMU40hOXhZLzbEf1RU='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+pub(crate) const SERVED_POLICY: &str = "default-src 'none'; style-src 'sha256-o6Ek53cEfmGvYQUdzjadReIMsi9tWzEp8CGQo9yo1/0='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Light and dark, and readable on a narrow screen: wide tables scroll by themselves.
 const STYLE: &str = "\
@@ -13,10 +13,10 @@ body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;padding:1rem;max-width:75r
 h1{font-size:1.3rem;margin:.2rem 0}h2{font-size:1.05rem;margin:1.6rem 0 .4rem}
 p{margin:.3rem 0}.wide{overflow-x:auto}
 table{border-collapse:collapse;width:100%}
-th,td{text-align:left;vertical-align:top;padding:.3rem .6rem;border-bottom:1px solid var(--line);overflow-wrap:anywhere}
-th{font-weight:600;background:var(--soft)}td.number,th.number{text-align:right;white-space:nowrap}
+th,td{text-align:left;vertical-align:top;padding:.3rem .6rem;border-bottom:1px solid var(--line);overflow-wrap:break-word;max-width:26rem}td:last-child{min-width:10rem}
+th{font-weight:600;background:var(--soft);white-space:nowrap}td.number,th.number{text-align:right;white-space:nowrap}
 code{font:13px ui-monospace,monospace}.good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}
-b.good,b.bad,b.warn{white-space:nowrap}.quiet{opacity:.7}summary{cursor:pointer}";
+b.good,b.bad,b.warn,td>code,span>code,time{white-space:nowrap}.quiet{opacity:.7}summary{cursor:pointer}";
 
 /// Text with every character that means something in HTML replaced; good in an element and in a quoted attribute.
 pub(crate) fn escape(text: &str) -> String {
@@ -52,7 +52,8 @@ pub(crate) fn document(title: &str, body: &str) -> String {
     )
 }
 
-/// A table: its head, and rows of cells that are HTML already. Columns whose head begins with `#` hold numbers.
+/// A table: its head, and rows of cells that are HTML already. Columns whose head begins with `#` hold numbers; a head without
+/// any title is left out.
 pub(crate) fn table(head: &[impl AsRef<str>], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let class = |column: usize| match head.get(column).is_some_and(|title| title.as_ref().starts_with('#')) {
         true => " class=\"number\"",
@@ -63,7 +64,10 @@ pub(crate) fn table(head: &[impl AsRef<str>], rows: impl IntoIterator<Item = Vec
         cells.iter().enumerate().map(one).collect()
     };
     let titles: Vec<String> = head.iter().map(|title| escape(title.as_ref().trim_start_matches('#'))).collect();
-    let mut out = format!("<div class=\"wide\"><table>\n<tr>{}</tr>\n", cells("th", &titles));
+    let mut out = String::from("<div class=\"wide\"><table>\n");
+    if titles.iter().any(|title| !title.is_empty()) {
+        out.push_str(&format!("<tr>{}</tr>\n", cells("th", &titles)));
+    }
     for row in rows {
         out.push_str(&format!("<tr>{}</tr>\n", cells("td", &row)));
     }

@@ -1,4 +1,4 @@
-//! The screen of `nodetrust status`, which the plain page shows too.
+//! The screen of `nodetrust status`.
 
 use std::fmt::Write as _;
 

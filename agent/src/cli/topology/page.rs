@@ -122,7 +122,7 @@ fn anchors(fleet: &Fleet, now: Time) -> String {
     titles.push("MISSING ON".to_owned());
     let row = |anchor: &FleetAnchor| {
         let ended = anchor.not_after.is_some_and(|end| end.0 < now.0);
-        let end = anchor.not_after.map_or_else(|| "–".to_owned(), day);
+        let end = anchor.not_after.map_or_else(|| "–".to_owned(), |end| format!("<time>{}</time>", day(end)));
         let states: Vec<String> = match anchor.states.len() {
             1 => anchor.states.keys().map(|state| (*state).to_owned()).collect(),
             _ => anchor.states.iter().map(|(state, count)| format!("{state} on {count}")).collect(),
