@@ -61,7 +61,7 @@ fn a_node_that_runs_nothing_needs_no_slot() {
 #[test]
 fn a_persons_label_holds_even_a_node_that_runs_nothing() {
     let held = hold(&GateFacts { exempt: true, hold_label: Some("disk swap"), ..facts(None) });
-    assert_eq!(held.reason, FleetHoldReason::Label);
+    assert_eq!(held.reason, HoldReason::NodeHeld);
     assert_eq!(held.why, "the Node has the label nodetrust.io/hold: disk swap");
     assert_eq!(held.wish, SlotWish::Nothing, "it keeps no slot from others");
 }
@@ -71,16 +71,16 @@ fn outside_of_the_window_a_node_says_when_it_opens_and_keeps_no_slot_from_others
     let slots = listed(Vec::new());
     let held =
         hold(&GateFacts { window: Some(WindowState::Closed { until: Some(1_796_022_000) }), ..facts(Some(&slots)) });
-    assert_eq!((held.reason, held.wish), (FleetHoldReason::Window, SlotWish::Nothing));
+    assert_eq!((held.reason, held.wish), (HoldReason::Window, SlotWish::Nothing));
     assert_eq!(held.why, "outside of the window, which opens at 2026-11-30T07:00:00Z");
     let open = GateFacts { window: Some(WindowState::Open { until: None }), ..facts(Some(&slots)) };
-    assert_eq!(hold(&open).reason, FleetHoldReason::Slot);
+    assert_eq!(hold(&open).reason, HoldReason::Slot);
 }
 
 #[test]
 fn who_waits_for_a_slot_says_how_many_are_in_use_and_by_whom() {
     let held = hold(&facts(Some(&listed(vec![slot(0, "node-a"), slot(1, "")]))));
-    assert_eq!((held.reason, held.wish), (FleetHoldReason::Slot, SlotWish::Slot));
+    assert_eq!((held.reason, held.wish), (HoldReason::Slot, SlotWish::Slot));
     assert_eq!(held.why, "waiting for a slot: 1 of 1 in use (node-a)");
     let many = listed((0..8).map(|index| slot(index, &format!("node-{index}"))).collect());
     assert_eq!(
@@ -95,7 +95,7 @@ fn a_halt_is_told_with_its_node_its_reason_and_the_way_out() {
         Halt { node: "node-a".into(), reason: "the Node is not Ready".into(), since: "2026-11-30T07:00:00Z".into() };
     let slots = listed(vec![SlotLease { halt: Some(halt), ..slot(3, "node-a") }]);
     let held = hold(&facts(Some(&slots)));
-    assert_eq!(held.reason, FleetHoldReason::Halted);
+    assert_eq!(held.reason, HoldReason::Halted);
     assert_eq!(held.why, "all restarts are halted by node node-a since 2026-11-30T07:00:00Z: the Node is not Ready");
     assert!(held.next.contains("topology --resume") && held.next.contains("nodetrust-restart-3"), "{}", held.next);
 }
@@ -104,7 +104,7 @@ fn a_halt_is_told_with_its_node_its_reason_and_the_way_out() {
 fn a_pause_is_told_with_its_text() {
     let slots = listed(vec![SlotLease { pause: Some("change freeze".into()), ..slot(0, "") }]);
     let held = hold(&facts(Some(&slots)));
-    assert_eq!((held.reason, held.why.as_str()), (FleetHoldReason::Paused, "all restarts are paused: change freeze"));
+    assert_eq!((held.reason, held.why.as_str()), (HoldReason::Paused, "all restarts are paused: change freeze"));
 }
 
 #[test]
@@ -112,11 +112,11 @@ fn who_waits_for_the_canary_watches_and_takes_no_slot() {
     let slots = listed(Vec::new());
     for state in [CanaryState::Silent, CanaryState::Other("ab".into()), CanaryState::Soaking(seconds(90))] {
         let held = hold(&GateFacts { canary: Some(state.clone()), ..facts(Some(&slots)) });
-        assert_eq!((held.reason, held.wish), (FleetHoldReason::Canary, SlotWish::Watch), "{state:?}");
+        assert_eq!((held.reason, held.wish), (HoldReason::Canary, SlotWish::Watch), "{state:?}");
         assert_eq!(held.again.is_some(), matches!(state, CanaryState::Soaking(_)));
     }
     let passed = GateFacts { canary: Some(CanaryState::Passed), ..facts(Some(&slots)) };
-    assert_eq!(hold(&passed).reason, FleetHoldReason::Slot);
+    assert_eq!(hold(&passed).reason, HoldReason::Slot);
 }
 
 #[test]
@@ -136,9 +136,9 @@ fn a_confirmed_slot_opens_the_gate() {
     let _ = slots.step(SlotEvent::Answered(own), due);
     assert_eq!(now(&slots), FleetGate::Open(Passage::Slot(0)));
     let silent = GateFacts { canary: Some(CanaryState::Silent), now: due, ..facts(Some(&slots)) };
-    assert_eq!(hold(&silent).reason, FleetHoldReason::Canary, "the canary's mark has gone meanwhile");
+    assert_eq!(hold(&silent).reason, HoldReason::Canary, "the canary's mark has gone meanwhile");
     let late = GateFacts { now: due + SlotTiming::LEASE, ..facts(Some(&slots)) };
-    assert_eq!(hold(&late).reason, FleetHoldReason::Slot, "the permission has a time");
+    assert_eq!(hold(&late).reason, HoldReason::Slot, "the permission has a time");
     let _ = slots.step(SlotEvent::Began, due);
     assert_eq!(hold(&GateFacts { now: due, ..facts(Some(&slots)) }).wish, SlotWish::Nothing);
 }
@@ -160,7 +160,7 @@ fn a_node_without_the_api_server_waits_and_goes_on_after_its_time_only_if_a_pull
         decide(&GateFacts { outage, now: seconds(now), ..facts(Some(&slots)) })
     };
     let FleetGate::Held(held) = at(20, Some("x509")) else { panic!() };
-    assert_eq!((held.reason, held.again), (FleetHoldReason::ApiUnreachable, Some(seconds(3_650))));
+    assert_eq!((held.reason, held.again), (HoldReason::ApiUnavailable, Some(seconds(3_650))));
     assert!(held.why.starts_with("the API server has not answered for 10 s (connection refused)"), "{}", held.why);
     assert!(matches!(at(3_669, Some("x509")), FleetGate::Held(_)), "the jitter comes on top");
     assert!(matches!(at(99_999, None), FleetGate::Held(_)));
@@ -177,7 +177,7 @@ fn a_node_that_is_to_proceed_goes_on_without_the_api_server_after_its_time() {
     assert!(matches!(at(3_670), FleetGate::Open(Passage::Outage(_))));
     let closed =
         GateFacts { window: Some(WindowState::Closed { until: None }), now: seconds(9_999), ..facts(Some(&slots)) };
-    assert_eq!(hold(&closed).reason, FleetHoldReason::Window, "the window is the node's own to keep");
+    assert_eq!(hold(&closed).reason, HoldReason::Window, "the window is the node's own to keep");
 }
 
 #[test]
@@ -189,5 +189,5 @@ fn a_halt_that_was_seen_last_holds_without_the_api_server() {
     let _ = slots.step(SlotEvent::Answered(SlotAnswer::Unknown("timed out".into())), due);
     let outage = OutageFacts { policy: ApiOutage::Proceed, ..facts(None).outage };
     let held = hold(&GateFacts { outage, now: seconds(99_999), ..facts(Some(&slots)) });
-    assert_eq!(held.reason, FleetHoldReason::Halted);
+    assert_eq!(held.reason, HoldReason::Halted);
 }
