@@ -458,7 +458,7 @@ fn configured_probes_follow_the_set_in_force() {
     assert_eq!(shown.len(), 2, "{status:#}");
     assert!(shown.iter().any(|row| row["target"] == target && row["verdict"] == "trusted" && row["time"].is_string()));
     let page = agent.get("/").unwrap().1;
-    assert!(page.contains("PROBE") && page.contains(&target) && page.contains("not-reached"), "{page}");
+    assert!(page.contains("<h2>Probes</h2>") && page.contains(&target) && page.contains("not-reached"), "{page}");
 
     // The CA leaves the store: the probe runs at once.
     node.set_source(&[&next]);
