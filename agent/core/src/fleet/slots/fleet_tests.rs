@@ -47,6 +47,8 @@ struct SimulatedNode {
     slots: Option<Slots>,
     /// Counts lives and requests, so that what belongs to an earlier one is known as such.
     life: u64,
+    /// The number of its timer; older ones count no more.
+    timer: u64,
     working: bool,
     done: bool,
     failed: bool,
@@ -69,6 +71,7 @@ struct FleetRun {
     takes: u64,
     refused: u64,
     lists: u64,
+    done: usize,
     begun_after_halt: usize,
     died_at: Option<Duration>,
     taken_over_at: Option<Duration>,
@@ -145,7 +148,9 @@ impl SimulatedFleet {
     fn happen(&mut self, moment: FleetMoment) {
         match moment {
             FleetMoment::Start(index) => self.start(index),
-            FleetMoment::Timer(index, life) if self.nodes[index].life == life => self.step(index, SlotEvent::Elapsed),
+            FleetMoment::Timer(index, timer) if self.nodes[index].timer == timer => {
+                self.step(index, SlotEvent::Elapsed)
+            }
             FleetMoment::Arrives(index, number) => {
                 let Some(request) = self.sent.remove(&number) else { return };
                 let answer = self.execute(index, &request);
@@ -222,8 +227,10 @@ impl SimulatedFleet {
         if let Some(due) = node.slots.as_ref().and_then(Slots::due) {
             // a timer never fires early, and mostly somewhat late
             let late = self.millis(1, 5);
-            let life = self.nodes[index].life;
-            self.at(due.saturating_sub(now) + late, FleetMoment::Timer(index, life));
+            self.numbers += 1;
+            let timer = self.numbers;
+            self.nodes[index].timer = timer;
+            self.at(due.saturating_sub(now) + late, FleetMoment::Timer(index, timer));
         }
     }
 
@@ -234,6 +241,7 @@ impl SimulatedFleet {
             self.dead_slot = node.slots.as_ref().and_then(Slots::held_until).map(|(slot, _)| slot);
         }
         node.dead |= dies;
+        node.timer = 0;
         node.slots = None;
         node.life += 1;
         node.request = None;
@@ -274,6 +282,7 @@ impl SimulatedFleet {
         } else {
             node.working = false;
             node.done = true;
+            self.run.done += 1;
             self.step(index, SlotEvent::Healthy);
         }
     }
@@ -355,9 +364,9 @@ fn calm(seed: u64, nodes: usize, slots: usize) -> FleetCase {
 fn a_thousand_simulated_fleets_never_restart_more_nodes_at_once_than_they_may_whatever_crashes() {
     let mut steps = 0;
     for seed in 0..1_000 {
-        let slots = 1 + usize::try_from(seed % 3).unwrap();
+        let slots = 1 + usize::try_from(seed % 2).unwrap();
         // the agent that makes the step crashes: at each of the first steps in some run, and by chance after it
-        let case = FleetCase { lost: 30, crashing: 15, crash_at: Some(1 + seed / 3), ..calm(seed, 6, slots) };
+        let case = FleetCase { lost: 30, crashing: 15, crash_at: Some(1 + seed / 3), ..calm(seed, 4, slots) };
         let run = SimulatedFleet::new(case.clone()).run();
         assert!((1..=slots).contains(&run.most_at_work), "{run:?} {case:?}");
         steps += run.steps;
@@ -378,13 +387,16 @@ fn a_simulated_fleet_in_which_a_node_fails_goes_on_only_with_restarts_in_flight_
 
 #[test]
 fn a_simulated_node_that_dies_with_its_slot_blocks_the_others_no_longer_than_two_lease_times_and_a_poll() {
+    let mut taken_over = 0;
     for seed in 0..200 {
         let case = FleetCase { dying: Some(0), ..calm(seed, 4, 1) };
         let run = SimulatedFleet::new(case.clone()).run();
         if let (Some(died), Some(taken)) = (run.died_at, run.taken_over_at) {
+            taken_over += 1;
             assert!(taken - died <= 2 * LEASE + POLL, "{:?} {case:?}", taken - died);
         }
     }
+    assert!(taken_over > 100, "{taken_over}");
 }
 
 #[test]
@@ -393,7 +405,7 @@ fn five_thousand_simulated_nodes_that_wait_for_few_slots_write_hardly_more_than_
     for (nodes, slots) in [(5_000, 1), (5_000, 50)] {
         let mut fleet = SimulatedFleet::new(calm(7, nodes, slots));
         let enough = 12;
-        while fleet.nodes.iter().filter(|node| node.done).count() < enough {
+        while fleet.run.done < enough {
             let Reverse((now, _, moment)) = fleet.queue.pop().unwrap();
             fleet.run.now = now;
             fleet.happen(moment);
