@@ -79,6 +79,8 @@ pub(super) struct FleetMember {
     canary: CanaryWatch,
     /// The digest with which this node has called itself healthy as a canary.
     marked: Option<String>,
+    /// When the mark may be written again that could not be written.
+    mark_after: Duration,
     object: Read<NodeObject>,
     count: Read<u32>,
     nothing_runs: Read<bool>,
@@ -121,6 +123,7 @@ impl FleetMember {
             request: None,
             canary: CanaryWatch::default(),
             marked: None,
+            mark_after: Duration::ZERO,
             object: Read::never(),
             count: Read::never(),
             nothing_runs: Read::never(),
@@ -141,6 +144,7 @@ impl FleetMember {
 
     /// Takes what a cycle has found.
     pub(super) fn take(&mut self, facts: NodeFacts) {
+        self.withdraw(); // a restart that has ended meanwhile is what the facts may be about
         if let Some(work) = &mut self.work
             && facts.lost.is_some()
         {
@@ -214,7 +218,7 @@ impl FleetMember {
     fn mark(&self) -> Option<(CanaryMark, Option<ResourceVersion>)> {
         let facts = self.facts.as_ref()?;
         let leases = self.slots.as_ref()?.leases()?;
-        if !self.is_canary() || !facts.is_healthy || self.work.is_some() {
+        if !self.is_canary() || !facts.is_healthy || self.work.is_some() || self.now() < self.mark_after {
             return None;
         }
         let lease = leases.canary.as_ref();
@@ -242,7 +246,11 @@ impl FleetMember {
             FleetAnswer::Count(count) => self.count = Read { value: count.or(self.count.value), at: now },
             FleetAnswer::Workload(nothing) => self.nothing_runs = Read { value: Some(nothing), at: now },
             FleetAnswer::Mark(mark, true) => self.marked = Some(mark.digest),
-            FleetAnswer::Mark(..) => self.feed(SlotEvent::Look, now), // somebody else was faster: what does the Lease say?
+            FleetAnswer::Mark(..) => {
+                // somebody else was faster, or it is not allowed: what does the Lease say?
+                self.mark_after = now + self.timing.poll;
+                self.feed(SlotEvent::Look, now);
+            }
         }
     }
 
@@ -300,8 +308,14 @@ impl FleetMember {
         if self.is_canary() && facts.is_healthy && self.marked.as_ref() != Some(&facts.digest) {
             match self.slots.as_ref().and_then(Slots::leases) {
                 None => self.feed(SlotEvent::Look, now),
-                Some(_) if self.work.is_none() && self.mark().is_none() => self.marked = Some(facts.digest.clone()),
-                Some(_) => {} // written next
+                Some(leases) => {
+                    let said = leases.canary.as_ref().and_then(|lease| lease.mark.as_ref());
+                    if said.is_some_and(|mark| mark.digest == facts.digest) {
+                        self.marked = Some(facts.digest.clone());
+                    } else {
+                        self.again = Some(now + self.timing.poll).into_iter().chain(self.again).min();
+                    }
+                }
             }
         }
         self.show(now);

@@ -51,10 +51,12 @@ pub async fn serve(
     let permit = line.permit.clone();
     let mut member = FleetMember::new(node, line, clock, timing);
     member.follow(inputs.settings.borrow_and_update().clone());
+    inputs.facts.mark_changed(); // what is there already counts
     loop {
-        let seen = inputs.facts.borrow_and_update().clone();
-        if let Some(facts) = seen {
-            member.take(facts);
+        // facts are taken once: only those of a later look say how a node is after its restart
+        if inputs.facts.has_changed().unwrap_or(false) {
+            let facts = inputs.facts.borrow_and_update().clone();
+            facts.into_iter().for_each(|facts| member.take(facts));
         }
         member.turn();
         if let Some(call) = member.next_call() {
