@@ -31,7 +31,7 @@ use nodetrust::{
         clock::FleetClock,
         facts::NodeFacts,
         permit::{PermitState, RestartPermit},
-        permit_at_start, serve,
+        serve,
     },
     kubernetes::FleetApi,
 };
@@ -174,7 +174,7 @@ async fn node(
     // every pass of this loop is a life of the agent
     loop {
         let fleet = FleetSettings { limit: RestartLimit::Nodes(plan.slots), ..FleetSettings::default() };
-        let permit = Arc::new(RestartPermit::new(permit_at_start(Some(&fleet))));
+        let permit = Arc::new(RestartPermit::new(PermitState::at_start(Some(&fleet))));
         let line =
             FleetLine { permit: permit.clone(), word: Arc::new(Notify::new()), view: Arc::new(watch::channel(None).0) };
         let word = line.word.clone();

@@ -30,7 +30,11 @@ use tokio::{
 use crate::{
     agent::{schedule::Schedule, watch::Hints},
     config::{FleetSettings, Settings, SourceLocation},
-    fleet::{self, FleetInputs, FleetLine, facts::NodeFacts, permit::RestartPermit},
+    fleet::{
+        self, FleetInputs, FleetLine,
+        facts::NodeFacts,
+        permit::{PermitState, RestartPermit},
+    },
     host::{self, root::HostRoot, threads},
     log, probe,
     reconcile::{CycleResult, Reconciler},
@@ -109,7 +113,7 @@ impl Agent {
         let node = host::node_name(&probing);
         let (fleet_settings, follow_fleet) = broadcast::channel(settings.fleet.clone());
         let (facts, follow_facts) = broadcast::channel(None);
-        let permit = Arc::new(RestartPermit::new(fleet::permit_at_start(settings.fleet.as_ref())));
+        let permit = Arc::new(RestartPermit::new(PermitState::at_start(settings.fleet.as_ref())));
         reconciler.follow_permit(permit.clone());
         let fleet = FleetLine { permit, word: Arc::default(), view: Arc::new(broadcast::channel(None).0) };
         let inputs = FleetInputs { settings: follow_fleet, facts: follow_facts };

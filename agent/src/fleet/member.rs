@@ -390,7 +390,7 @@ impl FleetMember {
         }
         self.feed(end, now);
         self.work = None;
-        self.line.permit.set(PermitState::Refused(not_asked()));
+        self.line.permit.set(PermitState::not_asked());
         self.line.word.notify_one();
     }
 
@@ -409,7 +409,7 @@ impl FleetMember {
     fn ask(&mut self, facts: &NodeFacts, settings: &FleetSettings, now: Duration) {
         if !facts.wants_restart {
             self.feed(SlotEvent::Wish(SlotWish::Nothing), now);
-            self.line.permit.set(PermitState::Refused(not_asked()));
+            self.line.permit.set(PermitState::not_asked());
             self.told = None;
             self.is_open = false;
             return;
@@ -490,15 +490,4 @@ impl FleetMember {
             self.line.word.notify_one();
         }
     }
-}
-
-/// What a permit says before the first cycle.
-pub fn permit_at_start(settings: Option<&FleetSettings>) -> PermitState {
-    settings.map_or(PermitState::NotNeeded, |_| PermitState::Refused(not_asked()))
-}
-
-/// What a cycle is told that finds a restart due before the fleet was asked.
-fn not_asked() -> Hold {
-    let why = "the other nodes are asked first whether this one may restart".to_owned();
-    Hold { reason: HoldReason::Slot, why, next: String::new(), wait: None }
 }

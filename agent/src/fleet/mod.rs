@@ -27,7 +27,6 @@ use member::FleetMember;
 
 pub use call::{Caller, FleetAnswer, FleetCall};
 pub use line::{FleetInputs, FleetLine};
-pub use member::permit_at_start;
 
 /// Takes part in the fleet of the cluster in which this agent is a pod, for ever.
 #[cfg(feature = "kubernetes")]

@@ -11,6 +11,8 @@ use nodetrust_core::runtime::{
 };
 use tokio::sync::Notify;
 
+use crate::config::FleetSettings;
+
 /// Whether this node may restart its services now. One value, which the cycle and the fleet's task share.
 #[derive(Debug, Default)]
 pub struct RestartPermit {
@@ -33,6 +35,19 @@ pub enum PermitState {
     AtWork,
     /// Restarts have ended.
     Ended,
+}
+
+impl PermitState {
+    /// Before the first cycle, by the `fleet` section of the configuration.
+    pub fn at_start(settings: Option<&FleetSettings>) -> Self {
+        settings.map_or(Self::NotNeeded, |_| Self::not_asked())
+    }
+
+    /// What a cycle is told that finds a restart due before the fleet was asked.
+    pub fn not_asked() -> Self {
+        let why = "the other nodes are asked first whether this one may restart".to_owned();
+        Self::Refused(Hold { reason: HoldReason::Slot, why, next: String::new(), wait: None })
+    }
 }
 
 impl RestartPermit {
