@@ -164,6 +164,9 @@ pub(super) struct FleetActs {
     /// Let an anchor in grace leave all nodes, if that is safe: a fingerprint (16 or 64 digits), or `all`
     #[arg(long, value_name = "FP|all", value_parser = removal_request)]
     pub(super) approve_removal: Option<RemovalRequest>,
+    /// Follow a rotation until every node is done, or something stops it
+    #[arg(long, conflicts_with_all = ["approve_removal", "resume"])]
+    pub(super) watch: bool,
     /// End every halt, so that the fleet goes on with its restarts; and wait no more for a canary if no Node is one
     #[arg(long, conflicts_with = "approve_removal")]
     pub(super) resume: bool,

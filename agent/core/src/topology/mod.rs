@@ -8,6 +8,7 @@ mod count;
 mod findings;
 mod fleet;
 mod member;
+mod progress;
 mod restarts;
 
 use std::cmp::Reverse;
@@ -20,6 +21,7 @@ pub use fleet::{
     ANCHORS, FindingKind, Fleet, FleetAnchor, FleetFinding, FleetVerdict, GROUPS, Group, NAMES, Nodes, Severity,
 };
 pub use member::{Member, TrustReady};
+pub use progress::{RotationPace, RotationProgress};
 pub use restarts::{FleetRestarts, HaltRow, HeldSlotRow};
 
 use crate::text::plural;

@@ -8,6 +8,7 @@ mod leases;
 mod page;
 mod proxy;
 mod screen;
+mod watch;
 
 pub(crate) use cluster::{read_page, words_of_refusal};
 pub(crate) use proxy::is_direct;
@@ -35,6 +36,9 @@ pub(super) fn main(context: &Context, access: &ClusterAccess, acts: &FleetActs) 
     }
     runtime.block_on(async {
         let cluster = Cluster::connect(access).await?;
+        if acts.watch {
+            return watch::watch(context, &cluster).await;
+        }
         let now = crate::host::wall();
         let mut fleet = fleet(cluster.members().await?, now);
         if acts.resume {
