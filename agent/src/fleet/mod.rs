@@ -65,7 +65,12 @@ pub async fn serve(
             continue;
         }
         tokio::select! {
-            changed = inputs.facts.changed() => if changed.is_err() { return },
+            changed = inputs.facts.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                inputs.facts.mark_changed(); // taken above
+            }
             changed = inputs.settings.changed() => {
                 if changed.is_err() {
                     return;

@@ -275,7 +275,12 @@ impl Slots {
             (SlotRequest::List { consistent }, SlotAnswer::Listed(leases)) => {
                 return self.listed(leases, consistent, now);
             }
-            (SlotRequest::List { .. }, _) => self.due = Some(now + self.lots.retry(self.timing)),
+            (SlotRequest::List { .. }, _) => {
+                // a list that only people want is not tried again: while the API server is down, nodes at rest leave it alone
+                let is_needed = self.unsettled || self.hold.is_some() || self.work != SlotWork::Rest || self.polls();
+                self.look &= is_needed;
+                self.due = is_needed.then(|| now + self.lots.retry(self.timing));
+            }
             (SlotRequest::Create { index, change } | SlotRequest::Update { index, change, .. }, answer) => match answer
             {
                 SlotAnswer::Written(version) => self.written(index, change, version, sent, now),

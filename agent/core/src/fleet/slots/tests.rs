@@ -296,3 +296,17 @@ fn an_answer_that_nobody_waits_for_changes_nothing() {
         assert_eq!(node.slots, before);
     }
 }
+
+#[test]
+fn a_node_at_rest_leaves_an_api_server_alone_that_does_not_answer() {
+    let mut slots = Slots::new("a", 7, SlotTiming::default(), false, START);
+    let at = slots.due().unwrap();
+    let down = || SlotEvent::Answered(SlotAnswer::Unknown("it is down".into()));
+    assert_eq!(slots.step(SlotEvent::Elapsed, at), Some(SlotRequest::List { consistent: false }), "for people");
+    assert_eq!((slots.step(down(), at), slots.due()), (None, None));
+    slots.step(SlotEvent::Wish(SlotWish::Slot), at);
+    let at = slots.due().unwrap();
+    assert!(slots.step(SlotEvent::Elapsed, at).is_some());
+    slots.step(down(), at);
+    assert!(slots.due().is_some(), "a node that waits asks again");
+}
