@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Files use each other in one direction: vocabulary ([`time`], [`text`], [`problem`], [`certificate`]) → data ([`source`], [`store`],
-//! [`ledger`], [`observed`], [`action`], [`plan`]) → decisions ([`planner`], [`runtime`], [`pod_bundle`], [`verify`]) → [`report`] → views
+//! [`ledger`], [`observed`], [`action`], [`plan`]) → decisions ([`planner`], [`runtime`], [`fleet`], [`pod_bundle`], [`verify`]) → [`report`] → views
 //! ([`node_status`], [`topology`]).
 
 pub mod action;
