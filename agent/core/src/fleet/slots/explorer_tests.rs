@@ -316,15 +316,7 @@ impl ModelWorld {
                 *time = Duration::ZERO;
             }
         };
-        for (node, name) in self.nodes.iter_mut().zip(NAMES) {
-            if let ModelWire::Answered(SlotAnswer::Listed(leases)) = &mut node.wire {
-                // who else holds a slot makes no difference to the reader of a list
-                each_name_of_leases(leases, &mut |holder| {
-                    if holder != name {
-                        *holder = "another".to_owned();
-                    }
-                });
-            }
+        for node in &mut self.nodes {
             past(&mut node.honoured);
             let Some(slots) = &mut node.slots else { continue };
             slots.lots = Lots::new(0);
@@ -450,7 +442,7 @@ impl ModelWorld {
         }
         self.nodes = order.iter().map(|index| self.nodes[*index].clone()).collect();
         let mut rename = |name: &mut String| {
-            let Some(before) = NAMES.iter().position(|known| known == name) else { return };
+            let before = NAMES.iter().position(|known| known == name).unwrap();
             *name = NAMES[order.iter().position(|index| *index == before).unwrap()].to_owned();
         };
         each_name_of_leases(&mut self.api.leases, &mut rename);
