@@ -56,6 +56,11 @@ impl NodeListApi {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { return };
                 let Some((target, agent)) = request(&stream) else { continue };
+                if !target.starts_with("/api/v1/nodes?") {
+                    // to a user who may list nodes, and nothing else
+                    let _ = answer(stream, &target, &nodes, ApiReply::Refused(403, "nodes only"));
+                    continue;
+                }
                 let n = {
                     let mut seen = seen.lock().unwrap();
                     seen.push(agent);
