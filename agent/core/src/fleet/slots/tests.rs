@@ -304,9 +304,9 @@ fn a_node_at_rest_leaves_an_api_server_alone_that_does_not_answer() {
     let down = || SlotEvent::Answered(SlotAnswer::Unknown("it is down".into()));
     assert_eq!(slots.step(SlotEvent::Elapsed, at), Some(SlotRequest::List { consistent: false }), "for people");
     assert_eq!((slots.step(down(), at), slots.due()), (None, None));
-    slots.step(SlotEvent::Wish(SlotWish::Slot), at);
+    assert_eq!(slots.step(SlotEvent::Wish(SlotWish::Slot), at), None);
     let at = slots.due().unwrap();
     assert!(slots.step(SlotEvent::Elapsed, at).is_some());
-    slots.step(down(), at);
+    assert_eq!(slots.step(down(), at), None);
     assert!(slots.due().is_some(), "a node that waits asks again");
 }
