@@ -313,7 +313,7 @@ impl FleetMember {
                     if said.is_some_and(|mark| mark.digest == facts.digest) {
                         self.marked = Some(facts.digest.clone());
                     } else {
-                        self.again = Some(now + self.timing.poll).into_iter().chain(self.again).min();
+                        self.wake_at(now + self.timing.poll);
                     }
                 }
             }
@@ -346,12 +346,12 @@ impl FleetMember {
             self.slots = None;
         }
         self.told = None;
-        self.line.view.send_if_modified(|view| view.take().is_some());
+        self.line.view.send_replace(None);
     }
 
     /// Is the node healthy after its restart?
     fn judge(&mut self, facts: &NodeFacts, settings: &FleetSettings, now: Duration) {
-        let Some(work) = self.work.clone().filter(|work| work.ended) else { return };
+        let Some(work) = self.work.as_ref().filter(|work| work.ended) else { return };
         let age = now.saturating_sub(work.since);
         let health = HealthFacts {
             unit: facts.sick.clone().map_or(Ok(()), Err),
@@ -366,8 +366,15 @@ impl FleetMember {
         };
         let is_seen = self.facts_at > work.since && !self.object.is_older(NODE_PAUSE * 2, now);
         let end = match health.judge(settings.healthy_within) {
-            RestartHealth::Healthy if age >= WATCHED && is_seen => SlotEvent::Healthy,
-            RestartHealth::Unhealthy(why) if settings.halt_on_failure && is_seen => {
+            // what was not looked at since the restart proves nothing, neither that the node is well nor that it is not
+            _ if !is_seen => return self.watch_on(now),
+            RestartHealth::NotYet(_) => return self.watch_on(now),
+            RestartHealth::Healthy if age < WATCHED => return self.watch_on(now),
+            RestartHealth::Healthy => {
+                tracing::info!(seconds = age.as_secs(), "the node is well after its restart");
+                SlotEvent::Healthy
+            }
+            RestartHealth::Unhealthy(why) if settings.halt_on_failure => {
                 tracing::warn!(why, "the node is not healthy after its restart: the restarts of the fleet are halted");
                 SlotEvent::Unhealthy(Halt::new(&self.node, &why, Time(facts.time)))
             }
@@ -375,23 +382,25 @@ impl FleetMember {
                 tracing::warn!(why, "the node is not healthy after its restart; haltOnFailure is false");
                 SlotEvent::Healthy
             }
-            RestartHealth::Healthy | RestartHealth::NotYet(_) => {
-                let work = self.work.get_or_insert(work);
-                if now.saturating_sub(work.looked) >= WATCH_PAUSE {
-                    work.looked = now;
-                    self.line.word.notify_one();
-                }
-                self.again = Some(now + WATCH_PAUSE);
-                return;
-            }
         };
-        if end == SlotEvent::Healthy {
-            tracing::info!(seconds = age.as_secs(), "the node is well after its restart");
-        }
         self.feed(end, now);
         self.work = None;
         self.line.permit.set(PermitState::not_asked());
         self.line.word.notify_one();
+    }
+
+    /// The node is watched on after its restart: a cycle looks at it now and then.
+    fn watch_on(&mut self, now: Duration) {
+        if let Some(work) = self.work.as_mut().filter(|work| now.saturating_sub(work.looked) >= WATCH_PAUSE) {
+            work.looked = now;
+            self.line.word.notify_one();
+        }
+        self.wake_at(now + WATCH_PAUSE);
+    }
+
+    /// Looks again at this time at the latest.
+    fn wake_at(&mut self, at: Duration) {
+        self.again = Some(self.again.map_or(at, |again| again.min(at)));
     }
 
     fn readiness(&self) -> NodeReadiness {
@@ -437,12 +446,12 @@ impl FleetMember {
             FleetGate::Held(held) => {
                 self.is_open = false;
                 self.feed(SlotEvent::Wish(held.wish), now);
-                self.again = held.again.map(|again| now + again.min(IDLE)).or(self.again);
-                let wait = match held.reason {
-                    HoldReason::Window | HoldReason::NodeHeld => Some(NODE_PAUSE),
-                    _ => None,
-                };
-                self.again = wait.map(|wait| now + wait).into_iter().chain(self.again).min();
+                if let Some(again) = held.again {
+                    self.wake_at(now + again.min(IDLE));
+                }
+                if matches!(held.reason, HoldReason::Window | HoldReason::NodeHeld) {
+                    self.wake_at(now + NODE_PAUSE);
+                }
                 let reason = held.reason;
                 let hold = Hold { reason, why: held.why, next: held.next, wait: None };
                 self.line.permit.set(PermitState::Refused(hold));
@@ -471,7 +480,7 @@ impl FleetMember {
         }
         let left = self.clock.real(until.saturating_sub(now));
         self.line.permit.set(PermitState::Granted(std::time::Instant::now() + left));
-        self.again = Some(until);
+        self.wake_at(until);
         self.told = None;
         self.is_open = true;
         self.line.word.notify_one();
@@ -481,11 +490,7 @@ impl FleetMember {
     fn show(&mut self, now: Duration) {
         let view = self.slots.as_ref().and_then(|slots| FleetView::of(slots, &self.node, now));
         let is_halted = view.as_ref().is_some_and(|view| view.halted.is_some());
-        self.line.view.send_if_modified(|shown| {
-            let is_new = *shown != view;
-            shown.clone_from(&view);
-            is_new
-        });
+        self.line.view.send_replace(view);
         if is_halted != std::mem::replace(&mut self.is_halt_told, is_halted) {
             self.line.word.notify_one();
         }
