@@ -40,7 +40,7 @@ use crate::{
 const RESTART_OUTCOMES: [&str; 2] = ["done", "failed"];
 
 /// How a text in the form of OpenMetrics ends.
-const END_OF_OPEN_METRICS: &str = "# EOF\n";
+const END_OF_OPEN_METRICS: &[u8] = b"# EOF\n";
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -235,16 +235,14 @@ impl Metrics {
     }
 
     /// Text of [`open_metrics`](Self::open_metrics) with the process's own metrics, as they are now.
-    pub fn with_process_open(text: &[u8]) -> String {
-        let metrics = String::from_utf8_lossy(text);
-        let metrics = metrics.strip_suffix(END_OF_OPEN_METRICS).unwrap_or(&metrics);
-        format!("{metrics}{}", text_of(|out| text::encode(out, &process::registry())))
+    pub fn open_metrics_with_process(metrics: &[u8]) -> Vec<u8> {
+        let metrics = metrics.strip_suffix(END_OF_OPEN_METRICS).unwrap_or(metrics);
+        [metrics, text_of(|out| text::encode(out, &process::registry())).as_bytes()].concat()
     }
 
     /// Text of [`prometheus`](Self::prometheus) with the process's own metrics, as they are now.
-    pub fn with_process(text: &[u8]) -> String {
-        let process = text_of(|out| prometheus_text::encode(out, &process::registry()));
-        format!("{}{process}", String::from_utf8_lossy(text))
+    pub fn prometheus_with_process(metrics: &[u8]) -> Vec<u8> {
+        [metrics, text_of(|out| prometheus_text::encode(out, &process::registry())).as_bytes()].concat()
     }
 }
 

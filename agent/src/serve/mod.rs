@@ -261,8 +261,8 @@ impl Pages {
 /// A page of metrics with those of the process, which are of the moment; every other page as it is.
 fn with_process(page: PageKind, body: Bytes) -> Bytes {
     match page {
-        PageKind::OpenMetrics => Metrics::with_process_open(&body).into(),
-        PageKind::Prometheus => Metrics::with_process(&body).into(),
+        PageKind::OpenMetrics => Metrics::open_metrics_with_process(&body).into(),
+        PageKind::Prometheus => Metrics::prometheus_with_process(&body).into(),
         PageKind::Status => body,
     }
 }
