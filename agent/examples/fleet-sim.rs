@@ -44,6 +44,12 @@ use nodetrust_core::{
 };
 use tokio::sync::{Notify, watch};
 
+use random::Random;
+
+#[allow(dead_code, unreachable_pub, reason = "it is a file of the tests, which use all of it")]
+#[path = "../../tests/it/support/random.rs"]
+mod random;
+
 /// What is simulated.
 #[derive(Debug, Clone)]
 struct SimulationPlan {
@@ -74,22 +80,9 @@ struct RunTally {
     history: Mutex<Vec<(u64, usize)>>,
 }
 
-/// Numbers by seed (SplitMix64).
-#[derive(Clone)]
-struct SimulatedLots(u64);
-
-impl SimulatedLots {
-    fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn happens(&mut self, of_a_hundred: u64) -> bool {
-        self.draw() % 100 < of_a_hundred
-    }
+/// Whether something happens that happens so many times of a hundred.
+fn happens(random: &mut Random, of_a_hundred: u64) -> bool {
+    random.next() % 100 < of_a_hundred
 }
 
 /// The agent's own caller, with faults, and counted.
@@ -97,7 +90,7 @@ struct SimulatedFaults {
     real: ClusterCaller,
     name: String,
     index: usize,
-    lots: SimulatedLots,
+    lots: Random,
     faults: u64,
     tally: Arc<RunTally>,
 }
@@ -124,14 +117,14 @@ impl SimulatedFaults {
             }
             FleetCall::Count | FleetCall::Mark(..) => {}
         }
-        if self.lots.happens(self.faults) {
+        if happens(&mut self.lots, self.faults) {
             return FleetAnswer::Slot(SlotAnswer::Unknown("a simulated fault before the call".to_owned()));
         }
         let answer = self.real.call(call).await;
         if matches!(answer, FleetAnswer::Slot(SlotAnswer::Conflict)) {
             self.tally.conflicts.fetch_add(1, Ordering::Relaxed);
         }
-        if self.lots.happens(self.faults) {
+        if happens(&mut self.lots, self.faults) {
             return FleetAnswer::Slot(SlotAnswer::Unknown("a simulated fault after the call".to_owned()));
         }
         answer
@@ -168,9 +161,9 @@ async fn node(
     began: Instant,
 ) -> anyhow::Result<()> {
     let name = format!("sim-{index:05}");
-    let mut lots = SimulatedLots(plan.seed ^ u64::try_from(index).unwrap_or(0).wrapping_mul(0x2545_f491_4f6c_dd1d));
-    let rate = 1.0 + (lots.draw() % 201) as f64 / 100.0 * plan.skew as f64 / 100.0 - plan.skew as f64 / 100.0;
-    let (mut wants, mut restarted, mut dies) = (true, None, lots.happens(plan.crashes));
+    let mut lots = Random(plan.seed ^ u64::try_from(index).unwrap_or(0).wrapping_mul(0x2545_f491_4f6c_dd1d));
+    let rate = 1.0 + (lots.next() % 201) as f64 / 100.0 * plan.skew as f64 / 100.0 - plan.skew as f64 / 100.0;
+    let (mut wants, mut restarted, mut dies) = (true, None, happens(&mut lots, plan.crashes));
     // every pass of this loop is a life of the agent
     loop {
         let fleet = FleetSettings { limit: RestartLimit::Nodes(plan.slots), ..FleetSettings::default() };
@@ -200,7 +193,7 @@ async fn node(
                 enter(&tally, began);
                 restarted = Some(nodetrust::host::wall());
                 let dies_now = std::mem::take(&mut dies);
-                let time = plan.restart.mul_f64(0.5 + (lots.draw() % 1001) as f64 / 1000.0);
+                let time = plan.restart.mul_f64(0.5 + (lots.next() % 1001) as f64 / 1000.0);
                 tokio::time::sleep(if dies_now { time / 2 } else { time }).await;
                 leave(&tally, began);
                 wants = false;

@@ -1,7 +1,7 @@
 //! Random numbers that a seed repeats.
 
 /// A generator of numbers (SplitMix64) that only the seed decides: not for secrets.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Random(pub u64);
 
 impl Random {
