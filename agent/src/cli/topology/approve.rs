@@ -8,7 +8,11 @@ use nodetrust_core::{
 };
 use serde::Serialize;
 
-use super::{cluster::Cluster, config_map::WriteEnd, screen::finding_lines};
+use super::{
+    cluster::Cluster,
+    config_map::WriteEnd,
+    screen::{finding_lines, short_digest},
+};
 use crate::{
     cli::{
         context::Context,
@@ -79,8 +83,7 @@ fn screen(cluster: &Cluster, decision: &RemovalDecision, written: bool, style: S
     };
     let mut out = answer(&cluster.name, verdict, &decision.headline, style);
     let anchors = decision.anchors.iter().map(|anchor| {
-        let sets: Vec<String> =
-            anchor.desired_digests.iter().map(|digest| digest.to_string().chars().take(16).collect()).collect();
+        let sets: Vec<String> = anchor.desired_digests.iter().map(|digest| short_digest(&digest.to_string())).collect();
         let text = format!(
             "{} leaves {} that {} it in grace, where the sources want the set {}",
             anchor.called(),

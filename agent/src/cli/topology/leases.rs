@@ -14,7 +14,10 @@ use nodetrust_core::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::cluster::{Cluster, words_of_refusal};
+use super::{
+    cluster::{Cluster, words_of_refusal},
+    screen::short_digest,
+};
 use crate::{
     cli::{context::Context, exit_code::OK},
     host,
@@ -55,14 +58,13 @@ impl Cluster {
         Ok(Some(FleetLeases::read(list["items"].as_array().into_iter().flatten())))
     }
 
-    /// The restarts of the fleet, for the screen; None if the user may not see them.
+    /// The restarts of the fleet as its Leases tell them; None if the user may not see them.
     pub(super) async fn restarts(&self) -> anyhow::Result<Option<FleetRestarts>> {
-        let Some(leases) = self.leases().await? else { return Ok(None) };
-        Ok(Some(FleetRestarts { no_canary: self.unmatched_canary().await, ..FleetRestarts::of(&leases) }))
+        Ok(self.leases().await?.as_ref().map(FleetRestarts::of))
     }
 
     /// `fleet.canarySelector` of the agents' configuration, if no Node matches it. What cannot be read says nothing.
-    async fn unmatched_canary(&self) -> Option<String> {
+    pub(super) async fn unmatched_canary(&self) -> Option<String> {
         let path = format!("/api/v1/namespaces/{}/configmaps/{CONFIG_MAP}", self.namespace);
         let object = self.object(&path).await?;
         let config: Value = serde_saphyr::from_str(object["data"]["config.yaml"].as_str()?).ok()?;
@@ -141,7 +143,7 @@ pub(super) async fn resume(context: &Context, cluster: &Cluster, fleet: &Fleet) 
         if let Some(digest) = &resumed.passed {
             let text = format!(
                 "no Node matches fleet.canarySelector; nobody waits for one with the set {}",
-                &digest[..16.min(digest.len())]
+                short_digest(digest)
             );
             out.push_str(&labelled("CANARY", &text, style));
         }

@@ -45,6 +45,9 @@ pub(super) fn main(context: &Context, access: &ClusterAccess, acts: &FleetActs) 
             return leases::resume(context, &cluster, &fleet).await;
         }
         fleet.restarts = cluster.restarts().await?;
+        if let Some(restarts) = &mut fleet.restarts {
+            restarts.no_canary = cluster.unmatched_canary().await;
+        }
         match context.output {
             OutputFormat::Html => write_out(&page::page(&cluster.name, &fleet, Time(now)))?,
             _ => context.print(&fleet, |style| screen::screen(&cluster.name, &fleet, style))?,

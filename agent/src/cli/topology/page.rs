@@ -6,9 +6,11 @@ use nodetrust_core::{
     topology::{Fleet, FleetAnchor, FleetFinding, FleetVerdict, Group, Nodes, Severity},
 };
 
+use super::screen::{short_digest, usual_step};
 use crate::text::{
     html::{document, escape, prose, table},
     time::day,
+    wrap::shorten,
 };
 
 /// Anchors that have a row.
@@ -56,11 +58,7 @@ fn next_steps(fleet: &Fleet) -> String {
         }
     }
     if steps.is_empty() {
-        steps.push(if fleet.reporting == 0 {
-            "install nodetrust, or choose another --context"
-        } else {
-            "nothing to do"
-        });
+        steps.push(usual_step(fleet));
     }
     let items: String = steps.iter().map(|step| format!("<li>{}</li>\n", prose(step))).collect();
     format!("<h2>Next</h2>\n<ol>\n{items}</ol>\n")
@@ -128,7 +126,7 @@ fn anchors(fleet: &Fleet, now: Time) -> String {
             _ => anchor.states.iter().map(|(state, count)| format!("{state} on {count}")).collect(),
         };
         let mut cells = vec![
-            escape(&shorten(anchor.common_name.as_deref().unwrap_or("–"))),
+            escape(&shorten(anchor.common_name.as_deref().unwrap_or("–"), NAME)),
             format!("<code>{}</code>", escape(&anchor.fp16)),
             states.join(", "),
             if ended { format!("<span class=\"bad\">{end}</span>") } else { end },
@@ -158,18 +156,11 @@ fn letter(index: usize) -> String {
 }
 
 fn digest(digest: &str) -> String {
-    escape(&digest.chars().take(16).collect::<String>())
-}
-
-fn shorten(text: &str) -> String {
-    match text.chars().count() > NAME {
-        true => text.chars().take(NAME - 1).chain(['…']).collect(),
-        false => text.to_owned(),
-    }
+    escape(&short_digest(digest))
 }
 
 fn listed(nodes: &Nodes, limit: usize) -> String {
-    let names: Vec<String> = nodes.names.iter().take(limit).map(|name| escape(&shorten(name))).collect();
+    let names: Vec<String> = nodes.names.iter().take(limit).map(|name| escape(&shorten(name, NAME))).collect();
     match nodes.count.saturating_sub(names.len()) {
         0 => names.join(", "),
         more => format!("{} and {more} more", names.join(", ")),

@@ -72,13 +72,11 @@ fn restart_lines(restarts: &FleetRestarts, style: Style) -> String {
         out.push_str(&labelled("PAUSED", &format!("somebody has paused the restarts of all nodes: {text}"), style));
     }
     if !restarts.held.is_empty() {
-        let names: Vec<&str> = restarts.held.iter().take(NAMES).map(|slot| slot.node.as_str()).collect();
-        let more = restarts.held.len().saturating_sub(names.len());
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        out.push_str(&labelled("RESTART", &format!("{}{more}", names.join(", ")), style));
+        let names = first_names(restarts.held.iter().map(|slot| slot.node.as_str()), restarts.held.len());
+        out.push_str(&labelled("RESTART", &names, style));
     }
     if let Some(mark) = &restarts.canary {
-        let digest: String = mark.digest.chars().take(16).collect();
+        let digest = short_digest(&mark.digest);
         let text = match mark.passed {
             true => format!("nobody waits for one with the set {digest}"),
             false => format!("healthy with the set {digest} since {}", mark.healthy_since),
@@ -126,18 +124,27 @@ fn anchor_row(anchor: &FleetAnchor, nodes: usize) -> Vec<String> {
 }
 
 fn group_row(group: &Group) -> Vec<String> {
-    let digest = |digest: &str| digest.chars().take(16).collect::<String>();
     let in_force = match group.effective_digest == group.desired_digest {
         true => "the same".to_owned(),
-        false => digest(&group.effective_digest),
+        false => short_digest(&group.effective_digest),
     };
     vec![
         group.nodes.count.to_string(),
-        digest(&group.desired_digest),
+        short_digest(&group.desired_digest),
         in_force,
         group.anchors.to_string(),
         names(&group.nodes),
     ]
+}
+
+/// The part of a set's digest that people are shown.
+pub(super) fn short_digest(digest: &str) -> String {
+    digest.chars().take(16).collect()
+}
+
+/// What is to be done where no finding says it.
+pub(super) fn usual_step(fleet: &Fleet) -> &'static str {
+    if fleet.reporting == 0 { "install nodetrust, or choose another --context" } else { "nothing to do" }
 }
 
 /// The lines of findings, and what to do about them.
@@ -165,11 +172,7 @@ pub(super) fn finding_lines(findings: &[FleetFinding], style: Style) -> (String,
 fn findings(fleet: &Fleet, style: Style) -> String {
     let (mut out, mut nexts) = finding_lines(&fleet.findings, style);
     if nexts.is_empty() {
-        nexts.push(if fleet.reporting == 0 {
-            "install nodetrust, or choose another --context"
-        } else {
-            "nothing to do"
-        });
+        nexts.push(usual_step(fleet));
     }
     for next in nexts {
         out.push_str(&labelled("NEXT", next, style));
@@ -178,8 +181,13 @@ fn findings(fleet: &Fleet, style: Style) -> String {
 }
 
 fn names(nodes: &Nodes) -> String {
-    let shown: Vec<&str> = nodes.names.iter().take(NAMES).map(String::as_str).collect();
-    match nodes.count.saturating_sub(shown.len()) {
+    first_names(nodes.names.iter().map(String::as_str), nodes.count)
+}
+
+/// The first of so many names, and how many more there are.
+fn first_names<'a>(names: impl Iterator<Item = &'a str>, count: usize) -> String {
+    let shown: Vec<&str> = names.take(NAMES).collect();
+    match count.saturating_sub(shown.len()) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
