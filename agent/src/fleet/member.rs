@@ -9,7 +9,7 @@ use nodetrust_core::{
     fleet::{
         canary::{CanaryWatch, mark_to_write},
         gate::{FleetGate, GateFacts, HOLD_LABEL, OutageFacts, Passage, decide},
-        health::{HealthFacts, NodeReadiness, RestartHealth, WitnessAfterRestart},
+        health::{HealthFacts, NodeReadiness, RestartHealth},
         lease::{CanaryMark, Halt, ResourceVersion},
         slots::{SlotAnswer, SlotEvent, SlotRequest, SlotStanding, SlotTiming, SlotWish, Slots},
         view::FleetView,
@@ -354,14 +354,10 @@ impl FleetMember {
         let Some(work) = self.work.as_ref().filter(|work| work.ended) else { return };
         let age = now.saturating_sub(work.since);
         let health = HealthFacts {
-            unit: facts.sick.clone().map_or(Ok(()), Err),
-            socket: Ok(()), // asked with the unit
-            ended_containers: work.lost.iter().cloned().collect(),
+            sick: facts.sick.clone(),
+            lost: work.lost.clone(),
             node: self.readiness(),
-            witness: match &facts.refuses {
-                Some(host) => WitnessAfterRestart::Refuses(host.clone()),
-                None => WitnessAfterRestart::NotAsked,
-            },
+            refuses: facts.refuses.clone(),
             age,
         };
         let is_seen = self.facts_at > work.since && !self.object.is_older(NODE_PAUSE * 2, now);
@@ -427,12 +423,13 @@ impl FleetMember {
         let waits_for_canary = !settings.canary.is_empty() && !self.is_canary();
         let seed = format!("{} without the API server", self.node);
         let refuses = facts.refuses.as_ref().map(|host| format!("the runtime refuses {host}"));
+        let Some(slots) = &self.slots else { return }; // joined before
         let gate = decide(&GateFacts {
             exempt: self.nothing_runs.value == Some(true) && !self.nothing_runs.is_older(UNSLOTTED, now),
             hold_label: hold_label.as_deref(),
             window: settings.window.as_ref().map(|window| window.state(crate::host::wall())),
             canary: waits_for_canary.then(|| self.canary.state(&facts.digest, settings.canary_soak, now)),
-            slots: self.slots.as_ref(),
+            slots,
             outage: OutageFacts {
                 policy: settings.outage,
                 timeout: settings.api_timeout,
@@ -469,12 +466,11 @@ impl FleetMember {
                 Some(until) if !self.object.is_older(NODE_AGE, now) => until,
                 _ => return, // the Node is read once more before
             },
-            Passage::NoFleet | Passage::Exempt | Passage::Outage(_) => now + UNSLOTTED,
+            Passage::Exempt | Passage::Outage(_) => now + UNSLOTTED,
         };
         match passage {
             _ if self.is_open => {} // told already
             Passage::Slot(index) => tracing::info!(slot = index, "this node may restart its runtime now"),
-            Passage::NoFleet => {}
             Passage::Exempt => tracing::info!("nothing runs on this node yet: its runtime is restarted without a slot"),
             Passage::Outage(why) => tracing::warn!("the runtime is restarted without a slot: {why}"),
         }

@@ -35,8 +35,8 @@ pub struct GateFacts<'a> {
     pub window: Option<WindowState>,
     /// The canary for which this node waits; None if it is one itself, or none is configured.
     pub canary: Option<CanaryState>,
-    /// The slots; None if the configuration has no `fleet` section.
-    pub slots: Option<&'a Slots>,
+    /// The slots.
+    pub slots: &'a Slots,
     /// What happens while the API server cannot be reached.
     pub outage: OutageFacts<'a>,
     /// Now, by the clock that [`Slots`] goes by.
@@ -68,8 +68,6 @@ pub enum FleetGate {
 /// Why a restart may be made now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Passage {
-    /// No slots are configured.
-    NoFleet,
     /// Nothing runs on the node that a restart could disturb.
     Exempt,
     /// The node holds this slot.
@@ -110,7 +108,7 @@ pub fn decide(facts: &GateFacts<'_>) -> FleetGate {
     if let Some(WindowState::Closed { until }) = facts.window {
         return window_closed(until);
     }
-    let Some(slots) = facts.slots else { return FleetGate::Open(Passage::NoFleet) };
+    let slots = facts.slots;
     if let SlotStanding::Works(_) = slots.standing() {
         let why = "a restart of this node is not over yet";
         return held(HoldReason::Slot, why.into(), String::new(), SlotWish::Nothing);

@@ -4,19 +4,17 @@
 
 use std::time::Duration;
 
-/// What is known of a node after the restart. An error is what is wrong, in a few words.
+/// What is known of a node after the restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthFacts {
-    /// The unit is active, and its process is another one than before the restart.
-    pub unit: Result<(), String>,
-    /// The runtime's socket answers.
-    pub socket: Result<(), String>,
-    /// Containers that ran before the restart, and that the restart ended. Those that ended by themselves do not count.
-    pub ended_containers: Vec<String>,
+    /// Why the runtime does not work: its unit is not active, or its socket does not answer. None if it works.
+    pub sick: Option<String>,
+    /// Containers that ran before the restart and that the restart ended, in a sentence. Those that ended by themselves do not count.
+    pub lost: Option<String>,
     /// The Node's condition Ready.
     pub node: NodeReadiness,
-    /// What the runtime said of a registry when it was asked after the restart.
-    pub witness: WitnessAfterRestart,
+    /// What the runtime says of a registry that it refuses by an x509 error after the restart, although the node's bundle trusts it.
+    pub refuses: Option<String>,
     /// Time since the restart.
     pub age: Duration,
 }
@@ -24,29 +22,12 @@ pub struct HealthFacts {
 /// The Node's condition `Ready`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeReadiness {
-    /// There is no cluster to ask.
-    NotAsked,
     /// The API server cannot be reached, or has not answered yet.
     Unknown,
     /// It is Ready.
     Ready,
     /// It is not, in the condition's words.
     NotReady(String),
-}
-
-/// What the runtime said of a registry after the restart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WitnessAfterRestart {
-    /// Nobody asks it: there is no registry to ask about, or `runtime.witness` is never.
-    NotAsked,
-    /// It is asked, and has not answered yet.
-    Pending,
-    /// It reaches no registry, so it says nothing of trust.
-    Unreachable,
-    /// It trusts the registries.
-    Trusts,
-    /// It refuses one by an x509 error: its text.
-    Refuses(String),
 }
 
 /// Whether a node is healthy after a restart.
@@ -71,37 +52,28 @@ impl HealthFacts {
                 false => RestartHealth::Unhealthy(text),
             };
         }
-        let mut open = Vec::new();
-        if self.node == NodeReadiness::Unknown {
-            open.push("the API server has not said whether the Node is Ready");
+        match self.node {
+            NodeReadiness::Unknown => {
+                RestartHealth::NotYet("the API server has not said whether the Node is Ready".to_owned())
+            }
+            NodeReadiness::Ready | NodeReadiness::NotReady(_) => RestartHealth::Healthy,
         }
-        if self.witness == WitnessAfterRestart::Pending && self.age < healthy_within {
-            open.push("the runtime has not said yet whether it trusts the registries");
-        }
-        if open.is_empty() { RestartHealth::Healthy } else { RestartHealth::NotYet(open.join("; ")) }
     }
 
     /// What is known to be wrong.
     fn wrong(&self) -> Vec<String> {
         let mut wrong = Vec::new();
-        if let Err(why) = &self.unit {
-            wrong.push(format!("the unit does not run anew: {why}"));
+        if let Some(why) = &self.sick {
+            wrong.push(format!("the runtime does not work: {why}"));
         }
-        if let Err(why) = &self.socket {
-            wrong.push(format!("its socket does not answer: {why}"));
-        }
-        if let Some(first) = self.ended_containers.first() {
-            let count = self.ended_containers.len();
-            wrong.push(match count {
-                1 => format!("the restart ended the container {first}"),
-                _ => format!("the restart ended {count} containers, such as {first}"),
-            });
+        if let Some(lost) = &self.lost {
+            wrong.push(lost.clone());
         }
         if let NodeReadiness::NotReady(why) = &self.node {
             wrong.push(format!("the Node is not Ready: {why}"));
         }
-        if let WitnessAfterRestart::Refuses(why) = &self.witness {
-            wrong.push(format!("the runtime still refuses a registry: {why}"));
+        if let Some(host) = &self.refuses {
+            wrong.push(format!("the runtime still refuses a registry: {host}"));
         }
         wrong
     }
@@ -114,31 +86,21 @@ mod tests {
     const WITHIN: Duration = Duration::from_secs(300);
 
     fn healthy(age: u64) -> HealthFacts {
-        HealthFacts {
-            unit: Ok(()),
-            socket: Ok(()),
-            ended_containers: Vec::new(),
-            node: NodeReadiness::Ready,
-            witness: WitnessAfterRestart::Trusts,
-            age: Duration::from_secs(age),
-        }
+        HealthFacts { sick: None, lost: None, node: NodeReadiness::Ready, refuses: None, age: Duration::from_secs(age) }
     }
 
     #[test]
     fn a_node_on_which_everything_works_is_healthy_at_once() {
         assert_eq!(healthy(0).judge(WITHIN), RestartHealth::Healthy);
-        let alone = HealthFacts { node: NodeReadiness::NotAsked, witness: WitnessAfterRestart::NotAsked, ..healthy(0) };
-        assert_eq!(alone.judge(WITHIN), RestartHealth::Healthy);
     }
 
     #[test]
     fn each_fault_is_waited_for_until_its_time_is_over_and_then_is_unhealthiness() {
-        let faults: [fn(u64) -> HealthFacts; 5] = [
-            |age| HealthFacts { unit: Err("failed".into()), ..healthy(age) },
-            |age| HealthFacts { socket: Err("connection refused".into()), ..healthy(age) },
-            |age| HealthFacts { ended_containers: vec!["a".into(), "b".into()], ..healthy(age) },
+        let faults: [fn(u64) -> HealthFacts; 4] = [
+            |age| HealthFacts { sick: Some("failed".into()), ..healthy(age) },
+            |age| HealthFacts { lost: Some("the restart ended 2 containers".into()), ..healthy(age) },
             |age| HealthFacts { node: NodeReadiness::NotReady("PLEG is not healthy".into()), ..healthy(age) },
-            |age| HealthFacts { witness: WitnessAfterRestart::Refuses("unknown authority".into()), ..healthy(age) },
+            |age| HealthFacts { refuses: Some("registry.corp".into()), ..healthy(age) },
         ];
         for fault in faults {
             let RestartHealth::NotYet(missing) = fault(299).judge(WITHIN) else { panic!("{:?}", fault(299)) };
@@ -153,19 +115,10 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_that_cannot_be_reached_makes_no_node_unhealthy() {
-        let unreachable = HealthFacts { witness: WitnessAfterRestart::Unreachable, ..healthy(1) };
-        assert_eq!(unreachable.judge(WITHIN), RestartHealth::Healthy);
-        let pending = |age| HealthFacts { witness: WitnessAfterRestart::Pending, ..healthy(age) };
-        assert!(matches!(pending(1).judge(WITHIN), RestartHealth::NotYet(_)));
-        assert_eq!(pending(300).judge(WITHIN), RestartHealth::Healthy, "a witness that never answers refuses nothing");
-    }
-
-    #[test]
     fn what_is_wrong_is_said_in_full() {
         let facts =
-            HealthFacts { unit: Err("failed".into()), node: NodeReadiness::NotReady("no CNI".into()), ..healthy(400) };
-        let text = "the unit does not run anew: failed; the Node is not Ready: no CNI";
+            HealthFacts { sick: Some("failed".into()), node: NodeReadiness::NotReady("no CNI".into()), ..healthy(400) };
+        let text = "the runtime does not work: failed; the Node is not Ready: no CNI";
         assert_eq!(facts.judge(WITHIN), RestartHealth::Unhealthy(text.into()));
     }
 }
