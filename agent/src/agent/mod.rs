@@ -125,10 +125,10 @@ impl Agent {
             #[cfg(feature = "kubernetes")]
             tokio::spawn(fleet::of_cluster(node.clone(), inputs, fleet.clone(), listing)),
             tokio::spawn(witness::serve(asking, node.clone(), follow.clone(), line.clone())),
-            tokio::spawn(probe::serve(probing, node, follow, report, metrics.probes().clone(), line)),
+            tokio::spawn(probe::serve(probing, node.clone(), follow, report, metrics.probes().clone(), line)),
         ];
         Ok(Self {
-            schedule: Schedule::new(&settings),
+            schedule: Schedule::new(&node, &settings),
             settings,
             config,
             config_error: None,

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::Settings,
+    jitter::part_of,
     reconcile::{CycleResult, Failures},
 };
 
@@ -30,10 +31,17 @@ const LONGEST_RETRY: Duration = Duration::from_secs(300);
 /// Longest time between two cycles where the kernel does not tell of every change: no inotify instance or watch is left.
 const BLIND_RESYNC: Duration = Duration::from_secs(30);
 
+/// The time over which the nodes of a fleet are spread that get the same new sources. Their kubelets bring a changed ConfigMap within about a
+/// minute of each other; this is for what comes to all at once, such as a shared directory.
+const SOURCE_SPREAD: Duration = Duration::from_secs(5);
+
 /// When the next cycle runs, and why.
 #[derive(Debug)]
 pub(super) struct Schedule {
+    node: String,
     settle: Duration,
+    /// by how much later than settled sources count: a part of [`SOURCE_SPREAD`] in a fleet
+    spread: Duration,
     resync: Duration,
     /// hints that wait for things to settle
     hints: BTreeSet<Trigger>,
@@ -53,9 +61,11 @@ pub(super) struct Schedule {
 
 impl Schedule {
     /// A schedule without any hint.
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(node: &str, settings: &Settings) -> Self {
         Self {
+            node: node.to_owned(),
             settle: settings.settle,
+            spread: spread(node, settings),
             resync: settings.resync,
             hints: BTreeSet::new(),
             first_hint: None,
@@ -73,6 +83,7 @@ impl Schedule {
     /// Follows other settings.
     pub(super) fn follow(&mut self, settings: &Settings) {
         (self.settle, self.resync) = (settings.settle, settings.resync);
+        self.spread = spread(&self.node, settings);
     }
 
     /// Time until a cycle that nothing asks for.
@@ -110,7 +121,8 @@ impl Schedule {
             return Some((last + self.settle).max(self.next.0));
         }
         let settle = if only_drift && self.is_fight() { self.fight_pause() } else { self.settle };
-        Some((last + settle).min(first + settle.saturating_mul(MAX_SETTLES)))
+        let spread = if self.hints.contains(&Trigger::Source) { self.spread } else { Duration::ZERO };
+        Some((last + settle).min(first + settle.saturating_mul(MAX_SETTLES)) + spread)
     }
 
     /// When to look again whether a cycle is due.
@@ -209,6 +221,11 @@ impl Schedule {
         let excess = u32::try_from(self.repairs.len() - FIGHT_REPAIRS.min(self.repairs.len())).unwrap_or(16);
         self.settle.max(Duration::from_secs(1)).saturating_mul(2u32.saturating_pow(excess.min(16) + 1)).min(self.resync)
     }
+}
+
+/// By how much later than settled this node follows a new source.
+fn spread(node: &str, settings: &Settings) -> Duration {
+    if settings.fleet.is_none() { Duration::ZERO } else { part_of(SOURCE_SPREAD, &format!("{node} follows a source")) }
 }
 
 #[cfg(test)]

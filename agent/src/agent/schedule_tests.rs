@@ -6,6 +6,7 @@ use nodetrust_core::{
 };
 
 use super::*;
+use crate::config::FleetSettings;
 
 const SETTLE: Duration = Duration::from_secs(2);
 const RESYNC: Duration = Duration::from_secs(300);
@@ -65,7 +66,7 @@ fn repair() -> CycleResult {
 
 /// A schedule at rest: the first cycle is done.
 fn at_rest() -> Schedule {
-    let mut schedule = Schedule::new(&settings());
+    let mut schedule = Schedule::new("n", &settings());
     schedule.now(Trigger::Start);
     assert_eq!(schedule.due(), Some(Trigger::Start));
     assert!(schedule.done(&result(CycleOutcome::Unchanged)).is_none());
@@ -292,23 +293,42 @@ async fn pauses(schedule: &mut Schedule, failures: impl IntoIterator<Item = Cycl
 
 #[tokio::test(start_paused = true)]
 async fn a_tool_that_fails_again_in_the_same_way_is_run_more_and_more_rarely() {
-    let mut schedule = Schedule::new(&settings());
+    let mut schedule = Schedule::new("n", &settings());
     schedule.now(Trigger::Start);
     let same = std::iter::repeat_with(|| failure(ProblemKind::NotLinked)).take(6);
     assert_eq!(pauses(&mut schedule, same).await, [5, 20, 80, 300, 300, 300], "and no more rarely than resync");
 
-    let mut schedule = Schedule::new(&Settings { resync: Duration::from_secs(2), ..settings() });
+    let mut schedule = Schedule::new("n", &Settings { resync: Duration::from_secs(2), ..settings() });
     schedule.now(Trigger::Start);
     let same = std::iter::repeat_with(|| failure(ProblemKind::NotLinked)).take(5);
     assert_eq!(pauses(&mut schedule, same).await, [2, 20, 80, 300, 300], "however short resync is");
 
-    let mut schedule = Schedule::new(&settings());
+    let mut schedule = Schedule::new("n", &settings());
     schedule.now(Trigger::Start);
     let kinds = [ProblemKind::NotLinked, ProblemKind::Extract].into_iter().cycle().take(6);
     assert_eq!(pauses(&mut schedule, kinds.map(failure)).await, [5, 10, 20, 40, 80, 160], "another failure each time");
 
-    let mut schedule = Schedule::new(&settings());
+    let mut schedule = Schedule::new("n", &settings());
     schedule.now(Trigger::Start);
     let idle = std::iter::repeat_with(|| CycleResult { extract: None, ..failure(ProblemKind::Lock) }).take(4);
     assert_eq!(pauses(&mut schedule, idle).await, [5, 10, 20, 40], "the tool did not run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_of_a_fleet_do_not_all_follow_a_new_source_at_once() {
+    let settings = Settings { fleet: Some(FleetSettings::default()), ..settings() };
+    let mut waits = Vec::new();
+    for node in ["a", "b", "c", "d"] {
+        let mut schedule = Schedule::new(node, &settings);
+        hint(&mut schedule, Trigger::Source);
+        let (trigger, waited) = next_cycle(&mut schedule).await;
+        assert_eq!(trigger, Trigger::Source);
+        assert!((SETTLE..=SETTLE + SOURCE_SPREAD).contains(&waited), "{node}: {waited:?}");
+        schedule.done(&result(CycleOutcome::Unchanged));
+        hint(&mut schedule, Trigger::Drift);
+        assert_eq!(next_cycle(&mut schedule).await, (Trigger::Drift, SETTLE), "a repair does not wait");
+        waits.push(waited);
+    }
+    waits.dedup();
+    assert_eq!(waits.len(), 4, "{waits:?}");
 }

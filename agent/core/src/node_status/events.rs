@@ -32,7 +32,7 @@ pub enum EventKind {
     TrustAnchorsChanged,
     /// The runtime was restarted and works.
     RuntimeRestarted,
-    /// The runtime was restarted and does not work, or could not be restarted.
+    /// The runtime was restarted and does not work, or could not be restarted; or the node halts the fleet's restarts after it.
     RuntimeRestartFailed,
     /// A source has something new that was not accepted.
     SourceRejected,
@@ -100,7 +100,7 @@ pub struct NodeEvent {
 pub fn events(report: &Report, previous: Option<&Report>) -> Vec<NodeEvent> {
     let found = [
         anchors_changed(report, previous),
-        restarted(report, previous),
+        halts(report, previous).or_else(|| restarted(report, previous)),
         rejected(report, previous),
         repaired(report),
         held(report, previous),
@@ -179,6 +179,19 @@ fn names(of: &BTreeMap<Fingerprint, &str>, without: &BTreeMap<Fingerprint, &str>
         names.push(format!("{sign}{} more", all.len() - NAMED));
     }
     names
+}
+
+/// This node is not healthy after its restart, and halts the restarts of the fleet since.
+fn halts(report: &Report, previous: Option<&Report>) -> Draft {
+    let own = |report: &Report| report.fleet.as_ref().and_then(|fleet| fleet.halted.clone()).filter(|halt| halt.own);
+    let halt = own(report)?;
+    if previous.is_some_and(|previous| own(previous).is_some()) {
+        return None;
+    }
+    let unit = report.runtime.as_ref().map_or("the runtime", |runtime| runtime.unit.as_str());
+    let text =
+        format!("{unit} was restarted, and this node halts the restarts of the whole fleet since: {}", halt.reason);
+    Some((EventKind::RuntimeRestartFailed, true, text))
 }
 
 fn restarted(report: &Report, previous: Option<&Report>) -> Draft {

@@ -14,6 +14,7 @@ use crate::{
         pem::RejectReason as Refusal,
     },
     cycle::{CycleOutcome, Trigger},
+    fleet::view::{FleetView, HaltView},
     ledger::AnchorState,
     problem::{Problem, ProblemKind},
     report::{AnchorRow, Cycle, HoldView, LastRestart, NodeVerdict, Report, RuntimeView, SourceRow, StoreView},
@@ -317,6 +318,22 @@ fn events_tell_what_is_new_and_only_that() {
     assert_eq!((event.kind, event.warning), (E::RuntimeRestartFailed, true));
     assert_eq!(event.message, "containerd.service: it is dead");
     assert_eq!(kinds(&restarted(None, 2), Some(&good)), []);
+}
+
+/// The node that stops a fleet says so itself; those that wait say that they are held.
+#[test]
+fn a_node_that_halts_the_fleet_says_it_once() {
+    let halted = |own| {
+        let halt = HaltView { node: "b".into(), reason: "the Node is not Ready".into(), since: "noon".into(), own };
+        let fleet = FleetView { slots: 1, slots_held: 1, halted: Some(halt), paused: None };
+        with(|report| report.fleet = Some(fleet))
+    };
+    let good = with(|_| {});
+    let [event] = &events(&halted(true), Some(&good))[..] else { panic!("one event") };
+    assert_eq!((event.kind, event.warning), (EventKind::RuntimeRestartFailed, true));
+    assert!(event.message.ends_with("halts the restarts of the whole fleet since: the Node is not Ready"), "{event:?}");
+    assert_eq!(events(&halted(true), Some(&halted(true))), []);
+    assert_eq!(events(&halted(false), Some(&good)), []);
 }
 
 #[test]
