@@ -2,20 +2,55 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "kubernetes")]
+use anyhow::Context as _;
+#[cfg(feature = "kubernetes")]
+use tokio::sync::watch;
+
 use super::{
     context::Context,
-    exit_code::{FAILURE, FINDINGS, OK},
+    exit_code::{FAILURE, FINDINGS, OK, USAGE},
     stdio::complain,
 };
-use crate::{reconcile::Reconciler, text::report};
+use crate::{
+    config::Settings,
+    reconcile::{CycleResult, Reconciler},
+    text::report,
+};
+#[cfg(feature = "kubernetes")]
+use crate::{
+    fleet::{
+        self, FleetInputs, FleetLine,
+        facts::NodeFacts,
+        permit::{PermitState, RestartPermit},
+    },
+    host::{self, root::HostRoot, threads},
+};
 use nodetrust_core::cycle::Trigger;
 
-pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
+/// How long a slot may take to be given back. One that is not runs out by itself.
+#[cfg(feature = "kubernetes")]
+const GIVING_BACK: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// `slot`: a restart that is due waits for the other nodes, as the agent does.
+pub(super) fn main(context: &Context, slot: bool) -> anyhow::Result<u8> {
     let settings = Arc::new(context.settings()?);
     for field in &settings.without_effect {
         complain(&format!("{}: `{field}` has no effect in this version", context.config_path().display()));
     }
-    let result = Reconciler::new(&context.host_root)?.cycle(&settings, Trigger::Command);
+    if slot && settings.fleet.is_none() {
+        let config = context.config_path();
+        complain(&format!(
+            "--slot: {} has no `fleet` section, which says how many nodes may restart",
+            config.display()
+        ));
+        return Ok(USAGE);
+    }
+    let result = if slot {
+        in_turn(context, &settings)?
+    } else {
+        Reconciler::new(&context.host_root)?.cycle(&settings, Trigger::Command)
+    };
     context.print(&result.report, |style| report::applied(&result.report, style))?;
     let report = &result.report;
     // a restart that is held is a finding too, and so is a runtime of which it is not known whether it trusts
@@ -26,4 +61,59 @@ pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
         (true, true) => FINDINGS,
         (true, false) => OK,
     })
+}
+
+/// A cycle, and more of them until this node has had its turn among the others: it has restarted and was seen to be healthy or not, or
+/// nothing that the fleet decides holds a restart back. The result is the last cycle's.
+#[cfg(feature = "kubernetes")]
+fn in_turn(context: &Context, settings: &Arc<Settings>) -> anyhow::Result<CycleResult> {
+    let root = HostRoot::open(&context.host_root)
+        .with_context(|| format!("failed to open the host root `{}`", context.host_root.display()))?;
+    let node = host::node_name(&root);
+    let permit = Arc::new(RestartPermit::new(PermitState::at_start(settings.fleet.as_ref())));
+    let line = FleetLine { permit: permit.clone(), word: Arc::default(), view: Arc::new(watch::channel(None).0) };
+    let mut reconciler = Reconciler::new(&context.host_root)?;
+    reconciler.follow_permit(permit.clone());
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the runtime")?;
+    let result = runtime.block_on(async {
+        let (_settings, follow) = watch::channel(settings.fleet.clone());
+        let (facts, told) = watch::channel(None);
+        let task =
+            tokio::spawn(fleet::of_cluster(node, FleetInputs { settings: follow, facts: told }, line.clone(), root));
+        let mut trigger = Trigger::Command;
+        let mut result = loop {
+            let settings = settings.clone();
+            let cycle = threads::beside(move || {
+                let result = reconciler.cycle(&settings, trigger);
+                (reconciler, result)
+            });
+            let result;
+            (reconciler, result) = cycle.await.context("a cycle has ended without a result; see the log above")?;
+            facts.send_replace(Some(NodeFacts::of(&result.report)));
+            let held = result.report.runtime.as_ref().and_then(|runtime| runtime.held.as_ref());
+            let waits = held.is_some_and(|held| held.reason.is_of_fleet());
+            if !waits && matches!(permit.now(), PermitState::Refused(_)) {
+                break result;
+            }
+            if let Some(held) = held.filter(|_| waits) {
+                tracing::info!(reason = held.reason.as_str(), "the restart waits: {}", held.why);
+            }
+            line.word.notified().await;
+            trigger = Trigger::Fleet;
+        };
+        drop(facts); // the task ends once it has given its slot back
+        let _ = tokio::time::timeout(GIVING_BACK, task).await;
+        if let Some(view) = line.view.borrow().clone() {
+            result.report.add_fleet(view);
+        }
+        anyhow::Ok(result)
+    });
+    runtime.shutdown_background();
+    result
+}
+
+#[cfg(not(feature = "kubernetes"))]
+fn in_turn(_: &Context, _: &Arc<Settings>) -> anyhow::Result<CycleResult> {
+    anyhow::bail!("--slot: this program was built without the Kubernetes API, by which the other nodes are asked")
 }

@@ -59,7 +59,12 @@ pub(super) enum Command {
     /// Print what `apply` would do; change nothing
     Plan,
     /// One full cycle, then exit
-    Apply,
+    Apply {
+        /// Restart the runtime in this node's turn among those of its fleet, as the agent does, and wait for that: in a pod with the agent's
+        /// account. Without it, a restart that is due is made at once
+        #[arg(long)]
+        slot: bool,
+    },
     /// Whether this node trusts what it should, why not, and what to do next
     Status,
     /// What would be made of these files: each certificate, each rejection

@@ -56,7 +56,7 @@ pub fn main() -> u8 {
     let result = match cli.command {
         Command::Run => run::main(&context, log),
         Command::Plan => plan::main(&context),
-        Command::Apply => apply::main(&context),
+        Command::Apply { slot } => apply::main(&context, slot),
         Command::Status => status::main(&context),
         Command::Inspect { files } => inspect::main(&context, &files),
         Command::Probe { targets, via_proxy, through } => {

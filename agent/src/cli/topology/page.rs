@@ -6,7 +6,7 @@ use nodetrust_core::{
     topology::{Fleet, FleetAnchor, FleetFinding, FleetVerdict, Group, Nodes, Severity},
 };
 
-use super::screen::{short_digest, usual_step};
+use super::screen::{AFTER_HALT, restart_rows, short_digest, usual_step};
 use crate::text::{
     html::{document, escape, prose, table},
     time::day,
@@ -26,9 +26,14 @@ const MORE_NAMES: usize = 100;
 /// Longest common name and longest name of a node, in characters.
 const NAME: usize = 120;
 
+/// Longest sentence about a restart, in characters: whoever may write a Lease chooses its words.
+const SENTENCE: usize = 1_000;
+
 /// A fleet as a page, as of a time.
 pub(super) fn page(cluster: &str, fleet: &Fleet, now: Time) -> String {
+    let is_halted = fleet.restarts.as_ref().is_some_and(|restarts| !restarts.halts.is_empty());
     let (verdict, class) = match fleet.verdict {
+        _ if is_halted => ("HALTED", "bad"),
         FleetVerdict::Uniform => ("UNIFORM", "good"),
         FleetVerdict::Split => ("SPLIT", "warn"),
         FleetVerdict::Violation => ("VIOLATION", "bad"),
@@ -42,16 +47,17 @@ pub(super) fn page(cluster: &str, fleet: &Fleet, now: Time) -> String {
         fleet.reporting,
         escape(env!("CARGO_PKG_VERSION")),
     );
-    body.push_str(&next_steps(fleet));
+    body.push_str(&next_steps(fleet, is_halted));
+    body.push_str(&restarts(fleet));
     body.push_str(&findings(fleet));
     body.push_str(&groups(fleet));
     body.push_str(&anchors(fleet, now));
     document(&format!("{cluster}: {verdict}"), &body)
 }
 
-/// How to go on: the steps of the findings, worst first, each once.
-fn next_steps(fleet: &Fleet) -> String {
-    let mut steps: Vec<&str> = Vec::new();
+/// How to go on: the steps of the findings, worst first, each once. A halt comes before them.
+fn next_steps(fleet: &Fleet, is_halted: bool) -> String {
+    let mut steps: Vec<&str> = is_halted.then_some(AFTER_HALT).into_iter().collect();
     for finding in fleet.findings.iter().take(FINDINGS) {
         if !steps.contains(&finding.next.as_str()) {
             steps.push(&finding.next);
@@ -62,6 +68,19 @@ fn next_steps(fleet: &Fleet) -> String {
     }
     let items: String = steps.iter().map(|step| format!("<li>{}</li>\n", prose(step))).collect();
     format!("<h2>Next</h2>\n<ol>\n{items}</ol>\n")
+}
+
+/// Who restarts now, and what stops the others.
+fn restarts(fleet: &Fleet) -> String {
+    let rows = fleet.restarts.as_ref().map(restart_rows).unwrap_or_default();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let cells = rows.iter().map(|(label, text)| {
+        let class = if matches!(*label, "HALTED" | "PAUSED") { "bad" } else { "quiet" };
+        vec![format!("<b class=\"{class}\">{}</b>", label.to_lowercase()), prose(&shorten(text, SENTENCE))]
+    });
+    format!("<h2>Restarts</h2>\n{}", table(&["", "WHAT"], cells))
 }
 
 fn findings(fleet: &Fleet) -> String {

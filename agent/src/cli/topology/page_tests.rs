@@ -1,6 +1,6 @@
 //! The page of a fleet, made of annotations as nodes write them.
 
-use nodetrust_core::topology::{Member, TrustReady, fleet};
+use nodetrust_core::topology::{FleetRestarts, HaltRow, Member, TrustReady, fleet};
 use serde_json::json;
 
 use super::*;
@@ -51,6 +51,23 @@ fn a_uniform_fleet_has_nothing_to_do() {
     let text = page("prod", &fleet(members, NOW.0), NOW);
     assert!(text.contains("UNIFORM") && text.contains("<li>nothing to do</li>"), "{text}");
     assert!(!text.contains("<h2>Findings</h2>"), "{text}");
+}
+
+/// A change ticket of a rotation that stands still must not read as one that goes on.
+#[test]
+fn a_halt_is_the_verdict_and_its_end_the_first_step() {
+    let halt = HaltRow {
+        lease: "nodetrust-restart-2".into(),
+        node: "b".into(),
+        reason: "the Node is not Ready: <b>".into(),
+        since: "2026-11-30T07:00:00Z".into(),
+    };
+    let mut fleet = fleet(vec![member("a", 'a', &[anchor(1, "Corp Root")])], NOW.0);
+    fleet.restarts = Some(FleetRestarts { halts: vec![halt], ..FleetRestarts::default() });
+    let text = page("prod", &fleet, NOW);
+    assert!(text.contains("<b class=\"bad\">HALTED</b>"), "{text}");
+    assert!(text.contains("<li>mend that node, then: nodetrust topology --resume</li>"), "{text}");
+    assert!(text.contains("b halts the restarts of all nodes since 2026-11-30T07:00:00Z: the Node is not Ready: &lt;b&gt; (nodetrust-restart-2)"), "{text}");
 }
 
 /// Whoever may patch a node may write any text into its annotation.

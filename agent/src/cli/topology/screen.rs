@@ -60,20 +60,31 @@ pub(super) fn screen(cluster: &str, fleet: &Fleet, style: Style) -> String {
     out
 }
 
+/// The step that ends a halt.
+pub(super) const AFTER_HALT: &str = "mend that node, then: nodetrust topology --resume";
+
 /// Who restarts now, and what stops the others; nothing where nobody does and nothing does.
 fn restart_lines(restarts: &FleetRestarts, style: Style) -> String {
-    let mut out = String::new();
+    let mut out: String = restart_rows(restarts).iter().map(|(label, text)| labelled(label, text, style)).collect();
+    if !restarts.halts.is_empty() {
+        out.push_str(&labelled("NEXT", AFTER_HALT, style));
+    }
+    out
+}
+
+/// The same as labels and sentences, what stops all others first.
+pub(super) fn restart_rows(restarts: &FleetRestarts) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
     for halt in &restarts.halts {
         let since = if halt.since.is_empty() { String::new() } else { format!(" since {}", halt.since) };
         let text = format!("{} halts the restarts of all nodes{since}: {} ({})", halt.node, halt.reason, halt.lease);
-        out.push_str(&labelled("HALTED", &text, style));
+        rows.push(("HALTED", text));
     }
     if let Some(text) = &restarts.paused {
-        out.push_str(&labelled("PAUSED", &format!("somebody has paused the restarts of all nodes: {text}"), style));
+        rows.push(("PAUSED", format!("somebody has paused the restarts of all nodes: {text}")));
     }
     if !restarts.held.is_empty() {
-        let names = first_names(restarts.held.iter().map(|slot| slot.node.as_str()), restarts.held.len());
-        out.push_str(&labelled("RESTART", &names, style));
+        rows.push(("RESTART", first_names(restarts.held.iter().map(|slot| slot.node.as_str()), restarts.held.len())));
     }
     if let Some(mark) = &restarts.canary {
         let digest = short_digest(&mark.digest);
@@ -81,18 +92,15 @@ fn restart_lines(restarts: &FleetRestarts, style: Style) -> String {
             true => format!("nobody waits for one with the set {digest}"),
             false => format!("healthy with the set {digest} since {}", mark.healthy_since),
         };
-        out.push_str(&labelled("CANARY", &text, style));
+        rows.push(("CANARY", text));
     }
     if let Some(selector) = &restarts.no_canary {
         let text = format!(
             "no Node matches fleet.canarySelector ({selector}): nobody restarts until one does, or `nodetrust topology --resume`"
         );
-        out.push_str(&labelled("CANARY", &text, style));
+        rows.push(("CANARY", text));
     }
-    if !restarts.halts.is_empty() {
-        out.push_str(&labelled("NEXT", "mend that node, then: nodetrust topology --resume", style));
-    }
-    out
+    rows
 }
 
 fn anchor_row(anchor: &FleetAnchor, nodes: usize) -> Vec<String> {

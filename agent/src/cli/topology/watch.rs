@@ -18,7 +18,7 @@ use crate::{
         arguments::OutputFormat,
         context::Context,
         exit_code::{FINDINGS, OK},
-        stdio::write_out,
+        stdio::{complain, write_out},
     },
     host,
 };
@@ -29,13 +29,23 @@ const SHARE: u32 = 10;
 /// Width of the bar, in characters.
 const BAR: usize = 30;
 
-/// Shows the rotation until all nodes are done (0), or something stops it (2). Looks that fail are told and repeated.
+/// Shows the rotation until all nodes are done (0), or something stops it (2). After the first look, one that fails is told and repeated.
+///
+/// # Errors
+/// If the first look fails, or nothing can be written.
 pub(super) async fn watch(context: &Context, cluster: &Cluster) -> anyhow::Result<u8> {
     let on_terminal = std::io::stdout().is_terminal() && matches!(context.output, OutputFormat::Table);
     let (mut pace, mut shown) = (RotationPace::default(), None);
     loop {
         let began = Instant::now();
-        let progress = look(cluster, &mut pace).await?;
+        let progress = match look(cluster, &mut pace).await {
+            Err(error) if shown.is_some() => {
+                complain(&format!("{error:#}; it is tried again"));
+                sleep(PAUSE.max(began.elapsed() * SHARE)).await;
+                continue;
+            }
+            progress => progress?,
+        };
         // on a terminal the line is drawn anew; elsewhere it is written when it says something new
         if on_terminal {
             write_out(&format!("\r\x1b[K{}", line(&progress)))?;
