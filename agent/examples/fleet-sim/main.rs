@@ -1,8 +1,8 @@
 //! A fleet of simulated nodes that run the agent's own fleet code against a real API server: `scripts/fleet-sim` starts one and runs this.
 //!
 //! What is real: the protocol, the task that carries it, its HTTP calls, the API server and its etcd. What is simulated: the nodes, their
-//! restarts, crashes and clocks, and faults of the API server (a call that fails before or after it was carried out). The Node object is
-//! answered here, as Ready.
+//! restarts, crashes, health and clocks, and faults of the API server (a call that fails before or after it was carried out). The Node
+//! object is answered here, as Ready. `naive` is a loop beside it that does without all of that, to compare what both cost the API server.
 
 #![allow(
     clippy::print_stdout,
@@ -37,6 +37,7 @@ use nodetrust::{
 };
 use nodetrust_core::{
     fleet::{
+        lease::{HALTED, slot_name},
         limit::RestartLimit,
         slots::{SlotAnswer, SlotRequest, SlotTiming},
     },
@@ -46,8 +47,9 @@ use tokio::sync::{Notify, watch};
 
 use random::Random;
 
+mod naive;
 #[allow(dead_code, unreachable_pub, reason = "it is a file of the tests, which use all of it")]
-#[path = "../../tests/it/support/random.rs"]
+#[path = "../../../tests/it/support/random.rs"]
 mod random;
 
 /// What is simulated.
@@ -63,6 +65,10 @@ struct SimulationPlan {
     crashes: u64,
     faults: u64,
     skew: u64,
+    /// The restart, counted from one, after which its node is not healthy; none if it is 0.
+    sick: usize,
+    /// Run the naive loop, and not the agent's.
+    naive: bool,
     limit: Duration,
 }
 
@@ -76,6 +82,10 @@ struct RunTally {
     writes: Mutex<Vec<u64>>,
     conflicts: AtomicU64,
     crashed: AtomicUsize,
+    /// Restarts that have begun.
+    begun: AtomicUsize,
+    /// When the fleet was halted, and how many restarts had begun by then.
+    halted: Mutex<Option<(Instant, usize)>>,
     /// Seconds and restarts in flight.
     history: Mutex<Vec<(u64, usize)>>,
 }
@@ -137,12 +147,12 @@ impl Caller for SimulatedFaults {
     }
 }
 
-fn facts(wants_restart: bool, restarted: Option<i64>) -> NodeFacts {
+fn facts(wants_restart: bool, restarted: Option<i64>, is_sick: bool) -> NodeFacts {
     NodeFacts {
         wants_restart,
         digest: "simulated".to_owned(),
-        is_healthy: !wants_restart,
-        sick: None,
+        is_healthy: !wants_restart && !is_sick,
+        sick: is_sick.then(|| "it is simulated to be sick".to_owned()),
         refuses: None,
         lost: None,
         last_restart: restarted
@@ -164,15 +174,20 @@ async fn node(
     let mut lots = Random(plan.seed ^ u64::try_from(index).unwrap_or(0).wrapping_mul(0x2545_f491_4f6c_dd1d));
     let rate = 1.0 + (lots.next() % 201) as f64 / 100.0 * plan.skew as f64 / 100.0 - plan.skew as f64 / 100.0;
     let (mut wants, mut restarted, mut dies) = (true, None, happens(&mut lots, plan.crashes));
+    let mut is_sick = false;
     // every pass of this loop is a life of the agent
     loop {
-        let fleet = FleetSettings { limit: RestartLimit::Nodes(plan.slots), ..FleetSettings::default() };
+        let fleet = FleetSettings {
+            limit: RestartLimit::Nodes(plan.slots),
+            healthy_within: plan.timing.lease,
+            ..FleetSettings::default()
+        };
         let permit = Arc::new(RestartPermit::new(PermitState::at_start(Some(&fleet))));
         let line =
             FleetLine { permit: permit.clone(), word: Arc::new(Notify::new()), view: Arc::new(watch::channel(None).0) };
-        let word = line.word.clone();
+        let (word, view) = (line.word.clone(), line.view.clone());
         let (settings, follow) = watch::channel(Some(fleet));
-        let (tell, told) = watch::channel(Some(facts(wants, restarted)));
+        let (tell, told) = watch::channel(Some(facts(wants, restarted, is_sick)));
         let named = name.clone();
         let own = client.clone();
         let connect = Box::new(move || Ok(FleetApi::with(own.clone(), &named, "nodetrust")));
@@ -190,7 +205,7 @@ async fn node(
         let ended = loop {
             let _ = tokio::time::timeout(Duration::from_secs(1), word.notified()).await;
             if wants && permit.begin().is_ok() {
-                enter(&tally, began);
+                is_sick = enter(&tally, began) == plan.sick;
                 restarted = Some(nodetrust::host::wall());
                 let dies_now = std::mem::take(&mut dies);
                 let time = plan.restart.mul_f64(0.5 + (lots.next() % 1001) as f64 / 1000.0);
@@ -203,8 +218,12 @@ async fn node(
                 }
                 permit.end();
             }
-            tell.send_replace(Some(facts(wants, restarted)));
-            if !wants && matches!(permit.now(), PermitState::Refused(_)) {
+            tell.send_replace(Some(facts(wants, restarted, is_sick)));
+            let halts = view.borrow().as_ref().is_some_and(|view| view.halted.as_ref().is_some_and(|halt| halt.own));
+            if halts && tally.halted.lock().unwrap().is_none() {
+                *tally.halted.lock().unwrap() = Some((Instant::now(), tally.begun.load(Ordering::SeqCst)));
+            }
+            if !wants && (halts || !is_sick) && matches!(permit.now(), PermitState::Refused(_)) {
                 break true;
             }
         };
@@ -222,10 +241,36 @@ async fn node(
     }
 }
 
-fn enter(tally: &RunTally, began: Instant) {
+/// A restart begins. Returns how many have begun.
+fn enter(tally: &RunTally, began: Instant) -> usize {
     let now = tally.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
     tally.most_in_flight.fetch_max(now, Ordering::SeqCst);
     tally.history.lock().unwrap().push((began.elapsed().as_secs(), now));
+    tally.begun.fetch_add(1, Ordering::SeqCst) + 1
+}
+
+/// Once the fleet is halted: waits longer than anything of it may take, ends the halt as `topology --resume` does, and returns how many
+/// restarts have begun after it.
+async fn resume(plan: &SimulationPlan, client: &kube::Client, tally: &RunTally) -> anyhow::Result<usize> {
+    let (since, before) = loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if let Some(halted) = *tally.halted.lock().unwrap() {
+            break halted;
+        }
+    };
+    tokio::time::sleep_until((since + plan.timing.lease * 2 + plan.timing.poll * 2).into()).await;
+    let later = tally.begun.load(Ordering::SeqCst) - before;
+    for slot in 0..plan.slots as usize {
+        let patch = serde_json::json!({"metadata": {"annotations": {HALTED: null}}}).to_string();
+        let path = format!("{}/{}", naive::LEASES, slot_name(slot));
+        let request = hyper::Request::patch(path).header("content-type", "application/merge-patch+json");
+        match client.request_text(request.body(patch.into_bytes())?).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(later)
 }
 
 fn leave(tally: &RunTally, began: Instant) {
@@ -258,6 +303,8 @@ async fn main() -> anyhow::Result<()> {
         crashes: number(&arguments, "crashes", 0)?,
         faults: number(&arguments, "faults", 0)?,
         skew: number(&arguments, "skew", 0)?,
+        sick: usize::try_from(number(&arguments, "sick", 0)?)?,
+        naive: number(&arguments, "naive", 0)? > 0,
         limit: Duration::from_secs(number(&arguments, "limit", 1_800)?),
     };
     println!("{plan:?}");
@@ -266,9 +313,17 @@ async fn main() -> anyhow::Result<()> {
     let tally = Arc::new(RunTally { writes: Mutex::new(vec![0; plan.nodes]), ..RunTally::default() });
     let began = Instant::now();
     let nodes: Vec<_> = (0..plan.nodes)
-        .map(|index| tokio::spawn(node(index, plan.clone(), client.clone(), tally.clone(), began)))
+        .map(|index| match plan.naive {
+            true => tokio::spawn(naive::node(index, plan.clone(), client.clone(), tally.clone(), began)),
+            false => tokio::spawn(node(index, plan.clone(), client.clone(), tally.clone(), began)),
+        })
         .collect();
     let all = async {
+        if plan.sick > 0 {
+            let later = resume(&plan, &client, &tally).await?;
+            println!("{later} restarts began after the halt, of nodes that had their slot already");
+            ensure!(later < plan.slots as usize, "restarts began after the halt by nodes that had no slot");
+        }
         for node in nodes {
             node.await??;
         }
