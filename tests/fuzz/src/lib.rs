@@ -4,7 +4,7 @@
 //! Beyond "no panic": what is accepted can be written and read back as the same, every reader of ours agrees on it, and no text
 //! that came from outside can draw on a terminal.
 
-use std::{fs, path::PathBuf, sync::LazyLock};
+use std::{fs, path::PathBuf, sync::LazyLock, time::Duration};
 
 use nodetrust::{config::Settings, parsers, runtime::docker, sources::subpath::Mounts};
 use nodetrust_core::{
@@ -16,7 +16,11 @@ use nodetrust_core::{
         pem, readers,
     },
     dns,
-    fleet::removal::{Approvals, MAX_APPROVALS},
+    fleet::{
+        lease::FleetLeases,
+        removal::{Approvals, MAX_APPROVALS},
+        slots::{SlotAnswer, SlotEvent, SlotTiming, SlotWish, Slots},
+    },
     ledger::Ledger,
     node_status::{ANNOTATION, NodeObject, NodeStatus, Taint},
     observed::Hazard,
@@ -39,7 +43,7 @@ use nodetrust_core::{
         p11kit::{TrustDirectory, TrustSources},
     },
     time::Moment,
-    topology::{self, Member},
+    topology::{self, FleetRestarts, Member},
 };
 
 /// A file of a source: PEM or DER.
@@ -205,6 +209,28 @@ pub fn approvals(data: &[u8]) {
     assert_eq!(Approvals::parse(approvals.text().as_bytes()).as_ref(), Ok(&approvals), "what we write reads back as the same");
     for approval in &approvals.0 {
         assert_clean(&approval.fingerprint.to_string());
+    }
+}
+
+/// The Leases of a fleet, which anybody may have written who may write Leases in that namespace.
+pub fn leases(data: &[u8]) {
+    let Ok(items) = serde_json::from_slice::<Vec<serde_json::Value>>(data) else { return };
+    let leases = FleetLeases::read(&items);
+    assert!(leases.slots.is_sorted_by_key(|slot| slot.index), "a slot is looked up by bisection");
+    let restarts = FleetRestarts::of(&leases);
+    assert!(restarts.held.len() + restarts.halts.len() <= leases.slots.len());
+    for text in restarts.halts.iter().flat_map(|halt| [&halt.node, &halt.reason, &halt.since]).chain(&restarts.paused) {
+        assert_clean(text);
+        assert!(text.chars().count() <= MAX_SENTENCE_CHARS, "a text from a Lease is bounded");
+    }
+    // a node that waits makes something of them
+    let mut slots = Slots::new("node", 1, SlotTiming::default(), false, Duration::ZERO);
+    let _ = slots.step(SlotEvent::Limit(3), Duration::ZERO);
+    let _ = slots.step(SlotEvent::Wish(SlotWish::Slot), Duration::ZERO);
+    let now = slots.due().unwrap_or_default();
+    if slots.step(SlotEvent::Elapsed, now).is_some() {
+        let next = slots.step(SlotEvent::Answered(SlotAnswer::Listed(leases)), now);
+        assert!(next.is_some() || slots.due().is_some_and(|due| due > now), "it goes on, and does not spin");
     }
 }
 
