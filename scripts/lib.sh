@@ -182,6 +182,6 @@ cargo_deny() {
   local version=0.20.2 dir
   dir=$CACHE/cargo-deny-$version
   [ -x "$dir/bin/cargo-deny" ] ||
-    cargo install --quiet cargo-deny --version "$version" --locked --no-default-features --profile dev --root "$dir" >&2 || die "cargo-deny was not built: see cargo's message above"
+    CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 cargo install --quiet cargo-deny --version "$version" --locked --no-default-features --profile dev --root "$dir" >&2 || die "cargo-deny was not built: see cargo's message above"
   echo "$dir/bin/cargo-deny"
 }

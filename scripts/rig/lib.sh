@@ -88,6 +88,10 @@ load() {
 }
 
 kube() { in_hub kubectl --kubeconfig="$PKI/admin.kubeconfig" "$@"; }
+# api PATH: what the API server answers; to wait for something, since kubectl takes ten times as long
+api() {
+  in_hub curl --disable --silent --show-error --fail --max-time 20 --cacert "$PKI/kubernetes-ca.crt" --cert "$PKI/admin.crt" --key "$PKI/admin.key" "https://$HUB_IP$1"
+}
 
 # make_image NAME BINARY OUT.tar: an OCI archive with the one file /bin/BINARY, which it runs. Given busybox, it has all the
 # applets and sleeps, so that it serves as the pods' sandbox too.

@@ -83,6 +83,6 @@ wait_runtime() {
   for image in "$STATE"/images/*; do load "$1" <"$image"; done
 }
 wait_member() { # wait_member NAME: waits until the node is in the cluster and Ready
-  wait_for 120 "node $1 to register" kube get node "$1"
+  wait_for 120 "node $1 to register" api "/api/v1/nodes/$1"
   kube wait --for=condition=Ready "node/$1" --timeout=120s >/dev/null
 }

@@ -24,7 +24,7 @@ use crate::support::{
 
 /// Twice `extractTimeout`, so that a tool that is merely slow shows in the report first; far below `resync`, so that only a hint
 /// can be the reason for a cycle.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// Settings of an agent that reacts fast.
 pub fn fast(grace: &str) -> String {

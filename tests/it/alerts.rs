@@ -47,10 +47,10 @@ fn array(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// A program of Debian's package `prometheus`.
+/// A program of Debian's packages `prometheus` and `prometheus-alertmanager`.
 fn prometheus_program(name: &str) -> Command {
     let path = Path::new("/usr/bin").join(name);
-    assert!(path.exists(), "no {}: scripts/test installs the package prometheus", path.display());
+    assert!(path.exists(), "no {}: scripts/test installs prometheus and prometheus-alertmanager", path.display());
     Command::new(path)
 }
 

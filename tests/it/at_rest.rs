@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Longest wait for events that take seconds; the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 const WINDOW: Duration = Duration::from_secs(600);
 /// Time between two reads of the log.
 const PAUSE: Duration = Duration::from_secs(5);

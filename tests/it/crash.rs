@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// Random moments by xorshift64*. `NODETRUST_SEED` repeats a run.
 pub struct Moments(u64);

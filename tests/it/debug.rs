@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Longest wait for events that take seconds; the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 const NODE: &str = "trixie";
 
 /// The command in docs/troubleshooting.md, without the node's name and the image.

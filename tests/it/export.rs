@@ -15,7 +15,7 @@ use crate::support::{
     wait_for,
 };
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 const PATH: &str = "/var/lib/nodetrust/export/ca-certificates.crt";
 /// The directory of the node's own state.
 const PLACES: [&str; 4] = ["/etc", "/usr/local", "/var/lib", "/run"];

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Longest wait for events that take seconds; the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 const NODES: [(&str, MachineKind); 3] =
     [("bookworm", MachineKind::Bookworm), ("trixie", MachineKind::Trixie), ("rhelish", MachineKind::Rhelish)];
 

@@ -1,22 +1,23 @@
 //! A fleet that restarts its runtimes one after another: real nodes, a real API server, the manifests as they are shipped.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, process::Stdio, time::Duration};
 
 use nodetrust_core::fleet::lease::{HALTED, PAUSE};
 use serde_json::{Value, json};
 
 use crate::{
-    manifests::configmap,
+    manifests::{configmap, objects},
     support::{
         cluster::{IMAGE, TestCluster, Watch, annotation, condition, items},
         machine::MachineKind,
+        node::Done,
         pki::Ca,
         wait_for,
     },
 };
 
 /// Longest wait for restarts that come one after another; the machine may be busy.
-const LONG: Duration = Duration::from_secs(300);
+const LONG: Duration = Duration::from_secs(600);
 const NODES: [(&str, MachineKind); 3] =
     [("one", MachineKind::Bookworm), ("two", MachineKind::Bookworm), ("three", MachineKind::Bookworm)];
 const ALL: [&str; 3] = ["one", "two", "three"];
@@ -106,6 +107,13 @@ fn pod(cluster: &TestCluster, node: &str) -> String {
     pod.and_then(|pod| pod["metadata"]["name"].as_str()).unwrap_or_default().to_owned()
 }
 
+/// Pauses all restarts with this text, or none.
+fn pause(cluster: &TestCluster, text: Value) {
+    let patch = json!({"metadata": {"annotations": {PAUSE: text}}}).to_string();
+    let words = ["-n", "nodetrust", "patch", "lease", "nodetrust-restart-0", "--type=merge", "-p", &patch];
+    cluster.kubectl(&words).expect(0);
+}
+
 /// Who held the slot, in order, as the API server's history of the Lease has it.
 fn holders(watch: &Watch) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
@@ -136,7 +144,13 @@ fn a_new_ca_restarts_runtimes_one_after_another_and_a_sick_node_stops_the_others
     let before = all_starts(&cluster);
     give(&cluster, &[&first], "");
     cluster.rolled_out();
+    let mut topology = cluster.beside(std::path::Path::new(crate::support::program()));
+    topology.args(["topology", "--watch", "--kubeconfig"]).arg(&admin).stdout(Stdio::piped());
+    let follower = topology.spawn().unwrap();
     wait_trusted(&cluster, &ALL, &[&first]);
+    let followed = Done::new(follower.wait_with_output().unwrap()).expect(0).out;
+    let last = followed.lines().last().unwrap_or_default();
+    assert!(last.ends_with("3 of 3 nodes done, 0 restarting, 0 waiting"), "{followed}");
     assert_eq!(all_starts(&cluster), before.map(|starts| starts + 1), "each runtime was restarted once");
     let order = holders(&watch);
     let held_by: Vec<&String> = order.iter().filter(|holder| !holder.is_empty()).collect();
@@ -170,6 +184,8 @@ fn a_new_ca_restarts_runtimes_one_after_another_and_a_sick_node_stops_the_others
     let topology = cluster.topology(&admin, &[]).expect(2).out;
     assert!(topology.contains("HALTED") && topology.contains(&sick), "{topology}");
     assert!(topology.contains("nodetrust topology --resume"), "{topology}");
+    let followed = cluster.topology(&admin, &["--watch"]).expect(2).out;
+    assert!(followed.contains(&format!("halted by {sick}: ")), "{followed}");
     let halted = cluster.agent(well[0], crate::support::cluster::PORT, "nodetrust", &pod(&cluster, well[0]));
     assert_eq!(halted.metric("nodetrust_fleet_halted"), Some(1.0));
 
@@ -194,17 +210,12 @@ fn a_new_ca_restarts_runtimes_one_after_another_and_a_sick_node_stops_the_others
     wait_trusted(&cluster, &ALL, &[&second]);
 
     // a pause holds all of them, a label one; the runtime that failed is left alone for ten minutes
-    let pause = |value: Value| {
-        let patch = json!({"metadata": {"annotations": {PAUSE: value}}}).to_string();
-        let words = ["-n", "nodetrust", "patch", "lease", "nodetrust-restart-0", "--type=merge", "-p", &patch];
-        cluster.kubectl(&words).expect(0);
-    };
-    pause(json!("change freeze"));
+    pause(&cluster, json!("change freeze"));
     let before = well.iter().map(|node| starts(&cluster, node)).collect::<Vec<_>>();
     give(&cluster, &[&third], "");
     wait_held(&cluster, &well, "paused");
     cluster.kubectl(&["label", "node", well[1], "nodetrust.io/hold=true"]).expect(0);
-    pause(Value::Null);
+    pause(&cluster, Value::Null);
     wait_trusted(&cluster, &well[..1], &[&third]);
     wait_held(&cluster, &well[1..], "node-held");
     assert_eq!(well.iter().map(|node| starts(&cluster, node)).collect::<Vec<_>>(), [before[0] + 1, before[1]]);
@@ -212,9 +223,9 @@ fn a_new_ca_restarts_runtimes_one_after_another_and_a_sick_node_stops_the_others
     wait_trusted(&cluster, &well, &[&third]);
 }
 
-/// Outside of the window nobody restarts; when it opens, they do.
+/// Outside of the window nobody restarts; when it opens, they do. A command that asks for a slot waits as the agent does.
 #[test]
-fn restarts_wait_for_the_window() {
+fn restarts_wait_for_the_window_and_a_command_for_its_slot() {
     let cluster = TestCluster::boot(&NODES[..1]);
     cluster.image(IMAGE, crate::support::program());
     wait_work(&cluster, 1);
@@ -240,4 +251,33 @@ fn restarts_wait_for_the_window() {
     give(&cluster, &[&first, &second], &window(-1, 1));
     cluster.wait_condition("one", "True", "Trusted");
     assert_eq!(starts(&cluster, "one"), before + 1);
+
+    // without an agent, by a command that waits for its turn
+    let agent = cluster.get(&["daemonset", "nodetrust", "-n", "nodetrust"]);
+    cluster.kubectl(&["-n", "nodetrust", "delete", "daemonset", "nodetrust", "--wait"]).expect(0);
+    let third = Ca::new("Third CA");
+    let mut all = objects(&configmap(&third.pem(), &format!("{}{QUICK}", window(-1, 1))));
+    cluster.apply(&all.remove("ConfigMap nodetrust-ca").unwrap().to_string());
+    pause(&cluster, json!("change freeze"));
+    let mut spec = agent["spec"]["template"]["spec"].clone();
+    spec["nodeName"] = "one".into();
+    spec["restartPolicy"] = "Never".into();
+    spec["containers"][0]["args"] = json!(["apply", "--slot"]);
+    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        spec["containers"][0][probe].take();
+    }
+    let metadata = json!({"name": "by-hand", "namespace": "nodetrust"});
+    cluster.apply(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}).to_string());
+    let log = || cluster.kubectl(&["-n", "nodetrust", "logs", "by-hand"]).out;
+    wait_for("a command that is held", LONG, || log().contains("change freeze").then_some(()));
+    assert_eq!(starts(&cluster, "one"), before + 1);
+    pause(&cluster, Value::Null);
+    let words = ["pod", "-n", "nodetrust", "by-hand"];
+    let ended = cluster.wait("the end of the command", &words, |pod| {
+        pod["status"]["containerStatuses"][0]["state"]["terminated"].is_object()
+    });
+    assert_eq!(ended["status"]["phase"], "Succeeded", "{}", log());
+    assert_eq!(starts(&cluster, "one"), before + 2);
+    let slot = cluster.get(&["lease", "-n", "nodetrust", "nodetrust-restart-0"]);
+    assert_eq!(slot["spec"]["holderIdentity"].as_str().unwrap_or_default(), "", "the slot was given back");
 }

@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 const ANCHORS: usize = 1000;
 const CONNECTIONS: usize = 256;
 /// What the agent's memory may grow by, in KiB: buffers and the state of TLS for all connections, and each page once.

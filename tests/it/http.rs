@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// Status, head and body of one exchange.
 struct HttpAnswer {

@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 /// Longest wait for events that take seconds; the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 const IMAGE: &str = "nodetrust.test/nodetrust:test";
 const PORT: u16 = 9643;
 

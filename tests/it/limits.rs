@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// A control group that limits how many processes and threads are in it.
 struct Cgroup(PathBuf);

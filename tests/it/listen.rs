@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 /// An address of each family beside the loopback's; its interface does not matter.
 const OUTER: &str = "ip addr add 192.0.2.1/32 dev lo";
 const OUTER_6: &str = "ip addr add 2001:db8::1/128 dev lo";

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 const OPEN: &str = "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5\r\n";
 
 fn prometheus(agent: &NodeAgent) -> String {

@@ -9,7 +9,7 @@ use crate::support::{
 };
 
 /// Longest wait for events that take a second; the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// A pull that fails because the registry's CA is unknown.
 #[track_caller]

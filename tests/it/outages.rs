@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// Longest wait for events that take seconds; the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 /// Longest wait for a node's next try, which may be a minute away.
-const LONG: Duration = Duration::from_secs(240);
+const LONG: Duration = Duration::from_secs(400);
 
 const TAINT: &str = "nodetrust.io/not-trusted";
 /// With a registry directory no restart is needed, so that no test waits for the pause between two restarts.

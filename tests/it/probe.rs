@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// `openssl s_server` on a free port of the loopback; it is ended with the test.
 pub struct TlsServer {

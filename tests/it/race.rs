@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// Looks as described above for a while, and returns how often the claim could be checked.
 #[track_caller]

@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 /// Longest wait for events that take seconds; the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 /// Settings of an agent that settles and looks quickly.
 const FAST: &str = "settle: 100ms\nresync: 5s\nrotation: {removalGrace: 0s}";
 const UNKNOWN: &str = "x509: certificate signed by unknown authority";

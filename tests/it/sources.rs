@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Writes a volume as the kubelet's AtomicWriter does (facts D), step by step.
 struct Volume {

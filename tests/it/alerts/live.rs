@@ -1,8 +1,9 @@
-//! A real Prometheus scrapes two real agents on node roots. One of them is broken in several ways, one after the other, and exactly the
-//! right alerts fire. Only the waiting is shorter: without the `for` of alerts that wait for less than hours.
+//! A real Prometheus scrapes three real agents on node roots. One of them is broken in several ways, one after the other, and exactly the
+//! right alerts fire, and reach a real Alertmanager. Only the waiting is shorter: without the `for` of alerts that wait for less than hours.
 
 use std::{
     collections::BTreeSet,
+    io::Write as _,
     net::TcpListener,
     process::{Child, Stdio},
     sync::mpsc,
@@ -24,13 +25,38 @@ use crate::{
 };
 
 /// The tool may be slow on a busy machine.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 
-/// A running Prometheus of Debian; it is ended with the test.
+/// A running Prometheus of Debian, and the Alertmanager that it tells; both are ended with the test.
 struct PrometheusServer {
     child: Child,
     url: String,
+    alertmanager: Child,
+    alertmanager_url: String,
     dir: TempDir,
+}
+
+/// A port that nobody has.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Starts a server whose words go to a file.
+fn start(command: &mut Command, log: &Path) -> Child {
+    let log = must("a log", fs::File::create(log));
+    must("a server", command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn())
+}
+
+/// Starts an Alertmanager that tells nobody of what it receives.
+fn start_alertmanager(dir: &Path, port: u16) -> Child {
+    let config = json!({"route": {"receiver": "nobody"}, "receivers": [{"name": "nobody"}]});
+    must("a configuration", fs::write(dir.join("alertmanager.yml"), config.to_string()));
+    let mut command = prometheus_program("prometheus-alertmanager");
+    command.arg(format!("--config.file={}", dir.join("alertmanager.yml").display()));
+    command.arg(format!("--storage.path={}", dir.join("alerts").display()));
+    command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+    command.arg("--cluster.listen-address=");
+    start(&mut command, &dir.join("alertmanager.log"))
 }
 
 impl PrometheusServer {
@@ -52,20 +78,23 @@ impl PrometheusServer {
             .iter()
             .map(|(node, port)| json!({"targets": [format!("127.0.0.1:{port}")], "labels": {"node": node}}))
             .collect();
+        let alertmanager_port = free_port();
+        let alertmanager = start_alertmanager(dir.path(), alertmanager_port);
         let config = json!({
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [format!("127.0.0.1:{alertmanager_port}")]}]}]},
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": ["rules.yml"],
             "scrape_configs": [{"job_name": "nodetrust", "static_configs": targets}],
         });
         must("a configuration", fs::write(dir.path().join("prometheus.yml"), config.to_string()));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let log = must("a log", fs::File::create(dir.path().join("log")));
+        let port = free_port();
         let mut command = prometheus_program("prometheus");
         command.arg(format!("--config.file={}", dir.path().join("prometheus.yml").display()));
         command.arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()));
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        Self { child: must("prometheus", command.spawn()), url: format!("http://127.0.0.1:{port}"), dir }
+        let child = start(&mut command, &dir.path().join("log"));
+        let [url, alertmanager_url] = [port, alertmanager_port].map(|port| format!("http://127.0.0.1:{port}"));
+        Self { child, url, alertmanager, alertmanager_url, dir }
     }
 
     /// What a query finds; None while the server does not answer.
@@ -77,17 +106,30 @@ impl PrometheusServer {
         (done.code == 0).then(|| found(&done.out)).flatten().map(|found| array(&found).cloned().collect())
     }
 
-    /// The names of the alerts that fire, with their node or source if they have one.
+    /// The alerts that fire.
     fn firing(&self) -> Option<BTreeSet<String>> {
         let alerts = self.query(r#"ALERTS{alertstate="firing"}"#)?;
-        let about = |labels: &Value| {
-            let subject = ["node", "source", "target", "subject_cn"].iter().find_map(|name| labels[*name].as_str());
-            format!("{} {}", text(&labels["alertname"]), subject.unwrap_or_default()).trim().to_owned()
-        };
         Some(alerts.iter().map(|alert| about(&alert["metric"])).collect())
     }
 
-    /// Waits until exactly these alerts fire.
+    /// The alerts that Alertmanager has, each with a summary and a section of the runbook.
+    fn received(&self) -> Option<BTreeSet<String>> {
+        let mut command = prometheus_program("amtool");
+        command.args(["--alertmanager.url", &self.alertmanager_url, "--output=json", "alert", "query"]);
+        let done = Done::new(must("amtool", command.output()));
+        let alerts: Value = (done.code == 0).then(|| serde_json::from_str(&done.out).ok()).flatten()?;
+        for alert in array(&alerts) {
+            let annotations = &alert["annotations"];
+            assert!(
+                !text(&annotations["summary"]).is_empty() && !text(&annotations["summary"]).contains("{{"),
+                "{alert}"
+            );
+            assert!(text(&annotations["runbook_url"]).contains("#nodetrust"), "{alert}");
+        }
+        Some(array(&alerts).map(|alert| about(&alert["labels"])).collect())
+    }
+
+    /// Waits until exactly these alerts fire, and have reached Alertmanager.
     #[track_caller]
     fn wait_firing(&self, state: &str, wanted: &[&str]) {
         let wanted: BTreeSet<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
@@ -95,11 +137,16 @@ impl PrometheusServer {
         loop {
             let began = Instant::now();
             let firing = self.firing();
-            if firing.as_ref() == Some(&wanted) {
+            let received = if firing.as_ref() == Some(&wanted) { self.received() } else { None };
+            if received.as_ref() == Some(&wanted) {
                 return;
             }
             let log = || fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-            assert!(began < end, "{state}: {wanted:?} should fire, and {firing:?} do; Prometheus:\n{}", log());
+            assert!(
+                began < end,
+                "{state}: {wanted:?} should fire, {firing:?} do, Alertmanager has {received:?}; Prometheus:\n{}",
+                log()
+            );
             pause_after(began);
         }
     }
@@ -107,9 +154,17 @@ impl PrometheusServer {
 
 impl Drop for PrometheusServer {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for server in [&mut self.child, &mut self.alertmanager] {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
     }
+}
+
+/// The name of an alert, with the node, source or target that it is about if it has one.
+fn about(labels: &Value) -> String {
+    let subject = ["node", "source", "target", "subject_cn"].iter().find_map(|name| labels[*name].as_str());
+    format!("{} {}", text(&labels["alertname"]), subject.unwrap_or_default()).trim().to_owned()
 }
 
 /// The configuration of an agent that runs already, with its address and this more.
@@ -119,7 +174,7 @@ fn reconfigure(node: &Node, agent: &NodeAgent, more: &str) {
 
 /// Breaks and mends a node; after each step exactly the alerts that it should cause fire.
 fn broken_in_many_ways(prometheus: &PrometheusServer, node: &Node, agent: &NodeAgent, ca: &Ca) {
-    prometheus.wait_firing("two agents that are well", &[]);
+    prometheus.wait_firing("three agents that are well", &[]);
 
     fs::write(node.source.join("key.pem"), ca.key_pem()).unwrap();
     prometheus.wait_firing("a private key in a file of the source", &["NodetrustSourceRejected org"]);
@@ -163,35 +218,50 @@ fn broken_in_many_ways(prometheus: &PrometheusServer, node: &Node, agent: &NodeA
     prometheus.wait_firing("somebody deletes the anchor again and again", &["NodetrustDriftRepeating one"]);
 }
 
+/// What `promtool` thinks of the metrics that an agent serves.
+fn check_metrics(agent: &NodeAgent) {
+    let (status, metrics) = must("metrics", agent.get("/metrics").ok_or("no answer"));
+    assert_eq!(status, 200);
+    let mut command = prometheus_program("promtool");
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = must("promtool", command.spawn());
+    must("its input", child.stdin.take().unwrap().write_all(metrics.as_bytes()));
+    let done = Done::new(must("promtool", child.wait_with_output()));
+    assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, "", ""));
+}
+
 #[test]
 fn a_real_prometheus_fires_exactly_the_right_alerts_about_real_agents() {
     let ca = &Ca::new("Corp Root");
-    let (port, second) = mpsc::channel();
-    let (done, ended) = mpsc::channel::<()>();
     thread::scope(|scope| {
         // Each node has the mount namespace of its thread.
-        scope.spawn(move || {
-            let node = Node::new(Kind::Trixie, "");
-            node.set_source(&[ca]);
-            let agent = node.agent(&fast("0s"));
-            agent.wait_converged(&[ca], LIMIT);
-            let _ = port.send(agent.port());
-            // until the other thread is done, however it ends
-            let _ = ended.recv();
+        let others = [Kind::Trixie, Kind::Rhelish].map(|kind| {
+            let (tell, port) = mpsc::channel();
+            let (done, ended) = mpsc::channel::<()>();
+            scope.spawn(move || {
+                let node = Node::new(kind, "");
+                node.set_source(&[ca]);
+                let agent = node.agent(&fast("0s"));
+                agent.wait_converged(&[ca], LIMIT);
+                let _ = tell.send(agent.port());
+                // until the test is done, however it ends
+                let _ = ended.recv();
+            });
+            (port, done)
         });
-        let done = done;
         let node = Node::new(Kind::Bookworm, "");
         node.set_source(&[ca]);
         let mut agent = node.agent(&fast("0s"));
         agent.wait_converged(&[ca], LIMIT);
-        let other = must("the second agent", second.recv());
-        let prometheus = PrometheusServer::start(&[("one", agent.port()), ("two", other)]);
+        check_metrics(&agent);
+        let [two, three] = others.each_ref().map(|(port, _)| must("another agent", port.recv()));
+        let prometheus = PrometheusServer::start(&[("one", agent.port()), ("two", two), ("three", three)]);
         broken_in_many_ways(&prometheus, &node, &agent, ca);
 
         agent.signal(nix::sys::signal::Signal::SIGKILL);
         agent.wait();
         prometheus.wait_firing("an agent that is gone", &["NodetrustAgentDown one"]);
-        drop(done);
-        prometheus.wait_firing("both agents are gone", &["NodetrustAbsent"]);
+        drop(others);
+        prometheus.wait_firing("all agents are gone", &["NodetrustAbsent"]);
     });
 }

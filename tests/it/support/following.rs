@@ -13,9 +13,9 @@ use super::{
 };
 
 /// Longest wait for events that take seconds; the machine may be busy.
-pub const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_secs(240);
 /// Longest wait for a held restart, which takes up to a minute; the machine may be busy.
-pub const LONG: Duration = Duration::from_secs(200);
+pub const LONG: Duration = Duration::from_secs(300);
 /// Settings of an agent that settles and looks quickly.
 pub const FAST: &str = "settle: 100ms\nresync: 2s\nrotation: {removalGrace: 0s}";
 

@@ -28,7 +28,7 @@ pub(super) const ADDRESS: &str = "198.51.100.11";
 /// Where the agent serves HTTP, on the node's network.
 pub(super) const PORT: u16 = 9643;
 /// Longest wait for what a healthy machine does in seconds; it may be busy.
-pub(super) const LIMIT: Duration = Duration::from_secs(60);
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
 
 /// A way into a running machine.
 #[derive(Debug, Clone)]
