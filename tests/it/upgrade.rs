@@ -26,7 +26,7 @@ use crate::{
     manifests::kustomize_text,
     support::{
         cluster::{IMAGE, PORT, TestCluster, condition, items},
-        following::{FAST, LIMIT, ledger as ledger_of, starts, wait_trusted, wait_two_cycles},
+        following::{FAST, LIMIT, LONG, has_anchors, ledger as ledger_of, starts, wait_trusted, wait_two_cycles},
         machine::{self, Machine},
         must,
         node::{Done, Kind, Node},
@@ -334,7 +334,10 @@ fn a_pod_is_replaced(kind: machine::MachineKind, config_path: &str) {
     machine.configure_agent(&format!("{FAST}\n{OLD_EXPORT}"));
     machine.set_source_pem(&ours);
     let agent = machine.start_agent();
-    let status = wait_trusted(&agent, &ours);
+    // its report has no word yet for what the runtime itself says
+    let status = agent.wait_status("the old program's word that all is well", LONG, |status| {
+        status["verdict"] == "trusted" && status["runtime"]["stale"] == false && has_anchors(status, &ours)
+    });
     let restarted = status["runtime"]["covered"].as_array().is_none_or(Vec::is_empty);
     assert_eq!(restarted, config_path.is_empty(), "{status:#}");
     assert_eq!(machine.pull(&image), Ok(()));

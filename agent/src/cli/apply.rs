@@ -1,6 +1,8 @@
 //! `nodetrust apply`: one full cycle, for boot, cloud-init, kubeadm or a systemd oneshot.
 
 use std::sync::Arc;
+#[cfg(feature = "kubernetes")]
+use std::time::Duration;
 
 #[cfg(feature = "kubernetes")]
 use anyhow::Context as _;
@@ -30,7 +32,7 @@ use nodetrust_core::cycle::Trigger;
 
 /// How long a slot may take to be given back. One that is not runs out by itself.
 #[cfg(feature = "kubernetes")]
-const GIVING_BACK: std::time::Duration = std::time::Duration::from_secs(30);
+const GIVING_BACK: Duration = Duration::from_secs(30);
 
 /// `slot`: a restart that is due waits for the other nodes, as the agent does.
 pub(super) fn main(context: &Context, slot: bool) -> anyhow::Result<u8> {
@@ -64,7 +66,7 @@ pub(super) fn main(context: &Context, slot: bool) -> anyhow::Result<u8> {
 }
 
 /// A cycle, and more of them until this node has had its turn among the others: it has restarted and was seen to be healthy or not, or
-/// nothing that the fleet decides holds a restart back. The result is the last cycle's.
+/// what holds a restart back ends neither by itself nor by the fleet. The result is the last cycle's.
 #[cfg(feature = "kubernetes")]
 fn in_turn(context: &Context, settings: &Arc<Settings>) -> anyhow::Result<CycleResult> {
     let root = HostRoot::open(&context.host_root)
@@ -81,7 +83,7 @@ fn in_turn(context: &Context, settings: &Arc<Settings>) -> anyhow::Result<CycleR
         let (facts, told) = watch::channel(None);
         let task =
             tokio::spawn(fleet::of_cluster(node, FleetInputs { settings: follow, facts: told }, line.clone(), root));
-        let mut trigger = Trigger::Command;
+        let (mut trigger, mut told) = (Trigger::Command, None);
         let mut result = loop {
             let settings = settings.clone();
             let cycle = threads::beside(move || {
@@ -92,15 +94,27 @@ fn in_turn(context: &Context, settings: &Arc<Settings>) -> anyhow::Result<CycleR
             (reconciler, result) = cycle.await.context("a cycle has ended without a result; see the log above")?;
             facts.send_replace(Some(NodeFacts::of(&result.report)));
             let held = result.report.runtime.as_ref().and_then(|runtime| runtime.held.as_ref());
-            let waits = held.is_some_and(|held| held.reason.is_of_fleet());
-            if !waits && matches!(permit.now(), PermitState::Refused(_)) {
+            let for_others = held.is_some_and(|held| held.reason.is_of_fleet());
+            // such as the minute between two restarts
+            let for_a_while = result.next_try.filter(|_| held.is_some());
+            if !for_others && for_a_while.is_none() && matches!(permit.now(), PermitState::Refused(_)) {
                 break result;
             }
-            if let Some(held) = held.filter(|_| waits) {
-                tracing::info!(reason = held.reason.as_str(), "the restart waits: {}", held.why);
+            if let Some(held) = held
+                && told.replace(held.reason) != Some(held.reason)
+            {
+                complain(&format!("the restart waits: {}", held.why));
             }
-            line.word.notified().await;
-            trigger = Trigger::Fleet;
+            trigger = match for_a_while {
+                Some(seconds) => {
+                    tokio::time::sleep(Duration::from_secs(seconds.saturating_add(1))).await;
+                    Trigger::Retry
+                }
+                None => {
+                    line.word.notified().await;
+                    Trigger::Fleet
+                }
+            };
         };
         drop(facts); // the task ends once it has given its slot back
         let _ = tokio::time::timeout(GIVING_BACK, task).await;
