@@ -5,16 +5,12 @@ use std::sync::Arc;
 use super::{
     context::Context,
     exit_code::{FAILURE, FINDINGS, OK},
-    stdio::complain,
 };
 use crate::{reconcile::Reconciler, text::report};
 use nodetrust_core::cycle::Trigger;
 
 pub(super) fn main(context: &Context) -> anyhow::Result<u8> {
     let settings = Arc::new(context.settings()?);
-    for field in &settings.without_effect {
-        complain(&format!("{}: `{field}` has no effect in this version", context.config_path().display()));
-    }
     let result = Reconciler::new(&context.host_root)?.cycle(&settings, Trigger::Command);
     context.print(&result.report, |style| report::applied(&result.report, style))?;
     let report = &result.report;
