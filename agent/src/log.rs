@@ -5,7 +5,10 @@ use std::{io::IsTerminal, sync::OnceLock};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Registry, filter::Targets, fmt, prelude::*, registry, reload};
 
-use crate::config::{LogFormat, LogSettings};
+use crate::{
+    config::{LogFormat, LogSettings},
+    text::colour::may_be_coloured,
+};
 
 /// The level that the configuration may change while the agent runs; unset where the command line or `RUST_LOG` names one.
 static FOLLOWED: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
@@ -77,8 +80,7 @@ fn start(filter: Targets, format: LogFormat, timed: bool) -> reload::Handle<Targ
     let log = registry().with(filter);
     // a log that cannot be written must not end the program, as it would if that were told
     let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
-    let on_terminal = std::io::stderr().is_terminal();
-    let colour = on_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour = may_be_coloured(std::io::stderr().is_terminal());
     match format {
         LogFormat::Json => {
             log.with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false)).init();

@@ -35,6 +35,7 @@ mod nodes;
 mod oddities;
 mod outages;
 mod own_names;
+mod people;
 mod probe;
 mod pulls;
 mod race;

@@ -129,8 +129,13 @@ pub fn configmap_with(pem: &str, more: &str, components: &[&str]) -> String {
 
 /// `helm template`.
 fn helm(age: &str, kubernetes: &str, args: &[&str]) -> Done {
+    helm_release(age, "nodetrust", kubernetes, args)
+}
+
+/// The same of a release in the namespace of its name.
+fn helm_release(age: &str, release: &str, kubernetes: &str, args: &[&str]) -> Done {
     let mut command = tool(age, "helm");
-    command.args(["template", "nodetrust", "-n", "nodetrust", "--kube-version", kubernetes]).args(args);
+    command.args(["template", release, "-n", release, "--kube-version", kubernetes]).args(args);
     // The versions that a cluster of that age has.
     let minor = kubernetes.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
     if minor.is_some_and(|minor| minor >= 30) {

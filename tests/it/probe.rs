@@ -357,6 +357,8 @@ fn through_a_simulated_proxy() {
     assert!(answer.to_string().contains("16 KiB"), "{answer:#}");
     let (_, answer) = via(&format!("http://127.0.0.1:{free}"), &server.target());
     assert_eq!(answer["reason"], "refused");
+    // whoever names a proxy is not asked whether one is needed
+    assert!(answer.to_string().contains("the proxy 127.0.0.1:") && !answer.to_string().contains("is needed"));
 }
 
 /// A name server that knows one name, and says its address by TCP only; simulated, for there is no other on a machine without a

@@ -12,6 +12,15 @@ use std::{
     sync::Arc,
 };
 
+/// A store whose tool is missing: its bundle can be read, and not made.
+#[derive(Debug, Clone)]
+pub struct ToollessStore {
+    /// The store that the system has.
+    pub store: &'static TrustStore,
+    /// What consumers read.
+    pub effective: Effective,
+}
+
 /// Everything that an observation of a host found.
 #[derive(Debug, Clone)]
 pub struct Observed {

@@ -254,7 +254,7 @@ impl Agent {
 
 fn warn_without_effect(settings: &Settings) {
     for field in &settings.without_effect {
-        tracing::warn!(field, "this part of the configuration has no effect in this version");
+        tracing::warn!(field, "this field of the configuration has no effect with the rest of it");
     }
 }
 

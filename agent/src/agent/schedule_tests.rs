@@ -27,6 +27,7 @@ fn report() -> Report {
         detection: &detection,
         resolved: &nodetrust_core::source::Resolved::default(),
         observed: None,
+        without_tool: None,
         plan: None,
         outlook: None,
         export: None,

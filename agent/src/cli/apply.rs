@@ -37,9 +37,6 @@ const GIVING_BACK: Duration = Duration::from_secs(30);
 /// `slot`: a restart that is due waits for the other nodes, as the agent does.
 pub(super) fn main(context: &Context, slot: bool) -> anyhow::Result<u8> {
     let settings = Arc::new(context.settings()?);
-    for field in &settings.without_effect {
-        complain(&format!("{}: `{field}` has no effect in this version", context.config_path().display()));
-    }
     if slot && settings.fleet.is_none() {
         let config = context.config_path();
         complain(&format!(

@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 #[cfg(feature = "kubernetes")]
 use nodetrust_core::{fleet::removal::BadAnchorKey, topology::RemovalRequest};
 
+use super::exit_code::help;
 use crate::config::{DEFAULT_PATH, LogFormat};
 
 /// Keeps private CAs trusted by a node's operating system and container runtime.
@@ -52,13 +53,24 @@ pub(super) enum ProbedThrough {
     Runtime,
 }
 
+/// Shells that a completion is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum CompletionShell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// The agent: watch, reconcile, serve HTTP
+    #[command(after_help = help("run"))]
     Run,
     /// Print what `apply` would do; change nothing
+    #[command(after_help = help("plan"))]
     Plan,
     /// One full cycle, then exit
+    #[command(after_help = help("apply"))]
     Apply {
         /// Restart the runtime in this node's turn among those of its fleet, as the agent does, and wait for that: in a pod with the agent's
         /// account. Without it, a restart that is due is made at once
@@ -66,14 +78,17 @@ pub(super) enum Command {
         slot: bool,
     },
     /// Whether this node trusts what it should, why not, and what to do next
+    #[command(after_help = help("status"))]
     Status,
     /// What would be made of these files: each certificate, each rejection
+    #[command(after_help = help("inspect"))]
     Inspect {
         /// PEM or DER files, or directories of them; - for standard input
         #[arg(value_name = "FILE", default_value = "-")]
         files: Vec<PathBuf>,
     },
     /// Whether programs on this host would trust these servers; if not, why not and what to do
+    #[command(after_help = help("probe"))]
     Probe {
         /// host:port or https://host[:port]
         #[arg(value_name = "TARGET", required = true, num_args = 1..=32)]
@@ -86,9 +101,11 @@ pub(super) enum Command {
         through: ProbedThrough,
     },
     /// Which trust store was found, and every fact that decided it
+    #[command(after_help = help("stores"))]
     Stores,
     /// The fleet: which nodes trust what, who differs, and whether a rotation is safe
     #[cfg(feature = "kubernetes")]
+    #[command(after_help = help("topology"))]
     Topology {
         #[command(flatten)]
         access: ClusterAccess,
@@ -96,9 +113,29 @@ pub(super) enum Command {
         acts: FleetActs,
     },
     /// Remove all that is ours, and prove it
+    #[command(after_help = help("uninstall"))]
     Uninstall,
+    /// What a shell completes our command lines by
+    #[command(after_help = help("completion"))]
+    Completion {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: CompletionShell,
+    },
+    /// Manual pages, for packages: all of them into a directory, or that of the program to standard output
+    #[command(hide = true, after_help = help("man"))]
+    Man {
+        /// Where the pages are written
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
     /// Version, revision, target and compiler
+    #[command(after_help = help("version"))]
     Version,
+    /// What `status` says on another node; of kubectl's plugin only
+    #[cfg(feature = "kubernetes")]
+    #[command(skip)]
+    NodeStatus { access: ClusterAccess, node: String },
 }
 
 /// The same program as kubectl's plugin: what is of use away from a node.
@@ -108,7 +145,8 @@ pub(super) enum Command {
     name = "kubectl nodetrust",
     bin_name = "kubectl nodetrust",
     version,
-    about = "The fleet: which nodes trust what, who differs, and whether a rotation is safe"
+    about = "The fleet: which nodes trust what, who differs, and whether a rotation is safe",
+    after_help = help("topology")
 )]
 pub(super) struct Plugin {
     #[command(flatten)]
@@ -129,8 +167,17 @@ pub(super) struct Plugin {
 #[derive(Debug, Subcommand)]
 enum PluginCommand {
     /// The fleet; the same without a command
+    #[command(after_help = help("topology"))]
     Topology(FleetActs),
+    /// Whether a node trusts what it should, why not, and what to do next: asked of the agent's pod on that node
+    #[command(after_help = help("kubectl nodetrust status"))]
+    Status {
+        /// The name of the Node
+        #[arg(value_name = "NODE", value_parser = node_name)]
+        node: String,
+    },
     /// Version, revision, target and compiler
+    #[command(after_help = help("version"))]
     Version,
 }
 
@@ -141,6 +188,7 @@ impl From<Plugin> for Cli {
         let command = match command {
             None => Command::Topology { access, acts },
             Some(PluginCommand::Topology(acts)) => Command::Topology { access, acts },
+            Some(PluginCommand::Status { node }) => Command::NodeStatus { access, node },
             Some(PluginCommand::Version) => Command::Version,
         };
         Self { config: None, host_root: None, output, verbose, log_format: None, command }
@@ -193,12 +241,33 @@ fn namespace_name(text: &str) -> Result<String, String> {
     Err(format!("expected 1 to {NAMESPACE_LENGTH} of a-z, 0-9 and -"))
 }
 
+/// Longest name of a Node, in characters (RFC 1123, a subdomain).
+#[cfg(feature = "kubernetes")]
+const NODE_LENGTH: usize = 253;
+
+/// A name that kubectl cannot take for an option or a second condition of its selector.
+#[cfg(feature = "kubernetes")]
+fn node_name(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    if bytes.len() <= NODE_LENGTH && bytes.iter().copied().all(fits) && ends(bytes.first()) && ends(bytes.last()) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("expected the name of a Node: at most {NODE_LENGTH} of a-z, 0-9, - and ."))
+}
+
 #[cfg(feature = "kubernetes")]
 fn removal_request(text: &str) -> Result<RemovalRequest, BadAnchorKey> {
     match text {
         "all" => Ok(RemovalRequest::All),
         text => text.parse().map(RemovalRequest::One),
     }
+}
+
+/// The program's command line, for whoever describes it.
+pub(super) fn description() -> clap::Command {
+    Cli::command()
 }
 
 /// The command line, as kubectl's plugin if that is the name we are called by.

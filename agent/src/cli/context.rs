@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use nodetrust_core::problem::{Problem, ProblemKind};
 use serde::Serialize;
 
-use super::{arguments::OutputFormat, stdio::write_out};
+use super::{
+    arguments::OutputFormat,
+    stdio::{complain, write_out},
+};
 use crate::{
     config::{ConfigError, DEFAULT_PATH, Settings},
     text::colour::Style,
@@ -22,7 +25,9 @@ pub(super) struct Context {
 impl Context {
     /// The configuration, which must be there.
     pub(super) fn settings(&self) -> anyhow::Result<Settings> {
-        Ok(Settings::read(&self.config_path())?)
+        let settings = Settings::read(&self.config_path())?;
+        self.warn_without_effect(&settings);
+        Ok(settings)
     }
 
     /// The configuration; None if none was named and there is none at [`DEFAULT_PATH`].
@@ -42,7 +47,10 @@ impl Context {
 
     fn if_any(&self, read: Result<Settings, ConfigError>) -> anyhow::Result<Option<Settings>> {
         match read {
-            Ok(settings) => Ok(Some(settings)),
+            Ok(settings) => {
+                self.warn_without_effect(&settings);
+                Ok(Some(settings))
+            }
             Err(error) if error.missing && self.config.is_none() => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -56,6 +64,16 @@ impl Context {
                 let next = "correct the configuration; a running agent follows the last good one";
                 (None, Some(Problem::new(ProblemKind::Config, format!("{error:#}"), next)))
             }
+        }
+    }
+
+    /// Says which fields are set and do nothing: whoever has set one expects something of it.
+    fn warn_without_effect(&self, settings: &Settings) {
+        for field in &settings.without_effect {
+            complain(&format!(
+                "{}: `{field}` has no effect with the rest of the configuration",
+                self.config_path().display()
+            ));
         }
     }
 

@@ -119,7 +119,7 @@ fn screen(inspection: &Inspection, now: i64, style: Style) -> String {
         }
         let _ = write!(out, "\n{}\n", style.paint("1", &visible(&file.file))); // writing to a `String` cannot fail
         if rows.len() > 1 {
-            narrow(&mut rows, 1);
+            narrow(&mut rows, 1, style);
             out.push_str(&columns(&rows, style));
         }
         for certificate in &file.certificates {

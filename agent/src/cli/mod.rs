@@ -2,9 +2,13 @@
 
 mod apply;
 mod arguments;
+mod completion;
 mod context;
 mod exit_code;
 mod inspect;
+mod man;
+#[cfg(feature = "kubernetes")]
+mod node;
 mod plan;
 mod probe;
 mod run;
@@ -65,6 +69,10 @@ pub fn main() -> u8 {
         Command::Stores => stores::main(&context),
         #[cfg(feature = "kubernetes")]
         Command::Topology { access, acts } => topology::main(&context, &access, &acts),
+        #[cfg(feature = "kubernetes")]
+        Command::NodeStatus { access, node } => node::status(&context, &access, &node),
+        Command::Completion { shell } => completion::main(shell),
+        Command::Man { directory } => man::main(directory.as_deref()),
         Command::Uninstall => uninstall::main(&context),
         Command::Version => version::main(&context),
     };

@@ -8,7 +8,9 @@ use crate::{
 };
 
 pub(super) fn main(context: &Context, log: LogArguments) -> anyhow::Result<u8> {
-    let settings = context.settings().or_else(|error| of_an_earlier_version(context).ok_or(error))?;
+    // fields without effect are told in the log
+    let settings = Settings::read(&context.config_path());
+    let settings = settings.or_else(|error| of_an_earlier_version(context).ok_or(error))?;
     log::for_agent(log, settings.log);
     crate::agent::run(settings, context.config_path(), &context.host_root)?;
     Ok(OK)

@@ -1,11 +1,12 @@
 //! The configuration. [`Settings`] is what the rest of the program sees: complete, with nothing left to check.
 //!
-//! `raw` is the file as it is written; unknown fields are errors. `values` has the form of each value. `read` makes settings of a
+//! `raw` is the file as it is written; unknown fields are errors. `values` has the form of each value, `words` those of errors. `read` makes settings of a
 //! file, or an error that names file, line, field and the expected form.
 
 mod raw;
 mod read;
 mod values;
+mod words;
 
 use std::{
     path::{Path, PathBuf},
@@ -65,7 +66,7 @@ pub struct Settings {
     pub fleet: Option<FleetSettings>,
     /// Directory of the fleet's approvals in our own view; None for whoever cannot see it.
     pub approvals: Option<PathBuf>,
-    /// Fields that are set and have no effect in this version.
+    /// Fields that are set and have no effect: in this build, or by what stands elsewhere in the configuration.
     pub without_effect: Vec<&'static str>,
 }
 

@@ -15,7 +15,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::{
     FleetSettings, Http, Kubernetes, LogFormat, LogSettings, MAX_PROBES, ProbeSettings, Settings, Source,
-    SourceLocation, TlsFiles,
+    SourceLocation, TlsFiles, WitnessRegistries,
     values::{
         AbsolutePath, Address, CanarySelector, ExportName, FamilyChoice, FurtherUnit, Keyword, LongSpan, ProbeProxy,
         ProbeTarget, RuntimeKindChoice, Share, SourceName, Span, StartupTaint, UnitName, WitnessChoice,
@@ -231,15 +231,24 @@ impl RawConfig {
         })
     }
 
-    /// Fields that are set to something else than their default, and that this version does not follow yet. The agent warns of them:
-    /// to accept them silently would be a lie.
+    /// Fields that are set to something else than their default, and that do nothing: by this build, or by what stands elsewhere. Every
+    /// command warns of them: to accept them silently would be a lie.
     fn without_effect(&self) -> Vec<&'static str> {
         let taint = self.kubernetes.startup_taint.as_ref().and_then(|StartupTaint(taint)| taint.as_ref());
         let is_told = matches!(self.kubernetes.enabled, Some(Keyword(Some(true)))) || taint.is_some();
-        [(is_told && cfg!(not(feature = "kubernetes")), "kubernetes")]
-            .into_iter()
-            .filter_map(|(is_set, name)| is_set.then_some(name))
-            .collect()
+        let is_silent = matches!(self.kubernetes.enabled, Some(Keyword(Some(false))));
+        let ignores_runtime = self.runtime.kind == Some(RuntimeKindChoice::None);
+        let unit = self.runtime.unit.as_ref().is_some_and(|UnitName(unit)| !unit.is_empty());
+        let asked = matches!(self.runtime.witness, Some(WitnessChoice(WitnessRegistries::These(_))));
+        [
+            (is_told && cfg!(not(feature = "kubernetes")), "kubernetes"),
+            (is_silent && taint.is_some(), "kubernetes.startupTaint"),
+            (ignores_runtime && unit, "runtime.unit"),
+            (ignores_runtime && asked, "runtime.witness"),
+        ]
+        .into_iter()
+        .filter_map(|(is_set, name)| is_set.then_some(name))
+        .collect()
     }
 }
 

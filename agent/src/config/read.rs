@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::{
     ConfigError, Settings,
     raw::{ConfigVersion, Misfit, RawConfig},
+    words::PlainWords,
 };
 use crate::host::file::read_file;
 
@@ -80,7 +81,7 @@ impl Settings {
             "" => visible(&without_values(text)),
             field => visible(&format!("{field}: {}", without_values(text))),
         };
-        let raw = read.map_err(|error| misfit(&field, &error.to_string()))?;
+        let raw = read.map_err(|error| misfit(&field, &error.render_with_formatter(&PlainWords)))?;
         raw.check(version).map_err(|Misfit { field, line, text }| misfit(&field, &format!("{text} at line {line}")))
     }
 }

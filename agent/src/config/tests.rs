@@ -194,7 +194,7 @@ export: {{bundle: all.pem}}
             window: RestartWindow::parse(&["Sat".into()], "22:00", "04:00", "Europe/Berlin").unwrap(),
         }),
         approvals: Some("/etc/nodetrust/approvals".into()),
-        without_effect: Vec::new(),
+        without_effect: WITHOUT_API.to_vec(), // the taint: the cluster is told nothing
     };
     assert_eq!(settings, expected);
     assert!(!format!("{settings:?}").contains("secret"));
@@ -208,7 +208,15 @@ export: {{bundle: all.pem}}
 
 #[test]
 fn durations_are_whole_numbers_with_a_unit() {
-    let cases = [("1000ms", 1000), ("2s", 2000), ("5m", 300_000), ("24h", 86_400_000), ("7d", 604_800_000)];
+    let cases = [
+        ("1000ms", 1000),
+        ("2s", 2000),
+        ("5m", 300_000),
+        ("24h", 86_400_000),
+        ("7d", 604_800_000),
+        ("1h30m", 5_400_000),
+        ("1d2h3m4s5ms", 93_784_005),
+    ];
     for (text, milliseconds) in cases {
         assert_eq!(parse(&format!("resync: {text}\nsettle: 0s")).resync, Duration::from_millis(milliseconds), "{text}");
         assert_eq!(
@@ -221,7 +229,21 @@ fn durations_are_whole_numbers_with_a_unit() {
         assert!(Settings::parse(&format!("settle: {text}")).unwrap_err().contains("at most 1m"), "{text}");
     }
     assert!(Settings::parse("settle: 30s\nresync: 10s").unwrap_err().contains("resync"));
-    for text in ["5", "1.5h", "-1s", "s", "1 s", "1w", "1h30m", "", "99999999999999999999s", "200000d"] {
+    for text in [
+        "5",
+        "1.5h",
+        "-1s",
+        "s",
+        "1 s",
+        "1w",
+        "30m1h",
+        "1h1h",
+        "1h30",
+        "1h 30m",
+        "",
+        "99999999999999999999s",
+        "200000d",
+    ] {
         let error = Settings::parse(&format!("settle: \"{text}\"")).unwrap_err();
         assert!(error.contains("settle") && error.contains("line 1"), "{text}: {error}");
     }
@@ -280,8 +302,8 @@ fn an_error_names_line_field_and_form() {
         ("sources:\n- {name: a, path: /a, inline: x}", "sources[0]", "exactly one of `path` and `inline`"),
         ("sources:\n- {name: a, path: etc/a}", "sources[0].path", "absolute path"),
         ("sources:\n- {name: a, path: /a}\n- {name: a, path: /b}", "sources[1].name", "unique"),
-        ("sources:\n- {name: a, path: /a, optional: perhaps}", "sources[0].optional", "bool"),
-        ("\nsources: /etc/ssl", "sources", "sequence"),
+        ("sources:\n- {name: a, path: /a, optional: perhaps}", "sources[0].optional", "true or false"),
+        ("\nsources: /etc/ssl", "sources", "expected a list"),
         ("policy:\n  onRejection: drop", "policy.onRejection", "skip, hold"),
         ("policy:\n  notCa: maybe", "policy.notCa", "auto, accept, reject"),
         ("policy:\n  expired: no", "policy.expired", "accept, reject"),
@@ -352,6 +374,81 @@ fn what_is_no_configuration_at_all_is_refused_with_its_line() {
 }
 
 #[test]
+fn what_was_probably_meant_is_offered() {
+    let cases = [
+        ("sorces: []", "`sources`"),
+        ("policy: {not_ca: auto}", "`notCa`"),
+        ("policy: {onRejection: Skip}", "`skip`"),
+        ("rotation: {grace: 1h}", "`removalGrace`"),
+        ("store: {family: debain}", "`debian`"),
+        ("runtime: {kind: cri-o}", "`crio`"),
+        ("log: {level: warning}", "`warn`"),
+        ("probes: [{target: \"a:1\", throgh: host}]", "`through`"),
+    ];
+    for (text, meant) in cases {
+        let error = Settings::parse(text).unwrap_err();
+        assert!(error.contains(&format!("did you mean {meant}?")) && error.contains("line 1"), "{text}: {error}");
+    }
+    let error = Settings::parse("policy: {onRejection: drop}").unwrap_err();
+    assert!(!error.contains("did you mean"), "{error}");
+}
+
+/// What the library that reads YAML calls things tells a person nothing.
+#[test]
+fn errors_have_the_words_of_configurations() {
+    let texts = [
+        "sources: /etc/ssl",
+        "sources: [1]",
+        "sources: [[a]]",
+        "sources: {a: b}",
+        "policy: auto",
+        "policy: [a]",
+        "policy:",
+        "policy: {expired: [a]}",
+        "policy: {expired: {a: b}}",
+        "sources: [{name: a, path: /a, optional: 7}]",
+        "sources: [{name: [a], path: /a}]",
+        "sources: [{path: /a}]",
+        "runtime: {alsoRestart: kubelet.service}",
+        "runtime: {witness: {a: b}}",
+        "resync: [5m]",
+        "settle: 2s\nsettle: 3s",
+        "a: b: c",
+        "- just",
+        "[",
+        "{",
+        "sources: [",
+        "sources: [a",
+        "x: {a: b",
+        "&a *b",
+        "x: *b",
+        "a: 1\n---\nb: 2",
+        "\"",
+        "x: |\ny",
+        "\tx: 1",
+    ];
+    for text in texts {
+        let error = Settings::parse(text).expect_err(text);
+        for word in [
+            "scalar",
+            "sequence",
+            "mapping",
+            "struct ",
+            "Raw",
+            "serde",
+            "Options",
+            "Policy",
+            "node",
+            "event",
+            "invalid type",
+        ] {
+            assert!(!error.contains(word), "{text:?}: {error}");
+        }
+        assert!(error.contains("line "), "{text:?}: {error}");
+    }
+}
+
+#[test]
 fn an_error_does_not_draw_on_the_terminal() {
     for text in ["\"a\\e[31m\": 1", "settle: \"\\e[2J\"", "policy: {expired: \"\\u202e\"}", "\u{1b}[0m"] {
         let error = Settings::parse(text).expect_err(text);
@@ -383,11 +480,15 @@ fn a_file_is_read_within_limits_and_named_in_errors() {
 }
 
 #[test]
-fn fields_for_later_versions_are_checked_for_form_and_called_out() {
-    let cases: [(&str, &[&str]); 6] = [
+fn fields_without_effect_are_checked_for_form_and_called_out() {
+    let cases: [(&str, &[&str]); 10] = [
         ("probes: [{target: \"registry.corp:443\", interval: 5m}]", &[]),
         ("kubernetes: {enabled: true}", KUBERNETES),
         ("kubernetes: {enabled: auto}", &[]),
+        ("kubernetes: {enabled: false, startupTaint: x}", WITHOUT_API),
+        ("runtime: {kind: none, unit: edge.service, witness: [a.corp]}", &["runtime.unit", "runtime.witness"]),
+        ("runtime: {kind: none, unit: \"\", witness: never}", &[]),
+        ("runtime: {kind: k3s, unit: edge.service, witness: [a.corp]}", &[]),
         ("kubernetes: {startupTaint: x}", KUBERNETES),
         ("rotation: {removalGate: fleet}", &[]),
         ("rotation: {removalGate: none}\nexport: {bundle: x}\nkubernetes: {enabled: false}", &[]),
@@ -396,6 +497,12 @@ fn fields_for_later_versions_are_checked_for_form_and_called_out() {
         assert_eq!(parse(text).without_effect, expected, "{text}");
     }
 }
+
+const WITHOUT_API: &[&str] = if cfg!(feature = "kubernetes") {
+    &["kubernetes.startupTaint"]
+} else {
+    &["kubernetes", "kubernetes.startupTaint"]
+};
 
 /// The field that has no effect in a program without the feature.
 const KUBERNETES: &[&str] = if cfg!(feature = "kubernetes") { &[] } else { &["kubernetes"] };

@@ -26,14 +26,14 @@ use serde::{
 
 use tracing::level_filters::LevelFilter;
 
-use super::{LogFormat, WitnessRegistries};
+use super::{LogFormat, WitnessRegistries, words::did_you_mean};
 
 /// `[a-z0-9-]{1,63}`.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct SourceName(pub(super) String);
 
-/// `300ms`, `5m`, `24h`.
+/// `300ms`, `5m`, `24h`, `1h30m`.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Span(pub(super) Duration);
@@ -112,7 +112,7 @@ impl<T: Keywords> TryFrom<String> for Keyword<T> {
         let found = T::WORDS.iter().find(|(word, _)| *word == text);
         found.map(|(_, value)| Self(*value)).ok_or_else(|| {
             let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();
-            format!("`{text}`: want one of {}", words.join(", "))
+            format!("`{text}`: want one of {}{}", words.join(", "), did_you_mean(&text, &words))
         })
     }
 }
@@ -191,29 +191,47 @@ impl TryFrom<String> for SourceName {
     }
 }
 
+/// A century, in milliseconds: enough for everybody, and it keeps all sums of times in range.
+const CENTURY: u64 = 100 * 366 * 24 * 3600 * 1000;
+
+/// A unit of durations in milliseconds.
+fn milliseconds_of(unit: &str) -> Option<u64> {
+    Some(match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 3600 * 1000,
+        "d" => 24 * 3600 * 1000,
+        _ => return None,
+    })
+}
+
 impl TryFrom<String> for Span {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let bad =
-            || format!("`{text}` is not a duration: want a whole number with a unit, such as 300ms, 2s, 5m or 24h");
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| bad())?;
-        let milliseconds = match unit {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60 * 1000,
-            "h" => 3600 * 1000,
-            "d" => 24 * 3600 * 1000,
-            "" if number == 0 => 1,
-            _ => return Err(bad()),
+        let bad = || {
+            format!(
+                "`{text}` is not a duration: want whole numbers with units, the largest first, such as 300ms, 2s, 5m, 24h or 1h30m"
+            )
         };
-        // a century is enough for everybody and keeps all sums of times in range
-        let total = number.checked_mul(milliseconds).filter(|total| *total <= 100 * 366 * 24 * 3600 * 1000);
-        total
-            .map(|total| Self(Duration::from_millis(total)))
-            .ok_or_else(|| format!("`{text}` is longer than a century"))
+        if text == "0" {
+            return Ok(Self(Duration::ZERO));
+        }
+        let (mut rest, mut total, mut before) = (text.as_str(), 0_u64, u64::MAX);
+        while !rest.is_empty() {
+            let (number, behind) = rest.split_at(rest.bytes().take_while(u8::is_ascii_digit).count());
+            let (unit, behind) = behind.split_at(behind.bytes().take_while(u8::is_ascii_alphabetic).count());
+            let number: u64 = number.parse().map_err(|_| bad())?;
+            let milliseconds = milliseconds_of(unit).filter(|unit| *unit < before).ok_or_else(bad)?;
+            total = total.saturating_add(number.saturating_mul(milliseconds));
+            (rest, before) = (behind, milliseconds);
+        }
+        match total {
+            _ if before == u64::MAX => Err(bad()), // an empty text
+            total if total > CENTURY => Err(format!("`{text}` is longer than a century")),
+            total => Ok(Self(Duration::from_millis(total))),
+        }
     }
 }
 
@@ -340,16 +358,19 @@ impl TryFrom<String> for FamilyChoice {
 
     fn try_from(text: String) -> Result<Self, String> {
         match text.as_str() {
-        "auto" => Ok(Self(None)),
-        "bottlerocket" => Err(
-            "bottlerocket has no files to write; use its API (settings.pki) until it is supported here".to_owned(),
-        ),
-        _ => Family::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&text))
-            .map(|family| Self(Some(family)))
-            .map_err(|_| {
-                format!("`{text}` is not a store family: want auto, debian, redhat, suse, arch, alpine, flatcar, photon, bottlerocket or directory")
-            }),
-    }
+            "auto" => Ok(Self(None)),
+            "bottlerocket" => {
+                Err("bottlerocket has no files to write; use its API (settings.pki) until it is supported here"
+                    .to_owned())
+            }
+            _ => Family::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&text))
+                .map(|family| Self(Some(family)))
+                .map_err(|_| {
+                    let known = "auto, debian, redhat, suse, arch, alpine, flatcar, photon, bottlerocket, directory";
+                    let near = did_you_mean(&text, &known.split(", ").collect::<Vec<_>>());
+                    format!("`{text}` is not a store family: want one of {known}{near}")
+                }),
+        }
     }
 }
 
@@ -396,7 +417,8 @@ impl TryFrom<String> for RuntimeKindChoice {
             "none" => Ok(Self::None),
             _ => TABLE.iter().map(|row| row.kind).find(|kind| kind.as_str() == text).map(Self::Kind).ok_or_else(|| {
                 let kinds: Vec<&str> = TABLE.iter().map(|row| row.kind.as_str()).collect();
-                format!("`{text}` is not a kind of runtime: want auto, none, {}", kinds.join(", "))
+                let near = did_you_mean(&text, &kinds);
+                format!("`{text}` is not a kind of runtime: want auto, none, {}{near}", kinds.join(", "))
             }),
         }
     }

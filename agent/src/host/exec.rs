@@ -78,6 +78,13 @@ pub enum ExecError {
     },
 }
 
+/// The helper's exit code where it could not run the program, as shells have it.
+const NOT_RUN_CODE: i32 = 127;
+/// How the helper begins to say so.
+const NOT_RUN_WORDS: &str = "cannot run";
+/// How it says that it may not change its root.
+const NO_CHROOT_WORDS: &str = "the root cannot be changed";
+
 /// Runs programs on a host.
 #[derive(Debug)]
 pub struct HostExec<'a> {
@@ -149,6 +156,20 @@ impl HostExec<'_> {
     }
 }
 
+impl Finished {
+    /// What helps if the helper could not run the program at all; None if the program has run.
+    pub fn why_not_run(&self) -> Option<&'static str> {
+        let said = self.output.lines().next_back().filter(|said| said.starts_with(NOT_RUN_WORDS))?;
+        let next = match said.contains(NO_CHROOT_WORDS) {
+            true => "give the container the capability SYS_CHROOT, as the shipped DaemonSet has it",
+            false => {
+                "see on the host whether the program, its interpreter and its libraries are there and may be executed"
+            }
+        };
+        (self.code == Some(NOT_RUN_CODE)).then_some(next)
+    }
+}
+
 /// The helper: changes root, runs the program, exits as it did. Never returns.
 ///
 /// Arguments: root, input file or an empty word, program, its arguments.
@@ -162,8 +183,8 @@ pub fn helper(mut args: impl Iterator<Item = OsString>) -> i32 {
         Err(error) => {
             // this process's standard error is what the agent reads, if it still lives
             let (program, root) = (Path::new(&program).display(), Path::new(&root).display());
-            let _ = writeln!(io::stderr(), "cannot run {program} in {root}: {error}");
-            127
+            let _ = writeln!(io::stderr(), "{NOT_RUN_WORDS} {program} in {root}: {error}");
+            NOT_RUN_CODE
         }
     }
 }
@@ -179,7 +200,10 @@ fn run_in_root(
     let _ = set_child_subreaper(true);
     let processes = ProcessTable::open().ok();
     if root != Path::new("/") {
-        nix::unistd::chroot(root)?;
+        nix::unistd::chroot(root).map_err(|error| {
+            let error = io::Error::from(error);
+            io::Error::new(error.kind(), format!("{NO_CHROOT_WORDS}: {error}"))
+        })?;
     }
     nix::unistd::chdir("/")?;
     let input = if input.as_os_str().is_empty() { Stdio::null() } else { Stdio::from(File::open(input)?) };
@@ -281,4 +305,29 @@ fn stop(child: &mut Child) -> io::Result<()> {
     }
     let _ = killpg(group, Signal::SIGKILL);
     child.wait().map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_was_not_run_says_what_the_helper_lacks() {
+        let next = |code, output: &str| {
+            let finished = Finished {
+                code: Some(code),
+                output: output.to_owned(),
+                stdout: String::new(),
+                duration: Duration::ZERO,
+            };
+            finished.why_not_run()
+        };
+        let chroot =
+            "cannot run /usr/sbin/x in /host: the root cannot be changed: Operation not permitted (os error 1)\n";
+        assert!(next(127, chroot).is_some_and(|next| next.contains("SYS_CHROOT")));
+        let loader = "cannot run /usr/sbin/x in /host: No such file or directory (os error 2)\n";
+        assert!(next(127, loader).is_some_and(|next| next.contains("interpreter")));
+        assert_eq!(next(127, "sh: cannot run it: not found\n"), None, "the program's own");
+        assert_eq!(next(1, chroot), None);
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::{fmt, io, path::Path};
 
-use nix::errno::Errno;
+use nix::{errno::Errno, unistd::geteuid};
 use nodetrust_core::problem::{Problem, ProblemKind};
 
 /// Something in the way.
@@ -80,9 +80,7 @@ pub fn way_out(error: &io::Error) -> Option<String> {
     let next = match errno {
         Errno::ENOSPC | Errno::EDQUOT => "free space on the host's file system (`df`, and `df -i` for inodes)",
         Errno::EROFS => "the directory is on a read-only file system: use the system's own way to add a CA",
-        Errno::EACCES | Errno::EPERM => {
-            "run as root; with SELinux the container needs the type spc_t; `lsattr` shows files that were made immutable"
-        }
+        Errno::EACCES | Errno::EPERM => refused(geteuid().is_root()),
         Errno::EMFILE => "nodetrust may open too few files: raise its limit (`ulimit -n`, LimitNOFILE= of its unit)",
         Errno::ENFILE => "the node has too many files open: raise fs.file-max, or find who keeps them open (`lsof`)",
         Errno::EAGAIN => "the pod or the node may have no more processes: see pids.max of its cgroup and `ulimit -u`",
@@ -93,6 +91,19 @@ pub fn way_out(error: &io::Error) -> Option<String> {
         _ => return None,
     };
     Some(next.to_owned())
+}
+
+/// What helps where the system refuses: not to be root, if one is root already.
+fn refused(is_root: bool) -> &'static str {
+    match is_root {
+        false => {
+            "run as root; with SELinux the container needs the type spc_t; `lsattr` shows files that were made immutable"
+        }
+        true => {
+            "root is refused too: the container needs the capability DAC_OVERRIDE, and with SELinux the type spc_t; `lsattr` shows files \
+             that were made immutable"
+        }
+    }
 }
 
 /// The same for an error with causes, of which one may be an error of the system.
@@ -109,4 +120,15 @@ pub fn way_out_or(error: &io::Error, otherwise: &str) -> String {
 pub fn write_problem(path: &str, error: &io::Error) -> Problem {
     let next = way_out_or(error, "look at the path on the host");
     Problem::new(ProblemKind::Write, format!("failed to write {path}: {error}"), next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_not_told_to_be_root() {
+        assert!(refused(false).starts_with("run as root"));
+        assert!(!refused(true).contains("run as root") && refused(true).contains("DAC_OVERRIDE"));
+    }
 }

@@ -14,8 +14,10 @@ use super::{
     failure::{ApiFailure, FailureCause},
 };
 
-/// The DaemonSet of every installation, in the agent's own namespace.
+/// The DaemonSet of the shipped manifests, in the agent's own namespace.
 const DAEMON_SET: &str = "nodetrust";
+/// The variable that names the DaemonSet where it is called otherwise, as the chart sets it.
+const DAEMON_SET_VARIABLE: &str = "NODETRUST_DAEMONSET";
 
 /// A client for the calls of a fleet.
 pub struct FleetApi {
@@ -77,7 +79,8 @@ impl FleetApi {
     fn of(api: Api) -> Self {
         let namespace = api.namespace();
         let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases");
-        let daemon_set = format!("/apis/apps/v1/namespaces/{namespace}/daemonsets/{DAEMON_SET}");
+        let name = daemon_set_name(std::env::var(DAEMON_SET_VARIABLE).ok());
+        let daemon_set = format!("/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}");
         Self { api, leases, daemon_set }
     }
 
@@ -115,6 +118,10 @@ impl FleetApi {
     }
 }
 
+fn daemon_set_name(named: Option<String>) -> String {
+    named.filter(|name| !name.is_empty()).unwrap_or_else(|| DAEMON_SET.to_owned())
+}
+
 fn written(answer: Result<Vec<u8>, ApiFailure>) -> Result<LeaseWritten, FleetCallFailure> {
     match answer.and_then(|body| read(&body)) {
         Ok(lease) => Ok(LeaseWritten::Written(lease)),
@@ -133,4 +140,15 @@ fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiFailure> {
 
 fn told(failure: &ApiFailure) -> FleetCallFailure {
     FleetCallFailure { text: failure.text.clone(), next: failure.next().into_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pod_may_say_which_daemon_set_it_is_of() {
+        let names = [None, Some(String::new()), Some("edge-nodetrust".to_owned())].map(daemon_set_name);
+        assert_eq!(names, ["nodetrust", "nodetrust", "edge-nodetrust"]);
+    }
 }

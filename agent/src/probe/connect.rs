@@ -56,7 +56,10 @@ pub async fn ask_by(names: &Names, target: &Target, proxy: Option<&Proxy>) -> Pr
 
 async fn connect(names: &Names, target: &Target, proxy: Option<&Proxy>) -> Result<TcpStream, Failure> {
     let (host, port) = proxy.map_or((target.host(), target.port()), |proxy| (proxy.host(), proxy.port()));
-    let mut stream = connect_to(names, host, port).await?;
+    let mut stream = connect_to(names, host, port).await.map_err(|failure| match proxy {
+        Some(proxy) => Failure::ProxyUnreached(proxy.to_string(), Box::new(failure)),
+        None => failure,
+    })?;
     if let Some(proxy) = proxy {
         let passed = timeout(HANDSHAKE, pass(&mut stream, proxy, target)).await;
         passed.map_err(|_| Failure::ProxyAnswer("none came in time"))??;

@@ -16,7 +16,7 @@ use nodetrust_core::{
 
 use crate::{
     config::Settings,
-    host::{self, ledger_file, own_paths, root::HostRoot},
+    host::{self, ledger_file, obstacle::way_out_or, own_paths, root::HostRoot},
     sources::SourceReader,
     store::{bundle::bundle_bytes, detect},
 };
@@ -90,12 +90,15 @@ impl Host {
             Ok(ledger_file::LedgerRead::Good(ledger)) => ledger,
             Ok(ledger_file::LedgerRead::Damaged(_)) => Arc::new(Ledger::new()), // `status` reports it
             Err(error) => {
-                return Err(format!("failed to read {}: {error}; run as root on the host", own_paths::LEDGER));
+                let next = way_out_or(&error, "look at the path on the host");
+                return Err(format!("failed to read {}: {error}; {next}", own_paths::LEDGER));
             }
         };
         let wanted = settings.map_or(ledger.family, |settings| settings.family);
         let (_, detection) = detect::system(root, wanted);
-        let family = detection.family.map_err(|unsupported| {
+        // a bundle can be read without the tool that makes it
+        let readable = detection.family.or_else(|unsupported| unsupported.without_tool.ok_or(unsupported));
+        let family = readable.map_err(|unsupported| {
             let what = if unsupported.is_unknown { "unknown" } else { "unsupported" };
             format!("the trust store is {what}: {}; {}", unsupported.reason, unsupported.advice)
         })?;

@@ -247,6 +247,7 @@ impl Reconciler {
             detection: &seen.detection,
             resolved: &decision.resolved,
             observed: seen.observed.as_ref(),
+            without_tool: seen.without_tool.as_ref(),
             plan: decision.plan.as_ref(),
             outlook: decision.service_plan.as_ref(),
             export: Some(&decision.pod_bundle),
@@ -386,7 +387,7 @@ fn lock_problem(error: &std::io::Error) -> Problem {
         ),
         _ => (
             format!("failed to take {}: {error}", own_paths::LOCK),
-            way_out_or(error, "run as root; is /run of the host mounted and writable?"),
+            way_out_or(error, "is /run of the host mounted and writable?"),
         ),
     };
     Problem::new(ProblemKind::Lock, text, next)

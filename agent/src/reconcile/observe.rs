@@ -3,10 +3,10 @@
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use nodetrust_core::{
-    certificate::fingerprint::Fingerprint,
+    certificate::{bundle, fingerprint::Fingerprint},
     fleet::removal::{ApprovalsRead, RemovalFacts},
     ledger::Ledger,
-    observed::Observed,
+    observed::{Observed, ToollessStore},
     plan::Plan,
     planner::plan,
     pod_bundle::PodBundlePlan,
@@ -17,7 +17,7 @@ use nodetrust_core::{
         staleness,
     },
     source::{Resolved, Snapshot, policy::Circumstances, resolve::resolve},
-    store::{Detection, TrustStore, anchor_file::file_name, os_release::OsRelease},
+    store::{Detection, Family, TrustStore, anchor_file::file_name, os_release::OsRelease},
     time::{Moment, Uptime},
 };
 
@@ -30,6 +30,7 @@ use crate::{
     host::{self, exec::HostExec, ledger_file, obstacle::way_out_or, own_paths, root::HostRoot},
     pod_bundle, runtime,
     store::{
+        bundle::bundle_bytes,
         detect,
         namesakes::NamesakeCache,
         observe::{StoreCache, observe, old_stores},
@@ -63,6 +64,8 @@ pub(super) struct Observation {
     pub(super) damaged: Option<String>,
     /// The store and the services; None if the store is not known or could not be read.
     pub(super) observed: Option<Observed>,
+    /// What can be read of a store whose tool is missing.
+    pub(super) without_tool: Option<ToollessStore>,
     /// The services were asked in this observation, and not taken from an earlier one.
     pub(super) services_asked: bool,
     /// What the fleet says of a restart.
@@ -165,10 +168,12 @@ impl Observer {
         let mut observed = detection.family.as_ref().ok().and_then(|family| {
             let known = &ledger.known_foreign() | &earlier.foreign;
             let seen = self.observe_store(family.store(), &known, &ledger);
-            let next = "run as root; look at the path on the host";
+            let next = "look at the path on the host";
             let problem = |error: ObserveError| Problem::new(ProblemKind::Observe, chain(&error), error.next(next));
             seen.map_err(|error| problems.push(problem(error))).ok()
         });
+        let without_tool = detection.family.as_ref().err().and_then(|unsupported| unsupported.without_tool);
+        let without_tool = without_tool.and_then(|family| self.bundle_without_tool(family, &mut problems));
         match (host::uptime(&self.root), &mut observed) {
             (Ok(at), Some(observed)) => {
                 observed.services = match earlier.services {
@@ -187,6 +192,7 @@ impl Observer {
             ledger,
             damaged,
             observed,
+            without_tool,
             services_asked: earlier.services.is_none(),
             gate: self.permit.gate(),
             approvals,
@@ -212,7 +218,11 @@ impl Observer {
             Ok(ledger_file::LedgerRead::Damaged(why)) => (Arc::new(Ledger::new()), Some(why)),
             Err(error) => {
                 let text = format!("failed to read {}: {error}", own_paths::LEDGER);
-                problems.push(Problem::new(ProblemKind::Observe, text, way_out_or(&error, "run as root on the host")));
+                problems.push(Problem::new(
+                    ProblemKind::Observe,
+                    text,
+                    way_out_or(&error, "look at the path on the host"),
+                ));
                 (Arc::new(Ledger::new()), None)
             }
         }
@@ -227,6 +237,23 @@ impl Observer {
         let observed = observe(&self.root, store, known_foreign, &mut self.store)?;
         let old = old_stores(&self.root, store, ledger)?;
         Ok(Observed { old, ..observed })
+    }
+
+    /// The bundle of a store whose tool is missing: it is shown, and nothing is done.
+    fn bundle_without_tool(&self, family: Family, problems: &mut Vec<Problem>) -> Option<ToollessStore> {
+        let store = family.store();
+        match bundle_bytes(&self.root, store) {
+            Ok(bytes) => Some(ToollessStore { store, effective: bundle::read(&bytes?) }),
+            Err(error) => {
+                let text = format!("failed to read {} on the host: {error}", store.bundle);
+                problems.push(Problem::new(
+                    ProblemKind::Observe,
+                    text,
+                    way_out_or(&error, "look at the path on the host"),
+                ));
+                None
+            }
+        }
     }
 
     fn services(&mut self, settings: &Settings, ledger: &Ledger, at: &Uptime, problems: &mut Vec<Problem>) -> Services {

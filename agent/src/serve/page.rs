@@ -156,7 +156,10 @@ fn anchors(report: &Report, now: Time) -> String {
             escape(&anchor.common_name),
             format!("<code title=\"{}\">{}</code>", anchor.sha256, anchor.sha256.fp16()),
             match anchor.grace_end {
-                Some(end) => format!("{}, leaves in {}", anchor.state.as_str(), span(end.0 - now.0)),
+                Some(end) => {
+                    let left = span(end.0 - now.0);
+                    format!("{}, leaves in {left} (<time>{end}</time>)", anchor.state.as_str())
+                }
                 None => anchor.state.as_str().to_owned(),
             },
             yes_or_no(anchor.trusted),

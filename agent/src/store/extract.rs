@@ -345,7 +345,7 @@ impl ToolRun<'_> {
             let problem = |next: &str| Problem::new(ProblemKind::Extract, chain(&error), next);
             match &error {
                 ExecError::Start { source, .. } => {
-                    let next = "does the agent have CAP_SYS_CHROOT, and is the host's root mounted?";
+                    let next = "is /proc mounted, and may more processes be started here?";
                     ExtractFailure::Again(problem(&way_out_or(source, next)))
                 }
                 // others wait for the lock no longer than one run may take

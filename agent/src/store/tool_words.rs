@@ -41,7 +41,11 @@ pub(crate) fn exit_problem(root: &HostRoot, store: &TrustStore, program: &str, f
             format!("{text}; it reads names line by line, and there is a line end in the name of {path}"),
             format!("give {path} another name on the host, or move it away"),
         ),
-        None => Problem::new(ProblemKind::Extract, text, format!("run {program} on the host and look at its output")),
+        None => {
+            let usual = || format!("run {program} on the host and look at its output");
+            let next = finished.why_not_run().map_or_else(usual, str::to_owned);
+            Problem::new(ProblemKind::Extract, text, next)
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Text for people, for the terminal (`html`: for browsers): the first line is the answer; everything fits 100 columns or wraps.
+//! Text for people, for the terminal (`html`: for browsers): the first line is the answer; everything fits the terminal, from 80 to
+//! 100 columns, or wraps.
 
 pub(crate) mod colour;
 pub(crate) mod html;

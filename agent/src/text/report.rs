@@ -21,6 +21,10 @@ pub(crate) const SHOWN: usize = 10;
 /// `nodetrust plan`.
 pub(crate) fn plan(report: &Report, style: Style) -> String {
     let mut out = match report.pending.len() {
+        0 if report.awaited_source().is_some() => {
+            let awaited = report.sources.iter().filter(|source| source.awaited).map(|source| source.name.as_str());
+            format!("nothing can be done: no certificate yet from {}\n", awaited.collect::<Vec<_>>().join(", "))
+        }
         0 if report.problems.is_empty() && report.runtime_trust.state.is_green() => "nothing to do\n".to_owned(),
         0 => "nothing can be done\n".to_owned(),
         n => format!("{} to be done\n", plural(n, "action")),
@@ -35,7 +39,12 @@ pub(crate) fn plan(report: &Report, style: Style) -> String {
     let mut left = report.clone();
     left.problems.retain(|problem| !problem.next.is_empty());
     let trust = &report.runtime_trust;
-    left.next.retain(|next| *next == trust.next || left.problems.iter().any(|problem| problem.next == *next));
+    let is_awaited = |next: &str| {
+        let mut awaited = report.sources.iter().filter(|source| source.awaited);
+        awaited.any(|source| next.starts_with(&format!("source {}: {}", source.name, source.detail)))
+    };
+    let is_left = |next: &String| *next == trust.next || left.problems.iter().any(|problem| problem.next == *next);
+    left.next.retain(|next| is_left(next) || is_awaited(next));
     section(&mut out, &findings(&left, style));
     out
 }
@@ -123,6 +132,10 @@ pub(crate) fn rejection_text(rejection: &Rejection) -> String {
         0 => rejection.file.clone(),
         line => format!("{}:{line}", rejection.file),
     };
-    let who = rejection.subject.as_ref().map(|subject| format!("{subject}: ")).unwrap_or_default();
+    let who = match (&rejection.subject, &rejection.sha256) {
+        (Some(subject), Some(sha256)) => format!("{subject} ({}): ", sha256.fp16()),
+        (Some(subject), None) => format!("{subject}: "),
+        (None, _) => String::new(),
+    };
     format!("{place}: {}: {who}{}", rejection.reason, rejection.detail)
 }

@@ -14,9 +14,9 @@ use nodetrust_core::{
 use super::{
     colour::Style,
     report::{SHOWN, headline, rejection_text},
-    table::{columns, row},
+    table::{columns, narrow, row},
     time::{ago, day, span},
-    wrap::{labelled, pack, section, shorten},
+    wrap::{labelled, pack, section},
 };
 
 /// `nodetrust status`.
@@ -86,7 +86,7 @@ fn anchor_table(report: &Report, style: Style) -> String {
         };
         let yes = |holds: bool| if holds { "yes" } else { "no" };
         rows.push(vec![
-            shorten(&anchor.common_name, 38),
+            anchor.common_name.clone(),
             anchor.sha256.fp16(),
             anchor.state.as_str().into(),
             yes(anchor.trusted).into(),
@@ -95,6 +95,7 @@ fn anchor_table(report: &Report, style: Style) -> String {
             remark,
         ]);
     }
+    narrow(&mut rows, 0, style);
     columns(&rows, style)
 }
 
@@ -155,7 +156,15 @@ fn labelled_lines(report: &Report, style: Style) -> String {
 /// The trust store in a sentence.
 pub(crate) fn store_text(report: &Report) -> String {
     let store = &report.store;
-    let Some(family) = store.family else { return format!("{}: unsupported", store.os_name) };
+    let Some(family) = store.family else {
+        return match store.bundle.is_empty() {
+            true => format!("{}: unsupported", store.os_name),
+            false => {
+                let count = plural(store.certificates, "certificate");
+                format!("{}: its tool is missing; {} has {count}", store.os_name, store.bundle)
+            }
+        };
+    };
     let lasting = report
         .anchors
         .iter()
@@ -186,7 +195,7 @@ fn runtime_text(runtime: &RuntimeView, now: Time, style: Style) -> String {
         Some(started) => format!("{}, running for {}", runtime.unit, span(now.0 - started.0)),
         None => format!("{} is {}", runtime.unit, runtime.state),
     };
-    let mut lines = pack(&[what, unit, format!("certs.d: {}", runtime.certs_dir)]);
+    let mut lines = pack(&[what, unit, format!("certs.d: {}", runtime.certs_dir)], style);
     lines.extend(runtime.sick.iter().filter(|_| running).map(|sick| format!("does not work: {sick}")));
     lines.push(runtime.why.clone());
     if !runtime.cannot.is_empty() {

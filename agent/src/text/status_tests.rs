@@ -6,7 +6,7 @@ use nodetrust_core::{
 };
 
 use super::*;
-use crate::text::wrap::WIDTH;
+use crate::text::colour::WIDTH;
 
 /// An ordinary containerd.
 fn fine() -> RuntimeView {

@@ -1,21 +1,25 @@
-//! Lines of text: wrapped at a width, behind a label, in sections.
+//! Lines of text: wrapped at a width, behind a label, in sections. Widths are in columns of a terminal: a Chinese character has two.
 
 use std::fmt::Write as _;
 
 use nodetrust_core::certificate::name::visible;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::colour::Style;
 
-/// Columns that text is wrapped at.
-pub(crate) const WIDTH: usize = 100;
 /// Columns of a label.
 const LABEL_WIDTH: usize = 10;
+
+/// Columns of a text.
+pub(crate) fn width_of(text: &str) -> usize {
+    text.width()
+}
 
 /// The first line of a screen: what it is about, the answer, and the answer in a sentence.
 pub(crate) fn answer(about: &str, (verdict, colour): (&str, &str), text: &str, style: Style) -> String {
     let start = format!("{}   {verdict}   ", visible(about));
-    let indent = start.chars().count().min(WIDTH / 2);
-    let text = wrap(text, WIDTH - indent, indent);
+    let indent = width_of(&start).min(style.width() / 2);
+    let text = wrap(text, style.width() - indent, indent);
     format!("{}   {}   {text}\n", visible(about), style.paint(colour, verdict))
 }
 
@@ -31,15 +35,15 @@ pub(crate) fn section(out: &mut String, text: &str) {
 pub(crate) fn labelled(label: &str, text: &str, style: Style) -> String {
     let padded = format!("{label:<0$}", LABEL_WIDTH);
     let padded = if label.is_empty() { padded } else { style.paint("1", &padded) };
-    format!("{padded}{}\n", wrap(text, WIDTH - LABEL_WIDTH, LABEL_WIDTH))
+    format!("{padded}{}\n", wrap(text, style.width() - LABEL_WIDTH, LABEL_WIDTH))
 }
 
 /// Lines with as many parts as fit behind a label, two blanks between them.
-pub(crate) fn pack(parts: &[String]) -> Vec<String> {
+pub(crate) fn pack(parts: &[String], style: Style) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for part in parts {
         match lines.last_mut() {
-            Some(line) if line.chars().count() + 2 + part.chars().count() <= WIDTH - LABEL_WIDTH => {
+            Some(line) if width_of(line) + 2 + width_of(part) <= style.width() - LABEL_WIDTH => {
                 line.push_str("  ");
                 line.push_str(part);
             }
@@ -55,7 +59,7 @@ pub(crate) fn wrap(text: &str, width: usize, indent: usize) -> String {
     let mut out = String::new();
     let mut used = 0;
     for word in visible(text).split(' ') {
-        let length = word.chars().count();
+        let length = width_of(word);
         if used > 0 && used + 1 + length > width {
             out.truncate(out.trim_end_matches(' ').len());
             let _ = write!(out, "\n{:indent$}", "");
@@ -72,10 +76,15 @@ pub(crate) fn wrap(text: &str, width: usize, indent: usize) -> String {
 
 /// The text, or its beginning with an ellipsis.
 pub(crate) fn shorten(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
+    if width_of(text) <= width {
         return text.to_owned();
     }
-    text.chars().take(width - 1).chain(['…']).collect()
+    let mut used = 1; // the ellipsis
+    let fits = |c: &char| {
+        used += c.width().unwrap_or(0);
+        used <= width
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -86,5 +95,24 @@ mod tests {
     fn text_wraps_at_blanks_and_keeps_its_indent() {
         assert_eq!(wrap("one two three", 8, 2), "one two\n  three");
         assert_eq!(wrap("a-word-that-is-too-long x", 4, 0), "a-word-that-is-too-long\nx");
+    }
+
+    #[test]
+    fn a_wide_character_counts_two_columns() {
+        assert_eq!(wrap("企業 根証 明書", 9, 0), "企業 根証\n明書");
+        assert_eq!(shorten("企業根証明書", 8), "企業根…");
+        assert_eq!(shorten("企業根証", 8), "企業根証");
+        assert_eq!(shorten("Corp Root CA", 8), "Corp Ro…");
+    }
+
+    #[test]
+    fn every_line_fits_a_narrow_terminal() {
+        let style = Style::of_width(80);
+        let text = "word ".repeat(60);
+        let screen = answer("node", ("TRUSTED", "1"), &text, style) + &labelled("NEXT", &text, style);
+        assert!(screen.lines().all(|line| width_of(line) <= 80), "{screen}");
+        let lines = pack(&["a".repeat(40), "b".repeat(35)], style);
+        assert_eq!(lines.len(), 2);
+        assert_eq!(pack(&["a".repeat(40), "b".repeat(35)], Style::plain()).len(), 1);
     }
 }

@@ -1,3 +1,44 @@
+{{- /* what the pods are called in labels */}}
+{{- define "nodetrust.name" -}}
+{{- default "nodetrust" .Values.nameOverride -}}
+{{- end }}
+
+{{- /* what the objects are called, those outside of the namespace too: by the release, so that two releases do not collide */}}
+{{- define "nodetrust.fullname" -}}
+{{- $name := include "nodetrust.name" . }}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end }}
+
+{{- /* by which pods are selected. A release of the usual name has the label of manifests/base alone; a selector cannot change later */}}
+{{- define "nodetrust.selector" -}}
+app.kubernetes.io/name: {{ include "nodetrust.name" . }}
+{{- if ne (include "nodetrust.fullname" .) "nodetrust" }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+{{- end }}
+
+{{- /* labels of every object */}}
+{{- define "nodetrust.labels" -}}
+{{- merge (include "nodetrust.selector" . | fromYaml) .Values.commonLabels | toYaml -}}
+{{- end }}
+
+{{- /* the account of the agents, which has their rights */}}
+{{- define "nodetrust.account" -}}
+{{- if .Values.serviceAccount.name -}}
+{{- .Values.serviceAccount.name -}}
+{{- else if .Values.serviceAccount.create -}}
+{{- include "nodetrust.fullname" . -}}
+{{- else -}}
+{{- fail "want `serviceAccount.name` with `serviceAccount.create: false`: every pod of the namespace has the account `default`" -}}
+{{- end -}}
+{{- end }}
+
 {{- /* "true" where the admission policies are part of the release */}}
 {{- define "nodetrust.policy" -}}
 {{- if eq (toString .Values.admissionPolicy) "auto" -}}

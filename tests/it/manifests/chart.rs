@@ -1,9 +1,15 @@
 //! What the chart promises by its values: the same as the components, and refusal of what could not work.
 
+use std::collections::BTreeSet;
+
 use super::{
     meaning::{Installed, is_scheduled},
     *,
 };
+
+/// Values with which the chart makes every object that it knows.
+const EVERYTHING: &str = "certificates=x,openshiftSCC=true,approveRemovals.enabled=true,monitoring.podMonitor.enabled=true,\
+                          monitoring.prometheusRule.enabled=true,monitoring.dashboard.enabled=true";
 
 /// The chart keeps the same promises, by its values and the cluster's version.
 #[test]
@@ -97,5 +103,163 @@ fn the_chart_has_openshifts_constraints_on_openshift_and_nowhere_else() {
         assert!(!objects(&helm(age, "1.33.0", &[]).expect(0).out).contains_key(name), "{age}");
         let never = helm(age, "1.33.0", &["--api-versions", api, "--set", "openshiftSCC=false"]).expect(0);
         assert!(!objects(&never.out).contains_key(name), "{age}");
+    }
+}
+
+/// The account that an object gives rights to.
+fn accounts(all: &Objects) -> BTreeSet<String> {
+    let subjects = all.values().flat_map(|object| array(&object["subjects"]));
+    subjects.map(|subject| format!("{}/{}", text(&subject["namespace"]), text(&subject["name"]))).collect()
+}
+
+/// Helm refuses to take over what another release has made, and an agent must not have another release's rights.
+#[test]
+fn two_releases_of_the_chart_live_in_one_cluster() {
+    let rendered = |age: &str, release: &str, more: &str| {
+        objects(&helm_release(age, release, "1.37.0", &["--set", &format!("{EVERYTHING}{more}")]).expect(0).out)
+    };
+    // what is in a namespace of its own is apart already
+    let shared = |all: &Objects, namespace: &str| -> BTreeSet<String> {
+        all.iter()
+            .filter(|(_, object)| object["metadata"]["namespace"] != namespace)
+            .map(|(name, _)| name.clone())
+            .collect()
+    };
+    for age in AGES {
+        let first = rendered(age, "nodetrust", "");
+        for (release, more, name) in [
+            ("edge", "", "edge-nodetrust"),
+            ("nodetrust-gpu", "", "nodetrust-gpu"),
+            ("edge", ",nameOverride=trust", "edge-trust"),
+            ("edge", ",fullnameOverride=roots", "roots"),
+        ] {
+            let second = rendered(age, release, more);
+            let both: Vec<String> =
+                shared(&first, "nodetrust").intersection(&shared(&second, release)).cloned().collect();
+            assert_eq!(both, [""; 0], "{age} {release}{more}");
+            assert!(shared(&second, release).len() > 8, "{age} {release}");
+            let own = [name.to_owned(), format!("{name}-approver")].map(|name| format!("{release}/{name}"));
+            assert_eq!(accounts(&second), BTreeSet::from(own), "{age} {release}{more}");
+            let set = &second[&format!("DaemonSet {name}")];
+            let pod = &set["spec"]["template"];
+            assert_eq!(pod["spec"]["serviceAccountName"], name, "{age}");
+            // the agent counts the pods of its own DaemonSet, which it may read
+            let told = array(&pod["spec"]["containers"][0]["env"]).find(|entry| entry["name"] == "NODETRUST_DAEMONSET");
+            assert_eq!(told.map(|entry| &entry["value"]), Some(&json!(name)), "{age}");
+            let rules = &second[&format!("Role {name}-fleet")]["rules"];
+            assert_eq!(rules[1]["resourceNames"], json!([name]), "{age}");
+            let policy = &second[&format!("ValidatingAdmissionPolicy {name}")]["spec"];
+            let account = format!("request.userInfo.username == 'system:serviceaccount:{release}:{name}'");
+            assert_eq!(policy["matchConditions"][0]["expression"], account, "{age}");
+            // neither selects the other's pods by its own labels
+            let selector = &set["spec"]["selector"]["matchLabels"];
+            assert_ne!(*selector, first["DaemonSet nodetrust"]["spec"]["selector"]["matchLabels"], "{age}");
+            for (key, value) in selector.as_object().unwrap() {
+                assert_eq!(pod["metadata"]["labels"][key], *value, "{age} {key}");
+            }
+            let alerts = second[&format!("PrometheusRule {name}")].to_string();
+            assert!(
+                alerts.contains(&format!("daemonset=\\\"{name}\\\""))
+                    && !alerts.contains("daemonset=\\\"nodetrust\\\"")
+            );
+            assert!(second.contains_key(&format!("ConfigMap {name}-ca")), "{age}");
+            let volumes = array(&pod["spec"]["volumes"]);
+            let mounted: Vec<&str> = volumes.map(|volume| text(&volume["configMap"]["name"])).collect();
+            assert!(mounted.contains(&format!("{name}-ca").as_str()), "{age} {mounted:?}");
+        }
+    }
+}
+
+/// What people expect of a chart reaches the pods, and only they.
+#[test]
+fn the_usual_values_of_charts_reach_their_place() {
+    let values = "commonLabels.team=platform,commonLabels.app\\.kubernetes\\.io/name=other,podLabels.tier=node,logLevel=debug,\
+                  serviceAccount.name=trust,serviceAccount.annotations.corp\\.test/owner=me,\
+                  extraArgs[0]=--log-format,extraArgs[1]=text,extraEnv[0].name=RUST_LOG,extraEnv[0].value=info,\
+                  extraVolumes[0].name=more,extraVolumes[0].emptyDir.medium=Memory,\
+                  extraVolumeMounts[0].name=more,extraVolumeMounts[0].mountPath=/more,updateStrategy.type=OnDelete,\
+                  livenessProbe.periodSeconds=60,readinessProbe.failureThreshold=9,startupProbe.failureThreshold=90";
+    for age in AGES {
+        let all = objects(&helm(age, "1.37.0", &["--set", &format!("{EVERYTHING},{values}")]).expect(0).out);
+        for (name, object) in &all {
+            assert_eq!(object["metadata"]["labels"]["team"], "platform", "{age} {name}");
+            let is_ours = ["nodetrust", "nodetrust-approver"]
+                .iter()
+                .any(|ours| object["metadata"]["labels"]["app.kubernetes.io/name"] == *ours);
+            assert!(is_ours || name.starts_with("SecurityContextConstraints"), "{age} {name}");
+        }
+        let set = &all["DaemonSet nodetrust"]["spec"];
+        assert_eq!(set["updateStrategy"], json!({"type": "OnDelete"}), "{age}");
+        assert_eq!(set["selector"]["matchLabels"], json!({"app.kubernetes.io/name": "nodetrust"}), "{age}");
+        let labels = &set["template"]["metadata"]["labels"];
+        assert_eq!(
+            *labels,
+            json!({"app.kubernetes.io/name": "nodetrust", "team": "platform", "tier": "node"}),
+            "{age}"
+        );
+        let spec = &set["template"]["spec"];
+        assert_eq!(spec["serviceAccountName"], "trust", "{age}");
+        assert_eq!(all["ServiceAccount trust"]["metadata"]["annotations"], json!({"corp.test/owner": "me"}), "{age}");
+        assert!(accounts(&all).contains("nodetrust/trust"), "{age}");
+        assert_eq!(
+            all["SecurityContextConstraints nodetrust"]["users"],
+            json!(["system:serviceaccount:nodetrust:trust"])
+        );
+        assert!(array(&all["SecurityContextConstraints nodetrust"]["volumes"]).any(|kind| kind == "emptyDir"), "{age}");
+        let container = &spec["containers"][0];
+        assert_eq!(container["args"], json!(["run", "--log-format", "text"]), "{age}");
+        assert!(array(&container["env"]).any(|entry| *entry == json!({"name": "RUST_LOG", "value": "info"})), "{age}");
+        assert!(array(&container["env"]).any(|entry| entry["name"] == "NODE_NAME"), "{age}");
+        assert!(array(&container["volumeMounts"]).any(|mount| *mount == json!({"name": "more", "mountPath": "/more"})));
+        assert!(
+            array(&spec["volumes"]).any(|volume| *volume == json!({"name": "more", "emptyDir": {"medium": "Memory"}}))
+        );
+        let probe = |name: &str, field: &str| container[format!("{name}Probe")][field].clone();
+        assert_eq!((probe("liveness", "periodSeconds"), probe("liveness", "timeoutSeconds")), (json!(60), json!(5)));
+        assert_eq!(
+            (probe("readiness", "failureThreshold"), probe("readiness", "periodSeconds")),
+            (json!(9), json!(10))
+        );
+        assert_eq!(
+            (probe("startup", "failureThreshold"), probe("startup", "httpGet")["path"].clone()),
+            (json!(90), json!("/livez"))
+        );
+        let config = text(&all["ConfigMap nodetrust-config"]["data"]["config.yaml"]);
+        assert_eq!(must("the configuration", Settings::parse(config)).log.level.to_string(), "debug", "{age}");
+        let kept = objects(&helm(age, "1.37.0", &["--set", "config.log.format=json,logLevel=warn"]).expect(0).out);
+        let config = text(&kept["ConfigMap nodetrust-config"]["data"]["config.yaml"]);
+        let log = must("the configuration", Settings::parse(config)).log;
+        assert_eq!((log.level.to_string().as_str(), log.format), ("warn", nodetrust::config::LogFormat::Json), "{age}");
+        let other = objects(
+            &helm(age, "1.37.0", &["--set", "serviceAccount.create=false,serviceAccount.name=given"]).expect(0).out,
+        );
+        assert!(
+            !other.keys().any(|name| name.starts_with("ServiceAccount "))
+                && accounts(&other).contains("nodetrust/given")
+        );
+    }
+}
+
+#[test]
+fn the_chart_refuses_values_that_would_do_something_else() {
+    for age in AGES {
+        for (values, word) in [
+            ("logLevel=loud", "logLevel"),
+            ("livenessProbe.httpGet.path=/x", "httpGet"),
+            ("readinessProbe.periodSeconds=0", "periodSeconds"),
+            ("extraEnv[0].name=NODE_NAME", "extraEnv"),
+            ("extraEnv[0].value=x", "name"),
+            ("extraVolumes[0].name=x", "extraVolumes"),
+            ("extraVolumeMounts[0].name=x", "mountPath"),
+            ("updateStrategy.type=Recreate", "type"),
+            ("nameOverride=Bad_Name", "nameOverride"),
+            ("fullnameOverride=-x", "fullnameOverride"),
+            ("serviceAccount.create=false", "serviceAccount.name"),
+            ("serviceAcount.name=x", "serviceAcount"),
+            ("commonLabels.n=1", "commonLabels"),
+        ] {
+            let done = helm(age, "1.37.0", &["--set", values]);
+            assert!(done.code != 0 && done.err.contains(word), "{age} {values}: {done:?}");
+        }
     }
 }

@@ -17,6 +17,8 @@ pub enum Failure {
     Timeout(String),
     /// Another failure of the network.
     Network(String),
+    /// The proxy itself is not reached: which one, and why.
+    ProxyUnreached(String, Box<Failure>),
     /// The proxy said no: its status, and whether it was given a password.
     ProxyStatus(u16, bool),
     /// The proxy's answer does not come or cannot be understood.
@@ -45,6 +47,7 @@ impl Failure {
             }
             Self::Timeout(what) => format!("no answer in time: {what}"),
             Self::Network(why) => format!("no connection: {why}"),
+            Self::ProxyUnreached(proxy, why) => format!("the proxy {proxy} is not reached: {}", why.text()),
             Self::ProxyStatus(status, _) => format!("the proxy refuses with status {status}"),
             Self::ProxyAnswer(why) => format!("the proxy gives no usable answer: {why}"),
             Self::NotTls => "it answers, but not with TLS".to_owned(),
@@ -59,6 +62,7 @@ impl Failure {
     fn finding(&self, target: &Target) -> ProbeFinding {
         let (reason, next) = match self {
             Self::Dns(..) => (ProbeReason::Dns, "check the name, and /etc/hosts and /etc/resolv.conf of the place where this runs".to_owned()),
+            Self::ProxyUnreached(_, why) => (why.finding(target).reason, "check the name and port of the proxy, that it runs, and the way to it from this node; the server itself was not asked".to_owned()),
             Self::Refused(_) => (ProbeReason::Refused, "check the port, that the server runs, and whether a proxy is needed (--via-proxy)".to_owned()),
             Self::Timeout(_) => (ProbeReason::Timeout, "check route and firewall from this node, and whether a proxy is needed (--via-proxy)".to_owned()),
             Self::Network(_) => (ProbeReason::Unreachable, "check route and firewall from this node".to_owned()),

@@ -518,11 +518,19 @@ fn what_happens_after_the_certificates_were_shown() {
 #[test]
 fn every_failure_to_connect_has_a_next_step() {
     let target = Target::parse("registry.corp:443").unwrap();
+    // whoever has named a proxy is not asked whether one is needed
+    let unreached = |why| Failure::ProxyUnreached("http://proxy.corp:3128".into(), Box::new(why));
     for (failure, reason, word) in [
         (Failure::Dns("registry.corp".into(), "no".into()), ProbeReason::Dns, "resolv.conf"),
         (Failure::Refused("10.0.0.1:443".into()), ProbeReason::Refused, "port"),
         (Failure::Timeout("connecting".into()), ProbeReason::Timeout, "firewall"),
         (Failure::Network("no route".into()), ProbeReason::Unreachable, "route"),
+        (unreached(Failure::Refused("10.0.0.2:3128".into())), ProbeReason::Refused, "port of the proxy"),
+        (
+            unreached(Failure::Dns("proxy.corp".into(), "no".into())),
+            ProbeReason::Dns,
+            "the server itself was not asked",
+        ),
         (Failure::ProxyStatus(407, false), ProbeReason::Proxy, "wants a user"),
         (Failure::ProxyStatus(407, true), ProbeReason::Proxy, "does not take"),
         (Failure::ProxyStatus(403, false), ProbeReason::Proxy, "allow CONNECT to registry.corp:443"),
@@ -537,5 +545,7 @@ fn every_failure_to_connect_has_a_next_step() {
         let probe = Probe::not_reached(&target, &failure);
         assert_eq!((probe.verdict, probe.reason), (ProbeVerdict::NotReached, Some(reason)), "{probe:?}");
         assert!(probe.next.len() == 1 && probe.next[0].contains(word), "{probe:?}");
+        let names_proxy = probe.text.contains("proxy.corp:3128");
+        assert!(!names_proxy || !probe.next[0].contains("is needed"), "{probe:?}");
     }
 }

@@ -4,6 +4,7 @@ use super::{inputs::ReportInputs, model::AnchorRow};
 use crate::{
     certificate::{anchor::Anchor, fingerprint::Fingerprint},
     ledger::AnchorState,
+    observed::ToollessStore,
     plan::Plan,
     source::{Resolved, policy},
     time::Time,
@@ -61,15 +62,17 @@ pub(super) fn anchor_rows(plan: &Plan, inputs: ReportInputs<'_>) -> Vec<AnchorRo
     rows
 }
 
-/// Without a store there is no plan: what the sources want is all there is to show.
-pub(super) fn desired_rows(resolved: &Resolved) -> Vec<AnchorRow> {
+/// Without a plan, what the sources want, and whether it is in the bundle of a store whose tool is missing.
+pub(super) fn desired_rows(resolved: &Resolved, without_tool: Option<&ToollessStore>) -> Vec<AnchorRow> {
+    let trusted =
+        |fingerprint: &Fingerprint| without_tool.is_some_and(|store| store.effective.set.contains(fingerprint));
     let mut rows: Vec<AnchorRow> = resolved
         .desired
         .values()
         .map(|wanted| AnchorRow {
             sources: wanted.sources.iter().cloned().collect(),
             warnings: wanted.warnings.clone(),
-            ..anchor_row(&wanted.anchor, AnchorState::Desired, false)
+            ..anchor_row(&wanted.anchor, AnchorState::Desired, trusted(&wanted.anchor.fingerprint))
         })
         .collect();
     sort(&mut rows);

@@ -1,5 +1,7 @@
 //! Making a report.
 
+use std::collections::BTreeSet;
+
 use super::{
     anchors::{anchor_rows, desired_rows},
     denied,
@@ -10,9 +12,9 @@ use super::{
 };
 use crate::{
     action::Action,
-    certificate::fingerprint::SetDigest,
+    certificate::fingerprint::{Fingerprint, SetDigest},
     ledger::Ledger,
-    observed::Observed,
+    observed::{Observed, ToollessStore},
     plan::Plan,
     pod_bundle::PodBundlePlan,
     problem::{Problem, ProblemKind},
@@ -24,9 +26,9 @@ use crate::{
 
 /// Makes a report.
 pub fn build(inputs: ReportInputs<'_>) -> Report {
-    let ReportInputs { node, now, os, detection, resolved, observed, plan, outlook, export, ledger, policy, problems } =
+    let ReportInputs { node, now, os, detection, resolved, observed, plan, outlook, export, ledger, policy, .. } =
         inputs;
-    let mut problems = problems.to_vec();
+    let mut problems = inputs.problems.to_vec();
     if let Err(unsupported) = &detection.family {
         let kind = if unsupported.is_unknown { ProblemKind::Observe } else { ProblemKind::UnsupportedStore };
         problems.insert(0, Problem::new(kind, unsupported.reason.clone(), unsupported.advice.clone()));
@@ -37,7 +39,8 @@ pub fn build(inputs: ReportInputs<'_>) -> Report {
     );
     let failing = problems.iter().any(|problem| problem.kind.is_failure());
     let is_unfinished = plan.is_none_or(Plan::changes_store);
-    let mut anchors = plan.map_or_else(|| desired_rows(resolved), |plan| anchor_rows(plan, inputs));
+    let mut anchors =
+        plan.map_or_else(|| desired_rows(resolved, inputs.without_tool), |plan| anchor_rows(plan, inputs));
     let runtime = observed.and_then(|observed| observed.services.runtime.as_ref());
     let runtime = runtime.zip(outlook).map(|(runtime, outlook)| runtime_view(runtime, outlook, ledger, now));
     // A process that is seen for the first time has no record: nothing is said of what it trusts.
@@ -47,7 +50,7 @@ pub fn build(inputs: ReportInputs<'_>) -> Report {
     for row in &mut anchors {
         row.runtime = runtime.as_ref().and_then(|view| by_runtime(view, row, record.is_some()));
     }
-    let (desired_digest, effective_digest) = digests(plan, observed, resolved);
+    let (desired_digest, effective_digest) = digests(inputs);
     let converged = !failing && !is_unfinished && desired_digest == effective_digest;
     let foreign = observed.map(|observed| foreign_rows(observed, plan, now)).unwrap_or_default();
     let mut report = Report {
@@ -62,7 +65,7 @@ pub fn build(inputs: ReportInputs<'_>) -> Report {
         effective_digest,
         sources: source_rows(resolved, ledger),
         anchors,
-        store: store_view(os, detection, observed),
+        store: store_view(os, detection, observed, inputs.without_tool),
         runtime,
         runtime_trust: outlook.map_or_else(RuntimeTrust::unseen, |outlook| outlook.trust.clone()),
         export: export.and_then(|export| export.view.clone()),
@@ -86,14 +89,16 @@ fn pending(plan: Option<&Plan>, services: Option<&ServicePlan>, export: Option<&
     store.chain(services).chain(export).collect()
 }
 
-fn digests(plan: Option<&Plan>, observed: Option<&Observed>, resolved: &Resolved) -> (SetDigest, SetDigest) {
-    let desired = match plan {
+fn digests(inputs: ReportInputs<'_>) -> (SetDigest, SetDigest) {
+    let ReportInputs { plan, observed, resolved, without_tool, .. } = inputs;
+    let desired: BTreeSet<Fingerprint> = match plan {
         Some(plan) => plan.targets.keys().copied().collect(),
         None => resolved.desired.keys().copied().collect(),
     };
-    let effective = match (plan, observed) {
-        (Some(plan), Some(observed)) => plan.in_force(observed, &observed.effective.set),
-        _ => Default::default(),
+    let effective = match (plan, observed, without_tool) {
+        (Some(plan), Some(observed), _) => plan.in_force(observed, &observed.effective.set),
+        (.., Some(store)) => desired.intersection(&store.effective.set).copied().collect(),
+        _ => BTreeSet::new(),
     };
     (SetDigest::of(&desired), SetDigest::of(&effective))
 }
@@ -113,7 +118,12 @@ fn source_rows(resolved: &Resolved, ledger: &Ledger) -> Vec<SourceRow> {
     resolved.sources.iter().map(row).collect()
 }
 
-fn store_view(os: &OsRelease, detection: &Detection, observed: Option<&Observed>) -> StoreView {
+fn store_view(
+    os: &OsRelease,
+    detection: &Detection,
+    observed: Option<&Observed>,
+    without_tool: Option<&ToollessStore>,
+) -> StoreView {
     let mut view = StoreView {
         because: detection.because.clone(),
         os_id: os.id.clone(),
@@ -126,6 +136,11 @@ fn store_view(os: &OsRelease, detection: &Detection, observed: Option<&Observed>
         view.family = Some(family);
         view.anchors_dir = store.anchors_dir.to_owned();
         view.bundle = store.bundle.to_owned();
+    }
+    if let Some(ToollessStore { store, effective }) = without_tool {
+        view.anchors_dir = store.anchors_dir.to_owned();
+        view.bundle = store.bundle.to_owned();
+        view.certificates = effective.count;
     }
     if let Some(observed) = observed {
         view.certificates = observed.effective.count;

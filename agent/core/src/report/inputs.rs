@@ -2,7 +2,7 @@
 
 use crate::{
     ledger::Ledger,
-    observed::Observed,
+    observed::{Observed, ToollessStore},
     plan::Plan,
     pod_bundle::PodBundlePlan,
     problem::Problem,
@@ -27,6 +27,8 @@ pub struct ReportInputs<'a> {
     pub resolved: &'a Resolved,
     /// What is there; None if the store is unsupported or could not be looked at.
     pub observed: Option<&'a Observed>,
+    /// What can be read all the same of a store whose tool is missing.
+    pub without_tool: Option<&'a ToollessStore>,
     /// The plan made from that very observation: what is still to be done.
     pub plan: Option<&'a Plan>,
     /// What is to be done so that services follow the bundle.

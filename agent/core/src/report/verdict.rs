@@ -62,7 +62,8 @@ impl Report {
         let is_unsupported = self.problems.iter().any(|problem| problem.kind == ProblemKind::UnsupportedStore);
         // A host that could not be looked at may well have a store.
         if self.store.family.is_none() && is_unsupported {
-            return (NodeVerdict::UnsupportedStore, self.first_problem().unwrap_or_default());
+            let parts = [Some(self.first_problem().unwrap_or_default()), self.still_in_bundle()];
+            return (NodeVerdict::UnsupportedStore, joined(parts));
         }
         if !self.converged {
             return self.not_converged();
@@ -116,6 +117,13 @@ impl Report {
         });
         let verdict = if untrue { NodeVerdict::NotTrusted } else { NodeVerdict::NotConverged };
         (verdict, format!("{so_far}{why}"))
+    }
+
+    /// What of the desired set the bundle of a store without its tool has; None where no bundle could be read.
+    fn still_in_bundle(&self) -> Option<String> {
+        let (wanted, trusted) = (self.wanted().count(), self.wanted().filter(|row| row.trusted).count());
+        let is_read = self.store.certificates > 0;
+        is_read.then(|| format!("{trusted} of {} in the bundle as it is", plural(wanted, "anchor")))
     }
 
     /// The text of the first failure, or of the first problem if nothing failed.

@@ -4,11 +4,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::certificate::{
-    anchor::{Anchor, Authority},
-    fingerprint::Fingerprint,
-    pem::RejectReason,
-    signature::SelfSignature,
+use crate::{
+    certificate::{
+        anchor::{Anchor, Authority},
+        fingerprint::Fingerprint,
+        pem::RejectReason,
+        signature::SelfSignature,
+    },
+    time::Time,
 };
 
 /// The configured rules: `policy` and `rotation` in docs/configuration.md.
@@ -149,12 +152,18 @@ pub fn judge(anchor: &Anchor, policy: &Policy, at: Circumstances<'_>) -> Result<
         if policy.expired == Acceptance::Reject && !installed {
             return Err((
                 RejectReason::Expired,
-                "it has expired; policy.expired: accept would install it all the same".into(),
+                format!(
+                    "it has expired on {}; policy.expired: accept would install it all the same",
+                    date(anchor.not_after)
+                ),
             ));
         }
-        warnings.push("it has expired: chains that end in it fail; a reissue with the same key would help".into());
+        let since = date(anchor.not_after);
+        warnings.push(format!(
+            "it has expired on {since}: chains that end in it fail; a reissue with the same key would help"
+        ));
     } else if anchor.not_before > at.now {
-        warnings.push("it is not valid yet".into());
+        warnings.push(format!("it is not valid yet, but from {} on", date(anchor.not_before)));
     }
     let weak = match &anchor.weak_signature {
         _ if anchor.key.is_weak() => Some(format!("its key is weak ({})", anchor.key)),
@@ -175,6 +184,12 @@ pub fn judge(anchor: &Anchor, policy: &Policy, at: Circumstances<'_>) -> Result<
     }
     warnings.extend(oddities(anchor));
     Ok(warnings)
+}
+
+/// The date of a time, in UTC.
+fn date(seconds: i64) -> String {
+    let time = Time(seconds).to_string();
+    time.split('T').next().unwrap_or(&time).to_owned()
 }
 
 /// What is missing to prove that a root is what its owner has made.

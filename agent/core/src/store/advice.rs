@@ -15,6 +15,9 @@ pub struct Unsupported {
     /// The host could not be looked at: it may well have a store.
     #[serde(skip)]
     pub is_unknown: bool,
+    /// Only the tool is missing: the store that the system has, whose bundle can be read and not made.
+    #[serde(skip)]
+    pub without_tool: Option<Family>,
 }
 
 /// Systems that are recognised and have their own way.
@@ -57,7 +60,7 @@ pub(super) fn without_store(os: &OsRelease) -> Option<Unsupported> {
         ),
         _ => return None,
     };
-    Some(Unsupported { reason: format!("{name}: {why}"), advice: advice.into(), is_unknown: false })
+    Some(Unsupported { reason: format!("{name}: {why}"), advice: advice.into(), is_unknown: false, without_tool: None })
 }
 
 /// An empty image without the node's files: a debug pod of a kind that may not mount them.
@@ -66,6 +69,7 @@ pub(super) fn no_system() -> Unsupported {
         reason: "there is no operating system here: neither os-release nor any part of a trust store".into(),
         advice: "run it on the node, or in a pod that has the node's / at /host (kubectl debug node/NAME --profile=sysadmin); --host-root names another place".into(),
         is_unknown: false,
+        without_tool: None,
     }
 }
 
@@ -79,7 +83,8 @@ pub(super) fn nothing_installed(os: &OsRelease, program: Option<&str>) -> Unsupp
         (None, Some(Family::Flatcar)) => "Flatcar: update-ca-certificates is missing in this image".into(),
         (None, _) => "neither update-ca-certificates nor update-ca-trust is installed".into(),
     };
-    Unsupported { reason, advice: format!("on the host: {}", install(os)), is_unknown: false }
+    let advice = format!("on the host: {}", install(os));
+    Unsupported { reason, advice, is_unknown: false, without_tool: os.family().filter(|_| program.is_none()) }
 }
 
 /// How the parts of the store are installed on a system.

@@ -99,7 +99,7 @@ pub fn detect(os: &OsRelease, found: &BTreeMap<&str, PathKind>, wanted: Option<F
 impl Detection {
     /// The result where a fact could not be read: nothing is known, and nothing may be done.
     pub fn unreadable(error: String, next: String) -> Self {
-        let unsupported = Unsupported { reason: error, advice: next, is_unknown: true };
+        let unsupported = Unsupported { reason: error, advice: next, is_unknown: true, without_tool: None };
         Self { family: Err(unsupported), because: "the host could not be looked at".into(), evidence: Vec::new() }
     }
 }
@@ -119,6 +119,7 @@ fn decide(
             reason: format!("store.family is set to {family}, but the host has none of {}", programs.join(", ")),
             advice: "install the distribution's package ca-certificates, or set store.family to auto".into(),
             is_unknown: false,
+            without_tool: Some(family),
         };
         return (Err(missing), "the configured family's tool is absent".into());
     }
@@ -167,6 +168,7 @@ fn decide(
                 ),
                 advice: "set store.family to the one that is in use".into(),
                 is_unknown: false,
+                without_tool: None,
             };
             (Err(several), "several stores".into())
         }
@@ -185,6 +187,7 @@ fn contradiction(os: &OsRelease, named: Family, there: &str) -> (Result<Family, 
             advice::install(os)
         ),
         is_unknown: false,
+        without_tool: None,
     };
     (Err(unsupported), "os-release and the tools contradict each other".into())
 }

@@ -7,7 +7,7 @@ use nodetrust_core::{
 
 use crate::text::{
     colour::Style,
-    table::{columns, row},
+    table::{columns, narrow, row},
     time::day,
     wrap::{answer, labelled, section, shorten},
 };
@@ -36,6 +36,7 @@ pub(super) fn screen(cluster: &str, fleet: &Fleet, style: Style) -> String {
     if !fleet.anchors.is_empty() {
         let mut rows = vec![row(["ANCHOR", "SHA-256", "STATE", "TRUSTED", "NOT AFTER", ""])];
         rows.extend(fleet.anchors.iter().take(ANCHORS).map(|anchor| anchor_row(anchor, fleet.nodes)));
+        narrow(&mut rows, 0, style);
         let mut text = columns(&rows, style);
         let hidden = fleet.anchors.len().saturating_sub(ANCHORS) + fleet.anchors_left_out;
         if hidden > 0 {

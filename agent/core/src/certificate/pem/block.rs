@@ -93,7 +93,7 @@ impl OpenBlock<'_> {
             b"TRUSTED CERTIFICATE" => Some(Label::Trusted),
             _ => None,
         };
-        let of_other_kind = || (RejectReason::NoCertificate, kinds::of_label(self.label).to_owned());
+        let of_other_kind = || (RejectReason::NoCertificate, kinds::of_label(self.label));
         let broken = |why: String| Err((RejectReason::NotPemOrDer, why));
         let is_misspelt = label.is_none() && is_nearly_certificate(self.label);
         if let Some((at, why)) = &self.fault {

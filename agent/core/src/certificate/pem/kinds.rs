@@ -9,6 +9,9 @@ use crate::certificate::der::{after, element_begun};
 /// Bytes of bare base64 that are decoded to find out what it is.
 const MAX_BARE_BYTES: usize = 1 << 20;
 
+/// Longest label that is quoted, in bytes.
+const MAX_LABEL: usize = 40;
+
 /// Something that people hand over instead of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ContentKind {
@@ -34,10 +37,12 @@ impl ContentKind {
                 "a PKCS#12 key store, which is not read; give the PEM file instead: openssl pkcs12 -in FILE -nokeys -out ca.pem"
             }
             Self::Crl => "a certificate revocation list (CRL), not a certificate; only certificates are used",
-            Self::Request => "a certificate request (CSR), not a certificate; give the certificate of the CA",
+            Self::Request => {
+                "a certificate request (CSR), not a certificate; give the certificate of the CA that is asked by it (openssl req -in FILE -noout -subject shows who asks)"
+            }
             Self::PublicKey => "a public key, not a certificate; give the certificate of the CA",
             Self::Pem => {
-                "PEM text that was encoded once more; decode it once (base64 -d), and give the text that then begins with -----BEGIN CERTIFICATE-----"
+                "PEM text that was encoded once more; decode it once (base64 -d FILE > ca.pem), and give the text that then begins with -----BEGIN CERTIFICATE-----"
             }
             Self::Key => "a private key",
         }
@@ -89,8 +94,8 @@ fn of_signed(to_be_signed: &[u8]) -> Option<ContentKind> {
 }
 
 /// What a block with another label is, and what to do.
-pub(crate) fn of_label(label: &[u8]) -> &'static str {
-    match label {
+pub(crate) fn of_label(label: &[u8]) -> String {
+    let known = match label {
         b"PKCS7" | b"PKCS #7 SIGNED DATA" | b"CMS" => ContentKind::Pkcs7.sentence(),
         b"X509 CRL" => ContentKind::Crl.sentence(),
         b"CERTIFICATE REQUEST" | b"NEW CERTIFICATE REQUEST" => ContentKind::Request.sentence(),
@@ -99,8 +104,21 @@ pub(crate) fn of_label(label: &[u8]) -> &'static str {
         b"PGP PUBLIC KEY BLOCK" | b"PGP MESSAGE" | b"PGP SIGNATURE" | b"PGP SIGNED MESSAGE" => {
             "a PGP block, not a certificate; only CERTIFICATE blocks are used"
         }
-        _ => "a PEM block of another kind, not a certificate; only CERTIFICATE blocks are used",
-    }
+        _ => {
+            let name = shown_label(label).map(|name| format!(" ({name})")).unwrap_or_default();
+            return format!("a PEM block of another kind{name}, not a certificate; only CERTIFICATE blocks are used");
+        }
+    };
+    known.to_owned()
+}
+
+/// A label that may be quoted: short, and of the characters that labels are made of. Nothing else of a file is.
+fn shown_label(label: &[u8]) -> Option<String> {
+    let fits = |byte: &u8| {
+        byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b' ' | b'.' | b'#' | b'_' | b'-')
+    };
+    let is_short = (1..=MAX_LABEL).contains(&label.len());
+    (is_short && label.iter().all(fits)).then(|| format!("`{}`", String::from_utf8_lossy(label)))
 }
 
 /// What a file without blocks and faults is.

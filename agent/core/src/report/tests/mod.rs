@@ -11,7 +11,7 @@ use crate::{
     certificate::{anchor::Anchor, fingerprint::Fingerprint, pem::RejectReason},
     cycle::{CycleOutcome, Trigger},
     ledger::{AnchorState, Ledger},
-    observed::{Effective, ForeignFile, Hazard, Observed},
+    observed::{Effective, ForeignFile, Hazard, Observed, ToollessStore},
     plan::Plan,
     planner::{plan, settle},
     problem::{Problem, ProblemKind},
@@ -32,7 +32,7 @@ use crate::{
         policy::{Circumstances, Policy},
         resolve::resolve,
     },
-    store::{Detection, Evidence, Family, Unsupported, os_release::OsRelease},
+    store::{Detection, Evidence, Family, PathKind, Unsupported, os_release::OsRelease},
     testing::{NOW, assert_golden, at, files, fixed, host, source, source_of},
     text::plural,
     time::{Moment, Time, Uptime},
@@ -42,6 +42,7 @@ use crate::{
 struct ReportedNode {
     sources: Vec<Snapshot>,
     observed: Option<Observed>,
+    without_tool: Option<ToollessStore>,
     ledger: Ledger,
     policy: Policy,
     problems: Vec<Problem>,
@@ -56,7 +57,8 @@ impl ReportedNode {
         let detection = Detection { family: Ok(observed.store.family), because: "a test says so".into(), evidence };
         let (ledger, policy, now) = (Ledger::new(), Policy::default(), at(NOW, 1000, "one"));
         let on_change = OnChange::Auto;
-        Self { sources, observed: Some(observed), ledger, policy, problems: Vec::new(), detection, now, on_change }
+        let (observed, without_tool, problems) = (Some(observed), None, Vec::new());
+        Self { sources, observed, without_tool, ledger, policy, problems, detection, now, on_change }
     }
 
     /// The node after a cycle without actions.
@@ -98,6 +100,7 @@ impl ReportedNode {
             detection: &self.detection,
             resolved: &resolved,
             observed: self.observed.as_ref(),
+            without_tool: self.without_tool.as_ref(),
             plan: plan.as_ref(),
             outlook: outlook.as_ref(),
             export: None,
@@ -235,6 +238,7 @@ fn an_unsupported_store_names_the_native_way() {
         reason: "Talos: its trust store is part of …".into(),
         advice: "apply a TrustedRootsConfig".into(),
         is_unknown: false,
+        without_tool: None,
     };
     node.detection.family = Err(unsupported);
     let report = node.report();
@@ -242,6 +246,27 @@ fn an_unsupported_store_names_the_native_way() {
     assert_eq!(report.next, ["apply a TrustedRootsConfig"]);
     assert_eq!(report.anchors.len(), 2, "what the sources want is shown all the same");
     assert!(report.anchors.iter().all(|row| !row.trusted) && !report.converged);
+}
+
+/// Somebody removed the package: what is in the bundle works on.
+#[test]
+fn a_store_whose_tool_is_missing_shows_what_its_bundle_has() {
+    let mut node = good();
+    let mut effective = node.observed.take().map(|observed| observed.effective).unwrap_or_default();
+    effective.set.remove(&fixed("inspection").fingerprint);
+    node.without_tool = Some(ToollessStore { store: Family::Debian.store(), effective });
+    let os = OsRelease::parse("ID=debian\nVERSION_ID=12\n");
+    node.detection = crate::store::detect(&os, &BTreeMap::from([("/etc/ssl/certs", PathKind::Directory)]), None);
+    assert_eq!(node.detection.family.as_ref().unwrap_err().without_tool, Some(Family::Debian));
+    let report = node.report();
+    let headline =
+        "neither update-ca-certificates nor update-ca-trust is installed; 1 of 2 anchors in the bundle as it is";
+    assert_eq!(answer(&report), (NodeVerdict::UnsupportedStore, headline));
+    let trusted: Vec<bool> = report.anchors.iter().map(|row| row.trusted).collect();
+    assert_eq!(trusted, [true, false], "{:?}", report.anchors);
+    assert_eq!((report.store.family, report.store.certificates), (None, 3));
+    assert!(!report.store.bundle.is_empty() && !report.converged && report.pending.is_empty());
+    assert_ne!(report.effective_digest, report.desired_digest);
 }
 
 #[test]
