@@ -7,6 +7,7 @@ mod exit_code;
 mod inspect;
 mod plan;
 mod probe;
+mod render;
 mod run;
 mod status;
 mod stdio;
@@ -65,6 +66,8 @@ pub fn main() -> u8 {
         Command::Stores => stores::main(&context),
         #[cfg(feature = "kubernetes")]
         Command::Topology { access, acts } => topology::main(&context, &access, &acts),
+        Command::Render { format: Some(format), .. } => render::main(&context, format),
+        Command::Render { format: None, check } => render::check(&context, &check),
         Command::Uninstall => uninstall::main(&context),
         Command::Version => version::main(&context),
     };
