@@ -177,6 +177,23 @@ PYTHON
   mv "$dir.new" "$dir"
 }
 
+# first_boot_readers: a root with the programs that read configuration for the first boot: cloud-init, ignition-validate and systemd-analyze of
+# Debian 12, unpacked and never installed, since cloud-init would set this machine up at its next boot. Sets NODETRUST_FIRST_BOOT.
+first_boot_readers() {
+  local dir=$CACHE/first-boot-1
+  export NODETRUST_FIRST_BOOT=$dir
+  [ ! -d "$dir" ] || return 0
+  say "fetching cloud-init, ignition and systemd"
+  rm -rf "$dir.new" "$dir.new.debs"
+  fetch bookworm "$dir.new" cloud-init ignition systemd
+  mkdir -p "$dir.new/tmp" "$dir.new/proc" "$dir.new/run" "$dir.new/usr/local/bin" # where tests put what is to be read
+  local why="the packages do not hold what the tests expect: see the message above"
+  PYTHONDONTWRITEBYTECODE=1 chroot "$dir.new" /usr/bin/python3 -c 'import cloudinit.user_data, tomllib, yaml' || die "$why"
+  chroot "$dir.new" /usr/bin/ignition-validate --version >/dev/null || die "$why"
+  chroot "$dir.new" /usr/bin/systemd-analyze --version >/dev/null || die "$why"
+  mv "$dir.new" "$dir"
+}
+
 # cargo_deny: prints the path of cargo-deny, built once from crates.io without its own way to the network
 cargo_deny() {
   local version=0.20.2 dir

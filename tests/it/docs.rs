@@ -308,6 +308,8 @@ fn every_command_is_documented_with_its_exit_codes() {
         (vec!["version"], 0),
         (vec!["no-such-command"], 64),
         (vec!["stores"], 2),
+        (vec!["render", "systemd"], 0),
+        (vec!["render", "no-such-format"], 64),
         (vec!["inspect", pem.to_str().unwrap()], 2),
         (vec!["inspect", "/no/such/file"], 1),
         (vec!["--config", yaml.to_str().unwrap(), "plan"], 64),

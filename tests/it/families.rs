@@ -49,6 +49,11 @@ fn whole_life(family: &Distribution) {
 
     let (old, new) = (Ca::new("Corp Root 2021"), Ca::new("Corp Root 2026"));
     node.set_source(&[&old]);
+    // the script for the first boot does what the agent does, and the agent takes its file over
+    node.write("/tmp/first-boot.sh", node.nodetrust(&["render", "script"]).expect(0).out);
+    node.run(&["sh", "/tmp/first-boot.sh"]).expect(0);
+    assert!(bundle().contains(&digest(&old)));
+    assert!(node.run(&["sh", "/tmp/first-boot.sh"]).expect(0).err.contains("already"));
     node.nodetrust(&["apply"]).expect(0);
     assert!(bundle().contains(&digest(&old)));
     let file = node.path(&format!("{}/nodetrust-{}.{}", family.anchors_dir, old.fp16(), family.extension));

@@ -42,6 +42,7 @@ mod race;
 mod reach;
 mod readers;
 mod removals;
+mod render;
 mod restarts;
 mod roots;
 mod runtime_choice;

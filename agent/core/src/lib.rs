@@ -12,7 +12,7 @@
 //! Files use each other in one direction: vocabulary ([`time`], [`text`], [`problem`], [`certificate`]) → data ([`source`], [`store`],
 //! [`ledger`], [`observed`], [`action`], [`plan`]) → decisions ([`planner`], [`runtime`], [`fleet`], [`pod_bundle`],
 //! [`verify`]) → [`report`] → views
-//! ([`node_status`], [`topology`]).
+//! ([`node_status`], [`topology`]). Beside them: [`render`].
 
 pub mod action;
 pub mod certificate;
@@ -28,6 +28,7 @@ pub mod planner;
 pub mod pod_bundle;
 pub mod probe;
 pub mod problem;
+pub mod render;
 pub mod report;
 pub mod runtime;
 pub mod source;

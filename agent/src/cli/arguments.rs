@@ -2,7 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::{
+    CommandFactory, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+    error::ErrorKind,
+};
+use nodetrust_core::render::RenderFormat;
 
 #[cfg(feature = "kubernetes")]
 use nodetrust_core::{fleet::removal::BadAnchorKey, topology::RemovalRequest};
@@ -111,6 +116,17 @@ pub(super) enum Command {
         access: ClusterAccess,
         #[command(flatten)]
         acts: FleetActs,
+    },
+    /// The same sources as configuration for the first boot of a node; or, with --check, whether a template carries what they hold
+    #[command(after_help = help("render"))]
+    #[command(group(clap::ArgGroup::new("what").required(true).args(["format", "check"])))]
+    Render {
+        /// kubeadm (Cluster API), cloud-init, eks-al2023, bottlerocket, talos, ignition, script (POSIX sh), trust-manager, or systemd
+        #[arg(value_name = "FORMAT", value_parser = render_format(), hide_possible_values = true)]
+        format: Option<RenderFormat>,
+        /// Compare the certificates in these templates with the sources; - for standard input
+        #[arg(long, value_name = "FILE", num_args = 1..)]
+        check: Vec<PathBuf>,
     },
     /// Remove all that is ours, and prove it
     #[command(after_help = help("uninstall"))]
@@ -270,20 +286,25 @@ pub(super) fn description() -> clap::Command {
     Cli::command()
 }
 
+/// Takes the name of a format.
+fn render_format() -> impl TypedValueParser<Value = RenderFormat> {
+    PossibleValuesParser::new(RenderFormat::ALL.map(RenderFormat::as_str)).try_map(|text| text.parse::<RenderFormat>())
+}
+
 /// The command line, as kubectl's plugin if that is the name we are called by.
 pub(super) fn parse() -> Result<Cli, clap::Error> {
     #[cfg(feature = "kubernetes")]
     {
         let program = std::env::args_os().next().unwrap_or_default();
         if std::path::Path::new(&program).file_name().is_some_and(|name| name == "kubectl-nodetrust") {
-            return Plugin::try_parse().map(Cli::from).and_then(with_a_page);
+            return Plugin::try_parse().map(Cli::from).and_then(with_a_form);
         }
     }
-    Cli::try_parse().and_then(with_a_page)
+    Cli::try_parse().and_then(with_a_form)
 }
 
-/// Refuses `-o html` where there is no page.
-fn with_a_page(cli: Cli) -> Result<Cli, clap::Error> {
+/// Refuses `-o html` where there is no page, and any `-o` where the command says itself what is printed.
+fn with_a_form(cli: Cli) -> Result<Cli, clap::Error> {
     #[cfg(feature = "kubernetes")]
     let has_page = matches!(cli.command, Command::Topology { .. });
     #[cfg(not(feature = "kubernetes"))]
@@ -291,6 +312,12 @@ fn with_a_page(cli: Cli) -> Result<Cli, clap::Error> {
     if cli.output == OutputFormat::Html && !has_page {
         let text = "`--output html` is for `topology` only: expected table, json or yaml";
         return Err(Cli::command().error(ErrorKind::InvalidValue, text));
+    }
+    if let Command::Render { format: Some(format), .. } = &cli.command
+        && cli.output != OutputFormat::Table
+    {
+        let text = format!("`render {}` has a form of its own: `--output` is for `render --check`", format.as_str());
+        return Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
     }
     Ok(cli)
 }

@@ -15,7 +15,7 @@ use crate::text::{colour::Style, wrap::wrap};
 const INDENT: usize = 6;
 
 /// Each command with what 0, 1 and 2 mean, empty where it never exits so: the table of docs/configuration.md.
-const MEANINGS: [(&str, [&str; 3]); 13] = [
+const MEANINGS: [(&str, [&str; 3]); 14] = [
     ("run", ["SIGTERM or SIGINT", "the agent cannot start", ""]),
     ("plan", ["nothing to do", "failure, or a source that is required is missing", "actions pending"]),
     (
@@ -38,6 +38,14 @@ const MEANINGS: [(&str, [&str; 3]); 13] = [
         ],
     ),
     ("stores", ["a store was found", "failure", "no supported store"]),
+    (
+        "render",
+        [
+            "rendered; with --check: every file carries the current set",
+            "a source, or a file of --check, cannot be read, or there is no anchor",
+            "with --check: a file carries another set",
+        ],
+    ),
     ("uninstall", ["nothing of ours is left", "something is left, or could not be verified", ""]),
     ("completion", ["always", "", ""]),
     ("version", ["always", "", ""]),

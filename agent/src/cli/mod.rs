@@ -11,6 +11,7 @@ mod man;
 mod node;
 mod plan;
 mod probe;
+mod render;
 mod run;
 mod status;
 mod stdio;
@@ -73,6 +74,8 @@ pub fn main() -> u8 {
         Command::NodeStatus { access, node } => node::status(&context, &access, &node),
         Command::Completion { shell } => completion::main(shell),
         Command::Man { directory } => man::main(directory.as_deref()),
+        Command::Render { format: Some(format), .. } => render::main(&context, format),
+        Command::Render { format: None, check } => render::check(&context, &check),
         Command::Uninstall => uninstall::main(&context),
         Command::Version => version::main(&context),
     };

@@ -4,7 +4,13 @@
 //! Beyond "no panic": what is accepted can be written and read back as the same, every reader of ours agrees on it, and no text
 //! that came from outside can draw on a terminal.
 
-use std::{fs, path::PathBuf, sync::LazyLock, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use nodetrust::{config::Settings, parsers, runtime::docker, sources::subpath::Mounts};
 use nodetrust_core::{
@@ -27,6 +33,7 @@ use nodetrust_core::{
     pod_bundle,
     probe::{Facts, Proxy, Target, judge},
     problem::{Problem, ProblemKind},
+    render::{self, FirstBoot, RenderFormat, check::TemplateVerdict, find},
     runtime::{
         containerd,
         environment::Environment,
@@ -36,7 +43,11 @@ use nodetrust_core::{
         registry_way::{RegistryFolder, RegistryWay},
         witness::WitnessAnswer,
     },
-    source::SourceFile,
+    source::{
+        Content, Snapshot, SourceFile, SourceLayout,
+        policy::{Acceptance, Circumstances, Policy},
+        resolve::resolve,
+    },
     store::{
         hash_link,
         os_release::OsRelease,
@@ -206,7 +217,11 @@ pub fn ledger(data: &[u8]) {
 pub fn approvals(data: &[u8]) {
     let Ok(approvals) = Approvals::parse(data) else { return };
     assert!(approvals.0.len() <= MAX_APPROVALS);
-    assert_eq!(Approvals::parse(approvals.text().as_bytes()).as_ref(), Ok(&approvals), "what we write reads back as the same");
+    assert_eq!(
+        Approvals::parse(approvals.text().as_bytes()).as_ref(),
+        Ok(&approvals),
+        "what we write reads back as the same"
+    );
     for approval in &approvals.0 {
         assert_clean(&approval.fingerprint.to_string());
     }
@@ -588,6 +603,44 @@ pub fn chain(data: &[u8]) {
     }
     for element in &probe.chain {
         assert_clean(&element.subject);
+    }
+}
+
+/// The template of a node, in any format.
+pub fn template(data: &[u8]) {
+    const MOST_RENDERED: usize = 8; // more would only take time
+    let found = find::find(data);
+    assert!(found.notes.len() <= 21, "the number of notes is bounded");
+    for note in &found.notes {
+        assert_clean(note);
+    }
+    if found.anchors.is_empty() || found.anchors.len() > MOST_RENDERED {
+        return;
+    }
+    // What is found can be rendered, and is found again in every format.
+    let pem: String = found.anchors.values().map(|anchor| anchor.pem()).collect();
+    let snapshot = Snapshot {
+        name: "template".to_owned(),
+        origin: "template".to_owned(),
+        optional: false,
+        content: Content::Files(vec![Arc::new(SourceFile::parse("template", pem.as_bytes()))]),
+        layout: SourceLayout::default(),
+        notes: Vec::new(),
+    };
+    let policy = Policy { expired: Acceptance::Accept, ..Policy::default() };
+    let at = Circumstances { drops_not_ca: None, installed: &|_| false, now: 1_800_000_000 };
+    let resolved = resolve(&[snapshot], &Ledger::new(), &policy, at);
+    let set: BTreeSet<Fingerprint> = resolved.desired.keys().copied().collect();
+    if set.is_empty() {
+        return; // two of one name, one of them damaged
+    }
+    let first_boot = FirstBoot::new(&resolved, &policy, None);
+    for format in RenderFormat::ALL.into_iter().filter(|format| format.holds_anchors()) {
+        let text = render::render(&first_boot, format);
+        let again = find::find(text.as_bytes());
+        assert!(again.anchors.keys().eq(&set) && again.notes.is_empty(), "{}: {text}", format.as_str());
+        let check = render::check::check("template", again, &resolved, &policy, 1_800_000_000);
+        assert_eq!(check.verdict, TemplateVerdict::Current, "{text}");
     }
 }
 

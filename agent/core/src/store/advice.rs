@@ -20,47 +20,76 @@ pub struct Unsupported {
     pub without_tool: Option<Family>,
 }
 
+/// A system that sets trust in its own way.
+pub(crate) struct NativeSystem {
+    /// Its `ID` in os-release.
+    pub(crate) id: &'static str,
+    name: &'static str,
+    why: &'static str,
+    advice: &'static str,
+}
+
 /// Systems that are recognised and have their own way.
+pub(crate) const NATIVE_SYSTEMS: [NativeSystem; 7] = [
+    NativeSystem {
+        id: "bottlerocket",
+        name: "Bottlerocket",
+        why: "its trust store is changed only through its API, and /etc is made anew at each boot",
+        advice: "set settings.pki.<name>.data (base64 of the PEM) and settings.pki.<name>.trusted = true in the node's user data or with apiclient",
+    },
+    NativeSystem {
+        id: "talos",
+        name: "Talos",
+        why: "its trust store is part of the machine configuration",
+        advice: "apply a TrustedRootsConfig document with talosctl",
+    },
+    NativeSystem {
+        id: "nixos",
+        name: "NixOS",
+        why: "its trust store is built from the system configuration",
+        advice: "set security.pki.certificateFiles and rebuild the system",
+    },
+    NativeSystem {
+        id: "guix",
+        name: "Guix System",
+        why: "its trust store is built from the system configuration",
+        advice: "make a package of the certificates, add it to the packages of the operating-system declaration, and run guix system reconfigure",
+    },
+    NativeSystem {
+        id: "clear-linux-os",
+        name: "Clear Linux",
+        why: "its trust store is generated below /var by a tool of its own",
+        advice: "run clrtrust add FILE for each certificate",
+    },
+    NativeSystem {
+        id: "ubuntu-core",
+        name: "Ubuntu Core",
+        why: "its root file system is a read-only snap, the trust store with it",
+        advice: "give the certificates to the snaps that need them (microk8s and k8s read certs.d below their own /var/snap directory), or build a base snap with them; snapd itself takes `snap set system store-certs.NAME=PEM`",
+    },
+    NativeSystem {
+        id: "cos",
+        name: "Container-Optimized OS",
+        why: "it ships no supported tool and forgets /etc at each reboot",
+        advice: "use the node pool's private registry access configuration (certificateAuthorityDomainConfig); or set store.family to directory, which covers programs in Go such as containerd",
+    },
+];
+
+impl NativeSystem {
+    /// Why there is no store for us, and what to do.
+    fn unsupported(&self) -> Unsupported {
+        Unsupported {
+            reason: format!("{}: {}", self.name, self.why),
+            advice: self.advice.into(),
+            is_unknown: false,
+            without_tool: None,
+        }
+    }
+}
+
 pub(super) fn without_store(os: &OsRelease) -> Option<Unsupported> {
-    let (name, why, advice) = match os.id.to_ascii_lowercase().as_str() {
-        "bottlerocket" => (
-            "Bottlerocket",
-            "its trust store is changed only through its API, and /etc is made anew at each boot",
-            "set settings.pki.<name>.data (base64 of the PEM) and settings.pki.<name>.trusted = true in the node's user data or with apiclient",
-        ),
-        "talos" => (
-            "Talos",
-            "its trust store is part of the machine configuration",
-            "apply a TrustedRootsConfig document with talosctl",
-        ),
-        "nixos" => (
-            "NixOS",
-            "its trust store is built from the system configuration",
-            "set security.pki.certificateFiles and rebuild the system",
-        ),
-        "guix" => (
-            "Guix System",
-            "its trust store is built from the system configuration",
-            "make a package of the certificates, add it to the packages of the operating-system declaration, and run guix system reconfigure",
-        ),
-        "clear-linux-os" => (
-            "Clear Linux",
-            "its trust store is generated below /var by a tool of its own",
-            "run clrtrust add FILE for each certificate",
-        ),
-        "ubuntu-core" => (
-            "Ubuntu Core",
-            "its root file system is a read-only snap, the trust store with it",
-            "give the certificates to the snaps that need them (microk8s and k8s read certs.d below their own /var/snap directory), or build a base snap with them; snapd itself takes `snap set system store-certs.NAME=PEM`",
-        ),
-        "cos" => (
-            "Container-Optimized OS",
-            "it ships no supported tool and forgets /etc at each reboot",
-            "use the node pool's private registry access configuration (certificateAuthorityDomainConfig); or set store.family to directory, which covers programs in Go such as containerd",
-        ),
-        _ => return None,
-    };
-    Some(Unsupported { reason: format!("{name}: {why}"), advice: advice.into(), is_unknown: false, without_tool: None })
+    let id = os.id.to_ascii_lowercase();
+    NATIVE_SYSTEMS.iter().find(|system| system.id == id).map(NativeSystem::unsupported)
 }
 
 /// An empty image without the node's files: a debug pod of a kind that may not mount them.

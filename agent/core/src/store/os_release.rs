@@ -54,21 +54,45 @@ impl OsRelease {
     }
 }
 
-/// The systems of each family (facts A.1).
+/// The systems of each family (facts A.1): an `ID`, or with `*` the beginning of several.
+pub(crate) const SYSTEMS: [(Family, &[&str]); 7] = [
+    (Family::Debian, &["debian", "ubuntu", "gentoo"]),
+    (
+        Family::Redhat,
+        &[
+            "rhel",
+            "fedora",
+            "centos",
+            "rocky",
+            "almalinux",
+            "ol",
+            "amzn",
+            "mariner",
+            "azurelinux",
+            "rhcos",
+            "openeuler",
+            "euleros",
+            "hce",
+            "anolis",
+            "alinux",
+            "opencloudos",
+            "tencentos",
+        ],
+    ),
+    (Family::Suse, &["suse", "sles", "sled", "sles_sap", "sle_hpc", "sle-micro", "sl-micro", "opensuse", "opensuse-*"]),
+    (Family::Alpine, &["alpine", "wolfi", "chainguard"]),
+    (Family::Arch, &["arch"]),
+    (Family::Flatcar, &["flatcar"]),
+    (Family::Photon, &["photon"]),
+];
+
 fn by_id(id: &str) -> Option<Family> {
     let id = id.to_ascii_lowercase(); // `openEuler` does not follow the manual page
-    Some(match id.as_str() {
-        "debian" | "ubuntu" | "gentoo" => Family::Debian,
-        "rhel" | "fedora" | "centos" | "rocky" | "almalinux" | "ol" | "amzn" | "mariner" | "azurelinux" | "rhcos"
-        | "openeuler" | "euleros" | "hce" | "anolis" | "alinux" | "opencloudos" | "tencentos" => Family::Redhat,
-        "suse" | "sles" | "sled" | "sles_sap" | "sle_hpc" | "sle-micro" | "sl-micro" => Family::Suse,
-        _ if id == "opensuse" || id.starts_with("opensuse-") => Family::Suse,
-        "alpine" | "wolfi" | "chainguard" => Family::Alpine,
-        "arch" => Family::Arch,
-        "flatcar" => Family::Flatcar,
-        "photon" => Family::Photon,
-        _ => return None,
-    })
+    let is_named = |name: &&str| match name.strip_suffix('*') {
+        Some(beginning) => id.starts_with(beginning),
+        None => id == *name,
+    };
+    SYSTEMS.iter().find(|(_, names)| names.iter().any(is_named)).map(|(family, _)| *family)
 }
 
 /// Shell quoting as os-release(5) allows it: single quotes, double quotes with backslashes, or none.
