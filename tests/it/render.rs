@@ -40,14 +40,14 @@ fn the_script_gives_a_real_root_the_set_of_the_agent_which_takes_its_files_over(
             node.set_source(&[&ca]);
             fs::write(node.source.join("ingress.crt"), &leaf).unwrap();
         };
-        let by_agent = Node::new(kind, "");
+        let by_agent = Node::new(kind, "store: {extractTimeout: 5m}");
         sources(&by_agent);
         assert!([0, 2].contains(&by_agent.nodetrust(&["apply"]).code));
         let mut wanted = by_agent.bundle();
         wanted.sort();
         drop(by_agent);
 
-        let node = Node::new(kind, "");
+        let node = Node::new(kind, "store: {extractTimeout: 5m}");
         sources(&node);
         let pristine = node.tree(&["/etc", "/usr/local", "/var/lib"]);
         run_script(&node, &[]).expect(0);
