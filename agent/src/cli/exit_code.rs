@@ -41,9 +41,9 @@ const MEANINGS: [(&str, [&str; 3]); 14] = [
     (
         "render",
         [
-            "rendered; with --check: every file carries the current set",
-            "a source, or a file of --check, cannot be read, or there is no anchor",
-            "with --check: a file carries another set",
+            "rendered; with `--check`: every file carries the current set",
+            "a source, or a file of `--check`, cannot be read, or there is no anchor",
+            "with `--check`: a file carries another set",
         ],
     ),
     ("uninstall", ["nothing of ours is left", "something is left, or could not be verified", ""]),
