@@ -29,6 +29,9 @@ use super::{
 };
 use crate::certificate::name::sentence;
 
+/// How often the pause after a list without an answer is doubled at most: to sixteen times.
+const MAX_DOUBLINGS: u32 = 4;
+
 /// What a node is doing with its restart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum SlotWork {
@@ -87,6 +90,8 @@ pub struct Slots {
     sightings: Sightings,
     seen: Option<FleetLeases>,
     unreachable: Option<(Duration, String)>,
+    /// Lists in a row that brought no answer, as far as they lengthen the pause.
+    unanswered: u32,
 }
 
 impl Slots {
@@ -112,6 +117,7 @@ impl Slots {
             sightings: Sightings::default(),
             seen: None,
             unreachable: None,
+            unanswered: 0,
         }
     }
 
@@ -273,13 +279,14 @@ impl Slots {
         }
         match (request, answer) {
             (SlotRequest::List { consistent }, SlotAnswer::Listed(leases)) => {
+                self.unanswered = 0;
                 return self.listed(leases, consistent, now);
             }
             (SlotRequest::List { .. }, _) => {
                 // a list that only people want is not tried again: while the API server is down, nodes at rest leave it alone
                 let is_needed = self.unsettled || self.hold.is_some() || self.work != SlotWork::Rest || self.polls();
                 self.look &= is_needed;
-                self.due = is_needed.then(|| now + self.lots.retry(self.timing));
+                self.due = is_needed.then(|| now + self.pause());
             }
             (SlotRequest::Create { index, change } | SlotRequest::Update { index, change, .. }, answer) => match answer
             {
@@ -292,6 +299,18 @@ impl Slots {
             },
         }
         None
+    }
+
+    /// How long a list is not asked for again that nobody has answered. Of a node that holds no slot and does no work it doubles each time: a
+    /// server that is slow because thousands ask it would stay so.
+    fn pause(&mut self) -> Duration {
+        let pause = self.lots.retry(self.timing);
+        if self.hold.is_some() || self.work != SlotWork::Rest {
+            return pause;
+        }
+        let doubled = pause * 2u32.pow(self.unanswered);
+        self.unanswered = (self.unanswered + 1).min(MAX_DOUBLINGS);
+        doubled
     }
 
     /// A write of ours was carried out.

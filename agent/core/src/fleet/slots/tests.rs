@@ -310,3 +310,32 @@ fn a_node_at_rest_leaves_an_api_server_alone_that_does_not_answer() {
     assert_eq!(slots.step(down(), at), None);
     assert!(slots.due().is_some(), "a node that waits asks again");
 }
+
+/// Thousands of nodes that ask a server again and again which is too slow to answer them keep it slow.
+#[test]
+fn a_list_that_nobody_answers_is_asked_for_more_and_more_rarely_unless_a_slot_is_at_stake() {
+    let pauses = |node: &mut SlotNode| {
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            let due = node.slots.due().unwrap();
+            pauses.push((due - node.now).as_secs());
+            node.now = due;
+            assert!(matches!(node.slots.step(SlotEvent::Elapsed, due), Some(SlotRequest::List { .. })));
+            let slow = SlotAnswer::Unknown("no answer within 10 s".into());
+            assert_eq!(node.slots.step(SlotEvent::Answered(slow), node.now), None);
+        }
+        pauses
+    };
+    let mut node = SlotNode::new("a", false);
+    assert_eq!(node.slots.step(SlotEvent::Wish(SlotWish::Slot), node.now), None);
+    let waited = pauses(&mut node);
+    assert!((5..=10).contains(&waited[1]) && (80..=160).contains(&waited[7]), "{waited:?}");
+    let mut api = SimulatedLeases::default();
+    node.wait(&mut api, Duration::from_secs(160));
+    let next = node.slots.due().unwrap() - node.now;
+    assert!(next < Duration::from_secs(20), "after an answer it is as before: {next:?}");
+    // a restart that is under way has a lease to keep
+    let mut working = SlotNode::new("b", true);
+    let waited = pauses(&mut working);
+    assert!(waited.iter().all(|pause| *pause <= 10), "{waited:?}");
+}
