@@ -83,7 +83,9 @@ fn kill_at_random(kind: Kind, kills: usize, tool_milliseconds: u64) {
     let mut toll = Toll { agents: 0, tools: 0 };
     let mut started = Vec::new();
     let mut round = 0;
-    while toll.agents + toll.tools < kills {
+    // the tool of a small store is over in a moment: chance may need more kills than that to meet it
+    let enough = |toll: &Toll| toll.agents + toll.tools >= kills && toll.agents > 0 && toll.tools > 0;
+    while !enough(&toll) && toll.agents + toll.tools < 8 * kills {
         let set = sets[round % sets.len()];
         round += 1;
         for _ in 0..=random.below(4) {

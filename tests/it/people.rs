@@ -248,3 +248,17 @@ fn without_sys_chroot_the_missing_capability_is_named() {
     assert!(done.out.contains("give the container the capability SYS_CHROOT"), "{}", done.out);
     assert!(!done.out.contains("and look at its output"), "{}", done.out);
 }
+
+/// `status` looks at what is there: why it is not what it should be, only the cycle knows that has failed.
+#[test]
+fn status_says_why_the_last_cycle_failed_with_a_simulated_tool() {
+    let node = Node::new(Kind::Trixie, "");
+    node.set_source(&[&Ca::new("Corp Root")]);
+    node.write("/usr/sbin/update-ca-certificates", "#!/bin/sh\necho boom; exit 1\n");
+    node.nodetrust(&["apply"]).expect(1);
+    let status = node.nodetrust(&["status"]).expect(2).out;
+    let cycle = status.split_once("CYCLE").unwrap_or_else(|| panic!("no cycle: {status}")).1;
+    assert!(cycle.contains("extract: ") && cycle.contains("boom"), "{status}");
+    let noted = node.nodetrust(&["status", "-o", "json"]).json()["cycle"]["problems"].clone();
+    assert_eq!(noted[0]["kind"], "extract", "{noted}");
+}

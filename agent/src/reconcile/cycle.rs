@@ -6,7 +6,7 @@ use nodetrust_core::{
     action::Drift,
     certificate::fingerprint::Fingerprint,
     cycle::{CycleOutcome, Trigger},
-    problem::ProblemKind,
+    problem::{Problem, ProblemKind},
     report::{Cycle, HoldView, Report},
     runtime::service_plan::{Hold, RestartGate},
     time::Time,
@@ -73,12 +73,16 @@ impl Failures {
     }
 }
 
+/// Problems of a cycle that are noted.
+const NOTED: usize = 4;
+
 /// Notes the cycle for `status`; without the note it only says less.
 pub(super) fn note_cycle(lock: &mut HostLock, report: &Report) {
     let Some(cycle) = &report.cycle else { return };
     let note = serde_json::json!({
         "trigger": cycle.trigger, "outcome": cycle.outcome, "time": report.time.0, "milliseconds": cycle.milliseconds,
         "extractMilliseconds": cycle.extract_milliseconds,
+        "problems": report.problems.iter().filter(|problem| problem.kind.is_failure()).take(NOTED).collect::<Vec<_>>(),
         "held": report.runtime.as_ref().and_then(|runtime| runtime.held.as_ref()),
     });
     if let Err(error) = lock.note(&note.to_string()) {
@@ -114,5 +118,19 @@ pub(crate) fn read_note(text: &str) -> Option<Cycle> {
         extract_milliseconds: note.get("extractMilliseconds")?.as_u64()?,
         actions: Vec::new(),
         drift: BTreeSet::new(),
+        problems: note
+            .get("problems")
+            .and_then(serde_json::Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(read_problem)
+            .collect(),
     })
+}
+
+/// A problem of a kind that there is.
+fn read_problem(problem: &serde_json::Value) -> Option<Problem> {
+    let word = |name: &str| problem.get(name).and_then(serde_json::Value::as_str);
+    let kind = ProblemKind::ALL.into_iter().find(|kind| Some(kind.as_str()) == word("kind"))?;
+    Some(Problem::new(kind, word("text")?, word("next").unwrap_or_default()))
 }

@@ -205,6 +205,7 @@ impl Reconciler {
             extract_milliseconds: extract.map_or(0, millis),
             actions: done,
             drift: drift.clone(),
+            problems: Vec::new(),
         });
         let result = self.result(report, &decision, settings, trigger);
         CycleResult { outcome, duration, extract, drift, restarts, ..result }

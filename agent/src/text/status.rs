@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use nodetrust_core::{
     cycle::Trigger,
     ledger::AnchorState,
+    problem::Problem,
     report::{ByRuntime, Report, RuntimeView},
     runtime::{attempts::AttemptOutcome, services::ServiceState, trust::RuntimeState},
     text::plural,
@@ -144,13 +145,28 @@ fn labelled_lines(report: &Report, style: Style) -> String {
         let text = format!("{} ({why}), {}, took {} ms", cycle.outcome, ago(now, cycle.time), cycle.milliseconds);
         tail.push_str(&labelled("CYCLE", &text, style));
     }
-    if report.next.is_empty() {
+    let failed = of_the_last_cycle(report);
+    for problem in &failed {
+        tail.push_str(&labelled("", &format!("{}: {}", problem.kind.as_str(), problem.text), style));
+    }
+    for next in
+        failed.iter().map(|problem| &problem.next).filter(|next| !next.is_empty() && !report.next.contains(next))
+    {
+        tail.push_str(&labelled("NEXT", next, style));
+    }
+    if report.next.is_empty() && failed.is_empty() {
         tail.push_str(&labelled("NEXT", "nothing to do", style));
     }
     for next in &report.next {
         tail.push_str(&labelled("NEXT", next, style));
     }
     tail
+}
+
+/// Why the last cycle failed, as far as what is there now does not show it: a tool that failed, a file that could not be written.
+fn of_the_last_cycle(report: &Report) -> Vec<&Problem> {
+    let noted = report.cycle.iter().flat_map(|cycle| &cycle.problems);
+    noted.filter(|noted| report.problems.iter().all(|problem| problem.kind != noted.kind)).collect()
 }
 
 /// The trust store in a sentence.

@@ -270,6 +270,7 @@ fn events_tell_what_is_new_and_only_that() {
         extract_milliseconds: 0,
         actions: Vec::into_iter(actions).map(Action::Store).collect(),
         drift: drift.iter().copied().collect(),
+        problems: Vec::new(),
     };
     let write =
         |why| StoreAction::WriteAnchor { sha256: Fingerprint::of_der(b"x"), file: "nodetrust-x.crt".into(), why };

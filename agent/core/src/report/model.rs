@@ -234,6 +234,9 @@ pub struct Cycle {
     /// Changes by others that it repaired.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub drift: BTreeSet<Drift>,
+    /// What went wrong in it, for whoever looks without having run it: the report of the agent itself has it among its problems.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
 }
 
 /// The container runtime, for people and metrics.

@@ -142,6 +142,7 @@ fn a_node_where_nothing_runs_any_more_says_so() {
             extract_milliseconds: 0,
             actions: Vec::new(),
             drift: BTreeSet::new(),
+            problems: Vec::new(),
         });
         report.doubt_agent(900);
         (report.is_healthy(), report.next)
@@ -430,6 +431,7 @@ fn a_report_s_json_is_stable() {
         extract_milliseconds: 790,
         actions: report.pending.clone(),
         drift: BTreeSet::new(),
+        problems: Vec::new(),
     });
     let json = serde_json::to_string_pretty(&report).unwrap() + "\n";
     assert_golden("report.json", &json);

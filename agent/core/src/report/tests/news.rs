@@ -14,6 +14,7 @@ fn plain_report() -> Report {
         extract_milliseconds: 0,
         actions: Vec::new(),
         drift: BTreeSet::new(),
+        problems: Vec::new(),
     };
     Report { cycle: Some(cycle), ..report }
 }
