@@ -60,6 +60,14 @@ impl std::fmt::Display for Time {
     }
 }
 
+impl Time {
+    /// The date, in UTC; of a time that has none, what it is printed as.
+    pub fn date(self) -> String {
+        let time = self.to_string();
+        time.split('T').next().unwrap_or(&time).to_owned()
+    }
+}
+
 /// A time of the wall clock to the microsecond, printed as Kubernetes' MicroTime: `2026-11-30T07:04:05.000123Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MicroTime(

@@ -26,12 +26,8 @@ use anyhow::{Context as _, bail, ensure};
 use nodetrust::{
     config::FleetSettings,
     fleet::{
-        Caller, FleetAnswer, FleetCall, FleetInputs, FleetLine,
-        calls::ClusterCaller,
-        clock::FleetClock,
-        facts::NodeFacts,
-        permit::{PermitState, RestartPermit},
-        serve,
+        Caller, FleetAnswer, FleetCall, FleetInputs, FleetLine, calls::ClusterCaller, clock::FleetClock,
+        facts::NodeFacts, permit::PermitState, serve,
     },
     kubernetes::FleetApi,
 };
@@ -43,7 +39,7 @@ use nodetrust_core::{
     },
     node_status::NodeObject,
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use random::Random;
 
@@ -182,9 +178,8 @@ async fn node(
             healthy_within: plan.timing.lease,
             ..FleetSettings::default()
         };
-        let permit = Arc::new(RestartPermit::new(PermitState::at_start(Some(&fleet))));
-        let line =
-            FleetLine { permit: permit.clone(), word: Arc::new(Notify::new()), view: Arc::new(watch::channel(None).0) };
+        let line = FleetLine::at_start(Some(&fleet));
+        let permit = line.permit.clone();
         let (word, view) = (line.word.clone(), line.view.clone());
         let (settings, follow) = watch::channel(Some(fleet));
         let (tell, told) = watch::channel(Some(facts(wants, restarted, is_sick)));

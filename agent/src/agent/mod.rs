@@ -30,11 +30,7 @@ use tokio::{
 use crate::{
     agent::{schedule::Schedule, watch::Hints},
     config::{FleetSettings, Settings, SourceLocation},
-    fleet::{
-        self, FleetInputs, FleetLine,
-        facts::NodeFacts,
-        permit::{PermitState, RestartPermit},
-    },
+    fleet::{self, FleetInputs, FleetLine, facts::NodeFacts},
     host::{self, root::HostRoot, threads},
     log, probe,
     reconcile::{CycleResult, Reconciler},
@@ -113,9 +109,8 @@ impl Agent {
         let node = host::node_name(&probing);
         let (fleet_settings, follow_fleet) = broadcast::channel(settings.fleet.clone());
         let (facts, follow_facts) = broadcast::channel(None);
-        let permit = Arc::new(RestartPermit::new(PermitState::at_start(settings.fleet.as_ref())));
-        reconciler.follow_permit(permit.clone());
-        let fleet = FleetLine { permit, word: Arc::default(), view: Arc::new(broadcast::channel(None).0) };
+        let fleet = FleetLine::at_start(settings.fleet.as_ref());
+        reconciler.follow_permit(fleet.permit.clone());
         let inputs = FleetInputs { settings: follow_fleet, facts: follow_facts };
         let line = witness::RuntimeLine { subjects, answered: answered.clone() };
         let tasks = vec![

@@ -21,11 +21,7 @@ use crate::{
 };
 #[cfg(feature = "kubernetes")]
 use crate::{
-    fleet::{
-        self, FleetInputs, FleetLine,
-        facts::NodeFacts,
-        permit::{PermitState, RestartPermit},
-    },
+    fleet::{self, FleetInputs, FleetLine, facts::NodeFacts, permit::PermitState},
     host::{self, root::HostRoot, threads},
 };
 use nodetrust_core::cycle::Trigger;
@@ -69,8 +65,8 @@ fn in_turn(context: &Context, settings: &Arc<Settings>) -> anyhow::Result<CycleR
     let root = HostRoot::open(&context.host_root)
         .with_context(|| format!("failed to open the host root `{}`", context.host_root.display()))?;
     let node = host::node_name(&root);
-    let permit = Arc::new(RestartPermit::new(PermitState::at_start(settings.fleet.as_ref())));
-    let line = FleetLine { permit: permit.clone(), word: Arc::default(), view: Arc::new(watch::channel(None).0) };
+    let line = FleetLine::at_start(settings.fleet.as_ref());
+    let permit = line.permit.clone();
     let mut reconciler = Reconciler::new(&context.host_root)?;
     reconciler.follow_permit(permit.clone());
     let runtime =

@@ -16,6 +16,7 @@ use nodetrust_core::{
         find::{self, MAX_TEMPLATE_BYTES},
     },
     source::{Resolved, SourceStatus, policy::Circumstances, resolve::resolve},
+    text::plural,
 };
 use serde::Serialize;
 
@@ -106,10 +107,7 @@ fn screen(checks: &TemplateChecks, style: Style) -> String {
             TemplateVerdict::Outdated => ("OUTDATED", "31"),
             TemplateVerdict::Empty => ("EMPTY", "31"),
         };
-        let certificates = match check.certificates {
-            1 => "1 certificate".to_owned(),
-            count => format!("{count} certificates"),
-        };
+        let certificates = plural(check.certificates, "certificate");
         // writing to a `String` cannot fail
         let _ = writeln!(out, "{}   {}   {certificates}", visible(&check.file), style.paint(colour, word));
         check.missing.iter().for_each(|row| out.push_str(&difference('+', row)));

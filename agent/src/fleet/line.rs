@@ -5,7 +5,10 @@ use std::sync::Arc;
 use nodetrust_core::fleet::view::FleetView;
 use tokio::sync::{Notify, watch};
 
-use super::{facts::NodeFacts, permit::RestartPermit};
+use super::{
+    facts::NodeFacts,
+    permit::{PermitState, RestartPermit},
+};
 use crate::config::FleetSettings;
 
 /// What the fleet's task shares with the agent's loop.
@@ -17,6 +20,14 @@ pub struct FleetLine {
     pub word: Arc<Notify>,
     /// What the report says of the fleet.
     pub view: Arc<watch::Sender<Option<FleetView>>>,
+}
+
+impl FleetLine {
+    /// Before the first cycle, by the `fleet` section of the configuration.
+    pub fn at_start(settings: Option<&FleetSettings>) -> Self {
+        let permit = Arc::new(RestartPermit::new(PermitState::at_start(settings)));
+        Self { permit, word: Arc::default(), view: Arc::new(watch::channel(None).0) }
+    }
 }
 
 /// What the fleet's task follows.

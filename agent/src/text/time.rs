@@ -4,7 +4,7 @@ use nodetrust_core::time::Time;
 
 /// The date.
 pub(crate) fn day(time: Time) -> String {
-    time.to_string().chars().take(10).collect()
+    time.date()
 }
 
 /// How long ago a time was.

@@ -4,18 +4,16 @@
 use std::fmt::Write as _;
 
 use super::FirstBoot;
-use crate::{certificate::anchor::Anchor, time::Time};
+use crate::{certificate::anchor::Anchor, text::plural, time::Time};
 
 /// The line that names the set.
 pub(super) fn set_line(set: &FirstBoot<'_>) -> String {
-    let count = set.anchors.len();
-    let anchors = if count == 1 { "anchor" } else { "anchors" };
-    format!("nodetrust: {count} {anchors}, set {}", set.digest)
+    format!("nodetrust: {}, set {}", plural(set.anchors.len(), "anchor"), set.digest)
 }
 
 /// The line that names an anchor.
 pub(super) fn anchor_line(anchor: &Anchor) -> String {
-    let end: String = Time(anchor.not_after).to_string().chars().take(10).collect();
+    let end = Time(anchor.not_after).date();
     format!("{}  {}  until {end}", anchor.fingerprint.fp16(), ascii(&anchor.subject.common))
 }
 

@@ -137,12 +137,7 @@ impl TemplateSearch {
             from = label_at;
             let Some(label_end) = find_from(text, DASHES, label_at) else { break };
             let body_at = label_end + DASHES.len();
-            let label = match &text[label_at..label_end] {
-                b"CERTIFICATE" => Some(Label::Certificate),
-                b"X509 CERTIFICATE" | b"X.509 CERTIFICATE" => Some(Label::Legacy),
-                b"TRUSTED CERTIFICATE" => Some(Label::Trusted),
-                _ => None,
-            };
+            let label = Label::of(&text[label_at..label_end]);
             let Some(end) = find_from(text, DASHES, body_at) else { break };
             if !text[end..].starts_with(b"-----END ") {
                 continue; // the next BEGIN is looked at by itself

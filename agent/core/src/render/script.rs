@@ -16,18 +16,6 @@ pub(super) const RESTART: &str = "--restart-runtime";
 /// The script; markers such as `# @stores@` stand for what is filled in.
 const TEMPLATE: &str = include_str!("first_boot.sh");
 
-/// Every family, in the order of the table in the documentation.
-const FAMILIES: [Family; 8] = [
-    Family::Debian,
-    Family::Redhat,
-    Family::Suse,
-    Family::Arch,
-    Family::Alpine,
-    Family::Flatcar,
-    Family::Photon,
-    Family::Directory,
-];
-
 /// The script that makes a node trust the set.
 pub(super) fn script(set: &FirstBoot<'_>) -> String {
     let mut out = String::with_capacity(TEMPLATE.len() + 4096);
@@ -36,7 +24,7 @@ pub(super) fn script(set: &FirstBoot<'_>) -> String {
             "# @set@" => out.push_str(&comment::head(set)),
             "# @systems@" => systems(&mut out),
             "# @native@" => native(&mut out),
-            "# @stores@" => FAMILIES.into_iter().for_each(|family| store(&mut out, family)),
+            "# @stores@" => Family::ALL.into_iter().for_each(|family| store(&mut out, family)),
             "# @family@" => match set.family {
                 Some(family) => push(&mut out, &format!("family={family}")),
                 None => push(&mut out, "find_family"),

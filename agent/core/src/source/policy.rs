@@ -154,16 +154,16 @@ pub fn judge(anchor: &Anchor, policy: &Policy, at: Circumstances<'_>) -> Result<
                 RejectReason::Expired,
                 format!(
                     "it has expired on {}; policy.expired: accept would install it all the same",
-                    date(anchor.not_after)
+                    Time(anchor.not_after).date()
                 ),
             ));
         }
-        let since = date(anchor.not_after);
+        let since = Time(anchor.not_after).date();
         warnings.push(format!(
             "it has expired on {since}: chains that end in it fail; a reissue with the same key would help"
         ));
     } else if anchor.not_before > at.now {
-        warnings.push(format!("it is not valid yet, but from {} on", date(anchor.not_before)));
+        warnings.push(format!("it is not valid yet, but from {} on", Time(anchor.not_before).date()));
     }
     let weak = match &anchor.weak_signature {
         _ if anchor.key.is_weak() => Some(format!("its key is weak ({})", anchor.key)),
@@ -184,12 +184,6 @@ pub fn judge(anchor: &Anchor, policy: &Policy, at: Circumstances<'_>) -> Result<
     }
     warnings.extend(oddities(anchor));
     Ok(warnings)
-}
-
-/// The date of a time, in UTC.
-fn date(seconds: i64) -> String {
-    let time = Time(seconds).to_string();
-    time.split('T').next().unwrap_or(&time).to_owned()
 }
 
 /// What is missing to prove that a root is what its owner has made.

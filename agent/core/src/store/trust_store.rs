@@ -27,6 +27,18 @@ pub enum Family {
 }
 
 impl Family {
+    /// Every family, in the order of the table in the documentation.
+    pub const ALL: [Self; 8] = [
+        Self::Debian,
+        Self::Redhat,
+        Self::Suse,
+        Self::Arch,
+        Self::Alpine,
+        Self::Flatcar,
+        Self::Photon,
+        Self::Directory,
+    ];
+
     /// The public name.
     pub fn as_str(self) -> &'static str {
         match self {

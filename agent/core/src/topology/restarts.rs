@@ -74,9 +74,14 @@ impl FleetRestarts {
         }
     }
 
+    /// Whether a node halts the restarts of all.
+    pub fn is_halted(&self) -> bool {
+        !self.halts.is_empty()
+    }
+
     /// Whether nobody restarts until a person says so.
     pub fn is_stopped(&self) -> bool {
-        !self.halts.is_empty() || self.paused.is_some()
+        self.is_halted() || self.paused.is_some()
     }
 }
 

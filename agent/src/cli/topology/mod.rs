@@ -15,7 +15,7 @@ pub(crate) use proxy::is_direct;
 
 use nodetrust_core::{
     time::Time,
-    topology::{FleetVerdict, fleet},
+    topology::{FleetRestarts, FleetVerdict, fleet},
 };
 
 use super::{
@@ -52,7 +52,7 @@ pub(super) fn main(context: &Context, access: &ClusterAccess, acts: &FleetActs) 
             OutputFormat::Html => write_out(&page::page(&cluster.name, &fleet, Time(now)))?,
             _ => context.print(&fleet, |style| screen::screen(&cluster.name, &fleet, style))?,
         }
-        let is_stopped = fleet.restarts.as_ref().is_some_and(|restarts| !restarts.halts.is_empty());
+        let is_stopped = fleet.restarts.as_ref().is_some_and(FleetRestarts::is_halted);
         Ok(if fleet.verdict == FleetVerdict::Uniform && !is_stopped { OK } else { FINDINGS })
     })
 }

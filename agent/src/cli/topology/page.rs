@@ -3,7 +3,7 @@
 use nodetrust_core::{
     text::plural,
     time::Time,
-    topology::{Fleet, FleetAnchor, FleetFinding, FleetVerdict, Group, Nodes, Severity},
+    topology::{Fleet, FleetAnchor, FleetFinding, FleetRestarts, FleetVerdict, Group, Nodes, Severity},
 };
 
 use super::screen::{AFTER_HALT, restart_rows, short_digest, usual_step};
@@ -31,7 +31,7 @@ const SENTENCE: usize = 1_000;
 
 /// A fleet as a page, as of a time.
 pub(super) fn page(cluster: &str, fleet: &Fleet, now: Time) -> String {
-    let is_halted = fleet.restarts.as_ref().is_some_and(|restarts| !restarts.halts.is_empty());
+    let is_halted = fleet.restarts.as_ref().is_some_and(FleetRestarts::is_halted);
     let (verdict, class) = match fleet.verdict {
         _ if is_halted => ("HALTED", "bad"),
         FleetVerdict::Uniform => ("UNIFORM", "good"),

@@ -25,9 +25,9 @@ const NAME: usize = 30;
 
 /// A fleet, for people.
 pub(super) fn screen(cluster: &str, fleet: &Fleet, style: Style) -> String {
-    let halts = fleet.restarts.iter().flat_map(|restarts| &restarts.halts).count();
+    let is_halted = fleet.restarts.as_ref().is_some_and(FleetRestarts::is_halted);
     let verdict = match fleet.verdict {
-        _ if halts > 0 => ("HALTED", "1;31"),
+        _ if is_halted => ("HALTED", "1;31"),
         FleetVerdict::Uniform => ("UNIFORM", "1;32"),
         FleetVerdict::Split => ("SPLIT", "1;33"),
         FleetVerdict::Violation => ("VIOLATION", "1;31"),
@@ -67,7 +67,7 @@ pub(super) const AFTER_HALT: &str = "mend that node, then: nodetrust topology --
 /// Who restarts now, and what stops the others; nothing where nobody does and nothing does.
 fn restart_lines(restarts: &FleetRestarts, style: Style) -> String {
     let mut out: String = restart_rows(restarts).iter().map(|(label, text)| labelled(label, text, style)).collect();
-    if !restarts.halts.is_empty() {
+    if restarts.is_halted() {
         out.push_str(&labelled("NEXT", AFTER_HALT, style));
     }
     out

@@ -87,12 +87,7 @@ impl OpenBlock<'_> {
 
     /// The label of a block whose lines are in order.
     fn label_at(&self, end: &BlockEnd<'_>) -> Result<Label, Refusal> {
-        let label = match self.label {
-            b"CERTIFICATE" => Some(Label::Certificate),
-            b"X509 CERTIFICATE" | b"X.509 CERTIFICATE" => Some(Label::Legacy),
-            b"TRUSTED CERTIFICATE" => Some(Label::Trusted),
-            _ => None,
-        };
+        let label = Label::of(self.label);
         let of_other_kind = || (RejectReason::NoCertificate, kinds::of_label(self.label));
         let broken = |why: String| Err((RejectReason::NotPemOrDer, why));
         let is_misspelt = label.is_none() && is_nearly_certificate(self.label);

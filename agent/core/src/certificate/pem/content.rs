@@ -44,6 +44,18 @@ pub enum Label {
     Trusted,
 }
 
+impl Label {
+    /// The label that a BEGIN has; None for that of something else.
+    pub(crate) fn of(text: &[u8]) -> Option<Self> {
+        match text {
+            b"CERTIFICATE" => Some(Self::Certificate),
+            b"X509 CERTIFICATE" | b"X.509 CERTIFICATE" => Some(Self::Legacy),
+            b"TRUSTED CERTIFICATE" => Some(Self::Trusted),
+            _ => None,
+        }
+    }
+}
+
 /// What a file holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scan {

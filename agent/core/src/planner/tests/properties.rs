@@ -9,18 +9,6 @@ use proptest::{
 
 use super::*;
 
-/// A store of each kind: Debian's, those over p11-kit, the plain ones, and the directory without a tool.
-const FAMILIES: [Family; 8] = [
-    Family::Debian,
-    Family::Redhat,
-    Family::Suse,
-    Family::Arch,
-    Family::Alpine,
-    Family::Flatcar,
-    Family::Photon,
-    Family::Directory,
-];
-
 fn some_of_pool() -> impl Strategy<Value = Vec<Arc<Anchor>>> {
     subsequence(POOL.clone(), 0..=POOL.len())
 }
@@ -115,7 +103,7 @@ fn any_ledger() -> impl Strategy<Value = Ledger> {
 
 /// What can become of a file of ours: gone, as it was, altered, damaged, another certificate in it.
 fn any_world() -> impl Strategy<Value = SimulatedHost> {
-    let family = prop_oneof![2 => Just(Family::Debian), 8 => select(&FAMILIES[..])];
+    let family = prop_oneof![2 => Just(Family::Debian), 8 => select(&Family::ALL[..])];
     let hazard = prop_oneof![4 => Just(None), 1 => Just(Some(Hazard::PrivateKey(3))), 1 => Just(broken())];
     let foreign_files = vec((some_of_pool(), any::<bool>(), hazard), 0..3);
     let effective = (any::<bool>(), some_of_pool(), 0usize..9, any::<bool>());
