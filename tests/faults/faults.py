@@ -20,6 +20,7 @@ BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 EXPORT = "var/lib/nodetrust/export/ca-certificates.crt"  # for pods
 LEDGER = "var/lib/nodetrust/ledger.json"
 LOCK = "run/nodetrust.lock"
+KILLED = 128 + signal.SIGKILL  # how the injector ends when it has killed the program
 LIMIT = 90  # seconds that anything may take
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -301,7 +302,8 @@ class Run:
             self.call = lines[-2] if self.hit else ""
         elif lines:  # the injector was ended after it had hit
             self.hit, self.call = True, lines[-1]
-        return f"the agent ends at {code} on SIGTERM" if code != 0 else None
+        by_fault = self.hit and code == KILLED  # the call that it names is one that the agent makes while it stops
+        return f"the agent ends at {code} on SIGTERM" if code != 0 and not by_fault else None
 
     def follow(self, case):
         """An agent at rest whose source changes."""
