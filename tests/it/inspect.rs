@@ -150,6 +150,19 @@ fn the_table_of_a_mixed_set_of_files() {
 }
 
 #[test]
+fn the_table_tells_an_intermediate_from_a_root_by_its_issuer() {
+    let desk = Desk::new("");
+    let root = Ca::new("Chain Root");
+    desk.file("chain.pem", root.pem() + &root.below("Chain Intermediate").pem());
+    let out = desk.inspect(&["chain.pem"]).expect(0).out;
+    let issuer = |name: &str| {
+        let row = out.lines().find(|line| line.contains(&format!("  {name}  ")));
+        row.unwrap_or_else(|| panic!("no row of {name}: {out}")).rsplit("  ").next().unwrap().trim().to_owned()
+    };
+    assert_eq!([issuer("Chain Root"), issuer("Chain Intermediate")], ["itself", "Chain Root"]);
+}
+
+#[test]
 fn json_and_yaml_say_the_same_with_every_field() {
     let (mixed, denied, _) = mixed();
     let desk = Desk::new(&format!("policy: {{deniedFingerprints: [{denied}]}}"));

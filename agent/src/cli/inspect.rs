@@ -58,6 +58,9 @@ struct File {
 #[derive(Serialize)]
 struct Certificate {
     line: usize,
+    /// Subject and issuer are one name, as of roots.
+    #[serde(skip)]
+    is_self_issued: bool,
     #[serde(flatten)]
     row: AnchorRow,
 }
@@ -104,7 +107,7 @@ fn screen(inspection: &Inspection, now: i64, style: Style) -> String {
     let rejected: usize = inspection.files.iter().map(|file| file.rejections.len()).sum();
     let mut out = format!("{accepted} accepted, {rejected} rejected\n");
     for file in &inspection.files {
-        let mut rows = vec![row(["LINE", "CERTIFICATE", "SHA-256", "KEY", "NOT AFTER"])];
+        let mut rows = vec![row(["LINE", "CERTIFICATE", "SHA-256", "KEY", "NOT AFTER", "ISSUER"])];
         for certificate in &file.certificates {
             let anchor = &certificate.row;
             let expiry = match anchor.not_after.0 < now {
@@ -115,7 +118,8 @@ fn screen(inspection: &Inspection, now: i64, style: Style) -> String {
                 0 => "DER".to_owned(),
                 line => line.to_string(),
             };
-            rows.push(vec![line, anchor.common_name.clone(), anchor.sha256.fp16(), anchor.key.clone(), expiry]);
+            let issuer = if certificate.is_self_issued { "itself" } else { &anchor.issuer_common_name };
+            rows.push(row([&line, &anchor.common_name, &anchor.sha256.fp16(), &anchor.key, &expiry, issuer]));
         }
         let _ = write!(out, "\n{}\n", style.paint("1", &visible(&file.file))); // writing to a `String` cannot fail
         if rows.len() > 1 {
@@ -209,7 +213,8 @@ fn inspect(path: &Path, policy: &Policy, at: Circumstances<'_>, others: &Others)
                     warnings.push("the same certificate stands above; it is installed once".into());
                 }
                 let row = AnchorRow { warnings, ..anchor_row(&anchor, AnchorState::Desired, false) };
-                file.certificates.push(Certificate { line, row });
+                let is_self_issued = anchor.issuer == anchor.subject;
+                file.certificates.push(Certificate { line, is_self_issued, row });
             }
             Err((reason, detail)) => file.rejections.push(Rejection {
                 file: name.clone(),
