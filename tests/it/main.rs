@@ -17,6 +17,7 @@ mod evidence;
 mod export;
 mod families;
 mod faults;
+mod first_boot;
 mod fleet;
 mod fleet_restarts;
 mod footprint;

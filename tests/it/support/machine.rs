@@ -187,6 +187,14 @@ impl Machine {
         Done::new(must("scripts/node image", image)).expect(0);
     }
 
+    /// An archive of an image of this name with the program under test, or with what `NODETRUST_IMAGE` names. The machine has that image then.
+    #[track_caller]
+    pub fn image_archive(&self, name: &str) -> PathBuf {
+        let built = std::env::var("NODETRUST_IMAGE").unwrap_or_else(|_| super::program().to_owned());
+        Done::new(must("scripts/node image", self.script(&["image", name, &built]).output())).expect(0);
+        self.pki.with_file_name("images").join(name.replace(['/', ':'], "_") + ".tar")
+    }
+
     /// Starts the agent again, with all as it is. It runs as its DaemonSet has it: uid 0 with the manifest's
     /// capabilities, no new privileges, containerd's own seccomp profile, a read-only root, its own PID namespace, the
     /// node's network, and the node's `/` at `/host`.
