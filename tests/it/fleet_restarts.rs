@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, process::Stdio, time::Duration};
 
-use nodetrust_core::fleet::lease::{HALTED, PAUSE};
+use nodetrust_core::fleet::lease::{CANARY, CANARY_LEASE, HALTED, PAUSE};
 use serde_json::{Value, json};
 
 use crate::{
@@ -221,6 +221,42 @@ fn a_new_ca_restarts_runtimes_one_after_another_and_a_sick_node_stops_the_others
     assert_eq!(well.iter().map(|node| starts(&cluster, node)).collect::<Vec<_>>(), [before[0] + 1, before[1]]);
     cluster.kubectl(&["label", "node", well[1], "nodetrust.io/hold-"]).expect(0);
     wait_trusted(&cluster, &well, &[&third]);
+}
+
+/// The canary restarts first, and the others wait until they have watched it for a while. Where no Node is one, `topology` says so, and a
+/// person lets the others go on.
+#[test]
+fn a_canary_restarts_first_and_a_person_goes_on_without_one() {
+    let cluster = TestCluster::boot(&NODES[..2]);
+    cluster.image(IMAGE, crate::support::program());
+    wait_work(&cluster, 2);
+    let admin = cluster.kubeconfig();
+    cluster.kubectl(&["label", "node", "two", "canary=yes"]).expect(0);
+    let watch = cluster.watch(&["leases", "-n", "nodetrust"]);
+    let [first, second] = ["First CA", "Second CA"].map(Ca::new);
+    let fleet = "  canarySelector: canary=yes\n  canarySoak: 30s\n";
+    let before = ["one", "two"].map(|node| starts(&cluster, node));
+    give(&cluster, &[&first], fleet);
+    cluster.rolled_out();
+    wait_held(&cluster, &["one"], "canary");
+    wait_trusted(&cluster, &["two"], &[&first]);
+    assert_eq!(starts(&cluster, "one"), before[0], "the canary is watched before others restart");
+    wait_trusted(&cluster, &["one"], &[&first]);
+    let order: Vec<String> = holders(&watch).into_iter().filter(|holder| !holder.is_empty()).collect();
+    assert_eq!(order, ["two", "one"]);
+    let mark = &cluster.get(&["lease", "-n", "nodetrust", CANARY_LEASE])["metadata"]["annotations"][CANARY];
+    let mark: Value = serde_json::from_str(mark.as_str().unwrap()).unwrap();
+    let digest = annotation(&cluster.get(&["node", "one"])).unwrap().desired;
+    assert_eq!(mark["digest"], digest.as_str());
+
+    cluster.kubectl(&["label", "node", "two", "canary-"]).expect(0);
+    give(&cluster, &[&second], fleet);
+    wait_held(&cluster, &["one", "two"], "canary");
+    let topology = cluster.topology(&admin, &[]).out;
+    assert!(topology.contains("no Node matches fleet.canarySelector (canary=yes)"), "{topology}");
+    cluster.topology(&admin, &["--resume"]).expect(0);
+    wait_trusted(&cluster, &["one", "two"], &[&second]);
+    assert_eq!(["one", "two"].map(|node| starts(&cluster, node)), before.map(|starts| starts + 2));
 }
 
 /// Outside of the window nobody restarts; when it opens, they do. A command that asks for a slot waits as the agent does.
