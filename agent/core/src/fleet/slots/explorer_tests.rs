@@ -101,6 +101,13 @@ enum ModelStep {
     Resume,
 }
 
+impl ModelStep {
+    /// Whether it differs from the step before only in the number that is drawn.
+    fn is_another_lot(self) -> bool {
+        matches!(self, Self::Timer(_, 1..) | Self::Deliver(_, 1..))
+    }
+}
+
 impl ModelWorld {
     fn new(bounds: Bounds) -> Self {
         let node = |index: usize| {
@@ -178,7 +185,8 @@ impl ModelWorld {
         steps
     }
 
-    fn apply(&mut self, step: ModelStep, bounds: Bounds) {
+    /// Gives whether a node picked a slot.
+    fn apply(&mut self, step: ModelStep, bounds: Bounds) -> bool {
         match step {
             ModelStep::Tick => self.pass(TICK),
             ModelStep::Timer(index, lot) => self.send(index, SlotEvent::Elapsed, lot),
@@ -238,7 +246,13 @@ impl ModelWorld {
                 node.honoured = node.honoured.max(hold.until);
             }
         }
+        // times are drawn too, but they make no difference here
+        let picked = match step {
+            ModelStep::Timer(index, _) | ModelStep::Deliver(index, _) => self.nodes[index].takes(),
+            _ => false,
+        };
         self.normalise(bounds);
+        picked
     }
 
     fn send(&mut self, index: usize, event: SlotEvent, lot: u64) {
@@ -477,6 +491,15 @@ impl ModelWorld {
 }
 
 impl ModelNode {
+    /// Whether it is about to take a slot.
+    fn takes(&self) -> bool {
+        let ModelWire::Sent(SlotRequest::Create { change, .. } | SlotRequest::Update { change, .. }) = &self.wire
+        else {
+            return false;
+        };
+        matches!(change, SlotChange::Take { .. })
+    }
+
     fn each_name(&mut self, f: &mut dyn FnMut(&mut String)) {
         match &mut self.wire {
             ModelWire::Sent(request) => each_name_of_request(request, f),
@@ -550,9 +573,13 @@ impl ModelGraph {
         graph.first.push((0, ModelStep::Tick));
         let mut queue = VecDeque::from([(0, start)]);
         while let Some((from, world)) = queue.pop_front() {
+            let mut picked = true;
             for step in world.steps(bounds) {
+                if !picked && step.is_another_lot() {
+                    continue; // the number picked nothing: it would be the same again
+                }
                 let mut next = world.clone();
-                next.apply(step, bounds);
+                picked = next.apply(step, bounds);
                 let fresh = u32::try_from(graph.first.len()).unwrap();
                 let to = match graph.known.entry(next.digest()) {
                     Entry::Occupied(known) => *known.get(),
