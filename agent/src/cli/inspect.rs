@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     fmt::Write as _,
-    io::Read,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -24,6 +23,7 @@ use serde::Serialize;
 use super::{
     context::Context,
     exit_code::{FINDINGS, OK},
+    stdio::{name_of, read_file},
 };
 use crate::{
     host::{ledger_file, root::HostRoot},
@@ -182,10 +182,10 @@ fn others(root: &HostRoot, store: &TrustStore) -> Others {
 }
 
 fn inspect(path: &Path, policy: &Policy, at: Circumstances<'_>, others: &Others) -> anyhow::Result<File> {
-    let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
-    let part = match read(path)? {
-        Some(bytes) => SourceFile::parse(&name, &bytes),
-        None => SourceFile::too_large(&name),
+    let (name, bytes) = (name_of(path), read_file(path, MAX_FILE_BYTES)?);
+    let part = match bytes.len() > MAX_FILE_BYTES {
+        true => SourceFile::too_large(&name),
+        false => SourceFile::parse(&name, &bytes),
     };
     let mut file = File {
         file: name.clone(),
@@ -228,21 +228,4 @@ fn inspect(path: &Path, policy: &Policy, at: Circumstances<'_>, others: &Others)
     }
     file.rejections.sort_by_key(|rejection| rejection.line);
     Ok(file)
-}
-
-/// A file's bytes, None if there are more than may be.
-fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
-    use anyhow::Context as _;
-    let reader: Box<dyn Read> = if path == Path::new("-") {
-        Box::new(std::io::stdin().lock())
-    } else {
-        let file = std::fs::File::open(path).with_context(|| format!("failed to read `{}`", path.display()))?;
-        Box::new(file)
-    };
-    let mut bytes = Vec::new();
-    reader
-        .take(MAX_FILE_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("failed to read `{}`", path.display()))?;
-    Ok((bytes.len() <= MAX_FILE_BYTES).then_some(bytes))
 }

@@ -1,12 +1,7 @@
 //! `nodetrust render`: the anchors as configuration for the first boot, and whether a template carries them.
 
-use std::{
-    fmt::Write as _,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::{fmt::Write as _, path::PathBuf};
 
-use anyhow::Context as _;
 use nodetrust_core::{
     certificate::name::visible,
     ledger::Ledger,
@@ -23,7 +18,7 @@ use serde::Serialize;
 use super::{
     context::Context,
     exit_code::{FINDINGS, OK},
-    stdio::{complain, write_out},
+    stdio::{complain, name_of, read_file, write_out},
 };
 use crate::{
     config::Settings,
@@ -56,7 +51,7 @@ pub(super) fn check(context: &Context, files: &[PathBuf]) -> anyhow::Result<u8> 
     let resolved = read_sources(&settings)?;
     let now = wall();
     let check = |path: &PathBuf| -> anyhow::Result<TemplateCheck> {
-        let found = find::find(&read(path)?);
+        let found = find::find(&read_file(path, MAX_TEMPLATE_BYTES)?);
         Ok(render::check::check(&name_of(path), found, &resolved, &settings.policy, now))
     };
     let checks = TemplateChecks { files: files.iter().map(check).collect::<anyhow::Result<_>>()? };
@@ -130,20 +125,4 @@ fn difference(sign: char, row: &TemplateDifference) -> String {
     let end = if row.expired { format!("expired {end}") } else { format!("until {end}") };
     let detail = row.detail.as_ref().map(|detail| format!("   {detail}")).unwrap_or_default();
     format!("{sign} {}  {}   {end}{}\n", row.sha256, visible(&row.common_name), visible(&detail))
-}
-
-fn name_of(path: &Path) -> String {
-    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
-}
-
-/// The bytes of a template: one more than may be, if there are too many.
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let failed = || format!("failed to read `{}`", path.display());
-    let reader: Box<dyn Read> = match path == Path::new("-") {
-        true => Box::new(std::io::stdin().lock()),
-        false => Box::new(std::fs::File::open(path).with_context(failed)?),
-    };
-    let mut bytes = Vec::new();
-    reader.take(MAX_TEMPLATE_BYTES as u64 + 1).read_to_end(&mut bytes).with_context(failed)?;
-    Ok(bytes)
 }

@@ -1,6 +1,32 @@
-//! Standard output and standard error.
+//! Standard input, output and error.
 
-use std::io::Write as _;
+use std::{
+    fs::File,
+    io::{Read, Write as _},
+    path::Path,
+};
+
+use anyhow::Context as _;
+
+/// What messages call a file: `-` is standard input.
+pub(super) fn name_of(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
+}
+
+/// The bytes of a file, or of standard input if it is called `-`; if there are more than `most`, the first of them, and one more than that.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn read_file(path: &Path, most: usize) -> anyhow::Result<Vec<u8>> {
+    let failed = || format!("failed to read `{}`", path.display());
+    let reader: Box<dyn Read> = match path == Path::new("-") {
+        true => Box::new(std::io::stdin().lock()),
+        false => Box::new(File::open(path).with_context(failed)?),
+    };
+    let mut bytes = Vec::new();
+    reader.take(most as u64 + 1).read_to_end(&mut bytes).with_context(failed)?;
+    Ok(bytes)
+}
 
 /// Prints a result. A command that could not print its result fails.
 pub(super) fn write_out(text: &str) -> anyhow::Result<()> {
