@@ -113,3 +113,30 @@ fn the_documented_unit_imports_the_agents_image_before_the_kubelet_starts() {
     assert!(listed().lines().any(|name| name == IMAGE), "{}", listed());
     assert!(machine.registry_log().is_empty(), "{:?}", machine.registry_log());
 }
+
+/// A system whose `/etc` and `/usr` are those of its image after each boot, and whose `/var` stays: simulated by a unit that puts back what
+/// the image had. The anchors are there again before the runtime starts, and the ledger does not take their absence for a removal.
+#[test]
+fn a_node_with_a_simulated_stateless_etc_trusts_again_at_each_boot_before_its_runtime_starts() {
+    let machine = Machine::boot(MachineKind::Bookworm);
+    let image = machine.push("app:1");
+    prepare(&machine, &machine.registry_ca());
+    let reset = "[Unit]\nBefore=nodetrust-apply.service\n[Service]\nType=oneshot\nExecStart=/bin/sh -c \
+        'rm -f /usr/local/share/ca-certificates/nodetrust-*; rm -rf /etc/ssl/certs; cp -a /var/image-certs /etc/ssl/certs'\n\
+        [Install]\nWantedBy=multi-user.target\n";
+    machine.write("/etc/systemd/system/reset-etc.service", reset);
+    machine.run(&["sh", "-c", "cp -a /etc/ssl/certs /var/image-certs && systemctl enable reset-etc"]).expect(0);
+    for _ in 0..2 {
+        machine.reboot();
+        assert_eq!(property(&machine, "reset-etc", "Result"), "success");
+        assert_eq!(property(&machine, "nodetrust-apply", "ExecMainStatus"), "0");
+        assert_eq!(machine.pull(&image), Ok(()));
+        let status = machine.run(&["nodetrust", "status", "-o", "json"]).expect(0).json();
+        assert_eq!(
+            (&status["verdict"], &status["runtimeTrust"]["state"]),
+            (&"trusted".into(), &"current".into()),
+            "{status:#}"
+        );
+        machine.run(&["ctr", "--namespace", "k8s.io", "images", "rm", "--sync", &image]).expect(0);
+    }
+}
