@@ -51,6 +51,7 @@ mod runtime_files;
 mod runtimes;
 mod services;
 mod sources;
+mod stale_copies;
 mod stories;
 mod support;
 mod tools;

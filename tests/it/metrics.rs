@@ -206,7 +206,7 @@ fn names_types_help_and_labels_are_the_contracts() {
 
     let (text, open) = (read(&prometheus(&agent), false), read(&open_metrics(&agent), true));
     // All metrics but those of a runtime and of probes, which this node does not have.
-    let promised: [(&str, &str, &[&str]); 30] = [
+    let promised: [(&str, &str, &[&str]); 31] = [
         ("nodetrust_build_info", "info", &["version", "revision", "rustc"]),
         ("nodetrust_store_info", "info", &["family", "os_id", "os_version", "anchors_dir", "extracted_bundle"]),
         ("nodetrust_store_certificates", "gauge", &[]),
@@ -218,6 +218,7 @@ fn names_types_help_and_labels_are_the_contracts() {
         ("nodetrust_anchor_not_before_timestamp_seconds", "gauge", &["fingerprint_sha256"]),
         ("nodetrust_anchor_not_after_timestamp_seconds", "gauge", &["fingerprint_sha256"]),
         ("nodetrust_anchor_grace_end_timestamp_seconds", "gauge", &["fingerprint_sha256"]),
+        ("nodetrust_stale_copies", "gauge", &["reason"]),
         ("nodetrust_desired_set_info", "info", &["digest"]),
         ("nodetrust_effective_set_info", "info", &["digest"]),
         ("nodetrust_converged", "gauge", &[]),

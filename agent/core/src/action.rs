@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fmt};
 use serde::Serialize;
 
 use crate::{
-    certificate::fingerprint::Fingerprint,
+    certificate::{fingerprint::Fingerprint, name::shown},
     store::{ExtractMode, Family},
     text::plural,
 };
@@ -84,6 +84,18 @@ pub enum StoreAction {
         /// The reason.
         why: RemoveReason,
     },
+    /// Remember a file of somebody else's that the configuration names, and remove it.
+    AdoptFile {
+        /// Its base name in the anchor directory.
+        file: String,
+        /// The reason.
+        why: AdoptReason,
+    },
+    /// Put a file back that was taken over.
+    ReturnFile {
+        /// Absolute path.
+        path: String,
+    },
     /// Run the distribution's tool.
     Extract {
         /// How thoroughly.
@@ -111,7 +123,12 @@ impl StoreAction {
     pub fn may_change_bundle(&self) -> bool {
         matches!(
             self,
-            Self::WriteAnchor { .. } | Self::RemoveAnchor { .. } | Self::Extract { .. } | Self::RetireStore { .. }
+            Self::WriteAnchor { .. }
+                | Self::RemoveAnchor { .. }
+                | Self::AdoptFile { .. }
+                | Self::ReturnFile { .. }
+                | Self::Extract { .. }
+                | Self::RetireStore { .. }
         )
     }
 
@@ -203,6 +220,18 @@ pub enum RemoveReason {
     StoreLeft,
 }
 
+/// Why a file of somebody else's is taken over: what holds for the certificates in it, the weightiest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdoptReason {
+    /// One has expired, and no source has it: it leaves.
+    Expired,
+    /// The sources have a newer one of the same name: the old one gets its grace.
+    Superseded,
+    /// A source has it, or it is in grace: our own file keeps it trusted.
+    InSource,
+}
+
 /// Why the tool is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -266,6 +295,17 @@ impl fmt::Display for StoreAction {
                 };
                 write!(f, "remove   {file} ({why})")
             }
+            Self::AdoptFile { file, why } => {
+                let why = match why {
+                    AdoptReason::Expired => "expired; uninstall puts it back",
+                    AdoptReason::Superseded => {
+                        "a newer certificate of its name is in the sources; uninstall puts it back"
+                    }
+                    AdoptReason::InSource => "its certificates are ours too; uninstall puts it back",
+                };
+                write!(f, "adopt    {} ({why})", shown(file))
+            }
+            Self::ReturnFile { path } => write!(f, "return   {} (it was taken over)", shown(path)),
             Self::Extract { mode, why } => {
                 let why: Vec<String> = why.iter().map(ToString::to_string).collect();
                 let mode = if *mode == ExtractMode::Fresh { ", thoroughly" } else { "" };
@@ -371,6 +411,11 @@ mod tests {
                 ServiceAction::WriteRegistryCerts { path: path(), anchors: 2 }.into(),
                 json!({"action": "write-registry-certs", "path": "/p", "anchors": 2}),
             ),
+            (
+                StoreAction::AdoptFile { file: "domain.crt".into(), why: AdoptReason::InSource }.into(),
+                json!({"action": "adopt-file", "file": "domain.crt", "why": "in-source"}),
+            ),
+            (StoreAction::ReturnFile { path: path() }.into(), json!({"action": "return-file", "path": "/p"})),
             (restart.into(), json!({"action": "restart", "unit": "u", "why": "w"})),
             (
                 PodBundleAction::Write { path: path(), certificates: 1 }.into(),

@@ -82,6 +82,9 @@ pub struct Ledger {
     /// Changes that the store's hooks have not been told of: true for an addition.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hooks: BTreeMap<Fingerprint, bool>,
+    /// The same for files of others that we have taken over or put back: the names of their links, without the extension.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hook_names: BTreeMap<String, bool>,
     /// The bundle's certificates that are not ours, as the last good look found them: what must not get lost.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub foreign: BTreeSet<Fingerprint>,
@@ -230,7 +233,8 @@ impl Ledger {
 
     /// Whether it records nothing of ours, so that its file is not needed.
     pub fn is_blank(&self) -> bool {
-        let Self { old_families, anchors, sources, pending, created, hooks, certs_files, exports, .. } = self;
+        let Self { old_families, anchors, sources, pending, created, hooks, hook_names, certs_files, exports, .. } =
+            self;
         let no_files_of_ours = created.is_empty() && certs_files.is_empty() && exports.is_empty();
         anchors.is_empty()
             && old_families.is_empty()
@@ -238,6 +242,7 @@ impl Ledger {
             && sources.is_empty()
             && !pending
             && hooks.is_empty()
+            && hook_names.is_empty()
     }
 
     /// What the bundle held at the last good look, None if there was none.
@@ -265,6 +270,7 @@ impl Ledger {
             pending,
             created,
             hooks,
+            hook_names,
             foreign,
             gone,
             gone_since,
@@ -292,6 +298,7 @@ impl Ledger {
             && *pending == other.pending
             && *created == other.created
             && *hooks == other.hooks
+            && *hook_names == other.hook_names
             && *foreign == other.foreign
             && *gone == other.gone
             && *gone_since == other.gone_since
@@ -377,9 +384,15 @@ impl Ledger {
         }
     }
 
+    /// Changes that the store's hooks have not been told of.
+    pub fn untold_hooks(&self) -> usize {
+        self.hooks.len() + self.hook_names.len()
+    }
+
     /// The store's hooks have been told of every change.
     pub fn hooks_done(&mut self) {
         self.hooks.clear();
+        self.hook_names.clear();
     }
 
     /// A file of ours is about to be written into a registry directory. `missing`: the directories that are made for it.

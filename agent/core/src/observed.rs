@@ -4,7 +4,7 @@ pub use crate::certificate::bundle::{BundleReader, Effective};
 use crate::{
     certificate::{anchor::Anchor, fingerprint::Fingerprint, pem::Fault},
     runtime::services::Services,
-    store::{Family, TrustStore},
+    store::{Family, TrustStore, adopted::AdoptedFile},
     time::Uptime,
 };
 use std::{
@@ -32,6 +32,8 @@ pub struct Observed {
     pub ours: BTreeMap<String, OwnAnchorFile>,
     /// Other people's files in the anchor directory that the tool takes or that hold certificates.
     pub foreign: Vec<ForeignFile>,
+    /// Files of others that we have taken over, by their paths: what is remembered of them.
+    pub adopted: BTreeMap<String, AdoptedFile>,
     /// Left-overs of ours: temporary files and staged bundles, absolute.
     pub leftovers: BTreeSet<String>,
     /// The tool's own temporary file, left by a run that was killed, absolute.
@@ -83,7 +85,7 @@ pub struct OwnAnchorFile {
 }
 
 /// Somebody else's file in the anchor directory.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ForeignFile {
     /// Absolute path on the host.
     pub path: String,
@@ -93,6 +95,25 @@ pub struct ForeignFile {
     pub taken: bool,
     /// What a run of the tool would do with it.
     pub hazard: Option<Hazard>,
+    /// What kind of file it is, if it lies in the anchor directory itself.
+    pub form: Option<FileForm>,
+}
+
+/// What a file is beside its certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileForm {
+    /// It is a regular file, and no link.
+    pub regular: bool,
+    /// Names that it has.
+    pub links: u64,
+    /// Root owns it, user and group.
+    pub owned_by_root: bool,
+    /// Bytes.
+    pub size: usize,
+    /// SHA-256 of its content.
+    pub digest: [u8; 32],
+    /// The first thing in it that is no certificate that we read, with its line.
+    pub other: Option<String>,
 }
 
 /// What is wrong with a foreign file, if the tool would copy it into the bundle.
@@ -127,6 +148,13 @@ pub struct SourceHazard {
     pub hazard: Hazard,
 }
 
+impl ForeignFile {
+    /// The tool puts this certificate into the bundle because of the file.
+    pub(crate) fn gives(&self, fingerprint: &Fingerprint) -> bool {
+        self.taken && self.anchors.iter().any(|anchor| anchor.fingerprint == *fingerprint)
+    }
+}
+
 impl Observed {
     /// A host with this store, on which nothing else was seen.
     pub fn empty(store: &'static TrustStore) -> Self {
@@ -135,6 +163,7 @@ impl Observed {
             anchors_dir_exists: false,
             ours: BTreeMap::new(),
             foreign: Vec::new(),
+            adopted: BTreeMap::new(),
             leftovers: BTreeSet::new(),
             stale_temp: None,
             effective: Effective::default(),
@@ -153,9 +182,18 @@ impl Observed {
 
     /// Somebody else's file in the anchor directory holds it too.
     pub(crate) fn foreign_copy(&self, fingerprint: &Fingerprint) -> bool {
-        self.foreign
-            .iter()
-            .any(|file| file.taken && file.anchors.iter().any(|anchor| anchor.fingerprint == *fingerprint))
+        self.foreign.iter().any(|file| file.gives(fingerprint))
+    }
+
+    /// The base name of somebody else's file that lies in the anchor directory itself.
+    pub fn base_name<'a>(&self, file: &'a ForeignFile) -> Option<&'a str> {
+        let name = file.path.strip_prefix(self.store.anchors_dir)?.strip_prefix('/')?;
+        (!name.contains('/')).then_some(name)
+    }
+
+    /// Certificates of files that were taken over.
+    pub fn adopted_certificates(&self) -> BTreeSet<Fingerprint> {
+        self.adopted.values().flat_map(AdoptedFile::certificates).collect()
     }
 
     /// Every hazard with its file.

@@ -8,7 +8,7 @@ use crate::{
     },
     fleet::removal::RemovalWait,
     ledger::{AnchorState, Ledger},
-    observed::Observed,
+    observed::{ForeignFile, Observed},
     runtime::service_plan::ServiceGoal,
     store::TrustStore,
 };
@@ -23,6 +23,17 @@ use std::{
 pub struct Held {
     /// The action, in a word.
     pub what: &'static str,
+    /// The reason, in a sentence.
+    pub why: String,
+    /// What a person should do.
+    pub next: String,
+}
+
+/// A file that `store.adopt` names and that is not taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedFile {
+    /// Absolute path.
+    pub path: String,
     /// The reason, in a sentence.
     pub why: String,
     /// What a person should do.
@@ -51,6 +62,8 @@ pub struct Plan {
     pub waiting: BTreeMap<Fingerprint, RemovalWait>,
     /// What must not be in it afterwards.
     pub retired: BTreeSet<Fingerprint>,
+    /// Files that `store.adopt` names and that stay.
+    pub refused: Vec<RefusedFile>,
     /// The ledger to write before anything else is done.
     pub ledger: Ledger,
 }
@@ -134,12 +147,28 @@ impl Plan {
         self.targets.iter().filter(move |(_, target)| taken(target)).map(|(fingerprint, _)| fingerprint)
     }
 
+    /// Whether the plan takes a file of somebody else's over.
+    pub fn adopts(&self, observed: &Observed, file: &ForeignFile) -> bool {
+        let name = observed.base_name(file);
+        let is_it =
+            |action: &StoreAction| matches!(action, StoreAction::AdoptFile { file, .. } if Some(file.as_str()) == name);
+        self.actions.iter().any(is_it)
+    }
+
+    /// Certificates that the plan wants gone without being ours: those of files that it takes over.
+    pub fn leaving(&self, observed: &Observed) -> BTreeSet<Fingerprint> {
+        let adopted = observed.foreign.iter().filter(|file| self.adopts(observed, file));
+        let leaving = adopted.flat_map(|file| &file.anchors).map(|anchor| anchor.fingerprint);
+        leaving.chain(observed.adopted_certificates()).collect()
+    }
+
     /// What the bundle is to hold after the plan.
     pub fn expected_bundle(&self, observed: &Observed) -> BTreeSet<Fingerprint> {
         let mut bundle = observed.effective.set.clone();
         if self.changes_store() && self.held.is_empty() {
             let kept = |f: &Fingerprint| {
-                observed.foreign_copy(f) || self.ledger.anchors.get(f).is_some_and(|entry| entry.shared)
+                observed.foreign.iter().any(|file| file.gives(f) && !self.adopts(observed, file))
+                    || self.ledger.anchors.get(f).is_some_and(|entry| entry.shared)
             };
             bundle.retain(|fingerprint| !self.retired.contains(fingerprint) || kept(fingerprint));
             bundle.extend(self.due(observed.store));

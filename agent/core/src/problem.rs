@@ -74,6 +74,8 @@ pub enum ProblemKind {
     OldStore,
     /// A certificate in `policy.deniedFingerprints` is trusted, and not because of us.
     DeniedTrusted,
+    /// A file that `store.adopt` names stays, or could not be put back: it is not what may be taken over, or something else has its name.
+    NotAdopted,
     /// The bundle for pods could not be written.
     Export,
     /// The fleet's approvals of removals cannot be used; no anchor leaves by them.
@@ -84,7 +86,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind, for metrics.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::UnsupportedStore,
         Self::Config,
         Self::Observe,
@@ -111,6 +113,7 @@ impl ProblemKind {
         Self::RegistryCerts,
         Self::OldStore,
         Self::DeniedTrusted,
+        Self::NotAdopted,
         Self::Export,
         Self::Approvals,
         Self::Kubernetes,
@@ -145,6 +148,7 @@ impl ProblemKind {
             Self::RegistryCerts => "registry-certs",
             Self::OldStore => "old-store",
             Self::DeniedTrusted => "denied-trusted",
+            Self::NotAdopted => "not-adopted",
             Self::Export => "export",
             Self::Approvals => "approvals",
             Self::Kubernetes => "kubernetes",
@@ -177,6 +181,7 @@ impl ProblemKind {
                 | Self::RegistryCerts
                 | Self::OldStore
                 | Self::DeniedTrusted
+                | Self::NotAdopted
                 | Self::Export
                 | Self::Approvals
                 | Self::Kubernetes

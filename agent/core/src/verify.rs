@@ -20,6 +20,8 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
     let mut problems: Vec<Problem> =
         plan.held.iter().map(|held| Problem::new(ProblemKind::Held, held.why.clone(), held.next.clone())).collect();
     problems.extend(observed.old.iter().map(old_store_problem));
+    let refused = plan.refused.iter().cloned();
+    problems.extend(refused.map(|file| Problem::new(ProblemKind::NotAdopted, file.why, file.next)));
     if plan.targets.is_empty() && plan.retired.is_empty() {
         return problems;
     }

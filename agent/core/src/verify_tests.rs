@@ -31,7 +31,7 @@ fn kinds(plan: &Plan, observed: &Observed) -> Vec<ProblemKind> {
 
 fn foreign(hazard: Option<Hazard>) -> ForeignFile {
     let path = "/usr/local/share/ca-certificates/theirs.crt".to_owned();
-    ForeignFile { path, anchors: vec![fixed("corp-2021")], taken: true, hazard }
+    ForeignFile { path, anchors: vec![fixed("corp-2021")], taken: true, hazard, form: None }
 }
 
 fn fault() -> Fault {

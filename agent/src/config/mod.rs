@@ -1,8 +1,9 @@
 //! The configuration. [`Settings`] is what the rest of the program sees: complete, with nothing left to check.
 //!
-//! `raw` is the file as it is written; unknown fields are errors. `values` has the form of each value, `words` those of errors. `read` makes settings of a
+//! `raw` is the file as it is written; unknown fields are errors. `values` has the form of each value, `lists` that of lists, `words` those of errors. `read` makes settings of a
 //! file, or an error that names file, line, field and the expected form.
 
+mod lists;
 mod raw;
 mod read;
 mod values;

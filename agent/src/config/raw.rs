@@ -16,6 +16,7 @@ use tracing::level_filters::LevelFilter;
 use super::{
     FleetSettings, Http, Kubernetes, LogFormat, LogSettings, MAX_PROBES, ProbeSettings, Settings, Source,
     SourceLocation, TlsFiles, WitnessRegistries,
+    lists::AdoptedNames,
     values::{
         AbsolutePath, Address, CanarySelector, ExportName, FamilyChoice, FurtherUnit, Keyword, LongSpan, ProbeProxy,
         ProbeTarget, RuntimeKindChoice, Share, SourceName, Span, StartupTaint, UnitName, WitnessChoice,
@@ -105,6 +106,7 @@ struct RawRotation {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawStore {
     family: Option<FamilyChoice>,
+    adopt: AdoptedNames,
     extract_timeout: Option<LongSpan>,
 }
 
@@ -210,7 +212,7 @@ impl RawConfig {
         };
         Ok(Settings {
             sources,
-            policy: self.policy.check(self.rotation),
+            policy: self.policy.check(self.rotation, self.store.adopt),
             witness: self.runtime.witness.as_ref().map_or(usual.witness, |WitnessChoice(chosen)| chosen.clone()),
             runtime: self.runtime.check(),
             family: self.store.family.and_then(|FamilyChoice(family)| family),
@@ -302,7 +304,7 @@ fn probes(raw: Spanned<Vec<RawProbe>>) -> Result<Vec<ProbeSettings>, Misfit> {
 }
 
 impl RawPolicy {
-    fn check(self, rotation: RawRotation) -> Policy {
+    fn check(self, rotation: RawRotation, AdoptedNames(adopt): AdoptedNames) -> Policy {
         let usual = Policy::default();
         Policy {
             on_rejection: keyword(self.on_rejection, usual.on_rejection),
@@ -318,6 +320,7 @@ impl RawPolicy {
                 .removal_grace
                 .map_or(usual.removal_grace, |Span(grace)| grace.as_secs() + u64::from(grace.subsec_nanos() > 0)),
             removal_gate: keyword(rotation.removal_gate, usual.removal_gate),
+            adopt,
         }
     }
 }

@@ -36,6 +36,7 @@ rotation:
   removalGate: none
 store:
   family: auto
+  adopt: []
   extractTimeout: 60s
 runtime:
   kind: auto
@@ -96,7 +97,7 @@ sources: [{{name: a-1, path: /a, optional: true}}]
 policy: {{onRejection: hold, notCa: reject, expired: accept, weak: reject, selfSignature: reject, emptySource: remove,
   allowedFingerprints: [{one}], deniedFingerprints: [\"{}\"]}}
 rotation: {{removalGrace: 1500ms, removalGate: fleet}}
-store: {{family: redhat, extractTimeout: 2m}}
+store: {{family: redhat, extractTimeout: 2m, adopt: [domain.crt, \"corp-*.crt\"]}}
 resync: 10m
 settle: 300ms
 runtime: {{kind: k3s, unit: edge-k3s.service, onChange: restart, alsoRestart: [kubelet.service],
@@ -124,6 +125,7 @@ export: {{bundle: all.pem}}
     let expected = Settings {
         sources: vec![Source { name: "a-1".into(), from: SourceLocation::Path("/a".into()), optional: true }],
         policy: Policy {
+            adopt: vec!["domain.crt".parse().unwrap(), "corp-*.crt".parse().unwrap()],
             on_rejection: OnRejection::Hold,
             not_ca: NotCa::Reject,
             expired: Acceptance::Accept,
@@ -316,6 +318,8 @@ fn an_error_names_line_field_and_form() {
         ("rotation:\n  removalGate: all", "rotation.removalGate", "none, fleet"),
         ("store:\n  family: windows", "store.family", "debian, redhat"),
         ("store:\n  family: bottlerocket", "store.family", "settings.pki"),
+        ("store:\n  adopt: [../domain.crt]", "store.adopt", "base name"),
+        ("store:\n  adopt: [\"*\"]", "store.adopt", "not alone"),
         ("store:\n  extractTimeout: 10ms", "store.extractTimeout", "at least 1s"),
         ("runtime:\n  kind: podman", "runtime.kind", "containerd"),
         ("runtime:\n  unit: containerd", "runtime.unit", "kubelet.service"),

@@ -13,13 +13,13 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{Flock, FlockArg, OFlag, openat, renameat},
+    fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, renameat},
     sys::stat::{Mode, fchmod, fstat, mkdirat},
-    unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat},
+    unistd::{Gid, Uid, UnlinkatFlags, fchown, linkat, symlinkat, unlinkat},
 };
 
 use super::{
-    file::{FileKind, FileMeta, is_missing, kind_of, look_at, read_regular},
+    file::{FileKind, FileMeta, is_missing, kind_of, look_at, read_into, read_regular},
     obstacle::Obstacle,
     own_paths,
     root::{DIRECTORY, HostRoot, WayCheck, check_owner, names},
@@ -46,6 +46,16 @@ impl HostRoot {
     /// As [`HostRoot::read`]; `InvalidData` also for a link, there or in the place of a directory of ours.
     pub fn own_read(&self, path: impl AsRef<Path>, limit: u64) -> io::Result<Vec<u8>> {
         read_regular(self.open_own(path.as_ref())?.into(), limit)
+    }
+
+    /// The same, with what the file is.
+    ///
+    /// # Errors
+    /// As [`HostRoot::own_read`].
+    pub fn own_read_with_meta(&self, path: impl AsRef<Path>, limit: u64) -> io::Result<(FileMeta, Vec<u8>)> {
+        let mut bytes = Vec::new();
+        let meta = read_into(self.open_own(path.as_ref())?.into(), limit, &mut bytes)?;
+        Ok((meta, bytes))
     }
 
     /// Opens a file of ours for reading, not following a link.
@@ -142,24 +152,41 @@ impl HostRoot {
         let path = path.as_ref();
         let (parent, name) = self.parent(path, IfMissing::Fail)?;
         let temp_dir = self.temporary(temp_dir.as_ref(), temp_name)?;
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mut file = File::from(openat(&temp_dir, temp_name, flags, Mode::from_bits_truncate(0o600))?);
-        let written = (|| {
-            file.write_all(bytes)?;
-            fchown(&file, Some(Uid::from_raw(0)), Some(Gid::from_raw(0))).or_else(|error| {
-                // only root can give a file to root; anyone else has made it as himself, which is what tests do
-                if nix::unistd::geteuid().is_root() { Err(error) } else { Ok(()) }
-            })?;
-            fchmod(&file, Mode::from_bits_truncate(mode))?;
-            file.sync_all()?;
-            put(&temp_dir, temp_name, &parent, &name, path)
-        })();
+        let written = write_whole(&temp_dir, temp_name, mode, bytes)
+            .and_then(|()| put(&temp_dir, temp_name, &parent, &name, path));
         if written.is_err() {
             // the first error is the one to tell
             let _ = remove_entry(&temp_dir, OsStr::new(temp_name), UnlinkatFlags::NoRemoveDir);
             return written;
         }
         sync(parent)
+    }
+
+    /// The same for a name that nothing has; what has it is not touched. Whether the file was put there.
+    ///
+    /// # Errors
+    /// As [`HostRoot::write_atomic`].
+    pub fn write_new(
+        &self,
+        path: impl AsRef<Path>,
+        temp_dir: impl AsRef<Path>,
+        temp_name: &str,
+        mode: u32,
+        bytes: &[u8],
+    ) -> io::Result<bool> {
+        let (parent, name) = self.parent(path.as_ref(), IfMissing::Fail)?;
+        let temp_dir = self.temporary(temp_dir.as_ref(), temp_name)?;
+        let linked = write_whole(&temp_dir, temp_name, mode, bytes).and_then(|()| {
+            match linkat(&temp_dir, temp_name, &parent, name.as_os_str(), AtFlags::empty()) {
+                Err(Errno::EEXIST) => Ok(false),
+                linked => Ok(linked.map(|()| true)?),
+            }
+        });
+        let removed = remove_entry(&temp_dir, OsStr::new(temp_name), UnlinkatFlags::NoRemoveDir);
+        let is_there = linked?;
+        removed?;
+        sync(parent)?;
+        Ok(is_there)
     }
 
     /// Puts a link in place, by way of a temporary one in `temp_dir` if the name is taken; what had it is replaced, not followed.
@@ -360,6 +387,19 @@ fn make_directory(parent: &OwnedFd, name: &OsStr, path: &Path) -> io::Result<Own
     fchmod(&made, Mode::from_bits_truncate(0o755))?;
     sync(parent.try_clone()?)?;
     Ok(made)
+}
+
+/// Writes a new file of root's with its bytes and mode, and brings it to the disk.
+fn write_whole(dir: &OwnedFd, name: &str, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut file = File::from(openat(dir, name, flags, Mode::from_bits_truncate(0o600))?);
+    file.write_all(bytes)?;
+    fchown(&file, Some(Uid::from_raw(0)), Some(Gid::from_raw(0))).or_else(|error| {
+        // only root can give a file to root; anyone else has made it as himself, which is what tests do
+        if nix::unistd::geteuid().is_root() { Err(error) } else { Ok(()) }
+    })?;
+    fchmod(&file, Mode::from_bits_truncate(mode))?;
+    file.sync_all()
 }
 
 /// Frees a name: a file, link, pipe or socket is removed, and an empty directory if the name is ours.

@@ -105,6 +105,8 @@ pub fn remove(root: &HostRoot) -> io::Result<()> {
     root.remove_file(own_paths::LEDGER)?;
     root.remove_file(format!("{}/{}", own_paths::DIR, own_paths::LEDGER_DAMAGED))?;
     root.remove_file(own_paths::LEDGER_TEMP)?;
+    root.remove_file(format!("{}/{}", own_paths::DIR, own_paths::ADOPTED_TEMP))?;
+    root.remove_file(own_paths::ADOPTED_DIR)?; // empty by now
     root.remove_file(own_paths::NO_HOOKS)?;
     root.remove_tree(own_paths::TEMP_DIR)?;
     match root.remove_dir(own_paths::DIR) {

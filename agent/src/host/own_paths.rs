@@ -25,6 +25,12 @@ pub const LEDGER_DAMAGED: &str = "ledger.json.damaged";
 pub const LEDGER_TEMP: &str = "/var/lib/nodetrust/.ledger.json.tmp";
 /// Temporary files of the store's tool, under the lock.
 pub const TEMP_DIR: &str = "/var/lib/nodetrust/tmp";
+/// What is remembered of files that were taken over: a record for each.
+pub const ADOPTED_DIR: &str = "/var/lib/nodetrust/adopted";
+/// Such a record before it has its name, beside the ledger.
+pub const ADOPTED_TEMP: &str = ".adopted.json.tmp";
+/// Such a file before it has its name again, in the store's directory for temporary files.
+pub const ADOPTED_BACK_TEMP: &str = ".nodetrust-adopted.tmp";
 /// The lock; it is gone after a reboot.
 pub const LOCK: &str = "/run/nodetrust.lock";
 /// The beginning of the names of our temporary files and of the staged bundle, where other people's files are.
@@ -74,6 +80,9 @@ pub fn names(store: &TrustStore, anchor: &Fingerprint, certs_d: Option<&str>, ex
         directory(TEMP_DIR.to_owned()),
         file(format!("{}/{HOOK_INPUT}", TEMP_DIR)),
         file(format!("{}/{HOOK_INPUT_TEMP}", TEMP_DIR)),
+        directory(ADOPTED_DIR.to_owned()),
+        file(format!("{}/{ADOPTED_TEMP}", DIR)),
+        file(format!("{}/{ADOPTED_BACK_TEMP}", store.temp_dir)),
         file(LOCK.to_owned()),
         file(format!("{}/{}", store.anchors_dir, file_name(store, anchor))),
         file(format!("{}/{}", store.temp_dir, anchor_temp(anchor))),

@@ -20,6 +20,7 @@ use crate::{
     error::chain,
     host::{exec::HostExec, file::FileKind, obstacle::write_problem, own_paths},
     store::{
+        adoption,
         extract::extract,
         hash_links,
         judge::BundleJudge,
@@ -50,8 +51,9 @@ pub fn apply(plan: &Plan, observed: &Observed, exec: &HostExec<'_>, wall: i64) -
         match execute(action, plan, observed, exec, wall, &mut applied) {
             Ok(()) => applied.done.push(action.clone()),
             Err(problem) => {
-                // Hooks come last, and nothing rests on the absence of a temporary file or on the old store.
+                // Hooks come last, and nothing rests on the absence of a temporary file or of somebody's file, or on the old store.
                 let go_on = problem.kind == ProblemKind::Hook
+                    || problem.kind == ProblemKind::NotAdopted
                     || matches!(action, StoreAction::RemoveTemporary { .. } | StoreAction::RetireStore { .. });
                 applied.problems.push(problem);
                 if !go_on {
@@ -98,6 +100,11 @@ fn execute(
             let _ = hash_links::retire(root, store, file);
             root.remove_file(&path).map_err(failed(&path))
         }
+        StoreAction::AdoptFile { file, .. } => adoption::take_over(root, observed, file),
+        StoreAction::ReturnFile { path } => match observed.adopted.get(path) {
+            Some(file) => adoption::give_back(root, file),
+            None => Ok(()), // the plan makes this action for what is remembered only
+        },
         StoreAction::Extract { mode, .. } => run_tool(*mode, plan, observed, exec, applied),
         StoreAction::RetireStore { family, files } => retire(*family, files, plan, exec, wall, &mut applied.extract),
         StoreAction::RunHooks { .. } => run_hooks(plan, observed, exec).map(|()| applied.hooks_done = true),
@@ -114,12 +121,14 @@ fn run_tool(
 ) -> Result<(), Problem> {
     let ours: BTreeSet<Fingerprint> = plan.ledger.anchors.keys().copied().collect();
     let expected: BTreeSet<Fingerprint> = plan.due(observed.store).copied().collect();
+    let leaving = plan.leaving(observed);
     let judge = BundleJudge {
         exec,
         store: observed.store,
         before: &observed.effective,
         ours: &ours,
         expected: &expected,
+        leaving: &leaving,
         repeats: foreign_repeats(observed),
     };
     let extracted = extract(&judge, mode);
@@ -181,14 +190,10 @@ fn run_hooks(plan: &Plan, observed: &Observed, exec: &HostExec<'_>) -> Result<()
         return Ok(());
     }
     let links = observed.store.hash_dir.unwrap_or_default();
-    let lines: String = plan
-        .ledger
-        .hooks
-        .iter()
-        .map(|(fingerprint, added)| {
-            format!("{}{links}/{PREFIX}{}.pem\n", if *added { '+' } else { '-' }, fingerprint.fp16())
-        })
-        .collect();
+    let ours = plan.ledger.hooks.iter().map(|(print, added)| (format!("{PREFIX}{}", print.fp16()), *added));
+    let of_others = plan.ledger.hook_names.iter().map(|(name, added)| (name.clone(), *added));
+    let line = |(name, added): (String, bool)| format!("{}{links}/{name}.pem\n", if added { '+' } else { '-' });
+    let lines: String = ours.chain(of_others).map(line).collect();
     let input = format!("{}/{}", own_paths::TEMP_DIR, own_paths::HOOK_INPUT);
     let prepared = exec.root.create_dir_all(own_paths::TEMP_DIR).and_then(|()| {
         exec.root.write_atomic(&input, own_paths::TEMP_DIR, own_paths::HOOK_INPUT_TEMP, 0o600, lines.as_bytes())

@@ -58,7 +58,8 @@ struct Removal<'a> {
 impl Reconciler {
     /// Removes all that is ours, and proves it.
     pub fn uninstall(&mut self, settings: &Settings) -> Report {
-        let empty = Settings { sources: Vec::new(), ..settings.clone() };
+        let mut empty = Settings { sources: Vec::new(), ..settings.clone() };
+        empty.policy.adopt.clear(); // what is put back stays
         let lock = match HostLock::take(&self.observer.root, runtime::longest_cycle(settings.extract_timeout)) {
             Ok(lock) => lock,
             Err(error) => {

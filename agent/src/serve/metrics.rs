@@ -4,6 +4,7 @@
 //! disappears with the thing that it is about; series whose labels are an enumeration are always all there.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
@@ -17,7 +18,7 @@ use nodetrust_core::{
     cycle::{CycleOutcome, Trigger},
     fleet::view::FleetView,
     problem::ProblemKind,
-    report::{AnchorRow, Report, RuntimeView},
+    report::{AnchorRow, ForeignRow, Report, RuntimeView, StaleReason},
     runtime::{services::HoldReason, trust::RuntimeState},
     source::SourceStatus,
     time::Time,
@@ -38,7 +39,8 @@ use crate::{
 
 /// The values of the label `outcome` of a restart.
 const RESTART_OUTCOMES: [&str; 2] = ["done", "failed"];
-
+/// Most stale copies with a series of their own.
+const STALE_COPIES: usize = 20;
 /// How a text in the form of OpenMetrics ends.
 const END_OF_OPEN_METRICS: &[u8] = b"# EOF\n";
 
@@ -193,8 +195,7 @@ impl Metrics {
         for kind in &result.drift {
             self.drift.get_or_create(&vec![("kind", kind.as_str().to_owned())]).inc();
         }
-        let kinds: std::collections::BTreeSet<ProblemKind> =
-            report.problems.iter().map(|problem| problem.kind).collect();
+        let kinds: BTreeSet<ProblemKind> = report.problems.iter().map(|problem| problem.kind).collect();
         for kind in kinds {
             self.errors.get_or_create(&vec![("reason", kind.as_str().to_owned())]).inc();
         }
@@ -344,6 +345,7 @@ impl Exposition<'_> {
         });
         self.gauge("rejections", "Files, blocks and certificates that were not accepted", by_reason)?;
         self.anchors(&report.anchors)?;
+        self.stale_copies(&report.foreign)?;
         self.info(
             "desired_set",
             "Digest of the set that should be trusted",
@@ -432,6 +434,20 @@ impl Exposition<'_> {
         self.gauge("anchor_not_after_timestamp_seconds", "End of validity", each(|row| seconds(row.not_after.0)))?;
         let grace = anchors.iter().filter_map(|row| Some((labels(row), seconds(row.grace_end?.0))));
         self.gauge("anchor_grace_end_timestamp_seconds", "When the anchor's grace ends", grace)
+    }
+
+    /// Copies of CAs that should not be there any more, in files of others.
+    fn stale_copies(&mut self, rows: &[ForeignRow]) -> Result<(), fmt::Error> {
+        let copies = || rows.iter().filter_map(|row| Some((row.path.clone(), row.stale?)));
+        let label = |reason: StaleReason| ("reason", reason.as_str().to_owned());
+        let alike = |reason| copies().filter(|(_, stale)| stale.reason == reason).count();
+        let by_reason = StaleReason::ALL.map(|reason| (vec![label(reason)], count(alike(reason))));
+        self.gauge("stale_copies", "Stale copies of CAs in files of others in the anchor directory", by_reason)?;
+        let distinct: BTreeSet<_> = copies().map(|(path, stale)| (path, stale.sha256, stale.reason)).collect();
+        let labels = distinct.into_iter().take(STALE_COPIES).map(|(path, print, reason)| {
+            vec![("path", path), ("fingerprint_sha256", print.to_string()), label(reason)]
+        });
+        self.info("stale_copy", "A stale copy of a CA in somebody else's file", labels)
     }
 
     /// Help ends in a full stop, as the registry makes it for its own metrics.

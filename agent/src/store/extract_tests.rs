@@ -43,7 +43,15 @@ impl ToolRoot {
             let (before, none) = (Effective::default(), BTreeSet::new());
             let exec = HostExec { root: &self.root, lock: None, limit: Duration::from_secs(1) };
             let store = Family::Debian.store();
-            let judge = BundleJudge { exec: &exec, store, before: &before, ours: &none, expected: &none, repeats: 0 };
+            let judge = BundleJudge {
+                exec: &exec,
+                store,
+                before: &before,
+                ours: &none,
+                expected: &none,
+                leaving: &none,
+                repeats: 0,
+            };
             super::extract(&judge, ExtractMode::Fresh)
         };
         thread::scope(|scope| {

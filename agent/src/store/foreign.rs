@@ -1,16 +1,21 @@
 //! Other people's files in the anchor directory: the certificates in them, and what a run of the tool would do with them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, io, sync::Arc};
 
 use nodetrust_core::{
     certificate::{anchor::Anchor, fingerprint::content_digest},
-    observed::{ForeignFile, Hazard, Observed, SourceHazard},
+    observed::{FileForm, ForeignFile, Hazard, Observed, SourceHazard},
     source::SourceFile,
     store::{TrustStore, anchor_file::is_own_name},
 };
 
 use crate::{
-    host::{file::FileKind, own_paths, root::HostRoot},
+    host::{
+        directory::HostDirectory,
+        file::{FileKind, is_missing},
+        own_paths,
+        root::HostRoot,
+    },
     store::{
         hazards,
         read::{Digest, MAX_BUNDLE_BYTES, ObserveError, at, leads_to_directory, usable},
@@ -31,6 +36,8 @@ struct ReadForeign {
     anchors: Vec<Arc<Anchor>>,
     /// Empty where the tool does not take the file, or does not paste files.
     hazards: Vec<Hazard>,
+    /// The first thing in it that is no certificate.
+    other: Option<String>,
 }
 
 impl ForeignCache {
@@ -41,10 +48,11 @@ impl ForeignCache {
     pub(crate) fn look(
         &mut self,
         root: &HostRoot,
+        dir: &HostDirectory,
         names: &[(String, FileKind)],
         observed: &mut Observed,
     ) -> Result<(), ObserveError> {
-        let mut look = ForeignLook { root, before: &mut self.0, after: HashMap::new() };
+        let mut look = ForeignLook { root, anchors_dir: dir, before: &mut self.0, after: HashMap::new() };
         look.directory(observed.store.anchors_dir, names, 0, observed)?;
         self.0 = look.after;
         Ok(())
@@ -53,6 +61,7 @@ impl ForeignCache {
 
 struct ForeignLook<'a> {
     root: &'a HostRoot,
+    anchors_dir: &'a HostDirectory,
     before: &'a mut HashMap<String, (Digest, ReadForeign)>,
     after: HashMap<String, (Digest, ReadForeign)>,
 }
@@ -85,12 +94,20 @@ impl ForeignLook<'_> {
                 }
                 continue;
             }
-            self.file(path, store.takes.matches(name), observed)?;
+            let within = (depth == 0).then_some((name.as_str(), *kind));
+            self.file(path, within, store.takes.matches(name), observed)?;
         }
         Ok(())
     }
 
-    fn file(&mut self, path: String, taken: bool, observed: &mut Observed) -> Result<(), ObserveError> {
+    /// `within`: its name and kind, if it lies in the anchor directory itself.
+    fn file(
+        &mut self,
+        path: String,
+        within: Option<(&str, FileKind)>,
+        taken: bool,
+        observed: &mut Observed,
+    ) -> Result<(), ObserveError> {
         let Some(bytes) = usable(self.root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))? else { return Ok(()) };
         let digest = content_digest(&bytes);
         let read = match self.before.remove(&path) {
@@ -102,10 +119,37 @@ impl ForeignLook<'_> {
         observed.hazards.extend(hazards.map(|hazard| SourceHazard { path: path.clone(), hazard }));
         if taken || !read.anchors.is_empty() {
             let anchors = read.anchors.clone();
-            observed.foreign.push(ForeignFile { path: path.clone(), anchors, taken, hazard });
+            let form = match within {
+                Some((name, kind)) => self.form(name, kind, &bytes, digest, &read).map_err(at(&path))?,
+                None => None,
+            };
+            observed.foreign.push(ForeignFile { path: path.clone(), anchors, taken, hazard, form });
         }
         self.after.insert(path, (digest, read));
         Ok(())
+    }
+
+    /// What a file of the anchor directory itself is; None if it is gone by now.
+    fn form(
+        &self,
+        name: &str,
+        kind: FileKind,
+        bytes: &[u8],
+        digest: Digest,
+        read: &ReadForeign,
+    ) -> io::Result<Option<FileForm>> {
+        let meta = match self.anchors_dir.meta(name) {
+            Err(error) if is_missing(&error) => return Ok(None),
+            meta => meta?,
+        };
+        Ok(Some(FileForm {
+            regular: kind == FileKind::File && meta.kind == FileKind::File,
+            links: meta.links,
+            owned_by_root: meta.owner == (0, 0) || !nix::unistd::geteuid().is_root(),
+            size: bytes.len(),
+            digest,
+            other: read.other.clone(),
+        }))
     }
 }
 
@@ -115,5 +159,6 @@ fn read(path: &str, bytes: &[u8], taken: bool, store: &TrustStore) -> ReadForeig
         true => hazards::of_part(&part, bytes),
         false => Vec::new(),
     };
-    ReadForeign { anchors: part.anchors.into_iter().map(|(_, anchor)| anchor).collect(), hazards }
+    let other = part.faults.first().map(|fault| format!("line {}: {}", fault.line, fault.detail));
+    ReadForeign { anchors: part.anchors.into_iter().map(|(_, anchor)| anchor).collect(), hazards, other }
 }

@@ -221,6 +221,18 @@ pub(crate) fn retire(root: &HostRoot, store: &TrustStore, file: &str) -> io::Res
     retire_where(root, store, |name| names.iter().any(|own| own == name))
 }
 
+/// The same for links to somebody else's file that is taken over.
+///
+/// # Errors
+/// As [`retire`].
+pub(crate) fn retire_links_to(root: &HostRoot, store: &TrustStore, path: &str) -> io::Result<()> {
+    let dir = store.hash_dir.unwrap_or_default();
+    let leads_there = |name: &str| {
+        root.link_target(format!("{dir}/{name}")).is_ok_and(|target| target.is_some_and(|target| target == path))
+    };
+    retire_where(root, store, leads_there)
+}
+
 /// The same for links to files of ours that are gone already: a run that was killed has left them.
 ///
 /// # Errors

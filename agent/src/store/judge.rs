@@ -38,6 +38,8 @@ pub struct BundleJudge<'a> {
     pub ours: &'a BTreeSet<Fingerprint>,
     /// Anchors whose files are in place.
     pub expected: &'a BTreeSet<Fingerprint>,
+    /// Certificates that are not ours and are wanted to leave: their files were taken over.
+    pub leaving: &'a BTreeSet<Fingerprint>,
     /// How many repetitions other people's files explain.
     pub repeats: usize,
 }
@@ -114,7 +116,8 @@ impl BundleJudge<'_> {
             with_a_source(self.exec.root, self.store, lost.clone(), Some(self.exec.limit)).map_err(failed)?;
         let gone = if dropped > with_source.len() {
             let deselected = deselected(self.exec.root, self.store).map_err(failed)?;
-            lost.difference(&with_source).filter(|print| !deselected.contains(print)).count()
+            let is_unwanted = |print: &&Fingerprint| deselected.contains(print) || self.leaving.contains(print);
+            lost.difference(&with_source).filter(|print| !is_unwanted(print)).count()
         } else {
             0
         };

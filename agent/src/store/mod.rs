@@ -1,5 +1,6 @@
 //! The node's trust store: what it is, what the distribution's tool makes of it, and what must not be lost.
 
+pub(crate) mod adoption;
 pub mod bundle;
 pub mod detect;
 pub mod distribution;

@@ -15,6 +15,7 @@ use nodetrust_core::{
 use crate::{
     host::{directory::HostDirectory, file::FileKind, root::HostRoot},
     store::{
+        adoption,
         bundle::{BundleCache, bundle_bytes, directory_effective, effective},
         distribution::{deselected, with_a_source},
         foreign::ForeignCache,
@@ -104,9 +105,12 @@ fn observe_once(
         ..Observed::empty(store)
     };
     // in a directory that holds the extracted links and bundle too, other people's files are the distribution's
-    if store.anchors_dir != "/etc/ssl/certs" {
-        cache.foreign.look(root, &names, &mut observed)?;
+    if store.has_foreign_files()
+        && let Some(dir) = &dir
+    {
+        cache.foreign.look(root, dir, &names, &mut observed)?;
     }
+    observed.adopted = adoption::remembered(root)?;
     observed.effective = match store.tool {
         Tool::None => directory_effective(root, store, &names, &observed.ours, &mut cache.bundle)?,
         _ => effective(root, store, &mut cache.bundle).map_err(at(store.bundle))?,

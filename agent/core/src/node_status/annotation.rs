@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ledger::AnchorState,
-    report::{AnchorRow, Report},
+    report::{AnchorRow, ForeignRow, Report, StaleReason},
     runtime::trust::RuntimeState,
     time::Time,
 };
@@ -15,6 +15,11 @@ pub const ANNOTATION: &str = "nodetrust.io/status";
 pub const ANNOTATION_LIMIT: usize = 8 << 10;
 /// Longest common name in it, in characters.
 pub const NAME_LIMIT: usize = 48;
+
+/// Most stale copies in it.
+const STALE_LIMIT: usize = 5;
+/// Longest path in it, in characters; of a longer one the end is there.
+const PATH_LIMIT: usize = 128;
 
 /// What the annotation says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,9 +44,24 @@ pub struct NodeStatus {
     /// It is not known whether the runtime's process knows what the bundle says; left out where it is known.
     #[serde(default, skip_serializing_if = "is_false")]
     pub runtime_unknown: bool,
+    /// Stale copies of CAs in files of others, the first few; left out where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stale: Vec<StaleMark>,
     /// When the set in force last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
+}
+
+/// A stale copy of a CA in somebody else's file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StaleMark {
+    /// The file.
+    pub path: String,
+    /// The first 16 digits of the certificate's fingerprint.
+    pub fp16: String,
+    /// What makes it stale.
+    pub reason: StaleReason,
 }
 
 /// One anchor.
@@ -79,6 +99,7 @@ impl NodeStatus {
             more: 0,
             runtime_stale: report.runtime.as_ref().is_some_and(|runtime| runtime.stale),
             runtime_unknown: report.runtime_trust.state == RuntimeState::Unknown,
+            stale: report.foreign.iter().filter_map(stale_mark).take(STALE_LIMIT).collect(),
             since: report.changed,
         }
     }
@@ -131,6 +152,13 @@ fn mark(row: &AnchorRow) -> AnchorMark {
         trusted: row.trusted,
         not_after: row.not_after,
     }
+}
+
+fn stale_mark(row: &ForeignRow) -> Option<StaleMark> {
+    let stale = row.stale?;
+    let beyond = row.path.chars().count().saturating_sub(PATH_LIMIT);
+    let path = row.path.chars().skip(beyond).collect();
+    Some(StaleMark { path, fp16: stale.sha256.fp16(), reason: stale.reason })
 }
 
 /// These types are structures of strings, numbers and lists, which can always be written.

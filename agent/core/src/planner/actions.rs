@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{
+    adoption::Adoption,
     extract::{extract_reasons, hazards},
     service_records::record_services,
 };
@@ -12,7 +13,11 @@ use crate::{
     ledger::{AnchorState, Ledger},
     observed::Observed,
     plan::{Plan, TargetAnchor},
-    store::{ExtractMode, Tool, TrustStore, anchor_file::file_name},
+    store::{
+        ExtractMode, Tool, TrustStore,
+        adopted::AdoptedFile,
+        anchor_file::{file_name, link_stem},
+    },
 };
 
 /// The plan that brings the observed store to the targets: additions first, then removals, then one run of the tool. `ledger` is the
@@ -23,6 +28,7 @@ pub(super) fn store_plan(
     mut next: Ledger,
     targets: BTreeMap<Fingerprint, TargetAnchor>,
     over: RemoveReason,
+    adoption: &Adoption<'_>,
 ) -> Plan {
     let retired: BTreeSet<Fingerprint> =
         next.anchors.keys().filter(|key| !targets.contains_key(key)).copied().collect();
@@ -31,6 +37,9 @@ pub(super) fn store_plan(
     let mut actions = preparations(observed, ledger, &mut next, !targets.is_empty());
     let mut files = anchor_writes(observed, &mut next, &targets);
     files.extend(anchor_removals(observed, &mut next, &targets, over));
+    files.extend(returns(observed, &mut next, over));
+    let harmless = hazards(observed).is_empty(); // nothing is taken over that the tool could not follow
+    files.extend(adoption.files.iter().filter(|_| harmless).map(|file| file.action(&mut next)));
     let changes = !files.is_empty();
     actions.append(&mut files);
 
@@ -46,9 +55,9 @@ pub(super) fn store_plan(
         }
     }
     if !matches!(observed.store.tool, Tool::Staged { .. }) {
-        next.hooks.clear(); // the tool of this store runs its hooks itself
-    } else if !next.hooks.is_empty() && held.is_empty() {
-        actions.push(StoreAction::RunHooks { changes: next.hooks.len() });
+        next.hooks_done(); // the tool of this store runs its hooks itself
+    } else if next.untold_hooks() > 0 && held.is_empty() {
+        actions.push(StoreAction::RunHooks { changes: next.untold_hooks() });
     }
     if over != RemoveReason::StoreLeft {
         actions.extend(retirements(observed));
@@ -60,7 +69,8 @@ pub(super) fn store_plan(
     if !next.same_as(ledger) && !both_blank {
         actions.insert(0, StoreAction::RecordLedger);
     }
-    Plan { actions, held, targets, waiting: BTreeMap::new(), retired, ledger: next }
+    let refused = adoption.refused.clone();
+    Plan { actions, held, targets, waiting: BTreeMap::new(), retired, refused, ledger: next }
 }
 
 /// The anchor directory, and what killed runs have left behind.
@@ -129,6 +139,21 @@ fn anchor_removals(
         actions.push(StoreAction::RemoveAnchor { file: file.clone(), why });
     }
     actions
+}
+
+/// Files that were taken over and go back to where they were: all of them, or those of the store that is left.
+fn returns(observed: &Observed, next: &mut Ledger, over: RemoveReason) -> Vec<StoreAction> {
+    let of_store =
+        |file: &&AdoptedFile| file.store().is_some_and(|store| store.anchors_dir == observed.store.anchors_dir);
+    let back: Vec<&AdoptedFile> = match over {
+        RemoveReason::Uninstall => observed.adopted.values().collect(),
+        RemoveReason::StoreLeft => observed.adopted.values().filter(of_store).collect(),
+        _ => Vec::new(),
+    };
+    for name in back.iter().filter_map(|file| file.path.rsplit('/').next()) {
+        next.hook_names.insert(link_stem(name), true);
+    }
+    back.into_iter().map(|file| StoreAction::ReturnFile { path: file.path.clone() }).collect()
 }
 
 /// Whether a file of ours is that of an anchor which an older version accepted and which today's rules reject.

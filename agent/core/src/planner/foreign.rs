@@ -26,11 +26,13 @@ pub(super) fn foreign_in_bundle(observed: &Observed, ledger: &Ledger) -> BTreeSe
 /// Notes which certificates are gone, if many of those that are not ours left at once (see [`Ledger::gone`]). If most are gone, the
 /// note stays until that is repaired. Fewer may be a package's upgrade: the note is dropped after [`REPORTED_FOR`].
 pub(super) fn note_gone(observed: &Observed, ledger: &mut Ledger, now: i64) {
-    let departed = Departed { gone: observed.gone.len(), of: ledger.known_foreign().len(), ..Departed::default() };
+    let adopted = observed.adopted_certificates();
+    let gone: BTreeSet<Fingerprint> = observed.gone.difference(&adopted).copied().collect();
+    let departed = Departed { gone: gone.len(), of: ledger.known_foreign().len(), ..Departed::default() };
     let since = ledger.gone_since.unwrap_or(now);
     let is_news = departed.is_many() && now.abs_diff(since) < REPORTED_FOR;
     (ledger.gone, ledger.gone_since) = match departed.is_most() || is_news {
-        true => (observed.gone.clone(), Some(since)),
+        true => (gone, Some(since)),
         false => (BTreeSet::new(), None),
     };
 }

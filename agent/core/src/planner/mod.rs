@@ -8,6 +8,7 @@
 //! the actions were done gives no action.
 
 mod actions;
+mod adoption;
 mod extract;
 mod foreign;
 mod old_store;
@@ -16,6 +17,7 @@ mod settle;
 mod states;
 mod uninstall;
 
+pub use adoption::successor;
 pub use extract::foreign_repeats;
 pub(crate) use extract::lost_links;
 pub use old_store::plan_retire;
@@ -63,10 +65,12 @@ pub fn plan(
         desired: SetDigest::of(&resolved.desired.keys().copied().collect()),
         now: now.wall,
     });
+    let adoption = adoption::judge(resolved, observed, &next, policy, now.wall);
+    adoption.enter(observed, policy, &mut next);
     let Decided { targets, waiting } = states::decide_states(resolved, observed, policy, now, &mut next, rule);
     let plan = match retired_first {
         Some(family) => old_store::only_retire(observed, ledger, family, targets),
-        None => actions::store_plan(observed, ledger, next, targets, RemoveReason::GraceOver),
+        None => actions::store_plan(observed, ledger, next, targets, RemoveReason::GraceOver, &adoption),
     };
     Plan { waiting, ..plan }
 }

@@ -6,7 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::actions::{retirements, store_plan};
+use super::{
+    actions::{retirements, store_plan},
+    adoption::Adoption,
+};
 use crate::{
     action::{RemoveReason, StoreAction},
     certificate::fingerprint::Fingerprint,
@@ -19,7 +22,8 @@ use crate::{
 /// The plan that takes everything of ours out of an old store; `observed` is that store. The ledger keeps the anchors, for the new
 /// store.
 pub fn plan_retire(observed: &Observed, ledger: &Ledger) -> Plan {
-    let mut plan = store_plan(observed, ledger, ledger.clone(), BTreeMap::new(), RemoveReason::StoreLeft);
+    let mut plan =
+        store_plan(observed, ledger, ledger.clone(), BTreeMap::new(), RemoveReason::StoreLeft, &Adoption::default());
     // It is a part of another plan, whose ledger is the one that is written.
     plan.actions.retain(|action| *action != StoreAction::RecordLedger);
     plan
@@ -42,7 +46,8 @@ pub(super) fn only_retire(
     next.old_families.insert(family);
     let mut actions = vec![StoreAction::RecordLedger];
     actions.extend(retirements(observed));
-    Plan { actions, held: Vec::new(), targets, waiting: BTreeMap::new(), retired: BTreeSet::new(), ledger: next }
+    let (held, refused) = (Vec::new(), Vec::new());
+    Plan { actions, held, targets, waiting: BTreeMap::new(), retired: BTreeSet::new(), refused, ledger: next }
 }
 
 /// Writes the node's store down. After a change, what was known of the old one's bundle says nothing about the new one.
@@ -65,6 +70,7 @@ pub(super) fn follow_family(next: &mut Ledger, observed: &Observed) {
     next.linkless.clear();
     next.repeated = None;
     next.hooks.clear();
+    next.hook_names.clear();
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{actions::store_plan, states::adopt_own_files};
+use super::{actions::store_plan, adoption::Adoption, states::adopt_own_files};
 use crate::{
     action::RemoveReason,
     certificate::fingerprint::Fingerprint,
@@ -23,7 +23,7 @@ pub fn plan_uninstall(observed: &Observed, ledger: &Ledger) -> Plan {
     for entry in next.anchors.values_mut() {
         entry.state = AnchorState::Retired;
     }
-    store_plan(observed, ledger, next, BTreeMap::new(), RemoveReason::Uninstall)
+    store_plan(observed, ledger, next, BTreeMap::new(), RemoveReason::Uninstall, &Adoption::default())
 }
 
 /// Certificates of a bundle without a source, by what is known of them.

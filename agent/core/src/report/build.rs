@@ -52,7 +52,7 @@ pub fn build(inputs: ReportInputs<'_>) -> Report {
     }
     let (desired_digest, effective_digest) = digests(inputs);
     let converged = !failing && !is_unfinished && desired_digest == effective_digest;
-    let foreign = observed.map(|observed| foreign_rows(observed, plan, now)).unwrap_or_default();
+    let foreign = observed.map(|observed| foreign_rows(observed, plan, policy, now)).unwrap_or_default();
     let mut report = Report {
         version: 1,
         node: node.to_owned(),

@@ -1,65 +1,80 @@
 //! What people should know of files that are not ours.
 
-use super::model::ForeignRow;
+use super::model::{ForeignRow, StaleCopy, StaleReason};
 use crate::{
-    certificate::name::{sentence, shown},
-    observed::{Hazard, Observed},
+    certificate::{
+        anchor::Anchor,
+        name::{sentence, shown},
+    },
+    ledger::AnchorState,
+    observed::{ForeignFile, Hazard, Observed},
     plan::Plan,
+    planner::successor,
+    source::policy::Policy,
     time::{Moment, Time},
 };
 
 /// The files in the anchor directory that are not ours and that are worth a word.
-pub(super) fn foreign_rows(observed: &Observed, plan: Option<&Plan>, now: &Moment) -> Vec<ForeignRow> {
+pub(super) fn foreign_rows(observed: &Observed, plan: Option<&Plan>, policy: &Policy, now: &Moment) -> Vec<ForeignRow> {
     let mut rows = Vec::new();
-    let mut add = |path: &str, text: String| rows.push(ForeignRow { path: shown(path), text: sentence(&text) });
+    let row =
+        |file: &ForeignFile, text: String, stale| ForeignRow { path: shown(&file.path), text: sentence(&text), stale };
     for file in &observed.foreign {
         match &file.hazard {
             Some(Hazard::PrivateKey(line)) => {
-                add(&file.path, format!("line {line}: a private key lies in the anchor directory"))
+                rows.push(row(file, format!("line {line}: a private key lies in the anchor directory"), None));
             }
             Some(Hazard::Broken(fault) | Hazard::BrokenGnuTls(fault)) => {
-                add(&file.path, format!("line {}: {}", fault.line, fault.detail));
+                rows.push(row(file, format!("line {}: {}", fault.line, fault.detail), None));
             }
             None => {}
         }
         for anchor in &file.anchors {
             let Some(plan) = plan else { continue };
-            let same_name = plan.targets.values().find(|target| {
-                target.anchor.subject.raw == anchor.subject.raw && target.anchor.fingerprint != anchor.fingerprint
-            });
-            let name = &anchor.subject.common;
-            let expired = anchor.not_after < now.wall;
-            if plan.retired.contains(&anchor.fingerprint) {
-                add(
-                    &file.path,
-                    format!(
-                        "a copy of {name} ({}), which is retired or denied, keeps it trusted; not ours, so it stays: remove it by hand",
-                        anchor.fingerprint.fp16()
-                    ),
-                );
-            } else if let Some(same) = same_name {
-                let expiry = if expired { format!("expired {}, ", Time(anchor.not_after)) } else { String::new() };
-                add(
-                    &file.path,
-                    format!(
-                        "{expiry}same subject as {} ({}) and another key or certificate: left by a node template?",
-                        name,
-                        same.anchor.fingerprint.fp16()
-                    ),
-                );
-            } else if expired {
-                add(&file.path, format!("{name} expired {}", Time(anchor.not_after)));
+            if let Some((reason, text)) = staleness(anchor, plan, policy, now.wall) {
+                rows.push(row(file, text, Some(StaleCopy { sha256: anchor.fingerprint, reason })));
             }
         }
         if file.taken && file.anchors.len() > 1 && observed.store.pastes_files {
-            add(
-                &file.path,
-                format!(
-                    "{} certificates in one file: OpenSSL's directory gets a link to none of them",
-                    file.anchors.len()
-                ),
+            let text = format!(
+                "{} certificates in one file: OpenSSL's directory gets a link to none of them",
+                file.anchors.len()
             );
+            rows.push(row(file, text, None));
         }
     }
     rows
+}
+
+/// Why somebody else's copy of a certificate should not be there any more, in a word and in a sentence.
+fn staleness(anchor: &Anchor, plan: &Plan, policy: &Policy, now: i64) -> Option<(StaleReason, String)> {
+    let (print, name) = (&anchor.fingerprint, &anchor.subject.common);
+    let is_denied = policy.denied.contains(print);
+    if is_denied || plan.retired.contains(print) {
+        let (reason, word) = match is_denied || plan.ledger.anchors[print].state == AnchorState::Denied {
+            true => (StaleReason::Denied, "denied by policy"),
+            false => (StaleReason::Retired, "retired"),
+        };
+        let text = format!(
+            "a copy of {name} ({}), which is {word}, keeps it trusted; not ours, so it stays: remove it by hand",
+            print.fp16()
+        );
+        return Some((reason, text));
+    }
+    let desired = plan.targets.values().filter(|target| target.state == AnchorState::Desired);
+    let successor = successor(anchor, desired.map(|target| &target.anchor));
+    let expiry = (anchor.not_after < now).then(|| format!("expired {}", Time(anchor.not_after).date()));
+    let replaced = successor.map(|successor| {
+        format!(
+            "same subject as {name} ({}), which the sources have in its place: left by a node template?",
+            successor.fingerprint.fp16()
+        )
+    });
+    let text = match (expiry, replaced) {
+        (Some(expiry), Some(replaced)) => (StaleReason::Expired, format!("{expiry}, {replaced}")),
+        (Some(expiry), None) => (StaleReason::Expired, format!("{expiry}: {name} ({})", print.fp16())),
+        (None, Some(replaced)) => (StaleReason::Superseded, replaced),
+        (None, None) => return None,
+    };
+    Some(text)
 }

@@ -17,7 +17,7 @@ pub use build::build;
 pub use inputs::ReportInputs;
 pub use model::{
     AnchorRow, Behind, ByRuntime, Cycle, ForeignRow, HoldView, LastRestart, NodeVerdict, Report, RuntimeView,
-    SourceRow, StoreView,
+    SourceRow, StaleCopy, StaleReason, StoreView,
 };
 pub use news::{LogLine, LogMemory};
 

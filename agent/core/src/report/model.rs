@@ -213,6 +213,48 @@ pub struct ForeignRow {
     pub path: String,
     /// The reason, in a sentence.
     pub text: String,
+    /// It is a stale copy of a CA; None for what else is to be said of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale: Option<StaleCopy>,
+}
+
+/// A copy of a certificate that should not be there any more, in somebody else's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StaleCopy {
+    /// The certificate.
+    pub sha256: Fingerprint,
+    /// What makes it stale.
+    pub reason: StaleReason,
+}
+
+/// What makes a copy stale; the first that holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StaleReason {
+    /// The policy denies it.
+    Denied,
+    /// It was ours, left the sources, and its grace is over.
+    Retired,
+    /// It has expired.
+    Expired,
+    /// The sources have one of the same name that is not older.
+    Superseded,
+}
+
+impl StaleReason {
+    /// Every reason, for metrics.
+    pub const ALL: [Self; 4] = [Self::Denied, Self::Retired, Self::Expired, Self::Superseded];
+
+    /// The public name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::Retired => "retired",
+            Self::Expired => "expired",
+            Self::Superseded => "superseded",
+        }
+    }
 }
 
 /// One run of the agent's loop.

@@ -11,6 +11,7 @@ use crate::{
         pem::RejectReason,
         signature::SelfSignature,
     },
+    store::name_pattern::NamePattern,
     time::Time,
 };
 
@@ -37,6 +38,8 @@ pub struct Policy {
     pub removal_grace: u64,
     /// What a removal waits for beside its grace.
     pub removal_gate: RemovalGate,
+    /// `store.adopt`: files of others in the anchor directory that may be taken over.
+    pub adopt: Vec<NamePattern>,
 }
 
 impl Default for Policy {
@@ -52,6 +55,7 @@ impl Default for Policy {
             empty_source: EmptySource::Hold,
             removal_grace: 24 * 3600,
             removal_gate: RemovalGate::None,
+            adopt: Vec::new(),
         }
     }
 }

@@ -18,6 +18,18 @@ pub fn is_own_name(store: &TrustStore, name: &str) -> bool {
     })
 }
 
+/// What Debian's tool calls the link to a file, without the extension.
+pub fn link_stem(name: &str) -> String {
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    stem.chars()
+        .map(|c| match c {
+            ' ' | ',' => '_',
+            '(' | ')' => '=',
+            c => c,
+        })
+        .collect()
+}
+
 #[cfg(test)]
 #[path = "anchor_file_tests.rs"]
 mod tests;

@@ -3,11 +3,13 @@
 //! In: os-release and which paths exist. Out: a [`TrustStore`], or the named reason why there is none, with every fact that
 //! decided. Sources of the rows: facts A.2 to A.12 (distribution scripts, packages and manual pages).
 
+pub mod adopted;
 pub(crate) mod advice;
 pub mod anchor_file;
 mod detect;
 pub mod harm;
 pub mod hash_link;
+pub mod name_pattern;
 pub mod os_release;
 pub mod p11kit;
 mod table;

@@ -91,6 +91,12 @@ pub struct TrustStore {
 }
 
 impl TrustStore {
+    /// Whether files in the anchor directory that are not ours are somebody's; where the extracted links and the bundle lie there too, they
+    /// are the distribution's.
+    pub fn has_foreign_files(&self) -> bool {
+        self.anchors_dir != "/etc/ssl/certs"
+    }
+
     /// Why the store silently leaves an anchor out of its bundle; None if it takes it.
     pub fn leaves_out(&self, anchor: &Anchor) -> Option<&'static str> {
         if self.drops_not_ca { anchor.dropped_by_p11_kit() } else { None }

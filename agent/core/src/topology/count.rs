@@ -12,6 +12,9 @@ use super::{
 };
 use crate::{certificate::name::visible, ledger::AnchorState, time::Time};
 
+/// Most stale copies of a node that are counted.
+const STALE_COPIES: usize = 5;
+
 /// One anchor while nodes are counted.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -83,6 +86,12 @@ impl Count {
             Some(condition) if !condition.holds => self.mark(FindingKind::TrustNotReady, &condition.reason, index),
             _ => {}
         }
+        let stale: BTreeSet<String> = status
+            .stale
+            .iter()
+            .map(|copy| format!("{} ({}, {})", copy.path, copy.fp16, copy.reason.as_str()))
+            .collect();
+        stale.iter().take(STALE_COPIES).for_each(|copy| self.mark(FindingKind::StaleCopy, copy, index));
         for anchor in &status.anchors {
             if !self.anchors.contains_key(&anchor.fp16) && self.anchors.len() >= ANCHORS {
                 if self.left_out.len() < ANCHORS {

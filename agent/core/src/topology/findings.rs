@@ -238,6 +238,10 @@ fn marked(kind: FindingKind, detail: &str, count: usize) -> (String, &'static st
             format!("the annotation of {nodes} cannot be read: {detail}"),
             "see `kubectl get node NAME -o yaml`; the agent writes it anew when it starts. Who else may patch nodes?",
         ),
+        FindingKind::StaleCopy => (
+            format!("{nodes} {has} a stale copy of a CA in a file that is not ours: {detail}"),
+            "mend the node template that leaves it (`nodetrust render --check` compares), then remove the file there, or name it in store.adopt",
+        ),
         FindingKind::NoAgent => (
             format!("{nodes} {has} no report of nodetrust"),
             "see whether the DaemonSet has a pod there and what it logs: `kubectl -n nodetrust get pods -o wide`",
@@ -284,7 +288,7 @@ fn finding(count: &Count, kind: FindingKind, text: String, next: &str, nodes: &F
 fn severity(kind: FindingKind) -> Severity {
     match kind {
         FindingKind::GraceNeeded | FindingKind::SameName | FindingKind::Expired => Severity::Violation,
-        FindingKind::NodeNotReady => Severity::Note,
+        FindingKind::StaleCopy | FindingKind::NodeNotReady => Severity::Note,
         _ => Severity::Split,
     }
 }

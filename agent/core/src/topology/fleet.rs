@@ -164,6 +164,8 @@ pub enum FindingKind {
     Unreadable,
     /// No agent has reported.
     NoAgent,
+    /// A file that is not ours holds a stale copy of a CA.
+    StaleCopy,
     /// The node itself is not ready: what it reported may be old.
     NodeNotReady,
 }

@@ -77,6 +77,22 @@ fn a_fleet_that_agrees_is_uniform() {
 }
 
 #[test]
+fn stale_copies_are_named_with_their_path_and_change_no_verdict() {
+    let mut annotation = said('1', '1', &[(NEW, "desired")]);
+    let path = "/usr/local/share/ca-certificates/domain.crt";
+    annotation["stale"] = json!([{"path": path, "fp16": OLD, "reason": "superseded"}]);
+    let mut all = nodes("a", 3, &says('1', &[(NEW, "desired")]));
+    all.extend(nodes("template", 2, &annotation.to_string()));
+    let fleet = look(all);
+    assert_eq!((fleet.verdict, kinds(&fleet)), (FleetVerdict::Uniform, vec![FindingKind::StaleCopy]));
+    let finding = &fleet.findings[0];
+    assert_eq!(finding.nodes.names, ["template-0000", "template-0001"]);
+    for part in ["2 nodes have", path, OLD, "superseded"] {
+        assert!(finding.text.contains(part), "{}", finding.text);
+    }
+}
+
+#[test]
 fn a_node_that_is_not_ready_is_named_and_its_word_counts() {
     let mut members = nodes("a", 3, &says('1', &[(NEW, "desired")]));
     members[1].ready = Some(false);

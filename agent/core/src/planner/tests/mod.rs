@@ -1,5 +1,6 @@
 //! A model of a host and of a node through time, on which plans are tried.
 
+mod adoption;
 mod lifecycle;
 mod properties;
 mod removals;
@@ -22,7 +23,7 @@ use crate::{
     },
     fleet::removal::{Approval, Approvals, ApprovalsRead, RemovalWait},
     ledger::{AnchorState, LedgerAnchor, LedgerSource},
-    observed::{Effective, ForeignFile, Hazard, OwnAnchorFile},
+    observed::{Effective, FileForm, ForeignFile, Hazard, OwnAnchorFile},
     plan::Plan,
     problem::ProblemKind,
     runtime::trust::RuntimeState,
@@ -33,6 +34,7 @@ use crate::{
     },
     store::{
         ExtractMode, Family, Tool,
+        adopted::AdoptedFile,
         anchor_file::{file_name, is_own_name},
     },
     testing::{NOW, anchor, assert_golden, at, ca, files, fixed, host, self_signed, source, source_of},
@@ -76,6 +78,17 @@ impl SimulatedHost {
             }
             StoreAction::RemoveAnchor { file, .. } => assert!(seen.ours.remove(file).is_some(), "{file} is not ours"),
             StoreAction::Extract { mode, .. } => self.extract(*mode),
+            StoreAction::AdoptFile { file, .. } => {
+                let at = seen.foreign.iter().position(|foreign| seen.base_name(foreign) == Some(file)).unwrap();
+                let FileForm { regular, links, .. } = seen.foreign[at].form.clone().unwrap();
+                assert!(regular && links == 1);
+                let path = seen.foreign.remove(at).path;
+                seen.adopted.insert(path.clone(), AdoptedFile { path, mode: 0o644, content: Arc::from([]) });
+            }
+            StoreAction::ReturnFile { path } => {
+                let file = seen.adopted.remove(path).unwrap();
+                seen.foreign.push(ForeignFile { path: file.path, taken: true, ..ForeignFile::default() });
+            }
             StoreAction::RetireStore { family, .. } => seen.old.retain(|old| old.family != *family),
         }
         if matches!(self.seen.store.tool, Tool::None) {
@@ -123,7 +136,7 @@ fn own(name: &str) -> String {
 }
 
 fn foreign(path: &str, anchors: Vec<Arc<Anchor>>, hazard: Option<Hazard>) -> ForeignFile {
-    ForeignFile { path: format!("/usr/local/share/ca-certificates/{path}"), anchors, taken: true, hazard }
+    ForeignFile { path: format!("/usr/local/share/ca-certificates/{path}"), anchors, taken: true, hazard, form: None }
 }
 
 fn broken() -> Option<Hazard> {
@@ -195,7 +208,7 @@ impl PlannedNode {
         if count >= plan.actions.len() {
             let mut ledger = settle(plan, &self.world.seen, true, self.now.wall);
             if plan.actions.iter().any(|action| matches!(action, StoreAction::RunHooks { .. })) {
-                ledger.hooks.clear();
+                ledger.hooks_done();
             }
             ledger.updated = if ledger.same_as(&before) { before.updated } else { self.now.wall };
             self.ledger = ledger;
@@ -293,6 +306,8 @@ fn action_kind(action: &StoreAction) -> (u8, &'static str) {
         StoreAction::RemoveTemporary { .. } => (1, "clean"),
         StoreAction::WriteAnchor { .. } => (2, "write"),
         StoreAction::RemoveAnchor { .. } => (3, "remove"),
+        StoreAction::AdoptFile { .. } => (3, "adopt"),
+        StoreAction::ReturnFile { .. } => (3, "return"),
         StoreAction::Extract { .. } => (4, "extract"),
         StoreAction::RunHooks { .. } => (5, "hooks"),
         StoreAction::RetireStore { .. } => (6, "retire"),

@@ -336,7 +336,8 @@ fn a_retired_anchor_that_others_keep_is_called_out() {
     let mut observed = host(Family::Debian, &[&root]);
     observed.effective.set.insert(old.fingerprint);
     let path = "/usr/local/share/ca-certificates/domain.crt".to_owned();
-    observed.foreign = vec![ForeignFile { path: path.clone(), anchors: vec![old.clone()], taken: true, hazard: None }];
+    observed.foreign =
+        vec![ForeignFile { path: path.clone(), anchors: vec![old.clone()], taken: true, ..ForeignFile::default() }];
     node.observed = Some(observed);
     let report = node.settled().report();
     assert_eq!(report.verdict, NodeVerdict::Trusted);
@@ -350,7 +351,7 @@ fn a_retired_anchor_that_others_keep_is_called_out() {
     node.policy.removal_grace = 0;
     let mut observed = host(Family::Debian, &[&root]);
     observed.effective.set.insert(old.fingerprint);
-    observed.foreign = vec![ForeignFile { path, anchors: vec![old.clone()], taken: true, hazard: None }];
+    observed.foreign = vec![ForeignFile { path, anchors: vec![old.clone()], taken: true, ..ForeignFile::default() }];
     node.observed = Some(observed);
     let report = node.settled().report();
     assert_eq!(report.verdict, NodeVerdict::TrustedWithFindings);
@@ -364,7 +365,13 @@ fn a_retired_anchor_that_others_keep_is_called_out() {
 fn foreign_files_that_do_harm_are_called_out() {
     let mut node = good();
     let root = fixed("foreign");
-    let file = |name: &str, anchors, hazard| ForeignFile { path: format!("/x/{name}"), anchors, taken: true, hazard };
+    let file = |name: &str, anchors, hazard| ForeignFile {
+        path: format!("/x/{name}"),
+        anchors,
+        taken: true,
+        hazard,
+        form: None,
+    };
     let fault =
         crate::certificate::pem::Fault { line: 7, reason: RejectReason::NotPemOrDer, detail: "broken base64".into() };
     node.observed.as_mut().unwrap().foreign = vec![
@@ -421,6 +428,7 @@ fn a_report_s_json_is_stable() {
         anchors: vec![fixed("corp-2021")],
         taken: true,
         hazard: None,
+        form: None,
     }];
     let mut report = node.report();
     report.cycle = Some(Cycle {
