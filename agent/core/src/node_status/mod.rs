@@ -13,7 +13,7 @@ mod taint;
 pub use annotation::{ANNOTATION, ANNOTATION_LIMIT, AnchorMark, NAME_LIMIT, NodeStatus};
 pub use condition::{CONDITION, Condition, ConditionReason, ConditionStatus, MESSAGE_LIMIT, condition};
 pub use events::{EventKind, NodeEvent, REPORTER, events, taint_without_proof};
-pub use object::{NodeCondition, NodeObject};
+pub use object::{NodeCondition, NodeObject, ObjectMetadata};
 pub use patches::{Signals, TAINT, Write, pause, writes};
 pub use taint::{BadTaint, TAINT_PATIENCE, Taint};
 

@@ -31,6 +31,7 @@ fn node(name: &str, annotation: &Value) -> Member {
         ready: Some(true),
         trust_ready: Some(TrustReady { holds: true, reason: "Trusted".into() }),
         annotation: Some(annotation.to_string()),
+        template: None,
     }
 }
 

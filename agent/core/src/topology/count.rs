@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fixedbitset::FixedBitSet;
 
 use super::{
-    fleet::{ANCHORS, FindingKind, FleetAnchor, NAMES, Nodes},
+    fleet::{ANCHORS, FindingKind, FleetAnchor, NAMES, Nodes, TEMPLATES, TemplateCount},
     member::{Member, read},
 };
 use crate::{certificate::name::visible, ledger::AnchorState, time::Time};
@@ -43,6 +43,8 @@ pub(super) struct Count {
     pub(super) complete: FixedBitSet,
     /// What else is to be said of nodes, with details where there are several kinds.
     pub(super) marks: BTreeMap<(FindingKind, String), FixedBitSet>,
+    /// By the template from which they were made, as far as their Nodes tell.
+    templates: BTreeMap<String, FixedBitSet>,
 }
 
 impl Count {
@@ -66,6 +68,9 @@ impl Count {
     fn take(&mut self, index: usize, member: Member) {
         // the API server checks names of objects; a list from elsewhere may hold any text
         self.names.push(visible(&member.name));
+        if let Some(template) = member.template {
+            self.templates.entry(template).or_default().grow_and_insert(index);
+        }
         if member.ready != Some(true) {
             self.mark(FindingKind::NodeNotReady, "", index);
         }
@@ -153,6 +158,18 @@ impl Count {
     pub(super) fn nodes(&self, nodes: &FixedBitSet) -> Nodes {
         let names = nodes.ones().take(NAMES).filter_map(|index| self.names.get(index).cloned()).collect();
         Nodes { count: members(nodes), names }
+    }
+
+    /// The templates from which these nodes were made, the most frequent first.
+    pub(super) fn templates_of(&self, nodes: &FixedBitSet) -> Vec<TemplateCount> {
+        let count = |(name, made): (&String, &FixedBitSet)| TemplateCount {
+            name: name.clone(),
+            nodes: members(&(made & nodes)),
+        };
+        let mut counts: Vec<_> = self.templates.iter().map(count).filter(|count| count.nodes > 0).collect();
+        counts.sort_by_key(|count| std::cmp::Reverse(count.nodes)); // stable: then by name
+        counts.truncate(TEMPLATES);
+        counts
     }
 
     /// Nodes that report and do not trust it: those that do not list it, and those that list it and have not proven it.

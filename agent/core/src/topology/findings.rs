@@ -282,7 +282,14 @@ impl Rest {
 }
 
 fn finding(count: &Count, kind: FindingKind, text: String, next: &str, nodes: &FixedBitSet) -> FleetFinding {
-    FleetFinding { kind, severity: severity(kind), text, next: next.to_owned(), nodes: count.nodes(nodes) }
+    FleetFinding {
+        kind,
+        severity: severity(kind),
+        text,
+        next: next.to_owned(),
+        nodes: count.nodes(nodes),
+        templates: count.templates_of(nodes),
+    }
 }
 
 fn severity(kind: FindingKind) -> Severity {

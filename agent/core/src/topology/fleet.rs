@@ -14,6 +14,9 @@ pub const ANCHORS: usize = 1000;
 /// Most groups of nodes in the result.
 pub const GROUPS: usize = 100;
 
+/// Most templates that a finding names.
+pub(super) const TEMPLATES: usize = 5;
+
 /// The answer to "does every node trust the same, and is a rotation safe?".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -122,6 +125,18 @@ pub struct FleetFinding {
     pub next: String,
     /// Where.
     pub nodes: Nodes,
+    /// The templates from which those nodes were made, at most five of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub templates: Vec<TemplateCount>,
+}
+
+/// A template from which nodes were made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TemplateCount {
+    /// What the Nodes call it, as `KEY=VALUE` of a label or annotation.
+    pub name: String,
+    /// How many of the nodes were made from it.
+    pub nodes: usize,
 }
 
 /// How bad a finding is.

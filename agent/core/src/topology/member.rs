@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::fleet::FindingKind;
+use super::{fleet::FindingKind, template::template_of};
 use crate::node_status::{ANNOTATION, ANNOTATION_LIMIT, NodeObject, NodeStatus};
 
 /// A node, as the API server shows it.
@@ -18,6 +18,8 @@ pub struct Member {
     pub trust_ready: Option<TrustReady>,
     /// Its annotation [`crate::node_status::ANNOTATION`], if it has one.
     pub annotation: Option<String>,
+    /// The template or group from which it was made, as `KEY=VALUE`, if something on its Node tells.
+    pub template: Option<String>,
 }
 
 /// The condition that the agent sets.
@@ -37,8 +39,9 @@ impl Member {
         let trust_ready = node
             .condition()
             .map(|condition| TrustReady { holds: condition.status == "True", reason: condition.reason.clone() });
+        let template = template_of(&node.metadata);
         let annotation = node.metadata.annotations.as_mut().and_then(|annotations| annotations.remove(ANNOTATION));
-        Self { name: node.metadata.name, ready, trust_ready, annotation }
+        Self { name: node.metadata.name, ready, trust_ready, annotation, template }
     }
 }
 

@@ -10,6 +10,7 @@ mod fleet;
 mod member;
 mod progress;
 mod restarts;
+mod template;
 
 use std::cmp::Reverse;
 
@@ -19,6 +20,7 @@ use self::count::{Count, members};
 pub use approval::{ApprovedAnchor, RENEW_AFTER, RemovalDecision, RemovalRequest, RemovalVerdict, decide_removal};
 pub use fleet::{
     ANCHORS, FindingKind, Fleet, FleetAnchor, FleetFinding, FleetVerdict, GROUPS, Group, NAMES, Nodes, Severity,
+    TemplateCount,
 };
 pub use member::{Member, TrustReady};
 pub use progress::{RotationPace, RotationProgress};

@@ -41,6 +41,7 @@ fn node(name: &str, annotation: impl Into<String>) -> Member {
         ready: Some(true),
         trust_ready: Some(TrustReady { holds: true, reason: "Trusted".into() }),
         annotation: Some(annotation.into()),
+        template: None,
     }
 }
 
@@ -82,7 +83,8 @@ fn stale_copies_are_named_with_their_path_and_change_no_verdict() {
     let path = "/usr/local/share/ca-certificates/domain.crt";
     annotation["stale"] = json!([{"path": path, "fp16": OLD, "reason": "superseded"}]);
     let mut all = nodes("a", 3, &says('1', &[(NEW, "desired")]));
-    all.extend(nodes("template", 2, &annotation.to_string()));
+    let of_template = |member: Member| Member { template: Some("nodetrust.io/template=workers-1".into()), ..member };
+    all.extend(nodes("template", 2, &annotation.to_string()).into_iter().map(of_template));
     let fleet = look(all);
     assert_eq!((fleet.verdict, kinds(&fleet)), (FleetVerdict::Uniform, vec![FindingKind::StaleCopy]));
     let finding = &fleet.findings[0];
@@ -90,6 +92,7 @@ fn stale_copies_are_named_with_their_path_and_change_no_verdict() {
     for part in ["2 nodes have", path, OLD, "superseded"] {
         assert!(finding.text.contains(part), "{}", finding.text);
     }
+    assert_eq!(finding.templates, [TemplateCount { name: "nodetrust.io/template=workers-1".into(), nodes: 2 }]);
 }
 
 #[test]
@@ -317,8 +320,9 @@ fn annotation() -> impl Strategy<Value = String> {
 fn member() -> impl Strategy<Value = Member> {
     let condition = option::of((any::<bool>(), "[a-z]{0,3}"))
         .prop_map(|condition| condition.map(|(holds, reason)| TrustReady { holds, reason }));
-    ("[a-z]{1,4}", option::of(any::<bool>()), condition, option::weighted(0.9, annotation()))
-        .prop_map(|(name, ready, trust_ready, annotation)| Member { name, ready, trust_ready, annotation })
+    ("[a-z]{1,4}", option::of(any::<bool>()), condition, option::weighted(0.9, annotation())).prop_map(
+        |(name, ready, trust_ready, annotation)| Member { name, ready, trust_ready, annotation, template: None },
+    )
 }
 
 proptest! {

@@ -6,7 +6,7 @@ use nodetrust_core::{
     topology::{Fleet, FleetAnchor, FleetFinding, FleetRestarts, FleetVerdict, Group, Nodes, Severity},
 };
 
-use super::screen::{AFTER_HALT, restart_rows, short_digest, usual_step};
+use super::screen::{AFTER_HALT, made_from, restart_rows, short_digest, usual_step};
 use crate::text::{
     html::{document, escape, prose, table},
     time::day,
@@ -95,7 +95,7 @@ fn findings(fleet: &Fleet) -> String {
         };
         vec![
             format!("<b class=\"{class}\">{word}</b>"),
-            prose(&finding.text),
+            prose(&format!("{}{}", finding.text, made_from(finding))),
             finding.nodes.count.to_string(),
             all_names(&finding.nodes),
         ]

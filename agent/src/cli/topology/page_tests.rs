@@ -20,6 +20,7 @@ fn member(name: &str, digest: char, anchors: &[(String, String)]) -> Member {
         ready: Some(true),
         trust_ready: Some(TrustReady { holds: true, reason: "Trusted".into() }),
         annotation: Some(annotation.to_string()),
+        template: None,
     }
 }
 

@@ -166,7 +166,8 @@ pub(super) fn finding_lines(findings: &[FleetFinding], style: Style) -> (String,
             Severity::Split => "SPLIT",
             Severity::Note => "NOTE",
         };
-        out.push_str(&labelled(label, &format!("{} [{}]", finding.text, names(&finding.nodes)), style));
+        let text = format!("{} [{}]{}", finding.text, names(&finding.nodes), made_from(finding));
+        out.push_str(&labelled(label, &text, style));
         if !nexts.contains(&finding.next.as_str()) {
             nexts.push(&finding.next);
         }
@@ -176,6 +177,13 @@ pub(super) fn finding_lines(findings: &[FleetFinding], style: Style) -> (String,
         out.push_str(&labelled("", &more, style));
     }
     (out, nexts)
+}
+
+/// The templates from which the nodes of a finding were made; nothing if their Nodes do not tell.
+pub(super) fn made_from(finding: &FleetFinding) -> String {
+    let each: Vec<String> =
+        finding.templates.iter().map(|template| format!("{} ({})", template.name, template.nodes)).collect();
+    if each.is_empty() { String::new() } else { format!("; made from {}", each.join(", ")) }
 }
 
 fn findings(fleet: &Fleet, style: Style) -> String {
