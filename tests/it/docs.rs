@@ -16,11 +16,11 @@ use tempfile::TempDir;
 
 use crate::support::{must, node::Done, program};
 
-fn repository() -> PathBuf {
+pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn read(path: impl AsRef<Path>) -> String {
+pub fn read(path: impl AsRef<Path>) -> String {
     must(&path.as_ref().display().to_string(), fs::read_to_string(&path))
 }
 

@@ -1,9 +1,11 @@
-//! The bundle that pods mount: it follows the node's, under one path on every kind of node.
+//! The files that pods mount: they follow the node's bundle, under one path on every kind of node.
 
 use std::{
     collections::BTreeSet,
     fs,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    path::Path,
+    process::Command,
     time::Duration,
 };
 
@@ -17,6 +19,8 @@ use crate::support::{
 
 const LIMIT: Duration = Duration::from_secs(240);
 const PATH: &str = "/var/lib/nodetrust/export/ca-certificates.crt";
+/// The trust store for Java.
+const JAVA: &str = "/var/lib/nodetrust/export/truststore.p12";
 /// The directory of the node's own state.
 const PLACES: [&str; 4] = ["/etc", "/usr/local", "/var/lib", "/run"];
 
@@ -39,21 +43,45 @@ fn is_the_bundle(node: &Node, path: &str) -> bool {
     exported.len() == as_set.len() && as_set == node.bundle().into_iter().collect()
 }
 
+/// A configuration with both files.
+const BOTH: &str = "rotation: {removalGrace: 0s}\nexport: {bundle: ca-certificates.crt, pkcs12: truststore.p12}\n";
+
+/// What the real keytool finds in a trust store: the fingerprints of its trusted entries. `password`: as it is given.
+fn trusted_by_java(file: &Path, password: &str) -> Result<BTreeSet<String>, String> {
+    let keytool = Command::new("/usr/bin/keytool")
+        .args(["-list", "-keystore"])
+        .arg(file)
+        .args(["-storepass", password])
+        .env_remove("JAVA_TOOL_OPTIONS")
+        .output()
+        .expect("keytool of Debian's default-jre-headless: scripts/test installs it");
+    let out = String::from_utf8_lossy(&keytool.stdout).into_owned();
+    if !keytool.status.success() {
+        return Err(out);
+    }
+    let prints = out.lines().filter_map(|line| line.strip_prefix("Certificate fingerprint (SHA-256): "));
+    let prints: BTreeSet<String> = prints.map(|print| print.trim().replace(':', "").to_lowercase()).collect();
+    assert_eq!(out.matches("trustedCertEntry").count(), prints.len(), "{out}");
+    Ok(prints)
+}
+
 fn status(node: &Node, code: i32) -> Value {
     node.nodetrust(&["-o", "json", "status"]).expect(code).json()
 }
 
 fn follows_a_rotation(kind: Kind) {
-    let node = Node::new(kind, &to(PATH));
+    let node = Node::new(kind, BOTH);
     let before = node.tree(&PLACES);
     let (old, new) = (Ca::new("Corp Root 2021"), Ca::new("Corp Root 2026"));
     node.set_source(&[&old]);
     let plan = node.nodetrust(&["plan"]).expect(2).out;
-    assert!(plan.contains(&format!("export   {PATH}")), "{plan}");
+    assert!([PATH, JAVA].iter().all(|path| plan.contains(&format!("export   {path}"))), "{plan}");
     for sources in [&[&old][..], &[&old, &new], &[&new]] {
         node.set_source(sources);
         node.nodetrust(&["apply"]).expect(0);
         assert!(is_the_bundle(&node, PATH));
+        let java = trusted_by_java(&node.path(JAVA), "changeit").unwrap();
+        assert_eq!(java, node.bundle().into_iter().collect());
         for ca in [&old, &new] {
             let wanted = sources.iter().any(|wanted| wanted.sha256() == ca.sha256());
             node.write("/tmp/leaf.pem", ca.leaf("registry.test").0);
@@ -64,11 +92,16 @@ fn follows_a_rotation(kind: Kind) {
     let python = "import ssl, sys; print(len(ssl.create_default_context(cafile=sys.argv[1]).get_ca_certs()))";
     let loaded = node.run(&["python3", "-c", python, PATH]).expect(0).out;
     assert_eq!(loaded.trim(), fingerprints(&node, PATH).len().to_string());
-    let meta = fs::metadata(node.path(PATH)).unwrap();
-    assert_eq!(meta.permissions().mode() & 0o7777, 0o644, "users of pods can read it");
+    for path in [PATH, JAVA] {
+        let meta = fs::metadata(node.path(path)).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o7777, 0o644, "users of pods can read it");
+    }
     assert_eq!(fs::metadata(node.path(PATH).parent().unwrap()).unwrap().permissions().mode() & 0o7777, 0o755);
     let export = &status(&node, 0)["export"];
     assert_eq!((&export["path"], &export["current"]), (&PATH.into(), &true.into()), "{export}");
+    let export = &status(&node, 0)["exportPkcs12"];
+    assert_eq!((&export["path"], &export["current"]), (&JAVA.into(), &true.into()), "{export}");
+    assert_eq!(export["certificates"], fingerprints(&node, PATH).len(), "{export}");
     node.nodetrust(&["plan"]).expect(0);
 
     node.nodetrust(&["uninstall"]).expect(0);
@@ -318,4 +351,105 @@ fn the_agent_keeps_it_as_it_should_be() {
     assert!(is_the_bundle(&node, PATH));
     let drift = agent.metric("nodetrust_drift_repaired_total{kind=\"bundle\"}");
     assert_eq!(drift, Some(0.0), "none of this was the store's matter");
+}
+
+/// A trust store that changed although nothing else did would be copied and read again by everybody who watches it.
+#[test]
+fn the_trust_store_is_written_only_when_the_certificates_differ() {
+    let node = Node::new(Kind::Bookworm, BOTH);
+    let (one, two) = (Ca::new("Corp Root"), Ca::new("Corp Root"));
+    let file = || (fs::read(node.path(JAVA)).unwrap(), fs::metadata(node.path(JAVA)).unwrap().ino());
+    let in_force = |sources: &[&Ca]| {
+        node.set_source(sources);
+        node.nodetrust(&["apply"]).expect(0);
+        file()
+    };
+    let first = in_force(&[&one]);
+    node.nodetrust(&["apply"]).expect(0);
+    assert_eq!(file(), first);
+    node.write(PATH, "");
+    fs::remove_file(node.path(PATH)).unwrap();
+    node.nodetrust(&["apply"]).expect(0);
+    assert_eq!(file(), first, "the other file was missing, not this one");
+    // two CAs of one name are two entries
+    let second = in_force(&[&one, &two]);
+    let java = trusted_by_java(&node.path(JAVA), "changeit").unwrap();
+    assert!(second != first && java.contains(&one.sha256()) && java.contains(&two.sha256()));
+    // what Java says to a password that is another one: the seal is there
+    let error = trusted_by_java(&node.path(JAVA), "changeme").unwrap_err();
+    assert!(error.contains("ntegrity"), "{error}");
+}
+
+#[test]
+fn a_trust_store_that_is_damaged_or_gone_is_healed() {
+    let node = Node::new(Kind::Trixie, "");
+    let ca = Ca::new("Corp Root");
+    node.set_source(&[&ca]);
+    let agent = node.agent(&format!("settle: 200ms\n{BOTH}"));
+    agent.wait_status("an export", LIMIT, |status| status["exportPkcs12"]["current"] == true);
+    let file = node.path(JAVA);
+    let good = fs::read(&file).unwrap();
+    let mut flipped = good.clone();
+    let middle = good.len() / 2;
+    flipped[middle] ^= 1;
+    let last = good.len() - 1;
+    for damaged in [Some(&good[..good.len() / 2]), Some(&good[..last]), Some(&flipped[..]), None] {
+        match damaged {
+            Some(bytes) => fs::write(&file, bytes).unwrap(),
+            None => fs::remove_file(&file).unwrap(),
+        }
+        wait_for("the trust store", LIMIT, || (fs::read(&file).is_ok_and(|bytes| bytes == good)).then_some(()));
+    }
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    wait_for("its mode", LIMIT, || (fs::metadata(&file).unwrap().permissions().mode() & 0o777 == 0o644).then_some(()));
+    assert!(trusted_by_java(&file, "changeit").unwrap().contains(&ca.sha256()));
+}
+
+#[test]
+fn somebody_elses_key_store_stays_and_is_told() {
+    let node = Node::new(Kind::Trixie, BOTH);
+    let ca = Ca::new("Corp Root");
+    node.set_source(&[&ca]);
+    let path = node.path(JAVA);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut keytool = Command::new("/usr/bin/keytool");
+    keytool.args(["-genkeypair", "-alias", "theirs", "-keyalg", "EC", "-dname", "CN=theirs", "-storepass", "changeit"]);
+    let made = keytool.arg("-keystore").arg(&path).env_remove("JAVA_TOOL_OPTIONS").output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let theirs = fs::read(&path).unwrap();
+    node.nodetrust(&["apply"]).expect(2);
+    assert_eq!(fs::read(&path).unwrap(), theirs);
+    let report = status(&node, 2);
+    let problem = &report["problems"][0];
+    assert_eq!(problem["kind"], "export", "{report:#}");
+    assert!(problem["next"].as_str().unwrap().contains("export.pkcs12"), "{problem}");
+    assert!(is_the_bundle(&node, PATH), "the other file is there all the same");
+    node.nodetrust(&["uninstall"]).expect(0);
+    assert_eq!(fs::read(&path).unwrap(), theirs);
+}
+
+#[test]
+fn a_trust_store_moves_with_the_configuration_and_goes_with_it() {
+    let node = Node::new(Kind::Trixie, BOTH);
+    let ca = Ca::new("Corp Root");
+    node.set_source(&[&ca]);
+    node.nodetrust(&["apply"]).expect(0);
+    node.configure("rotation: {removalGrace: 0s}\nexport: {pkcs12: all.p12}");
+    node.nodetrust(&["apply"]).expect(0);
+    let other = node.path("/var/lib/nodetrust/export/all.p12");
+    assert!(trusted_by_java(&other, "changeit").unwrap().contains(&ca.sha256()));
+    assert!(!node.path(JAVA).exists() && !node.path(PATH).exists());
+    // the names change places
+    node.configure("rotation: {removalGrace: 0s}\nexport: {bundle: all.p12, pkcs12: all.pem}");
+    node.nodetrust(&["apply"]).expect(0);
+    assert!(is_the_bundle(&node, "/var/lib/nodetrust/export/all.p12"));
+    assert!(trusted_by_java(&node.path("/var/lib/nodetrust/export/all.pem"), "changeit").is_ok());
+
+    // The ledger is lost, and so is the configuration: the directory is ours, and each file is known by its content.
+    node.configure("rotation: {removalGrace: 0s}\nexport: {pkcs12: all.p12}");
+    node.nodetrust(&["apply"]).expect(0);
+    fs::remove_file(node.path("/var/lib/nodetrust/ledger.json")).unwrap();
+    node.configure("");
+    node.nodetrust(&["uninstall"]).expect(0);
+    assert!(!other.exists() && !node.trusts(&ca));
 }

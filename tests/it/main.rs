@@ -37,6 +37,7 @@ mod oddities;
 mod outages;
 mod own_names;
 mod people;
+mod pod_clients;
 mod probe;
 mod pulls;
 mod race;

@@ -56,10 +56,10 @@ use crate::support::{
 const LIMIT: Duration = Duration::from_secs(180);
 /// The directory that must stay as it is.
 const VICTIM: &str = "/srv/victim";
-const EXPORT: &str = "/var/lib/nodetrust/export/all.pem";
+const EXPORTS: [&str; 2] = ["/var/lib/nodetrust/export/all.pem", "/var/lib/nodetrust/export/all.p12"];
 
 fn settings() -> String {
-    "rotation: {removalGrace: 0s}\nexport: {bundle: all.pem}".to_owned()
+    "rotation: {removalGrace: 0s}\nexport: {bundle: all.pem, pkcs12: all.p12}".to_owned()
 }
 
 /// The kinds of obstacles at a name.
@@ -161,7 +161,7 @@ fn said(report: &Value) -> String {
 fn names(kind: Kind, ca: &Ca) -> Vec<OwnName> {
     let family = if kind == Kind::Rhelish { Family::Redhat } else { Family::Debian };
     let fingerprint: Fingerprint = ca.sha256().parse().unwrap();
-    own_paths::names(family.store(), &fingerprint, None, Some(EXPORT))
+    own_paths::names(family.store(), &fingerprint, None, &EXPORTS)
 }
 
 /// Names that can have an obstacle at the same time: none is below another one.
@@ -292,7 +292,8 @@ fn an_agent_enters_no_link_at_any_name() {
     for name in leaves(&names) {
         scene.plant(Planted::LinkToDirectory, &name.path);
     }
-    let agent = scene.node.agent("settle: 200ms\nexport: {bundle: all.pem}\nrotation: {removalGrace: 0s}");
+    let agent =
+        scene.node.agent("settle: 200ms\nexport: {bundle: all.pem, pkcs12: all.p12}\nrotation: {removalGrace: 0s}");
     agent.wait_converged(&[&scene.ca], LIMIT);
     scene.is_untouched("start");
     let file = scene.node.anchor_file(&scene.ca);

@@ -4,6 +4,7 @@
 //! readers take is refused. Here a sample, with Debian 12's readers; `scripts/readers` runs the whole, with those of Debian 13
 //! and Debian unstable as well.
 
+mod java;
 mod mutate;
 mod programs;
 

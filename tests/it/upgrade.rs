@@ -16,8 +16,10 @@ use std::{
 };
 
 use nodetrust_core::{
+    action::ExportFormat,
     certificate::{fingerprint::Fingerprint, pem},
     ledger::Ledger,
+    pod_bundle,
     source::SourceFile,
 };
 use serde_json::{Value, json};
@@ -185,8 +187,8 @@ fn left_behind(kind: Kind) -> (Node, String) {
     }
     node.write(LEDGER, serde_json::to_vec_pretty(&ledger).unwrap());
     fs::set_permissions(node.path(LEDGER), fs::Permissions::from_mode(0o600)).unwrap();
-    let content = nodetrust_core::pod_bundle::content(&fs::read(node.path(kind.bundle())).unwrap());
-    node.write(EXPORT, content);
+    let content = pod_bundle::content(ExportFormat::Pem, &fs::read(node.path(kind.bundle())).unwrap());
+    node.write(EXPORT, content.bytes);
     fs::copy(data(&format!("{name}.pem")), node.source.join("ca.crt")).unwrap();
     node.configure(&format!("{GRACE}{NEW_EXPORT}{}", denied(&denials)));
     (node, grace)
@@ -243,7 +245,7 @@ fn a_booted_node_goes_on_from_what_c6db2c8_has_left_without_a_restart() {
     ledger["foreign"] = json!(foreign.iter().filter(|print| **print != own.fingerprint).collect::<Vec<_>>());
     machine.write(LEDGER, serde_json::to_vec_pretty(&ledger).unwrap());
     machine.run(&["chmod", "600", LEDGER]).expect(0);
-    machine.write(EXPORT, nodetrust_core::pod_bundle::content(bundle.as_bytes()));
+    machine.write(EXPORT, pod_bundle::content(ExportFormat::Pem, bundle.as_bytes()).bytes);
     machine.reboot();
 
     let before = (starts(&machine), machine.invocation("containerd"));

@@ -170,7 +170,27 @@ impl ServiceAction {
     }
 }
 
-/// One change of a bundle that pods mount.
+/// The form of an exported file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExportFormat {
+    /// Certificates in PEM, one after the other.
+    Pem,
+    /// A trust store for Java.
+    Pkcs12,
+}
+
+impl ExportFormat {
+    /// The field of the configuration that names the file.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::Pem => "export.bundle",
+            Self::Pkcs12 => "export.pkcs12",
+        }
+    }
+}
+
+/// One change of a file that pods mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "action")]
 pub enum PodBundleAction {
@@ -179,7 +199,9 @@ pub enum PodBundleAction {
     Write {
         /// Absolute path.
         path: String,
-        /// The number of certificates in the extracted bundle now.
+        /// Its form.
+        format: ExportFormat,
+        /// Certificates that it will have; those in the extracted bundle now, while that is about to change.
         certificates: usize,
     },
     /// Remove one that is no longer asked for.
@@ -187,6 +209,9 @@ pub enum PodBundleAction {
     Remove {
         /// Absolute path.
         path: String,
+        /// Its form, where that is to be seen.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        format: Option<ExportFormat>,
     },
 }
 
@@ -335,10 +360,10 @@ impl fmt::Display for ServiceAction {
 impl fmt::Display for PodBundleAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Write { path, certificates } => {
+            Self::Write { path, certificates, .. } => {
                 write!(f, "export   {path} ({})", plural(*certificates, "certificate"))
             }
-            Self::Remove { path } => write!(f, "remove   {path} (no longer in export.bundle)"),
+            Self::Remove { path, .. } => write!(f, "remove   {path} (no longer named in export)"),
         }
     }
 }
@@ -418,10 +443,13 @@ mod tests {
             (StoreAction::ReturnFile { path: path() }.into(), json!({"action": "return-file", "path": "/p"})),
             (restart.into(), json!({"action": "restart", "unit": "u", "why": "w"})),
             (
-                PodBundleAction::Write { path: path(), certificates: 1 }.into(),
-                json!({"action": "write-export", "path": "/p", "certificates": 1}),
+                PodBundleAction::Write { path: path(), format: ExportFormat::Pkcs12, certificates: 1 }.into(),
+                json!({"action": "write-export", "path": "/p", "format": "pkcs12", "certificates": 1}),
             ),
-            (PodBundleAction::Remove { path: path() }.into(), json!({"action": "remove-export", "path": "/p"})),
+            (
+                PodBundleAction::Remove { path: path(), format: None }.into(),
+                json!({"action": "remove-export", "path": "/p"}),
+            ),
         ] {
             assert_eq!(words(action), expected);
         }

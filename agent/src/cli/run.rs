@@ -1,5 +1,7 @@
 //! `nodetrust run`: the agent.
 
+use nodetrust_core::action::ExportFormat;
+
 use super::{context::Context, exit_code::OK};
 use crate::{
     config::Settings,
@@ -22,6 +24,6 @@ fn of_an_earlier_version(context: &Context) -> Option<Settings> {
     let settings = Settings::read_earlier_rules(&context.config_path()).ok()?;
     let root = HostRoot::open(&context.host_root).ok()?;
     let ledger_file::LedgerRead::Good(ledger) = ledger_file::read(&root).ok()? else { return None };
-    let is_known = ledger.exports.contains(settings.export.as_ref()?);
+    let is_known = ledger.exports.contains(settings.export.get(&ExportFormat::Pem)?);
     (is_known && !settings.sources.is_empty()).then_some(settings)
 }

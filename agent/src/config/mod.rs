@@ -17,6 +17,7 @@ use std::{
 use nodetrust_core::{
     fleet::{gate::ApiOutage, limit::RestartLimit, selector::NodeSelector, window::RestartWindow},
     node_status::Taint,
+    pod_bundle::ExportPaths,
     probe::{Proxy, Target, Through},
     runtime::{registry::Registry, settings::RuntimeSettings},
     source::policy::Policy,
@@ -59,8 +60,8 @@ pub struct Settings {
     pub probes: Vec<ProbeSettings>,
     /// What the cluster is told.
     pub kubernetes: Kubernetes,
-    /// The bundle for pods: its path on the host, in the directory of exported bundles.
-    pub export: Option<String>,
+    /// The files for pods: their paths on the host, in the directory of exported files.
+    pub export: ExportPaths,
     /// The log of the agent.
     pub log: LogSettings,
     /// How this node takes turns with others; None if it asks nobody.
@@ -253,7 +254,7 @@ impl Default for Settings {
             http: Http { address: (std::net::Ipv6Addr::UNSPECIFIED, 9643).into(), tls: None },
             probes: Vec::new(),
             kubernetes: Kubernetes::default(),
-            export: None,
+            export: ExportPaths::new(),
             log: LogSettings::default(),
             fleet: None,
             approvals: Some(APPROVALS_DIRECTORY.into()),

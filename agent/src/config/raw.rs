@@ -3,8 +3,10 @@
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use nodetrust_core::{
+    action::ExportFormat,
     certificate::fingerprint::Fingerprint,
     fleet::{gate::ApiOutage, window::RestartWindow},
+    pod_bundle::ExportPaths,
     probe::Through,
     runtime::settings::{OnChange, RuntimeSettings},
     source::policy::{Acceptance, EmptySource, NotCa, OnRejection, Policy, RemovalGate, Unproven},
@@ -181,6 +183,7 @@ struct RawKubernetes {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct RawExport {
     bundle: Option<Spanned<Option<ExportName>>>,
+    pkcs12: Option<Spanned<Option<ExportName>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -398,17 +401,27 @@ impl RawKubernetes {
 }
 
 impl RawExport {
-    fn check(self, version: ConfigVersion) -> Result<Option<String>, Misfit> {
-        let Some(Spanned { value: Some(name), referenced, .. }) = self.bundle else { return Ok(None) };
-        match name {
-            ExportName::Unset => Ok(None),
-            ExportName::At(path) => Ok(Some(path)),
-            ExportName::Path(path) if version == ConfigVersion::Earlier => Ok(Some(path)),
-            ExportName::Path(path) => {
-                let text = format!("`{path}` is a path, which earlier versions took: {}", ExportName::wanted());
-                Err(Misfit::new("export.bundle", referenced, text))
+    fn check(self, version: ConfigVersion) -> Result<ExportPaths, Misfit> {
+        let mut paths = ExportPaths::new();
+        for (format, given) in [(ExportFormat::Pem, self.bundle), (ExportFormat::Pkcs12, self.pkcs12)] {
+            let Some(Spanned { value: Some(name), referenced, .. }) = given else { continue };
+            let misfit = |text| Misfit::new(format.field(), referenced, text);
+            let path = match name {
+                ExportName::Unset => continue,
+                ExportName::At(path) => path,
+                // there was no other field then
+                ExportName::Path(path) if version == ConfigVersion::Earlier && format == ExportFormat::Pem => path,
+                ExportName::Path(path) => {
+                    let text = format!("`{path}` is a path, which earlier versions took: {}", ExportName::wanted());
+                    return Err(misfit(text));
+                }
+            };
+            if let Some(other) = paths.iter().find_map(|(other, taken)| (*taken == path).then_some(*other)) {
+                return Err(misfit(format!("its file is that of `{}`: want another name", other.field())));
             }
+            paths.insert(format, path);
         }
+        Ok(paths)
     }
 }
 

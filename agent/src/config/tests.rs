@@ -2,6 +2,7 @@
 
 use super::*;
 use nodetrust_core::{
+    action::ExportFormat,
     certificate::fingerprint::Fingerprint,
     fleet::{gate::ApiOutage, limit::RestartLimit, window::RestartWindow},
     runtime::{kinds::RuntimeKind, settings::OnChange},
@@ -58,7 +59,7 @@ resync: 5m
 settle: 2s
 http: {address: "[::]:9643", tls: {certFile: "", keyFile: "", clientCAFile: ""}}
 kubernetes: {enabled: auto, condition: true, annotations: true, events: true, startupTaint: ""}
-export: {bundle: ""}
+export: {bundle: "", pkcs12: ""}
 log: {level: info, format: auto}
 "#;
 
@@ -112,7 +113,7 @@ fleet: {{maxConcurrentRestarts: 10%, whenApiUnavailable: proceed, apiTimeout: 2h
 kubernetes: {{enabled: false, condition: false, annotations: false, events: false,
   startupTaint: \"corp.test/no-trust=yes:NoSchedule\"}}
 http: {{address: \"[::1]:80\", tls: {{certFile: /c, keyFile: /k, clientCAFile: /a}}}}
-export: {{bundle: all.pem}}
+export: {{bundle: all.pem, pkcs12: all.p12}}
 ",
         two.to_string()
             .to_uppercase()
@@ -183,7 +184,10 @@ export: {{bundle: all.pem}}
             events: false,
             startup_taint: Some("corp.test/no-trust=yes:NoSchedule".parse().unwrap()),
         },
-        export: Some("/var/lib/nodetrust/export/all.pem".into()),
+        export: ExportPaths::from([
+            (ExportFormat::Pem, "/var/lib/nodetrust/export/all.pem".into()),
+            (ExportFormat::Pkcs12, "/var/lib/nodetrust/export/all.p12".into()),
+        ]),
         log: LogSettings { level: LevelFilter::DEBUG, format: LogFormat::Json },
         fleet: Some(FleetSettings {
             limit: RestartLimit::Percent(10),
@@ -281,6 +285,9 @@ fn an_error_names_line_field_and_form() {
         ("\nexport: {bundle: .nodetrust-export.tmp}", "export.bundle", "no dot first"),
         ("\nexport: {bundle: \"all.pem\\n\"}", "export.bundle", "a bare name"),
         ("\nexport: {bundle: \"all pem\"}", "export.bundle", "a bare name"),
+        ("\nexport: {pkcs12: /etc/ld.so.preload}", "export.pkcs12", "kept in /var/lib/nodetrust/export/ on the node"),
+        ("\nexport: {pkcs12: ../all.p12}", "export.pkcs12", "a bare name"),
+        ("\nexport: {bundle: all, pkcs12: all}", "export.pkcs12", "another name"),
         ("probes:\n- {target: registry}", "probes[0].target", "host:port"),
         ("probes:\n- {target: \"a:1\", interval: 500ms}", "probes[0].interval", "at least 1s"),
         ("probes:\n- {target: \"a:1\", viaProxy: \"socks://p:1\"}", "probes[0].viaProxy", "http://host:port"),
@@ -546,7 +553,7 @@ fn a_field_without_a_value_has_its_default() {
         "fleet:",
         "http: {address: , tls: }",
         "kubernetes: {enabled: , condition: , startupTaint: }",
-        "export: {bundle: }",
+        "export: {bundle: , pkcs12: }",
     ] {
         assert_eq!(parse(text), Settings::default(), "{text}");
     }

@@ -78,7 +78,7 @@ pub(super) struct StartupTaint(pub(super) Option<Taint>);
 #[serde(try_from = "String")]
 pub(super) struct AbsolutePath(pub(super) PathBuf);
 
-/// The name of an exported bundle, or empty.
+/// The name of an exported file, or empty.
 #[derive(Debug, Default, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) enum ExportName {
@@ -331,7 +331,7 @@ impl ExportName {
     /// The expected form, and where such a file lies.
     pub(super) fn wanted() -> String {
         format!(
-            "want a bare name such as ca-certificates.crt (1 to {} of A-Z, a-z, 0-9, `.`, `_` and `-`, no dot first); the file is \
+            "want a bare name such as ca-certificates.crt or truststore.p12 (1 to {} of A-Z, a-z, 0-9, `.`, `_` and `-`, no dot first); the file is \
              kept in {}/ on the node",
             pod_bundle::MAX_NAME,
             pod_bundle::DIRECTORY

@@ -39,7 +39,7 @@ pub const HIDDEN: &str = ".nodetrust-";
 pub const RESTORE: &str = ".nodetrust-restore.tmp";
 /// A bundle that is made here and not by the tool, before it has its name.
 pub const BUNDLE: &str = ".nodetrust-bundle.tmp";
-/// An exported bundle, before it has its name.
+/// An exported file, before it has its name.
 pub const EXPORT: &str = ".nodetrust-export.tmp";
 /// The file in a registry directory, before it has its name. containerd takes only names that end in `.crt`, `.cert` and `.key`.
 pub const CERTS: &str = ".nodetrust-anchors.tmp";
@@ -68,8 +68,8 @@ pub struct OwnName {
     pub is_dir: bool,
 }
 
-/// All names that the program uses on a host with this store, for one anchor, a registry directory and an exported bundle.
-pub fn names(store: &TrustStore, anchor: &Fingerprint, certs_d: Option<&str>, export: Option<&str>) -> Vec<OwnName> {
+/// All names that the program uses on a host with this store, for one anchor, a registry directory and exported files.
+pub fn names(store: &TrustStore, anchor: &Fingerprint, certs_d: Option<&str>, exports: &[&str]) -> Vec<OwnName> {
     let directory = |path: String| OwnName { path, is_dir: true };
     let file = |path: String| OwnName { path, is_dir: false };
     let mut names = vec![
@@ -103,12 +103,15 @@ pub fn names(store: &TrustStore, anchor: &Fingerprint, certs_d: Option<&str>, ex
         names.extend([file(format!("{dir}/{}", registry_dir::FILE)), file(format!("{dir}/{CERTS}"))]);
         names.push(directory(dir));
     }
-    if let Some(path) = export {
-        if let Some(dir) = Path::new(path).parent().filter(|dir| directories_above(dir).is_some()) {
-            names.push(directory(dir.display().to_string()));
+    for path in exports {
+        let dir = Path::new(path).parent().filter(|dir| directories_above(dir).is_some());
+        let dir = dir.map(|dir| directory(dir.display().to_string()));
+        let temp = file(Path::new(path).with_file_name(EXPORT).display().to_string());
+        for name in dir.into_iter().chain([temp, file((*path).to_owned())]) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
         }
-        names.push(file(Path::new(path).with_file_name(EXPORT).display().to_string()));
-        names.push(file(path.to_owned()));
     }
     names
 }

@@ -31,6 +31,7 @@ fn report(headline: &str) -> Arc<Report> {
         runtime: None,
         runtime_trust: RuntimeTrust::default(),
         export: None,
+        export_pkcs12: None,
         foreign: Vec::new(),
         fleet: None,
         problems: Vec::new(),

@@ -121,8 +121,7 @@ impl Reconciler {
             Ok(ledger_file::LedgerRead::Good(ledger)) => ledger,
             _ => Arc::new(Ledger::new()), // `look` reports it
         };
-        let in_place = ledger.exports.iter().find(|path| nodetrust_core::pod_bundle::is_in_place(path));
-        let export = in_place.or(ledger.exports.first()).cloned();
+        let export = crate::pod_bundle::by_ledger(&self.observer.root, &ledger);
         let runtime = ledger.runtime.clone().unwrap_or_default().into();
         let mut settings = Settings { family: ledger.family, export, runtime, ..Settings::default() };
         if ledger.fleet_gate {
@@ -297,10 +296,9 @@ impl Reconciler {
             let runtimes = observed.services.runtime.iter();
             places.extend(runtimes.flat_map(|runtime| runtime::watched(root, &runtime.certs)));
         }
-        let mut places: Vec<PathBuf> = places.into_iter().collect();
-        let view = decision.pod_bundle.view.as_ref();
-        places.extend(view.and_then(|view| root.location(Path::new(&view.path).parent()?).ok()));
-        places
+        let exported = decision.pod_bundle.views.values().filter_map(|view| Path::new(&view.path).parent());
+        places.extend(exported.filter_map(|dir| root.location(dir).ok()));
+        places.into_iter().collect()
     }
 
     fn without_lock(

@@ -294,7 +294,7 @@ impl Observer {
         });
         let pod_bundle = match (&plan, observed) {
             (Some(plan), Some(observed)) => {
-                pod_bundle::look(&self.root, settings.export.as_deref(), ledger, observed, plan.changes_store())
+                pod_bundle::look(&self.root, &settings.export, ledger, observed, plan.changes_store())
             }
             _ => PodBundlePlan::default(),
         };

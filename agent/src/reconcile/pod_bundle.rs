@@ -1,9 +1,10 @@
-//! The last part of a cycle: the bundle that pods mount follows the extracted one.
+//! The last part of a cycle: the files that pods mount follow the extracted bundle.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use nodetrust_core::{
-    action::{Action, PodBundleAction},
+    action::{Action, ExportFormat, PodBundleAction},
+    pod_bundle::PodBundlePlan,
     problem::{Problem, ProblemKind},
 };
 
@@ -19,11 +20,11 @@ use crate::{
 };
 
 impl CycleRun<'_> {
-    /// Writes and removes exported bundles. What is written is recorded before, so that `uninstall` finds it whatever happens.
+    /// Writes and removes exported files. What is written is recorded before, so that `uninstall` finds it whatever happens.
     pub(super) fn follow_pod_bundle(&mut self) {
         let (Some(plan), Some(observed)) = (&self.decision.plan, &self.decision.seen.observed) else { return };
         let root = &self.observer.root;
-        let export = self.settings.export.as_deref();
+        let export = &self.settings.export;
         // also while the store is not as it should be: the bundle that is there is what programs on the node follow
         let due = match plan.changes_store() {
             true => pod_bundle::look(root, export, &self.decision.seen.ledger, observed, false),
@@ -35,26 +36,25 @@ impl CycleRun<'_> {
         }
         let mut writer = self.observer.ledger_writer(&self.decision.seen);
         let mut problems = Vec::new();
+        let mut failed = BTreeSet::new(); // forms of which a file could not be written
         for action in &due.actions {
-            let has_failed = !problems.is_empty();
             let result = match action {
+                PodBundleAction::Write { path, format, .. } => {
+                    let written = begin_export(root, &mut writer, path).and_then(|()| write(root, path, *format, &due));
+                    if written.is_err() {
+                        failed.insert(*format);
+                    }
+                    written.map(|()| true)
+                }
                 // an earlier file goes only when the new one has come; until then it is what pods read
-                PodBundleAction::Remove { path } if has_failed && !due.content.is_empty() => {
-                    pod_bundle::write(root, path, &due.content).map_err(|error| problem("write", path, &error))
+                PodBundleAction::Remove { path, format: Some(format) } if failed.contains(format) => {
+                    write(root, path, *format, &due).map(|()| false)
                 }
-                PodBundleAction::Remove { .. } if has_failed => Ok(()),
-                PodBundleAction::Write { path, .. } => begin_export(root, &mut writer, path).and_then(|()| {
-                    pod_bundle::write(root, path, &due.content).map_err(|error| problem("write", path, &error))
-                }),
-                PodBundleAction::Remove { path } => {
-                    pod_bundle::remove(root, path).map_err(|error| problem("remove", path, &error)).and_then(|()| {
-                        writer.forget_export(path).map_err(|error| write_problem(own_paths::LEDGER, &error))
-                    })
-                }
+                PodBundleAction::Remove { path, .. } => remove(root, &mut writer, path).map(|()| true),
             };
             match result {
-                Ok(()) if !has_failed => self.done.push(Action::PodBundle(action.clone())),
-                Ok(()) => {}
+                Ok(true) => self.done.push(Action::PodBundle(action.clone())),
+                Ok(false) => {}
                 Err(problem) => problems.push(problem),
             }
         }
@@ -63,6 +63,18 @@ impl CycleRun<'_> {
         self.decision.seen.ledger = Arc::new(ledger);
         self.problems.extend(problems);
     }
+}
+
+fn write(root: &HostRoot, path: &str, format: ExportFormat, due: &PodBundlePlan) -> Result<(), Problem> {
+    match due.contents.get(&format) {
+        Some(content) => pod_bundle::write(root, path, &content.bytes).map_err(|error| problem("write", path, &error)),
+        None => Ok(()), // not known while the store changes: not met here
+    }
+}
+
+fn remove(root: &HostRoot, writer: &mut LedgerWriter<'_>, path: &str) -> Result<(), Problem> {
+    pod_bundle::remove(root, path).map_err(|error| problem("remove", path, &error))?;
+    writer.forget_export(path).map_err(|error| write_problem(own_paths::LEDGER, &error))
 }
 
 fn begin_export(root: &HostRoot, writer: &mut LedgerWriter<'_>, path: &str) -> Result<(), Problem> {

@@ -221,7 +221,7 @@ impl Reconciler {
         let mut created = ledger.created.clone();
         // some that the ledger has lost too
         let in_place = crate::pod_bundle::in_place(&self.observer.root)?;
-        for path in ledger.exports.iter().chain(&settings.export).chain(&in_place) {
+        for path in ledger.exports.iter().chain(settings.export.values()).chain(&in_place) {
             crate::pod_bundle::remove(&self.observer.root, path)?;
             let dirs = Path::new(path).ancestors().skip(1);
             let own = dirs.take_while(|dir| dir.starts_with(own_paths::DIR) && *dir != Path::new(own_paths::DIR));

@@ -199,10 +199,11 @@ fn store_and_runtime(report: &Report, now: Time) -> String {
     }
     let trust = &report.runtime_trust;
     rows.push(vec!["Pulls".into(), format!("<b>{}</b>: {}", trust.state.as_str(), prose(&trust.why))]);
-    if let Some(export) = &report.export {
-        let how = if export.current { "as the extracted bundle".to_owned() } else { prose(&export.detail) };
-        let text = format!("{}: {}, {how}", escape(&export.path), plural(export.certificates, "certificate"));
-        rows.push(vec!["Bundle for pods".into(), text]);
+    for (title, export) in [("Bundle for pods", &report.export), ("Trust store for Java", &report.export_pkcs12)] {
+        let Some(export) = export else { continue };
+        let certificates = plural(export.certificates, "certificate");
+        let text = format!("{}: {certificates}, {}", escape(&export.path), prose(&export.how()));
+        rows.push(vec![title.into(), text]);
     }
     format!("<h2>Store and runtime</h2>\n{}", table(&["", ""], rows))
 }

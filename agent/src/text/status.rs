@@ -125,10 +125,9 @@ fn labelled_lines(report: &Report, style: Style) -> String {
         }
         None => {}
     }
-    if let Some(export) = &report.export {
+    for export in report.export.iter().chain(&report.export_pkcs12) {
         let what = plural(export.certificates, "certificate");
-        let how = if export.current { "as the extracted bundle" } else { &export.detail };
-        tail.push_str(&labelled("EXPORT", &format!("{}  {what}, {how}", export.path), style));
+        tail.push_str(&labelled("EXPORT", &format!("{}  {what}, {}", export.path, export.how()), style));
     }
     for problem in &report.problems {
         tail.push_str(&labelled("PROBLEM", &problem.text, style));

@@ -14,6 +14,7 @@ use std::{
 
 use nodetrust::{config::Settings, parsers, runtime::docker, sources::subpath::Mounts};
 use nodetrust_core::{
+    action::ExportFormat,
     certificate::{
         anchor::Anchor,
         bundle,
@@ -166,9 +167,13 @@ pub fn bundle(data: &[u8]) {
     for der in &certificates {
         assert!(effective.set.contains(&Fingerprint::of_der(der)));
     }
-    let exported = bundle::read(pod_bundle::content(data).as_bytes());
+    let exported = bundle::read(&pod_bundle::content(ExportFormat::Pem, data).bytes);
     assert!(exported.set.is_subset(&effective.set), "the bundle for pods has something of its own");
     assert!(exported.repeated() == 0 && !exported.private_key);
+    let java = pod_bundle::content(ExportFormat::Pkcs12, data);
+    assert_eq!(java.certificates + java.left_out, effective.set.len());
+    let is_ours = pod_bundle::format_of(&java.bytes) == Some(ExportFormat::Pkcs12);
+    assert_eq!(is_ours, java.certificates > 0);
     // A sound bundle with one more certificate stays sound. OpenSSL takes a NUL byte at the start of a line for the end of the file.
     if let Some(der) = certificates.first()
         && effective.faults.is_empty()

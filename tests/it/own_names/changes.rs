@@ -106,7 +106,7 @@ fn the_registry_directory_is_made_anew_or_told() {
     let ca = Ca::new("Corp Root");
     let anchor = Arc::new(Anchor::from_der(&pem::scan(ca.pem().as_bytes()).blocks[0].der).unwrap());
     let store = Family::Debian.store();
-    let names = own_paths::names(store, &anchor.fingerprint, Some("/etc/certs.d"), None);
+    let names = own_paths::names(store, &anchor.fingerprint, Some("/etc/certs.d"), &[]);
     let path = format!("/etc/certs.d/{}/{}", registry_dir::DEFAULT, registry_dir::FILE);
     let names: Vec<&OwnName> = names.iter().filter(|name| name.path.starts_with("/etc/certs.d/")).collect();
     assert_eq!(names.len(), 3, "{names:?}");

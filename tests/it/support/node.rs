@@ -197,9 +197,16 @@ impl Node {
         fs::rename(temp, self.source.join("ca.crt")).unwrap();
     }
 
-    /// Gives this test a directory of approvals at the place where pods have it: an overlay over `/etc` in the test's own mount namespace.
+    /// Gives this test a directory of approvals at the place where pods have it.
     #[track_caller]
     pub fn show_approvals(&self) {
+        self.own_etc();
+        must("the directory of approvals", fs::create_dir_all(APPROVALS));
+    }
+
+    /// Gives this test an `/etc` of its own over the machine's: an overlay in the test's own mount namespace.
+    #[track_caller]
+    pub fn own_etc(&self) {
         let at = |name: &str| {
             let path = self.beside(name);
             must("a directory", fs::create_dir_all(&path));
@@ -207,7 +214,6 @@ impl Node {
         };
         let options = format!("lowerdir=/etc,upperdir={},workdir={}", at("etc").display(), at("etc-work").display());
         must("an overlay", mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), Some(options.as_str())));
-        must("the directory of approvals", fs::create_dir_all(APPROVALS));
     }
 
     /// Makes the fleet's approvals this text, by rename.

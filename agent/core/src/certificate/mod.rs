@@ -9,5 +9,6 @@ pub mod name;
 pub mod namesake;
 pub(crate) mod oid;
 pub mod pem;
+pub mod pkcs12;
 pub mod readers;
 pub(crate) mod signature;

@@ -120,6 +120,7 @@ fn good() -> Report {
         runtime: None,
         runtime_trust: RuntimeTrust::default(),
         export: None,
+        export_pkcs12: None,
         foreign: Vec::new(),
         fleet: None,
         problems: Vec::new(),

@@ -11,7 +11,7 @@ use super::{
     runtime::{by_runtime, runtime_view},
 };
 use crate::{
-    action::Action,
+    action::{Action, ExportFormat},
     certificate::fingerprint::{Fingerprint, SetDigest},
     ledger::Ledger,
     observed::{Observed, ToollessStore},
@@ -68,7 +68,8 @@ pub fn build(inputs: ReportInputs<'_>) -> Report {
         store: store_view(os, detection, observed, inputs.without_tool),
         runtime,
         runtime_trust: outlook.map_or_else(RuntimeTrust::unseen, |outlook| outlook.trust.clone()),
-        export: export.and_then(|export| export.view.clone()),
+        export: export.and_then(|export| export.views.get(&ExportFormat::Pem).cloned()),
+        export_pkcs12: export.and_then(|export| export.views.get(&ExportFormat::Pkcs12).cloned()),
         foreign,
         fleet: None,
         problems,

@@ -63,6 +63,9 @@ pub struct Report {
     /// The bundle for pods, if one is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub export: Option<PodBundleView>,
+    /// The trust store for Java in pods, if one is asked for.
+    #[serde(rename = "exportPkcs12", skip_serializing_if = "Option::is_none")]
+    pub export_pkcs12: Option<PodBundleView>,
     /// Somebody else's files that people should know of.
     pub foreign: Vec<ForeignRow>,
     /// The restarts of the fleet, if this node takes part in one and has seen it.

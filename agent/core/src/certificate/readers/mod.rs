@@ -11,6 +11,7 @@
 mod fault;
 mod gnutls;
 mod go;
+mod java;
 mod openssl;
 
 use fault::Checked;
@@ -63,6 +64,11 @@ pub fn gnutls_fault(der: &[u8]) -> Option<String> {
 /// Why Go does not parse a certificate.
 pub fn go_fault(der: &[u8]) -> Option<String> {
     sentence(go::certificate(der))
+}
+
+/// Why a certificate may not be read by Java, which then reads nothing of a trust store that has it. Stricter than Java itself.
+pub fn java_fault(der: &[u8]) -> Option<String> {
+    sentence(java::certificate(der))
 }
 
 fn sentence(checked: Checked) -> Option<String> {
