@@ -12,6 +12,7 @@ mod corpus;
 mod crash;
 mod debug;
 mod distributions;
+mod distrust;
 mod docs;
 mod evidence;
 mod export;

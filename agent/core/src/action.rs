@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     certificate::{fingerprint::Fingerprint, name::shown},
-    store::{ExtractMode, Family},
+    store::{ExtractMode, Family, distrust::means_at},
     text::plural,
 };
 
@@ -96,6 +96,18 @@ pub enum StoreAction {
         /// Absolute path.
         path: String,
     },
+    /// Distrust a root of the distribution by the distribution's own means.
+    DistrustRoot {
+        /// Its fingerprint.
+        sha256: Fingerprint,
+        /// The line of the list that is deselected, or the copy in the blocklist, absolute.
+        place: String,
+    },
+    /// Take that back.
+    TrustRoot {
+        /// As above.
+        place: String,
+    },
     /// Run the distribution's tool.
     Extract {
         /// How thoroughly.
@@ -127,6 +139,8 @@ impl StoreAction {
                 | Self::RemoveAnchor { .. }
                 | Self::AdoptFile { .. }
                 | Self::ReturnFile { .. }
+                | Self::DistrustRoot { .. }
+                | Self::TrustRoot { .. }
                 | Self::Extract { .. }
                 | Self::RetireStore { .. }
         )
@@ -331,6 +345,10 @@ impl fmt::Display for StoreAction {
                 write!(f, "adopt    {} ({why})", shown(file))
             }
             Self::ReturnFile { path } => write!(f, "return   {} (it was taken over)", shown(path)),
+            Self::DistrustRoot { sha256, place } => {
+                write!(f, "distrust {} by {}", sha256.fp16(), shown(&means_at(place)))
+            }
+            Self::TrustRoot { place } => write!(f, "trust    again what {} distrusts", shown(&means_at(place))),
             Self::Extract { mode, why } => {
                 let why: Vec<String> = why.iter().map(ToString::to_string).collect();
                 let mode = if *mode == ExtractMode::Fresh { ", thoroughly" } else { "" };
@@ -441,6 +459,10 @@ mod tests {
                 json!({"action": "adopt-file", "file": "domain.crt", "why": "in-source"}),
             ),
             (StoreAction::ReturnFile { path: path() }.into(), json!({"action": "return-file", "path": "/p"})),
+            (
+                StoreAction::TrustRoot { place: "mozilla/a.crt".into() }.into(),
+                json!({"action": "trust-root", "place": "mozilla/a.crt"}),
+            ),
             (restart.into(), json!({"action": "restart", "unit": "u", "why": "w"})),
             (
                 PodBundleAction::Write { path: path(), format: ExportFormat::Pkcs12, certificates: 1 }.into(),

@@ -22,7 +22,7 @@ use crate::{
         settings::RuntimeChoice,
         witness::Witness,
     },
-    store::Family,
+    store::{Family, distrust::DistrustedRoot},
     time::{Moment, Uptime},
 };
 
@@ -85,6 +85,9 @@ pub struct Ledger {
     /// The same for files of others that we have taken over or put back: the names of their links, without the extension.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hook_names: BTreeMap<String, bool>,
+    /// Roots of the distribution that we have distrusted, and what was changed for it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub distrusted: BTreeMap<Fingerprint, DistrustedRoot>,
     /// The bundle's certificates that are not ours, as the last good look found them: what must not get lost.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub foreign: BTreeSet<Fingerprint>,
@@ -233,8 +236,19 @@ impl Ledger {
 
     /// Whether it records nothing of ours, so that its file is not needed.
     pub fn is_blank(&self) -> bool {
-        let Self { old_families, anchors, sources, pending, created, hooks, hook_names, certs_files, exports, .. } =
-            self;
+        let Self {
+            old_families,
+            anchors,
+            sources,
+            pending,
+            created,
+            hooks,
+            hook_names,
+            distrusted,
+            certs_files,
+            exports,
+            ..
+        } = self;
         let no_files_of_ours = created.is_empty() && certs_files.is_empty() && exports.is_empty();
         anchors.is_empty()
             && old_families.is_empty()
@@ -243,6 +257,7 @@ impl Ledger {
             && !pending
             && hooks.is_empty()
             && hook_names.is_empty()
+            && distrusted.is_empty()
     }
 
     /// What the bundle held at the last good look, None if there was none.
@@ -271,6 +286,7 @@ impl Ledger {
             created,
             hooks,
             hook_names,
+            distrusted,
             foreign,
             gone,
             gone_since,
@@ -299,6 +315,7 @@ impl Ledger {
             && *created == other.created
             && *hooks == other.hooks
             && *hook_names == other.hook_names
+            && *distrusted == other.distrusted
             && *foreign == other.foreign
             && *gone == other.gone
             && *gone_since == other.gone_since

@@ -4,7 +4,7 @@ pub use crate::certificate::bundle::{BundleReader, Effective};
 use crate::{
     certificate::{anchor::Anchor, fingerprint::Fingerprint, pem::Fault},
     runtime::services::Services,
-    store::{Family, TrustStore, adopted::AdoptedFile},
+    store::{Family, TrustStore, adopted::AdoptedFile, distrust::DistrustView},
     time::Uptime,
 };
 use std::{
@@ -34,6 +34,8 @@ pub struct Observed {
     pub foreign: Vec<ForeignFile>,
     /// Files of others that we have taken over, by their paths: what is remembered of them.
     pub adopted: BTreeMap<String, AdoptedFile>,
+    /// Roots of the distribution that are to be distrusted, or are by us.
+    pub distrust: DistrustView,
     /// Left-overs of ours: temporary files and staged bundles, absolute.
     pub leftovers: BTreeSet<String>,
     /// The tool's own temporary file, left by a run that was killed, absolute.
@@ -164,6 +166,7 @@ impl Observed {
             ours: BTreeMap::new(),
             foreign: Vec::new(),
             adopted: BTreeMap::new(),
+            distrust: DistrustView::default(),
             leftovers: BTreeSet::new(),
             stale_temp: None,
             effective: Effective::default(),

@@ -9,6 +9,7 @@ use crate::{
     fleet::removal::RemovalWait,
     ledger::{AnchorState, Ledger},
     observed::{ForeignFile, Observed},
+    problem::Problem,
     runtime::service_plan::ServiceGoal,
     store::TrustStore,
 };
@@ -64,6 +65,10 @@ pub struct Plan {
     pub retired: BTreeSet<Fingerprint>,
     /// Files that `store.adopt` names and that stay.
     pub refused: Vec<RefusedFile>,
+    /// Roots of the distribution that are distrusted.
+    pub distrusted: BTreeSet<Fingerprint>,
+    /// What is wrong with what the configuration asks for.
+    pub problems: Vec<Problem>,
     /// The ledger to write before anything else is done.
     pub ledger: Ledger,
 }
@@ -162,6 +167,11 @@ impl Plan {
         leaving.chain(observed.adopted_certificates()).collect()
     }
 
+    /// Whether the plan is about to distrust a root.
+    pub fn distrusts(&self, print: &Fingerprint) -> bool {
+        self.actions.iter().any(|action| matches!(action, StoreAction::DistrustRoot { sha256, .. } if sha256 == print))
+    }
+
     /// What the bundle is to hold after the plan.
     pub fn expected_bundle(&self, observed: &Observed) -> BTreeSet<Fingerprint> {
         let mut bundle = observed.effective.set.clone();
@@ -171,6 +181,7 @@ impl Plan {
                     || self.ledger.anchors.get(f).is_some_and(|entry| entry.shared)
             };
             bundle.retain(|fingerprint| !self.retired.contains(fingerprint) || kept(fingerprint));
+            bundle.retain(|fingerprint| !self.distrusts(fingerprint));
             bundle.extend(self.due(observed.store));
         }
         bundle

@@ -76,6 +76,8 @@ pub enum ProblemKind {
     DeniedTrusted,
     /// A file that `store.adopt` names stays, or could not be put back: it is not what may be taken over, or something else has its name.
     NotAdopted,
+    /// A root that `policy.distrust` names is still trusted, or is none of the distribution's, or cannot be distrusted here.
+    NotDistrusted,
     /// The bundle for pods could not be written.
     Export,
     /// The fleet's approvals of removals cannot be used; no anchor leaves by them.
@@ -86,7 +88,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind, for metrics.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::UnsupportedStore,
         Self::Config,
         Self::Observe,
@@ -114,6 +116,7 @@ impl ProblemKind {
         Self::OldStore,
         Self::DeniedTrusted,
         Self::NotAdopted,
+        Self::NotDistrusted,
         Self::Export,
         Self::Approvals,
         Self::Kubernetes,
@@ -149,6 +152,7 @@ impl ProblemKind {
             Self::OldStore => "old-store",
             Self::DeniedTrusted => "denied-trusted",
             Self::NotAdopted => "not-adopted",
+            Self::NotDistrusted => "not-distrusted",
             Self::Export => "export",
             Self::Approvals => "approvals",
             Self::Kubernetes => "kubernetes",
@@ -182,6 +186,7 @@ impl ProblemKind {
                 | Self::OldStore
                 | Self::DeniedTrusted
                 | Self::NotAdopted
+                | Self::NotDistrusted
                 | Self::Export
                 | Self::Approvals
                 | Self::Kubernetes

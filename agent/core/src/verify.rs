@@ -20,6 +20,8 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
     let mut problems: Vec<Problem> =
         plan.held.iter().map(|held| Problem::new(ProblemKind::Held, held.why.clone(), held.next.clone())).collect();
     problems.extend(observed.old.iter().map(old_store_problem));
+    problems.extend(plan.problems.iter().cloned());
+    problems.extend(plan.distrusted.iter().filter_map(|print| distrusted_problem(print, plan, observed)));
     let refused = plan.refused.iter().cloned();
     problems.extend(refused.map(|file| Problem::new(ProblemKind::NotAdopted, file.why, file.next)));
     if plan.targets.is_empty() && plan.retired.is_empty() {
@@ -78,6 +80,16 @@ fn retired_problem(fingerprint: &Fingerprint, plan: &Plan, observed: &Observed) 
     lingers.then(|| {
         let text = format!("{} is removed and still in {}", fingerprint.fp16(), observed.store.bundle);
         Problem { kind: ProblemKind::StillTrusted, sha256: Some(*fingerprint), text, next: String::new() }
+    })
+}
+
+/// A root of the distribution that is distrusted and trusted all the same.
+fn distrusted_problem(print: &Fingerprint, plan: &Plan, observed: &Observed) -> Option<Problem> {
+    let lingers = observed.effective.set.contains(print) && !plan.changes_store();
+    lingers.then(|| {
+        let text = format!("{} is distrusted, and still in {}", print.fp16(), observed.store.bundle);
+        let next = "look for another file on the host that asks for it; `trust list` shows p11-kit's view";
+        Problem { kind: ProblemKind::NotDistrusted, sha256: Some(*print), text, next: next.to_owned() }
     })
 }
 

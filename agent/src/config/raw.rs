@@ -18,7 +18,7 @@ use tracing::level_filters::LevelFilter;
 use super::{
     FleetSettings, Http, Kubernetes, LogFormat, LogSettings, MAX_PROBES, ProbeSettings, Settings, Source,
     SourceLocation, TlsFiles, WitnessRegistries,
-    lists::AdoptedNames,
+    lists::{AdoptedNames, DistrustedPrints},
     values::{
         AbsolutePath, Address, CanarySelector, ExportName, FamilyChoice, FurtherUnit, Keyword, LongSpan, ProbeProxy,
         ProbeTarget, RuntimeKindChoice, Share, SourceName, Span, StartupTaint, UnitName, WitnessChoice,
@@ -94,6 +94,7 @@ struct RawPolicy {
     self_signature: Option<Keyword<Unproven>>,
     allowed_fingerprints: BTreeSet<Fingerprint>,
     denied_fingerprints: BTreeSet<Fingerprint>,
+    distrust: DistrustedPrints,
     empty_source: Option<Keyword<EmptySource>>,
 }
 
@@ -323,6 +324,7 @@ impl RawPolicy {
                 .removal_grace
                 .map_or(usual.removal_grace, |Span(grace)| grace.as_secs() + u64::from(grace.subsec_nanos() > 0)),
             removal_gate: keyword(rotation.removal_gate, usual.removal_gate),
+            distrust: self.distrust.0,
             adopt,
         }
     }

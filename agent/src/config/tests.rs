@@ -31,6 +31,7 @@ policy:
   selfSignature: warn
   allowedFingerprints: []
   deniedFingerprints: []
+  distrust: []
   emptySource: hold
 rotation:
   removalGrace: 24h
@@ -96,7 +97,7 @@ fn every_field_reaches_the_settings() {
         "
 sources: [{{name: a-1, path: /a, optional: true}}]
 policy: {{onRejection: hold, notCa: reject, expired: accept, weak: reject, selfSignature: reject, emptySource: remove,
-  allowedFingerprints: [{one}], deniedFingerprints: [\"{}\"]}}
+  allowedFingerprints: [{one}], distrust: [{one}], deniedFingerprints: [\"{}\"]}}
 rotation: {{removalGrace: 1500ms, removalGate: fleet}}
 store: {{family: redhat, extractTimeout: 2m, adopt: [domain.crt, \"corp-*.crt\"]}}
 resync: 10m
@@ -134,6 +135,7 @@ export: {{bundle: all.pem, pkcs12: all.p12}}
             self_signature: Unproven::Reject,
             allowed: [one].into(),
             denied: [two].into(),
+            distrust: [one].into(),
             empty_source: EmptySource::Remove,
             removal_grace: 2, // rounded up to whole seconds
             removal_gate: RemovalGate::Fleet,
@@ -321,6 +323,7 @@ fn an_error_names_line_field_and_form() {
         ("policy:\n  emptySource: keep", "policy.emptySource", "hold, remove"),
         ("policy:\n  allowedFingerprints: [abc]", "policy.allowedFingerprints", "64"),
         ("policy:\n  deniedFingerprints: [\"AB:CD\"]", "policy.deniedFingerprints", "64"),
+        ("policy:\n  distrust: [abc]", "policy.distrust", "64"),
         ("rotation:\n  removalGrace: soon", "rotation.removalGrace", "24h"),
         ("rotation:\n  removalGate: all", "rotation.removalGate", "none, fleet"),
         ("store:\n  family: windows", "store.family", "debian, redhat"),

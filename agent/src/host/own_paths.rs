@@ -31,6 +31,10 @@ pub const ADOPTED_DIR: &str = "/var/lib/nodetrust/adopted";
 pub const ADOPTED_TEMP: &str = ".adopted.json.tmp";
 /// Such a file before it has its name again, in the store's directory for temporary files.
 pub const ADOPTED_BACK_TEMP: &str = ".nodetrust-adopted.tmp";
+/// The distribution's list before it has its name, in its directory.
+pub const SELECTION_TEMP: &str = ".nodetrust-selection.tmp";
+/// The directory of that.
+pub const SELECTION_TEMP_DIR: &str = "/etc";
 /// The lock; it is gone after a reboot.
 pub const LOCK: &str = "/run/nodetrust.lock";
 /// The beginning of the names of our temporary files and of the staged bundle, where other people's files are.
@@ -53,6 +57,12 @@ pub const NO_HOOKS: &str = "/var/lib/nodetrust/no-hooks";
 pub const HOOK_INPUT: &str = "hook-input";
 /// The same before it has its name.
 pub const HOOK_INPUT_TEMP: &str = "hook-input.tmp";
+
+/// Whether a name in the blocklist is one that we give to a copy there.
+pub fn is_copy_name(name: &str) -> bool {
+    let digits = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(".pem"));
+    digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+}
 
 /// The name of an anchor file before it has its own.
 pub fn anchor_temp(fingerprint: &Fingerprint) -> String {
@@ -83,6 +93,7 @@ pub fn names(store: &TrustStore, anchor: &Fingerprint, certs_d: Option<&str>, ex
         directory(ADOPTED_DIR.to_owned()),
         file(format!("{}/{ADOPTED_TEMP}", DIR)),
         file(format!("{}/{ADOPTED_BACK_TEMP}", store.temp_dir)),
+        file(format!("{SELECTION_TEMP_DIR}/{SELECTION_TEMP}")),
         file(LOCK.to_owned()),
         file(format!("{}/{}", store.anchors_dir, file_name(store, anchor))),
         file(format!("{}/{}", store.temp_dir, anchor_temp(anchor))),

@@ -33,6 +33,7 @@ fn report(headline: &str) -> Arc<Report> {
         export: None,
         export_pkcs12: None,
         foreign: Vec::new(),
+        distrusted: Vec::new(),
         fleet: None,
         problems: Vec::new(),
         pending: Vec::new(),

@@ -11,7 +11,7 @@ use nodetrust_core::{
     plan::Plan,
     planner::{foreign_repeats, plan_retire},
     problem::{Problem, ProblemKind},
-    store::{ExtractMode, Family, Tool, anchor_file::PREFIX},
+    store::{ExtractMode, Family, Tool, anchor_file::PREFIX, distrust::DistrustedRoot},
     verify::verify,
 };
 
@@ -20,7 +20,7 @@ use crate::{
     error::chain,
     host::{exec::HostExec, file::FileKind, obstacle::write_problem, own_paths},
     store::{
-        adoption,
+        adoption, distrust,
         extract::extract,
         hash_links,
         judge::BundleJudge,
@@ -105,6 +105,11 @@ fn execute(
             Some(file) => adoption::give_back(root, file),
             None => Ok(()), // the plan makes this action for what is remembered only
         },
+        StoreAction::DistrustRoot { sha256, place } => {
+            let der = plan.ledger.distrusted.get(sha256).map(DistrustedRoot::der).unwrap_or_default();
+            distrust::distrust(root, store, place, sha256, &der).map_err(failed(distrust::file_of(place)))
+        }
+        StoreAction::TrustRoot { place } => distrust::trust(root, place).map_err(failed(distrust::file_of(place))),
         StoreAction::Extract { mode, .. } => run_tool(*mode, plan, observed, exec, applied),
         StoreAction::RetireStore { family, files } => retire(*family, files, plan, exec, wall, &mut applied.extract),
         StoreAction::RunHooks { .. } => run_hooks(plan, observed, exec).map(|()| applied.hooks_done = true),

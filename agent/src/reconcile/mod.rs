@@ -124,6 +124,7 @@ impl Reconciler {
         let export = crate::pod_bundle::by_ledger(&self.observer.root, &ledger);
         let runtime = ledger.runtime.clone().unwrap_or_default().into();
         let mut settings = Settings { family: ledger.family, export, runtime, ..Settings::default() };
+        settings.policy.distrust = ledger.distrusted.keys().copied().collect();
         if ledger.fleet_gate {
             settings.policy.removal_gate = RemovalGate::Fleet;
             settings.approvals = None; // whoever has no configuration is not in the agent's pod

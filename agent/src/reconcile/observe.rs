@@ -31,7 +31,7 @@ use crate::{
     pod_bundle, runtime,
     store::{
         bundle::bundle_bytes,
-        detect,
+        detect, distrust,
         namesakes::NamesakeCache,
         observe::{StoreCache, observe, old_stores},
         read::ObserveError,
@@ -167,7 +167,7 @@ impl Observer {
         self.store.expect(snapshots);
         let mut observed = detection.family.as_ref().ok().and_then(|family| {
             let known = &ledger.known_foreign() | &earlier.foreign;
-            let seen = self.observe_store(family.store(), &known, &ledger);
+            let seen = self.observe_store(family.store(), &known, &ledger, &settings.policy.distrust);
             let next = "look at the path on the host";
             let problem = |error: ObserveError| Problem::new(ProblemKind::Observe, chain(&error), error.next(next));
             seen.map_err(|error| problems.push(problem(error))).ok()
@@ -233,10 +233,12 @@ impl Observer {
         store: &'static TrustStore,
         known_foreign: &BTreeSet<Fingerprint>,
         ledger: &Ledger,
+        distrust: &BTreeSet<Fingerprint>,
     ) -> Result<Observed, ObserveError> {
         let observed = observe(&self.root, store, known_foreign, &mut self.store)?;
         let old = old_stores(&self.root, store, ledger)?;
-        Ok(Observed { old, ..observed })
+        let distrust = distrust::look(&self.root, distrust, ledger, &observed)?;
+        Ok(Observed { old, distrust, ..observed })
     }
 
     /// The bundle of a store whose tool is missing: it is shown, and nothing is done.

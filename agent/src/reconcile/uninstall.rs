@@ -60,6 +60,7 @@ impl Reconciler {
     pub fn uninstall(&mut self, settings: &Settings) -> Report {
         let mut empty = Settings { sources: Vec::new(), ..settings.clone() };
         empty.policy.adopt.clear(); // what is put back stays
+        empty.policy.distrust.clear();
         let lock = match HostLock::take(&self.observer.root, runtime::longest_cycle(settings.extract_timeout)) {
             Ok(lock) => lock,
             Err(error) => {

@@ -25,9 +25,9 @@ use crate::{
 /// Where Debian, Alpine, Flatcar and Photon keep the certificates that they ship.
 pub(crate) const SHIPPED: &str = "/usr/share/ca-certificates";
 /// Debian's and Alpine's list of what is selected among them.
-const SELECTION: &str = "/etc/ca-certificates.conf";
+pub(crate) const SELECTION: &str = "/etc/ca-certificates.conf";
 /// Largest list that is read, in bytes.
-const MAX_SELECTION: u64 = 1 << 20;
+pub(crate) const MAX_SELECTION: u64 = 1 << 20;
 /// How deep a directory of certificates is searched.
 const MAX_DEPTH: usize = 8;
 

@@ -4,6 +4,7 @@ pub(crate) mod adoption;
 pub mod bundle;
 pub mod detect;
 pub mod distribution;
+pub(crate) mod distrust;
 pub mod extract;
 pub(crate) mod failure;
 pub(crate) mod foreign;

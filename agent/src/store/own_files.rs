@@ -222,7 +222,8 @@ pub(crate) fn leftovers(
         }
     }
     let adopted_temp = format!("{}/{}", own_paths::DIR, own_paths::ADOPTED_TEMP);
-    for path in [own_paths::TEMP_DIR, own_paths::LEDGER_TEMP, &adopted_temp] {
+    let selection_temp = format!("{}/{}", own_paths::SELECTION_TEMP_DIR, own_paths::SELECTION_TEMP);
+    for path in [own_paths::TEMP_DIR, own_paths::LEDGER_TEMP, &adopted_temp, &selection_temp] {
         if root.own_meta(path).map_err(at(path))?.is_some() {
             left.insert(path.to_owned());
         }

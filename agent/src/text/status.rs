@@ -132,6 +132,10 @@ fn labelled_lines(report: &Report, style: Style) -> String {
     for problem in &report.problems {
         tail.push_str(&labelled("PROBLEM", &problem.text, style));
     }
+    for root in &report.distrusted {
+        let still = if root.trusted { "still trusted, " } else { "" };
+        tail.push_str(&labelled("DISTRUST", &format!("{}: {still}{}", root.sha256.fp16(), root.text), style));
+    }
     for foreign in &report.foreign {
         tail.push_str(&labelled("FOREIGN", &format!("{}: {}", foreign.path, foreign.text), style));
     }

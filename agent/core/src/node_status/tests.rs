@@ -122,6 +122,7 @@ fn good() -> Report {
         export: None,
         export_pkcs12: None,
         foreign: Vec::new(),
+        distrusted: Vec::new(),
         fleet: None,
         problems: Vec::new(),
         pending: Vec::new(),

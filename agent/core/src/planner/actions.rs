@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{
     adoption::Adoption,
+    distrust::Distrust,
     extract::{extract_reasons, hazards},
     service_records::record_services,
 };
@@ -20,6 +21,13 @@ use crate::{
     },
 };
 
+/// What is done about files and roots that are not ours.
+#[derive(Debug, Default)]
+pub(super) struct ForeignPlan<'a> {
+    pub(super) adoption: Adoption<'a>,
+    pub(super) distrust: Distrust,
+}
+
 /// The plan that brings the observed store to the targets: additions first, then removals, then one run of the tool. `ledger` is the
 /// one in force, `next` the one that the plan records. `over`: why an anchor that is no target goes, if it is not denied.
 pub(super) fn store_plan(
@@ -28,8 +36,9 @@ pub(super) fn store_plan(
     mut next: Ledger,
     targets: BTreeMap<Fingerprint, TargetAnchor>,
     over: RemoveReason,
-    adoption: &Adoption<'_>,
+    others: ForeignPlan<'_>,
 ) -> Plan {
+    let ForeignPlan { adoption, distrust } = others;
     let retired: BTreeSet<Fingerprint> =
         next.anchors.keys().filter(|key| !targets.contains_key(key)).copied().collect();
     record_services(observed, ledger, &mut next, &targets, &retired);
@@ -39,6 +48,9 @@ pub(super) fn store_plan(
     files.extend(anchor_removals(observed, &mut next, &targets, over));
     files.extend(returns(observed, &mut next, over));
     let harmless = hazards(observed).is_empty(); // nothing is taken over that the tool could not follow
+    let is_harmless = |action: &StoreAction| harmless || !matches!(action, StoreAction::DistrustRoot { .. });
+    files.extend(distrust.actions.iter().filter(|action| is_harmless(action)).cloned());
+    note_distrust(&files, &mut next);
     files.extend(adoption.files.iter().filter(|_| harmless).map(|file| file.action(&mut next)));
     let changes = !files.is_empty();
     actions.append(&mut files);
@@ -69,8 +81,9 @@ pub(super) fn store_plan(
     if !next.same_as(ledger) && !both_blank {
         actions.insert(0, StoreAction::RecordLedger);
     }
-    let refused = adoption.refused.clone();
-    Plan { actions, held, targets, waiting: BTreeMap::new(), retired, refused, ledger: next }
+    let Distrust { roots: distrusted, problems, .. } = distrust;
+    let (refused, waiting) = (adoption.refused, BTreeMap::new());
+    Plan { actions, held, targets, waiting, retired, refused, distrusted, problems, ledger: next }
 }
 
 /// The anchor directory, and what killed runs have left behind.
@@ -139,6 +152,18 @@ fn anchor_removals(
         actions.push(StoreAction::RemoveAnchor { file: file.clone(), why });
     }
     actions
+}
+
+/// The store's hooks hear of a root's link that goes or comes.
+fn note_distrust(files: &[StoreAction], next: &mut Ledger) {
+    for action in files {
+        let (place, added) = match action {
+            StoreAction::DistrustRoot { place, .. } => (place, false),
+            StoreAction::TrustRoot { place } => (place, true),
+            _ => continue,
+        };
+        next.hook_names.insert(link_stem(place.rsplit('/').next().unwrap_or(place)), added);
+    }
 }
 
 /// Files that were taken over and go back to where they were: all of them, or those of the store that is left.

@@ -9,6 +9,7 @@
 
 mod actions;
 mod adoption;
+mod distrust;
 mod extract;
 mod foreign;
 mod old_store;
@@ -25,6 +26,7 @@ pub use settle::settle;
 pub use states::REMEMBER_GONE;
 pub use uninstall::{Orphans, orphans, plan_uninstall};
 
+use actions::ForeignPlan;
 use states::Decided;
 
 use crate::{
@@ -70,7 +72,11 @@ pub fn plan(
     let Decided { targets, waiting } = states::decide_states(resolved, observed, policy, now, &mut next, rule);
     let plan = match retired_first {
         Some(family) => old_store::only_retire(observed, ledger, family, targets),
-        None => actions::store_plan(observed, ledger, next, targets, RemoveReason::GraceOver, &adoption),
+        None => {
+            let distrust = distrust::plan(&policy.distrust, resolved, observed, &mut next);
+            let others = ForeignPlan { adoption, distrust };
+            actions::store_plan(observed, ledger, next, targets, RemoveReason::GraceOver, others)
+        }
     };
     Plan { waiting, ..plan }
 }

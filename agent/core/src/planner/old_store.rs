@@ -6,10 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    actions::{retirements, store_plan},
-    adoption::Adoption,
-};
+use super::actions::{ForeignPlan, retirements, store_plan};
 use crate::{
     action::{RemoveReason, StoreAction},
     certificate::fingerprint::Fingerprint,
@@ -23,7 +20,7 @@ use crate::{
 /// store.
 pub fn plan_retire(observed: &Observed, ledger: &Ledger) -> Plan {
     let mut plan =
-        store_plan(observed, ledger, ledger.clone(), BTreeMap::new(), RemoveReason::StoreLeft, &Adoption::default());
+        store_plan(observed, ledger, ledger.clone(), BTreeMap::new(), RemoveReason::StoreLeft, ForeignPlan::default());
     // It is a part of another plan, whose ledger is the one that is written.
     plan.actions.retain(|action| *action != StoreAction::RecordLedger);
     plan
@@ -46,8 +43,17 @@ pub(super) fn only_retire(
     next.old_families.insert(family);
     let mut actions = vec![StoreAction::RecordLedger];
     actions.extend(retirements(observed));
-    let (held, refused) = (Vec::new(), Vec::new());
-    Plan { actions, held, targets, waiting: BTreeMap::new(), retired: BTreeSet::new(), refused, ledger: next }
+    Plan {
+        actions,
+        held: Vec::new(),
+        targets,
+        waiting: BTreeMap::new(),
+        retired: BTreeSet::new(),
+        refused: Vec::new(),
+        distrusted: BTreeSet::new(),
+        problems: Vec::new(),
+        ledger: next,
+    }
 }
 
 /// Writes the node's store down. After a change, what was known of the old one's bundle says nothing about the new one.

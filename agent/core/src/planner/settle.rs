@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::foreign::{foreign_in_bundle, note_gone};
+use super::{
+    distrust::forget_undone,
+    foreign::{foreign_in_bundle, note_gone},
+};
 use crate::{
     action::StoreAction, certificate::fingerprint::Fingerprint, ledger::Ledger, observed::Observed, plan::Plan,
     store::anchor_file::file_name,
@@ -29,6 +32,7 @@ pub fn settle(plan: &Plan, after: &Observed, carried_out: bool, now: i64) -> Led
         ledger.foreign = foreign_in_bundle(after, &ledger);
         ledger.repeated = if had_extract { Some(after.effective.repeated()) } else { ledger.repeated };
     }
+    forget_undone(&plan.distrusted, after, &mut ledger);
     let is_missed = |print: &Fingerprint| !trusted.contains(print) || after.unlinked.contains(print);
     let unfinished = !carried_out || !plan.held.is_empty() || lingering || plan.due(after.store).any(is_missed);
     ledger.pending &= unfinished;

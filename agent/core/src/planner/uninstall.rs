@@ -6,7 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{actions::store_plan, adoption::Adoption, states::adopt_own_files};
+use super::{
+    actions::{ForeignPlan, store_plan},
+    distrust,
+    states::adopt_own_files,
+};
 use crate::{
     action::RemoveReason,
     certificate::fingerprint::Fingerprint,
@@ -23,7 +27,8 @@ pub fn plan_uninstall(observed: &Observed, ledger: &Ledger) -> Plan {
     for entry in next.anchors.values_mut() {
         entry.state = AnchorState::Retired;
     }
-    store_plan(observed, ledger, next, BTreeMap::new(), RemoveReason::Uninstall, &Adoption::default())
+    let others = ForeignPlan { distrust: distrust::undo(observed, &mut next), ..ForeignPlan::default() };
+    store_plan(observed, ledger, next, BTreeMap::new(), RemoveReason::Uninstall, others)
 }
 
 /// Certificates of a bundle without a source, by what is known of them.

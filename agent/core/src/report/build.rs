@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     anchors::{anchor_rows, desired_rows},
     denied,
-    foreign::foreign_rows,
+    foreign::{distrusted_rows, foreign_rows},
     inputs::ReportInputs,
     model::{NodeVerdict, Report, SourceRow, StoreView},
     runtime::{by_runtime, runtime_view},
@@ -52,6 +52,7 @@ pub fn build(inputs: ReportInputs<'_>) -> Report {
     }
     let (desired_digest, effective_digest) = digests(inputs);
     let converged = !failing && !is_unfinished && desired_digest == effective_digest;
+    let distrusted = observed.zip(plan).map(|(observed, plan)| distrusted_rows(observed, plan)).unwrap_or_default();
     let foreign = observed.map(|observed| foreign_rows(observed, plan, policy, now)).unwrap_or_default();
     let mut report = Report {
         version: 1,
@@ -71,6 +72,7 @@ pub fn build(inputs: ReportInputs<'_>) -> Report {
         export: export.and_then(|export| export.views.get(&ExportFormat::Pem).cloned()),
         export_pkcs12: export.and_then(|export| export.views.get(&ExportFormat::Pkcs12).cloned()),
         foreign,
+        distrusted,
         fleet: None,
         problems,
         pending: pending(plan, outlook, export),

@@ -1,9 +1,10 @@
 //! What people should know of files that are not ours.
 
-use super::model::{ForeignRow, StaleCopy, StaleReason};
+use super::model::{DistrustedRow, ForeignRow, StaleCopy, StaleReason};
 use crate::{
     certificate::{
         anchor::Anchor,
+        fingerprint::Fingerprint,
         name::{sentence, shown},
     },
     ledger::AnchorState,
@@ -11,6 +12,7 @@ use crate::{
     plan::Plan,
     planner::successor,
     source::policy::Policy,
+    store::distrust::means_at,
     time::{Moment, Time},
 };
 
@@ -44,6 +46,20 @@ pub(super) fn foreign_rows(observed: &Observed, plan: Option<&Plan>, policy: &Po
         }
     }
     rows
+}
+
+/// The roots of the distribution that are distrusted, and by which means.
+pub(super) fn distrusted_rows(observed: &Observed, plan: &Plan) -> Vec<DistrustedRow> {
+    let row = |print: &Fingerprint| {
+        let places = plan.ledger.distrusted.get(print).into_iter().flat_map(|root| &root.places);
+        let means: Vec<String> = places.map(|place| shown(&means_at(place))).collect();
+        let text = match means.is_empty() {
+            true => "it was distrusted on the host before".to_owned(),
+            false => format!("by {}", means.join(" and ")),
+        };
+        DistrustedRow { sha256: *print, trusted: observed.effective.set.contains(print), text: sentence(&text) }
+    };
+    plan.distrusted.iter().map(row).collect()
 }
 
 /// Why somebody else's copy of a certificate should not be there any more, in a word and in a sentence.

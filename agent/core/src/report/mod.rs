@@ -16,8 +16,8 @@ pub use anchors::anchor_row;
 pub use build::build;
 pub use inputs::ReportInputs;
 pub use model::{
-    AnchorRow, Behind, ByRuntime, Cycle, ForeignRow, HoldView, LastRestart, NodeVerdict, Report, RuntimeView,
-    SourceRow, StaleCopy, StaleReason, StoreView,
+    AnchorRow, Behind, ByRuntime, Cycle, DistrustedRow, ForeignRow, HoldView, LastRestart, NodeVerdict, Report,
+    RuntimeView, SourceRow, StaleCopy, StaleReason, StoreView,
 };
 pub use news::{LogLine, LogMemory};
 

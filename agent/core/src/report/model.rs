@@ -68,6 +68,9 @@ pub struct Report {
     pub export_pkcs12: Option<PodBundleView>,
     /// Somebody else's files that people should know of.
     pub foreign: Vec<ForeignRow>,
+    /// Roots of the distribution that the configuration distrusts here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub distrusted: Vec<DistrustedRow>,
     /// The restarts of the fleet, if this node takes part in one and has seen it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fleet: Option<FleetView>,
@@ -219,6 +222,18 @@ pub struct ForeignRow {
     /// It is a stale copy of a CA; None for what else is to be said of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale: Option<StaleCopy>,
+}
+
+/// A root of the distribution that the configuration distrusts.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DistrustedRow {
+    /// The root.
+    pub sha256: Fingerprint,
+    /// It is in the extracted bundle all the same.
+    pub trusted: bool,
+    /// By which means, in a sentence.
+    pub text: String,
 }
 
 /// A copy of a certificate that should not be there any more, in somebody else's file.

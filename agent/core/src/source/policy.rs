@@ -38,6 +38,8 @@ pub struct Policy {
     pub removal_grace: u64,
     /// What a removal waits for beside its grace.
     pub removal_gate: RemovalGate,
+    /// `policy.distrust`: roots of the distribution that are to be distrusted.
+    pub distrust: BTreeSet<Fingerprint>,
     /// `store.adopt`: files of others in the anchor directory that may be taken over.
     pub adopt: Vec<NamePattern>,
 }
@@ -55,6 +57,7 @@ impl Default for Policy {
             empty_source: EmptySource::Hold,
             removal_grace: 24 * 3600,
             removal_gate: RemovalGate::None,
+            distrust: BTreeSet::new(),
             adopt: Vec::new(),
         }
     }

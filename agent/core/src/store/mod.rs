@@ -7,6 +7,7 @@ pub mod adopted;
 pub(crate) mod advice;
 pub mod anchor_file;
 mod detect;
+pub mod distrust;
 pub mod harm;
 pub mod hash_link;
 pub mod name_pattern;

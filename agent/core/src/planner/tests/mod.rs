@@ -1,6 +1,7 @@
 //! A model of a host and of a node through time, on which plans are tried.
 
 mod adoption;
+mod distrust;
 mod lifecycle;
 mod properties;
 mod removals;
@@ -88,6 +89,18 @@ impl SimulatedHost {
             StoreAction::ReturnFile { path } => {
                 let file = seen.adopted.remove(path).unwrap();
                 seen.foreign.push(ForeignFile { path: file.path, taken: true, ..ForeignFile::default() });
+            }
+            StoreAction::DistrustRoot { sha256, place } => {
+                self.shipped.remove(sha256);
+                seen.distrust.in_effect.insert(place.clone());
+                if let Some(root) = seen.distrust.roots.get_mut(sha256) {
+                    root.deselected = true;
+                    root.selected.clear();
+                }
+            }
+            StoreAction::TrustRoot { place } => {
+                assert!(seen.distrust.in_effect.remove(place));
+                self.shipped.insert(fixed("rsa-2048").fingerprint);
             }
             StoreAction::RetireStore { family, .. } => seen.old.retain(|old| old.family != *family),
         }
@@ -308,6 +321,8 @@ fn action_kind(action: &StoreAction) -> (u8, &'static str) {
         StoreAction::RemoveAnchor { .. } => (3, "remove"),
         StoreAction::AdoptFile { .. } => (3, "adopt"),
         StoreAction::ReturnFile { .. } => (3, "return"),
+        StoreAction::DistrustRoot { .. } => (3, "distrust"),
+        StoreAction::TrustRoot { .. } => (3, "trust"),
         StoreAction::Extract { .. } => (4, "extract"),
         StoreAction::RunHooks { .. } => (5, "hooks"),
         StoreAction::RetireStore { .. } => (6, "retire"),
