@@ -8,7 +8,11 @@ use super::{
     fault::{At, Checked, Decoded, MALFORMED, MISSING, TRAILING},
     go,
 };
-use crate::certificate::{der, oid};
+use crate::certificate::{
+    der::{self, encode},
+    oid,
+    signature::significant_bits,
+};
 
 /// Elements within elements that are followed; certificates have about ten.
 const MAX_DEPTH: usize = 24;
@@ -16,6 +20,7 @@ const MAX_DEPTH: usize = 24;
 const BOOLEAN: u8 = 0x01;
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
+const OID: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 // The tags of general names (RFC 5280, 4.2.1.6).
@@ -24,6 +29,13 @@ const DOMAIN: u8 = 0x82;
 const NAME: u8 = 0xa4;
 const URI: u8 = 0x86;
 const ADDRESS: u8 = 0x87;
+
+const RSA: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
+const RSA_PSS: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a";
+const MGF1: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x08";
+const EC: &[u8] = b"\x2a\x86\x48\xce\x3d\x02\x01";
+const ED25519: &[u8] = b"\x2b\x65\x70";
+const ED448: &[u8] = b"\x2b\x65\x71";
 
 /// An element's tag and content.
 type Part<'a> = (u8, &'a [u8]);
@@ -43,7 +55,7 @@ pub(crate) fn certificate(whole: &[u8]) -> Checked {
         self::algorithm(algorithm).at("signature algorithm")?;
     }
     name(next("issuer")?).at("issuer")?;
-    at_most(2, next("validity")?).at("validity")?;
+    validity(next("validity")?).at("validity")?;
     name(next("subject")?).at("subject")?;
     public_key(next("public key")?).at("public key")?;
     match parts.collect::<Vec<Part<'_>>>()[..] {
@@ -93,34 +105,58 @@ fn name(name: &[u8]) -> Decoded<()> {
         if tag != SET || attributes.is_empty() {
             return Err(MISSING);
         }
-        for (_, attribute) in attributes {
-            exactly::<2>(attribute)?;
+        for (tag, attribute) in attributes {
+            let [(OID, _), _] = exactly(attribute)? else { return Err(MISSING) };
+            if tag != SEQUENCE {
+                return Err(MISSING);
+            }
         }
     }
     Ok(())
 }
 
-/// A type and its parameters, none of which is given without a value.
-fn algorithm(algorithm: &[u8]) -> Decoded<()> {
+/// Two times, which Java takes in the zone Z alone, with seconds.
+fn validity(validity: &[u8]) -> Decoded<()> {
+    let times = exactly::<2>(validity)?;
+    let is_whole = |(_, time): &Part<'_>| time.ends_with(b"Z") && time.len() >= 13;
+    if times.iter().all(is_whole) { Ok(()) } else { Err("a time that is not given in UTC, with seconds") }
+}
+
+/// A type and its parameters, which for RSASSA-PSS must be those that everybody uses.
+fn algorithm(algorithm: &[u8]) -> Decoded<&[u8]> {
     at_most(2, algorithm)?;
-    let parameters = parts(algorithm)?.get(1).map_or(Ok(Vec::new()), |(_, parameters)| match parameters {
-        [0xa0..=0xbf, ..] => parts(parameters),
-        _ => Ok(Vec::new()),
-    });
-    if parameters?.iter().any(|(_, value)| value.is_empty()) { Err(MISSING) } else { Ok(()) }
+    let [(OID, id), parameters @ ..] = &parts(algorithm)?[..] else { return Err(MISSING) };
+    let is_usual = || [(1, 32), (2, 48), (3, 64)].iter().any(|(hash, salt)| algorithm == pss(*hash, *salt));
+    if *id == RSA_PSS && !parameters.is_empty() && !is_usual() {
+        return Err("parameters of RSASSA-PSS that Java may not know");
+    }
+    Ok(id)
+}
+
+/// RSASSA-PSS with SHA-256, 384 or 512, by the last number of its identifier, and a salt of the same length (RFC 4055).
+fn pss(hash: u8, salt: u8) -> Vec<u8> {
+    let hash = [b"\x60\x86\x48\x01\x65\x03\x04\x02".as_slice(), &[hash]].concat();
+    let hash = encode(SEQUENCE, &[encode(OID, &hash), encode(0x05, &[])].concat());
+    let mask = encode(SEQUENCE, &[encode(OID, MGF1), hash.clone()].concat());
+    let parts = [encode(0xa0, &hash), encode(0xa1, &mask), encode(0xa2, &encode(INTEGER, &[salt]))];
+    [encode(OID, RSA_PSS), encode(SEQUENCE, &parts.concat())].concat()
 }
 
 fn public_key(key: &[u8]) -> Decoded<()> {
-    let [(_, algorithm), (tag, bits)] = exactly(key)?;
-    self::algorithm(algorithm)?;
-    let is_rsa = der::content_of(0x06, algorithm) == Some(b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01");
-    match bits {
-        [0, key @ ..] if tag == BIT_STRING && is_rsa => {
+    let [(SEQUENCE, algorithm), (BIT_STRING, [0, key @ ..])] = exactly(key)? else { return Err(MISSING) };
+    match (self::algorithm(algorithm)?, key.len()) {
+        (RSA | RSA_PSS, _) => {
             let [(SEQUENCE, numbers)] = exactly(key)? else { return Err(MISSING) };
-            exactly::<2>(numbers).map(|_| ())
+            let [(INTEGER, modulus), (INTEGER, exponent)] = exactly(numbers)? else { return Err(MISSING) };
+            let is_small = matches!(exponent, [] | [0..=2] | [0x80..=0xff, ..]);
+            match significant_bits(modulus) {
+                512..=16_384 if !is_small => Ok(()),
+                _ => Err("an RSA key of a size that Java refuses"),
+            }
         }
-        [0, ..] if tag == BIT_STRING => Ok(()),
-        _ => Err(MISSING),
+        // Go has looked at curve and point
+        (EC, _) | (ED25519, 32) | (ED448, 57) => Ok(()),
+        _ => Err("a key of a type that Java may not know"),
     }
 }
 
@@ -142,11 +178,16 @@ fn extensions(list: &[u8]) -> Checked {
             oid::BASIC_CONSTRAINTS => basic_constraints(value).at("basicConstraints")?,
             oid::KEY_USAGE => exactly::<1>(value).at("keyUsage").map(|_| ())?,
             oid::NAME_CONSTRAINTS => name_constraints(value).at("nameConstraints")?,
-            oid::EXTENDED_KEY_USAGE => exactly::<1>(value).at("extendedKeyUsage").map(|_| ())?,
+            oid::EXTENDED_KEY_USAGE => purposes(value).at("extendedKeyUsage")?,
             _ => return Err("one that Java may not parse is marked as critical").at("extensions"),
         }
     }
     Ok(())
+}
+
+fn purposes(value: &[u8]) -> Decoded<()> {
+    let [(_, purposes)] = exactly(value)?;
+    if parts(purposes)?.iter().all(|(tag, _)| *tag == OID) { Ok(()) } else { Err(MISSING) }
 }
 
 /// A truth value and a length, each of which may lack, and nothing else.
