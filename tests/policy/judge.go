@@ -14,6 +14,7 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -86,6 +87,8 @@ func typed(raw json.RawMessage, group, resource string) (runtime.Object, error) 
 	switch {
 	case resource == "nodes":
 		object = &corev1.Node{}
+	case resource == "leases":
+		object = &coordinationv1.Lease{}
 	case group == "":
 		object = &corev1.Event{}
 	default:
@@ -109,6 +112,7 @@ func main() {
 	must("standard input", json.NewDecoder(os.Stdin).Decode(&ask))
 	objects := []runtime.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}},
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "nodetrust"}},
 	}
 	for _, policy := range ask.Policies {
 		// The API server sets these defaults.
@@ -131,10 +135,11 @@ func main() {
 	defer cancel()
 	client := fake.NewSimpleClientset(objects...)
 	factory := informers.NewSharedInformerFactory(client, 0)
-	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{{Version: "v1"}, {Group: "events.k8s.io", Version: "v1"}})
+	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{{Version: "v1"}, {Group: "events.k8s.io", Version: "v1"}, {Group: "coordination.k8s.io", Version: "v1"}})
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("Event"), meta.RESTScopeNamespace)
 	mapper.Add(eventsv1.SchemeGroupVersion.WithKind("Event"), meta.RESTScopeNamespace)
+	mapper.Add(coordinationv1.SchemeGroupVersion.WithKind("Lease"), meta.RESTScopeNamespace)
 	plugin, err := validating.NewPlugin(nil)
 	must("plugin", err)
 	plugin.SetExternalKubeClientSet(client)
@@ -154,7 +159,7 @@ func main() {
 	out.Denials = []*string{}
 	out.Warnings = []string{}
 	decide := func(r request) (bool, error) {
-		kind := map[string]string{"nodes": "Node", "events": "Event"}[r.Resource]
+		kind := map[string]string{"nodes": "Node", "events": "Event", "leases": "Lease"}[r.Resource]
 		gv := schema.GroupVersion{Group: r.Group, Version: "v1"}
 		object, err := typed(r.Object, r.Group, r.Resource)
 		if err != nil {
