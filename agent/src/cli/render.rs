@@ -35,7 +35,7 @@ struct TemplateChecks {
 /// Prints the set in a format.
 pub(super) fn main(context: &Context, format: RenderFormat) -> anyhow::Result<u8> {
     if !format.holds_anchors() {
-        write_out(render::APPLY_UNIT)?;
+        write_out(&render::apply_unit())?;
         return Ok(OK);
     }
     let settings = context.settings()?;

@@ -3,7 +3,7 @@
 use data_encoding::BASE64;
 use serde_json::json;
 
-use super::{FirstBoot, script::script};
+use super::{FirstBoot, script::script, systemd::BEFORE};
 
 /// A configuration that writes the script, and a unit that runs it once. JSON has no comments: the script's name has the digest of the
 /// set, and so has the mark that it has run. Where `/etc` does not outlive a boot, the mark goes with the anchors. The unit is ordered
@@ -15,7 +15,7 @@ pub(super) fn config(set: &FirstBoot<'_>) -> String {
         "[Unit]\n\
          Description=Private CAs in the trust store of the node, at the first boot\n\
          ConditionPathExists=!{done}\n\
-         Before=containerd.service crio.service docker.service kubelet.service\n\n\
+         Before={BEFORE}\n\n\
          [Service]\n\
          Type=oneshot\n\
          RemainAfterExit=yes\n\

@@ -20,7 +20,7 @@ mod yaml;
 
 pub use first_boot::FirstBoot;
 pub use format::{BadRenderFormat, RenderFormat};
-pub use systemd::APPLY_UNIT;
+pub use systemd::apply_unit;
 
 /// The set in a format.
 pub fn render(set: &FirstBoot<'_>, format: RenderFormat) -> String {
@@ -33,7 +33,7 @@ pub fn render(set: &FirstBoot<'_>, format: RenderFormat) -> String {
         RenderFormat::Ignition => ignition::config(set),
         RenderFormat::Script => script::script(set),
         RenderFormat::TrustManager => yaml::trust_manager(set),
-        RenderFormat::Systemd => APPLY_UNIT.to_owned(),
+        RenderFormat::Systemd => apply_unit(),
     }
 }
 

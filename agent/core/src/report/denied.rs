@@ -33,9 +33,19 @@ pub(super) fn still_trusted(observed: &Observed, ledger: &Ledger, policy: &Polic
     };
     let next = match observed.foreign.iter().find(holds) {
         Some(file) => format!("to distrust it on this node, remove {} and run the distribution's tool", file.path),
-        None => format!("to distrust it on this node, {}", way(observed.store.family)),
+        None => {
+            let family = observed.store.family;
+            // by these means policy.distrust does it
+            let itself = if has_means(family) { "name it in policy.distrust, or " } else { "" };
+            format!("to distrust it on this node, {itself}{}", way(family))
+        }
     };
     Some(Problem { kind: ProblemKind::DeniedTrusted, sha256: Some(**first), text, next })
+}
+
+/// Whether `policy.distrust` can take a root of the distribution out there.
+fn has_means(family: Family) -> bool {
+    !matches!(family, Family::Flatcar | Family::Photon | Family::Directory)
 }
 
 /// How the administrator of a distribution takes one of its roots out.
