@@ -5,6 +5,11 @@ pub fn plural(n: usize, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
+/// What rejections count: `1 certificate or block`, `2 certificates or blocks`.
+pub(crate) fn certificates_or_blocks(n: usize) -> String {
+    if n == 1 { "1 certificate or block".to_owned() } else { format!("{n} certificates or blocks") }
+}
+
 /// The text, or its beginning and `…`, in at most `limit` bytes.
 pub(crate) fn clip(text: &str, limit: usize) -> String {
     if text.len() <= limit {

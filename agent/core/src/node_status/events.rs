@@ -14,7 +14,7 @@ use crate::{
     report::{LastRestart, Report},
     runtime::{attempts::AttemptOutcome, services::HoldReason},
     store::anchor_file::PREFIX,
-    text::{clip, plural},
+    text::{certificates_or_blocks, clip, plural},
     time::Time,
 };
 
@@ -237,7 +237,7 @@ fn rejected(report: &Report, previous: Option<&Report>) -> Draft {
     let total: usize = now.values().sum();
     let text = format!(
         "{} not accepted; source {}, {}: {}",
-        plural(total, "certificate or block"),
+        certificates_or_blocks(total),
         row.name,
         first.file,
         first.detail

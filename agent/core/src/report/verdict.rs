@@ -11,7 +11,7 @@ use crate::{
     problem::{Problem, ProblemKind},
     runtime::{record::Lag, services::ServiceState, trust::RuntimeState},
     source::SourceStatus,
-    text::plural,
+    text::{certificates_or_blocks, plural},
 };
 
 /// Anchors that the runtime cannot use and that get a line of advice each.
@@ -219,7 +219,7 @@ impl Report {
         }
         match self.rejections().values().sum::<usize>() {
             0 => self.lingers().then(|| "a removed anchor is kept trusted by a file that is not ours".into()),
-            n => Some(format!("{} not accepted", plural(n, "certificate or block"))),
+            n => Some(format!("{} not accepted", certificates_or_blocks(n))),
         }
     }
 

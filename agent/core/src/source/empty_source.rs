@@ -19,10 +19,11 @@ pub(super) fn answer(
 ) -> Accepted {
     let last = ledger.sources.get(&snapshot.name).map(|source| &source.anchors);
     let may_be_missing = snapshot.optional && matches!(snapshot.content, Content::Missing);
+    let may_be_nothing = snapshot.optional && is_of_nothing(snapshot);
     // Rejections are no statement that a set is empty, and a source that has never spoken may be a typing error.
     let may_empty = policy.empty_source == EmptySource::Remove && last.is_some() && state.rejections.is_empty();
     match last.filter(|anchors| !anchors.is_empty()) {
-        None if may_be_missing => {
+        None if may_be_missing || may_be_nothing => {
             state.status = SourceStatus::Absent;
             state.detail = format!("{why}, which is allowed (optional)");
         }
@@ -41,6 +42,12 @@ pub(super) fn answer(
         }
     }
     Accepted::new()
+}
+
+/// Whether it is the empty volume that the kubelet mounts for a ConfigMap or Secret that need not exist, or has nothing in it. Which of
+/// the two cannot be told, so `policy.emptySource: remove` counts for it.
+fn is_of_nothing(snapshot: &Snapshot) -> bool {
+    matches!(&snapshot.content, Content::Files(files) if files.is_empty()) && snapshot.layout.is_of_nothing()
 }
 
 /// The anchors of a held set, as the ledger kept them. Denials apply to them all the same.

@@ -104,6 +104,12 @@ impl SourceLayout {
         }
     }
 
+    /// Whether it is an empty volume of a ConfigMap or Secret. An empty projected volume may have lost a source instead.
+    pub(super) fn is_of_nothing(&self) -> bool {
+        let of_one = matches!(self.volume, Some(KubeletVolume::ConfigMap | KubeletVolume::Secret));
+        of_one && self.files == 0 && self.folders.is_empty()
+    }
+
     /// Which folders were not read; None if there is none.
     pub fn passed_over(&self) -> Option<String> {
         let folders = self.folders.text();

@@ -180,6 +180,32 @@ fn an_optional_source_may_be_missing_but_not_broken() {
     }
 }
 
+/// In a cluster a ConfigMap that need not exist is an empty volume.
+#[test]
+fn an_optional_source_may_be_the_empty_volume_of_a_configmap_or_secret() {
+    let root = fixed("corp-2026");
+    let volume = |kind| Snapshot {
+        optional: true,
+        layout: SourceLayout { volume: Some(kind), ..SourceLayout::default() },
+        ..source_of("org", files(&[]))
+    };
+    for kind in [KubeletVolume::ConfigMap, KubeletVolume::Secret] {
+        let found = fresh(&[volume(kind)]);
+        assert_eq!((found.sources[0].status, found.has_findings()), (SourceStatus::Absent, false));
+        let found = resolved(&[volume(kind)], &said("org", &[&root]), &Policy::default());
+        assert_eq!((found.sources[0].status, desired(&found)), (SourceStatus::Held, prints(&[&root])));
+        let remove = Policy { empty_source: EmptySource::Remove, ..Policy::default() };
+        assert_eq!(
+            desired(&resolved(&[volume(kind)], &said("org", &[&root]), &remove)),
+            prints(&[]),
+            "emptied by intention"
+        );
+        assert_eq!(fresh(&[Snapshot { optional: false, ..volume(kind) }]).sources[0].status, SourceStatus::Failed);
+    }
+    let projected = fresh(&[volume(KubeletVolume::Projected)]);
+    assert_eq!(projected.sources[0].status, SourceStatus::Failed, "a source of it may have been dropped");
+}
+
 #[test]
 fn emptiness_removes_where_the_policy_says_so_and_stays_in_order() {
     let root = fixed("corp-2026");

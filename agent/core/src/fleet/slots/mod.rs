@@ -87,6 +87,8 @@ pub struct Slots {
     look: bool,
     /// The last list showed a halt of this node.
     halted: bool,
+    /// The last list showed a halt of any node: it is looked at until it is over, so that nobody is told of it for longer.
+    sees_halt: bool,
     sightings: Sightings,
     seen: Option<FleetLeases>,
     unreachable: Option<(Duration, String)>,
@@ -114,6 +116,7 @@ impl Slots {
             offered: false,
             look: true,
             halted: false,
+            sees_halt: false,
             sightings: Sightings::default(),
             seen: None,
             unreachable: None,
@@ -229,7 +232,7 @@ impl Slots {
 
     /// Whether it lists the Leases again and again.
     fn polls(&self) -> bool {
-        self.work == SlotWork::Rest && (self.wish != SlotWish::Nothing || self.halted)
+        self.work == SlotWork::Rest && (self.wish != SlotWish::Nothing || self.halted || self.sees_halt)
     }
 
     /// The request that is due, if none is open.
@@ -352,6 +355,7 @@ impl Slots {
         self.sightings.note(&leases.slots, now);
         self.look = false;
         self.unsettled &= !consistent;
+        self.sees_halt = leases.halts().next().is_some();
         self.halted = leases.halts().any(|(slot, halt)| halt.node == self.node || slot.is_held_by(&self.node));
         if self.halted && matches!(self.work, SlotWork::Failed(_)) {
             self.work = SlotWork::Rest; // the halt was written, though its answer was lost

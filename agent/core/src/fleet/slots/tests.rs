@@ -176,6 +176,26 @@ fn a_halt_outlives_the_lease_and_ends_when_a_person_takes_it_away() {
     assert!(matches!(waiting.slots.standing(), SlotStanding::Holds(_)));
 }
 
+/// What a node tells of a halt must not outlive it: its metric would keep an alert firing.
+#[test]
+fn a_node_at_rest_that_has_seen_a_halt_sees_its_end_too() {
+    let mut api = SimulatedLeases::default();
+    let mut sick = SlotNode::wanting("a", &mut api);
+    sick.send(&mut api, SlotEvent::Began);
+    sick.send(&mut api, SlotEvent::Unhealthy(halt()));
+    let mut other = SlotNode::new("b", false);
+    other.send(&mut api, SlotEvent::Wish(SlotWish::Slot));
+    other.wait(&mut api, Duration::from_secs(60));
+    other.send(&mut api, SlotEvent::Wish(SlotWish::Nothing)); // its restart is not due any more
+    other.wait(&mut api, Duration::from_secs(60));
+    let sees_halt = |node: &SlotNode| node.slots.leases().is_some_and(|leases| leases.halts().next().is_some());
+    assert!(sees_halt(&other));
+    edit(&mut api, 0, |slot| slot.halt = None);
+    other.wait(&mut api, Duration::from_secs(60));
+    assert!(!sees_halt(&other));
+    assert_eq!(other.slots.due(), None, "and nothing is asked any more");
+}
+
 #[test]
 fn a_node_that_lost_its_slot_halts_the_fleet_on_another() {
     let mut api = SimulatedLeases::default();
