@@ -7,7 +7,7 @@ use crate::{
     manifests::configmap,
     support::{
         cluster::{IMAGE, PORT, TestCluster},
-        following::starts,
+        following::{install, starts},
         machine::{Machine, MachineKind},
         must,
         node::Kind,
@@ -32,8 +32,7 @@ fn documented(unit: &str) -> String {
 
 /// Puts onto a node's disk what its first boot is to find: the program, the unit that `render` prints, configuration and CA.
 fn prepare(node: &Access, ca: &str) {
-    node.write("/usr/local/bin/nodetrust", must("the program", fs::read(program())));
-    node.run(&["chmod", "755", "/usr/local/bin/nodetrust"]).expect(0);
+    install(node);
     node.write(CA_ON_NODE, ca);
     node.write("/etc/nodetrust/config.yaml", format!("sources: [{{name: org, path: {CA_ON_NODE}}}]\n"));
     let unit = node.run(&["nodetrust", "render", "systemd"]).expect(0).out;

@@ -91,7 +91,7 @@ pub fn ledger(machine: &Access) -> Value {
 
 /// Puts the program on the host itself, as a person would who has no pod.
 #[track_caller]
-pub fn install(machine: &Machine) {
+pub fn install(machine: &Access) {
     machine.write("/usr/local/bin/nodetrust", super::must("the program", fs::read(super::program())));
     machine.run(&["chmod", "755", "/usr/local/bin/nodetrust"]).expect(0);
 }

@@ -44,3 +44,7 @@ pub(crate) const SERVER_AUTH: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x03\x01";
 pub(crate) const ANY_PURPOSE: &[u8] = b"\x55\x1d\x25\x00";
 /// The access method `caIssuers`.
 pub(crate) const CA_ISSUERS: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x30\x02";
+/// Of a public key: `rsaEncryption` (RFC 3279), `id-ecPublicKey` (RFC 5480), `id-Ed25519` (RFC 8410).
+pub(crate) const RSA: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
+pub(crate) const EC: &[u8] = b"\x2a\x86\x48\xce\x3d\x02\x01";
+pub(crate) const ED25519: &[u8] = b"\x2b\x65\x70";

@@ -65,9 +65,10 @@ pub(super) fn distrusted_rows(observed: &Observed, plan: &Plan) -> Vec<Distruste
 /// Why somebody else's copy of a certificate should not be there any more, in a word and in a sentence.
 fn staleness(anchor: &Anchor, plan: &Plan, policy: &Policy, now: i64) -> Option<(StaleReason, String)> {
     let (print, name) = (&anchor.fingerprint, &anchor.subject.common);
+    let was_denied = || plan.ledger.anchors.get(print).is_some_and(|entry| entry.state == AnchorState::Denied);
     let is_denied = policy.denied.contains(print);
     if is_denied || plan.retired.contains(print) {
-        let (reason, word) = match is_denied || plan.ledger.anchors[print].state == AnchorState::Denied {
+        let (reason, word) = match is_denied || was_denied() {
             true => (StaleReason::Denied, "denied by policy"),
             false => (StaleReason::Retired, "retired"),
         };

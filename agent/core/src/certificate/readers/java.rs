@@ -10,7 +10,7 @@ use super::{
 };
 use crate::certificate::{
     der::{self, encode},
-    oid,
+    oid::{self, EC, ED25519, RSA},
     signature::significant_bits,
 };
 
@@ -30,11 +30,8 @@ const NAME: u8 = 0xa4;
 const URI: u8 = 0x86;
 const ADDRESS: u8 = 0x87;
 
-const RSA: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
 const RSA_PSS: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a";
 const MGF1: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x08";
-const EC: &[u8] = b"\x2a\x86\x48\xce\x3d\x02\x01";
-const ED25519: &[u8] = b"\x2b\x65\x70";
 const ED448: &[u8] = b"\x2b\x65\x71";
 
 /// An element's tag and content.
@@ -48,7 +45,7 @@ pub(crate) fn certificate(whole: &[u8]) -> Checked {
     let [(_, certificate)] = exactly(whole).at("certificate")?;
     let [(_, signed), (_, algorithm), _] = exactly(certificate).at("certificate")?;
     let mut parts = parts(signed).at("signed part")?.into_iter().peekable();
-    let version = parts.next_if(|(tag, _)| *tag == 0xa0).map_or(0, |(_, version)| version[version.len() - 1]);
+    let version = parts.next_if(|(tag, _)| *tag == 0xa0).and_then(|(_, version)| version.last().copied()).unwrap_or(0);
     let mut next = |place| parts.next().map(|(_, content)| content).ok_or(MISSING).at(place);
     next("serial number")?;
     for algorithm in [next("signature algorithm")?, algorithm] {

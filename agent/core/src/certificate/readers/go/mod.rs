@@ -13,6 +13,8 @@ use super::fault::{At, BAD_TEXT, Checked, Decoded, MALFORMED, OTHER_TYPE, TRAILI
 use extensions::extensions;
 use text::Text;
 
+use crate::certificate::oid::{EC, ED25519, RSA};
+
 pub(crate) fn certificate(der: &[u8]) -> Checked {
     let mut all = Text(der);
     let mut certificate = all.sequence().at("certificate")?;
@@ -144,10 +146,7 @@ fn is_time(text: &[u8], year_digits: usize, seconds_may_lack: bool) -> bool {
     (1..=days).contains(&day) && hour < 24 && minute < 60 && second < 60 && zone_fits
 }
 
-const RSA: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
-const EC: &[u8] = b"\x2a\x86\x48\xce\x3d\x02\x01";
 const DSA: &[u8] = b"\x2a\x86\x48\xce\x38\x04\x01";
-const ED25519: &[u8] = b"\x2b\x65\x70";
 /// ML-DSA-44, -65 and -87 with the length of their keys.
 const ML_DSA: [(&[u8], usize); 3] = [
     (b"\x60\x86\x48\x01\x65\x03\x04\x03\x11", 1312),
