@@ -11,12 +11,13 @@ use std::{
 
 use nodetrust::{
     host::{
+        http::HttpError,
         root::HostRoot,
         systemd::{self, JobResult, ServiceError, Unit},
     },
     runtime::{
         cri::{self, CriError},
-        docker::{self, DockerError},
+        docker,
     },
 };
 
@@ -295,19 +296,19 @@ fn sockets_without_an_answer_end_the_wait() {
     let (dir, root) = root_with(&["run/systemd/system", "run/dbus", "run/containerd"]);
     assert!(matches!(systemd::units(&root, &[CONTAINERD], LIMIT), Err(ServiceError::NoBus)));
     assert!(matches!(cri::look(&root, SOCKET, LIMIT), Err(CriError::NoSocket { .. })));
-    assert!(matches!(docker::info(&root, LIMIT), Err(DockerError::NoSocket)));
+    assert!(matches!(docker::info(&root, LIMIT), Err(HttpError::NoSocket { .. })));
 
     let path = |of: &str| dir.path().join(of.trim_start_matches('/'));
     let sockets = [systemd::BUS, SOCKET, docker::SOCKET].map(|of| UnixListener::bind(path(of)).unwrap());
     let short = Duration::from_millis(200);
     assert!(matches!(systemd::units(&root, &[CONTAINERD], short), Err(ServiceError::TimedOut { .. })));
     assert!(matches!(cri::look(&root, SOCKET, short), Err(CriError::TimedOut { .. })));
-    assert!(matches!(docker::info(&root, short), Err(DockerError::TimedOut { .. })));
+    assert!(matches!(docker::info(&root, short), Err(HttpError::TimedOut { .. })));
 
     drop(sockets);
     assert!(matches!(systemd::units(&root, &[CONTAINERD], LIMIT), Err(ServiceError::NoBus)));
     assert!(matches!(cri::look(&root, SOCKET, LIMIT), Err(CriError::Connect { .. })));
-    assert!(matches!(docker::info(&root, LIMIT), Err(DockerError::Connect(_))));
+    assert!(matches!(docker::info(&root, LIMIT), Err(HttpError::Connect { .. })));
 }
 
 /// A simulated Docker engine: one canned answer.

@@ -4,6 +4,7 @@ mod change;
 pub mod directory;
 pub mod exec;
 pub mod file;
+pub mod http;
 pub mod ledger_file;
 pub mod lock;
 pub mod obstacle;

@@ -2,30 +2,22 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
-    path::Path,
     time::Duration,
 };
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1, header::HOST};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     host::{
-        file::is_missing,
+        http::{HttpError, HttpService},
         root::HostRoot,
-        socket::{connect, converse},
     },
     query::query_value,
 };
 
 /// Its socket on the host.
 pub const SOCKET: &str = "/run/docker.sock";
-
-/// Bytes of an answer, which has some kilobytes.
-const MAX_ANSWER: usize = 4 << 20;
 
 /// What the engine says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -84,60 +76,21 @@ pub enum Pull {
     Failed(String),
 }
 
-/// Why the engine could not be asked.
-#[derive(Debug, thiserror::Error)]
-pub enum DockerError {
-    /// No way to it.
-    #[error("the host has no {SOCKET}")]
-    NoSocket,
-    /// It could not be connected to, or the conversation broke.
-    #[error("failed to connect to {SOCKET}")]
-    Connect(#[source] io::Error),
-    /// The conversation broke.
-    #[error("failed to ask {SOCKET}")]
-    Http(#[from] hyper::Error),
-    /// An answer that is none of the engine's.
-    #[error("{SOCKET} gave an answer that cannot be used: {0}")]
-    Answer(String),
-    /// No answer.
-    #[error("{SOCKET} had not answered after {} s", limit.as_secs_f32())]
-    TimedOut {
-        /// How long it was waited for.
-        limit: Duration,
-    },
-}
-
-impl DockerError {
-    /// What to do about it.
-    pub fn next(&self) -> &'static str {
-        match self {
-            Self::NoSocket => {
-                "look whether docker.socket and docker.service run, and that the host's /run is mounted with the host's /"
-            }
-            Self::Connect(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                "run as uid 0; SELinux: with type spc_t; AppArmor: unconfined"
-            }
-            Self::Connect(_) | Self::Http(_) | Self::Answer(_) | Self::TimedOut { .. } => {
-                "look at `docker info` and the journal of docker.service on the host"
-            }
-        }
-    }
-}
-
 /// Asks the engine of the host.
 ///
 /// # Errors
 /// If it does not answer.
-pub fn info(root: &HostRoot, limit: Duration) -> Result<Info, DockerError> {
-    let (status, bytes) = ask(root, Method::GET, "/info", limit)?;
-    if status.is_success() { read(&bytes) } else { Err(DockerError::Answer(format!("HTTP status {status}"))) }
+pub fn info(root: &HostRoot, limit: Duration) -> Result<Info, HttpError> {
+    let engine = HttpService { root, socket: SOCKET, limit };
+    let (status, bytes) = engine.ask(Method::GET, "/info", None)?;
+    if status.is_success() { read(&engine, &bytes) } else { Err(engine.unusable(format!("HTTP status {status}"))) }
 }
 
 /// The references of the images on the node: tags and digests.
 ///
 /// # Errors
 /// If it does not answer.
-pub fn images(root: &HostRoot, limit: Duration) -> Result<Vec<String>, DockerError> {
+pub fn images(root: &HostRoot, limit: Duration) -> Result<Vec<String>, HttpError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct ImageNames {
@@ -146,11 +99,12 @@ pub fn images(root: &HostRoot, limit: Duration) -> Result<Vec<String>, DockerErr
         #[serde(default)]
         repo_digests: Option<Vec<String>>,
     }
-    let (status, bytes) = ask(root, Method::GET, "/images/json", limit)?;
+    let engine = HttpService { root, socket: SOCKET, limit };
+    let (status, bytes) = engine.ask(Method::GET, "/images/json", None)?;
     if !status.is_success() {
-        return Err(DockerError::Answer(format!("HTTP status {status}")));
+        return Err(engine.unusable(format!("HTTP status {status}")));
     }
-    let images: Vec<ImageNames> = read(&bytes)?;
+    let images: Vec<ImageNames> = read(&engine, &bytes)?;
     Ok(images.into_iter().flat_map(|image| image.repo_tags.into_iter().chain(image.repo_digests)).flatten().collect())
 }
 
@@ -158,9 +112,9 @@ pub fn images(root: &HostRoot, limit: Duration) -> Result<Vec<String>, DockerErr
 ///
 /// # Errors
 /// If it does not answer.
-pub fn pull(root: &HostRoot, image: &str, limit: Duration) -> Result<Pull, DockerError> {
+pub fn pull(root: &HostRoot, image: &str, limit: Duration) -> Result<Pull, HttpError> {
     let path = format!("/images/create?fromImage={}", query_value(image));
-    let (status, bytes) = ask(root, Method::POST, &path, limit)?;
+    let (status, bytes) = HttpService { root, socket: SOCKET, limit }.ask(Method::POST, &path, None)?;
     Ok(read_pull(status, &bytes))
 }
 
@@ -179,32 +133,8 @@ fn read_pull(status: StatusCode, bytes: &[u8]) -> Pull {
     }
 }
 
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DockerError> {
-    serde_json::from_slice(bytes).map_err(|error| DockerError::Answer(error.to_string()))
-}
-
-fn ask(root: &HostRoot, method: Method, path: &str, limit: Duration) -> Result<(StatusCode, Bytes), DockerError> {
-    let answer = converse(limit, conversation(root, method, path)).map_err(DockerError::Connect)?;
-    answer.unwrap_or(Err(DockerError::TimedOut { limit }))
-}
-
-async fn conversation(root: &HostRoot, method: Method, path: &str) -> Result<(StatusCode, Bytes), DockerError> {
-    let stream = connect(root, Path::new(SOCKET))
-        .await
-        .map_err(|error| if is_missing(&error) { DockerError::NoSocket } else { DockerError::Connect(error) })?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // how it ends is seen by the request
-    tokio::spawn(connection);
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(HOST, "docker")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| DockerError::Answer(error.to_string()))?;
-    let answer = sender.send_request(request).await?;
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-    Ok((status, body.map_err(|error| DockerError::Answer(error.to_string()))?.to_bytes()))
+fn read<T: DeserializeOwned>(engine: &HttpService<'_>, bytes: &[u8]) -> Result<T, HttpError> {
+    serde_json::from_slice(bytes).map_err(|error| engine.unusable(error.to_string()))
 }
 
 #[cfg(test)]
@@ -228,11 +158,11 @@ mod tests {
         let text = r#"{"ServerVersion":"20.10.24","RegistryConfig":{"InsecureRegistryCIDRs":["127.0.0.0/8"],"IndexConfigs":{
             "docker.io":{"Name":"docker.io","Mirrors":["https://m/"],"Secure":true,"Official":true},
             "a:5000":{"Name":"a:5000","Mirrors":[],"Secure":false,"Official":false}}}}"#;
-        let config = read::<Info>(text.as_bytes()).unwrap().registry_config;
+        let config = serde_json::from_str::<Info>(text).unwrap().registry_config;
         assert!(config.is_secure("b:5000") && !config.is_secure("a:5000") && config.has_mirrors("docker.io"));
         assert!(!config.has_mirrors("a:5000") && !config.has_mirrors("b:5000"));
-        let other = read::<Info>(text.replace("127.0.0.0/8", "10.0.0.0/8").as_bytes()).unwrap().registry_config;
+        let other = serde_json::from_str::<Info>(&text.replace("127.0.0.0/8", "10.0.0.0/8")).unwrap().registry_config;
         assert!(!other.is_secure("b:5000"));
-        assert!(read::<Info>(br#"{"ServerVersion":"1"}"#).unwrap().registry_config.is_secure("b"));
+        assert!(serde_json::from_str::<Info>(r#"{"ServerVersion":"1"}"#).unwrap().registry_config.is_secure("b"));
     }
 }
