@@ -174,7 +174,7 @@ fn a_directory_without_any_tool_is_what_go_reads() {
 #[test]
 fn systems_without_a_store_are_left_alone() {
     for (id, native) in [
-        ("bottlerocket", "settings.pki"),
+        ("bottlerocket", "settings.pki"), // without its API
         ("talos", "TrustedRootsConfig"),
         ("nixos", "security.pki"),
         ("cos", "registry access"),

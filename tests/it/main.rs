@@ -6,6 +6,7 @@ mod agent;
 mod alerts;
 mod anchors;
 mod at_rest;
+mod bottlerocket;
 mod certs_d;
 mod cluster;
 mod corpus;

@@ -10,7 +10,7 @@ use crate::{
     ledger::{AnchorState, Ledger},
     observed::{ForeignFile, Observed},
     problem::Problem,
-    runtime::service_plan::ServiceGoal,
+    runtime::service_plan::{Hold, ServiceGoal},
     store::TrustStore,
 };
 use serde::Serialize;
@@ -57,6 +57,8 @@ pub struct Plan {
     pub actions: Vec<StoreAction>,
     /// What is held back.
     pub held: Vec<Held>,
+    /// What holds back the restart of the runtime that the change would bring with it, and so the change.
+    pub awaits: Option<Hold>,
     /// What must be in the bundle afterwards.
     pub targets: BTreeMap<Fingerprint, TargetAnchor>,
     /// Anchors whose grace is over and that stay, and why.
@@ -116,6 +118,13 @@ impl Plan {
     /// Whether the plan changes the trust store. Neither the ledger nor the hooks are a part of it.
     pub fn changes_store(&self) -> bool {
         self.actions.iter().any(|action| !matches!(action, StoreAction::RecordLedger | StoreAction::RunHooks { .. }))
+    }
+
+    /// Whether the plan restarts the container runtime, since the store applies a change so. Before the runtime runs, nothing is restarted.
+    pub fn restarts_runtime(&self, observed: &Observed) -> bool {
+        let is_change =
+            |action: &StoreAction| matches!(action, StoreAction::WriteAnchor { .. } | StoreAction::RemoveAnchor { .. });
+        observed.store.is_behind_api() && observed.services.has_runtime() && self.actions.iter().any(is_change)
     }
 
     /// Whether the plan changes more than the ledger.

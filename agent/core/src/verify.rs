@@ -220,6 +220,9 @@ pub fn roots_advice(family: Family) -> &'static str {
         Family::Flatcar | Family::Photon | Family::Directory => {
             "on the host: are the distribution's certificates still in /etc/ssl/certs?"
         }
+        Family::Bottlerocket => {
+            "does a setting below settings.pki without `trusted = true` name them? apiclient get settings.pki"
+        }
     }
 }
 
@@ -236,8 +239,7 @@ const SHOWN_FILES: usize = 10;
 
 fn old_store_problem(old: &OldStore) -> Problem {
     let store = old.family.store();
-    let mut places: Vec<String> =
-        old.files.iter().take(SHOWN_FILES).map(|name| format!("{}/{name}", store.anchors_dir)).collect();
+    let mut places: Vec<String> = old.files.iter().take(SHOWN_FILES).map(|name| store.anchor_place(name)).collect();
     if old.files.len() > SHOWN_FILES {
         places.push(format!("{} more files there", old.files.len() - SHOWN_FILES));
     }

@@ -327,7 +327,6 @@ fn an_error_names_line_field_and_form() {
         ("rotation:\n  removalGrace: soon", "rotation.removalGrace", "24h"),
         ("rotation:\n  removalGate: all", "rotation.removalGate", "none, fleet"),
         ("store:\n  family: windows", "store.family", "debian, redhat"),
-        ("store:\n  family: bottlerocket", "store.family", "settings.pki"),
         ("store:\n  adopt: [../domain.crt]", "store.adopt", "base name"),
         ("store:\n  adopt: [\"*\"]", "store.adopt", "not alone"),
         ("store:\n  extractTimeout: 10ms", "store.extractTimeout", "at least 1s"),

@@ -359,10 +359,6 @@ impl TryFrom<String> for FamilyChoice {
     fn try_from(text: String) -> Result<Self, String> {
         match text.as_str() {
             "auto" => Ok(Self(None)),
-            "bottlerocket" => {
-                Err("bottlerocket has no files to write; use its API (settings.pki) until it is supported here"
-                    .to_owned())
-            }
             _ => Family::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&text))
                 .map(|family| Self(Some(family)))
                 .map_err(|_| {

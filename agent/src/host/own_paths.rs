@@ -92,12 +92,16 @@ pub fn names(store: &TrustStore, anchor: &Fingerprint, certs_d: Option<&str>, ex
         file(format!("{}/{HOOK_INPUT_TEMP}", TEMP_DIR)),
         directory(ADOPTED_DIR.to_owned()),
         file(format!("{}/{ADOPTED_TEMP}", DIR)),
-        file(format!("{}/{ADOPTED_BACK_TEMP}", store.temp_dir)),
         file(format!("{SELECTION_TEMP_DIR}/{SELECTION_TEMP}")),
         file(LOCK.to_owned()),
-        file(format!("{}/{}", store.anchors_dir, file_name(store, anchor))),
-        file(format!("{}/{}", store.temp_dir, anchor_temp(anchor))),
     ];
+    if !store.is_behind_api() {
+        names.extend([
+            file(format!("{}/{ADOPTED_BACK_TEMP}", store.temp_dir)),
+            file(format!("{}/{}", store.anchors_dir, file_name(store, anchor))),
+            file(format!("{}/{}", store.temp_dir, anchor_temp(anchor))),
+        ]);
+    }
     if let Some(dir) = Path::new(store.bundle).parent().and_then(Path::to_str) {
         match store.tool {
             Tool::Staged { staged, .. } => {
@@ -106,7 +110,7 @@ pub fn names(store: &TrustStore, anchor: &Fingerprint, certs_d: Option<&str>, ex
             }
             Tool::Direct { .. } => names.push(file(format!("{dir}/{RESTORE}"))),
             Tool::Concatenate { .. } => names.push(file(format!("{dir}/{BUNDLE}"))),
-            Tool::None => {}
+            Tool::SettingsApi { .. } | Tool::None => {}
         }
     }
     if let Some(dir) = certs_d {

@@ -2,32 +2,47 @@
 //!
 //! No decision is made here. What could not be done is a problem for the report; what was done is looked at afterwards.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    cell::Cell,
+    collections::BTreeSet,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use nodetrust_core::{
     action::StoreAction,
-    certificate::fingerprint::Fingerprint,
+    certificate::{bundle, fingerprint::Fingerprint},
     observed::Observed,
     plan::Plan,
     planner::{foreign_repeats, plan_retire},
     problem::{Problem, ProblemKind},
+    runtime::{services::ServiceState, staleness::failure},
     store::{ExtractMode, Family, Tool, anchor_file::PREFIX, distrust::DistrustedRoot},
+    time::Uptime,
     verify::verify,
 };
 
 use super::ledger_writer::LedgerWriter;
 use crate::{
     error::chain,
-    host::{exec::HostExec, file::FileKind, obstacle::write_problem, own_paths},
+    host::{self, exec::HostExec, file::FileKind, obstacle::write_problem, own_paths},
+    runtime::{Ordered, restart_by},
     store::{
-        adoption, distrust,
+        adoption,
+        bundle::bundle_bytes,
+        distrust,
         extract::extract,
         hash_links,
         judge::BundleJudge,
         observe::{StoreCache, observe},
         other_runs::await_other_runs,
+        settings::{self, Committed, PkiChanges},
     },
 };
+
+/// Pause between two looks at a bundle that the system makes.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What became of a plan.
 #[derive(Debug, Default)]
@@ -42,6 +57,12 @@ pub struct Applied {
     pub hooks_done: bool,
     /// Retrying immediately cannot succeed.
     pub retry_is_pointless: bool,
+    /// The runtime's unit, if the change has restarted it, and why it does not work since, if it does not.
+    pub restarted: Option<(String, Option<String>)>,
+    /// What was in the bundle when a change by the store's API had come about, and when that was seen.
+    pub published: Option<(Uptime, BTreeSet<Fingerprint>)>,
+    /// Settings to change with the next run of the store's API.
+    settings: PkiChanges,
 }
 
 /// Carries out a plan.
@@ -87,15 +108,23 @@ fn execute(
             removed.map_err(failed(path))
         }
         StoreAction::WriteAnchor { sha256, file, .. } => {
-            let path = format!("{}/{file}", store.anchors_dir);
+            let path = store.anchor_place(file);
             // the plan makes this action for targets only
             let Some(target) = plan.targets.get(sha256) else { return Ok(()) };
+            if store.is_behind_api() {
+                applied.settings.insert(file.clone(), Some(Arc::clone(&target.anchor)));
+                return Ok(());
+            }
             let temp = own_paths::anchor_temp(sha256);
             root.write_atomic(&path, store.temp_dir, &temp, 0o644, target.anchor.pem().as_bytes())
                 .map_err(failed(&path))
         }
         StoreAction::RemoveAnchor { file, .. } => {
-            let path = format!("{}/{file}", store.anchors_dir);
+            if store.is_behind_api() {
+                applied.settings.insert(file.clone(), None);
+                return Ok(());
+            }
+            let path = store.anchor_place(file);
             // First its links: once they dangle, they hide others of the same name. What cannot be removed here, the tool removes.
             let _ = hash_links::retire(root, store, file);
             root.remove_file(&path).map_err(failed(&path))
@@ -110,7 +139,10 @@ fn execute(
             distrust::distrust(root, store, place, sha256, &der).map_err(failed(distrust::file_of(place)))
         }
         StoreAction::TrustRoot { place } => distrust::trust(root, place).map_err(failed(distrust::file_of(place))),
-        StoreAction::Extract { mode, .. } => run_tool(*mode, plan, observed, exec, applied),
+        StoreAction::Extract { mode, .. } => match store.tool {
+            Tool::SettingsApi { socket } => apply_settings(socket, plan, observed, exec, applied),
+            _ => run_tool(*mode, plan, observed, exec, applied),
+        },
         StoreAction::RetireStore { family, files } => retire(*family, files, plan, exec, wall, &mut applied.extract),
         StoreAction::RunHooks { .. } => run_hooks(plan, observed, exec).map(|()| applied.hooks_done = true),
     }
@@ -140,6 +172,71 @@ fn run_tool(
     applied.extract += extracted.duration;
     applied.retry_is_pointless |= extracted.retry_is_pointless;
     extracted.problem.map_or(Ok(()), Err)
+}
+
+/// Has the system apply the settings, and waits for the bundle, and for the runtime that the system restarts.
+fn apply_settings(
+    socket: &str,
+    plan: &Plan,
+    observed: &Observed,
+    exec: &HostExec<'_>,
+    applied: &mut Applied,
+) -> Result<(), Problem> {
+    let changes = std::mem::take(&mut applied.settings);
+    if changes.is_empty() {
+        return Ok(()); // the settings are as they should be: what else is wrong, the next look tells
+    }
+    let started = Instant::now();
+    let published = Cell::new(None);
+    let refusal = Cell::new(None);
+    let order = || match settings::change(exec.root, socket, &changes) {
+        Ok(Committed::Unchanged) => Ok(Ordered::Needless),
+        Ok(Committed::Applied) => {
+            published.set(await_bundle(plan, observed, exec));
+            Ok(Ordered::Begun)
+        }
+        Err(error) => {
+            let why = format!("failed to change {}: {}", observed.store.anchors_dir, chain(&error));
+            refusal.set(Some(why.clone()));
+            Err(why)
+        }
+    };
+    let runtime = observed.services.runtime.as_ref();
+    let restarted = match runtime.filter(|runtime| runtime.service.state == ServiceState::Active) {
+        Some(runtime) => Some((runtime, restart_by(exec, &runtime.service.unit, Some(runtime), &order))),
+        None => order().map(|_| None).unwrap_or_default(), // an error is the refusal
+    };
+    if let Some(why) = refusal.take() {
+        let next = "look at the API on the host: journalctl -u apiserver; the agent tries again";
+        return Err(Problem::new(ProblemKind::Extract, why, next));
+    }
+    applied.extract += started.elapsed();
+    applied.published = published.take();
+    let Some((runtime, mut restarted)) = restarted else { return Ok(()) };
+    applied.problems.append(&mut restarted.problems);
+    let unit = runtime.service.unit.clone();
+    let told = restarted.failed.as_ref().map(|why| failure(&unit, format!("{why}{}", restarted.log)));
+    applied.restarted = Some((unit, restarted.failed));
+    told.map_or(Ok(()), Err)
+}
+
+/// Waits until the bundle has what is due, and nothing that should be gone: what is in it then, and when that was seen. A process of the
+/// runtime that starts later has read it, which is why it is looked at often.
+fn await_bundle(plan: &Plan, observed: &Observed, exec: &HostExec<'_>) -> Option<(Uptime, BTreeSet<Fingerprint>)> {
+    let end = Instant::now() + exec.limit;
+    let expected = plan.expected_bundle(observed);
+    loop {
+        let bytes = bundle_bytes(exec.root, observed.store).ok().flatten().unwrap_or_default();
+        let now = bundle::read(&bytes).set;
+        let lingers = |print: &Fingerprint| now.contains(print) && !expected.contains(print);
+        if plan.due(observed.store).all(|print| now.contains(print)) && !plan.retired.iter().any(lingers) {
+            return host::uptime(exec.root).ok().map(|at| (at, now));
+        }
+        if Instant::now() > end {
+            return None; // the next look tells what is missing
+        }
+        thread::sleep(PAUSE);
+    }
 }
 
 /// Takes everything of ours out of a store that is no longer the node's, and looks whether it is out.

@@ -18,7 +18,7 @@ use nodetrust_core::{
         testimony::{note_answer, note_restart},
         witness::Witness,
     },
-    time::Moment,
+    time::{Moment, Uptime},
 };
 
 use crate::host::{ledger_file, own_paths, root::HostRoot};
@@ -65,6 +65,9 @@ impl<'a> LedgerWriter<'a> {
         let mut ledger = settle(plan, after, carried_out.without_error, wall);
         if carried_out.hooks_done {
             ledger.hooks_done();
+        }
+        if carried_out.published.is_some() {
+            ledger.published = carried_out.published;
         }
         if ledger.same_as(&plan.ledger) {
             return Ok(None);
@@ -180,12 +183,14 @@ impl<'a> LedgerWriter<'a> {
 }
 
 /// How a plan was carried out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct CarriedOut {
     /// Every action was done without an error.
     pub without_error: bool,
     /// The hooks have been told everything.
     pub hooks_done: bool,
+    /// Since when the bundle has been as it is, where that was seen before the second look.
+    pub published: Option<Uptime>,
 }
 
 /// What is told of a damaged ledger.

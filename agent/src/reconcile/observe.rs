@@ -8,7 +8,7 @@ use nodetrust_core::{
     ledger::Ledger,
     observed::{Observed, ToollessStore},
     plan::Plan,
-    planner::plan,
+    planner::{RestartFacts, plan, tie_to_restart},
     pod_bundle::PodBundlePlan,
     problem::{Problem, ProblemKind},
     runtime::{
@@ -127,7 +127,8 @@ impl Decision {
         let (plan, observed) = (self.plan.as_ref()?, self.seen.observed.as_ref()?);
         let wanted = plan.wanted(observed, observed.effective.set.clone());
         let Observation { gate, now, .. } = &self.seen;
-        Some(staleness::decide(&observed.services, &plan.ledger, &wanted, &settings.runtime, gate, now))
+        let due = staleness::decide(&observed.services, &plan.ledger, &wanted, &settings.runtime, gate, now);
+        Some(ServicePlan { hold: due.hold.or_else(|| plan.awaits.clone()), ..due })
     }
 }
 
@@ -326,12 +327,17 @@ fn plans(
     let first = planned(None);
     let service_plan = services(&first);
     let runtime = service_plan.trust.state;
-    if !first.asks_runtime() || moment == Deciding::Within && runtime.is_green() {
-        return (first, service_plan);
-    }
-    let second = planned(Some(runtime));
-    let service_plan = services(&second);
-    (second, service_plan)
+    let (mut plan, mut service_plan) = match !first.asks_runtime() || moment == Deciding::Within && runtime.is_green() {
+        true => (first, service_plan),
+        false => {
+            let second = planned(Some(runtime));
+            let service_plan = services(&second);
+            (second, service_plan)
+        }
+    };
+    let (ledger, policy, gate, now) = (&*seen.ledger, &settings.runtime, &seen.gate, &seen.now);
+    tie_to_restart(&mut plan, &mut service_plan, RestartFacts { observed, ledger, policy, gate, now });
+    (plan, service_plan)
 }
 
 /// Whether this is the agent in a pod of the node: then the node has a container runtime.

@@ -6,11 +6,12 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use nodetrust_core::{
-    action::{Action, Drift, StoreAction, WriteReason},
+    action::{Action, Drift, ServiceAction, StoreAction, WriteReason},
     ledger::Ledger,
     observed::Observed,
     plan::Plan,
     problem::{Problem, ProblemKind},
+    runtime::attempts::AttemptOutcome,
     source::Snapshot,
 };
 
@@ -93,13 +94,20 @@ impl<'a> CycleRun<'a> {
 
     /// Carries out the plan for the store.
     fn execute(&mut self, is_first: bool) -> Option<Applied> {
-        let Decision { plan: Some(plan), seen, .. } = &self.decision else { return None };
+        let Decision { plan: Some(plan), seen, .. } = &mut self.decision else { return None };
         let observed = seen.observed.as_ref()?;
+        if plan.restarts_runtime(observed) {
+            if let Err(hold) = self.observer.permit.begin() {
+                tracing::info!("the change is held back with its restart: {}", hold.why); // the next look reports it
+                return None;
+            }
+            plan.ledger.begin_restart_attempt(&seen.now); // written down with the change
+        }
         // in a second round: what somebody has done after the first was seen to be complete
         self.drift.extend(plan.drift(&seen.ledger));
         let limit = self.settings.extract_timeout;
         let exec = HostExec { root: &self.observer.root, lock: Some(self.lock), limit };
-        let applied = apply(plan, observed, &exec, seen.now.wall);
+        let mut applied = apply(plan, observed, &exec, seen.now.wall);
         if applied.extract > Duration::ZERO {
             *self.extract.get_or_insert(Duration::ZERO) += applied.extract;
         }
@@ -114,6 +122,14 @@ impl<'a> CycleRun<'a> {
         }
         self.problems.extend(applied.problems.iter().cloned());
         self.done.extend(applied.done.iter().cloned().map(Action::Store));
+        if let Some((unit, failed)) = applied.restarted.take() {
+            self.restarts.push(failed.is_none());
+            if failed.is_none() {
+                let why = format!("a change of {} restarts it", observed.store.anchors_dir);
+                self.done.push(Action::Service(ServiceAction::Restart { unit, why }));
+            }
+            plan.ledger.end_restart_attempt(failed.map_or(AttemptOutcome::Done, AttemptOutcome::Failed));
+        }
         Some(applied)
     }
 
@@ -134,7 +150,9 @@ impl<'a> CycleRun<'a> {
             let (lost, gone) = (after.lost.clone(), after.gone.clone());
             after.lost = &lost & &known;
             after.gone = &gone & &known;
-            let carried_out = CarriedOut { without_error: !failed, hooks_done: applied.hooks_done };
+            let seen_earlier = applied.published.as_ref().filter(|(_, then)| *then == after.effective.set);
+            let published = seen_earlier.map(|(at, _)| at.clone());
+            let carried_out = CarriedOut { without_error: !failed, hooks_done: applied.hooks_done, published };
             let settled = LedgerWriter::settle(&self.observer.root, plan, after, carried_out, now.wall);
             (after.lost, after.gone) = (lost, gone);
             match settled {

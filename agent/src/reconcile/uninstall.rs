@@ -143,7 +143,7 @@ impl Reconciler {
         removal.problems.extend(applied.problems);
         let Some(after) = &seen.observed else { return };
         removal.problems.extend(verify(plan, after));
-        let carried_out = CarriedOut { without_error: !failed, hooks_done: applied.hooks_done };
+        let carried_out = CarriedOut { without_error: !failed, hooks_done: applied.hooks_done, published: None };
         match LedgerWriter::settle(&self.observer.root, plan, after, carried_out, wall) {
             Ok(Some(ledger)) => seen.follow(ledger),
             Ok(None) => seen.forget_unknown_foreign(),

@@ -51,7 +51,7 @@ use crate::{
 };
 
 pub use registry_dir::{remove_file, watched, write_file};
-pub use restart::{Restarted, longest_cycle, restart};
+pub use restart::{Ordered, Restarted, longest_cycle, restart, restart_by};
 pub use ways::{environment, process_now, registry_way};
 
 /// What was found out once for a process and does not change while it runs.

@@ -68,15 +68,35 @@ pub struct Restarted {
     pub problems: Vec<Problem>,
 }
 
+/// Whether a restart was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ordered {
+    /// It was.
+    Begun,
+    /// There is no need for one.
+    Needless,
+}
+
 /// Restarts a service; `runtime` if it is the runtime.
 pub fn restart(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Restarted {
+    let by_manager = || order(exec, unit, runtime).map(|()| Ordered::Begun);
+    restart_by(exec, unit, runtime, &by_manager)
+}
+
+/// Restarts a service by what `order` does, and waits for it as after [`restart`].
+pub fn restart_by(
+    exec: &HostExec<'_>,
+    unit: &str,
+    runtime: Option<&Runtime>,
+    order: &dyn Fn() -> Result<Ordered, String>,
+) -> Restarted {
     let running = runtime.and_then(|runtime| cri::look(exec.root, &runtime.socket, ANSWERING).ok());
     let running = running.map(|status| status.running).unwrap_or_default();
     let mut problems = Vec::new();
     if let Some(why) = runtime.and_then(|runtime| would_not_start(exec, unit, runtime)) {
         return Restarted { failed: Some(why), log: String::new(), problems };
     }
-    let result = make_anew(exec, unit, runtime).and_then(|()| match runtime {
+    let result = make_anew(exec, unit, runtime, order).and_then(|()| match runtime {
         Some(runtime) => {
             let gone = gone_since(exec.root, runtime, &running)?;
             if !gone.is_empty() {
@@ -105,7 +125,12 @@ fn would_not_start(exec: &HostExec<'_>, name: &str, runtime: &Runtime) -> Option
 }
 
 /// Another process, which stays, and answers if it is the runtime.
-fn make_anew(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Result<(), String> {
+fn make_anew(
+    exec: &HostExec<'_>,
+    unit: &str,
+    runtime: Option<&Runtime>,
+    order: &dyn Fn() -> Result<Ordered, String>,
+) -> Result<(), String> {
     let root = exec.root;
     let boot_id = host::uptime(root).map_err(|error| format!("failed to read the host's boot id: {error}"))?.boot_id;
     let child = runtime.and_then(|runtime| runtime.kind.row().child);
@@ -115,7 +140,9 @@ fn make_anew(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Resu
         Ok((found, service.state, service.process))
     };
     let (_, _, before) = look()?;
-    order(exec, unit, runtime)?;
+    if order()? == Ordered::Needless {
+        return Ok(());
+    }
     let end = Instant::now() + if child.is_some() { DROP_IN + BACK } else { BACK };
     let (found, process) = loop {
         let (found, state, process) = look()?;

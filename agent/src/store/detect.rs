@@ -42,6 +42,8 @@ pub fn detect(root: &HostRoot, os: &OsRelease, wanted: Option<Family>) -> Result
         let what = match root.stat(path).map_err(at(path))?.map(|meta| meta.kind) {
             Some(FileKind::Directory) => PathKind::Directory,
             Some(FileKind::File) => kind_of_program(root, path).map_err(at(path))?,
+            // nothing else than a socket is made there
+            Some(FileKind::Other) if *path == store::SETTINGS_SOCKET => PathKind::Socket,
             Some(FileKind::Link | FileKind::Other) | None => continue,
         };
         found.insert(*path, what);

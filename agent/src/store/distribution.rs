@@ -70,6 +70,7 @@ pub fn with_a_source(
                 None => certificates_below(root, SHIPPED, 0, &mut sources)?,
             }
         }
+        Family::Bottlerocket => {} // what its own bundle holds lies in the image, in no place that is documented
         Family::Flatcar | Family::Photon | Family::Directory => {
             certificates_below(root, SHIPPED, 0, &mut sources)?;
             // what lies there is a source, except for the bundle

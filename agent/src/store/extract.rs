@@ -142,7 +142,8 @@ impl ToolRun<'_> {
             Tool::Staged { staged, .. } => self.staged(links, staged),
             Tool::Direct { .. } => self.direct(self.store.tool.args(links.mode())),
             Tool::Concatenate { .. } => self.concatenate(),
-            Tool::None => Ok(()),
+            // nothing is run: see `super::settings` for what the API does
+            Tool::SettingsApi { .. } | Tool::None => Ok(()),
         };
         // the tool's own temporary files, if it was killed; what stays is removed in the next cycle
         let _ = self.exec.root.remove_tree(own_paths::TEMP_DIR);

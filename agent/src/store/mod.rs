@@ -16,6 +16,7 @@ pub mod observe;
 pub mod other_runs;
 pub(crate) mod own_files;
 pub mod read;
+pub(crate) mod settings;
 pub(crate) mod snapshot;
 pub(crate) mod tool_words;
 pub(crate) mod trust_list;

@@ -23,6 +23,7 @@ use crate::{
         other_runs::{STALE_AFTER, age},
         own_files::{OwnFileCache, leftovers, own_files, read_own_files},
         read::{ObserveError, at},
+        settings,
     },
 };
 
@@ -69,6 +70,9 @@ pub fn observe(
     known_foreign: &BTreeSet<Fingerprint>,
     cache: &mut StoreCache,
 ) -> Result<Observed, ObserveError> {
+    if let Tool::SettingsApi { socket } = store.tool {
+        return settings::observe(root, store, socket, known_foreign, &mut cache.bundle);
+    }
     // A file of ours that somebody changes while the rest is read would show as a fault of the bundle or of a link to it: such a look is
     // of no one moment, and is made again.
     for _ in 1..LOOKS {
@@ -145,7 +149,12 @@ fn observe_once(
 pub fn old_stores(root: &HostRoot, store: &TrustStore, ledger: &Ledger) -> Result<Vec<OldStore>, ObserveError> {
     let families: BTreeSet<Family> = ledger.old_families.iter().chain(&ledger.family).copied().collect();
     // in a directory that both stores read, the files are not left, they are wanted
-    let old = families.into_iter().filter(|family| family.store().anchors_dir != store.anchors_dir);
+    let is_left = |family: &Family| {
+        let before = family.store();
+        // the settings of a system went with it
+        before.anchors_dir != store.anchors_dir && !before.is_behind_api()
+    };
+    let old = families.into_iter().filter(is_left);
     let mut found = Vec::new();
     for family in old {
         let before = family.store();

@@ -13,6 +13,7 @@ pub mod registry;
 pub mod rig;
 pub mod rights;
 pub mod served;
+pub mod simulated_bottlerocket;
 pub mod watchman;
 
 use std::{

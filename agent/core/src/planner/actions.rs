@@ -83,7 +83,7 @@ pub(super) fn store_plan(
     }
     let Distrust { roots: distrusted, problems, .. } = distrust;
     let (refused, waiting) = (adoption.refused, BTreeMap::new());
-    Plan { actions, held, targets, waiting, retired, refused, distrusted, problems, ledger: next }
+    Plan { actions, held, awaits: None, targets, waiting, retired, refused, distrusted, problems, ledger: next }
 }
 
 /// The anchor directory, and what killed runs have left behind.

@@ -47,10 +47,12 @@ pub(super) fn judge<'a>(
     let mut adoption = Adoption::default();
     let store = observed.store;
     if !store.has_foreign_files() && !policy.adopt.is_empty() {
-        let why = format!(
-            "store.adopt takes over nothing in {}: what lies there beside our files is the distribution's",
-            store.anchors_dir
-        );
+        let what = if store.is_behind_api() {
+            "anchors are settings there, and no files"
+        } else {
+            "what lies there beside our files is the distribution's"
+        };
+        let why = format!("store.adopt takes over nothing in {}: {what}", store.anchors_dir);
         let next = "take store.adopt out of the configuration for these nodes";
         adoption.refused.push(RefusedFile { path: store.anchors_dir.to_owned(), why, next: next.to_owned() });
     }

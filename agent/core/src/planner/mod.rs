@@ -9,6 +9,7 @@
 
 mod actions;
 mod adoption;
+mod behind_api;
 mod distrust;
 mod extract;
 mod foreign;
@@ -19,6 +20,7 @@ mod states;
 mod uninstall;
 
 pub use adoption::successor;
+pub use behind_api::{RestartFacts, tie_to_restart};
 pub use extract::foreign_repeats;
 pub(crate) use extract::lost_links;
 pub use old_store::plan_retire;

@@ -46,6 +46,7 @@ pub(super) fn only_retire(
     Plan {
         actions,
         held: Vec::new(),
+        awaits: None,
         targets,
         waiting: BTreeMap::new(),
         retired: BTreeSet::new(),

@@ -24,8 +24,19 @@ pub(super) fn script(set: &FirstBoot<'_>) -> String {
             "# @set@" => out.push_str(&comment::head(set)),
             "# @systems@" => systems(&mut out),
             "# @native@" => native(&mut out),
-            "# @stores@" => Family::ALL.into_iter().for_each(|family| store(&mut out, family)),
+            "# @stores@" => Family::ALL
+                .into_iter()
+                .filter(|family| !family.store().is_behind_api())
+                .for_each(|family| store(&mut out, family)),
             "# @family@" => match set.family {
+                Some(family) if family.store().is_behind_api() => {
+                    push(
+                        &mut out,
+                        &format!(
+                            "fail \"the {family} store is changed through its API, not by a script: see render {family}\""
+                        ),
+                    );
+                }
                 Some(family) => push(&mut out, &format!("family={family}")),
                 None => push(&mut out, "find_family"),
             },
@@ -55,14 +66,16 @@ fn push(out: &mut String, line: &str) {
 
 /// The arms that lead from an `ID` to a family.
 fn systems(out: &mut String) {
-    for (family, names) in SYSTEMS {
+    for (family, names) in SYSTEMS.iter().filter(|(family, _)| !family.store().is_behind_api()) {
         let _ = writeln!(out, "    {}) echo {family} ;;", names.join(" | ")); // writing to a `String` cannot fail
     }
 }
 
 /// The arm for systems that set trust in their own way.
 fn native(out: &mut String) {
-    let ids: Vec<&str> = NATIVE_SYSTEMS.iter().map(|system| system.id).collect();
+    let behind_api = SYSTEMS.iter().filter(|(family, _)| family.store().is_behind_api());
+    let ids: Vec<&str> =
+        NATIVE_SYSTEMS.iter().map(|system| system.id).chain(behind_api.flat_map(|(_, ids)| *ids).copied()).collect();
     let text = "ID=$id sets trust in its own way, which nodetrust stores names; nothing is changed";
     let _ = writeln!(out, "    {}) fail \"{text}\" ;;", ids.join(" | ")); // writing to a `String` cannot fail
 }

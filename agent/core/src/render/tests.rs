@@ -74,7 +74,7 @@ fn the_script_knows_every_system_that_the_agent_knows() {
     let script = rendered(&[&ca("Corp Root")], RenderFormat::Script);
     let native = script.lines().find(|line| line.contains("sets trust in its own way")).unwrap();
     let ids = native.trim().split(')').next().unwrap().split(" | ");
-    assert!(ids.eq(NATIVE_SYSTEMS.iter().map(|system| system.id)), "{native}");
+    assert!(ids.eq(NATIVE_SYSTEMS.iter().map(|system| system.id).chain(["bottlerocket"])), "{native}");
     let families = ["debian", "redhat", "suse", "arch", "alpine", "flatcar", "photon", "directory"];
     for family in families {
         assert!(script.contains(&format!("\n    {family})\n      anchors=/")), "{family}");
@@ -83,6 +83,8 @@ fn the_script_knows_every_system_that_the_agent_knows() {
     let set = resolved(&[&ca("Corp Root")]);
     let fixed = render(&FirstBoot::new(&set, &Policy::default(), Some(Family::Suse)), RenderFormat::Script);
     assert!(fixed.contains("\nfamily=suse\n") && !fixed.contains("\nfind_family\n"), "{fixed}");
+    let fixed = render(&FirstBoot::new(&set, &Policy::default(), Some(Family::Bottlerocket)), RenderFormat::Script);
+    assert!(fixed.contains("\nfail \"the bottlerocket store") && !fixed.contains("family=bottlerocket"), "{fixed}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub(super) fn still_trusted(observed: &Observed, ledger: &Ledger, policy: &Polic
 
 /// Whether `policy.distrust` can take a root of the distribution out there.
 fn has_means(family: Family) -> bool {
-    !matches!(family, Family::Flatcar | Family::Photon | Family::Directory)
+    !matches!(family, Family::Flatcar | Family::Photon | Family::Bottlerocket | Family::Directory)
 }
 
 /// How the administrator of a distribution takes one of its roots out.
@@ -62,6 +62,7 @@ fn way(family: Family) -> &'static str {
         }
         Family::Arch => "put a copy of it into /etc/ca-certificates/trust-source/blocklist and run update-ca-trust",
         Family::Flatcar | Family::Photon => "remove its file from /etc/ssl/certs and run the distribution's tool",
+        Family::Bottlerocket => "set an entry of settings.pki with it and trusted = false by apiclient",
         Family::Directory => "remove its file from /etc/ssl/certs",
     }
 }

@@ -50,6 +50,18 @@ pub(super) fn hold(runtime: &Runtime, on_change: OnChange) -> Option<Hold> {
     None
 }
 
+/// The same where no runtime was found that could be asked.
+pub(super) fn forbidden(on_change: OnChange) -> Option<Hold> {
+    let word = match on_change {
+        OnChange::Never => "never",
+        OnChange::Report => "report",
+        OnChange::Registry => "registry",
+        OnChange::Auto | OnChange::Restart => return None,
+    };
+    let why = format!("runtime.onChange is {word}");
+    Some(Hold { reason: HoldReason::Policy, why, next: String::new(), wait: None })
+}
+
 /// Why the registry directory does not do what a restart would.
 fn beyond_registry(runtime: &Runtime) -> String {
     match &runtime.certs.setting {

@@ -105,6 +105,16 @@ pub struct Services {
     pub in_pod: bool,
 }
 
+impl Services {
+    /// Whether a container runtime runs, or is on its way up, as far as can be told.
+    pub fn has_runtime(&self) -> bool {
+        match &self.runtime {
+            Some(runtime) => !matches!(runtime.service.state, ServiceState::Down(_) | ServiceState::Failed(_)),
+            None => self.in_pod || self.sign.is_some(),
+        }
+    }
+}
+
 /// Why a restart that is due is held back; also the label `reason` of `nodetrust_restart_held`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

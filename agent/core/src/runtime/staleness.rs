@@ -11,8 +11,8 @@ use super::{
     evidence::judge,
     record::Lag,
     registry_dir::{OwnRegistryFile, Setting},
-    restart_hold::{hold, rate},
-    service_plan::{RestartGate, ServiceGoal, ServicePlan},
+    restart_hold::{forbidden, hold, rate},
+    service_plan::{Hold, RestartGate, ServiceGoal, ServicePlan},
     services::{Runtime, Service, ServiceState, Services},
     settings::{OnChange, RuntimeSettings},
     testimony::Testimony,
@@ -101,6 +101,24 @@ pub fn decide(
     }
     outlook.trust = judge(services, ledger, &outlook, &testimony, now);
     outlook
+}
+
+/// What holds back a restart of the runtime that comes with a change of the store, whatever the runtime lacks.
+pub fn holds_back(
+    services: &Services,
+    ledger: &Ledger,
+    policy: &RuntimeSettings,
+    gate: &RestartGate,
+    now: &Moment,
+) -> Option<Hold> {
+    let own = match &services.runtime {
+        Some(runtime) => hold(runtime, policy.on_change),
+        None => forbidden(policy.on_change),
+    };
+    own.or_else(|| rate(&ledger.attempts, now, ledger.updated)).or_else(|| match gate {
+        RestartGate::Closed(hold) => Some(hold.clone()),
+        RestartGate::Open => None,
+    })
 }
 
 /// What our file in the registry directory is to hold. A wanted anchor that pulls may rely on stays in it, even if the bundle has lost

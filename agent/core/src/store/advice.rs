@@ -30,13 +30,7 @@ pub(crate) struct NativeSystem {
 }
 
 /// Systems that are recognised and have their own way.
-pub(crate) const NATIVE_SYSTEMS: [NativeSystem; 7] = [
-    NativeSystem {
-        id: "bottlerocket",
-        name: "Bottlerocket",
-        why: "its trust store is changed only through its API, and /etc is made anew at each boot",
-        advice: "set settings.pki.<name>.data (base64 of the PEM) and settings.pki.<name>.trusted = true in the node's user data or with apiclient",
-    },
+pub(crate) const NATIVE_SYSTEMS: [NativeSystem; 6] = [
     NativeSystem {
         id: "talos",
         name: "Talos",
@@ -102,6 +96,18 @@ pub(super) fn no_system() -> Unsupported {
     }
 }
 
+/// Bottlerocket, whose API cannot be reached.
+pub(super) fn no_settings_api(socket: &str) -> Unsupported {
+    Unsupported {
+        reason: format!("Bottlerocket: its trust store is changed only through its API, whose socket {socket} is not there"),
+        advice: "give the agent the host's / with its /run, as the manifests do; or set settings.pki.<name>.data (base64 of the PEM) and \
+                 settings.pki.<name>.trusted = true in the node's user data or with apiclient"
+            .into(),
+        is_unknown: false,
+        without_tool: Some(Family::Bottlerocket),
+    }
+}
+
 /// The store's tool is absent, or, with `program`, the directory that it reads.
 pub(super) fn nothing_installed(os: &OsRelease, program: Option<&str>) -> Unsupported {
     let reason = match (program, os.family()) {
@@ -132,7 +138,7 @@ pub(super) fn install(os: &OsRelease) -> String {
         (Some(Family::Alpine), _) => "apk add ca-certificates",
         (Some(Family::Arch), _) => "pacman -S ca-certificates-utils",
         (Some(Family::Photon), _) => "tdnf install openssl ca-certificates",
-        (Some(Family::Flatcar), _) => "update the system, whose image has the tool",
+        (Some(Family::Flatcar | Family::Bottlerocket), _) => "update the system, whose image has the tool",
         _ => "install the package ca-certificates",
     };
     command.to_owned()

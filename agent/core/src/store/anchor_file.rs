@@ -7,12 +7,16 @@ pub const PREFIX: &str = "nodetrust-";
 
 /// The name of an anchor's file.
 pub fn file_name(store: &TrustStore, fingerprint: &Fingerprint) -> String {
-    [PREFIX, &fingerprint.fp16(), ".", store.extension].concat()
+    let dot = if store.extension.is_empty() { "" } else { "." };
+    [PREFIX, &fingerprint.fp16(), dot, store.extension].concat()
 }
 
 /// Whether a name in the anchor directory is one that we give: anything else is not ours, whatever it begins with.
 pub fn is_own_name(store: &TrustStore, name: &str) -> bool {
-    let digits = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(store.extension)?.strip_suffix('.'));
+    let digits = name.strip_prefix(PREFIX).and_then(|rest| match store.extension {
+        "" => Some(rest),
+        extension => rest.strip_suffix(extension)?.strip_suffix('.'),
+    });
     digits.is_some_and(|digits| {
         digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     })

@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::{
     advice::{self, Unsupported},
     os_release::OsRelease,
-    table::{UPDATE_CA_CERTIFICATES, UPDATE_CA_TRUST},
-    trust_store::Family,
+    table::{SETTINGS_SOCKET, UPDATE_CA_CERTIFICATES, UPDATE_CA_TRUST},
+    trust_store::{Family, Tool},
 };
 
 /// What the shell found at a path that detection asks for.
@@ -27,6 +27,8 @@ pub enum PathKind {
     DebianScript,
     /// Any other file.
     File,
+    /// A socket.
+    Socket,
 }
 
 /// Whether a script is Debian's `update-ca-certificates`, which keeps the local directory in a variable of its own; no wrapper and no
@@ -49,6 +51,7 @@ pub const PROBES: &[&str] = &[
     "/etc/pki/trust",
     "/etc/ca-certificates/trust-source",
     "/etc/ssl/certs",
+    SETTINGS_SOCKET,
 ];
 
 /// One fact of a detection and what it says.
@@ -88,6 +91,7 @@ pub fn detect(os: &OsRelease, found: &BTreeMap<&str, PathKind>, wanted: Option<F
             Some(PathKind::Script) => "script",
             Some(PathKind::DebianScript) => "Debian's script",
             Some(PathKind::File) => "file",
+            Some(PathKind::Socket) => "socket",
             None => "absent",
         };
         evidence.push(Evidence { fact: (*path).into(), value: value.into() });
@@ -110,6 +114,14 @@ fn decide(
     wanted: Option<Family>,
 ) -> (Result<Family, Unsupported>, String) {
     let tool = |programs: &[&'static str]| programs.iter().copied().find(|program| found.contains_key(program));
+    if wanted.or_else(|| os.family()) == Some(Family::Bottlerocket)
+        && let Tool::SettingsApi { socket } = Family::Bottlerocket.store().tool
+    {
+        return match found.get(socket) {
+            Some(PathKind::Socket) => (Ok(Family::Bottlerocket), format!("the API's socket {socket} exists")),
+            _ => (Err(advice::no_settings_api(socket)), format!("there is no socket {socket}")),
+        };
+    }
     if let Some(family) = wanted {
         let programs = family.store().tool.programs();
         if programs.is_empty() || tool(programs).is_some() {

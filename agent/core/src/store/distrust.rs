@@ -95,6 +95,11 @@ pub fn blocklists(family: Family) -> &'static [&'static str] {
         Family::Redhat => &["/etc/pki/ca-trust/source/blocklist", "/etc/pki/ca-trust/source/blacklist"],
         Family::Suse => &["/etc/pki/trust/blocklist", "/etc/pki/trust/blacklist"],
         Family::Arch => &["/etc/ca-certificates/trust-source/blocklist", "/etc/ca-certificates/trust-source/blacklist"],
-        Family::Debian | Family::Alpine | Family::Flatcar | Family::Photon | Family::Directory => &[],
+        Family::Debian
+        | Family::Alpine
+        | Family::Flatcar
+        | Family::Photon
+        | Family::Bottlerocket
+        | Family::Directory => &[],
     }
 }

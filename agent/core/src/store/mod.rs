@@ -13,11 +13,13 @@ pub mod hash_link;
 pub mod name_pattern;
 pub mod os_release;
 pub mod p11kit;
+pub mod settings;
 mod table;
 mod trust_store;
 
 pub use advice::{Unsupported, where_read_only};
 pub use detect::{Detection, Evidence, PROBES, PathKind, detect, is_debian_script};
+pub use table::SETTINGS_SOCKET;
 pub use trust_store::{ExtractMode, Family, Takes, Tool, TrustStore};
 
 #[cfg(test)]

@@ -49,13 +49,13 @@ impl OsRelease {
         by_id(&self.id).or_else(|| {
             let like = self.id_like.iter().find_map(|id| by_id(id));
             // what is only like them has the usual store of its base: `coreos` alone does not make a Flatcar
-            like.filter(|family| !matches!(family, Family::Flatcar | Family::Photon))
+            like.filter(|family| !matches!(family, Family::Flatcar | Family::Photon | Family::Bottlerocket))
         })
     }
 }
 
 /// The systems of each family (facts A.1): an `ID`, or with `*` the beginning of several.
-pub(crate) const SYSTEMS: [(Family, &[&str]); 7] = [
+pub(crate) const SYSTEMS: [(Family, &[&str]); 8] = [
     (Family::Debian, &["debian", "ubuntu", "gentoo"]),
     (
         Family::Redhat,
@@ -84,6 +84,7 @@ pub(crate) const SYSTEMS: [(Family, &[&str]); 7] = [
     (Family::Arch, &["arch"]),
     (Family::Flatcar, &["flatcar"]),
     (Family::Photon, &["photon"]),
+    (Family::Bottlerocket, &["bottlerocket"]),
 ];
 
 fn by_id(id: &str) -> Option<Family> {

@@ -17,6 +17,7 @@ impl Family {
             Self::Alpine => &ALPINE,
             Self::Flatcar => &FLATCAR,
             Self::Photon => &PHOTON,
+            Self::Bottlerocket => &BOTTLEROCKET,
             Self::Directory => &DIRECTORY,
         }
     }
@@ -154,6 +155,24 @@ static PHOTON: TrustStore = TrustStore {
     outputs: &["/etc/ssl/certs"],
     drops_not_ca: false,
     pastes_files: true,
+};
+
+/// Where Bottlerocket's API listens (facts A.13).
+pub const SETTINGS_SOCKET: &str = "/run/api.sock";
+
+static BOTTLEROCKET: TrustStore = TrustStore {
+    family: Family::Bottlerocket,
+    anchors_dir: "settings.pki",
+    recursive: false,
+    extension: "",
+    takes: Takes::All,
+    temp_dir: "settings.pki",
+    tool: Tool::SettingsApi { socket: SETTINGS_SOCKET },
+    bundle: "/etc/pki/tls/certs/ca-bundle.crt",
+    hash_dir: None,
+    outputs: &[],
+    drops_not_ca: false,
+    pastes_files: false,
 };
 
 static DIRECTORY: TrustStore = TrustStore {

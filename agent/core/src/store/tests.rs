@@ -130,7 +130,6 @@ fn of_two_stores_the_id_decides() {
 #[test]
 fn systems_with_their_own_way_are_named() {
     for (id, advice) in [
-        ("bottlerocket", "settings.pki"),
         ("talos", "TrustedRootsConfig"),
         ("nixos", "security.pki.certificateFiles"),
         ("cos", "certificateAuthorityDomainConfig"),
@@ -221,6 +220,7 @@ fn the_table_is_consistent() {
     use Family::*;
     for family in [Debian, Redhat, Suse, Arch, Alpine, Flatcar, Photon, Directory] {
         let store = family.store();
+        assert!(store.anchors_dir.starts_with('/') && !store.is_behind_api(), "{family}");
         assert_eq!(store.family, family);
         assert!(store.takes.matches(&format!("nodetrust-0123456789abcdef.{}", store.extension)), "{family}");
         // The tool must not take the temporary name where it is written.

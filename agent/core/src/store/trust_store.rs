@@ -22,13 +22,15 @@ pub enum Family {
     Flatcar,
     /// Photon: as Flatcar, and the bundle is a concatenation.
     Photon,
+    /// Bottlerocket: anchors are settings, and its API makes the bundle of them.
+    Bottlerocket,
     /// No tool: the directory that Go reads in addition to the bundle.
     Directory,
 }
 
 impl Family {
     /// Every family, in the order of the table in the documentation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Debian,
         Self::Redhat,
         Self::Suse,
@@ -36,6 +38,7 @@ impl Family {
         Self::Alpine,
         Self::Flatcar,
         Self::Photon,
+        Self::Bottlerocket,
         Self::Directory,
     ];
 
@@ -49,6 +52,7 @@ impl Family {
             Self::Alpine => "alpine",
             Self::Flatcar => "flatcar",
             Self::Photon => "photon",
+            Self::Bottlerocket => "bottlerocket",
             Self::Directory => "directory",
         }
     }
@@ -65,11 +69,12 @@ impl std::fmt::Display for Family {
 pub struct TrustStore {
     /// Which row.
     pub family: Family,
-    /// Where anchor files go, absolute in the host root.
+    /// Where anchor files go, absolute in the host root. Where anchors are no files ([`Tool::SettingsApi`]), the setting below which they
+    /// are: it is no path, and only the client of the API writes there.
     pub anchors_dir: &'static str,
     /// The tool looks below `anchors_dir` too.
     pub recursive: bool,
-    /// The extension of our files.
+    /// The extension of our files; empty where their names have none.
     pub extension: &'static str,
     /// Which names in `anchors_dir` the tool takes.
     pub takes: Takes,
@@ -94,7 +99,18 @@ impl TrustStore {
     /// Whether files in the anchor directory that are not ours are somebody's; where the extracted links and the bundle lie there too, they
     /// are the distribution's.
     pub fn has_foreign_files(&self) -> bool {
-        self.anchors_dir != "/etc/ssl/certs"
+        self.anchors_dir != "/etc/ssl/certs" && !self.is_behind_api()
+    }
+
+    /// Whether anchors are settings of the system, which its API applies, and no files. Applying them restarts the container runtime.
+    pub fn is_behind_api(&self) -> bool {
+        matches!(self.tool, Tool::SettingsApi { .. })
+    }
+
+    /// Where an anchor is, for messages: a path, or the name of a setting.
+    pub fn anchor_place(&self, name: &str) -> String {
+        let separator = if self.is_behind_api() { '.' } else { '/' };
+        format!("{}{separator}{name}", self.anchors_dir)
     }
 
     /// Why the store silently leaves an anchor out of its bundle; None if it takes it.
@@ -162,6 +178,11 @@ pub enum Tool {
         /// Arguments.
         args: &'static [&'static str],
     },
+    /// The system's API takes anchors as settings and makes the bundle itself; with it, it restarts the container runtime (facts A.13).
+    SettingsApi {
+        /// Its socket, absolute in the host root.
+        socket: &'static str,
+    },
     /// Nothing to run: the directory itself is read by consumers.
     None,
 }
@@ -173,7 +194,7 @@ impl Tool {
             Self::Direct { programs, .. } | Self::Staged { programs, .. } | Self::Concatenate { programs, .. } => {
                 programs
             }
-            Self::None => &[],
+            Self::SettingsApi { .. } | Self::None => &[],
         }
     }
 
@@ -183,7 +204,7 @@ impl Tool {
             (Self::Direct { args, .. } | Self::Staged { args, .. }, ExtractMode::Plain) => args,
             (Self::Direct { fresh, .. } | Self::Staged { fresh, .. }, ExtractMode::Fresh) => fresh,
             (Self::Concatenate { args, .. }, _) => args,
-            (Self::None, _) => &[],
+            (Self::SettingsApi { .. } | Self::None, _) => &[],
         }
     }
 }
