@@ -480,6 +480,12 @@ fn place_for_halt(leases: &FleetLeases, halt: Halt) -> SlotRequest {
 }
 
 #[cfg(test)]
+mod explored_forms;
+#[cfg(test)]
+mod explored_graph;
+#[cfg(test)]
+mod explored_world;
+#[cfg(test)]
 mod explorer_tests;
 #[cfg(test)]
 mod fleet_tests;
