@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nodetrust_core::{certificate::fingerprint::Fingerprint, observed::Hazard, report::Cycle};
+use nodetrust_core::{certificate::fingerprint::Fingerprint, observed::Hazard, report::Cycle, store::Family};
 
 /// An answer of CRI: as every message that is read, and as an error.
 pub fn grpc(bytes: &[u8]) {
@@ -41,7 +41,7 @@ pub fn last_words(output: &str) -> Option<String> {
 
 /// `/etc/ca-certificates.conf`: the files that it selects.
 pub fn selection(text: &str) -> Vec<String> {
-    crate::store::distribution::read_selection(text)
+    crate::store::distribution::read_selection(text, Family::Debian).names
 }
 
 /// A file that OpenSSL's directory of links leads to: its certificates.

@@ -56,6 +56,8 @@ pub struct Observed {
     pub gone: BTreeSet<Fingerprint>,
     /// Files that the distribution's list selects, that exist, and that hold no certificate: somebody or a failing disk emptied them.
     pub hollow: Vec<String>,
+    /// What the distribution's list names in a last line without its end, over which the tool passes.
+    pub passed_over: Option<String>,
     /// Stores that were in use before and still have something of ours.
     pub old: Vec<OldStore>,
     /// The container runtime and further services that read the bundle.
@@ -177,6 +179,7 @@ impl Observed {
             lost: BTreeSet::new(),
             gone: BTreeSet::new(),
             hollow: Vec::new(),
+            passed_over: None,
             old: Vec::new(),
             services: Services::default(),
             at: Uptime::default(),

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     action::StoreAction,
-    certificate::{fingerprint::Fingerprint, pem::Fault},
+    certificate::{fingerprint::Fingerprint, name::shown, pem::Fault},
     observed::{BundleReader, Effective, Hazard, Observed, OldStore},
     plan::{Plan, TargetAnchor},
     planner::lost_links,
@@ -33,7 +33,9 @@ pub fn verify(plan: &Plan, observed: &Observed) -> Vec<Problem> {
     problems.extend(plan.retired.iter().filter_map(|fingerprint| retired_problem(fingerprint, plan, observed)));
     problems.extend(lost_links_problem(plan, observed));
     problems.extend(BundleReader::ALL.into_iter().filter_map(|reader| broken_problem(reader, observed)));
-    problems.extend(hollow_problem(observed).or_else(|| gone_problem(plan, observed)));
+    problems.extend(
+        passed_over_problem(observed).or_else(|| hollow_problem(observed)).or_else(|| gone_problem(plan, observed)),
+    );
     problems.extend(lost_problem(observed));
     problems.extend(private_key_problems(observed));
     problems
@@ -177,6 +179,17 @@ fn broken_problem(reader: BundleReader, observed: &Observed) -> Option<Problem> 
     let files: BTreeSet<&str> = culprits.iter().map(|(path, _)| *path).take(SHOWN_FILES).collect();
     let files: Vec<&str> = files.into_iter().collect();
     Some(Problem::new(ProblemKind::ForeignBroken, text, format!("mend {}, or move it away", files.join(" and "))))
+}
+
+/// A root that is not trusted since its line in the distribution's list has no end.
+fn passed_over_problem(observed: &Observed) -> Option<Problem> {
+    let name = observed.passed_over.as_ref()?;
+    let text = format!(
+        "the last line of /etc/ca-certificates.conf ({}) has no line end: update-ca-certificates passes over it, and its root is not trusted after the next run",
+        shown(name)
+    );
+    let next = "on the host: echo >> /etc/ca-certificates.conf && update-ca-certificates";
+    Some(Problem::new(ProblemKind::ForeignGone, text, next))
 }
 
 /// Roots that the distribution's list selects are not trusted: there is nothing in their files.

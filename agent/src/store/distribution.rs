@@ -58,16 +58,15 @@ pub fn with_a_source(
         }
         Family::Debian | Family::Alpine => {
             certificates_below(root, store.anchors_dir, 0, &mut sources)?;
-            match selected(root)? {
-                Some(names) => {
-                    for name in names {
-                        let path = format!("{SHIPPED}/{name}");
-                        if let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))? {
-                            sources.extend(bundle::read(&bytes).set);
-                        }
-                    }
+            let names = selected(root, store.family)?.names;
+            if names.is_empty() {
+                certificates_below(root, SHIPPED, 0, &mut sources)?;
+            }
+            for name in names {
+                let path = format!("{SHIPPED}/{name}");
+                if let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))? {
+                    sources.extend(bundle::read(&bytes).set);
                 }
-                None => certificates_below(root, SHIPPED, 0, &mut sources)?,
             }
         }
         Family::Bottlerocket => {} // what its own bundle holds lies in the image, in no place that is documented
@@ -129,24 +128,35 @@ fn p11_kit_sources(root: &HostRoot, store: &TrustStore) -> Result<p11kit::TrustS
     Ok(sources)
 }
 
-/// The shipped certificates that `/etc/ca-certificates.conf` selects. None if it selects nothing: nobody deselects everything,
-/// so the list is gone or was cut.
+/// What the distribution's list selects.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// The names of files. If there are none, the list is gone or was cut: nobody deselects everything.
+    pub names: Vec<String>,
+    /// A last line without its end, which Debian's script reads by `read` and so passes over.
+    pub passed_over: Option<String>,
+}
+
+/// The shipped certificates that `/etc/ca-certificates.conf` selects.
 ///
 /// # Errors
 /// If it is there and cannot be read.
-pub fn selected(root: &HostRoot) -> Result<Option<Vec<String>>, ObserveError> {
+pub fn selected(root: &HostRoot, family: Family) -> Result<Selection, ObserveError> {
     let text = match root.read(SELECTION, MAX_SELECTION) {
         Err(error) if is_missing(&error) => Vec::new(),
         read => read.map_err(at(SELECTION))?,
     };
-    let names = read_selection(&String::from_utf8_lossy(&text));
-    Ok((!names.is_empty()).then_some(names))
+    Ok(read_selection(&String::from_utf8_lossy(&text), family))
 }
 
 /// The names in the distribution's list; `#` begins a comment, `!` what is deselected.
-pub(crate) fn read_selection(text: &str) -> Vec<String> {
-    let names = text.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '!']));
-    names.map(str::to_owned).collect()
+pub(crate) fn read_selection(text: &str, family: Family) -> Selection {
+    let is_read = |line: &&str| family != Family::Debian || line.ends_with('\n');
+    let lines = text.split_inclusive('\n').filter(|line| !line.trim_end_matches(['\r', '\n']).is_empty());
+    let (read, passed_over): (Vec<&str>, Vec<&str>) =
+        lines.filter(|line| !line.starts_with(['#', '!'])).partition(is_read);
+    let name = |line: &str| line.lines().collect::<String>();
+    Selection { names: read.into_iter().map(name).collect(), passed_over: passed_over.first().map(|line| name(line)) }
 }
 
 /// Adds the certificates in the files below a directory of the host to `found`.

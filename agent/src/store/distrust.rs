@@ -36,7 +36,7 @@ pub(crate) fn look(
     let mut view = DistrustView { means: means(root, store)?, ..DistrustView::default() };
     let remembered = || ledger.distrusted.values().flat_map(|root| &root.places);
     if remembered().any(|place| !is_copy(place)) || !wanted.is_empty() && view.means == DistrustMeans::Selection {
-        look_at_selection(root, wanted, ledger, &mut view)?;
+        look_at_selection(root, store.family, wanted, ledger, &mut view)?;
     }
     for path in remembered().filter(|place| is_copy(place)) {
         if root.own_meta(path).map_err(at(path))?.is_some() {
@@ -65,6 +65,7 @@ fn means(root: &HostRoot, store: &TrustStore) -> Result<DistrustMeans, ObserveEr
 
 fn look_at_selection(
     root: &HostRoot,
+    family: Family,
     wanted: &BTreeSet<Fingerprint>,
     ledger: &Ledger,
     view: &mut DistrustView,
@@ -77,7 +78,7 @@ fn look_at_selection(
     if wanted.is_empty() {
         return Ok(());
     }
-    let selected = read_selection(&text).into_iter().map(|name| (name, true));
+    let selected = read_selection(&text, family).names.into_iter().map(|name| (name, true));
     for (name, is_selected) in selected.chain(deselected.into_iter().map(|name| (name, false))) {
         let path = format!("{SHIPPED}/{name}");
         let Some(bytes) = usable(root.read(&path, MAX_BUNDLE_BYTES)).map_err(at(&path))? else { continue };

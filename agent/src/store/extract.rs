@@ -310,9 +310,10 @@ impl ToolRun<'_> {
             let text = format!("{why}: {program} would leave out the distribution's certificates; it was not run");
             Err(ExtractFailure::Final(Problem::new(ProblemKind::ForeignLost, text, next)))
         };
-        let selected = || selected(root).map_err(|error| ExtractFailure::unread(&error));
-        match self.store.family {
-            Family::Debian | Family::Alpine if selected()?.is_none() => {
+        let family = self.store.family;
+        let selected = || selected(root, family).map_err(|error| ExtractFailure::unread(&error));
+        match family {
+            Family::Debian | Family::Alpine if selected()?.names.is_empty() => {
                 let mut shipped = BTreeSet::new();
                 certificates_below(root, SHIPPED, 0, &mut shipped).map_err(|error| ExtractFailure::unread(&error))?;
                 if shipped.is_disjoint(&self.judge.before.set) {

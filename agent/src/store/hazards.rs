@@ -58,8 +58,19 @@ fn of_faults(faults: &[pem::Fault], bytes: &[u8]) -> Vec<Hazard> {
     found
 }
 
-/// Those in files that the tool pastes and that are not in an anchor directory of its own: what the distribution's list selects, and
-/// what lies beside our files in the directory of links. And the paths of what the list selects, is there and holds no certificate.
+/// What is wrong with files of others that the tool pastes and that are not in an anchor directory of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Elsewhere {
+    /// What a run of the tool would do with them.
+    pub(crate) hazards: Vec<SourceHazard>,
+    /// The paths of those that the distribution's list selects, that are there and hold no certificate.
+    pub(crate) hollow: Vec<String>,
+    /// What the list names in a last line that the tool passes over.
+    pub(crate) passed_over: Option<String>,
+}
+
+/// Looks at the files that the tool pastes and that are not in an anchor directory of its own: what the distribution's list selects, and
+/// what lies beside our files in the directory of links.
 ///
 /// # Errors
 /// If one of them is there and cannot be read.
@@ -67,14 +78,17 @@ pub(crate) fn elsewhere(
     root: &HostRoot,
     store: &TrustStore,
     cache: &mut PastedCache,
-) -> Result<(Vec<SourceHazard>, Vec<String>), ObserveError> {
+) -> Result<Elsewhere, ObserveError> {
     if !store.pastes_files {
-        return Ok(Default::default());
+        return Ok(Elsewhere::default());
     }
+    let mut passed_over = None;
     let has_list = matches!(store.family, Family::Debian | Family::Alpine);
     let paths: Vec<String> = match store.family {
         Family::Debian | Family::Alpine => {
-            selected(root)?.unwrap_or_default().iter().map(|name| format!("{SHIPPED}/{name}")).collect()
+            let selection = selected(root, store.family)?;
+            passed_over = selection.passed_over;
+            selection.names.iter().map(|name| format!("{SHIPPED}/{name}")).collect()
         }
         _ => {
             let names = root.names(store.anchors_dir).map_err(at(store.anchors_dir))?;
@@ -102,7 +116,7 @@ pub(crate) fn elsewhere(
         hollow.extend(file.hollow.then(|| path.clone()));
         cache.0.insert(path, (digest, file));
     }
-    Ok((found, hollow))
+    Ok(Elsewhere { hazards: found, hollow, passed_over })
 }
 
 /// A certificate of whatever label; what is wrong with its content is a hazard of its own.

@@ -123,9 +123,10 @@ fn observe_once(
         let age = age(root, foreign_temp).map_err(at(foreign_temp))?;
         observed.stale_temp = age.filter(|age| *age >= STALE_AFTER).map(|_| foreign_temp.to_owned());
     }
-    let (hazards, hollow) = hazards::elsewhere(root, store, &mut cache.pasted)?;
-    observed.hazards.extend(hazards);
-    observed.hollow = hollow;
+    let elsewhere = hazards::elsewhere(root, store, &mut cache.pasted)?;
+    observed.hazards.extend(elsewhere.hazards);
+    observed.hollow = elsewhere.hollow;
+    observed.passed_over = elsewhere.passed_over;
     blame(root, &mut observed)?;
     observed.unlinked = hash_links::unlinked(root, &observed, &cache.own_files)?;
     observed.unlinked_foreign = hash_links::unlinked_foreign(root, &observed, &mut cache.links)?;

@@ -173,6 +173,32 @@ fn photon_with_real_openssl_names_a_key_and_leaves_it_out() {
     }
 }
 
+/// Debian's list without its last line's end: the script passes over that line, so its root goes with the next run. Ours goes in, and the
+/// cause is named until it is mended.
+#[test]
+fn a_list_without_its_last_line_end_loses_a_root_and_is_told() {
+    for kind in [Kind::Bookworm, Kind::Trixie] {
+        let node = Node::new(kind, "");
+        let conf = node.path("/etc/ca-certificates.conf");
+        let list = fs::read_to_string(&conf).unwrap();
+        fs::write(&conf, list.trim_end()).unwrap();
+        let last = list.trim_end().lines().last().unwrap();
+        let before = node.bundle().len();
+        let ca = Ca::new("Corp Root");
+        node.set_source(&[&ca]);
+        let report = apply(&node, 2);
+        assert!(node.clients_trust(&ca));
+        assert_eq!(node.bundle().len(), before, "ours came, {last} went");
+        assert_problem(&report, "foreign-gone", &[last, "no line end", "echo >> /etc/ca-certificates.conf"]);
+        let again = apply(&node, 2);
+        assert!(again["cycle"]["actions"].as_array().is_none_or(Vec::is_empty), "{again:#}");
+
+        node.run(&["sh", "-c", "echo >> /etc/ca-certificates.conf && update-ca-certificates"]).expect(0);
+        apply(&node, 0);
+        assert_eq!(node.bundle().len(), before + 1);
+    }
+}
+
 /// Debian's list, cut to two roots: our run does not carry that out; somebody else's is told until the list is whole again.
 #[test]
 fn a_cut_list_is_not_carried_out_and_is_told() {
