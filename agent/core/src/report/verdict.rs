@@ -267,7 +267,9 @@ impl Report {
                 }
                 SourceStatus::Ok | SourceStatus::Absent => {}
             }
-            if let Some(rejection) = source.rejections.first() {
+            // one of each kind: what is mended for one may leave the other
+            let mut kinds = BTreeSet::new();
+            for rejection in source.rejections.iter().filter(|rejection| kinds.insert(rejection.reason)).take(SHOWN) {
                 let line = if rejection.line > 0 { format!(":{}", rejection.line) } else { String::new() };
                 next.push(format!("source {}: {}{line}: {}", source.name, rejection.file, rejection.detail));
             }

@@ -186,6 +186,19 @@ fn trusted_with_something_rejected_or_held() {
 }
 
 #[test]
+fn each_kind_of_rejection_has_its_next_step() {
+    let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    let mut node = good();
+    node.sources.push(source_of("extra", files(&["junk", "more junk", key, &fixed("corp-2026").pem()])));
+    let next = node.settled().report().next;
+    assert_eq!(next.len(), 2, "{next:?}");
+    assert!(
+        next[0].starts_with("source extra: ca-0.crt") && next[1].starts_with("source extra: ca-2.crt:1"),
+        "{next:?}"
+    );
+}
+
+#[test]
 fn not_trusted_says_how_many_are_missing_and_what_is_to_be_done() {
     let mut node = good();
     let observed = node.observed.as_mut().unwrap();
