@@ -99,6 +99,12 @@ fn simulated_bottlerocket_drift_is_healed() {
         assert_eq!(api.take_changes(), one_change(1), "{pem}");
         assert!(bundle(&node).contains(&ca.sha256()));
     }
+    // what is told to a fleet before an uninstall
+    node.configure("policy: {emptySource: remove}\nrotation: {removalGrace: 0s}");
+    node.set_source(&[]);
+    node.nodetrust(&["apply"]).expect(0);
+    assert_eq!(api.live()[&entry(&ca)]["data"], "");
+    assert!(!bundle(&node).contains(&ca.sha256()));
 }
 
 #[test]
@@ -198,4 +204,10 @@ fn simulated_bottlerocket_restarts_the_real_containerd_once_and_only_if_it_may()
     });
     wait_trusted(&agent, &(ca + &next.pem()));
     assert_eq!(starts(&machine), before + 2);
+
+    let refused = agent.nodetrust(&["uninstall"]).expect(1);
+    assert!(refused.out.contains("asks no other node"), "{}", refused.out);
+    wait_two_cycles(&agent);
+    assert_eq!(starts(&machine), before + 2);
+    assert_ne!(api.live()[&entry(&next)]["data"], "");
 }

@@ -12,7 +12,7 @@ use nodetrust_core::{
     ledger::Ledger,
     observed::Observed,
     plan::Plan,
-    planner::{Orphans, orphans, plan_uninstall},
+    planner::{Orphans, orphans, plan_uninstall, uninstall_problem},
     problem::{Problem, ProblemKind},
     report::Report,
     source::Content,
@@ -114,6 +114,10 @@ impl Reconciler {
         };
         let plan = plan_uninstall(observed, &known);
         removal.certs_files.extend(plan.ledger.certs_files.iter().cloned());
+        if let Some(problem) = uninstall_problem(&plan, observed, &removal.empty.runtime) {
+            removal.problems.push(problem);
+            return None;
+        }
         if !plan.changes_host() {
             removal.problems.extend(self.left_behind(&plan, observed));
             return None;

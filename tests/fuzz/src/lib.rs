@@ -53,6 +53,7 @@ use nodetrust_core::{
         hash_link,
         os_release::OsRelease,
         p11kit::{TrustDirectory, TrustSources},
+        settings::{patch, read_pki},
     },
     time::Moment,
     topology::{self, FleetRestarts, Member},
@@ -401,6 +402,18 @@ pub fn note(data: &[u8]) {
     let Some(cycle) = parsers::note(&text) else { return };
     let (trigger, outcome) = (cycle.trigger.as_str(), cycle.outcome.as_str());
     assert!(trigger.len() <= 20 && outcome.len() <= 20, "both are words of ours: {text}");
+}
+
+/// What Bottlerocket's API says of its settings.
+pub fn pki_settings(data: &[u8]) {
+    let Ok(settings) = read_pki(data) else { return };
+    for (name, entry) in &settings {
+        let again = read_pki(patch(name, entry).as_bytes()).expect("what is set is read back");
+        assert_eq!(again.get(name), Some(entry));
+        if let Some(pem) = entry.pem() {
+            drop(SourceFile::parse(name, &pem));
+        }
+    }
 }
 
 /// What the host's tools print, and the list that they read.

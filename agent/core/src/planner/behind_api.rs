@@ -5,10 +5,11 @@ use crate::{
     ledger::Ledger,
     observed::Observed,
     plan::{Held, Plan},
+    problem::{Problem, ProblemKind},
     runtime::{
         service_plan::{Hold, RestartGate, ServicePlan},
         services::HoldReason,
-        settings::RuntimeSettings,
+        settings::{OnChange, RuntimeSettings},
         staleness::holds_back,
     },
     time::Moment,
@@ -50,6 +51,20 @@ pub fn tie_to_restart(plan: &mut Plan, services: &mut ServicePlan, facts: Restar
             }
         }
     }
+}
+
+/// Why an uninstall may not take the settings back: it asks no fleet, and is often told to all nodes at once. Who has configured
+/// `restart` means it.
+pub fn uninstall_problem(plan: &Plan, observed: &Observed, policy: &RuntimeSettings) -> Option<Problem> {
+    if !plan.restarts_runtime(observed) || policy.on_change == OnChange::Restart {
+        return None;
+    }
+    let text = format!(
+        "taking our entries of {} back restarts the container runtime of this node, and uninstall asks no other node whether it may",
+        observed.store.anchors_dir
+    );
+    let next = "have the agents take them back in turn: policy.emptySource: remove, rotation.removalGrace: 0s, and empty the sources; then uninstall. For this node alone: uninstall with runtime.onChange: restart";
+    Some(Problem::new(ProblemKind::Held, text, next))
 }
 
 /// Leaves of the plan what it notes in the ledger.

@@ -4,14 +4,13 @@ use super::*;
 use crate::{
     certificate::anchor::Anchor,
     ledger::{AnchorState, LedgerAnchor},
-    planner::plan,
+    planner::{plan, plan_uninstall},
     runtime::{
         attempts::AttemptOutcome,
         kinds::RuntimeKind,
         process::ServiceProcess,
         registry_dir::RegistryCerts,
         services::{Runtime, Service, ServiceState},
-        settings::OnChange,
     },
     source::{
         policy::{Circumstances, Policy},
@@ -94,6 +93,23 @@ fn a_change_that_may_be_made_names_the_restart() {
     assert!(
         matches!(services.actions.as_slice(), [ServiceAction::Restart { unit, .. }] if unit == "containerd.service")
     );
+}
+
+#[test]
+fn an_uninstall_that_would_restart_every_node_at_once_is_not_carried_out() {
+    let ours = fixed("corp-2026");
+    let refused = |observed: &Observed, on_change| {
+        let mut ledger = Ledger::new();
+        ledger.anchors.insert(ours.fingerprint, LedgerAnchor::new(&ours, AnchorState::Desired));
+        let policy = RuntimeSettings { on_change, ..RuntimeSettings::default() };
+        uninstall_problem(&plan_uninstall(observed, &ledger), observed, &policy).is_some()
+    };
+    let observed = node(Family::Bottlerocket, &[&ours]);
+    assert!(refused(&observed, OnChange::Auto) && refused(&observed, OnChange::Report));
+    assert!(!refused(&observed, OnChange::Restart), "who says it may");
+    assert!(!refused(&host(Family::Bottlerocket, &[&ours]), OnChange::Auto), "no runtime runs");
+    assert!(!refused(&node(Family::Bottlerocket, &[]), OnChange::Auto), "nothing is left to take back");
+    assert!(!refused(&node(Family::Debian, &[&ours]), OnChange::Auto));
 }
 
 #[test]

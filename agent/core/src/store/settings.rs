@@ -39,7 +39,8 @@ impl PkiEntry {
     }
 }
 
-/// Reads the answer to `GET /settings?prefix=pki`: `{"pki": {NAME: {"data": …, "trusted": …}}}`, without `pki` where there is none.
+/// Reads the answer to `GET /settings?prefix=pki`: `{"pki": {NAME: {"data": …, "trusted": …}}}`, without `pki` where there is none. The same
+/// within `settings`, as the API's whole model has it, is taken too.
 ///
 /// # Errors
 /// If it is something else: what is wrong with it.
@@ -48,8 +49,10 @@ pub fn read_pki(json: &[u8]) -> Result<PkiSettings, String> {
     struct PkiAnswer {
         #[serde(default)]
         pki: PkiSettings,
+        settings: Option<Box<PkiAnswer>>,
     }
-    serde_json::from_slice::<PkiAnswer>(json).map(|answer| answer.pki).map_err(|error| error.to_string())
+    let answer: PkiAnswer = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    Ok(answer.settings.map_or(answer.pki, |whole| whole.pki))
 }
 
 /// The body of `PATCH /settings` that sets one entry.
@@ -74,6 +77,7 @@ mod tests {
     #[test]
     fn an_answer_without_entries_and_an_entry_without_fields_are_read() {
         assert_eq!(read_pki(b"{}").unwrap(), PkiSettings::new());
+        assert_eq!(read_pki(br#"{"settings":{"pki":{"a":{}}}}"#).unwrap().len(), 1);
         let settings = read_pki(br#"{"pki":{"a":{},"b":{"data":"%"}}}"#).unwrap();
         assert!(settings["a"].is_blank() && !settings["a"].trusted && settings["b"].pem().is_none());
         assert!(read_pki(b"<html>").is_err() && read_pki(br#"{"pki":[]}"#).is_err());
