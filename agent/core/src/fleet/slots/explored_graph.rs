@@ -122,7 +122,7 @@ impl ModelGraph {
                 }
                 let mut next = world.clone();
                 picked = next.apply(step, bounds);
-                let (checked, is_done) = (next.check(bounds), next.is_done());
+                let (checked, is_done) = (next.check(bounds), next.is_done(bounds));
                 let fresh = u32::try_from(graph.first.len()).unwrap();
                 let compact = parts.compact(next);
                 let to = match graph.known.entry(compact) {

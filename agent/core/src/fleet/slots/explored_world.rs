@@ -6,7 +6,7 @@
 //! renumbered, which makes the graph finite without a bound on time.
 
 use super::{testing::SimulatedLeases, *};
-use crate::fleet::lease::SlotHolder;
+use crate::fleet::lease::{SlotHolder, SlotLease};
 
 pub(super) const TICK: Duration = Duration::from_secs(1);
 /// Now, in every state.
@@ -327,8 +327,12 @@ impl ModelWorld {
         Ok(())
     }
 
-    pub(super) fn is_done(&self) -> bool {
-        let free = self.api.leases.slots.iter().all(|slot| slot.holder == SlotHolder::Nobody && slot.halt.is_none());
+    /// Whether all is over. A request that is carried out late may leave a slot in the name of a node that rests: it expires, and stands in
+    /// nobody's way.
+    pub(super) fn is_done(&self, bounds: Bounds) -> bool {
+        let was_late = self.late_left < bounds.late;
+        let is_free = |slot: &SlotLease| slot.halt.is_none() && (was_late || slot.holder == SlotHolder::Nobody);
+        let free = self.late.is_empty() && self.api.leases.slots.iter().all(is_free);
         let at_rest = |node: &ModelNode| {
             node.work == ModelWork::Done
                 && node.slots.as_ref().is_some_and(|slots| slots.standing() == SlotStanding::Rest)

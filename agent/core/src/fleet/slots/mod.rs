@@ -89,6 +89,10 @@ pub struct Slots {
     halted: bool,
     /// The last list showed a halt of any node: it is looked at until it is over, so that nobody is told of it for longer.
     sees_halt: bool,
+    /// No list has come since the start: a slot may be ours from before a crash, and is given back only once it is found.
+    fresh: bool,
+    /// The last list showed a further slot in our name, by a write that came late: it is given back too.
+    another: bool,
     sightings: Sightings,
     seen: Option<FleetLeases>,
     unreachable: Option<(Duration, String)>,
@@ -117,6 +121,8 @@ impl Slots {
             look: true,
             halted: false,
             sees_halt: false,
+            fresh: true,
+            another: false,
             sightings: Sightings::default(),
             seen: None,
             unreachable: None,
@@ -287,7 +293,8 @@ impl Slots {
             }
             (SlotRequest::List { .. }, _) => {
                 // a list that only people want is not tried again: while the API server is down, nodes at rest leave it alone
-                let is_needed = self.unsettled || self.hold.is_some() || self.work != SlotWork::Rest || self.polls();
+                let is_needed =
+                    self.fresh || self.unsettled || self.hold.is_some() || self.work != SlotWork::Rest || self.polls();
                 self.look &= is_needed;
                 self.due = is_needed.then(|| now + self.pause());
             }
@@ -333,7 +340,8 @@ impl Slots {
             }
             SlotChange::Release | SlotChange::Resume => {
                 self.hold = None;
-                self.due = Some(now + self.lots.poll(self.timing));
+                self.look |= self.another;
+                self.due = Some(if self.another { now } else { now + self.lots.poll(self.timing) });
             }
         }
     }
@@ -353,7 +361,7 @@ impl Slots {
     /// The Leases are these. Gives the write that follows at once, if there is one.
     fn listed(&mut self, leases: FleetLeases, consistent: bool, now: Duration) -> Option<SlotRequest> {
         self.sightings.note(&leases.slots, now);
-        self.look = false;
+        (self.look, self.fresh) = (false, false);
         self.unsettled &= !consistent;
         self.sees_halt = leases.halts().next().is_some();
         self.halted = leases.halts().any(|(slot, halt)| halt.node == self.node || slot.is_held_by(&self.node));
@@ -380,6 +388,7 @@ impl Slots {
             None => None,
         };
         // a slot in our name that we know nothing of: from before a crash, or of a write that came late
+        self.another = leases.slots.iter().filter(is_ours).count() > 1;
         let Some(slot) = slot.or_else(|| leases.slots.iter().find(is_ours)) else { return };
         let unfit = self.speaks_against(leases, slot.index, now);
         let same = known.filter(|hold| hold.index == slot.index && hold.version == slot.version);

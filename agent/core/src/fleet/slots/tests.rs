@@ -321,14 +321,40 @@ fn an_answer_that_nobody_waits_for_changes_nothing() {
 fn a_node_at_rest_leaves_an_api_server_alone_that_does_not_answer() {
     let mut slots = Slots::new("a", 7, SlotTiming::default(), false, START);
     let at = slots.due().unwrap();
+    let list = Some(SlotRequest::List { consistent: false });
     let down = || SlotEvent::Answered(SlotAnswer::Unknown("it is down".into()));
-    assert_eq!(slots.step(SlotEvent::Elapsed, at), Some(SlotRequest::List { consistent: false }), "for people");
+    assert_eq!(slots.step(SlotEvent::Elapsed, at), list);
+    assert_eq!(slots.step(down(), at), None);
+    let at = slots.due().expect("a slot may be its own from before a crash: it asks again");
+    assert_eq!(slots.step(SlotEvent::Elapsed, at), list);
+    let listed = SlotAnswer::Listed(FleetLeases::default());
+    assert_eq!((slots.step(SlotEvent::Answered(listed), at), slots.due()), (None, None));
+
+    assert_eq!(slots.step(SlotEvent::Look, at), list, "for people");
     assert_eq!((slots.step(down(), at), slots.due()), (None, None));
     assert_eq!(slots.step(SlotEvent::Wish(SlotWish::Slot), at), None);
     let at = slots.due().unwrap();
     assert!(slots.step(SlotEvent::Elapsed, at).is_some());
     assert_eq!(slots.step(down(), at), None);
     assert!(slots.due().is_some(), "a node that waits asks again");
+}
+
+/// Two of its halts were written, one of them late; a person has ended both.
+#[test]
+fn every_slot_in_a_nodes_name_is_given_back() {
+    let mut api = SimulatedLeases::default();
+    let mut node = SlotNode::new("a", false);
+    for index in [0, 1] {
+        let halt = Halt { node: "a".into(), reason: String::new(), since: String::new() };
+        api.execute(&SlotRequest::Create { index, change: SlotChange::Halt(halt) });
+    }
+    node.wait(&mut api, Duration::from_secs(60));
+    for index in [0, 1] {
+        edit(&mut api, index, |slot| slot.halt = None);
+    }
+    node.wait(&mut api, Duration::from_secs(60));
+    assert_eq!((held(&api, 0), held(&api, 1)), (SlotHolder::Nobody, SlotHolder::Nobody));
+    assert_eq!(node.slots.due(), None);
 }
 
 /// Thousands of nodes that ask a server again and again which is too slow to answer them keep it slow.
