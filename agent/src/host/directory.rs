@@ -1,7 +1,7 @@
 //! One open directory of the host: its names and its own files, without walking the whole path for each of thousands.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
 };
@@ -9,7 +9,7 @@ use std::{
 use nix::{
     dir::{Dir, Type},
     errno::Errno,
-    fcntl::{AtFlags, OFlag, openat},
+    fcntl::{AtFlags, OFlag, openat, readlinkat},
     sys::stat::{Mode, fstatat},
 };
 
@@ -62,6 +62,18 @@ impl HostDirectory {
     /// As `stat(2)`.
     pub fn meta(&self, name: &str) -> io::Result<FileMeta> {
         Ok(FileMeta::new(&fstatat(&self.0, name, AtFlags::AT_SYMLINK_NOFOLLOW)?))
+    }
+
+    /// The target of a link in it; None if the name is no link or does not exist.
+    ///
+    /// # Errors
+    /// As `readlink(2)`, except that it does not exist.
+    pub fn link_target(&self, name: impl AsRef<OsStr>) -> io::Result<Option<OsString>> {
+        match readlinkat(&self.0, name.as_ref()) {
+            // readlink(2): EINVAL is the answer for what is no link
+            Err(Errno::EINVAL | Errno::ENOENT) => Ok(None),
+            target => Ok(Some(target?)),
+        }
     }
 
     /// Reads a whole regular file in it; a link is not followed. `bytes` is for use again and again.

@@ -57,7 +57,8 @@ impl ChildOutput {
             if open.is_empty() {
                 return Ok(true);
             }
-            let left = end.saturating_duration_since(Instant::now());
+            // in whole milliseconds, rounded up: with a part of one, poll(2) would return at once, again and again until it is over
+            let left = end.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
             let ready: Vec<i32> = match poll(&mut open, timeout) {
                 Ok(_) => open.iter().filter(|fd| fd.any() == Some(true)).map(|fd| fd.as_fd().as_raw_fd()).collect(),

@@ -133,15 +133,8 @@ impl HostRoot {
     pub fn link_target(&self, path: impl AsRef<Path>) -> io::Result<Option<OsString>> {
         let path = path.as_ref();
         let Some(name) = path.file_name() else { return Ok(None) };
-        let parent = match self.resolve(path.parent().unwrap_or(Path::new("/")), DIRECTORY) {
-            Err(error) if is_missing(&error) => return Ok(None),
-            opened => opened?,
-        };
-        match readlinkat(&parent, name) {
-            // readlink(2): EINVAL is the answer for what is no link
-            Err(Errno::EINVAL | Errno::ENOENT) => Ok(None),
-            target => Ok(Some(target?)),
-        }
+        let parent = self.directory(path.parent().unwrap_or(Path::new("/")))?;
+        parent.map_or(Ok(None), |parent| parent.link_target(name))
     }
 
     /// Where a path of the host really lies in our own view, links resolved. For watching only: it may change.

@@ -79,7 +79,7 @@ fn youngest(root: &HostRoot, wanted: impl Fn(&Stat) -> bool) -> Option<u32> {
 }
 
 fn all(root: &HostRoot) -> impl Iterator<Item = (u32, Stat)> {
-    let names = root.list("/proc").ok().flatten().unwrap_or_default();
+    let names = root.names("/proc").unwrap_or_default();
     let pids = names.into_iter().filter_map(|(name, _)| name.parse::<u32>().ok()).take(MAX_PROCESSES);
     pids.filter_map(|pid| Some((pid, stat(root, pid)?)))
 }

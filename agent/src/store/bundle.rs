@@ -36,8 +36,11 @@ pub(crate) fn effective(root: &HostRoot, store: &TrustStore, cache: &mut BundleC
     let digest = content_digest(&bytes);
     match &cache.bundle {
         Some((known, effective)) if *known == digest => Ok(effective.clone()),
-        _ => {
-            let effective = bundle::read(&bytes);
+        earlier => {
+            let effective = match earlier {
+                Some((_, earlier)) => bundle::read_after(&bytes, earlier),
+                None => bundle::read(&bytes),
+            };
             cache.bundle = Some((digest, effective.clone()));
             Ok(effective)
         }

@@ -84,7 +84,7 @@ pub fn extract(judge: &BundleJudge<'_>, mode: ExtractMode) -> Extracted {
     };
     await_other_runs(exec.root, store);
     // as it was before the first try, whatever that one leaves behind
-    let first = match StoreSnapshot::take(exec.root, store) {
+    let first = match StoreSnapshot::take(exec.root, store, judge.before) {
         Ok(first) => first,
         Err(error) => return Extracted::unobserved(&error),
     };
@@ -279,8 +279,8 @@ impl ToolRun<'_> {
         }
         let judged = self.judge.judge(&all, program).and_then(|after| {
             // a file that is no certificate gives another code: the links are what counts
-            let linked =
-                hash_links::linked(self.exec.root, self.store).map_err(|error| ExtractFailure::unread(&error))?;
+            let linked = hash_links::linked(self.exec.root, self.store, &after)
+                .map_err(|error| ExtractFailure::unread(&error))?;
             if finished.code != Some(0) && !linked.values().all(|linked| self.judge.expected.is_subset(linked)) {
                 return Err(ExtractFailure::Again(exit_problem(self.exec.root, self.store, program, &finished)));
             }

@@ -15,7 +15,7 @@ use nodetrust_core::{
         fingerprint::{Fingerprint, content_digest},
         pem,
     },
-    observed::Observed,
+    observed::{Effective, Observed},
     store::{
         Family, TrustStore,
         anchor_file::{PREFIX, is_own_name},
@@ -46,11 +46,16 @@ impl LinkCache {
     ///
     /// # Errors
     /// As [`linked`].
-    pub(crate) fn linked(&mut self, root: &HostRoot, store: &TrustStore) -> Result<Linked, ObserveError> {
+    pub(crate) fn linked(
+        &mut self,
+        root: &HostRoot,
+        store: &TrustStore,
+        effective: &Effective,
+    ) -> Result<Linked, ObserveError> {
         let before = std::mem::take(&mut self.0);
         let mut certificates_of = |bytes: &[u8]| {
             let digest = content_digest(bytes);
-            let known = || before.get(&digest).cloned().unwrap_or_else(|| certificates(bytes));
+            let known = || before.get(&digest).cloned().unwrap_or_else(|| certificates_after(bytes, effective));
             self.0.entry(digest).or_insert_with(known).clone()
         };
         let mut found = Linked::new();
@@ -63,12 +68,12 @@ impl LinkCache {
     }
 }
 
-/// The certificates that OpenSSL finds in each of the store's directories that is in use.
+/// The certificates that OpenSSL finds in each of the store's directories that is in use. Most of them are in the bundle, too.
 ///
 /// # Errors
 /// If a directory or what a link leads to is there and cannot be read.
-pub(crate) fn linked(root: &HostRoot, store: &TrustStore) -> Result<Linked, ObserveError> {
-    LinkCache::default().linked(root, store)
+pub(crate) fn linked(root: &HostRoot, store: &TrustStore, effective: &Effective) -> Result<Linked, ObserveError> {
+    LinkCache::default().linked(root, store, effective)
 }
 
 /// Where the store may have hash links.
@@ -157,7 +162,7 @@ pub(crate) fn unlinked_foreign(
     observed: &Observed,
     cache: &mut LinkCache,
 ) -> Result<BTreeSet<Fingerprint>, ObserveError> {
-    let mut linked = cache.linked(root, observed.store)?.into_values();
+    let mut linked = cache.linked(root, observed.store, &observed.effective)?.into_values();
     let Some(mut known) = linked.next() else { return Ok(BTreeSet::new()) };
     for other in linked {
         known.retain(|fingerprint| other.contains(fingerprint));
@@ -188,7 +193,12 @@ pub(crate) fn missing_program(root: &HostRoot, store: &TrustStore) -> io::Result
 
 /// The certificates of a file as OpenSSL reads them, under each of its labels.
 pub(crate) fn certificates(bytes: &[u8]) -> BTreeSet<Fingerprint> {
-    let mut found = bundle::read(bytes).set;
+    certificates_after(bytes, &Effective::default())
+}
+
+/// The same after the bundle was read: what is in it is not decoded again.
+fn certificates_after(bytes: &[u8], effective: &Effective) -> BTreeSet<Fingerprint> {
+    let mut found = bundle::read_after(bytes, effective).set;
     if found.is_empty() {
         found.extend(pem::scan(bytes).blocks.iter().map(|block| Fingerprint::of_der(block.certificate())));
     }
@@ -290,13 +300,14 @@ pub(crate) fn retire_nameless(root: &HostRoot, store: &TrustStore) -> io::Result
 /// Takes out the links with these names, and the hash links to them.
 fn retire_where(root: &HostRoot, store: &TrustStore, is_leaving: impl Fn(&str) -> bool) -> io::Result<()> {
     let Some(dir) = store.hash_dir else { return Ok(()) };
-    let names = root.names(dir)?;
+    let Some(links) = root.directory(dir)? else { return Ok(()) };
+    let names = links.names()?;
     let mut by_hash: BTreeMap<&str, BTreeMap<usize, bool>> = BTreeMap::new();
     let mut leaving: BTreeMap<String, bool> = BTreeMap::new();
     for (name, kind) in &names {
         let Some((hash, number)) = split_hash_link(name) else { continue };
         let target = match kind {
-            FileKind::Link => root.link_target(format!("{dir}/{name}"))?,
+            FileKind::Link => links.link_target(name)?,
             _ => None,
         };
         let target = target.as_deref().map(Path::new).and_then(Path::file_name).and_then(|name| name.to_str());

@@ -57,7 +57,7 @@ impl LinkedRoot {
 
     /// Which of the certificates OpenSSL finds.
     fn found(&self) -> Vec<usize> {
-        let linked = linked(&self.host(), Family::Debian.store()).unwrap();
+        let linked = linked(&self.host(), Family::Debian.store(), &Effective::default()).unwrap();
         let linked = &linked["/etc/ssl/certs"];
         (0..self.anchors.len()).filter(|n| linked.contains(&self.anchors[*n].fingerprint)).collect()
     }
@@ -102,11 +102,15 @@ fn what_a_killed_run_left_is_retired_and_nothing_else() {
 fn a_link_that_went_is_seen_by_the_next_look() {
     let root = debian(&[false, false]);
     let (host, store) = (root.host(), Family::Debian.store());
-    let mut cache = LinkCache::default();
-    let all = cache.linked(&host, store).unwrap();
+    let (mut cache, none) = (LinkCache::default(), Effective::default());
+    let all = cache.linked(&host, store, &none).unwrap();
     assert_eq!(all["/etc/ssl/certs"].len(), 2);
     fs::remove_file(root.path(&format!("/etc/ssl/certs/{:08x}.0", root.anchors[0].subject.hash))).unwrap();
-    assert_eq!(cache.linked(&host, store).unwrap()["/etc/ssl/certs"].len(), 0, "OpenSSL stops at the first number");
+    assert_eq!(
+        cache.linked(&host, store, &none).unwrap()["/etc/ssl/certs"].len(),
+        0,
+        "OpenSSL stops at the first number"
+    );
 }
 
 #[test]

@@ -36,16 +36,16 @@ struct PastedFile {
 
 /// Everything that pasting these bytes into the bundle would do.
 pub(crate) fn of_file(bytes: &[u8]) -> Vec<Hazard> {
-    of_faults(&pem::scan(bytes).faults, bytes)
+    of_faults(&pem::scan(bytes).faults, bundle::read(bytes))
 }
 
 /// The same for a file that has been scanned already.
 pub(crate) fn of_part(part: &SourceFile, bytes: &[u8]) -> Vec<Hazard> {
-    of_faults(&part.faults, bytes)
+    of_faults(&part.faults, bundle::read(bytes))
 }
 
-fn of_faults(faults: &[pem::Fault], bytes: &[u8]) -> Vec<Hazard> {
-    let as_bundle = bundle::read(bytes);
+/// `as_bundle`: what the readers of bundles make of the file alone.
+fn of_faults(faults: &[pem::Fault], as_bundle: Effective) -> Vec<Hazard> {
     // also a key that is indented, or in DER: whoever can read the bundle can read that
     let key = faults.iter().find(|fault| fault.reason == pem::RejectReason::PrivateKey);
     let mut found = Vec::new();
@@ -77,6 +77,7 @@ pub(crate) struct Elsewhere {
 pub(crate) fn elsewhere(
     root: &HostRoot,
     store: &TrustStore,
+    effective: &Effective,
     cache: &mut PastedCache,
 ) -> Result<Elsewhere, ObserveError> {
     if !store.pastes_files {
@@ -109,7 +110,7 @@ pub(crate) fn elsewhere(
             Some((known, file)) if known == digest => file,
             _ => {
                 let hollow = has_list && !bytes.split(|byte| *byte == b'\n').any(begins_certificate);
-                PastedFile { hazards: in_place(store, &bytes), hollow }
+                PastedFile { hazards: in_place(store, &bytes, effective), hollow }
             }
         };
         found.extend(file.hazards.iter().map(|hazard| SourceHazard { path: path.clone(), hazard: hazard.clone() }));
@@ -124,14 +125,14 @@ fn begins_certificate(line: &[u8]) -> bool {
     line.starts_with(b"-----BEGIN ") && line.trim_ascii_end().ends_with(b"CERTIFICATE-----")
 }
 
-/// What a file would do, given that the tool takes it.
-fn in_place(store: &TrustStore, bytes: &[u8]) -> Vec<Hazard> {
-    let mut hazards = of_file(bytes);
+/// What a file would do, given that the tool takes it. Most of them are in the bundle already.
+fn in_place(store: &TrustStore, bytes: &[u8], effective: &Effective) -> Vec<Hazard> {
+    let as_bundle = bundle::read_after(bytes, effective);
     // Flatcar's tool pastes what gets a hash link, and what has no certificate that can be read gets none
-    if store.family == Family::Flatcar && bundle::read(bytes).set.is_empty() {
-        hazards.clear();
+    if store.family == Family::Flatcar && as_bundle.set.is_empty() {
+        return Vec::new();
     }
-    hazards
+    of_faults(&pem::scan(bytes).faults, as_bundle)
 }
 
 /// Which source files the faults of a bundle come from, where the tool reads them instead of pasting: those that hold the certificates.

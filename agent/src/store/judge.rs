@@ -47,7 +47,12 @@ pub struct BundleJudge<'a> {
 impl BundleJudge<'_> {
     /// The bundle, decoded, if it may stand.
     pub(crate) fn judge(&self, bytes: &[u8], program: &str) -> Result<Effective, ExtractFailure> {
-        let after = if bytes.is_empty() { Effective::default() } else { bundle::read(bytes) };
+        self.judge_read(bundle::read_after(bytes, self.before), bytes, program)
+    }
+
+    /// The same for one that has been decoded already.
+    fn judge_read(&self, after: Effective, bytes: &[u8], program: &str) -> Result<Effective, ExtractFailure> {
+        let after = if bytes.is_empty() { Effective::default() } else { after };
         let departed = self.departed(&after)?;
         if let Some(harm) = harm(self.before, &after, departed) {
             return Err(ExtractFailure::Final(self.harm_problem(&harm, departed, bytes, &after, program)));
@@ -87,7 +92,7 @@ impl BundleJudge<'_> {
         bytes: Vec<u8>,
         program: &str,
     ) -> Result<(Effective, Option<Vec<u8>>), ExtractFailure> {
-        let after = bundle::read(&bytes);
+        let after = bundle::read_after(&bytes, self.before);
         let mut front = Vec::new();
         if self.store.pastes_files && !after.faults.is_empty() {
             for missing in self.expected.difference(&after.set) {
@@ -100,7 +105,7 @@ impl BundleJudge<'_> {
             }
         }
         if front.is_empty() {
-            return Ok((self.judge(&bytes, program)?, None));
+            return Ok((self.judge_read(after, &bytes, program)?, None));
         }
         front.extend_from_slice(&bytes);
         Ok((self.judge(&front, program)?, Some(front)))

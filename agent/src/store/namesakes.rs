@@ -1,5 +1,5 @@
-//! Warnings about anchors that pose as certificates of the distribution: read from the bundle, and only when it or the set of
-//! desired anchors has changed.
+//! Warnings about anchors that pose as certificates of the distribution: read from the bundle, and only when what is in it and not
+//! ours has changed.
 
 use std::collections::BTreeSet;
 
@@ -20,24 +20,25 @@ use crate::{host::root::HostRoot, store::bundle::bundle_bytes};
 /// The certificates that are not ours, as they were read last.
 #[derive(Debug, Default)]
 pub struct NamesakeCache {
-    /// digests of the bundle and of the desired set that it was made for
-    made_for: Option<(SetDigest, SetDigest)>,
+    /// digest of the set that it was made for
+    made_for: Option<SetDigest>,
     others: Others,
 }
 
 impl NamesakeCache {
     /// Adds warnings to the desired anchors.
     pub fn warn(&mut self, root: &HostRoot, observed: &Observed, ledger: &Ledger, resolved: &mut Resolved) {
-        let desired: BTreeSet<Fingerprint> = resolved.desired.keys().copied().collect();
-        if desired.is_empty() || !observed.effective.present {
+        if resolved.desired.is_empty() || !observed.effective.present {
             return;
         }
-        let key = (SetDigest::of(&observed.effective.set), SetDigest::of(&desired));
-        if self.made_for.as_ref() != Some(&key) {
-            let ours = |print: &Fingerprint| {
-                desired.contains(print) || ledger.anchors.get(print).is_some_and(|entry| !entry.shared)
-            };
-            self.others = others(root, observed.store, ours);
+        let is_ours = |print: &Fingerprint| {
+            resolved.desired.contains_key(print) || ledger.anchors.get(print).is_some_and(|entry| !entry.shared)
+        };
+        let foreign: BTreeSet<Fingerprint> =
+            observed.effective.set.iter().filter(|print| !is_ours(print)).copied().collect();
+        let key = SetDigest::of(&foreign);
+        if self.made_for != Some(key) {
+            self.others = others(root, observed.store, is_ours);
             self.made_for = Some(key);
         }
         for wanted in resolved.desired.values_mut() {

@@ -123,7 +123,7 @@ fn observe_once(
         let age = age(root, foreign_temp).map_err(at(foreign_temp))?;
         observed.stale_temp = age.filter(|age| *age >= STALE_AFTER).map(|_| foreign_temp.to_owned());
     }
-    let elsewhere = hazards::elsewhere(root, store, &mut cache.pasted)?;
+    let elsewhere = hazards::elsewhere(root, store, &observed.effective, &mut cache.pasted)?;
     observed.hazards.extend(elsewhere.hazards);
     observed.hollow = elsewhere.hollow;
     observed.passed_over = elsewhere.passed_over;

@@ -14,7 +14,7 @@ use crate::{
     store::{
         bundle::usable_bundle,
         failure::ExtractFailure,
-        hash_links,
+        hash_links::{self, certificates},
         judge::BundleJudge,
         read::{MAX_BUNDLE_BYTES, ObserveError, at, usable},
     },
@@ -44,18 +44,18 @@ pub(crate) struct StoreSnapshot {
 }
 
 impl StoreSnapshot {
-    /// Takes it.
+    /// Takes it. `before`: what is in the bundle need not be decoded again.
     ///
     /// # Errors
     /// If a part is there and cannot be read: it could neither be compared nor put back.
-    pub(crate) fn take(root: &HostRoot, store: &'static TrustStore) -> Result<Self, ObserveError> {
+    pub(crate) fn take(root: &HostRoot, store: &'static TrustStore, before: &Effective) -> Result<Self, ObserveError> {
         let meta = usable(root.stat(store.bundle)).map_err(at(store.bundle))?.flatten();
         Ok(Self {
             store,
             outputs: SavedOutputs::save(root, store)?,
             bundle: usable_bundle(root, store)?,
             mode: meta.map(|meta| meta.mode),
-            linked: hash_links::linked(root, store)?,
+            linked: hash_links::linked(root, store, before)?,
         })
     }
 
@@ -88,7 +88,7 @@ impl StoreSnapshot {
             return Err(ExtractFailure::Again(Problem::new(ProblemKind::Extract, text, next)));
         }
         let lost = || -> Result<usize, ExtractFailure> {
-            let linked = hash_links::linked(root, self.store).map_err(|error| ExtractFailure::unread(&error))?;
+            let linked = hash_links::linked(root, self.store, after).map_err(|error| ExtractFailure::unread(&error))?;
             let mut lost = BTreeSet::new();
             for (dir, before) in &self.linked {
                 let none = BTreeSet::new();
@@ -161,8 +161,9 @@ pub(crate) struct SavedOutputs {
 #[derive(Debug)]
 enum SavedOutput {
     File(Vec<u8>, u32),
-    /// where it leads, and the certificates there
-    Link(OsString, BTreeSet<Fingerprint>),
+    /// Where it leads, and the content there. It is decoded only if the link is lost: all links of a store are as much work as two
+    /// bundles.
+    Link(OsString, Vec<u8>),
 }
 
 impl SavedOutputs {
@@ -181,20 +182,23 @@ impl SavedOutputs {
                 continue;
             }
             let is_source = *path == store.anchors_dir;
-            for (name, meta) in root.list(path).map_err(at(path))?.unwrap_or_default() {
+            let Some(dir) = root.directory(path).map_err(at(path))? else { continue };
+            for (name, kind) in dir.names().map_err(at(path))? {
                 let path = format!("{path}/{name}");
-                match meta.kind {
+                match kind {
                     // other files in such a directory are not the tool's, and where it reads them, none is
                     FileKind::File if name.ends_with(".pem") && !is_source => {
-                        saved.extend(read(&path)?.map(|bytes| (path, SavedOutput::File(bytes, meta.mode))));
+                        let mut bytes = Vec::new();
+                        let meta = usable(dir.read(&name, MAX_BUNDLE_BYTES, &mut bytes)).map_err(at(&path))?;
+                        saved.extend(meta.map(|meta| (path, SavedOutput::File(bytes, meta.mode))));
                     }
                     FileKind::Link => {
+                        let content = read(&path)?;
                         // one that leads nowhere is nobody's loss
-                        if usable(root.stat(&path)).map_err(at(&path))?.flatten().is_some()
-                            && let Some(target) = root.link_target(&path).map_err(at(&path))?
-                        {
-                            let certificates = hash_links::certificates(&read(&path)?.unwrap_or_default());
-                            links.push((path, SavedOutput::Link(target, certificates)));
+                        if content.is_some() || usable(root.stat(&path)).map_err(at(&path))?.flatten().is_some() {
+                            let target = dir.link_target(&name).map_err(at(&path))?;
+                            let link = target.map(|to| (path, SavedOutput::Link(to, content.unwrap_or_default())));
+                            links.extend(link);
                         }
                     }
                     FileKind::File | FileKind::Directory | FileKind::Other => {}
@@ -212,11 +216,11 @@ impl SavedOutputs {
     pub(crate) fn lost_names(&self, root: &HostRoot, trusted: &BTreeSet<Fingerprint>) -> Result<usize, ObserveError> {
         let mut lost = 0;
         for (path, output) in &self.saved {
-            let SavedOutput::Link(target, certificates) = output else { continue };
+            let SavedOutput::Link(target, content) = output else { continue };
             let (dir, name) = path.rsplit_once('/').unwrap_or_default();
             if hash_links::is_hash_link(name)
-                || certificates.is_disjoint(trusted)
                 || root.link_target(path).map_err(at(path))?.is_some()
+                || certificates(content).is_disjoint(trusted)
             {
                 continue;
             }
@@ -241,14 +245,9 @@ impl SavedOutputs {
                     _ => root.write_atomic(path, self.temp_dir, RESTORE, *mode, bytes),
                 },
                 // what cannot be read is written anew
-                SavedOutput::Link(target, certificates) => match root.link_target(path).unwrap_or_default() {
+                SavedOutput::Link(target, content) => match root.link_target(path).unwrap_or_default() {
                     Some(now) if extent == Extent::Missing || now == *target => continue,
-                    None if extent == Extent::Missing
-                        && !certificates.is_empty()
-                        && certificates.is_disjoint(trusted) =>
-                    {
-                        continue;
-                    }
+                    None if extent == Extent::Missing && is_deselected(content, trusted) => continue,
                     _ => root.link_atomic(path, self.temp_dir, RESTORE, target),
                 },
             };
@@ -258,4 +257,10 @@ impl SavedOutputs {
         }
         result
     }
+}
+
+/// Whether a link led to certificates of which none is trusted any more.
+fn is_deselected(content: &[u8], trusted: &BTreeSet<Fingerprint>) -> bool {
+    let led_to = certificates(content);
+    !led_to.is_empty() && led_to.is_disjoint(trusted)
 }

@@ -168,6 +168,9 @@ pub fn bundle(data: &[u8]) {
     for der in &certificates {
         assert!(effective.set.contains(&Fingerprint::of_der(der)));
     }
+    for earlier in [data, &data[data.len() / 2..]] {
+        assert_eq!(bundle::read_after(data, &bundle::read(earlier)), effective, "what is known of another changes nothing");
+    }
     let exported = bundle::read(&pod_bundle::content(ExportFormat::Pem, data).bytes);
     assert!(exported.set.is_subset(&effective.set), "the bundle for pods has something of its own");
     assert!(exported.repeated() == 0 && !exported.private_key);

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
+use super::known::KnownBlocks;
 use crate::certificate::{fingerprint::Fingerprint, pem::Fault};
 
 /// The extracted bundle as its readers see it.
@@ -19,6 +20,8 @@ pub struct Effective {
     pub gnutls_faults: Vec<Fault>,
     /// It holds a private key.
     pub private_key: bool,
+    /// Its blocks that are in order, for the next reading of the same ones.
+    pub known: KnownBlocks,
 }
 
 impl Effective {

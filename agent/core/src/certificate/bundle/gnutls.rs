@@ -4,6 +4,8 @@
 //! It searches the text for the words that begin a certificate and does not read lines. It ignores other kinds of blocks, except
 //! `CERTIFICATE REQUEST`, which begins with the same words.
 
+use std::collections::BTreeSet;
+
 use memchr::memmem::{self, Finder};
 
 use crate::certificate::readers;
@@ -13,8 +15,9 @@ const LEGACY: &[u8] = b"-----BEGIN X509 CERTIFICATE";
 const DASHES: &[u8] = b"-----";
 const END: &[u8] = b"-----END ";
 
-/// Calls `fault` with the offset and the text of everything for which GnuTLS refuses the file. GnuTLS itself stops at the first.
-pub(crate) fn faults(bytes: &[u8], mut fault: impl FnMut(usize, String)) {
+/// Calls `each` with the offset of every block that GnuTLS reads by itself, and with the offset and the text of everything for which it
+/// refuses the file. GnuTLS itself stops at the first. The blocks that begin at `known` are in order.
+pub(crate) fn read(bytes: &[u8], known: &BTreeSet<usize>, mut each: impl FnMut(usize, Result<(), String>)) {
     let mut ends = Places { bytes, finder: Finder::new(END), found: None, looked: false };
     let mut legacy = Places { bytes, finder: Finder::new(LEGACY), found: None, looked: false };
     let mut at = 0;
@@ -23,7 +26,10 @@ pub(crate) fn faults(bytes: &[u8], mut fault: impl FnMut(usize, String)) {
     let plain = Finder::new(PLAIN);
     while let Some(begin) = plain.find(&bytes[at..]).map(|found| at + found) {
         at = begin + 1;
-        let mut result = block(bytes, begin, PLAIN.len(), &mut ends);
+        if known.contains(&begin) {
+            continue;
+        }
+        let result = block(bytes, begin, PLAIN.len(), &mut ends);
         // a block that it cannot decode is looked for under the other label
         if let (Err(Wrong::Armour(_)), Some(place)) = (&result, legacy.from(begin)) {
             if other.is_none_or(|(tried, _)| tried != place) {
@@ -31,17 +37,15 @@ pub(crate) fn faults(bytes: &[u8], mut fault: impl FnMut(usize, String)) {
                 other = Some((place, block(bytes, place, LEGACY.len(), &mut ends).is_ok()));
             }
             if other.is_some_and(|(_, fine)| fine) {
-                result = Ok(());
+                continue;
             }
         }
-        if let Err(Wrong::Armour(why) | Wrong::Content(why)) = result {
-            fault(begin, why);
-        }
+        each(begin, result.map_err(|(Wrong::Armour(why) | Wrong::Content(why))| why));
     }
     while let Some(begin) = legacy.from(at) {
         at = begin + 1;
         if let Err(Wrong::Armour(why) | Wrong::Content(why)) = block(bytes, begin, LEGACY.len(), &mut ends) {
-            fault(begin, why);
+            each(begin, Err(why));
         }
     }
 }

@@ -6,9 +6,10 @@
 
 mod effective;
 mod gnutls;
+mod known;
 mod openssl;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use memchr::{memchr, memchr_iter};
 
@@ -17,21 +18,26 @@ use crate::certificate::{
     pem::{self, Fault, RejectReason},
 };
 pub use effective::{BundleReader, Effective};
+pub use known::KnownBlocks;
 use openssl::{BundleItem, LoadedBlock};
-
-/// Reads a bundle back.
-pub fn read(bytes: &[u8]) -> Effective {
-    read_each(bytes, |_| {})
-}
 
 /// The certificates that both Go and OpenSSL read, DER, in their order.
 pub fn certificates(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
-    read_each(bytes, |der| all.push(der.to_vec()));
+    openssl::read(bytes, &KnownBlocks::default(), |found| match found {
+        BundleItem::Block(block) if is_read_by_go(&block) => all.push(block.der),
+        BundleItem::Block(_) | BundleItem::Known(..) | BundleItem::Fault(..) | BundleItem::PrivateKey => {}
+    });
     all
 }
 
-fn read_each(bytes: &[u8], mut each: impl FnMut(&[u8])) -> Effective {
+/// Reads a bundle back.
+pub fn read(bytes: &[u8]) -> Effective {
+    read_after(bytes, &Effective::default())
+}
+
+/// The same after another one was read: what is to the byte a block of that one, and was in order there, is not decoded again.
+pub fn read_after(bytes: &[u8], earlier: &Effective) -> Effective {
     let mut effective = Effective { present: true, ..Effective::default() };
     let mut set = BTreeSet::new();
     let fault = |faults: &mut Vec<Fault>, line: usize, detail: String| {
@@ -39,23 +45,36 @@ fn read_each(bytes: &[u8], mut each: impl FnMut(&[u8])) -> Effective {
             faults.push(Fault { line, reason: RejectReason::NotPemOrDer, detail });
         }
     };
-    openssl::read(bytes, |found| match found {
+    // where the blocks begin: those that were known, and those that GnuTLS may read as well
+    let (mut known, mut loaded) = (BTreeSet::new(), BTreeMap::new());
+    openssl::read(bytes, &earlier.known, |found| match found {
         BundleItem::PrivateKey => effective.private_key = true,
         BundleItem::Fault(line, detail) => fault(&mut effective.faults, line, detail),
+        BundleItem::Known(at, block) => {
+            effective.count += 1;
+            set.insert(block.fingerprint);
+            effective.known.keep(&block);
+            known.insert(at);
+        }
         BundleItem::Block(block) => {
             if is_read_by_go(&block) {
+                let fingerprint = Fingerprint::of_der(&block.der);
                 effective.count += 1;
-                each(&block.der);
-                set.insert(Fingerprint::of_der(&block.der));
+                set.insert(fingerprint);
+                loaded.insert(block.at, (block.text, fingerprint));
             }
         }
     });
     effective.set = set;
     let (mut line, mut counted) = (1, 0);
-    gnutls::faults(bytes, |at, detail| {
-        line += memchr_iter(b'\n', &bytes[counted..at]).count();
-        counted = at;
-        fault(&mut effective.gnutls_faults, line, detail);
+    gnutls::read(bytes, &known, |at, result| match (result, loaded.get(&at)) {
+        (Ok(()), Some((text, fingerprint))) => effective.known.add(text, *fingerprint),
+        (Ok(()), None) => {}
+        (Err(detail), _) => {
+            line += memchr_iter(b'\n', &bytes[counted..at]).count();
+            counted = at;
+            fault(&mut effective.gnutls_faults, line, detail);
+        }
     });
     effective
 }
@@ -238,5 +257,88 @@ mod tests {
             let effective = read(text.as_bytes());
             assert!(!effective.faults.is_empty() && effective.faults.len() <= pem::MAX_FAULTS);
         }
+    }
+
+    /// A block whose base64 has unused bits that are set: OpenSSL reads it, GnuTLS does not.
+    fn with_unused_bits() -> String {
+        let padded = (0..).map(|n| crate::testing::ca(&"x".repeat(n)).pem()).find(|pem| pem.contains('='));
+        let padded = padded.unwrap_or_default();
+        let at = padded.find('=').unwrap_or_default() - 1;
+        // the last digit of one '=' has two unused bits, that of two has four
+        let next = char::from(padded.as_bytes()[at] + 1);
+        format!("{}{next}{}", &padded[..at], &padded[at + 1..])
+    }
+
+    #[test]
+    fn a_block_that_is_in_order_is_not_decoded_again() {
+        let (one, other) = (block(), block());
+        let mut earlier = read(one.as_bytes());
+        let another = Fingerprint::of_der(b"another");
+        earlier.known.add(one.as_bytes(), another);
+        let effective = read_after(format!("# a comment\n{one}{other}").as_bytes(), &earlier);
+        assert!(
+            effective.set.contains(&another) && effective.set.len() == 2,
+            "it was found by its text: {effective:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_known_of_an_earlier_bundle_changes_nothing() {
+        let (one, other) = (block(), block());
+        let earlier = read(format!("{one}{other}").as_bytes());
+        let end = "-----END CERTIFICATE-----\n";
+        let texts = [
+            one.clone(),
+            one.trim_end().to_owned(),
+            one.replace('\n', "\r\n"),
+            one.replacen("-----\n", "-----\n\n", 1),
+            one.replacen("-----\n", "----- \n", 1),
+            one.replace(end, ""),
+            one.replace(end, "-----END CERTIFICATE-----"),
+            one.replace(end, "-----END CERTIFICATE----- \n"),
+            one.replace(end, "-----END X509 CERTIFICATE-----\n"),
+            one.replace(" CERT", " X509 CERT"),
+            one.replace(" CERT", " TRUSTED CERT"),
+            one.replacen("-----\n", "-----\na: b\n\n", 1),
+            with_unused_bits(),
+            format!("\u{feff}{one}"),
+            format!(" {one}"),
+            format!("no line end{one}"),
+            format!("\0{one}"),
+            format!("{}{one}", "x".repeat(300)),
+            format!("-----BEGIN ANYTHING-----\n{one}"),
+            format!("-----BEGIN CERTIFICATE-----\nMIIB\n{one}"),
+            format!("-----BEGIN CERTIFICATE REQUEST-----\nMAA=\n-----END CERTIFICATE REQUEST-----\n{one}"),
+            "see -----BEGIN CERTIFICATE in the file\n".to_owned(),
+            "-----BEGIN PRIVATE KEY-----\nMAMCAQA=\n-----END PRIVATE KEY-----\n".to_owned(),
+        ];
+        for text in &texts {
+            for next in texts.iter().chain([&other]) {
+                for file in
+                    [format!("{text}{next}"), format!("{one}{text}\n{next}{other}"), format!("{text}{other}\n{next}")]
+                {
+                    let known = read_after(file.as_bytes(), &earlier);
+                    assert_eq!(known, read(file.as_bytes()), "{file}");
+                    assert_eq!(known, read_after(file.as_bytes(), &known), "{file}");
+                }
+            }
+        }
+        for at in 0..one.len() {
+            for byte in [b'A', b'-', b'\n', b'\0', b':', b' '] {
+                let mut file = format!("{one}{other}").into_bytes();
+                file[at] = byte;
+                assert_eq!(read_after(&file, &earlier), read(&file), "{}", String::from_utf8_lossy(&file));
+            }
+        }
+    }
+
+    /// GnuTLS passes over a block that it cannot decode if a good one under the older label follows: not so in the next bundle.
+    #[test]
+    fn a_block_that_gnutls_reads_only_beside_another_is_not_known() {
+        let (odd, one) = (with_unused_bits(), block());
+        let beside = read(format!("{odd}{}", one.replace(" CERT", " X509 CERT")).as_bytes());
+        assert_eq!((beside.count, beside.faults.len(), beside.gnutls_faults.len()), (1, 0, 0), "{odd}");
+        let alone = read_after(odd.as_bytes(), &beside);
+        assert_eq!((alone.count, alone.faults.len(), alone.gnutls_faults.len()), (1, 0, 1));
     }
 }

@@ -7,8 +7,9 @@
 use std::{ffi::c_char, sync::LazyLock};
 
 use data_encoding::{BASE64, Encoding, Specification};
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr_iter, memmem};
 
+use super::known::{KnownBlock, KnownBlocks};
 use crate::certificate::readers;
 
 /// Bytes of a line: `LINESIZE` without the NUL byte that ends a text in C.
@@ -22,6 +23,8 @@ const DASHES: &[u8] = b"-----";
 
 /// One block that is in order.
 pub(crate) struct LoadedBlock<'a> {
+    /// Where it begins, in bytes.
+    pub(crate) at: usize,
     pub(crate) label: &'a [u8],
     pub(crate) der: Vec<u8>,
     /// From its BEGIN to behind its END line.
@@ -33,13 +36,15 @@ pub(crate) struct LoadedBlock<'a> {
 /// What [`read`] finds, in the order of the file. Lines are counted from 1.
 pub(crate) enum BundleItem<'a> {
     Block(LoadedBlock<'a>),
+    /// A known block, which is in order, and where it begins.
+    Known(usize, KnownBlock<'a>),
     Fault(usize, String),
     /// A private key begins; a block or a fault of it follows.
     PrivateKey,
 }
 
 /// Reads a file and calls `each` for everything in it. OpenSSL itself stops at the first fault.
-pub(crate) fn read<'a>(bytes: &'a [u8], mut each: impl FnMut(BundleItem<'a>)) {
+pub(crate) fn read<'a>(bytes: &'a [u8], known: &KnownBlocks, mut each: impl FnMut(BundleItem<'a>)) {
     let mut lines = BioLines { bytes, at: 0, number: 0, ended: true };
     let mut is_first = true;
     while let Some(line) = lines.next() {
@@ -60,12 +65,19 @@ pub(crate) fn read<'a>(bytes: &'a [u8], mut each: impl FnMut(BundleItem<'a>)) {
         };
         is_first = false;
         let Some(label) = text.strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(DASHES)) else { continue };
+        if let Some(block) = known.at(&bytes[line.at..]).filter(|_| line.begins) {
+            lines.pass(line.at, block.text);
+            each(BundleItem::Known(line.at, block));
+            is_first = true;
+            continue;
+        }
         let is_key = label.ends_with(b"PRIVATE KEY");
         if is_key {
             each(BundleItem::PrivateKey);
         }
         match block(&mut lines, label) {
             Ok(der) => each(BundleItem::Block(LoadedBlock {
+                at: line.at,
                 label,
                 der,
                 text: &bytes[line.at..lines.line_end()],
@@ -105,6 +117,12 @@ impl<'a> BioLines<'a> {
     fn line_end(&self) -> usize {
         let rest = &self.bytes[self.at..];
         if self.ended { self.at } else { self.at + memchr(b'\n', rest).map_or(rest.len(), |end| end + 1) }
+    }
+
+    /// Goes on behind whole lines, of which the first, at this offset, was read.
+    fn pass(&mut self, at: usize, lines: &[u8]) {
+        self.at = at + lines.len();
+        self.number += memchr_iter(b'\n', lines).count() - 1;
     }
 
     fn next(&mut self) -> Option<Line<'a>> {
