@@ -232,7 +232,7 @@ fn runtime_text(runtime: &RuntimeView, now: Time, style: Style) -> String {
     lines.extend(runtime.last_restart.as_ref().map(|last| match &last.outcome {
         Some(AttemptOutcome::Done) => format!("restarted by nodetrust {}", ago(now, last.time)),
         Some(AttemptOutcome::Failed(why)) => format!("restart by nodetrust {} failed: {why}", ago(now, last.time)),
-        None => format!("nodetrust was killed while it restarted it, {}", ago(now, last.time)),
+        None => format!("nodetrust began to restart it {}, and is still at it or was killed", ago(now, last.time)),
     }));
     let label = |index| if index == 0 { "RUNTIME" } else { "" };
     lines.iter().enumerate().map(|(index, line)| labelled(label(index), line, style)).collect()

@@ -65,7 +65,7 @@ fn a_restart_that_is_held_says_by_what_and_a_failed_one_why() {
     let held = HoldView {
         reason: HoldReason::Failed,
         why: "the last restart failed".into(),
-        next: "look at the unit's log before the next try".into(),
+        next: "mend what it failed by; the agent tries again 10 minutes after the failure".into(),
     };
     let why = "containerd.service runs again and does not work: the CRI plug-in is not loaded; its log ends \
                    with: invalid plugin config";

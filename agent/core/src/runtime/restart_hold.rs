@@ -85,7 +85,8 @@ pub(super) fn rate(attempts: &[RestartAttempt], now: &Moment, latest: i64) -> Op
         && *age < AFTER_FAILURE
     {
         let why = format!("the last restart failed: {why}");
-        return Some(hold(HoldReason::Failed, why, "look at the unit's log before the next try", AFTER_FAILURE - age));
+        let next = "mend what it failed by; the agent tries again 10 minutes after the failure";
+        return Some(hold(HoldReason::Failed, why, next, AFTER_FAILURE - age));
     }
     if *age < BETWEEN_ATTEMPTS {
         let why = format!("the last restart was {age} s ago");
@@ -95,5 +96,6 @@ pub(super) fn rate(attempts: &[RestartAttempt], now: &Moment, latest: i64) -> Op
     within.sort_unstable();
     let oldest = within.get(MAX_ATTEMPTS - 1)?;
     let why = format!("{MAX_ATTEMPTS} restarts in the last hour");
-    Some(hold(HoldReason::RateLimit, why, "find out what changes the certificates so often", ATTEMPTS_WINDOW - oldest))
+    let next = "find out what changes the certificates so often; the agent restarts it when the hour is over";
+    Some(hold(HoldReason::RateLimit, why, next, ATTEMPTS_WINDOW - oldest))
 }
