@@ -259,3 +259,32 @@ fn metrics_name_a_stale_copy_until_it_is_gone() {
     crate::support::wait_for("the end of its series", LIMIT, || (copies("superseded") == Some(0.0)).then_some(()));
     assert_eq!(agent.metric(&series), None);
 }
+
+/// A denied CA and a removed one, which the node template had made trusted before: as long as its file is there they stay trusted, and
+/// that is told; once somebody has removed the file, as the runbook says, they go.
+#[test]
+fn without_its_file_a_ca_of_the_template_is_trusted_no_more() {
+    for kind in [Kind::Bookworm, Kind::Rhelish] {
+        for denied in [true, false] {
+            let node = Node::new(kind, "rotation: {removalGrace: 0s}");
+            let (old, new) = (Ca::new("Template CA"), Ca::new("New CA"));
+            boot(&node, &old);
+            node.set_source(&[&old]);
+            node.nodetrust(&["apply"]).expect(0);
+            if denied {
+                let print = old.sha256();
+                node.configure(&format!("policy: {{deniedFingerprints: [{print}]}}\nrotation: {{removalGrace: 0s}}"));
+            } else {
+                node.set_source(&[&new]);
+            }
+            node.nodetrust(&["apply"]);
+            node.nodetrust(&["status"]).expect(2);
+            assert!(node.trusts(&old), "{kind:?}: the template's file keeps it");
+            fs::remove_file(node.path(&path(kind))).unwrap();
+            assert!(node.nodetrust(&["plan"]).expect(2).out.contains("extract"), "{kind:?} {denied}");
+            node.nodetrust(&["apply"]);
+            assert!(!node.trusts(&old), "{kind:?} {denied}");
+            node.nodetrust(&["plan"]).expect(0);
+        }
+    }
+}

@@ -169,6 +169,9 @@ pub struct LedgerAnchor {
     /// Somebody else's copy keeps it in the bundle: it was there before us, or stayed after our file was removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
+    /// That copy is a file in the anchor directory, as far as is known: once the file is gone, nothing keeps the anchor there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub copied: bool,
     /// Found on the host and in no ledger: which source wanted it is not known.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopted: bool,
@@ -230,6 +233,7 @@ impl Ledger {
             settled: true,
             gone: None,
             shared: false,
+            copied: false,
             adopted: true,
         });
     }
@@ -348,6 +352,7 @@ impl LedgerAnchor {
             settled: false,
             gone: None,
             shared: false,
+            copied: false,
             adopted: false,
         }
     }

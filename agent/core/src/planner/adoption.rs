@@ -179,7 +179,7 @@ impl Adoption<'_> {
             }
             for anchor in file.anchors {
                 if let Some(entry) = next.anchors.get_mut(&anchor.fingerprint) {
-                    entry.shared = false;
+                    (entry.shared, entry.copied) = (false, false);
                 }
             }
         }

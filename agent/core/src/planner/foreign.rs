@@ -17,6 +17,16 @@ pub(super) fn follow_foreign(observed: &Observed, ledger: &mut Ledger, now: i64)
     ledger.linkless.retain(|fingerprint| observed.unlinked_foreign.contains(fingerprint));
 }
 
+/// Follows the files of others that keep anchors of ours in the bundle. If the file goes, a run of the tool takes the anchor out; if it
+/// stays all the same, there is another copy, and that is learned after the run.
+pub(super) fn follow_copies(observed: &Observed, ledger: &mut Ledger) {
+    for (fingerprint, entry) in &mut ledger.anchors {
+        let is_there = observed.foreign_copy(fingerprint);
+        entry.shared &= is_there || !entry.copied;
+        entry.copied = is_there && entry.shared;
+    }
+}
+
 /// Certificates in the bundle that are not ours.
 pub(super) fn foreign_in_bundle(observed: &Observed, ledger: &Ledger) -> BTreeSet<Fingerprint> {
     let ours = |fingerprint: &&Fingerprint| ledger.anchors.get(fingerprint).is_some_and(|entry| !entry.shared);

@@ -61,6 +61,7 @@ pub fn plan(
     old_store::follow_family(&mut next, observed);
     next.removal_grace = Some(policy.removal_grace);
     states::forget_gone(&mut next, observed, now.wall);
+    foreign::follow_copies(observed, &mut next);
     foreign::follow_foreign(observed, &mut next, now.wall);
     next.sources = remember(resolved, ledger, now.wall);
     next.fleet_gate = policy.removal_gate == RemovalGate::Fleet;

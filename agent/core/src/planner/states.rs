@@ -114,6 +114,7 @@ fn desire(resolved: &Resolved, observed: &Observed, next: &mut Ledger) -> BTreeM
     for (fingerprint, wanted) in &resolved.desired {
         let entry = next.anchors.entry(*fingerprint).or_insert_with(|| LedgerAnchor {
             shared: observed.effective.set.contains(fingerprint),
+            copied: observed.foreign_copy(fingerprint),
             ..LedgerAnchor::new(&wanted.anchor, AnchorState::Desired)
         });
         if matches!(entry.state, AnchorState::Retired | AnchorState::Denied) {
