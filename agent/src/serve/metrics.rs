@@ -285,7 +285,7 @@ impl Collector for ProbeCollector {
         out.gauge(
             "probe_success",
             "1 if programs on the host trust the target; through the runtime, if that does",
-            results.iter().map(|result| (target(result), flag(result.probe.is_trusted()))),
+            results.iter().map(|result| (target(result), flag(result.probe.is_trusted_there()))),
         )?;
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of a bounded probe")]
         let duration = |result: &LatestResult| result.milliseconds as f64 / 1000.0;

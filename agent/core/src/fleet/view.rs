@@ -39,7 +39,9 @@ impl FleetView {
     /// What the slots of a node say; None before it has seen any list.
     pub fn of(slots: &Slots, node: &str, now: Duration) -> Option<Self> {
         let leases = slots.leases()?;
-        let halted = leases.halts().next().map(|(_, halt)| HaltView {
+        // each node that halts the fleet says so itself, whoever was first
+        let own = leases.halts().find(|(_, halt)| halt.node == node);
+        let halted = own.or_else(|| leases.halts().next()).map(|(_, halt)| HaltView {
             node: halt.node.clone(),
             reason: halt.reason.clone(),
             since: halt.since.clone(),

@@ -196,6 +196,7 @@ fn what_the_runtime_does_not_know_yet_is_not_trusted_by_it() {
     });
     let probe = world.judge("registry.corp:443", &chain);
     assert_eq!((probe.verdict, probe.reason), (ProbeVerdict::NotTrustedByRuntime, Some(ProbeReason::RuntimeStale)));
+    assert!(!probe.is_trusted() && probe.is_trusted_there(), "programs on the host do");
     assert!(!probe.is_trusted() && probe.anchor.is_some(), "{probe:#?}");
     assert!(probe.text.contains("Corp Root CA") && probe.text.ends_with("a restart is held"), "{}", probe.text);
     assert_eq!(probe.next, ["drain the node"]);

@@ -224,6 +224,11 @@ impl Probe {
         self.verdict == ProbeVerdict::Trusted
     }
 
+    /// Whether those whom it asked about trust it: programs on the host do, also where only the runtime is behind.
+    pub fn is_trusted_there(&self) -> bool {
+        self.is_trusted() || self.through == Through::Host && self.verdict == ProbeVerdict::NotTrustedByRuntime
+    }
+
     /// Adds what speaks against it. The first finding of a target that was trusted becomes its reason and its sentence, every other
     /// one a note.
     pub(super) fn refused(mut self, findings: impl IntoIterator<Item = ProbeFinding>) -> Self {

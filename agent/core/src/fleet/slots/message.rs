@@ -1,6 +1,6 @@
 //! What goes into the protocol of a node, and what comes out: events, requests, answers.
 
-use super::super::lease::{FleetLeases, Halt, ResourceVersion, SlotChange};
+use super::super::lease::{FleetLeases, Halt, ResourceVersion, SlotChange, SlotHolder};
 
 /// What happens to a node, as far as slots are concerned.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -88,4 +88,19 @@ pub enum SlotStanding {
     Works(Option<usize>),
     /// Its own halt stops the fleet, until a person takes it away.
     Halted,
+}
+
+impl SlotRequest {
+    /// Writes a halt where it takes no slot away from anybody: the first slot that nobody holds, whether it is within the limit or not.
+    pub(super) fn halt(leases: &FleetLeases, halt: Halt) -> Self {
+        let mut index = 0;
+        let change = SlotChange::Halt(halt);
+        while let Some(slot) = leases.slot(index) {
+            if slot.holder == SlotHolder::Nobody && slot.halt.is_none() {
+                return Self::Update { index, expect: slot.version.clone(), change };
+            }
+            index += 1;
+        }
+        Self::Create { index, change }
+    }
 }

@@ -411,7 +411,7 @@ impl Slots {
         self.due = None;
         match &self.work {
             SlotWork::Running => None,
-            SlotWork::Failed(halt) => Some(place_for_halt(leases, halt.clone())),
+            SlotWork::Failed(halt) => Some(SlotRequest::halt(leases, halt.clone())),
             SlotWork::Rest => {
                 let free = if self.wish == SlotWish::Slot { self.free_slot(leases, now) } else { None };
                 if offered && free.is_some() {
@@ -473,19 +473,6 @@ impl Slots {
             SlotHolder::Node(_) => !self.sightings.unchanged_for(slot, expires, now),
         }
     }
-}
-
-/// Writes a halt where it takes no slot away from anybody: the first slot that nobody holds, whether it is within the limit or not.
-fn place_for_halt(leases: &FleetLeases, halt: Halt) -> SlotRequest {
-    let mut index = 0;
-    let change = SlotChange::Halt(halt);
-    while let Some(slot) = leases.slot(index) {
-        if slot.holder == SlotHolder::Nobody && slot.halt.is_none() {
-            return SlotRequest::Update { index, expect: slot.version.clone(), change };
-        }
-        index += 1;
-    }
-    SlotRequest::Create { index, change }
 }
 
 #[cfg(test)]

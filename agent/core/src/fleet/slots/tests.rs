@@ -1,5 +1,5 @@
 use super::{testing::SimulatedLeases, *};
-use crate::fleet::lease::HALTED;
+use crate::fleet::{lease::HALTED, view::FleetView};
 
 const START: Duration = Duration::from_secs(1_000);
 
@@ -337,6 +337,22 @@ fn a_node_at_rest_leaves_an_api_server_alone_that_does_not_answer() {
     assert!(slots.step(SlotEvent::Elapsed, at).is_some());
     assert_eq!(slots.step(down(), at), None);
     assert!(slots.due().is_some(), "a node that waits asks again");
+}
+
+/// Each of several nodes that halt the fleet says so itself, whoever was first.
+#[test]
+fn a_node_names_its_own_halt_first() {
+    let mut api = SimulatedLeases::default();
+    for (index, node) in ["a", "b"].into_iter().enumerate() {
+        let halt = Halt { node: node.into(), reason: String::new(), since: String::new() };
+        api.execute(&SlotRequest::Create { index, change: SlotChange::Halt(halt) });
+    }
+    for (name, is_own) in [("a", true), ("b", true), ("c", false)] {
+        let mut node = SlotNode::new(name, false);
+        node.wait(&mut api, Duration::from_secs(60));
+        let halted = FleetView::of(&node.slots, name, node.now).and_then(|view| view.halted);
+        assert_eq!(halted.map(|halt| halt.own), Some(is_own), "{name}");
+    }
 }
 
 /// Two of its halts were written, one of them late; a person has ended both.
