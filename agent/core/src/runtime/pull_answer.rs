@@ -96,7 +96,7 @@ fn refused(text: &str) -> Option<RefusedServer> {
     }
     let server = asked.rsplit_once("\"https://").map(|(_, url)| url.split(['/', '?']).next().unwrap_or_default());
     Some(match server {
-        Some(server) if !server.is_empty() && !server.contains(char::is_whitespace) => {
+        Some(server) if !server.is_empty() && !server.starts_with(':') && !server.contains(char::is_whitespace) => {
             RefusedServer::Server(with_port(server))
         }
         _ => RefusedServer::Unnamed,

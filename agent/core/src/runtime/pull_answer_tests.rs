@@ -136,6 +136,8 @@ fn a_certificate_that_is_refused_is_named_by_its_server() {
     every_version(2, proxy, (Refuses, Some(RefusedServer::Proxy)));
     let unnamed = "cannot use the registry: x509: malformed certificate";
     assert_eq!(answer(PullEnd::Grpc(2, unnamed)), (Refuses, Some(RefusedServer::Unnamed)));
+    let without_host = "failed to do request: Head \"https://:5000/v2/\": x509: certificate has expired";
+    assert_eq!(answer(PullEnd::Grpc(2, without_host)), (Refuses, Some(RefusedServer::Unnamed)));
 }
 
 #[test]
