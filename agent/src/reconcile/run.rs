@@ -6,10 +6,11 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use nodetrust_core::{
-    action::{Action, Drift, ServiceAction, StoreAction, WriteReason},
+    action::{Action, Drift, StoreAction, WriteReason},
     ledger::Ledger,
     observed::Observed,
     plan::Plan,
+    planner::restart_by_change,
     problem::{Problem, ProblemKind},
     runtime::attempts::AttemptOutcome,
     source::Snapshot,
@@ -125,8 +126,7 @@ impl<'a> CycleRun<'a> {
         if let Some((unit, failed)) = applied.restarted.take() {
             self.restarts.push(failed.is_none());
             if failed.is_none() {
-                let why = format!("a change of {} restarts it", observed.store.anchors_dir);
-                self.done.push(Action::Service(ServiceAction::Restart { unit, why }));
+                self.done.push(Action::Service(restart_by_change(observed, unit)));
             }
             plan.ledger.end_restart_attempt(failed.map_or(AttemptOutcome::Done, AttemptOutcome::Failed));
         }

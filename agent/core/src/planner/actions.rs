@@ -77,13 +77,18 @@ pub(super) fn store_plan(
     if actions.iter().any(StoreAction::may_change_bundle) {
         next.begun = Some(observed.at.clone());
     }
+    record_first(&mut actions, ledger, &next);
+    let Distrust { roots: distrusted, problems, .. } = distrust;
+    let (refused, waiting) = (adoption.refused, BTreeMap::new());
+    Plan { actions, held, awaits: None, targets, waiting, retired, refused, distrusted, problems, ledger: next }
+}
+
+/// Has the ledger written before all else, if the next one says something else than the one in force.
+pub(super) fn record_first(actions: &mut Vec<StoreAction>, ledger: &Ledger, next: &Ledger) {
     let both_blank = next.is_blank() && ledger.is_blank();
     if !next.same_as(ledger) && !both_blank {
         actions.insert(0, StoreAction::RecordLedger);
     }
-    let Distrust { roots: distrusted, problems, .. } = distrust;
-    let (refused, waiting) = (adoption.refused, BTreeMap::new());
-    Plan { actions, held, awaits: None, targets, waiting, retired, refused, distrusted, problems, ledger: next }
 }
 
 /// The anchor directory, and what killed runs have left behind.

@@ -1,7 +1,8 @@
 //! A store behind an API: applying a change restarts the container runtime, so what holds back a restart holds back the change.
 
+use super::actions::record_first;
 use crate::{
-    action::{ServiceAction, StoreAction},
+    action::ServiceAction,
     ledger::Ledger,
     observed::Observed,
     plan::{Held, Plan},
@@ -46,11 +47,15 @@ pub fn tie_to_restart(plan: &mut Plan, services: &mut ServicePlan, facts: Restar
         None => {
             let unit = observed.services.runtime.as_ref().map(|runtime| runtime.service.unit.clone());
             if !services.actions.iter().any(ServiceAction::is_restart) {
-                let why = format!("a change of {} restarts it", observed.store.anchors_dir);
-                services.actions.extend(unit.map(|unit| ServiceAction::Restart { unit, why }));
+                services.actions.extend(unit.map(|unit| restart_by_change(observed, unit)));
             }
         }
     }
+}
+
+/// The restart of the runtime that comes with a change, for reports.
+pub fn restart_by_change(observed: &Observed, unit: String) -> ServiceAction {
+    ServiceAction::Restart { unit, why: format!("a change of {} restarts it", observed.store.anchors_dir) }
 }
 
 /// Why an uninstall may not take the settings back: it asks no fleet, and is often told to all nodes at once. Who has configured
@@ -72,10 +77,7 @@ fn wait(plan: &mut Plan, observed: &Observed, ledger: &Ledger, hold: Hold) {
     plan.actions.clear();
     plan.ledger.pending = ledger.pending;
     plan.ledger.begun.clone_from(&ledger.begun);
-    let both_blank = plan.ledger.is_blank() && ledger.is_blank();
-    if !plan.ledger.same_as(ledger) && !both_blank {
-        plan.actions.push(StoreAction::RecordLedger);
-    }
+    record_first(&mut plan.actions, ledger, &plan.ledger);
     let why = format!(
         "a change of {} restarts the container runtime, and that is held back: {}",
         observed.store.anchors_dir, hold.why

@@ -20,7 +20,7 @@ mod states;
 mod uninstall;
 
 pub use adoption::successor;
-pub use behind_api::{RestartFacts, tie_to_restart, uninstall_problem};
+pub use behind_api::{RestartFacts, restart_by_change, tie_to_restart, uninstall_problem};
 pub use extract::foreign_repeats;
 pub(crate) use extract::lost_links;
 pub use old_store::plan_retire;
