@@ -133,7 +133,7 @@ fn compare(what: &str, inputs: &Inputs) -> Vec<String> {
             Err(why) if !chokes => {
                 *strict.entry(why.clone()).or_default() += 1;
                 let is_invalid = answers.iter().any(|lines| lines[n] == "ok invalid");
-                if go_reads && with_all_versions() && !is_beyond_use(why, is_invalid) {
+                if go_reads && with_all_versions() && !is_beyond_use(why, is_invalid || !may_be_ca(der)) {
                     tell(format!("all read it, and we refuse: {why}"));
                 }
             }
@@ -163,11 +163,19 @@ fn is_old_rule(why: &str) -> bool {
     why.contains("a length of several bytes at the end")
 }
 
-/// Certificates that we refuse although readers decode them: no reader can use them, or OpenSSL takes no chain to them.
-fn is_beyond_use(why: &str, is_invalid: bool) -> bool {
+/// Whether basicConstraints of a certificate says CA:TRUE: 2.5.29.19, perhaps `critical`, and a sequence that begins with TRUE.
+fn may_be_ca(der: &[u8]) -> bool {
+    let Some(at) = der.windows(5).position(|bytes| bytes == b"\x06\x03\x55\x1d\x13") else { return false };
+    let value = der[at + 5..].strip_prefix(b"\x01\x01\xff").unwrap_or(&der[at + 5..]);
+    value.get(4..7).is_some_and(|first| first[..2] == [1, 1] && first[2] != 0)
+}
+
+/// Certificates that we refuse although readers decode them: no reader can use them, or OpenSSL takes no chain to them, or they are no
+/// CA and have a path length beyond 32 bits.
+fn is_beyond_use(why: &str, is_no_issuer: bool) -> bool {
     is_old_rule(why)
         || why.contains("16,384 bits")
-        || (is_invalid && why.contains("basicConstraints extension cannot be read"))
+        || (is_no_issuer && why.contains("basicConstraints extension cannot be read"))
 }
 
 /// Keeps a certificate that is disagreed about, where NODETRUST_READERS_KEEP says.

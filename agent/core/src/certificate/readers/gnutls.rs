@@ -182,13 +182,32 @@ impl CertificateParts<'_> {
     }
 }
 
+/// What GnuTLS makes of one alternative name.
+#[derive(Clone, Copy, PartialEq)]
+enum AlternativeName {
+    /// It has a text.
+    Named,
+    /// Its text is empty.
+    Empty,
+    /// A directory name without parts: GnuTLS looks at no further name and reports no error.
+    NoParts,
+    /// A directory name with a value that cannot be made a text.
+    Unreadable,
+}
+
+impl AlternativeName {
+    fn of_bytes(text: &[u8]) -> Self {
+        if text.is_empty() { Self::Empty } else { Self::Named }
+    }
+}
+
 fn general_names(value: &[u8]) -> Decoded<()> {
     const UNKNOWN: &str = "an empty name, or one of a kind that it does not know";
     let mut walk = Walk { der: value, at: 0 };
-    let mut sizes = Vec::new();
+    let mut names = Vec::new();
     walk.each(16, |walk| {
         let head = walk.head()?;
-        let size = match (head.class, head.constructed, head.number) {
+        let name = match (head.class, head.constructed, head.number) {
             (CONTEXT, true, 0) => {
                 walk.at += head.size;
                 let end = walk.at + head.length.ok_or(MALFORMED)?;
@@ -198,32 +217,64 @@ fn general_names(value: &[u8]) -> Decoded<()> {
                 if walk.at != end {
                     return Err(TRAILING);
                 }
-                Some(1)
+                AlternativeName::Named
             }
-            (CONTEXT, false, number @ (1 | 2 | 6 | 7)) => Some(walk.primitive(CONTEXT, number)?.len()),
+            (CONTEXT, false, number @ (1 | 2 | 6 | 7)) => AlternativeName::of_bytes(walk.primitive(CONTEXT, number)?),
             (CONTEXT, true, 4) => {
                 walk.at = walk.explicit(4).ok_or(MALFORMED)?;
-                let mut count = None;
-                walk.each(16, |walk| {
-                    count = Some(1);
-                    walk.each(17, attribute)
-                })?;
-                count
+                directory_name(walk)?
             }
             (CONTEXT, false, 8) => {
                 let content = walk.primitive(CONTEXT, 8)?;
-                if is_oid(content) { Some(content.len()) } else { return Err(BAD_OID) }
+                if is_oid(content) { AlternativeName::of_bytes(content) } else { return Err(BAD_OID) }
             }
             _ => return Err(UNKNOWN),
         };
-        sizes.push(size);
+        names.push(name);
         Ok(())
     })?;
     if walk.at != value.len() {
         return Err(TRAILING);
     }
-    // GnuTLS stops at an empty directory name and reports no error
-    if sizes.iter().map_while(|size| *size).any(|size| size == 0) { Err(UNKNOWN) } else { Ok(()) }
+    let mut read = names.iter().take_while(|name| **name != AlternativeName::NoParts);
+    read.try_for_each(|name| match name {
+        AlternativeName::Named | AlternativeName::NoParts => Ok(()),
+        AlternativeName::Empty => Err(UNKNOWN),
+        AlternativeName::Unreadable => Err("a directory name with an empty text in it"),
+    })
+}
+
+/// A name inside of an alternative name is made a text, unlike subject and issuer.
+fn directory_name(walk: &mut Walk<'_>) -> Decoded<AlternativeName> {
+    let mut name = AlternativeName::NoParts;
+    walk.each(16, |walk| {
+        if name == AlternativeName::NoParts {
+            name = AlternativeName::Empty;
+        }
+        walk.each(17, |walk| {
+            name = match (name, attribute(walk)?) {
+                (AlternativeName::Unreadable, _) => AlternativeName::Unreadable,
+                (_, Some((oid, [_, 0]))) if is_of_directory_string(oid) => AlternativeName::Unreadable,
+                (_, Some(_)) => AlternativeName::Named,
+                (before, None) => before,
+            };
+            Ok(())
+        })
+    })?;
+    Ok(name)
+}
+
+/// Whether values of this attribute are a DirectoryString to GnuTLS (`_oid2str` in lib/x509/common.c), which refuses an empty one.
+fn is_of_directory_string(oid: &[u8]) -> bool {
+    match oid {
+        [0x55, 0x04, number] => matches!(number, 3 | 4 | 7..=13 | 15 | 17 | 41..=44 | 65),
+        // placeOfBirth, UID, and two of the jurisdiction of incorporation
+        b"\x2b\x06\x01\x05\x05\x07\x09\x02"
+        | b"\x09\x92\x26\x89\x93\xf2\x2c\x64\x01\x01"
+        | b"\x2b\x06\x01\x04\x01\x82\x37\x3c\x02\x01\x01"
+        | b"\x2b\x06\x01\x04\x01\x82\x37\x3c\x02\x01\x02" => true,
+        _ => false,
+    }
 }
 
 fn algorithm<'a>(walk: &mut Walk<'a>) -> Decoded<Algorithm<'a>> {
@@ -242,14 +293,17 @@ fn algorithm<'a>(walk: &mut Walk<'a>) -> Decoded<Algorithm<'a>> {
 }
 
 fn name(walk: &mut Walk<'_>) -> Decoded<()> {
-    walk.each(16, |walk| walk.each(17, attribute))
+    walk.each(16, |walk| walk.each(17, |walk| attribute(walk).map(|_| ())))
 }
 
-fn attribute(walk: &mut Walk<'_>) -> Decoded<()> {
+/// Object identifier and value, a whole element; None of an empty sequence.
+fn attribute<'a>(walk: &mut Walk<'a>) -> Decoded<Option<(&'a [u8], &'a [u8])>> {
+    let mut parts = None;
     walk.sequence(16, |walk, _| {
-        walk.oid()?;
-        walk.skip().map(|_| ())
-    })
+        parts = Some((walk.oid()?, walk.skip()?));
+        Ok(())
+    })?;
+    Ok(parts)
 }
 
 impl<'a> Walk<'a> {

@@ -63,11 +63,14 @@ pub(crate) fn certificate(whole: &[u8]) -> Checked {
     }
 }
 
-/// Whether all of this is DER, and whatever is within its elements.
+/// Whether all of this is DER, and whatever is within its elements. An object identifier must not be cut off in its last part.
 fn is_strict(mut text: &[u8], depth: usize) -> bool {
     while !text.is_empty() {
         let Some((tag, content, rest)) = der::split(text) else { return false };
         if tag & 0x20 != 0 && (depth == 0 || !is_strict(content, depth - 1)) {
+            return false;
+        }
+        if tag == OID && content.last().is_none_or(|last| last & 0x80 != 0) {
             return false;
         }
         text = rest;
@@ -233,6 +236,8 @@ mod tests {
         };
         assert_eq!(fault("00-plain"), None);
         assert_eq!(fault("00-rsa"), None);
+        assert!(is_strict(b"\x30\x05\x06\x03\x55\x04\x0a", 1));
+        assert!(!is_strict(b"\x30\x06\x06\x04\x55\x04\x0a\x9b", 1), "an object identifier that is cut off");
         for (name, expected) in [
             ("name-empty", "issuer: it is empty"),
             ("bc-trailing", "basicConstraints: more than belongs there"),

@@ -148,6 +148,9 @@ fn each_kind_of_fault_is_put_down_to_its_readers() {
         let extensions = extension(oid::SUBJECT_NAMES, &encode(0x30, names));
         who(&Parts { extensions: Some(extensions), ..Parts::default() }.der())
     };
+    let part = |oid: &[u8], value: &[u8]| encode(0x31, &encode(0x30, &[&encode(6, oid), value].concat()));
+    let directory_name = |parts: &[&[u8]]| encode(0xa4, &encode(0x30, &parts.concat()));
+    let empty_text = part(b"\x55\x04\x03", b"\x0c\x00");
     let of_extension = |oid: &[u8], content: &[u8]| {
         who(&Parts { extensions: Some(extension(oid, content)), ..Parts::default() }.der())
     };
@@ -240,6 +243,20 @@ fn each_kind_of_fault_is_put_down_to_its_readers() {
             names(&[encode(0xa4, b"\x30\x00"), encode(0x82, b"")].concat()),
             "",
         ),
+        ("an empty text in a directoryName", names(&directory_name(&[&empty_text])), "g"),
+        (
+            "the same beside another text",
+            names(&directory_name(&[&part(b"\x55\x04\x0a", b"\x0c\x01x"), &empty_text])),
+            "g",
+        ),
+        (
+            "the same behind a directoryName without parts",
+            names(&[directory_name(&[]), directory_name(&[&empty_text])].concat()),
+            "",
+        ),
+        ("an empty country in a directoryName", names(&directory_name(&[&part(b"\x55\x04\x06", b"\x13\x00")])), ""),
+        ("a part of a directoryName without a text", names(&directory_name(&[b"\x31\x00"])), "g"),
+        ("the same beside a text", names(&directory_name(&[b"\x31\x00", &part(b"\x55\x04\x03", b"\x0c\x01x")])), ""),
         ("an x400Address", names(&encode(0xa3, b"\x05\x00")), "g"),
         ("an empty otherName", names(&encode(0xa0, b"")), "g"),
         ("a registeredID", names(&encode(0x88, b"\x2a\x03")), ""),
