@@ -153,6 +153,29 @@ fn containerd_2_1_without_its_image_service_is_not_restarted() {
     what_is_sick_is_not_restarted(MachineKind::Containerd21);
 }
 
+/// Who restarts the runtime while the agent does so, or while it watches whether the new process stays, makes no failure of that.
+#[test]
+fn a_restart_by_hand_during_the_agents_own_is_no_failure() {
+    let machine = Machine::boot(MachineKind::Bookworm);
+    let image = machine.push("app:1");
+    let agent = machine.agent(&[], FAST);
+    wait_two_cycles(&agent);
+    machine.write(DROP_IN, "[Service]\nExecStartPre=/bin/sleep 3\n");
+    machine.run(&["systemctl", "daemon-reload"]).expect(0);
+    let ours = machine.registry_ca();
+    machine.set_source_pem(&ours);
+    wait_for("the agent's restart", LONG, || {
+        (machine.run(&["systemctl", "is-active", "containerd"]).out.trim() == "activating").then_some(())
+    });
+    let before = starts(&machine);
+    restart_by_hand(&machine); // in place of the agent's
+    restart_by_hand(&machine); // and the process that the agent watches by now
+    let status = wait_trusted(&agent, &ours);
+    assert_eq!(text(&status, "/runtime/lastRestart/outcome"), "done", "{status:#}");
+    assert_eq!((tries(&machine).len(), starts(&machine)), (1, before + 2));
+    assert_eq!(machine.pull(&image), Ok(()));
+}
+
 #[test]
 fn a_restart_that_would_end_containers_waits_and_one_that_failed_is_not_repeated() {
     let machine = Machine::boot(MachineKind::Bookworm);

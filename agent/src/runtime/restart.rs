@@ -124,7 +124,8 @@ fn would_not_start(exec: &HostExec<'_>, name: &str, runtime: &Runtime) -> Option
     Some(format!("{name} runs on and was not restarted, since it would not start again: {why}"))
 }
 
-/// Another process, which stays, and answers if it is the runtime.
+/// Another process, which stays, and answers if it is the runtime. Who restarts the service by hand meanwhile makes no failure of it: then
+/// that process is the one that is to stay.
 fn make_anew(
     exec: &HostExec<'_>,
     unit: &str,
@@ -134,27 +135,54 @@ fn make_anew(
     let root = exec.root;
     let boot_id = host::uptime(root).map_err(|error| format!("failed to read the host's boot id: {error}"))?.boot_id;
     let child = runtime.and_then(|runtime| runtime.kind.row().child);
-    let look = || -> Result<(Unit, ServiceState, Option<ServiceProcess>), String> {
+    let look = || -> Result<ServiceSeen, String> {
         let found = unit_now(root, unit)?.ok_or_else(|| format!("{unit} is gone"))?;
         let service = service(root, unit, &found, child, &boot_id);
-        Ok((found, service.state, service.process))
+        Ok(ServiceSeen { unit: found, state: service.state, process: service.process })
     };
-    let (_, _, before) = look()?;
+    let mut before = look()?.process;
     if order()? == Ordered::Needless {
         return Ok(());
     }
     let end = Instant::now() + if child.is_some() { DROP_IN + BACK } else { BACK };
-    let (found, process) = loop {
-        let (found, state, process) = look()?;
-        if let (ServiceState::Active, Some(process)) = (&state, &process)
-            && Some(process) != before.as_ref()
-            && runtime.is_none_or(|runtime| works(root, runtime).is_ok())
-        {
-            break (found, process.clone());
+    loop {
+        let back = wait_until_back(root, unit, runtime, before.as_ref(), end, &look)?;
+        if stays(unit, &back, &look)? {
+            return Ok(());
         }
         if Instant::now() > end {
-            return Err(match (state, process) {
-                (ServiceState::Active, process) if process == before => {
+            return Err(did_not_stay(unit));
+        }
+        before = back.process;
+    }
+}
+
+/// A service at one look.
+struct ServiceSeen {
+    unit: Unit,
+    state: ServiceState,
+    process: Option<ServiceProcess>,
+}
+
+/// Waits until another process than `before` runs, and answers if it is the runtime.
+fn wait_until_back(
+    root: &HostRoot,
+    unit: &str,
+    runtime: Option<&Runtime>,
+    before: Option<&ServiceProcess>,
+    end: Instant,
+    look: &dyn Fn() -> Result<ServiceSeen, String>,
+) -> Result<ServiceSeen, String> {
+    loop {
+        let seen = look()?;
+        let is_another =
+            seen.state == ServiceState::Active && seen.process.is_some() && seen.process.as_ref() != before;
+        if is_another && runtime.is_none_or(|runtime| works(root, runtime).is_ok()) {
+            return Ok(seen);
+        }
+        if Instant::now() > end {
+            return Err(match (seen.state, seen.process) {
+                (ServiceState::Active, process) if process.as_ref() == before => {
                     format!("{unit} still is the process that it was")
                 }
                 (ServiceState::Active, _) => match runtime.map(|runtime| works(root, runtime)) {
@@ -168,16 +196,30 @@ fn make_anew(
             });
         }
         thread::sleep(PAUSE);
-    };
-    let stays = Instant::now() + (found.restart_delay + MARGIN).min(MAX_STAY);
-    while Instant::now() < stays {
-        thread::sleep(PAUSE);
-        let (_, state, now) = look()?;
-        if state != ServiceState::Active || now.as_ref() != Some(&process) {
-            return Err(format!("{unit} came back and did not stay"));
-        }
     }
-    Ok(())
+}
+
+fn did_not_stay(unit: &str) -> String {
+    format!("{unit} came back and did not stay")
+}
+
+/// Whether the process that came back is still there after the time in which a service that keeps dying shows it. `false` if somebody has
+/// restarted the service meanwhile; an error if it ended by itself.
+fn stays(unit: &str, back: &ServiceSeen, look: &dyn Fn() -> Result<ServiceSeen, String>) -> Result<bool, String> {
+    let end = Instant::now() + (back.unit.restart_delay + MARGIN).min(MAX_STAY);
+    while Instant::now() < end {
+        thread::sleep(PAUSE);
+        let now = look()?;
+        if now.state == ServiceState::Active && now.process == back.process {
+            continue;
+        }
+        // systemd counts the restarts that it makes by itself
+        if now.state.is_down() || now.unit.restarts > back.unit.restarts {
+            return Err(did_not_stay(unit));
+        }
+        return Ok(false);
+    }
+    Ok(true)
 }
 
 /// Says that it should be done, and waits until whoever does it says that it is.
@@ -196,7 +238,8 @@ fn order(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Result<(
         Init::Other => return Err("the host has no service manager that could restart it".into()),
     };
     match result {
-        JobResult::Done => Ok(()),
+        // What somebody else has ordered in place of ours is a restart too, or shows when the service is looked at.
+        JobResult::Done | JobResult::Replaced => Ok(()),
         JobResult::Failed(word) => Err(format!("the restart of {unit} ended as `{word}`")),
     }
 }

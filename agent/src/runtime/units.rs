@@ -72,6 +72,10 @@ pub(crate) fn openrc_units(root: &HostRoot, names: &[&str]) -> Result<BTreeMap<S
 pub(crate) fn state(unit: &Unit) -> ServiceState {
     match unit.active_state.as_str() {
         "active" if !unit.has_job => ServiceState::Active,
+        // between two attempts of systemd to start what keeps dying: `auto-restart`, since systemd 254 also `auto-restart-queued`
+        "activating" if unit.sub_state.starts_with("auto-restart") => {
+            ServiceState::Failed(format!("failing ({}), and systemd starts it again", unit.result))
+        }
         "active" | "activating" | "deactivating" | "reloading" => ServiceState::Changing,
         "failed" => ServiceState::Failed(down(unit)),
         _ => ServiceState::Down(down(unit)),

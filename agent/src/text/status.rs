@@ -209,6 +209,7 @@ pub(crate) fn store_text(report: &Report) -> String {
 /// The runtime: what it is, then one line for each thing to say about it.
 fn runtime_text(runtime: &RuntimeView, now: Time, style: Style) -> String {
     let running = runtime.state == ServiceState::Active;
+    let works = running && runtime.sick.is_none() && !runtime.stale;
     let what = format!("{} {}", runtime.kind, runtime.version).trim_end().to_owned();
     let unit = match runtime.started.filter(|_| running) {
         Some(started) => format!("{}, running for {}", runtime.unit, span(now.0 - started.0)),
@@ -231,7 +232,10 @@ fn runtime_text(runtime: &RuntimeView, now: Time, style: Style) -> String {
     }
     lines.extend(runtime.last_restart.as_ref().map(|last| match &last.outcome {
         Some(AttemptOutcome::Done) => format!("restarted by nodetrust {}", ago(now, last.time)),
-        Some(AttemptOutcome::Failed(why)) => format!("restart by nodetrust {} failed: {why}", ago(now, last.time)),
+        Some(AttemptOutcome::Failed(why)) => {
+            let since = if works { "; it works now" } else { "" };
+            format!("restart by nodetrust {} failed: {why}{since}", ago(now, last.time))
+        }
         None => format!("nodetrust began to restart it {}, and is still at it or was killed", ago(now, last.time)),
     }));
     let label = |index| if index == 0 { "RUNTIME" } else { "" };

@@ -88,6 +88,18 @@ fn a_restart_that_is_held_says_by_what_and_a_failed_one_why() {
     );
 }
 
+/// Who reads of a failure of an hour ago wants to know whether it still matters.
+#[test]
+fn a_failed_restart_of_a_runtime_that_works_now_says_so() {
+    let outcome = Some(AttemptOutcome::Failed("containerd.service has not come back".into()));
+    let view = RuntimeView { last_restart: Some(LastRestart { time: Time(15_300), outcome }), ..fine() };
+    let text = runtime_text(&view, Time(15_400), Style::plain());
+    let told = "restart by nodetrust 100 s ago failed: containerd.service has not come back; it works now";
+    assert!(text.split_whitespace().collect::<Vec<_>>().join(" ").ends_with(told), "{text}");
+    let text = runtime_text(&RuntimeView { sick: Some("no answer".into()), ..view }, Time(15_400), Style::plain());
+    assert!(!text.contains("it works now"), "{text}");
+}
+
 #[test]
 fn a_registry_directory_names_the_hosts_that_it_does_not_reach() {
     let view = RuntimeView {

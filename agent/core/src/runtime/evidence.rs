@@ -33,7 +33,8 @@ pub fn judge(
     match &runtime.service.state {
         ServiceState::Failed(word) => {
             let next = format!("mend it: systemctl status {unit}; journalctl -u {unit}");
-            return RuntimeTrust::unknown(format!("not known: {unit} is {word}"), next);
+            let trust = RuntimeTrust::unknown(format!("not known: {unit} is {word}"), next);
+            return RuntimeTrust { again: Some(BETWEEN_ATTEMPTS), ..trust };
         }
         ServiceState::Down(word) if in_pod || services.sign.is_some() => {
             let sign = services.sign.as_deref().unwrap_or(POD);

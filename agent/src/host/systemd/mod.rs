@@ -79,7 +79,9 @@ pub struct Unit {
 pub enum JobResult {
     /// As ordered. Also if there was nothing to restart because the unit does not run: compare [`Unit::invocation`].
     Done,
-    /// Not so, with systemd's word for it: `failed`, `canceled`, `timeout`, `dependency`, `skipped`.
+    /// Somebody else's order for the unit took its place: systemd's `canceled`.
+    Replaced,
+    /// Not so, with systemd's word for it: `failed`, `timeout`, `dependency`, `skipped`.
     Failed(String),
 }
 
@@ -276,7 +278,11 @@ async fn restart(bus: &Connection, name: &str) -> zbus::Result<JobResult> {
         let body = message.body();
         let (_, job, _, result): (u32, OwnedObjectPath, String, String) = body.deserialize()?;
         if job == ours {
-            return Ok(if result == "done" { JobResult::Done } else { JobResult::Failed(result) });
+            return Ok(match result.as_str() {
+                "done" => JobResult::Done,
+                "canceled" => JobResult::Replaced,
+                _ => JobResult::Failed(result),
+            });
         }
     }
 }
