@@ -41,7 +41,7 @@ pub(crate) fn plan(report: &Report, style: Style) -> String {
     let trust = &report.runtime_trust;
     let is_awaited = |next: &str| {
         let mut awaited = report.sources.iter().filter(|source| source.awaited);
-        awaited.any(|source| next.starts_with(&format!("source {}: {}", source.name, source.detail)))
+        awaited.any(|source| source.advice().as_deref() == Some(next))
     };
     let is_left = |next: &String| *next == trust.next || left.problems.iter().any(|problem| problem.next == *next);
     left.next.retain(|next| is_left(next) || is_awaited(next));

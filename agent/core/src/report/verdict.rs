@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::model::{AnchorRow, Behind, NodeVerdict, Report, RuntimeView};
+use super::model::{AnchorRow, Behind, NodeVerdict, Report, RuntimeView, SourceRow};
 use crate::{
     action::{Action, ServiceAction},
     fleet::removal::RemovalWait,
@@ -28,6 +28,22 @@ fn called(row: &AnchorRow) -> String {
 
 fn in_bundle(anchors: usize) -> String {
     format!("{} in the extracted bundle", plural(anchors, "anchor"))
+}
+
+impl SourceRow {
+    /// What to do about a source that says nothing, if it does. What to do about rejections is said with each of them.
+    pub fn advice(&self) -> Option<String> {
+        let Self { name, detail, origin, .. } = self;
+        match self.status {
+            SourceStatus::Ok | SourceStatus::Absent => None,
+            SourceStatus::Held | SourceStatus::Failed if !self.rejections.is_empty() => {
+                Some(format!("source {name}: {detail} ({origin})"))
+            }
+            SourceStatus::Held | SourceStatus::Failed => {
+                Some(format!("source {name}: {detail}: see that its certificates are in {origin}"))
+            }
+        }
+    }
 }
 
 impl Report {
@@ -261,12 +277,7 @@ impl Report {
         let mut next: Vec<String> =
             runtime.into_iter().chain(problems).filter(|next| !next.is_empty()).cloned().collect();
         for source in &self.sources {
-            match source.status {
-                SourceStatus::Held | SourceStatus::Failed => {
-                    next.push(format!("source {}: {} ({})", source.name, source.detail, source.origin));
-                }
-                SourceStatus::Ok | SourceStatus::Absent => {}
-            }
+            next.extend(source.advice());
             // one of each kind: what is mended for one may leave the other
             let mut kinds = BTreeSet::new();
             for rejection in source.rejections.iter().filter(|rejection| kinds.insert(rejection.reason)).take(SHOWN) {

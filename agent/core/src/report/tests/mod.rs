@@ -1,4 +1,6 @@
 //! The answer that people and machines get, for each way a node can stand.
+//!
+//! Long because the ways share one node, from which each differs in a line.
 
 mod news;
 mod runtime;
@@ -234,7 +236,10 @@ fn a_source_that_never_spoke_is_no_trust() {
     let node = ReportedNode::new(vec![source_of("org", Content::Missing)], host(Family::Debian, &[]));
     let report = node.report();
     assert_eq!(answer(&report), (NodeVerdict::NotTrusted, "no source gives a usable certificate"));
-    assert_eq!(report.next, ["source org: missing, and there is no earlier set to hold (/sources/org)"]);
+    assert_eq!(
+        report.next,
+        ["source org: missing, and there is no earlier set to hold: see that its certificates are in /sources/org"]
+    );
 }
 
 #[test]
