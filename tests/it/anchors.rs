@@ -30,7 +30,7 @@ fn der(text: &str) -> Vec<u8> {
 fn damaged(ca: &Ca) -> (String, String) {
     let mut der = der(&ca.pem());
     *der.last_mut().unwrap() ^= 1;
-    assert_eq!(Anchor::from_der(&der).unwrap().self_signature, SelfSignature::Wrong);
+    assert_eq!(Anchor::from_der(&der).unwrap().self_signature(), SelfSignature::Wrong);
     (pem::encode(&der), Fingerprint::of_der(&der).to_string())
 }
 

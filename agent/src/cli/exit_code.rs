@@ -68,9 +68,10 @@ pub(super) fn help(command: &str) -> String {
         "status" => "wrong usage or an invalid configuration (the screen is printed all the same)",
         _ => "wrong usage or an invalid configuration",
     };
+    let width = Style::of_stdout().width() - INDENT;
     let mut out = "Exit codes:".to_owned();
     for (meaning, code) in codes.chain([(&usage, USAGE)]) {
-        out.push_str(&format!("\n  {code:<4}{}", wrap(meaning, Style::of_stdout().width() - INDENT, INDENT)));
+        out.push_str(&format!("\n  {code:<4}{}", wrap(meaning, width, INDENT)));
     }
     out
 }

@@ -8,8 +8,9 @@ use std::{
 };
 
 use nodetrust_core::{
-    certificate::{name::visible, namesake::Others, pem::MAX_FILE_BYTES},
+    certificate::{fingerprint::Fingerprint, name::visible, namesake::Others, pem::MAX_FILE_BYTES},
     ledger::AnchorState,
+    observed::Effective,
     parallel::in_shares,
     report::{AnchorRow, anchor_row},
     source::{
@@ -178,7 +179,8 @@ fn others(root: &HostRoot, store: &TrustStore) -> Others {
         Ok(ledger_file::LedgerRead::Good(ledger)) => ledger,
         _ => Arc::default(),
     };
-    namesakes::others(root, store, |print| ledger.anchors.get(print).is_some_and(|entry| !entry.shared))
+    let is_foreign = |print: &Fingerprint| ledger.anchors.get(print).is_none_or(|entry| entry.shared);
+    namesakes::others(root, store, &Effective::default(), is_foreign)
 }
 
 fn inspect(path: &Path, policy: &Policy, at: Circumstances<'_>, others: &Others) -> anyhow::Result<File> {

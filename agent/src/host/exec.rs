@@ -40,8 +40,10 @@ const KEPT: usize = 4096;
 const WHOLE: usize = 1 << 20;
 /// Time between SIGTERM and SIGKILL.
 const LAST_CHANCE: Duration = Duration::from_secs(5);
-/// How often a program is looked at whose output stays open.
+/// How often a program is looked at.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How soon one that has closed its outputs is looked at first; then after twice as long, and so on, up to [`PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_micros(50);
 
 /// How a program ended.
 #[derive(Debug)]
@@ -248,9 +250,12 @@ fn wait(
     mut output: ChildOutput,
     end: Instant,
 ) -> io::Result<Option<(ExitStatus, (String, String))>> {
+    let mut pause = FIRST_PAUSE;
     while Instant::now() < end {
         if output.collect(PAUSE.min(end.saturating_duration_since(Instant::now())))? {
-            thread::sleep(Duration::from_millis(1));
+            // mostly it is about to end
+            thread::sleep(pause);
+            pause = PAUSE.min(2 * pause);
         }
         if let Some(status) = child.try_wait()? {
             if !status.success() {

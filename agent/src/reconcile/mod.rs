@@ -393,6 +393,7 @@ fn lock_problem(error: &std::io::Error) -> Problem {
     Problem::new(ProblemKind::Lock, text, next)
 }
 
+/// In whole milliseconds, rounded.
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from((duration + Duration::from_micros(500)).as_millis()).unwrap_or(u64::MAX)
 }

@@ -19,10 +19,10 @@ use crate::{
     store::read::{Digest, MAX_BUNDLE_BYTES, ObserveError, at, usable},
 };
 
-/// The bundle that was decoded last. The same content is not decoded again.
+/// The bundle that was decoded last. What is in it to the byte again is not decoded again.
 #[derive(Debug, Default)]
 pub(crate) struct BundleCache {
-    bundle: Option<(Digest, Effective)>,
+    bundle: Effective,
     /// The files of others, where a directory itself is what consumers read.
     files: HashMap<Digest, Effective>,
 }
@@ -33,18 +33,8 @@ pub(crate) struct BundleCache {
 /// If it is there and cannot be read.
 pub(crate) fn effective(root: &HostRoot, store: &TrustStore, cache: &mut BundleCache) -> io::Result<Effective> {
     let Some(bytes) = bundle_bytes(root, store)? else { return Ok(Effective::default()) };
-    let digest = content_digest(&bytes);
-    match &cache.bundle {
-        Some((known, effective)) if *known == digest => Ok(effective.clone()),
-        earlier => {
-            let effective = match earlier {
-                Some((_, earlier)) => bundle::read_after(&bytes, earlier),
-                None => bundle::read(&bytes),
-            };
-            cache.bundle = Some((digest, effective.clone()));
-            Ok(effective)
-        }
-    }
+    cache.bundle = bundle::read_after(&bytes, &cache.bundle);
+    Ok(cache.bundle.clone())
 }
 
 /// What consumers read, None if it does not exist.
@@ -87,6 +77,7 @@ pub(crate) fn directory_effective(
     let before = std::mem::take(&mut cache.files);
     let mut all = Vec::new();
     let mut count = 0;
+    let mut key_ids = BTreeMap::new();
     for (name, _) in names {
         if let Some(OwnAnchorFile { anchor: Some(anchor), intact: true }) = ours.get(name) {
             all.push(anchor.fingerprint);
@@ -102,11 +93,12 @@ pub(crate) fn directory_effective(
             });
             if stands_for_itself(read) {
                 all.extend(&read.set);
+                key_ids.extend(&read.key_ids);
                 count += read.count;
             }
         }
     }
-    Ok(Effective { present: true, set: all.into_iter().collect(), count, ..Effective::default() })
+    Ok(Effective { present: true, set: all.into_iter().collect(), key_ids, count, ..Effective::default() })
 }
 
 /// Each file of such a directory stands for itself: what breaks one does not break the next, and a key in one is not in a bundle.

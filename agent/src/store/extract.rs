@@ -209,9 +209,9 @@ impl ToolRun<'_> {
     /// The tool has exited 0 and not written where it should. One that does not know the option prints its usage and does nothing; a
     /// wrapper that drops its arguments has written the bundle itself.
     fn not_staged(&mut self, links: Links) -> Result<(), ExtractFailure> {
-        if usable_bundle(self.exec.root, self.store).map_err(|error| self.undo(ExtractFailure::unread(&error)))?
-            != self.first.bundle
-        {
+        let now =
+            usable_bundle(self.exec.root, self.store).map_err(|error| self.undo(ExtractFailure::unread(&error)))?;
+        if now.as_deref() != self.first.bundle() {
             return self.judge_live(None);
         }
         let args: &[&str] = if links == Links::Added { &[] } else { &["--fresh"] };

@@ -98,7 +98,7 @@ fn what_nobody_could_read_keeps_no_run_back() {
     fs::create_dir(links.join("directory.pem")).unwrap();
     std::os::unix::fs::symlink("directory.pem", links.join("to-directory.pem")).unwrap();
     let first = StoreSnapshot::take(&root.root, Family::Debian.store(), &Effective::default()).unwrap();
-    assert_eq!(first.bundle.as_deref(), Some(&b"the bundle"[..]));
+    assert_eq!(first.bundle(), Some(&b"the bundle"[..]));
     fs::remove_file(links.join("site.pem")).unwrap();
     fs::remove_file(links.join("0123abcd.0")).unwrap();
     first.outputs.put_back(&root.root, Extent::Missing, &BTreeSet::new()).unwrap();

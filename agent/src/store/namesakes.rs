@@ -5,23 +5,22 @@ use std::collections::BTreeSet;
 
 use nodetrust_core::{
     certificate::{
-        bundle,
-        fingerprint::{Fingerprint, SetDigest},
+        bundle::{self, KeyIdMark},
+        fingerprint::Fingerprint,
         namesake::Others,
     },
     ledger::Ledger,
-    observed::Observed,
+    observed::{Effective, Observed},
     source::Resolved,
     store::TrustStore,
 };
 
 use crate::{host::root::HostRoot, store::bundle::bundle_bytes};
 
-/// The certificates that are not ours, as they were read last.
+/// Those of the bundle's other certificates that have the key identifier of a desired anchor, as they were read last.
 #[derive(Debug, Default)]
 pub struct NamesakeCache {
-    /// digest of the set that it was made for
-    made_for: Option<SetDigest>,
+    made_for: BTreeSet<Fingerprint>,
     others: Others,
 }
 
@@ -34,12 +33,18 @@ impl NamesakeCache {
         let is_ours = |print: &Fingerprint| {
             resolved.desired.contains_key(print) || ledger.anchors.get(print).is_some_and(|entry| !entry.shared)
         };
-        let foreign: BTreeSet<Fingerprint> =
-            observed.effective.set.iter().filter(|print| !is_ours(print)).copied().collect();
-        let key = SetDigest::of(&foreign);
-        if self.made_for != Some(key) {
-            self.others = others(root, observed.store, is_ours);
-            self.made_for = Some(key);
+        let key_ids = resolved.desired.values().filter_map(|wanted| wanted.anchor.key_id().map(KeyIdMark::of));
+        let key_ids: BTreeSet<KeyIdMark> = key_ids.collect();
+        let alike = observed.effective.key_ids.iter().filter(|(print, id)| key_ids.contains(id) && !is_ours(print));
+        let alike: BTreeSet<Fingerprint> = alike.map(|(print, _)| *print).collect();
+        if alike != self.made_for {
+            let is_alike = |print: &Fingerprint| alike.contains(print);
+            // nearly always there is none, and nothing is read
+            self.others = match alike.is_empty() {
+                true => Others::default(),
+                false => others(root, observed.store, &observed.effective, is_alike),
+            };
+            self.made_for = alike;
         }
         for wanted in resolved.desired.values_mut() {
             wanted.warnings.extend(self.others.warning(&wanted.anchor));
@@ -47,10 +52,15 @@ impl NamesakeCache {
     }
 }
 
-/// What is in a host's bundle and not ours. Empty where the bundle cannot be read: that is told elsewhere.
-pub fn others(root: &HostRoot, store: &TrustStore, ours: impl Fn(&Fingerprint) -> bool) -> Others {
+/// Those certificates of a host's bundle that are `wanted`. Empty where the bundle cannot be read: that is told elsewhere. `earlier`: the
+/// bundle, if it was read before.
+pub fn others(
+    root: &HostRoot,
+    store: &TrustStore,
+    earlier: &Effective,
+    wanted: impl Fn(&Fingerprint) -> bool,
+) -> Others {
     let bytes = bundle_bytes(root, store).ok().flatten().unwrap_or_default();
-    let certificates = bundle::certificates(&bytes);
-    let foreign = certificates.iter().filter(|der| !ours(&Fingerprint::of_der(der)));
-    Others::of(foreign.map(Vec::as_slice))
+    let certificates = bundle::certificates_after(&bytes, earlier);
+    Others::of(certificates.iter().filter(|der| wanted(&Fingerprint::of_der(der))).map(Vec::as_slice))
 }

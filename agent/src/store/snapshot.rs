@@ -36,7 +36,6 @@ pub(crate) enum Extent {
 pub(crate) struct StoreSnapshot {
     store: &'static TrustStore,
     pub(crate) outputs: SavedOutputs,
-    pub(crate) bundle: Option<Vec<u8>>,
     /// The bundle's permission bits.
     mode: Option<u32>,
     /// Certificates that OpenSSL finds in its directories.
@@ -53,9 +52,16 @@ impl StoreSnapshot {
         Ok(Self {
             store,
             outputs: SavedOutputs::save(root, store)?,
-            bundle: usable_bundle(root, store)?,
             mode: meta.map(|meta| meta.mode),
             linked: hash_links::linked(root, store, before)?,
+        })
+    }
+
+    /// The bundle; None if no program could use it.
+    pub(crate) fn bundle(&self) -> Option<&[u8]> {
+        self.outputs.saved.iter().find_map(|(path, output)| match output {
+            SavedOutput::File(bytes, _) if path == self.store.bundle => Some(bytes.as_slice()),
+            SavedOutput::File(..) | SavedOutput::Link(..) => None,
         })
     }
 
@@ -125,7 +131,7 @@ impl StoreSnapshot {
         // what cannot be told counts as worse
         let harm = || judge.departed(&now).map(|departed| harm(judge.before, &now, departed));
         let is_worse = match bytes {
-            Ok(bytes) => bytes != self.bundle && !matches!(harm(), Ok(None)),
+            Ok(bytes) => bytes.as_deref() != self.bundle() && !matches!(harm(), Ok(None)),
             Err(_) => true,
         };
         let (extent, trusted) = match &failure {

@@ -3,7 +3,10 @@
 //! In: DER. Out: an [`Anchor`], or the reason why the bytes are none. Only [`Anchor::from_der`] makes one, so whoever holds
 //! an `Anchor` holds a certificate that OpenSSL, Go and p11-kit can all decode.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use serde::Serialize;
 use x509_parser::{
@@ -37,9 +40,13 @@ const MAX_RSA_BITS: usize = 16_384;
 const MAX_NAMED_EXTENSIONS: usize = 8;
 
 /// A certificate, decoded once.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Anchor {
     der: Arc<[u8]>,
+    /// Whether it signed itself; empty until that is asked: the check takes longer than everything else.
+    self_signature: OnceLock<SelfSignature>,
+    /// Verifiers take it for one that its own key has signed.
+    is_root: bool,
     /// Its identity.
     pub fingerprint: Fingerprint,
     /// Who it is.
@@ -54,8 +61,6 @@ pub struct Anchor {
     pub not_after: i64,
     /// Whether it may act as a CA.
     pub authority: Authority,
-    /// Whether it signed itself.
-    pub self_signature: SelfSignature,
     /// Its public key, e.g. `RSA 2048`.
     pub key: Key,
     /// Broken signature algorithm on a certificate that is not self-signed, e.g. `SHA-1`.
@@ -70,11 +75,18 @@ pub struct Anchor {
     pub name_constraints: bool,
     /// Object identifiers of critical extensions that verifiers are not known to handle.
     pub unknown_critical: Vec<String>,
-    /// It has a subjectKeyIdentifier.
-    pub has_key_id: bool,
     /// Why Go's crypto/x509 does not parse it; None: it does. Go leaves such a certificate out of its
     /// roots without a word, and a runtime that meets it in its registry directory refuses every pull.
     pub go_refuses: Option<String>,
+}
+
+/// When a certificate's own signature is checked, which takes longer than everything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignatureCheck {
+    /// While it is decoded: it will be asked for.
+    Now,
+    /// When it is asked for.
+    WhenAsked,
 }
 
 /// A distinguished name.
@@ -123,6 +135,15 @@ pub struct AnchorError {
     pub detail: String,
 }
 
+/// Everything else follows from the bytes.
+impl PartialEq for Anchor {
+    fn eq(&self, other: &Self) -> bool {
+        self.der == other.der
+    }
+}
+
+impl Eq for Anchor {}
+
 impl Anchor {
     /// Decodes one certificate, which must fill the bytes to the end.
     ///
@@ -147,10 +168,9 @@ impl Anchor {
         let subject = Name::new(cert.subject()).map_err(malformed)?;
         let self_issued = cert.subject().as_raw() == cert.issuer().as_raw();
         let issuer = if self_issued { subject.clone() } else { Name::new(cert.issuer()).map_err(malformed)? };
-        let self_signature = match self_issued {
-            false => SelfSignature::NotSelfIssued,
-            true if names_another_key(&cert) => SelfSignature::OtherKey,
-            true => signature::verify_own(&cert),
+        let by_another = match self_issued {
+            false => Some(SelfSignature::NotSelfIssued),
+            true => names_another_key(&cert).then_some(SelfSignature::OtherKey),
         };
         let key = Key::new(&cert);
         if key.kind == "RSA" && key.bits > MAX_RSA_BITS {
@@ -169,21 +189,17 @@ impl Anchor {
                 Authority::Unmarked
             },
             // readers do not verify an anchor's own signature, so its algorithm does not matter (facts E.3)
-            weak_signature: if self_signature.is_own() {
-                None
-            } else {
-                signature::weakness(&cert.signature_algorithm.algorithm)
-            },
+            weak_signature: by_another.and_then(|_| signature::weakness(&cert.signature_algorithm.algorithm)),
             subject,
             issuer,
-            self_signature,
+            is_root: by_another.is_none(),
+            self_signature: by_another.map_or_else(OnceLock::new, OnceLock::from),
             key,
             cannot_sign: false,
             not_for_servers: false,
             constraints_not_critical: false,
             name_constraints: false,
             unknown_critical: Vec::new(),
-            has_key_id: false,
             go_refuses: readers.go,
         };
         anchor.read_extensions(&cert).map_err(malformed)?;
@@ -209,12 +225,26 @@ impl Anchor {
         }
     }
 
-    /// Decodes blocks, on several threads if there are many, since checking signatures takes most of the time. Returns one result for
-    /// each block, in order.
-    pub fn from_blocks(blocks: &[Block]) -> Vec<Result<Self, AnchorError>> {
-        in_shares(blocks, BLOCKS_PER_THREAD, |share| {
-            share.iter().map(|block| Self::from_block(block.label, &block.der)).collect()
-        })
+    /// Decodes blocks, on several threads if there are many. Returns one result for each block, in order.
+    pub fn from_blocks(blocks: &[Block], check: SignatureCheck) -> Vec<Result<Self, AnchorError>> {
+        let decode = |block: &Block| {
+            let anchor = Self::from_block(block.label, &block.der);
+            if let (Ok(anchor), SignatureCheck::Now) = (&anchor, check) {
+                anchor.self_signature();
+            }
+            anchor
+        };
+        in_shares(blocks, BLOCKS_PER_THREAD, |share| share.iter().map(decode).collect())
+    }
+
+    /// Whether it signed itself. The first question checks the signature.
+    pub fn self_signature(&self) -> SelfSignature {
+        *self.self_signature.get_or_init(|| signature::verify_own(&self.der))
+    }
+
+    /// Its subjectKeyIdentifier, if it has one.
+    pub fn key_id(&self) -> Option<&[u8]> {
+        encoded::key_id(&self.der)
     }
 
     /// Whether Go's crypto/x509 parses it.
@@ -237,9 +267,10 @@ impl Anchor {
         crate::certificate::pem::encode(&self.der)
     }
 
-    /// Whether it is a root: the end of a chain.
+    /// Whether it is a root, the end of a chain: verifiers take it for one that its own key has signed. They do not check that for an
+    /// anchor (facts E.3).
     pub fn is_root(&self) -> bool {
-        self.self_signature.is_own()
+        self.is_root
     }
 
     /// Whether p11-kit would silently leave it out of the bundle for servers (facts A.4).
@@ -263,7 +294,6 @@ impl Anchor {
                 }
                 ParsedExtension::KeyUsage(usage) => self.cannot_sign = !usage.key_cert_sign(),
                 ParsedExtension::ExtendedKeyUsage(usage) => self.not_for_servers = !(usage.server_auth || usage.any),
-                ParsedExtension::SubjectKeyIdentifier(_) => self.has_key_id = true,
                 ParsedExtension::NameConstraints(_) => self.name_constraints = true,
                 ParsedExtension::ParseError { .. } if extension.oid == oids::OID_X509_EXT_BASIC_CONSTRAINTS => {
                     return Err("its basicConstraints extension cannot be read".into());

@@ -22,12 +22,37 @@ pub(crate) fn subject(certificate: &[u8]) -> Option<&[u8]> {
     fields.get(..fields.len() - rest.len())
 }
 
-/// The part of a certificate in DER that is signed, and the signature, both with their headers.
-pub(crate) fn signed_and_signature(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (0x30, content, _) = split(certificate)? else { return None };
-    let (0x30, _, rest) = split(content)? else { return None };
-    let (0x30, _, signature) = split(rest)? else { return None };
-    Some((&content[..content.len() - rest.len()], signature))
+/// What a certificate's issuer has signed, and how.
+pub(crate) struct SignedParts<'a> {
+    /// What is signed, a whole element.
+    pub(crate) content: &'a [u8],
+    /// The algorithm, a whole element.
+    pub(crate) algorithm: &'a [u8],
+    /// The signature.
+    pub(crate) signature: &'a [u8],
+    /// Bits of its last byte that do not count; 0 in every sound one.
+    pub(crate) unused_bits: u8,
+}
+
+impl<'a> SignedParts<'a> {
+    /// Takes a certificate apart; None if it has not the frame of one.
+    pub(crate) fn of(certificate: &'a [u8]) -> Option<Self> {
+        let mut parts = elements(element(certificate)?.content);
+        let (content, algorithm, signature) = (parts.next()?, parts.next()?, parts.next()?);
+        let (unused_bits, signature) = signature.content.split_first()?;
+        Some(Self { content: content.whole, algorithm: algorithm.whole, signature, unused_bits: *unused_bits })
+    }
+}
+
+/// The subjectKeyIdentifier of a certificate in DER, if it has one.
+pub(crate) fn key_id(certificate: &[u8]) -> Option<&[u8]> {
+    let signed = element(element(certificate)?.content)?;
+    let extensions = elements(signed.content).find(|field| field.tag == 0xa3)?;
+    elements(element(extensions.content)?.content).find_map(|extension| {
+        let mut parts = elements(extension.content);
+        parts.next().filter(|id| id.content == oid::SUBJECT_KEY_ID)?;
+        Some(element(parts.last()?.content)?.content)
+    })
 }
 
 /// What p11-kit names a certificate by: its serial number and issuer, or its key. Each is a whole element.

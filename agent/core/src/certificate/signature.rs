@@ -6,7 +6,6 @@
 use aws_lc_rs::signature::{self as algorithms, UnparsedPublicKey, VerificationAlgorithm};
 use serde::Serialize;
 use x509_parser::{
-    certificate::X509Certificate,
     der_parser::{Oid, oid},
     oid_registry as oids,
     prelude::FromDer,
@@ -14,6 +13,8 @@ use x509_parser::{
     signature_algorithm::SignatureAlgorithm,
     x509::{AlgorithmIdentifier, SubjectPublicKeyInfo},
 };
+
+use super::encoded::{Identity, SignedParts};
 
 /// What became of the check of a certificate's own signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -37,16 +38,9 @@ pub(crate) fn significant_bits(number: &[u8]) -> usize {
     significant.first().map_or(0, |first| significant.len() * 8 - first.leading_zeros() as usize)
 }
 
-impl SelfSignature {
-    /// Whether verifiers take it for one that its own key has signed. They do not check that for an anchor (facts E.3).
-    pub fn is_own(self) -> bool {
-        matches!(self, Self::Verified | Self::Unchecked | Self::Wrong)
-    }
-}
-
-/// Verifies a self-issued certificate under its own key.
-pub(crate) fn verify_own(cert: &X509Certificate<'_>) -> SelfSignature {
-    match verify_under(cert, cert.public_key()) {
+/// Verifies a self-issued certificate in DER under its own key. One that cannot be taken apart is not checked.
+pub(crate) fn verify_own(certificate: &[u8]) -> SelfSignature {
+    match is_signed_with(certificate, certificate) {
         Some(true) => SelfSignature::Verified,
         Some(false) => SelfSignature::Wrong,
         None => SelfSignature::Unchecked,
@@ -55,18 +49,14 @@ pub(crate) fn verify_own(cert: &X509Certificate<'_>) -> SelfSignature {
 
 /// Whether one certificate is signed by another one's key, DER both; false where that cannot be checked.
 pub(crate) fn is_signed_by(certificate: &[u8], issuer: &[u8]) -> bool {
-    match (X509Certificate::from_der(certificate), X509Certificate::from_der(issuer)) {
-        (Ok((_, certificate)), Ok((_, issuer))) => verify_under(&certificate, issuer.public_key()) == Some(true),
-        _ => false,
-    }
+    is_signed_with(certificate, issuer) == Some(true)
 }
 
 /// None: the algorithm or key size is not supported here.
-fn verify_under(cert: &X509Certificate<'_>, info: &SubjectPublicKeyInfo<'_>) -> Option<bool> {
-    let algorithm = algorithm(&cert.signature_algorithm, info)?;
-    let key = UnparsedPublicKey::new(algorithm, &info.subject_public_key.data);
-    let signature = &cert.signature_value;
-    Some(signature.unused_bits == 0 && key.verify(cert.tbs_certificate.as_ref(), &signature.data).is_ok())
+fn is_signed_with(certificate: &[u8], issuer: &[u8]) -> Option<bool> {
+    let (signed, key) = (SignedParts::of(certificate)?, Identity::of(issuer)?.key);
+    let verified = verify(signed.algorithm, key, signed.content, signed.signature)?;
+    Some(verified && signed.unused_bits == 0)
 }
 
 /// Whether a key has signed a message, all in DER; None: the algorithm or key size is not supported here.

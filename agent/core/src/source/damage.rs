@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     certificate::{
         anchor::Anchor,
-        encoded,
+        encoded::{self, SignedParts},
         fingerprint::Fingerprint,
         pem::RejectReason,
         signature::{SelfSignature, is_signed_by},
@@ -77,7 +77,7 @@ pub(crate) fn find(
 ) -> BTreeMap<Fingerprint, Damage> {
     let known = |fingerprint: &Fingerprint| ledger.sources.values().any(|source| source.anchors.contains(fingerprint));
     let suspects: BTreeMap<Fingerprint, &Anchor> = anchors(snapshots)
-        .filter(|anchor| anchor.self_signature != SelfSignature::Verified && !known(&anchor.fingerprint))
+        .filter(|anchor| anchor.self_signature() != SelfSignature::Verified && !known(&anchor.fingerprint))
         .filter(|anchor| !policy.denied.contains(&anchor.fingerprint))
         .map(|anchor| (anchor.fingerprint, anchor))
         .collect();
@@ -130,9 +130,9 @@ impl<'a> Originals<'a> {
             if let Some(name) = encoded::subject(&entry.der) {
                 originals.by_name.entry(name).or_default().push(*print);
             }
-            if let Some((signed, signature)) = encoded::signed_and_signature(&entry.der) {
-                originals.by_signed_part.insert(signed, *print);
-                originals.by_signature.insert(signature, *print);
+            if let Some(signed) = SignedParts::of(&entry.der) {
+                originals.by_signed_part.insert(signed.content, *print);
+                originals.by_signature.insert(signed.signature, *print);
             }
         }
         originals
@@ -141,9 +141,8 @@ impl<'a> Originals<'a> {
     /// Those that a newcomer may be a copy of.
     fn like(&self, newcomer: &Anchor) -> impl Iterator<Item = (Likeness, Fingerprint)> {
         let by_name = self.by_name.get(&*newcomer.subject.raw).filter(|_| unproven(newcomer).is_some());
-        let parts = encoded::signed_and_signature(newcomer.der());
-        let copies = parts.into_iter().flat_map(|(signed, signature)| {
-            [self.by_signed_part.get(signed), self.by_signature.get(signature)].into_iter().flatten()
+        let copies = SignedParts::of(newcomer.der()).into_iter().flat_map(|signed| {
+            [self.by_signed_part.get(signed.content), self.by_signature.get(signed.signature)].into_iter().flatten()
         });
         let named = by_name.into_iter().flatten().map(|print| (Likeness::Name, *print));
         named.chain(copies.map(|print| (Likeness::Copy, *print)))

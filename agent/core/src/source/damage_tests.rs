@@ -59,7 +59,7 @@ fn mixed_up(name: &str) -> Arc<Anchor> {
     let other = KeyPair::generate().unwrap();
     let made = params.signed_by(&KeyPair::generate().unwrap(), &Issuer::from_params(&params, &other)).unwrap();
     let made = anchor(made.der());
-    assert_eq!(made.self_signature, SelfSignature::Wrong);
+    assert_eq!(made.self_signature(), SelfSignature::Wrong);
     made
 }
 
@@ -67,7 +67,7 @@ fn mixed_up(name: &str) -> Arc<Anchor> {
 fn uncheckable(name: &str) -> Arc<Anchor> {
     let made = named(name).self_signed(&KeyPair::generate().unwrap()).unwrap();
     let made = anchor(&unchecked(made.der()));
-    assert_eq!(made.self_signature, SelfSignature::Unchecked);
+    assert_eq!(made.self_signature(), SelfSignature::Unchecked);
     made
 }
 
@@ -199,7 +199,7 @@ fn the_links_between_two_generations_of_a_name_are_no_damage() {
     let old_with_new = anchor(params.signed_by(&old_key, &issuer(&new_key)).unwrap().der());
     let (old, new) = (anchor(old.der()), anchor(new.der()));
     for link in [new_with_old, old_with_new] {
-        assert_eq!(link.self_signature, SelfSignature::Wrong);
+        assert_eq!(link.self_signature(), SelfSignature::Wrong);
         let mut node = Memory::default();
         node.cycle(&[source("org", &[&old])]);
         assert_eq!(desired(&node.cycle(&[source("org", &[&new, &link])])), prints(&[&new, &link]));

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::{
     certificate::{
-        anchor::Anchor,
+        anchor::{Anchor, SignatureCheck},
         fingerprint::Fingerprint,
         name::shown,
         pem::{self, Fault, MAX_CERTIFICATES, MAX_FAULTS, RejectReason},
@@ -49,13 +49,22 @@ impl SourceFile {
         Self { file: shown(file), anchors: Vec::new(), faults: vec![fault], notes: Vec::new() }
     }
 
-    /// Decodes a file.
+    /// Decodes a file of a source, and checks the own signatures of its certificates.
     pub fn parse(file: &str, bytes: &[u8]) -> Self {
+        Self::parse_with(file, bytes, SignatureCheck::Now)
+    }
+
+    /// Decodes a file whose certificates are not judged.
+    pub fn parse_unjudged(file: &str, bytes: &[u8]) -> Self {
+        Self::parse_with(file, bytes, SignatureCheck::WhenAsked)
+    }
+
+    fn parse_with(file: &str, bytes: &[u8], check: SignatureCheck) -> Self {
         let scan = pem::scan(bytes);
         let mut part = Self { file: shown(file), anchors: Vec::new(), faults: scan.faults, notes: scan.notes };
         // one certificate too many is enough to refuse the source
         let blocks = scan.blocks.get(..=MAX_CERTIFICATES).unwrap_or(&scan.blocks);
-        for (block, anchor) in blocks.iter().zip(Anchor::from_blocks(blocks)) {
+        for (block, anchor) in blocks.iter().zip(Anchor::from_blocks(blocks, check)) {
             match anchor {
                 Ok(anchor) => part.anchors.push((block.line, Arc::new(anchor))),
                 Err(error) => part.faults.push(Fault { line: block.line, reason: error.reason, detail: error.detail }),

@@ -195,7 +195,7 @@ pub fn judge(anchor: &Anchor, policy: &Policy, at: Circumstances<'_>) -> Result<
 
 /// What is missing to prove that a root is what its owner has made.
 pub(crate) fn unproven(anchor: &Anchor) -> Option<&'static str> {
-    match anchor.self_signature {
+    match anchor.self_signature() {
         SelfSignature::Wrong => {
             Some("it names itself as issuer, and its own signature does not match its key (damaged, or mixed up?)")
         }

@@ -185,7 +185,8 @@ pub(crate) fn warn_about_shared_names(desired: &mut BTreeMap<Fingerprint, Desire
     }
     let shared: Vec<Vec<Fingerprint>> = by_name.into_values().filter(|same| same.len() > 1).collect();
     for same in shared {
-        let keyless = same.iter().any(|fingerprint| desired.get(fingerprint).is_some_and(|w| !w.anchor.has_key_id));
+        let keyless =
+            same.iter().any(|fingerprint| desired.get(fingerprint).is_some_and(|w| w.anchor.key_id().is_none()));
         for fingerprint in &same {
             let others = same.iter().filter(|other| *other != fingerprint);
             let named: Vec<String> = others.take(MAX_NAMESAKES).map(Fingerprint::fp16).collect();

@@ -1,9 +1,27 @@
 //! What the readers of bundles make of a bundle.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use super::known::KnownBlocks;
-use crate::certificate::{fingerprint::Fingerprint, pem::Fault};
+use crate::certificate::{
+    fingerprint::{Fingerprint, content_digest},
+    pem::Fault,
+};
+
+/// Marks a key identifier; nearly always two have two marks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyIdMark([u8; 8]);
+
+impl KeyIdMark {
+    /// The mark of a subjectKeyIdentifier.
+    pub fn of(id: &[u8]) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = content_digest(id);
+        Self([a, b, c, d, e, f, g, h])
+    }
+}
 
 /// The extracted bundle as its readers see it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +30,8 @@ pub struct Effective {
     pub present: bool,
     /// Fingerprint of every certificate that both Go and OpenSSL read.
     pub set: BTreeSet<Fingerprint>,
+    /// The key identifiers of those that have one.
+    pub key_ids: BTreeMap<Fingerprint, KeyIdMark>,
     /// Number of certificates, with repetitions.
     pub count: usize,
     /// What keeps OpenSSL from loading the file.

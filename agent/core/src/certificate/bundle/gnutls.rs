@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use memchr::memmem::{self, Finder};
 
+use super::blanks::without_blanks;
 use crate::certificate::readers;
 
 const PLAIN: &[u8] = b"-----BEGIN CERTIFICATE";
@@ -97,8 +98,7 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let text = memchr::memchr(b'-', text).map_or(text, |end| &text[..end]);
-    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
-    let words: Vec<u8> = text.iter().copied().filter(|byte| !is_blank(byte)).collect();
+    let words = without_blanks(text, |byte| matches!(byte, b' ' | b'\t'..=b'\r'));
     let padding = memchr::memchr(b'=', &words).map_or(&[][..], |at| &words[at..]);
     if padding.iter().any(|byte| *byte != b'=') {
         return None;

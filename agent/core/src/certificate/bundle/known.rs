@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use data_encoding::BASE64;
 use memchr::memmem;
 
+use super::blanks::without_blanks;
 use crate::certificate::fingerprint::{Fingerprint, content_digest};
 
 const FIRST: &[u8] = b"-----BEGIN CERTIFICATE-----\n";
@@ -22,6 +24,14 @@ pub(super) struct KnownBlock<'a> {
     pub(super) text: &'a [u8],
     digest: [u8; 32],
     pub(super) fingerprint: Fingerprint,
+}
+
+impl KnownBlock<'_> {
+    /// The certificate, DER. None for no block that was known: all three readers have decoded it.
+    pub(super) fn der(&self) -> Option<Vec<u8>> {
+        let body = self.text.get(FIRST.len()..self.text.len() - LAST.len())?;
+        BASE64.decode(&without_blanks(body, |byte| byte.is_ascii_whitespace())).ok()
+    }
 }
 
 impl KnownBlocks {

@@ -9,7 +9,10 @@ use std::{ffi::c_char, sync::LazyLock};
 use data_encoding::{BASE64, Encoding, Specification};
 use memchr::{memchr, memchr_iter, memmem};
 
-use super::known::{KnownBlock, KnownBlocks};
+use super::{
+    blanks::without_blanks,
+    known::{KnownBlock, KnownBlocks},
+};
 use crate::certificate::readers;
 
 /// Bytes of a line: `LINESIZE` without the NUL byte that ends a text in C.
@@ -255,14 +258,8 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
         spec.encoding().ok()
     });
     let text = memchr(b'-', text).map_or(text, |end| &text[..end]);
-    let decoded = match text.iter().any(|byte| matches!(byte, b' ' | b'\t' | b'\r')) {
-        false => decode(LENIENT.as_ref(), text),
-        true => {
-            let words: Vec<u8> = text.iter().copied().filter(|byte| !matches!(byte, b' ' | b'\t' | b'\r')).collect();
-            decode(LENIENT.as_ref(), &words)
-        }
-    };
-    decoded.filter(|der| !der.is_empty())
+    let words = without_blanks(text, |byte| matches!(byte, b' ' | b'\t' | b'\r'));
+    decode(LENIENT.as_ref(), &words).filter(|der| !der.is_empty())
 }
 
 fn decode(encoding: Option<&Encoding>, text: &[u8]) -> Option<Vec<u8>> {
