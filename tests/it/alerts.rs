@@ -1,5 +1,5 @@
 //! The alerts and the dashboard: valid, about metrics that exist, explained, and firing when they must and only then. Prometheus' own
-//! `promtool` judges them, and a real Prometheus that scrapes a real agent.
+//! `promtool` judges them, and a real Prometheus that scrapes real agents.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,8 +18,10 @@ use crate::{
 
 // The dashboard's form, and what its queries find.
 mod dashboard;
-// A real Prometheus beside a real agent.
+// A real Prometheus beside real agents on node roots.
 mod live;
+// The Prometheus.
+pub(crate) mod server;
 // What fires in which state of a fleet.
 mod scenarios;
 
@@ -47,17 +49,17 @@ fn array(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// A program of Debian's packages `prometheus` and `prometheus-alertmanager`.
-fn prometheus_program(name: &str) -> Command {
+/// The path of a program of Debian's packages `prometheus` and `prometheus-alertmanager`.
+fn installed(name: &str) -> PathBuf {
     let path = Path::new("/usr/bin").join(name);
     assert!(path.exists(), "no {}: scripts/test installs prometheus and prometheus-alertmanager", path.display());
-    Command::new(path)
+    path
 }
 
 /// `promtool` with these arguments, which must end well.
 #[track_caller]
 fn promtool(args: &[&str]) -> Done {
-    Done::new(must("promtool", prometheus_program("promtool").args(args).output())).expect(0)
+    Done::new(must("promtool", Command::new(installed("promtool")).args(args).output())).expect(0)
 }
 
 /// Has `promtool` read each expression as that of a rule.

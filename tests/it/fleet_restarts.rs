@@ -6,6 +6,7 @@ use nodetrust_core::fleet::lease::{CANARY, CANARY_LEASE, HALTED, PAUSE};
 use serde_json::{Value, json};
 
 use crate::{
+    alerts::server::PrometheusServer,
     manifests::{configmap, objects},
     support::{
         cluster::{IMAGE, TestCluster, Watch, annotation, condition, items},
@@ -127,7 +128,7 @@ fn holders(watch: &Watch) -> Vec<String> {
 }
 
 /// A new CA restarts every runtime, one after another; a node whose runtime does not come back stops the others, until a person says that
-/// they may go on; a pause holds all, a label one node.
+/// they may go on; a pause holds all, a label one node. A real Prometheus sees all of it, and so does the dashboard.
 #[test]
 fn a_new_ca_restarts_runtimes_one_after_another_and_a_sick_node_stops_the_others() {
     let cluster = TestCluster::boot(&NODES);
@@ -148,6 +149,7 @@ fn a_new_ca_restarts_runtimes_one_after_another_and_a_sick_node_stops_the_others
     topology.args(["topology", "--watch", "--kubeconfig"]).arg(&admin).stdout(Stdio::piped());
     let follower = topology.spawn().unwrap();
     wait_trusted(&cluster, &ALL, &[&first]);
+    let prometheus = PrometheusServer::beside(&cluster, &ALL);
     let followed = Done::new(follower.wait_with_output().unwrap()).expect(0).out;
     let last = followed.lines().last().unwrap_or_default();
     assert!(last.contains("3 of 3 nodes done"), "{followed}");
@@ -188,6 +190,7 @@ fn a_new_ca_restarts_runtimes_one_after_another_and_a_sick_node_stops_the_others
     assert!(followed.contains(&format!("halted by {sick}: ")), "{followed}");
     let halted = cluster.agent(well[0], crate::support::cluster::PORT, "nodetrust", &pod(&cluster, well[0]));
     assert_eq!(halted.metric("nodetrust_fleet_halted"), Some(1.0));
+    prometheus.wait_among("a halt", &["NodetrustFleetHalted"]);
 
     // the sick node is mended, and a person lets the others go on
     let counts = well.iter().map(|node| starts(&cluster, node)).collect::<Vec<_>>();
@@ -207,6 +210,7 @@ fn a_new_ca_restarts_runtimes_one_after_another_and_a_sick_node_stops_the_others
         "a mended node ends no halt by itself"
     );
     cluster.topology(&admin, &["--resume"]).expect(0);
+    prometheus.wait_among("the halt is over", &[&format!("NodetrustRestartFailed {sick}")]);
     wait_trusted(&cluster, &ALL, &[&second]);
 
     // a pause holds all of them, a label one; the runtime that failed is left alone for ten minutes
@@ -221,6 +225,11 @@ fn a_new_ca_restarts_runtimes_one_after_another_and_a_sick_node_stops_the_others
     assert_eq!(well.iter().map(|node| starts(&cluster, node)).collect::<Vec<_>>(), [before[0] + 1, before[1]]);
     cluster.kubectl(&["label", "node", well[1], "nodetrust.io/hold-"]).expect(0);
     wait_trusted(&cluster, &well, &[&third]);
+
+    // what else the dashboard asks for: an anchor in its grace, a server that is probed
+    let more = QUICK.replace("removalGrace: 0s", "removalGrace: 1h") + "probes: [{target: \"registry.test:5443\"}]\n";
+    cluster.apply(&configmap(&first.pem(), &more));
+    prometheus.wait_fleet_panels();
 }
 
 /// The canary restarts first, and the others wait until they have watched it for a while. Where no Node is one, `topology` says so, and a

@@ -101,14 +101,19 @@ impl TestCluster {
     /// Pushes an image `NAME:TAG` to the registry and returns its whole name.
     #[track_caller]
     pub fn push(&self, image: &str) -> String {
-        Done::new(must("scripts/node push", script(&self.rig.name, &["push", image]).output())).expect(0);
-        format!("registry.test:5443/{image}")
+        self.push_with(image, &[])
     }
 
-    /// Pushes an image with this program to the registry and returns its whole name.
+    /// The same of an image with this program.
     #[track_caller]
     pub fn push_program(&self, image: &str, program: &str) -> String {
-        Done::new(must("scripts/node push", script(&self.rig.name, &["push", image, program]).output())).expect(0);
+        self.push_with(image, &[program])
+    }
+
+    #[track_caller]
+    fn push_with(&self, image: &str, program: &[&str]) -> String {
+        let words = [&["push", image], program].concat();
+        Done::new(must("scripts/node push", script(&self.rig.name, &words).output())).expect(0);
         format!("registry.test:5443/{image}")
     }
 
