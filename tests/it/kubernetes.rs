@@ -1,4 +1,6 @@
 //! What the agent tells the cluster, and that trust does not wait for it.
+//!
+//! Long because each test tells a whole story of a node and its API server.
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -1,5 +1,7 @@
 //! When something fails in a cluster: nodes that come later, reboot, drift or are cut off, an API server that is gone or refuses.
 //! Trust does not wait for any of it, and the cluster is told as soon as it can be.
+//!
+//! Long because each test boots a cluster and tells a whole outage, from before it to after it.
 
 use std::time::{Duration, Instant};
 

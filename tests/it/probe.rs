@@ -1,4 +1,6 @@
 //! `nodetrust probe` and the agent's own probes: real TLS servers of OpenSSL, and a real distribution's bundle.
+//!
+//! Long because the servers that it makes are needed by nearly all of its tests.
 
 use std::{
     fs,

@@ -1,4 +1,6 @@
 //! Every field with its default, and an error that helps for every value out of form.
+//!
+//! Long because each field has its error here, in the order of the reference.
 
 use super::*;
 use nodetrust_core::{

@@ -1,5 +1,7 @@
 //! The rules of the admission policies, in a CEL implementation that is not the API server's: no server that has such policies is at
 //! hand. `scripts/policy` has the same requests judged by the admission plugin of the API server as well.
+//!
+//! Long because every rule has a request that it allows and one that it refuses.
 
 use std::{
     cell::RefCell,

@@ -1,4 +1,6 @@
 //! What a cluster is told of a node, for each way a node can stand.
+//!
+//! Long because the ways share one node, from which each differs in a line.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,6 @@
 //! Chains made for each reason, judged against a bundle; and that the sentence and the next step name what matters.
+//!
+//! Long because each reason needs a chain of its own.
 
 use std::{collections::BTreeMap, sync::Arc};
 

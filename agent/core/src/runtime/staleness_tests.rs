@@ -1,4 +1,6 @@
 //! The rule, by stories of a node: what is in the bundle, which process runs, what is written down.
+//!
+//! Long because the stories share one node and its words, and are to be compared with each other.
 
 use super::*;
 use crate::{
