@@ -14,6 +14,7 @@ use crate::{
     certificate::{
         anchor::{Anchor, AnchorError},
         fingerprint::Fingerprint,
+        signature::SelfSignature,
     },
     runtime::{
         attempts::{AttemptOutcome, RestartAttempt, with_attempt},
@@ -175,6 +176,9 @@ pub struct LedgerAnchor {
     /// Found on the host and in no ledger: which source wanted it is not known.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopted: bool,
+    /// Its own signature was checked when it was entered, and matches.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verified: bool,
 }
 
 /// What a source said last.
@@ -235,6 +239,7 @@ impl Ledger {
             shared: false,
             copied: false,
             adopted: true,
+            verified: false,
         });
     }
 
@@ -354,6 +359,7 @@ impl LedgerAnchor {
             shared: false,
             copied: false,
             adopted: false,
+            verified: anchor.self_signature() == SelfSignature::Verified,
         }
     }
 
@@ -369,7 +375,12 @@ impl LedgerAnchor {
     /// break readers of the bundle.
     pub fn decode(&self, fingerprint: &Fingerprint) -> Result<Anchor, Option<AnchorError>> {
         match Anchor::from_der(&self.der) {
-            Ok(anchor) if anchor.fingerprint == *fingerprint => Ok(anchor),
+            Ok(anchor) if anchor.fingerprint == *fingerprint => {
+                if self.verified {
+                    anchor.was_verified();
+                }
+                Ok(anchor)
+            }
             Err(refused) if Fingerprint::of_der(&self.der) == *fingerprint => Err(Some(refused)),
             _ => Err(None),
         }

@@ -43,6 +43,23 @@ fn a_damaged_ledger_is_an_error_and_never_a_guess() {
 }
 
 #[test]
+fn a_signature_that_matched_is_not_checked_again_and_no_other_passes_for_one() {
+    let root = fixed("corp-2026");
+    let entry = LedgerAnchor::new(&root, AnchorState::Desired);
+    assert!(entry.verified, "it is written down when the anchor is entered");
+    let mut der = root.der().to_vec();
+    *der.last_mut().unwrap() ^= 1;
+    let wrong = Anchor::from_der(&der).unwrap();
+    let mut wrong_entry = LedgerAnchor::new(&wrong, AnchorState::Desired);
+    assert!(!wrong_entry.verified);
+    assert_eq!(wrong_entry.decode(&wrong.fingerprint).unwrap().self_signature(), SelfSignature::Wrong);
+    wrong_entry.verified = true; // only to see that it is believed
+    assert_eq!(wrong_entry.decode(&wrong.fingerprint).unwrap().self_signature(), SelfSignature::Verified);
+    let older = LedgerAnchor { verified: false, ..entry };
+    assert_eq!(older.decode(&root.fingerprint).unwrap().self_signature(), SelfSignature::Verified);
+}
+
+#[test]
 fn one_failed_restart_makes_the_whole_try_a_failure() {
     let mut ledger = Ledger::new();
     ledger.end_restart_attempt(AttemptOutcome::Done);

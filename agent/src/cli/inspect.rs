@@ -8,7 +8,7 @@ use std::{
 };
 
 use nodetrust_core::{
-    certificate::{fingerprint::Fingerprint, name::visible, namesake::Others, pem::MAX_FILE_BYTES},
+    certificate::{anchor::Anchor, fingerprint::Fingerprint, name::visible, namesake::Others, pem::MAX_FILE_BYTES},
     ledger::AnchorState,
     observed::Effective,
     parallel::in_shares,
@@ -207,6 +207,7 @@ fn inspect(path: &Path, policy: &Policy, at: Circumstances<'_>, others: &Others)
             sha256: None,
         });
     }
+    Anchor::check_signatures(&part.anchors.iter().map(|(_, anchor)| &**anchor).collect::<Vec<_>>());
     for (line, anchor) in part.anchors {
         match judge(&anchor, policy, at) {
             Ok(mut warnings) => {

@@ -154,7 +154,7 @@ impl ForeignLook<'_> {
 }
 
 fn read(path: &str, bytes: &[u8], taken: bool, store: &TrustStore) -> ReadForeign {
-    let part = SourceFile::parse_unjudged(path, bytes);
+    let part = SourceFile::parse(path, bytes);
     let hazards = match taken && store.pastes_files {
         true => hazards::of_part(&part, bytes),
         false => Vec::new(),

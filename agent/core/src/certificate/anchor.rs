@@ -80,15 +80,6 @@ pub struct Anchor {
     pub go_refuses: Option<String>,
 }
 
-/// When a certificate's own signature is checked, which takes longer than everything else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SignatureCheck {
-    /// While it is decoded: it will be asked for.
-    Now,
-    /// When it is asked for.
-    WhenAsked,
-}
-
 /// A distinguished name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
@@ -226,20 +217,25 @@ impl Anchor {
     }
 
     /// Decodes blocks, on several threads if there are many. Returns one result for each block, in order.
-    pub fn from_blocks(blocks: &[Block], check: SignatureCheck) -> Vec<Result<Self, AnchorError>> {
-        let decode = |block: &Block| {
-            let anchor = Self::from_block(block.label, &block.der);
-            if let (Ok(anchor), SignatureCheck::Now) = (&anchor, check) {
-                anchor.self_signature();
-            }
-            anchor
-        };
+    pub fn from_blocks(blocks: &[Block]) -> Vec<Result<Self, AnchorError>> {
+        let decode = |block: &Block| Self::from_block(block.label, &block.der);
         in_shares(blocks, BLOCKS_PER_THREAD, |share| share.iter().map(decode).collect())
     }
 
-    /// Whether it signed itself. The first question checks the signature.
+    /// Whether it signed itself. The first question checks the signature, which takes longer than everything else.
     pub fn self_signature(&self) -> SelfSignature {
         *self.self_signature.get_or_init(|| signature::verify_own(&self.der))
+    }
+
+    /// Checks the own signatures of anchors that will be asked for them, on several threads if there are many.
+    pub fn check_signatures(anchors: &[&Self]) {
+        in_shares(anchors, BLOCKS_PER_THREAD, |share| share.iter().map(|anchor| anchor.self_signature()).collect());
+    }
+
+    /// Its own signature was checked before, and matched. The fingerprint covers it, so it matches still.
+    pub(crate) fn was_verified(&self) {
+        // whoever has checked it meanwhile found the same
+        let _: Result<(), SelfSignature> = self.self_signature.set(SelfSignature::Verified);
     }
 
     /// Its subjectKeyIdentifier, if it has one.

@@ -55,8 +55,8 @@ fn many_blocks_are_decoded_as_one_by_one() {
         .collect();
     let one_by_one: Vec<_> = blocks.iter().map(|block| Anchor::from_block(block.label, &block.der)).collect();
     assert!(one_by_one.iter().any(Result::is_ok));
-    assert_eq!(Anchor::from_blocks(&blocks, SignatureCheck::Now), one_by_one);
-    assert_eq!(Anchor::from_blocks(&[], SignatureCheck::Now), []);
+    assert_eq!(Anchor::from_blocks(&blocks), one_by_one);
+    assert_eq!(Anchor::from_blocks(&[]), []);
 }
 
 #[test]

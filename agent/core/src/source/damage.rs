@@ -17,7 +17,7 @@ use crate::{
     },
     ledger::Ledger,
     source::{
-        Content, Snapshot, SourceFile,
+        Content, Snapshot,
         policy::{Circumstances, Policy, judge, unproven},
     },
 };
@@ -76,8 +76,10 @@ pub(crate) fn find(
     at: Circumstances<'_>,
 ) -> BTreeMap<Fingerprint, Damage> {
     let known = |fingerprint: &Fingerprint| ledger.sources.values().any(|source| source.anchors.contains(fingerprint));
-    let suspects: BTreeMap<Fingerprint, &Anchor> = anchors(snapshots)
-        .filter(|anchor| anchor.self_signature() != SelfSignature::Verified && !known(&anchor.fingerprint))
+    let suspects: BTreeMap<Fingerprint, &Anchor> = snapshots
+        .iter()
+        .flat_map(Snapshot::anchors)
+        .filter(|anchor| !known(&anchor.fingerprint) && anchor.self_signature() != SelfSignature::Verified)
         .filter(|anchor| !policy.denied.contains(&anchor.fingerprint))
         .map(|anchor| (anchor.fingerprint, anchor))
         .collect();
@@ -100,7 +102,7 @@ pub(crate) fn find(
         return found;
     }
     let mut by_name: BTreeMap<&[u8], Vec<&Anchor>> = BTreeMap::new();
-    for anchor in anchors(snapshots) {
+    for anchor in snapshots.iter().flat_map(Snapshot::anchors) {
         by_name.entry(&anchor.subject.raw).or_default().push(anchor);
     }
     // the link between two generations of a CA that kept its name (RFC 4210, 4.4), where it does not say so itself
@@ -161,18 +163,10 @@ fn leaving(snapshots: &[Snapshot], ledger: &Ledger) -> BTreeSet<Fingerprint> {
     for stays in silent.into_iter().flat_map(|(_, source)| &source.anchors) {
         leaving.remove(stays);
     }
-    for anchor in anchors(snapshots) {
+    for anchor in snapshots.iter().flat_map(Snapshot::anchors) {
         leaving.remove(&anchor.fingerprint);
     }
     leaving
-}
-
-fn anchors(snapshots: &[Snapshot]) -> impl Iterator<Item = &Anchor> {
-    let parts = snapshots.iter().filter_map(|snapshot| match &snapshot.content {
-        Content::Files(parts) => Some(parts),
-        _ => None,
-    });
-    parts.flatten().flat_map(|part: &std::sync::Arc<SourceFile>| &part.anchors).map(|(_, anchor)| &**anchor)
 }
 
 #[cfg(test)]

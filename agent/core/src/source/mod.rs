@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::{
     certificate::{
-        anchor::{Anchor, SignatureCheck},
+        anchor::Anchor,
         fingerprint::Fingerprint,
         name::shown,
         pem::{self, Fault, MAX_CERTIFICATES, MAX_FAULTS, RejectReason},
@@ -49,22 +49,13 @@ impl SourceFile {
         Self { file: shown(file), anchors: Vec::new(), faults: vec![fault], notes: Vec::new() }
     }
 
-    /// Decodes a file of a source, and checks the own signatures of its certificates.
+    /// Decodes a file.
     pub fn parse(file: &str, bytes: &[u8]) -> Self {
-        Self::parse_with(file, bytes, SignatureCheck::Now)
-    }
-
-    /// Decodes a file whose certificates are not judged.
-    pub fn parse_unjudged(file: &str, bytes: &[u8]) -> Self {
-        Self::parse_with(file, bytes, SignatureCheck::WhenAsked)
-    }
-
-    fn parse_with(file: &str, bytes: &[u8], check: SignatureCheck) -> Self {
         let scan = pem::scan(bytes);
         let mut part = Self { file: shown(file), anchors: Vec::new(), faults: scan.faults, notes: scan.notes };
         // one certificate too many is enough to refuse the source
         let blocks = scan.blocks.get(..=MAX_CERTIFICATES).unwrap_or(&scan.blocks);
-        for (block, anchor) in blocks.iter().zip(Anchor::from_blocks(blocks, check)) {
+        for (block, anchor) in blocks.iter().zip(Anchor::from_blocks(blocks)) {
             match anchor {
                 Ok(anchor) => part.anchors.push((block.line, Arc::new(anchor))),
                 Err(error) => part.faults.push(Fault { line: block.line, reason: error.reason, detail: error.detail }),
@@ -112,6 +103,15 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The anchors that were read.
+    pub(crate) fn anchors(&self) -> impl Iterator<Item = &Anchor> {
+        let parts = match &self.content {
+            Content::Files(parts) => parts.as_slice(),
+            _ => &[],
+        };
+        parts.iter().flat_map(|part| &part.anchors).map(|(_, anchor)| &**anchor)
+    }
+
     /// What the ledger remembers of a source, for looking at a host without its configuration.
     pub fn remembered(name: &str, source: &LedgerSource, ledger: &Ledger) -> Self {
         let anchors = source.anchors.iter().filter_map(|fingerprint| ledger.anchors.get(fingerprint)?.anchor());

@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     certificate::{
+        anchor::Anchor,
         fingerprint::Fingerprint,
         pem::{MAX_CERTIFICATES, RejectReason},
     },
@@ -27,6 +28,7 @@ type Damaged = BTreeMap<Fingerprint, Damage>;
 /// Resolves all sources.
 pub fn resolve(snapshots: &[Snapshot], ledger: &Ledger, policy: &Policy, at: Circumstances<'_>) -> Resolved {
     let mut resolved = Resolved::default();
+    check_signatures(snapshots, ledger);
     let damaged = damage::find(snapshots, ledger, policy, at);
     for snapshot in snapshots {
         let (state, accepted) = resolve_one(snapshot, ledger, policy, at, &damaged);
@@ -42,6 +44,18 @@ pub fn resolve(snapshots: &[Snapshot], ledger: &Ledger, policy: &Policy, at: Cir
     }
     warn_about_shared_names(&mut resolved.desired);
     resolved
+}
+
+/// Checks the own signatures that are asked for below, all at once, but for those that the ledger knows to match.
+fn check_signatures(snapshots: &[Snapshot], ledger: &Ledger) {
+    let mut new = Vec::new();
+    for anchor in snapshots.iter().flat_map(Snapshot::anchors) {
+        match ledger.anchors.get(&anchor.fingerprint) {
+            Some(entry) if entry.verified => anchor.was_verified(),
+            _ => new.push(anchor),
+        }
+    }
+    Anchor::check_signatures(&new);
 }
 
 /// Writes what the sources say into the ledger's memory. A source that is held keeps its entry; one that is no longer
