@@ -153,6 +153,11 @@ impl Agent {
         self.hints.watch(&watch_list(&self.settings, &self.config, &[])); // before they are read for the first time
         self.schedule.now(Trigger::Start);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), http = %self.settings.http.address, config = %self.config.display(), "agent started");
+        if self.settings.http.address.ip().is_loopback() {
+            tracing::info!(
+                "only this host reaches the agent's metrics and page, since `http.address` is a loopback address"
+            );
+        }
         loop {
             if let Some(trigger) = self.schedule.due() {
                 self.begin_cycle(trigger);

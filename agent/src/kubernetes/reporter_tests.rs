@@ -27,7 +27,7 @@ fn report(headline: &str) -> Arc<Report> {
         effective_digest: digest,
         sources: Vec::new(),
         anchors: Vec::new(),
-        store: StoreView { family: Some(Family::Debian), ..StoreView::default() },
+        store: StoreView { family: Some(Family::Debian), was_read: true, ..StoreView::default() },
         runtime: None,
         runtime_trust: RuntimeTrust::default(),
         export: None,

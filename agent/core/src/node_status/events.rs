@@ -124,6 +124,10 @@ pub fn taint_without_proof(report: &Report, taint: &Taint, now: Time) -> NodeEve
 type Draft = Option<(EventKind, bool, String)>;
 
 fn anchors_changed(report: &Report, previous: Option<&Report>) -> Draft {
+    if !report.store.was_read {
+        return None;
+    }
+    let previous = previous.filter(|previous| previous.store.was_read);
     let now = trusted(report);
     let in_force = format!("{} in force", plural(now.len(), "anchor"));
     let Some(previous) = previous else {
@@ -197,9 +201,10 @@ fn halts(report: &Report, previous: Option<&Report>) -> Draft {
 fn restarted(report: &Report, previous: Option<&Report>) -> Draft {
     let runtime = report.runtime.as_ref()?;
     let last = runtime.last_restart.as_ref()?;
-    let is_new = match previous {
+    // a report without a runtime, such as one of a node whose store's tool is missing, says nothing of restarts before it
+    let is_new = match previous.and_then(|previous| previous.runtime.as_ref()) {
         Some(previous) => {
-            let before = previous.runtime.as_ref().and_then(|runtime| runtime.last_restart.as_ref());
+            let before = previous.last_restart.as_ref();
             before.is_none_or(|before| (before.time, &before.outcome) != (last.time, &last.outcome))
         }
         None => is_of_this_cycle(report, last),

@@ -118,7 +118,7 @@ fn good() -> Report {
         effective_digest: digest,
         sources: vec![source(SourceStatus::Ok, 0)],
         anchors,
-        store: StoreView { family: Some(Family::Debian), ..StoreView::default() },
+        store: StoreView { family: Some(Family::Debian), was_read: true, ..StoreView::default() },
         runtime: None,
         runtime_trust: RuntimeTrust::default(),
         export: None,
@@ -323,6 +323,27 @@ fn events_tell_what_is_new_and_only_that() {
     assert_eq!((event.kind, event.warning), (E::RuntimeRestartFailed, true));
     assert_eq!(event.message, "containerd.service: it is dead");
     assert_eq!(kinds(&restarted(None, 2), Some(&good)), []);
+}
+
+/// A node whose store could not be looked at for a while has lost and restarted nothing.
+#[test]
+fn what_could_not_be_seen_is_no_event() {
+    let good = with(|report| {
+        let last = LastRestart { time: Time(NOW - 600), outcome: Some(AttemptOutcome::Done) };
+        report.runtime = Some(RuntimeView { last_restart: Some(last), ..runtime(false, None) });
+    });
+    let blind = with(|report| {
+        report.runtime = None;
+        report.store.was_read = false;
+        report.anchors.iter_mut().for_each(|row| row.trusted = false);
+    });
+    assert_eq!(kinds(&blind, Some(&good)), []);
+    assert_eq!(kinds(&good, Some(&blind)), []);
+    let mut without_tool = good.clone();
+    without_tool.runtime = None;
+    assert_eq!((kinds(&without_tool, Some(&good)), kinds(&good, Some(&without_tool))), (vec![], vec![]));
+    without_tool.anchors[0].trusted = false;
+    assert_eq!(kinds(&without_tool, Some(&good)), [EventKind::TrustAnchorsChanged], "its bundle is read");
 }
 
 /// The node that stops a fleet says so itself; those that wait say that they are held.

@@ -4,10 +4,9 @@ use super::{inputs::ReportInputs, model::AnchorRow};
 use crate::{
     certificate::{anchor::Anchor, fingerprint::Fingerprint},
     ledger::AnchorState,
-    observed::ToollessStore,
     plan::Plan,
-    source::{Resolved, policy},
-    time::Time,
+    source::policy,
+    time::{Moment, Time},
 };
 
 /// The rows of everything that is to be trusted, and of what is trusted and should be gone.
@@ -40,11 +39,7 @@ pub(super) fn anchor_rows(plan: &Plan, inputs: ReportInputs<'_>) -> Vec<AnchorRo
             row.warnings
                 .push("its grace has not begun: a source that is missing or gives nothing usable may want it".into());
         }
-        row.grace_end = since.map(|since| {
-            let passed = inputs.now.elapsed_since(since, inputs.ledger.updated);
-            let remains = inputs.policy.removal_grace.saturating_sub(passed);
-            Time(inputs.now.wall.saturating_add(i64::try_from(remains).unwrap_or(i64::MAX)))
-        });
+        row.grace_end = since.map(|since| grace_end(since, inputs));
         row.needs_approval = target.state == AnchorState::Grace && plan.ledger.fleet_gate;
         row.waits = plan.waiting.get(&target.anchor.fingerprint).copied();
         rows.push(row);
@@ -62,21 +57,37 @@ pub(super) fn anchor_rows(plan: &Plan, inputs: ReportInputs<'_>) -> Vec<AnchorRo
     rows
 }
 
-/// Without a plan, what the sources want, and whether it is in the bundle of a store whose tool is missing.
-pub(super) fn desired_rows(resolved: &Resolved, without_tool: Option<&ToollessStore>) -> Vec<AnchorRow> {
+/// Without a plan, what the sources want and what was in grace, and whether it is in the bundle of a store whose tool is missing.
+pub(super) fn unplanned_rows(inputs: ReportInputs<'_>) -> Vec<AnchorRow> {
     let trusted =
-        |fingerprint: &Fingerprint| without_tool.is_some_and(|store| store.effective.set.contains(fingerprint));
-    let mut rows: Vec<AnchorRow> = resolved
-        .desired
-        .values()
-        .map(|wanted| AnchorRow {
-            sources: wanted.sources.iter().cloned().collect(),
-            warnings: wanted.warnings.clone(),
-            ..anchor_row(&wanted.anchor, AnchorState::Desired, trusted(&wanted.anchor.fingerprint))
-        })
-        .collect();
+        |fingerprint: &Fingerprint| inputs.without_tool.is_some_and(|store| store.effective.set.contains(fingerprint));
+    let desired = inputs.resolved.desired.values().map(|wanted| AnchorRow {
+        sources: wanted.sources.iter().cloned().collect(),
+        warnings: wanted.warnings.clone(),
+        ..anchor_row(&wanted.anchor, AnchorState::Desired, trusted(&wanted.anchor.fingerprint))
+    });
+    let in_grace = unplanned_grace(inputs).map(|(anchor, since)| AnchorRow {
+        grace_end: since.map(|since| grace_end(since, inputs)),
+        needs_approval: inputs.ledger.fleet_gate,
+        ..anchor_row(&anchor, AnchorState::Grace, trusted(&anchor.fingerprint))
+    });
+    let mut rows: Vec<AnchorRow> = desired.chain(in_grace).collect();
     sort(&mut rows);
     rows
+}
+
+/// What was in grace when there was a plan last, and no source wants now, each with the time since when: it stays where nothing can be
+/// removed.
+pub(super) fn unplanned_grace(inputs: ReportInputs<'_>) -> impl Iterator<Item = (Anchor, Option<&Moment>)> {
+    let in_grace = inputs.ledger.anchors.iter().filter(|(_, entry)| entry.state == AnchorState::Grace);
+    let unwanted = in_grace.filter(move |(fingerprint, _)| !inputs.resolved.desired.contains_key(*fingerprint));
+    unwanted.filter_map(|(fingerprint, entry)| Some((entry.decode(fingerprint).ok()?, entry.unwanted_since.as_ref())))
+}
+
+fn grace_end(since: &Moment, inputs: ReportInputs<'_>) -> Time {
+    let passed = inputs.now.elapsed_since(since, inputs.ledger.updated);
+    let remains = inputs.policy.removal_grace.saturating_sub(passed);
+    Time(inputs.now.wall.saturating_add(i64::try_from(remains).unwrap_or(i64::MAX)))
 }
 
 fn sort(rows: &mut [AnchorRow]) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    anchors::{anchor_rows, desired_rows},
+    anchors::{anchor_rows, unplanned_grace, unplanned_rows},
     denied,
     foreign::{distrusted_rows, foreign_rows},
     inputs::ReportInputs,
@@ -39,8 +39,7 @@ pub fn build(inputs: ReportInputs<'_>) -> Report {
     );
     let failing = problems.iter().any(|problem| problem.kind.is_failure());
     let is_unfinished = plan.is_none_or(Plan::changes_store);
-    let mut anchors =
-        plan.map_or_else(|| desired_rows(resolved, inputs.without_tool), |plan| anchor_rows(plan, inputs));
+    let mut anchors = plan.map_or_else(|| unplanned_rows(inputs), |plan| anchor_rows(plan, inputs));
     let runtime = observed.and_then(|observed| observed.services.runtime.as_ref());
     let runtime = runtime.zip(outlook).map(|(runtime, outlook)| runtime_view(runtime, outlook, ledger, now));
     // A process that is seen for the first time has no record: nothing is said of what it trusts.
@@ -96,7 +95,10 @@ fn digests(inputs: ReportInputs<'_>) -> (SetDigest, SetDigest) {
     let ReportInputs { plan, observed, resolved, without_tool, .. } = inputs;
     let desired: BTreeSet<Fingerprint> = match plan {
         Some(plan) => plan.targets.keys().copied().collect(),
-        None => resolved.desired.keys().copied().collect(),
+        None => {
+            let in_grace = unplanned_grace(inputs).map(|(anchor, _)| anchor.fingerprint);
+            resolved.desired.keys().copied().chain(in_grace).collect()
+        }
     };
     let effective = match (plan, observed, without_tool) {
         (Some(plan), Some(observed), _) => plan.in_force(observed, &observed.effective.set),
@@ -132,6 +134,7 @@ fn store_view(
         os_id: os.id.clone(),
         os_version: os.version_id.clone(),
         os_name: os.pretty_name.clone(),
+        was_read: observed.is_some() || without_tool.is_some(),
         ..StoreView::default()
     };
     if let Ok(family) = detection.family {

@@ -209,6 +209,9 @@ pub struct StoreView {
     pub ours: usize,
     /// Files in the anchor directory that are not ours.
     pub foreign_files: usize,
+    /// The bundle was read for this report, so that it is known which anchors are trusted.
+    #[serde(skip)]
+    pub was_read: bool,
 }
 
 /// A file that is not ours and that people should know of.

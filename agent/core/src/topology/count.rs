@@ -10,7 +10,7 @@ use super::{
     fleet::{ANCHORS, FindingKind, FleetAnchor, NAMES, Nodes, TEMPLATES, TemplateCount},
     member::{Member, read},
 };
-use crate::{certificate::name::visible, ledger::AnchorState, time::Time};
+use crate::{certificate::name::visible, ledger::AnchorState, node_status::ConditionReason, time::Time};
 
 /// Most stale copies of a node that are counted.
 const STALE_COPIES: usize = 5;
@@ -85,10 +85,17 @@ impl Count {
             self.complete.grow_and_insert(index);
         }
         match member.trust_ready {
+            // the cause of all that follows
+            Some(condition) if condition.reason == ConditionReason::UnsupportedStore.as_str() => {
+                self.mark(FindingKind::TrustNotReady, &condition.reason, index);
+            }
             _ if status.desired != status.effective => self.mark(FindingKind::NotConverged, "", index),
             _ if status.runtime_stale => self.mark(FindingKind::RuntimeStale, "", index),
             _ if status.runtime_unknown => self.mark(FindingKind::RuntimeUnknown, "", index),
             Some(condition) if !condition.holds => self.mark(FindingKind::TrustNotReady, &condition.reason, index),
+            Some(condition) if condition.reason != ConditionReason::Trusted.as_str() => {
+                self.mark(FindingKind::TrustedWithFindings, &condition.reason, index);
+            }
             _ => {}
         }
         let stale: BTreeSet<String> = status

@@ -24,6 +24,7 @@ pub(super) fn all(count: &Count, leading: Option<&str>, now: i64) -> Vec<FleetFi
     same_name(count, &mut findings);
     expired(count, now, &mut findings);
     sets(count, leading, &mut findings);
+    leaves_some(count, &mut findings);
     marks(count, &mut findings);
     findings.sort_by_key(|finding| (finding.severity, finding.kind)); // stable: then as they were found
     findings
@@ -145,16 +146,46 @@ fn sets(count: &Count, leading: Option<&str>, findings: &mut Vec<FleetFinding>) 
         plural(members(&others), "node"),
         if members(&others) == 1 { "wants" } else { "want" },
     );
-    let next = "compare the sources: nodes of one cluster usually mount the same ConfigMap, and a change reaches all within two minutes";
+    let next = "compare the sources of these nodes (NODE_STATUS) with those of the others: nodes of one cluster usually mount the same ConfigMap, and a change reaches all within two minutes";
     findings.push(finding(count, FindingKind::SourcesDiffer, text, next, &others));
     if !alone.is_clear() {
         let text = format!(
             "{} a set that no other node wants",
             if members(&alone) == 1 { "1 node wants".into() } else { format!("{} nodes each want", members(&alone)) }
         );
-        let next = "look at its sources with `nodetrust status` there: a hostPath source that nobody maintains, or a mount that stands still?";
+        let next = "look at its sources with NODE_STATUS: a hostPath source that nobody maintains, or a mount that stands still?";
         findings.push(finding(count, FindingKind::LoneDigest, text, next, &alone));
     }
+}
+
+/// Anchors in grace on some nodes, whose sources have them no longer, and wanted by the sources of others that want the same set, since what is
+/// in grace belongs to it. Where the sets differ, that is told already.
+fn leaves_some(count: &Count, findings: &mut Vec<FleetFinding>) {
+    let wanted = count.wanted();
+    let mut rest = Rest::default();
+    for (fp16, tally) in &count.anchors {
+        let in_state = |state| tally.states.get(&state).filter(|nodes| !nodes.is_clear());
+        let (Some(leaves), Some(stays)) = (in_state(AnchorState::Grace), in_state(AnchorState::Desired)) else {
+            continue;
+        };
+        if !wanted.values().any(|alike| !alike.is_disjoint(leaves) && !alike.is_disjoint(stays)) {
+            continue;
+        }
+        if rest.is_full() {
+            rest.add(leaves);
+            continue;
+        }
+        let text = format!(
+            "{} leaves {} after its grace, and the sources of {} want it",
+            called(fp16, tally),
+            plural(members(leaves), "node"),
+            plural(members(stays), "node"),
+        );
+        let next = "make the sources equal: put it back into those of the nodes that it leaves, or take it out of the others'. NODE_STATUS says when it leaves";
+        findings.push(finding(count, FindingKind::LeavesSome, text, next, leaves));
+        rest.shown += 1;
+    }
+    rest.tell(count, FindingKind::LeavesSome, findings);
 }
 
 /// Nodes whose sources want another set than those of most, and those that do not say, for whoever decides about a removal. Anchors in
@@ -183,8 +214,7 @@ pub(super) fn sources(count: &Count) -> Vec<FleetFinding> {
         plural(members(&others), "node"),
         if members(&others) == 1 { "wants" } else { "want" },
     );
-    let next =
-        "wait until a changed source has reached every node, or find out with `nodetrust status` there why it does not";
+    let next = "wait until a changed source has reached every node, or find out with NODE_STATUS why it does not";
     findings.push(finding(count, FindingKind::SourcesDiffer, text, next, &others));
     findings
 }
@@ -216,20 +246,19 @@ fn marked(kind: FindingKind, detail: &str, count: usize) -> (String, &'static st
     match kind {
         FindingKind::NotConverged => (
             format!("{nodes} {has} not in force what {} sources want", if count == 1 { "its" } else { "their" }),
-            "run `nodetrust status` there: the first line says why",
+            "run NODE_STATUS: the first line says why",
         ),
         FindingKind::RuntimeStale => (
             format!("the container runtime of {nodes} does not follow the store yet"),
-            "it waits for a restart; `nodetrust status` there says when it comes, or why not",
+            "it waits for a restart; NODE_STATUS says when it comes, or why not",
         ),
         FindingKind::RuntimeUnknown => (
             format!("whether the container runtime of {nodes} follows the store is not known"),
-            "run `nodetrust status` there: NEXT says what would make it known",
+            "run NODE_STATUS: NEXT says what would make it known",
         ),
-        FindingKind::TrustNotReady => (
-            format!("{nodes} {is} not ready to trust: {detail}"),
-            "run `nodetrust status` there: the first line says why",
-        ),
+        FindingKind::TrustNotReady => {
+            (format!("{nodes} {is} not ready to trust: {detail}"), "run NODE_STATUS: the first line says why")
+        }
         FindingKind::OtherVersion => (
             format!("the annotation of {nodes} was written by another version of nodetrust"),
             "wait for the end of the rollout, or use this command in the version of the agents",
@@ -237,6 +266,14 @@ fn marked(kind: FindingKind, detail: &str, count: usize) -> (String, &'static st
         FindingKind::Unreadable => (
             format!("the annotation of {nodes} cannot be read: {detail}"),
             "see `kubectl get node NAME -o yaml`; the agent writes it anew when it starts. Who else may patch nodes?",
+        ),
+        FindingKind::TrustedWithFindings => (
+            format!(
+                "{nodes} {} what {} should, and something wants a look: {detail}",
+                if count == 1 { "trusts" } else { "trust" },
+                if count == 1 { "it" } else { "they" }
+            ),
+            "run NODE_STATUS: the first line says what",
         ),
         FindingKind::StaleCopy => (
             format!("{nodes} {has} a stale copy of a CA in a file that is not ours: {detail}"),
@@ -281,12 +318,14 @@ impl Rest {
     }
 }
 
+/// `NODE_STATUS` in the next step stands for the command that asks the first of the nodes.
 fn finding(count: &Count, kind: FindingKind, text: String, next: &str, nodes: &FixedBitSet) -> FleetFinding {
+    let first = nodes.ones().next().and_then(|index| count.names.get(index)).map_or("NODE", String::as_str);
     FleetFinding {
         kind,
         severity: severity(kind),
         text,
-        next: next.to_owned(),
+        next: next.replace("NODE_STATUS", &format!("`kubectl nodetrust status {first}`")),
         nodes: count.nodes(nodes),
         templates: count.templates_of(nodes),
     }
@@ -295,7 +334,7 @@ fn finding(count: &Count, kind: FindingKind, text: String, next: &str, nodes: &F
 fn severity(kind: FindingKind) -> Severity {
     match kind {
         FindingKind::GraceNeeded | FindingKind::SameName | FindingKind::Expired => Severity::Violation,
-        FindingKind::StaleCopy | FindingKind::NodeNotReady => Severity::Note,
+        FindingKind::TrustedWithFindings | FindingKind::StaleCopy | FindingKind::NodeNotReady => Severity::Note,
         _ => Severity::Split,
     }
 }

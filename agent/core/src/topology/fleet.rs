@@ -163,6 +163,8 @@ pub enum FindingKind {
     Expired,
     /// Nodes want different sets.
     SourcesDiffer,
+    /// An anchor leaves some nodes while others want it.
+    LeavesSome,
     /// A set that only one node wants.
     LoneDigest,
     /// What is in force is not what is wanted.
@@ -179,6 +181,8 @@ pub enum FindingKind {
     Unreadable,
     /// No agent has reported.
     NoAgent,
+    /// The agent says that trust is ready, and that something is worth a look.
+    TrustedWithFindings,
     /// A file that is not ours holds a stale copy of a CA.
     StaleCopy,
     /// The node itself is not ready: what it reported may be old.

@@ -99,6 +99,10 @@ fn headline(fleet: &Fleet) -> String {
         n => format!("{}; {agreeing}", plural(n, "violation")),
     };
     let differ = fleet.reporting - fleet.agreeing; // who agrees has reported
+    let leaving = fleet.findings.iter().find(|finding| finding.kind == FindingKind::LeavesSome);
+    if let Some(leaving) = leaving.filter(|_| violations == 0 && differ == 0) {
+        text = format!("{text} now, but {}", leaving.text);
+    }
     if differ > 0 {
         text.push_str(&format!(", {differ} {} not done", if differ == 1 { "differs or is" } else { "differ or are" }));
     }

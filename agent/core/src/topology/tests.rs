@@ -107,6 +107,45 @@ fn a_node_that_is_not_ready_is_named_and_its_word_counts() {
 }
 
 #[test]
+fn an_anchor_that_leaves_some_nodes_and_not_others_is_told() {
+    let mut members = nodes("stays", 2, &says('1', &[(NEW, "desired"), (OLD, "desired")]));
+    members.push(node("leaves", says('1', &[(NEW, "desired"), (OLD, "grace")])));
+    let fleet = look(members);
+    assert_eq!((fleet.verdict, kinds(&fleet)), (FleetVerdict::Split, vec![FindingKind::LeavesSome]));
+    let leaves = format!("Corp Root CA 2021 ({OLD}) leaves 1 node after its grace, and the sources of 2 nodes want it");
+    assert_eq!(fleet.headline, format!("all 3 nodes trust the same 2 anchors now, but {leaves}"));
+    let finding = &fleet.findings[0];
+    assert_eq!((finding.text.as_str(), finding.nodes.names.as_slice()), (&*leaves, &["leaves".to_owned()][..]));
+    assert!(finding.next.contains("`kubectl nodetrust status leaves` says when"), "{}", finding.next);
+}
+
+/// Neither its digests nor its runtime, of which nothing is known there, are the cause.
+#[test]
+fn a_node_without_a_store_is_told_as_such() {
+    let mut members = nodes("good", 2, &says('1', &[(NEW, "desired")]));
+    let mut annotation = said('2', '1', &[(NEW, "desired")]);
+    annotation["runtimeUnknown"] = true.into();
+    let condition = Some(TrustReady { holds: false, reason: "UnsupportedStore".into() });
+    members.push(Member { trust_ready: condition, ..node("bare", annotation.to_string()) });
+    let fleet = look(members);
+    let told = fleet.findings.iter().find(|finding| finding.kind == FindingKind::TrustNotReady).unwrap();
+    assert_eq!(told.text, "1 node is not ready to trust: UnsupportedStore");
+    assert_eq!(told.next, "run `kubectl nodetrust status bare`: the first line says why");
+    assert!(!kinds(&fleet).iter().any(|kind| matches!(kind, FindingKind::NotConverged | FindingKind::RuntimeUnknown)));
+}
+
+#[test]
+fn a_node_that_trusts_with_findings_is_a_note() {
+    let mut members = nodes("good", 2, &says('1', &[(NEW, "desired")]));
+    members[1].trust_ready = Some(TrustReady { holds: true, reason: "ExtractFailed".into() });
+    let fleet = look(members);
+    assert_eq!((fleet.verdict, kinds(&fleet)), (FleetVerdict::Uniform, vec![FindingKind::TrustedWithFindings]));
+    let finding = &fleet.findings[0];
+    assert_eq!(finding.text, "1 node trusts what it should, and something wants a look: ExtractFailed");
+    assert_eq!(finding.nodes.names, ["good-0001"]);
+}
+
+#[test]
 fn whoever_is_not_done_is_named_with_the_reason() {
     let good = says('1', &[(NEW, "desired")]);
     let mut members = nodes("good", 4, &good);

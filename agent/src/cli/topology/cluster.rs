@@ -53,6 +53,9 @@ const SHOWN: usize = 300;
 /// What may list nodes, for an administrator to run.
 const GRANT: &str = "an administrator can allow it with `kubectl create clusterrole nodetrust-topology --verb=list --resource=nodes` and \
                      `kubectl create clusterrolebinding nodetrust-topology --clusterrole=nodetrust-topology --user=NAME`";
+/// What to do where this runs in a pod, such as an agent's.
+const NOT_HERE: &str = "agents may not list Nodes, so that a node that was taken over learns nothing of the others: run this on your own machine, \
+                        with a kubeconfig that may list Nodes";
 
 /// A cluster that can be asked.
 pub(super) struct Cluster {
@@ -183,6 +186,7 @@ impl Cluster {
 
     fn refused(&self, status: StatusCode, body: &[u8]) -> anyhow::Error {
         let advice = match status {
+            StatusCode::FORBIDDEN if self.name == IN_POD => NOT_HERE,
             StatusCode::FORBIDDEN => GRANT,
             StatusCode::UNAUTHORIZED => "log in again, or choose another --context",
             StatusCode::NOT_FOUND => "is that the address of an API server?",

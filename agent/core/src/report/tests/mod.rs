@@ -288,6 +288,29 @@ fn a_store_whose_tool_is_missing_shows_what_its_bundle_has() {
     assert_ne!(report.effective_digest, report.desired_digest);
 }
 
+/// Nothing can be removed there, so what was in grace stays, and is no less wanted than on the nodes that have the tool.
+#[test]
+fn a_store_whose_tool_is_missing_keeps_what_is_in_grace() {
+    let mut node = good();
+    let before = node.report().desired_digest;
+    node.sources = vec![source("org", &[&fixed("corp-2026")])];
+    node = node.settled();
+    let effective = node.observed.take().map(|observed| observed.effective).unwrap_or_default();
+    node.without_tool = Some(ToollessStore { store: Family::Debian.store(), effective });
+    node.detection.family = Err(Unsupported {
+        reason: "update-ca-certificates is not installed".into(),
+        advice: "install ca-certificates".into(),
+        is_unknown: false,
+        without_tool: Some(Family::Debian),
+    });
+    let report = node.report();
+    let rows: Vec<_> = report.anchors.iter().map(|row| (row.state, row.trusted, row.grace_end.is_some())).collect();
+    assert_eq!(rows, [(AnchorState::Desired, true, false), (AnchorState::Grace, true, true)]);
+    assert_eq!((report.desired_digest, report.effective_digest), (before, before));
+    node.sources = vec![source("org", &[&fixed("corp-2026"), &fixed("inspection")])];
+    assert_eq!(node.report().anchors.len(), 2, "a source wants it again: it has one row");
+}
+
 #[test]
 fn a_host_that_could_not_be_looked_at_is_not_trusted() {
     let mut node = good();
