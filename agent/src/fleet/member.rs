@@ -367,7 +367,8 @@ impl FleetMember {
             RestartHealth::NotYet(_) => return self.watch_on(now),
             RestartHealth::Healthy if age < WATCHED => return self.watch_on(now),
             RestartHealth::Healthy => {
-                tracing::info!(seconds = age.as_secs(), "the node is well after its restart");
+                let restarted = facts.last_restart.as_ref().map(|last| last.time.to_string());
+                tracing::info!(restarted, "the node is well after the restart of its runtime");
                 SlotEvent::Healthy
             }
             RestartHealth::Unhealthy(why) if settings.halt_on_failure => {

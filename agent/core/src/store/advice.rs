@@ -118,7 +118,13 @@ pub(super) fn nothing_installed(os: &OsRelease, program: Option<&str>) -> Unsupp
         (None, Some(Family::Flatcar)) => "Flatcar: update-ca-certificates is missing in this image".into(),
         (None, _) => "neither update-ca-certificates nor update-ca-trust is installed".into(),
     };
-    let advice = format!("on the host: {}", install(os));
+    // a package whose file somebody has removed is installed all the same
+    let again = match os.family() {
+        Some(Family::Flatcar | Family::Bottlerocket) => "",
+        _ if of_immutable(os).is_some() => "",
+        _ => "; if the package is installed already, reinstall it",
+    };
+    let advice = format!("on the host: {}{again}", install(os));
     Unsupported { reason, advice, is_unknown: false, without_tool: os.family().filter(|_| program.is_none()) }
 }
 

@@ -131,34 +131,66 @@ impl Count {
         self.marks.entry((kind, short(detail))).or_default().grow_and_insert(index);
     }
 
-    /// The digest that most nodes want; the smallest of several.
+    /// The digest that the sources of most nodes want; the smallest of several.
     pub(super) fn leading(&self) -> Option<&str> {
         let wanted = self.wanted();
         let most = wanted.values().map(members).max()?;
         wanted.into_iter().find(|(_, nodes)| members(nodes) == most).map(|(digest, _)| digest)
     }
 
-    /// Nodes by what they want.
+    /// Nodes by what their sources want, without anchors in grace, which pass by themselves. Where the version of the agent does not say that,
+    /// with them.
     pub(super) fn wanted(&self) -> BTreeMap<&str, FixedBitSet> {
         let mut wanted: BTreeMap<&str, FixedBitSet> = BTreeMap::new();
-        for ((desired, _), nodes) in &self.groups {
-            wanted.entry(desired).or_default().union_with(nodes);
+        for (digest, nodes) in &self.by_sources {
+            match digest {
+                Some(digest) => wanted.entry(digest).or_default().union_with(nodes),
+                None => {
+                    for ((desired, _), all) in &self.groups {
+                        let some = all & nodes;
+                        if !some.is_clear() {
+                            wanted.entry(desired).or_default().union_with(&some);
+                        }
+                    }
+                }
+            }
         }
         wanted
     }
 
-    /// How many nodes want the leading set, have it in force, and are not held up.
+    /// How many nodes want the leading set, have what they want in force, and are not held up.
     pub(super) fn agreeing(&self, leading: Option<&str>) -> usize {
-        let Some(leading) = leading else { return 0 };
-        let Some(there) = self.groups.get(&(leading.to_owned(), leading.to_owned())) else { return 0 };
+        let wanted = self.wanted();
+        let Some(wanting) = leading.and_then(|leading| wanted.get(leading)) else { return 0 };
+        let in_force = self.groups.iter().filter(|((desired, effective), _)| desired == effective);
+        let mut there = FixedBitSet::default();
+        in_force.for_each(|(_, nodes)| there.union_with(&(nodes & wanting)));
         let held_up = |kind: &FindingKind| {
             matches!(kind, FindingKind::RuntimeStale | FindingKind::RuntimeUnknown | FindingKind::TrustNotReady)
         };
-        let mut there = there.clone();
         for ((_, _), nodes) in self.marks.iter().filter(|((kind, _), _)| held_up(kind)) {
             there.difference_with(nodes);
         }
+        for tally in self.anchors.values() {
+            if let Some((leaves, _)) = self.leaves_some(tally) {
+                there.difference_with(leaves);
+            }
+        }
         members(&there)
+    }
+
+    /// The nodes on which an anchor is in grace, and those whose sources want it, if there are such among nodes that want the same set, since what
+    /// is in grace belongs to it. Where the sets differ, that is told as such.
+    pub(super) fn leaves_some<'a>(&self, tally: &'a Tally) -> Option<(&'a FixedBitSet, &'a FixedBitSet)> {
+        let leaves = tally.states.get(&AnchorState::Grace)?;
+        let stays = tally.states.get(&AnchorState::Desired)?;
+        let mut alike: BTreeMap<&str, (bool, bool)> = BTreeMap::new();
+        for ((desired, _), nodes) in &self.groups {
+            let (some_leave, some_stay) = alike.entry(desired).or_default();
+            *some_leave |= !nodes.is_disjoint(leaves);
+            *some_stay |= !nodes.is_disjoint(stays);
+        }
+        alike.values().any(|(some_leave, some_stay)| *some_leave && *some_stay).then_some((leaves, stays))
     }
 
     /// A set of nodes with their names, for the result.

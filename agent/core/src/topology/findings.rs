@@ -158,19 +158,11 @@ fn sets(count: &Count, leading: Option<&str>, findings: &mut Vec<FleetFinding>) 
     }
 }
 
-/// Anchors in grace on some nodes, whose sources have them no longer, and wanted by the sources of others that want the same set, since what is
-/// in grace belongs to it. Where the sets differ, that is told already.
+/// Anchors in grace on some nodes, whose sources have them no longer, and wanted by the sources of others.
 fn leaves_some(count: &Count, findings: &mut Vec<FleetFinding>) {
-    let wanted = count.wanted();
     let mut rest = Rest::default();
     for (fp16, tally) in &count.anchors {
-        let in_state = |state| tally.states.get(&state).filter(|nodes| !nodes.is_clear());
-        let (Some(leaves), Some(stays)) = (in_state(AnchorState::Grace), in_state(AnchorState::Desired)) else {
-            continue;
-        };
-        if !wanted.values().any(|alike| !alike.is_disjoint(leaves) && !alike.is_disjoint(stays)) {
-            continue;
-        }
+        let Some((leaves, stays)) = count.leaves_some(tally) else { continue };
         if rest.is_full() {
             rest.add(leaves);
             continue;

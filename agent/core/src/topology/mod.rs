@@ -87,8 +87,13 @@ fn headline(fleet: &Fleet) -> String {
         Some(group) if fleet.agreeing == 1 && fleet.nodes == 1 => {
             format!("the only node trusts {}", plural(group.anchors, "anchor"))
         }
-        Some(group) if fleet.agreeing == fleet.nodes => {
+        Some(group) if fleet.agreeing == fleet.nodes && fleet.groups.len() == 1 => {
             format!("all {nodes} trust the same {}", plural(group.anchors, "anchor"))
+        }
+        Some(_) if fleet.agreeing == fleet.nodes => {
+            format!(
+                "all {nodes} trust what their sources want, the same everywhere; some have anchors in grace beside it"
+            )
         }
         _ => format!("{} of {nodes} trust the same and are done", fleet.agreeing),
     };
@@ -99,10 +104,6 @@ fn headline(fleet: &Fleet) -> String {
         n => format!("{}; {agreeing}", plural(n, "violation")),
     };
     let differ = fleet.reporting - fleet.agreeing; // who agrees has reported
-    let leaving = fleet.findings.iter().find(|finding| finding.kind == FindingKind::LeavesSome);
-    if let Some(leaving) = leaving.filter(|_| violations == 0 && differ == 0) {
-        text = format!("{text} now, but {}", leaving.text);
-    }
     if differ > 0 {
         text.push_str(&format!(", {differ} {} not done", if differ == 1 { "differs or is" } else { "differ or are" }));
     }

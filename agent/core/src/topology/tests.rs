@@ -113,10 +113,25 @@ fn an_anchor_that_leaves_some_nodes_and_not_others_is_told() {
     let fleet = look(members);
     assert_eq!((fleet.verdict, kinds(&fleet)), (FleetVerdict::Split, vec![FindingKind::LeavesSome]));
     let leaves = format!("Corp Root CA 2021 ({OLD}) leaves 1 node after its grace, and the sources of 2 nodes want it");
-    assert_eq!(fleet.headline, format!("all 3 nodes trust the same 2 anchors now, but {leaves}"));
+    assert_eq!(fleet.headline, "2 of 3 nodes trust the same and are done, 1 differs or is not done");
     let finding = &fleet.findings[0];
     assert_eq!((finding.text.as_str(), finding.nodes.names.as_slice()), (&*leaves, &["leaves".to_owned()][..]));
     assert!(finding.next.contains("`kubectl nodetrust status leaves` says when"), "{}", finding.next);
+}
+
+/// The sources are equal again; what one node still has in grace needs nobody.
+#[test]
+fn an_anchor_in_grace_alone_makes_no_difference() {
+    let mut members = nodes("a", 2, &says('1', &[(NEW, "desired")]));
+    let mut leaving = said('2', '2', &[(NEW, "desired"), (OLD, "grace")]);
+    leaving["sourcesDigest"] = "1".repeat(64).into();
+    members.push(node("leaving", leaving.to_string()));
+    let fleet = look(members);
+    assert_eq!((fleet.verdict, fleet.agreeing, kinds(&fleet)), (FleetVerdict::Uniform, 3, vec![]));
+    let headline =
+        "all 3 nodes trust what their sources want, the same everywhere; some have anchors in grace beside it";
+    assert_eq!(fleet.headline, headline);
+    assert_eq!(row(&fleet, OLD).lacking.count, 2);
 }
 
 /// Neither its digests nor its runtime, of which nothing is known there, are the cause.
