@@ -78,7 +78,7 @@ pub(super) fn unplanned_rows(inputs: ReportInputs<'_>) -> Vec<AnchorRow> {
 
 /// What was in grace when there was a plan last, and no source wants now, each with the time since when: it stays where nothing can be
 /// removed.
-pub(super) fn unplanned_grace(inputs: ReportInputs<'_>) -> impl Iterator<Item = (Anchor, Option<&Moment>)> {
+fn unplanned_grace(inputs: ReportInputs<'_>) -> impl Iterator<Item = (Anchor, Option<&Moment>)> {
     let in_grace = inputs.ledger.anchors.iter().filter(|(_, entry)| entry.state == AnchorState::Grace);
     let unwanted = in_grace.filter(move |(fingerprint, _)| !inputs.resolved.desired.contains_key(*fingerprint));
     unwanted.filter_map(|(fingerprint, entry)| Some((entry.decode(fingerprint).ok()?, entry.unwanted_since.as_ref())))

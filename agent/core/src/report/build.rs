@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::{
-    anchors::{anchor_rows, unplanned_grace, unplanned_rows},
+    anchors::{anchor_rows, unplanned_rows},
     denied,
     foreign::{distrusted_rows, foreign_rows},
     inputs::ReportInputs,
-    model::{NodeVerdict, Report, SourceRow, StoreView},
+    model::{AnchorRow, NodeVerdict, Report, SourceRow, StoreView},
     runtime::{by_runtime, runtime_view},
 };
 use crate::{
@@ -49,7 +49,7 @@ pub fn build(inputs: ReportInputs<'_>) -> Report {
     for row in &mut anchors {
         row.runtime = runtime.as_ref().and_then(|view| by_runtime(view, row, record.is_some()));
     }
-    let (desired_digest, effective_digest) = digests(inputs);
+    let (desired_digest, effective_digest) = digests(inputs, &anchors);
     let converged = !failing && !is_unfinished && desired_digest == effective_digest;
     let distrusted = observed.zip(plan).map(|(observed, plan)| distrusted_rows(observed, plan)).unwrap_or_default();
     let foreign = observed.map(|observed| foreign_rows(observed, plan, policy, now)).unwrap_or_default();
@@ -91,19 +91,16 @@ fn pending(plan: Option<&Plan>, services: Option<&ServicePlan>, export: Option<&
     store.chain(services).chain(export).collect()
 }
 
-fn digests(inputs: ReportInputs<'_>) -> (SetDigest, SetDigest) {
-    let ReportInputs { plan, observed, resolved, without_tool, .. } = inputs;
-    let desired: BTreeSet<Fingerprint> = match plan {
-        Some(plan) => plan.targets.keys().copied().collect(),
-        None => {
-            let in_grace = unplanned_grace(inputs).map(|(anchor, _)| anchor.fingerprint);
-            resolved.desired.keys().copied().chain(in_grace).collect()
+/// Without a plan every row is of an anchor that should be trusted.
+fn digests(inputs: ReportInputs<'_>, rows: &[AnchorRow]) -> (SetDigest, SetDigest) {
+    let (desired, effective): (BTreeSet<Fingerprint>, BTreeSet<Fingerprint>) = match inputs.plan.zip(inputs.observed) {
+        Some((plan, observed)) => {
+            (plan.targets.keys().copied().collect(), plan.in_force(observed, &observed.effective.set))
         }
-    };
-    let effective = match (plan, observed, without_tool) {
-        (Some(plan), Some(observed), _) => plan.in_force(observed, &observed.effective.set),
-        (.., Some(store)) => desired.intersection(&store.effective.set).copied().collect(),
-        _ => BTreeSet::new(),
+        None => {
+            let trusted = rows.iter().filter(|row| row.trusted);
+            (rows.iter().map(|row| row.sha256).collect(), trusted.map(|row| row.sha256).collect())
+        }
     };
     (SetDigest::of(&desired), SetDigest::of(&effective))
 }

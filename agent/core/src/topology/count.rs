@@ -171,26 +171,7 @@ impl Count {
         for ((_, _), nodes) in self.marks.iter().filter(|((kind, _), _)| held_up(kind)) {
             there.difference_with(nodes);
         }
-        for tally in self.anchors.values() {
-            if let Some((leaves, _)) = self.leaves_some(tally) {
-                there.difference_with(leaves);
-            }
-        }
         members(&there)
-    }
-
-    /// The nodes on which an anchor is in grace, and those whose sources want it, if there are such among nodes that want the same set, since what
-    /// is in grace belongs to it. Where the sets differ, that is told as such.
-    pub(super) fn leaves_some<'a>(&self, tally: &'a Tally) -> Option<(&'a FixedBitSet, &'a FixedBitSet)> {
-        let leaves = tally.states.get(&AnchorState::Grace)?;
-        let stays = tally.states.get(&AnchorState::Desired)?;
-        let mut alike: BTreeMap<&str, (bool, bool)> = BTreeMap::new();
-        for ((desired, _), nodes) in &self.groups {
-            let (some_leave, some_stay) = alike.entry(desired).or_default();
-            *some_leave |= !nodes.is_disjoint(leaves);
-            *some_stay |= !nodes.is_disjoint(stays);
-        }
-        alike.values().any(|(some_leave, some_stay)| *some_leave && *some_stay).then_some((leaves, stays))
     }
 
     /// A set of nodes with their names, for the result.

@@ -158,11 +158,30 @@ fn sets(count: &Count, leading: Option<&str>, findings: &mut Vec<FleetFinding>) 
     }
 }
 
-/// Anchors in grace on some nodes, whose sources have them no longer, and wanted by the sources of others.
+/// Anchors in grace on some nodes, whose sources have them no longer, and wanted by the sources of others, where all else that these nodes want is the
+/// same: what is in grace belongs to it.
 fn leaves_some(count: &Count, findings: &mut Vec<FleetFinding>) {
     let mut rest = Rest::default();
     for (fp16, tally) in &count.anchors {
-        let Some((leaves, stays)) = count.leaves_some(tally) else { continue };
+        let (Some(leaves), Some(stays)) =
+            (tally.states.get(&AnchorState::Grace), tally.states.get(&AnchorState::Desired))
+        else {
+            continue;
+        };
+        let mut leaves = leaves.clone();
+        if let Some(silent) = count.by_sources.get(&None) {
+            leaves.difference_with(silent); // whether their sources want it they do not say
+        }
+        let leaves = &leaves;
+        let mut alike: BTreeMap<&str, (bool, bool)> = BTreeMap::new();
+        for ((desired, _), nodes) in &count.groups {
+            let (some_leave, some_stay) = alike.entry(desired).or_default();
+            *some_leave |= !nodes.is_disjoint(leaves);
+            *some_stay |= !nodes.is_disjoint(stays);
+        }
+        if !alike.values().any(|(some_leave, some_stay)| *some_leave && *some_stay) {
+            continue;
+        }
         if rest.is_full() {
             rest.add(leaves);
             continue;

@@ -109,14 +109,21 @@ fn a_node_that_is_not_ready_is_named_and_its_word_counts() {
 #[test]
 fn an_anchor_that_leaves_some_nodes_and_not_others_is_told() {
     let mut members = nodes("stays", 2, &says('1', &[(NEW, "desired"), (OLD, "desired")]));
-    members.push(node("leaves", says('1', &[(NEW, "desired"), (OLD, "grace")])));
+    let mut leaving = said('1', '1', &[(NEW, "desired"), (OLD, "grace")]);
+    leaving["sourcesDigest"] = "2".repeat(64).into();
+    members.push(node("leaves", leaving.to_string()));
     let fleet = look(members);
-    assert_eq!((fleet.verdict, kinds(&fleet)), (FleetVerdict::Split, vec![FindingKind::LeavesSome]));
+    let expected = vec![FindingKind::SourcesDiffer, FindingKind::LeavesSome, FindingKind::LoneDigest];
+    assert_eq!((fleet.verdict, kinds(&fleet)), (FleetVerdict::Split, expected));
     let leaves = format!("Corp Root CA 2021 ({OLD}) leaves 1 node after its grace, and the sources of 2 nodes want it");
     assert_eq!(fleet.headline, "2 of 3 nodes trust the same and are done, 1 differs or is not done");
-    let finding = &fleet.findings[0];
+    let finding = &fleet.findings[1];
     assert_eq!((finding.text.as_str(), finding.nodes.names.as_slice()), (&*leaves, &["leaves".to_owned()][..]));
     assert!(finding.next.contains("`kubectl nodetrust status leaves` says when"), "{}", finding.next);
+    // while a removal travels, those that have followed it are done
+    let mut members = nodes("leaves", 4, &leaving.to_string());
+    members.push(node("stays", says('1', &[(NEW, "desired"), (OLD, "desired")])));
+    assert_eq!(look(members).agreeing, 4);
 }
 
 /// The sources are equal again; what one node still has in grace needs nobody.
