@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use percent_encoding::percent_decode_str;
 use rustls_pki_types::ServerName;
 
 use crate::certificate::name;
@@ -160,23 +161,11 @@ fn host_and_port(text: &str, default: Option<u16>) -> Option<(String, u16)> {
     fits.then(|| (host.to_owned(), port))
 }
 
+/// A text with `%41` as `A`; None where a percent sign has no two digits, as Go refuses it.
 fn percent_decoded(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        match (first, tail) {
-            (b'%', [high, low, tail @ ..]) => {
-                out.push(data_encoding::HEXLOWER_PERMISSIVE.decode(&[*high, *low]).ok()?.first().copied()?);
-                rest = tail;
-            }
-            (b'%', _) => return None,
-            (byte, tail) => {
-                out.push(*byte);
-                rest = tail;
-            }
-        }
-    }
-    Some(out)
+    let is_escape =
+        |after: &str| matches!(after.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+    text.split('%').skip(1).all(is_escape).then(|| percent_decode_str(text).collect())
 }
 
 #[cfg(test)]
@@ -236,9 +225,14 @@ mod tests {
         assert_eq!(format!("{proxy:?}"), "Proxy(proxy.corp:3128)");
         let plain = Proxy::parse("http://[::1]:8080/").unwrap();
         assert!(!plain.has_password() && !plain.request(&Target::parse("a:1").unwrap()).contains("Authorization"));
-        for bad in
-            ["proxy:3128", "https://proxy:3128", "http://proxy", "http://me:secret@", "http://me:secret%4@proxy:1"]
-        {
+        for bad in [
+            "proxy:3128",
+            "https://proxy:3128",
+            "http://proxy",
+            "http://me:secret@",
+            "http://me:secret%4@proxy:1",
+            "http://me:secret%zz@proxy:1",
+        ] {
             let error = Proxy::parse(bad).unwrap_err().to_string();
             assert!(!error.contains("secret") && error.contains("http://host:port"), "{error}");
         }

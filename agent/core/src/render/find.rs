@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use memchr::memmem;
+use percent_encoding::percent_decode;
 
 use super::unpack;
 use crate::certificate::{
@@ -212,7 +213,7 @@ impl TemplateSearch {
             if is_commented(text, at) || !content.contains(&b'%') {
                 continue; // what is not escaped is found without this
             }
-            let content = unpack::percent_decoded(content);
+            let content: Vec<u8> = percent_decode(content).collect(); // a sign without two digits stays
             match head[..comma].ends_with(b";base64") {
                 true => {
                     self.packed(&content, depth);

@@ -1,8 +1,8 @@
-//! The encodings in which templates hold text: base64, gzip, percent signs, and the escapes of strings and of mail.
+//! The encodings in which templates hold text: base64, gzip, and the escapes of strings and of mail.
 
 use std::io::Read as _;
 
-use data_encoding::BASE64;
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use flate2::read::MultiGzDecoder;
 
 /// The first bytes of a gzip stream (RFC 1952, 2.3.1).
@@ -29,18 +29,6 @@ pub(super) fn base64(digits: &[u8]) -> Option<Vec<u8>> {
         digits.push(b'=');
     }
     BASE64.decode(&digits).ok()
-}
-
-/// A text with `%41` as `A`. A percent sign without two digits stays.
-pub(super) fn percent_decoded(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, tail)) = rest.split_first() {
-        let byte = (*first == b'%').then(|| hexadecimal(tail.get(..2)?)).flatten();
-        out.push(byte.unwrap_or(*first));
-        rest = if byte.is_some() { &tail[2..] } else { tail };
-    }
-    out
 }
 
 /// A text whose `\n` and `\r`, two characters each, are the line ends that they stand for in JSON, YAML and TOML.
@@ -120,8 +108,5 @@ fn equals_sign<'a>(tail: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
 }
 
 fn hexadecimal(digits: &[u8]) -> Option<u8> {
-    if !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None; // `+f` would be a number
-    }
-    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    HEXLOWER_PERMISSIVE.decode(digits).ok()?.first().copied()
 }
