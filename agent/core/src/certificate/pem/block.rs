@@ -37,6 +37,10 @@ impl<'a> OpenBlock<'a> {
         if self.fault.is_some() {
             return;
         }
+        if !line.is_empty() && text::are_digits(line) {
+            self.base64.extend_from_slice(line);
+            return;
+        }
         if memchr(b':', line).is_some() {
             let why = "header lines inside the block; OpenSSL refuses such a file as a whole and Go skips the block";
             self.fault = Some((number, why.into()));

@@ -74,7 +74,7 @@ impl KeySearch {
         // nearly all lines are within a certificate
         if self.mention.is_none()
             && self.run.as_ref().is_some_and(|run| run.is_der && !run.ended && run.digits.len() >= PREFIX_DIGITS)
-            && piece.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+            && text::are_digits(piece)
         {
             return is_key_at_start(piece).then_some(number);
         }
