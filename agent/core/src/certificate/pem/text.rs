@@ -139,8 +139,7 @@ pub(crate) fn is_body(line: &[u8]) -> bool {
     let line = line.strip_suffix(b"=").unwrap_or(line);
     let line = line.strip_suffix(b"=").unwrap_or(line);
     let headers: [&[u8]; 4] = [b"Proc-Type:", b"DEK-Info:", b"Version:", b"Comment:"];
-    line.len() >= LEAST_BODY_DIGITS && are_digits(line)
-        || headers.iter().any(|header| line.starts_with(header))
+    line.len() >= LEAST_BODY_DIGITS && are_digits(line) || headers.iter().any(|header| line.starts_with(header))
 }
 
 /// Whether there is nothing but digits of base64. Every line of every certificate is asked this, and nearly all are: without a way out in
