@@ -1,10 +1,10 @@
 //! HTTP: `/metrics`, `/livez`, `/readyz`, `/status` and a page for people.
 //!
 //! Read-only: nothing that is sent here changes anything. Requests are small and answered from memory; a connection that is
-//! silent, or does not read, is closed. Strangers may connect: what they may hold is bounded (`door`), and a long answer is made
+//! silent, or does not read, is closed. Anybody may connect: what a client may hold is bounded (`connections.rs`), and a long answer is made
 //! once, however many ask for it.
 
-mod door;
+mod connections;
 mod listen;
 pub mod metrics;
 mod page;
@@ -19,7 +19,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use door::{ClientStream, Door, Visit};
+use connections::{ClientStream, ConnectionHandle, Connections};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -85,8 +85,8 @@ pub async fn bind(http: &Http) -> anyhow::Result<Server> {
 
 /// Serves for ever.
 pub async fn serve(mut server: Server, report: Latest, metrics: Arc<Metrics>) {
-    let (door, pages) = (
-        Arc::new(Door::default()),
+    let (connections, pages) = (
+        Arc::new(Connections::default()),
         Arc::new(Pages { report, metrics, made: Mutex::default(), shown: Mutex::default() }),
     );
     loop {
@@ -95,7 +95,7 @@ pub async fn serve(mut server: Server, report: Latest, metrics: Arc<Metrics>) {
             Err(error) => {
                 // out of file descriptors, or the client is gone already
                 tracing::debug!(%error, "a connection could not be accepted");
-                door.close_one();
+                connections.close_one();
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -103,11 +103,11 @@ pub async fn serve(mut server: Server, report: Latest, metrics: Arc<Metrics>) {
         if let Some(tls) = &mut server.tls {
             tls.follow_files();
         }
-        let (visit, gone) = door.enter(address.ip());
+        let (handle, gone) = connections.accept(address.ip());
         let (tls, pages) = (server.tls.clone(), pages.clone());
         tokio::spawn(async move {
             tokio::select! {
-                ended = timeout(LIFETIME, connection(stream, visit, tls, pages)) => if let Ok(Err(error)) = ended {
+                ended = timeout(LIFETIME, serve_connection(stream, handle, tls, pages)) => if let Ok(Err(error)) = ended {
                     tracing::debug!(%error, "a connection ended early");
                 },
                 _ = gone => tracing::debug!(%address, "a connection was closed: there are too many"),
@@ -116,24 +116,29 @@ pub async fn serve(mut server: Server, report: Latest, metrics: Arc<Metrics>) {
     }
 }
 
-async fn connection(stream: TcpStream, visit: Visit, tls: Option<Tls>, pages: Arc<Pages>) -> anyhow::Result<()> {
-    let Some(tls) = tls else { return converse(stream, visit, true, pages).await };
+async fn serve_connection(
+    stream: TcpStream,
+    handle: ConnectionHandle,
+    tls: Option<Tls>,
+    pages: Arc<Pages>,
+) -> anyhow::Result<()> {
+    let Some(tls) = tls else { return converse(stream, handle, true, pages).await };
     let stream = timeout(PATIENCE, tls.acceptor.accept(stream)).await.context("TLS handshake timed out")??;
     let has_shown = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
     let is_known = has_shown || !tls.asks_clients();
-    converse(stream, visit, is_known, pages).await
+    converse(stream, handle, is_known, pages).await
 }
 
 /// Answers a client's requests. A client without the certificate that is asked for gets only `/livez` and `/readyz`.
-async fn converse<S>(stream: S, visit: Visit, is_known: bool, pages: Arc<Pages>) -> anyhow::Result<()>
+async fn converse<S>(stream: S, handle: ConnectionHandle, is_known: bool, pages: Arc<Pages>) -> anyhow::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let visit = Arc::new(visit);
-    let stream = ClientStream::new(stream, visit.clone());
+    let handle = Arc::new(handle);
+    let stream = ClientStream::new(stream, handle.clone());
     let service = service_fn(move |request: Request<Incoming>| {
-        let (pages, visit) = (pages.clone(), visit.clone());
-        async move { Ok::<_, Infallible>(pages.answer(&request, is_known, &visit).await) }
+        let (pages, handle) = (pages.clone(), handle.clone());
+        async move { Ok::<_, Infallible>(pages.answer(&request, is_known, &handle).await) }
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(16 << 10);
@@ -160,7 +165,12 @@ enum PageKind {
 }
 
 impl Pages {
-    async fn answer(&self, request: &Request<Incoming>, is_known: bool, visit: &Visit) -> Response<Full<Bytes>> {
+    async fn answer(
+        &self,
+        request: &Request<Incoming>,
+        is_known: bool,
+        handle: &ConnectionHandle,
+    ) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut refusal = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n");
             refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -179,15 +189,15 @@ impl Pages {
                 if open { PageKind::OpenMetrics } else { PageKind::Prometheus }
             }
             "/status" => PageKind::Status,
-            "/" => return self.for_people(visit).await,
+            "/" => return self.for_people(handle).await,
             _ => return response(StatusCode::NOT_FOUND, TEXT, "there are /, /status, /metrics, /livez and /readyz\n"),
         };
-        if visit.slot().await { self.page(page) } else { too_many() }
+        if handle.slot().await { self.page(page) } else { too_many() }
     }
 
     /// The page for people.
-    async fn for_people(&self, visit: &Visit) -> Response<Full<Bytes>> {
-        if !visit.slot().await {
+    async fn for_people(&self, handle: &ConnectionHandle) -> Response<Full<Bytes>> {
+        if !handle.slot().await {
             return too_many();
         }
         let report = self.report.borrow().clone();

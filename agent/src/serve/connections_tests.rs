@@ -21,59 +21,59 @@ fn a_peer_is_an_address_of_ipv4_or_a_network_of_ipv6() {
 }
 
 #[test]
-fn whoever_comes_is_let_in_and_the_oldest_of_the_many_goes() {
-    let door = Arc::new(Door::default());
-    let (few, mut few_gone) = door.enter(address("198.51.100.1"));
-    let (holder, mut holder_gone) = door.enter(address("192.0.2.1"));
-    assert!(door.take_slot(holder.id));
-    let mut many: Vec<_> = (0..MAX_CONNECTIONS - 2).map(|_| door.enter(address("192.0.2.1"))).collect();
+fn every_client_is_accepted_and_the_oldest_connection_of_the_most_goes() {
+    let connections = Arc::new(Connections::default());
+    let (few, mut few_gone) = connections.accept(address("198.51.100.1"));
+    let (holder, mut holder_gone) = connections.accept(address("192.0.2.1"));
+    assert!(connections.take_slot(holder.id));
+    let mut many: Vec<_> = (0..MAX_CONNECTIONS - 2).map(|_| connections.accept(address("192.0.2.1"))).collect();
     let is_gone = |gone: &mut oneshot::Receiver<()>| gone.try_recv() == Err(oneshot::error::TryRecvError::Closed);
     assert!(many.iter_mut().all(|(_, gone)| !is_gone(gone)));
-    let (next, mut next_gone) = door.enter(address("192.0.2.1"));
+    let (next, mut next_gone) = connections.accept(address("192.0.2.1"));
     assert!(is_gone(&mut many[0].1) && !is_gone(&mut many[1].1));
     assert!(!is_gone(&mut next_gone) && !is_gone(&mut few_gone) && !is_gone(&mut holder_gone));
-    assert!(!door.take_slot(many[0].0.id), "it is outside");
-    assert_eq!(door.lock().guests.len(), MAX_CONNECTIONS);
+    assert!(!connections.take_slot(many[0].0.id), "it is closed");
+    assert_eq!(connections.lock().all.len(), MAX_CONNECTIONS);
     drop((many, few, holder, next));
-    assert!(door.lock().guests.is_empty());
+    assert!(connections.lock().all.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn slots_are_few_for_each_peer_and_in_all() {
-    let door = Arc::new(Door::default());
-    let enter = |number: usize| door.enter(address(&format!("192.0.2.{number}"))).0;
-    let mut visits = Vec::new();
+    let connections = Arc::new(Connections::default());
+    let accept = |number: usize| connections.accept(address(&format!("192.0.2.{number}"))).0;
+    let mut handles = Vec::new();
     for number in 0..MAX_SLOTS {
-        visits.push(enter(number / MAX_SLOTS_OF_A_PEER));
-        assert!(visits[number].slot().await && visits[number].slot().await, "{number}: the second is the same");
+        handles.push(accept(number / MAX_SLOTS_OF_A_PEER));
+        assert!(handles[number].slot().await && handles[number].slot().await, "{number}: the second is the same");
         if number == MAX_SLOTS_OF_A_PEER - 1 {
-            assert!(!enter(0).slot().await, "one more of the same peer");
+            assert!(!accept(0).slot().await, "one more of the same peer");
         }
     }
-    assert!(!enter(200).slot().await, "one more in all");
+    assert!(!accept(200).slot().await, "one more in all");
     // A waiting caller gets the next place, whether it was returned or dropped.
-    let next = enter(200);
-    let (got, ()) = tokio::join!(next.slot(), async { visits[0].give_slot_back() });
+    let next = accept(200);
+    let (got, ()) = tokio::join!(next.slot(), async { handles[0].give_slot_back() });
     assert!(got);
-    let after = enter(201);
-    let (got, ()) = tokio::join!(after.slot(), async { drop(visits.pop()) });
+    let after = accept(201);
+    let (got, ()) = tokio::join!(after.slot(), async { drop(handles.pop()) });
     assert!(got);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_not_read_ends_and_one_that_is_read_gives_its_slot_back() {
-    let door = Arc::new(Door::default());
-    let (visit, _gone) = door.enter(address("192.0.2.1"));
-    let visit = Arc::new(visit);
+    let connections = Arc::new(Connections::default());
+    let (handle, _gone) = connections.accept(address("192.0.2.1"));
+    let handle = Arc::new(handle);
     let (ours, mut theirs) = tokio::io::duplex(16);
-    let mut stream = ClientStream::new(ours, visit.clone());
-    let holds = || door.lock().guests[&visit.id].has_slot;
-    assert!(visit.slot().await);
+    let mut stream = ClientStream::new(ours, handle.clone());
+    let holds = || connections.lock().all[&handle.id].has_slot;
+    assert!(handle.slot().await);
     stream.write_all(b"short").await.unwrap();
     assert!(holds());
     stream.flush().await.unwrap();
     assert!(!holds());
-    assert!(visit.slot().await);
+    assert!(handle.slot().await);
     let begin = Instant::now();
     let failed = stream.write_all(&[0; 64]).await.unwrap_err();
     assert_eq!(failed.kind(), io::ErrorKind::TimedOut);

@@ -34,43 +34,43 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The connections and slots of all clients.
 #[derive(Debug, Default)]
-pub(crate) struct Door {
-    inside: Mutex<Inside>,
+pub(crate) struct Connections {
+    open: Mutex<OpenConnections>,
     freed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Inside {
+struct OpenConnections {
     next: u64,
     /// in the order in which they came
-    guests: BTreeMap<u64, Guest>,
+    all: BTreeMap<u64, OpenConnection>,
 }
 
 #[derive(Debug)]
-struct Guest {
+struct OpenConnection {
     peer: IpAddr,
     has_slot: bool,
-    /// dropped when the guest has to go
-    _stay: oneshot::Sender<()>,
+    /// dropped when the connection has to go
+    _keep: oneshot::Sender<()>,
 }
 
 /// One connection. Dropping it gives its place and its slot back.
 #[derive(Debug)]
-pub(crate) struct Visit {
-    door: Arc<Door>,
+pub(crate) struct ConnectionHandle {
+    connections: Arc<Connections>,
     id: u64,
 }
 
-impl Door {
+impl Connections {
     /// Accepts a client. The receiver ends when its connection must be closed.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> (Visit, oneshot::Receiver<()>) {
-        let mut inside = self.lock();
-        while inside.guests.len() >= MAX_CONNECTIONS && inside.close_one() {}
-        let id = inside.next;
-        inside.next += 1;
-        let (stay, gone) = oneshot::channel();
-        inside.guests.insert(id, Guest { peer: peer(address), has_slot: false, _stay: stay });
-        (Visit { door: self.clone(), id }, gone)
+    pub(crate) fn accept(self: &Arc<Self>, address: IpAddr) -> (ConnectionHandle, oneshot::Receiver<()>) {
+        let mut open = self.lock();
+        while open.all.len() >= MAX_CONNECTIONS && open.close_one() {}
+        let id = open.next;
+        open.next += 1;
+        let (keep, gone) = oneshot::channel();
+        open.all.insert(id, OpenConnection { peer: peer(address), has_slot: false, _keep: keep });
+        (ConnectionHandle { connections: self.clone(), id }, gone)
     }
 
     /// Closes one connection, because file descriptors have run out.
@@ -79,44 +79,44 @@ impl Door {
     }
 
     fn take_slot(&self, id: u64) -> bool {
-        let mut inside = self.lock();
-        let Some(peer) = inside.guests.get(&id).map(|guest| guest.peer) else { return false };
-        let taken = || inside.guests.iter().filter(|(other, guest)| guest.has_slot && **other != id);
+        let mut open = self.lock();
+        let Some(peer) = open.all.get(&id).map(|connection| connection.peer) else { return false };
+        let taken = || open.all.iter().filter(|(other, connection)| connection.has_slot && **other != id);
         if taken().count() >= MAX_SLOTS
-            || taken().filter(|(_, guest)| guest.peer == peer).count() >= MAX_SLOTS_OF_A_PEER
+            || taken().filter(|(_, connection)| connection.peer == peer).count() >= MAX_SLOTS_OF_A_PEER
         {
             return false;
         }
-        if let Some(guest) = inside.guests.get_mut(&id) {
-            guest.has_slot = true;
+        if let Some(connection) = open.all.get_mut(&id) {
+            connection.has_slot = true;
         }
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inside {
+impl OpenConnections {
     /// Closes the oldest connection without a slot, of the peer that has the most. False if every connection has a slot.
     fn close_one(&mut self) -> bool {
         let mut waiting: HashMap<IpAddr, (usize, u64)> = HashMap::new(); // how many of a peer, and the oldest
-        for (id, guest) in self.guests.iter().filter(|(_, guest)| !guest.has_slot) {
-            waiting.entry(guest.peer).or_insert((0, *id)).0 += 1;
+        for (id, connection) in self.all.iter().filter(|(_, connection)| !connection.has_slot) {
+            waiting.entry(connection.peer).or_insert((0, *id)).0 += 1;
         }
         let oldest = waiting.into_values().max_by_key(|(number, id)| (*number, std::cmp::Reverse(*id)));
-        oldest.is_some_and(|(_, id)| self.guests.remove(&id).is_some())
+        oldest.is_some_and(|(_, id)| self.all.remove(&id).is_some())
     }
 }
 
-impl Visit {
+impl ConnectionHandle {
     /// Waits for a slot and takes it; false if there is none within [`SLOT_PATIENCE`].
     pub(crate) async fn slot(&self) -> bool {
         let end = Instant::now() + SLOT_PATIENCE;
         loop {
-            let freed = self.door.freed.notified(); // before the try: a slot that is freed after it must wake us
-            if self.door.take_slot(self.id) {
+            let freed = self.connections.freed.notified(); // before the try: a slot that is freed after it must wake us
+            if self.connections.take_slot(self.id) {
                 return true;
             }
             if timeout_at(end, freed).await.is_err() {
@@ -127,17 +127,18 @@ impl Visit {
 
     /// Gives the slot back: the answer is written.
     fn give_slot_back(&self) {
-        let had = self.door.lock().guests.get_mut(&self.id).map(|guest| std::mem::take(&mut guest.has_slot));
+        let had =
+            self.connections.lock().all.get_mut(&self.id).map(|connection| std::mem::take(&mut connection.has_slot));
         if had == Some(true) {
-            self.door.freed.notify_waiters();
+            self.connections.freed.notify_waiters();
         }
     }
 }
 
-impl Drop for Visit {
+impl Drop for ConnectionHandle {
     fn drop(&mut self) {
-        if self.door.lock().guests.remove(&self.id).is_some_and(|guest| guest.has_slot) {
-            self.door.freed.notify_waiters();
+        if self.connections.lock().all.remove(&self.id).is_some_and(|connection| connection.has_slot) {
+            self.connections.freed.notify_waiters();
         }
     }
 }
@@ -154,14 +155,14 @@ fn peer(address: IpAddr) -> IpAddr {
 #[derive(Debug)]
 pub(crate) struct ClientStream<S> {
     stream: S,
-    visit: Arc<Visit>,
+    handle: Arc<ConnectionHandle>,
     /// while an answer cannot be written
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> ClientStream<S> {
-    pub(crate) fn new(stream: S, visit: Arc<Visit>) -> Self {
-        Self { stream, visit, deadline: None }
+    pub(crate) fn new(stream: S, handle: Arc<ConnectionHandle>) -> Self {
+        Self { stream, handle, deadline: None }
     }
 
     fn in_time<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -204,7 +205,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
         let flushed = self.in_time(cx, flushed);
         if let Poll::Ready(Ok(())) = flushed {
             self.deadline = None;
-            self.visit.give_slot_back();
+            self.handle.give_slot_back();
         }
         flushed
     }
@@ -216,5 +217,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
 }
 
 #[cfg(test)]
-#[path = "door_tests.rs"]
+#[path = "connections_tests.rs"]
 mod tests;
