@@ -1,8 +1,8 @@
 //! HTTP: `/metrics`, `/livez`, `/readyz`, `/status` and a page for people.
 //!
 //! Read-only: nothing that is sent here changes anything. Requests are small and answered from memory; a connection that is
-//! silent, or does not read, is closed. Anybody may connect: what a client may hold is bounded (`connections.rs`), and a long answer is made
-//! once, however many ask for it.
+//! silent, or does not read, is closed. Anybody may connect: what a client may hold is bounded (`connections.rs`), and a long answer
+//! is made once, however many ask for it.
 
 mod connections;
 mod listen;

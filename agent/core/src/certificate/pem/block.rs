@@ -37,6 +37,7 @@ impl<'a> OpenBlock<'a> {
         if self.fault.is_some() {
             return;
         }
+        // nearly all lines
         if !line.is_empty() && text::are_digits(line) {
             self.base64.extend_from_slice(line);
             return;
