@@ -18,7 +18,7 @@ use nodetrust_core::{
     planner::{foreign_repeats, plan_retire},
     problem::{Problem, ProblemKind},
     runtime::{services::ServiceState, staleness::failure},
-    store::{ExtractMode, Family, Tool, anchor_file::PREFIX, distrust::DistrustedRoot},
+    store::{ExtractMode, Family, Tool, anchor_file::PREFIX, awaited_bundle::AwaitedBundle, distrust::DistrustedRoot},
     time::Uptime,
     verify::verify,
 };
@@ -220,17 +220,18 @@ fn apply_settings(
     told.map_or(Ok(()), Err)
 }
 
-/// Waits until the bundle has what is due, and nothing that should be gone: what is in it then, and when that was seen. A process of the
-/// runtime that starts later has read it, which is why it is looked at often.
+/// Waits until the bundle is what the plan makes of it: what is in it then, and since when. A process of the runtime that starts later has
+/// read it, which is why it is looked at often.
 fn await_bundle(plan: &Plan, observed: &Observed, exec: &HostExec<'_>) -> Option<(Uptime, BTreeSet<Fingerprint>)> {
     let end = Instant::now() + exec.limit;
-    let expected = plan.expected_bundle(observed);
+    let whole = plan.expected_bundle(observed);
+    let gone = plan.retired.iter().filter(|print| !whole.contains(print)).copied().collect();
+    let mut awaited = AwaitedBundle::new(plan.due(observed.store).copied().collect(), gone, whole);
     loop {
         let bytes = bundle_bytes(exec.root, observed.store).ok().flatten().unwrap_or_default();
-        let now = bundle::read(&bytes).set;
-        let lingers = |print: &Fingerprint| now.contains(print) && !expected.contains(print);
-        if plan.due(observed.store).all(|print| now.contains(print)) && !plan.retired.iter().any(lingers) {
-            return host::uptime(exec.root).ok().map(|at| (at, now));
+        let now = host::uptime(exec.root).ok()?;
+        if let Some(published) = awaited.look(now, bundle::read(&bytes).set) {
+            return Some(published);
         }
         if Instant::now() > end {
             return None; // the next look tells what is missing

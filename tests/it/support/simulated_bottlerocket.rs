@@ -32,6 +32,8 @@ pub const BUNDLE: &str = "etc/pki/tls/certs/ca-bundle.crt";
 const SOCKET: &str = "run/api.sock";
 /// Between the answer to a commit and the new bundle: the API does not wait for certdog.
 const LATER: Duration = Duration::from_millis(300);
+/// Between two parts of the bundle as it is written.
+const WRITING: Duration = Duration::from_millis(100);
 
 type Pki = Map<String, Value>;
 
@@ -59,8 +61,12 @@ impl SimulatedBottlerocket {
         let bundle = root.join(BUNDLE);
         let factory = must("the system's own bundle", fs::read(&bundle));
         let certdog = Arc::new(move |pki: &Pki| {
-            // in place, as certdog does
-            must("the bundle", fs::write(&bundle, made_of(&factory, pki)));
+            // in place, as certdog does: who looks meanwhile sees a part of it
+            let text = made_of(&factory, pki);
+            for part in [&[], &text[..text.len() / 2], &text] {
+                must("the bundle", fs::write(&bundle, part));
+                thread::sleep(WRITING);
+            }
             restart();
         });
         let server = Self { root: root.to_owned(), state: Arc::default(), certdog };

@@ -6,6 +6,7 @@
 pub mod adopted;
 pub(crate) mod advice;
 pub mod anchor_file;
+pub mod awaited_bundle;
 mod detect;
 pub mod distrust;
 pub mod harm;
