@@ -176,6 +176,50 @@ fn a_restart_by_hand_during_the_agents_own_is_no_failure() {
     assert_eq!(machine.pull(&image), Ok(()));
 }
 
+/// A job that is done while the runtime restarts was not ended by that; a container that nobody watches over any more was.
+fn containers_that_end_while_the_runtime_restarts(kind: MachineKind) {
+    let machine = Machine::boot(kind);
+    let (job, watched) = (machine.container(), machine.container());
+    let process = |container| machine.process(container).unwrap().0;
+    let as_it_restarts_kill = |pid: &str| {
+        machine.write(DROP_IN, format!("[Service]\nExecStopPost=-/bin/kill -KILL {pid}\n"));
+        machine.run(&["systemctl", "daemon-reload"]).expect(0);
+    };
+    let told = "containers did not outlive the restart";
+    let agent = machine.agent(&[], FAST);
+    wait_two_cycles(&agent);
+    as_it_restarts_kill(&process(&job).to_string());
+    let before = starts(&machine);
+    let ours = machine.registry_ca();
+    machine.set_source_pem(&ours);
+    wait_trusted(&agent, &ours);
+    wait_two_cycles(&agent);
+    assert_eq!(starts(&machine), before + 1);
+    assert!(machine.process(&job).is_none() && machine.process(&watched).is_some());
+    assert!(!agent.log_text().contains(told), "{}", agent.log_text());
+    agent.kill();
+    let_an_hour_pass(&machine);
+
+    let shim = machine.run(&["cut", "-d ", "-f4", &format!("/proc/{}/stat", process(&watched))]).expect(0).out;
+    as_it_restarts_kill(shim.trim());
+    let agent = machine.start_agent();
+    wait_two_cycles(&agent);
+    let next = ours + &Ca::new("The next CA").pem();
+    machine.set_source_pem(&next);
+    wait_trusted(&agent, &next);
+    assert!(agent.log_text().contains(&format!("1 of 2 {told}")), "{}", agent.log_text());
+}
+
+#[test]
+fn containers_that_end_while_containerd_1_6_restarts() {
+    containers_that_end_while_the_runtime_restarts(MachineKind::Bookworm);
+}
+
+#[test]
+fn containers_that_end_while_containerd_2_1_restarts() {
+    containers_that_end_while_the_runtime_restarts(MachineKind::Containerd21);
+}
+
 #[test]
 fn a_restart_that_would_end_containers_waits_and_one_that_failed_is_not_repeated() {
     let machine = Machine::boot(MachineKind::Bookworm);

@@ -9,6 +9,7 @@ use std::{
 use nodetrust_core::{
     problem::{Problem, ProblemKind},
     runtime::{
+        container_end::ended_by_restart,
         kinds::RestartMeans,
         process::ServiceProcess,
         services::{Runtime, ServiceState},
@@ -43,10 +44,15 @@ const DROP_IN: Duration = Duration::from_secs(30);
 /// A process must live this long beyond the time after which systemd would start it again.
 const MARGIN: Duration = Duration::from_secs(1);
 /// How long a restart may take altogether.
-const LONGEST_RESTART: Duration =
-    Duration::from_secs(JOB.as_secs() + DROP_IN.as_secs() + BACK.as_secs() + MAX_STAY.as_secs());
+const LONGEST_RESTART: Duration = Duration::from_secs(
+    JOB.as_secs() + DROP_IN.as_secs() + BACK.as_secs() + MAX_STAY.as_secs() + UNSEEN.as_secs() + TOLD.as_secs(),
+);
 /// The longest that is waited for that.
 const MAX_STAY: Duration = Duration::from_secs(15);
+/// How long the service manager may leave questions about the new process unanswered: it is being reloaded or replaced itself.
+const UNSEEN: Duration = Duration::from_secs(20);
+/// How long the runtime may take to tell of its containers.
+const TOLD: Duration = Duration::from_secs(10);
 /// How often is looked.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Lines of its log that a failure is told with.
@@ -90,26 +96,20 @@ pub fn restart_by(
     runtime: Option<&Runtime>,
     order: &dyn Fn() -> Result<Ordered, String>,
 ) -> Restarted {
-    let running = runtime.and_then(|runtime| cri::look(exec.root, &runtime.socket, ANSWERING).ok());
-    let running = running.map(|status| status.running).unwrap_or_default();
     let mut problems = Vec::new();
     if let Some(why) = runtime.and_then(|runtime| would_not_start(exec, unit, runtime)) {
         return Restarted { failed: Some(why), log: String::new(), problems };
     }
-    let result = make_anew(exec, unit, runtime, order).and_then(|()| match runtime {
-        Some(runtime) => {
-            let gone = gone_since(exec.root, runtime, &running)?;
-            if !gone.is_empty() {
-                let text =
-                    format!("{} of {} containers did not outlive the restart of {unit}", gone.len(), running.len());
-                let next = format!("look at the pods of this node, and at journalctl -u {unit}");
-                problems.push(Problem::new(ProblemKind::ContainersEnded, text, next));
-            }
-            Ok(())
+    let failed = match make_anew(exec, unit, runtime, order) {
+        Ok(EndedContainers { ended: 0, .. }) => None,
+        Ok(EndedContainers { ended, before }) => {
+            let text = format!("{ended} of {before} containers did not outlive the restart of {unit}");
+            let next = format!("look at the pods of this node, and at journalctl -u {unit}");
+            problems.push(Problem::new(ProblemKind::ContainersEnded, text, next));
+            None
         }
-        None => Ok(()),
-    });
-    let failed = result.err();
+        Err(why) => Some(why),
+    };
     let log = failed.as_ref().map(|_| log_of(exec, unit)).unwrap_or_default();
     Restarted { failed, log, problems }
 }
@@ -124,6 +124,13 @@ fn would_not_start(exec: &HostExec<'_>, name: &str, runtime: &Runtime) -> Option
     Some(format!("{name} runs on and was not restarted, since it would not start again: {why}"))
 }
 
+/// Containers that a restart of the runtime has ended, and how many ran before.
+#[derive(Debug, Default)]
+struct EndedContainers {
+    ended: usize,
+    before: usize,
+}
+
 /// Another process, which stays, and answers if it is the runtime. Who restarts the service by hand meanwhile makes no failure of it: then
 /// that process is the one that is to stay.
 fn make_anew(
@@ -131,7 +138,7 @@ fn make_anew(
     unit: &str,
     runtime: Option<&Runtime>,
     order: &dyn Fn() -> Result<Ordered, String>,
-) -> Result<(), String> {
+) -> Result<EndedContainers, String> {
     let root = exec.root;
     let boot_id = host::uptime(root).map_err(|error| format!("failed to read the host's boot id: {error}"))?.boot_id;
     let child = runtime.and_then(|runtime| runtime.kind.row().child);
@@ -141,14 +148,18 @@ fn make_anew(
         Ok(ServiceSeen { unit: found, state: service.state, process: service.process })
     };
     let mut before = look()?.process;
+    let running = runtime.and_then(|runtime| cri::look(root, &runtime.socket, ANSWERING).ok());
+    let running = running.map(|status| status.running).unwrap_or_default();
     if order()? == Ordered::Needless {
-        return Ok(());
+        return Ok(EndedContainers::default());
     }
     let end = Instant::now() + if child.is_some() { DROP_IN + BACK } else { BACK };
     loop {
         let back = wait_until_back(root, unit, runtime, before.as_ref(), end, &look)?;
+        // before the kubelet takes the sandboxes of ended pods down, which tell who ended by itself
+        let ended = runtime.map_or(0, |runtime| ended_since(root, runtime, &running));
         if stays(unit, &back, &look)? {
-            return Ok(());
+            return Ok(EndedContainers { ended, before: running.len() });
         }
         if Instant::now() > end {
             return Err(did_not_stay(unit));
@@ -174,7 +185,14 @@ fn wait_until_back(
     look: &dyn Fn() -> Result<ServiceSeen, String>,
 ) -> Result<ServiceSeen, String> {
     loop {
-        let seen = look()?;
+        let seen = match look() {
+            Ok(seen) => seen,
+            Err(why) if Instant::now() > end => return Err(why),
+            Err(_) => {
+                thread::sleep(PAUSE);
+                continue;
+            }
+        };
         let is_another =
             seen.state == ServiceState::Active && seen.process.is_some() && seen.process.as_ref() != before;
         if is_another && runtime.is_none_or(|runtime| works(root, runtime).is_ok()) {
@@ -207,10 +225,17 @@ fn did_not_stay(unit: &str) -> String {
 /// restarted the service meanwhile; an error if it ended by itself.
 fn stays(unit: &str, back: &ServiceSeen, look: &dyn Fn() -> Result<ServiceSeen, String>) -> Result<bool, String> {
     let end = Instant::now() + (back.unit.restart_delay + MARGIN).min(MAX_STAY);
-    while Instant::now() < end {
+    loop {
         thread::sleep(PAUSE);
-        let now = look()?;
+        let now = match look() {
+            Ok(now) => now,
+            Err(why) if Instant::now() > end + UNSEEN => return Err(why),
+            Err(_) => continue,
+        };
         if now.state == ServiceState::Active && now.process == back.process {
+            if Instant::now() > end {
+                return Ok(true);
+            }
             continue;
         }
         // systemd counts the restarts that it makes by itself
@@ -219,7 +244,6 @@ fn stays(unit: &str, back: &ServiceSeen, look: &dyn Fn() -> Result<ServiceSeen, 
         }
         return Ok(false);
     }
-    Ok(true)
 }
 
 /// Says that it should be done, and waits until whoever does it says that it is.
@@ -244,13 +268,23 @@ fn order(exec: &HostExec<'_>, unit: &str, runtime: Option<&Runtime>) -> Result<(
     }
 }
 
-/// Which of these containers do not run any more.
-fn gone_since(root: &HostRoot, runtime: &Runtime, before: &BTreeSet<String>) -> Result<BTreeSet<String>, String> {
+/// How many of these containers the restart has ended. The runtime works again, so that it does not tell is no failure of the restart.
+fn ended_since(root: &HostRoot, runtime: &Runtime, before: &BTreeSet<String>) -> usize {
     if before.is_empty() {
-        return Ok(BTreeSet::new());
+        return 0;
     }
-    let now = cri::look(root, &runtime.socket, ANSWERING).map_err(|error| chain(&error))?.running;
-    Ok(before.difference(&now).cloned().collect())
+    let end = Instant::now() + TOLD;
+    loop {
+        match cri::ends(root, &runtime.socket, before, ANSWERING) {
+            Ok(ends) => return ended_by_restart(before.len(), &ends),
+            Err(error) if Instant::now() > end => {
+                let error = chain(&error);
+                tracing::warn!(error, "it is not known whether all containers have outlived the restart");
+                return 0;
+            }
+            Err(_) => thread::sleep(PAUSE),
+        }
+    }
 }
 
 /// The last lines of a unit's log, if they can be read.

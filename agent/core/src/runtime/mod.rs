@@ -8,6 +8,7 @@
 //! [`evidence`] (whether pulls follow the bundle), [`staleness`] (whether a process is behind the bundle, and what is to be done).
 
 pub mod attempts;
+pub mod container_end;
 pub mod containerd;
 mod detect;
 pub mod environment;

@@ -41,6 +41,11 @@ impl GrpcError {
     pub fn is_unimplemented(&self) -> bool {
         matches!(self, Self::Status { code: Code::Unimplemented, .. })
     }
+
+    /// Whether the server does not have what it was asked about.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Status { code: Code::NotFound, .. })
+    }
 }
 
 impl From<Status> for GrpcError {

@@ -7,6 +7,10 @@ use prost::Message;
 
 /// The value of `ContainerState` that means running.
 pub(crate) const CONTAINER_RUNNING: i32 = 1;
+/// The value of `ContainerState` that means that the runtime does not know.
+pub(crate) const CONTAINER_UNKNOWN: i32 = 3;
+/// The value of `PodSandboxState` that means that it runs.
+pub(crate) const SANDBOX_READY: i32 = 0;
 
 /// No field of interest.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -88,12 +92,36 @@ pub(crate) struct Container {
     pub(crate) pod_sandbox_id: String,
     #[prost(message, optional, tag = "3")]
     pub(crate) metadata: Option<ContainerMetadata>,
+    #[prost(int32, tag = "6")]
+    pub(crate) state: i32,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct ContainerMetadata {
     #[prost(string, tag = "1")]
     pub(crate) name: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct ContainerStatusRequest {
+    #[prost(string, tag = "1")]
+    pub(crate) container_id: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct ContainerStatusResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) status: Option<ContainerStatus>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct ContainerStatus {
+    #[prost(int32, tag = "3")]
+    pub(crate) state: i32,
+    #[prost(int32, tag = "7")]
+    pub(crate) exit_code: i32,
+    #[prost(string, tag = "10")]
+    pub(crate) reason: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -108,6 +136,8 @@ pub(crate) struct PodSandbox {
     pub(crate) id: String,
     #[prost(message, optional, tag = "2")]
     pub(crate) metadata: Option<PodSandboxMetadata>,
+    #[prost(int32, tag = "3")]
+    pub(crate) state: i32,
     #[prost(btree_map = "string, string", tag = "5")]
     pub(crate) labels: BTreeMap<String, String>,
     #[prost(btree_map = "string, string", tag = "6")]

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use nodetrust_core::fleet::exempt::RunningContainer;
+use nodetrust_core::{fleet::exempt::RunningContainer, runtime::container_end::ContainerEnd};
 use tokio::net::UnixStream;
 
 use crate::host::{
@@ -150,9 +150,9 @@ pub fn images(root: &HostRoot, socket: &str, limit: Duration) -> Result<Vec<Stri
 pub fn workload(root: &HostRoot, socket: &str, limit: Duration) -> Result<Vec<RunningContainer>, CriError> {
     talk(root, socket, limit, async |mut cri| {
         cri.version().await?;
-        let running = cri.running().await?;
-        let pods: m::ListPodSandboxResponse = cri.call("RuntimeService", "ListPodSandbox", m::Empty {}).await?;
-        let pods: BTreeMap<String, m::PodSandbox> = pods.items.into_iter().map(|pod| (pod.id.clone(), pod)).collect();
+        let running = cri.containers(Some(m::CONTAINER_RUNNING)).await?;
+        let pods = cri.pods().await?;
+        let pods: BTreeMap<String, m::PodSandbox> = pods.into_iter().map(|pod| (pod.id.clone(), pod)).collect();
         let of_pod = |container: m::Container| {
             let pod = pods.get(&container.pod_sandbox_id).cloned().unwrap_or_default();
             let metadata = pod.metadata.unwrap_or_default();
@@ -164,6 +164,37 @@ pub fn workload(root: &HostRoot, socket: &str, limit: Duration) -> Result<Vec<Ru
             }
         };
         Ok(running.into_iter().map(of_pod).collect())
+    })
+}
+
+/// Those of these containers that do not run any more.
+///
+/// # Errors
+/// If it does not answer.
+pub fn ends(
+    root: &HostRoot,
+    socket: &str,
+    before: &BTreeSet<String>,
+    limit: Duration,
+) -> Result<Vec<ContainerEnd>, CriError> {
+    talk(root, socket, limit, async |mut cri| {
+        cri.version().await?;
+        let containers = cri.containers(None).await?;
+        let runs = |container: &&m::Container| container.state == m::CONTAINER_RUNNING;
+        let running: BTreeSet<String> = containers.iter().filter(runs).map(|container| container.id.clone()).collect();
+        if before.is_subset(&running) {
+            return Ok(Vec::new());
+        }
+        let pod_of: BTreeMap<&str, &str> =
+            containers.iter().map(|container| (container.id.as_str(), container.pod_sandbox_id.as_str())).collect();
+        let pods = cri.pods().await?;
+        let is_ready = |pod: &str| pods.iter().any(|known| known.id == pod && known.state == m::SANDBOX_READY);
+        let mut ends = Vec::new();
+        for id in before.difference(&running) {
+            let has_sandbox = pod_of.get(id.as_str()).is_some_and(|pod| is_ready(pod));
+            ends.push(ContainerEnd { has_sandbox, ..cri.end(id).await? });
+        }
+        Ok(ends)
     })
 }
 
@@ -221,7 +252,7 @@ impl Cri<'_> {
             self.call("RuntimeService", "Status", m::StatusRequest { verbose: false }).await?;
         let conditions = answer.status.unwrap_or_default().conditions;
         let image_service = self.call::<_, m::Empty>("ImageService", "ImageFsInfo", m::Empty {}).await;
-        let running = self.running().await?;
+        let running = self.containers(Some(m::CONTAINER_RUNNING)).await?;
         Ok(CriStatus {
             runtime: version.runtime_name,
             version: version.runtime_version,
@@ -236,13 +267,31 @@ impl Cri<'_> {
         })
     }
 
-    /// The containers that run.
-    async fn running(&mut self) -> Result<Vec<m::Container>, CriError> {
-        let state = m::ContainerStateValue { state: m::CONTAINER_RUNNING };
-        let filter = m::ContainerFilter { state: Some(state) };
-        let request = m::ListContainersRequest { filter: Some(filter) };
+    /// The containers in this state; None: all.
+    async fn containers(&mut self, state: Option<i32>) -> Result<Vec<m::Container>, CriError> {
+        let filter = state.map(|state| m::ContainerFilter { state: Some(m::ContainerStateValue { state }) });
+        let request = m::ListContainersRequest { filter };
         let answer: m::ListContainersResponse = self.call("RuntimeService", "ListContainers", request).await?;
         Ok(answer.containers)
+    }
+
+    async fn pods(&mut self) -> Result<Vec<m::PodSandbox>, CriError> {
+        let answer: m::ListPodSandboxResponse = self.call("RuntimeService", "ListPodSandbox", m::Empty {}).await?;
+        Ok(answer.items)
+    }
+
+    /// How a container has ended, as far as its own status tells.
+    async fn end(&mut self, id: &str) -> Result<ContainerEnd, CriError> {
+        let request = m::ContainerStatusRequest { container_id: id.to_owned() };
+        match self.call::<_, m::ContainerStatusResponse>("RuntimeService", "ContainerStatus", request).await {
+            Ok(answer) => {
+                let m::ContainerStatus { state, exit_code, reason } = answer.status.unwrap_or_default();
+                let is_unknown = state == m::CONTAINER_UNKNOWN;
+                Ok(ContainerEnd { has_sandbox: false, is_unknown, exit_code, reason })
+            }
+            Err(CriError::Call { source, .. }) if source.is_not_found() => Ok(ContainerEnd::default()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn call<Q: prost::Message + 'static, A: prost::Message + Default + 'static>(
@@ -271,6 +320,7 @@ pub(crate) fn read_answers(message: &[u8]) {
     let _ = decoded::<m::PullImageResponse>(message);
     let _ = decoded::<m::ListImagesResponse>(message);
     let _ = decoded::<m::ListPodSandboxResponse>(message);
+    let _ = decoded::<m::ContainerStatusResponse>(message);
 }
 
 fn decoded<A: prost::Message + Default>(bytes: &[u8]) -> Option<A> {
