@@ -25,6 +25,7 @@ use super::{
     facts::NodeFacts,
     line::FleetLine,
     permit::PermitState,
+    work::Work,
 };
 use crate::{config::FleetSettings, jitter::part_of};
 
@@ -51,19 +52,6 @@ const IDLE: Duration = Duration::from_secs(3600);
 struct Read<T> {
     value: Option<T>,
     at: Duration,
-}
-
-/// A restart that is under way, or is watched since.
-#[derive(Debug, Clone)]
-struct Work {
-    /// The cycle that restarts has ended.
-    ended: bool,
-    /// When it began, and after its end, when it ended.
-    since: Duration,
-    /// Containers that did not outlive it, in a sentence.
-    lost: Option<String>,
-    /// When a cycle was asked for last.
-    looked: Duration,
 }
 
 /// One node of a fleet.
@@ -273,7 +261,7 @@ impl FleetMember {
         let now = self.now();
         match permit.now() {
             PermitState::AtWork | PermitState::Ended if self.work.is_none() => {
-                self.work = Some(Work { ended: false, since: now, lost: None, looked: now });
+                self.work = Some(Work::new(false, now));
                 self.feed(SlotEvent::Began, now);
             }
             _ => {}
@@ -330,7 +318,7 @@ impl FleetMember {
         let seed = u64::from_be_bytes(std::array::from_fn(|index| seed[index]));
         self.slots = Some(Slots::new(&self.node, seed, self.timing, begun, now));
         if begun {
-            self.work = Some(Work { ended: true, since: now, lost: None, looked: now });
+            self.work = Some(Work::new(true, now));
         }
     }
 
@@ -351,16 +339,13 @@ impl FleetMember {
 
     /// Is the node healthy after its restart?
     fn judge(&mut self, facts: &NodeFacts, settings: &FleetSettings, now: Duration) {
-        let Some(work) = self.work.as_ref().filter(|work| work.ended) else { return };
+        let node = self.readiness();
+        let Some(work) = self.work.as_mut().filter(|work| work.ended) else { return };
         let age = now.saturating_sub(work.since);
-        let health = HealthFacts {
-            sick: facts.sick.clone(),
-            lost: work.lost.clone(),
-            node: self.readiness(),
-            refuses: facts.refuses.clone(),
-            age,
-        };
+        let (lost, refuses) = (work.lost.clone(), facts.refuses.clone());
+        let mut health = HealthFacts { sick: facts.sick.clone(), lost, node, refuses, age, wrong_for: Duration::ZERO };
         let is_seen = self.facts_at > work.since && !self.object.is_older(NODE_PAUSE * 2, now);
+        health.wrong_for = work.wrong_for(is_seen.then(|| health.is_wrong()), self.is_object_old, now);
         let end = match health.judge(settings.healthy_within) {
             // what was not looked at since the restart proves nothing, neither that the node is well nor that it is not
             _ if !is_seen => return self.watch_on(now),

@@ -12,6 +12,7 @@ pub mod facts;
 pub mod line;
 mod member;
 pub mod permit;
+mod work;
 
 #[cfg(feature = "kubernetes")]
 use std::sync::Arc;

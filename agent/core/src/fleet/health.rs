@@ -17,7 +17,13 @@ pub struct HealthFacts {
     pub refuses: Option<String>,
     /// Time since the restart.
     pub age: Duration,
+    /// How long something has been wrong at every look, while the API server could be reached.
+    pub wrong_for: Duration,
 }
+
+/// How long something must have been wrong before it counts, or half the time that the node has, if that is shorter: the kubelet says
+/// every 10 s that it lives, also after an outage of the API server, and a runtime may once leave a question unanswered.
+const LASTING: Duration = Duration::from_secs(60);
 
 /// The Node's condition `Ready`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,9 +53,10 @@ impl HealthFacts {
         let wrong = self.wrong();
         if !wrong.is_empty() {
             let text = wrong.join("; ");
-            return match self.age < healthy_within {
-                true => RestartHealth::NotYet(text),
-                false => RestartHealth::Unhealthy(text),
+            let lasts = self.wrong_for >= LASTING.min(healthy_within / 2);
+            return match self.age >= healthy_within && lasts {
+                true => RestartHealth::Unhealthy(text),
+                false => RestartHealth::NotYet(text),
             };
         }
         match self.node {
@@ -58,6 +65,11 @@ impl HealthFacts {
             }
             NodeReadiness::Ready | NodeReadiness::NotReady(_) => RestartHealth::Healthy,
         }
+    }
+
+    /// Whether something is known to be wrong.
+    pub fn is_wrong(&self) -> bool {
+        !self.wrong().is_empty()
     }
 
     /// What is known to be wrong.
@@ -86,7 +98,8 @@ mod tests {
     const WITHIN: Duration = Duration::from_secs(300);
 
     fn healthy(age: u64) -> HealthFacts {
-        HealthFacts { sick: None, lost: None, node: NodeReadiness::Ready, refuses: None, age: Duration::from_secs(age) }
+        let age = Duration::from_secs(age);
+        HealthFacts { sick: None, lost: None, node: NodeReadiness::Ready, refuses: None, age, wrong_for: age }
     }
 
     #[test]
@@ -106,6 +119,15 @@ mod tests {
             let RestartHealth::NotYet(missing) = fault(299).judge(WITHIN) else { panic!("{:?}", fault(299)) };
             assert_eq!(fault(300).judge(WITHIN), RestartHealth::Unhealthy(missing));
         }
+    }
+
+    #[test]
+    fn one_look_makes_no_node_unhealthy() {
+        let late = HealthFacts { node: NodeReadiness::NotReady("Kubelet stopped posting".into()), ..healthy(900) };
+        let wrong_for = |seconds| HealthFacts { wrong_for: Duration::from_secs(seconds), ..late.clone() };
+        assert!(matches!(wrong_for(59).judge(WITHIN), RestartHealth::NotYet(_)));
+        assert!(matches!(wrong_for(60).judge(WITHIN), RestartHealth::Unhealthy(_)));
+        assert!(matches!(wrong_for(10).judge(Duration::from_secs(20)), RestartHealth::Unhealthy(_)));
     }
 
     #[test]
