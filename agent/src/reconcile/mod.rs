@@ -220,14 +220,20 @@ impl Reconciler {
 
     /// Reads the sources. One that has changed since the last cycle must be seen unchanged a second time, `settle` later, before
     /// it counts; until then what was read before does, and the answer is false. After a source's event the agent has waited
-    /// already, and at the start and for commands sources count as they are.
+    /// already, and at the start and for commands sources count as they are. So does what a command has followed meanwhile: otherwise its
+    /// work would be undone until then.
     fn read_sources(&mut self, settings: &Settings, trigger: Trigger) -> (Vec<Snapshot>, bool) {
         let snapshots = self.reader.read(settings);
         let said = state_of(&snapshots);
         let at_once = matches!(trigger, Trigger::Start | Trigger::Command | Trigger::Config | Trigger::Source);
         let seen_twice = self.candidate.take().is_some_and(|candidate| candidate == said);
         match &self.followed {
-            Some((followed, known)) if !at_once && !seen_twice && *known != said => {
+            Some((followed, known))
+                if !at_once
+                    && !seen_twice
+                    && *known != said
+                    && !self.observer.is_followed_already(settings, &snapshots, followed) =>
+            {
                 self.candidate = Some(said);
                 (followed.clone(), false)
             }

@@ -16,7 +16,11 @@ use nodetrust_core::{
         services::Services,
         staleness,
     },
-    source::{Resolved, Snapshot, policy::Circumstances, resolve::resolve},
+    source::{
+        Resolved, Snapshot,
+        policy::Circumstances,
+        resolve::{remember, resolve},
+    },
     store::{Detection, Family, TrustStore, anchor_file::file_name, os_release::OsRelease},
     time::{Moment, Uptime},
 };
@@ -227,6 +231,22 @@ impl Observer {
                 (Arc::new(Ledger::new()), None)
             }
         }
+    }
+
+    /// Whether somebody else, a command, has followed what the sources say now and not what they said `before`: the ledger tells.
+    pub(super) fn is_followed_already(&mut self, settings: &Settings, now: &[Snapshot], before: &[Snapshot]) -> bool {
+        let Ok(ledger_file::LedgerRead::Good(ledger)) = ledger_file::read_again(&self.root, &mut self.ledger, now)
+        else {
+            return false;
+        };
+        let installed = |print: &Fingerprint| ledger.anchors.get(print).is_some_and(|entry| entry.settled);
+        let drops_not_ca = ledger.family.map(|family| family.store().drops_not_ca);
+        let at = Circumstances { drops_not_ca, installed: &installed, now: host::wall() };
+        let is_remembered = |snapshots| {
+            let resolved = resolve(snapshots, &ledger, &settings.policy, at);
+            remember(&resolved, &ledger, at.now) == ledger.sources
+        };
+        is_remembered(now) && !is_remembered(before)
     }
 
     fn observe_store(

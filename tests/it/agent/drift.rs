@@ -1,6 +1,7 @@
 //! What somebody else changes is repaired and counted, and another owner who insists is called out.
 
 use super::*;
+use crate::support::following::wait_two_cycles;
 
 /// Damages a converged node and waits for one repair of the kind. That it takes one cycle with the tool, begun by a hint,
 /// is the promised "settle and one extract", checked without measuring time.
@@ -103,6 +104,24 @@ fn without_inotify_it_polls() {
     agent.wait_converged(&[&one, &two], LIMIT);
     assert!(node.clients_trust(&two));
     assert_eq!(agent.metric("nodetrust_reconciles_total{trigger=\"source\",outcome=\"changed\"}"), Some(0.0));
+}
+
+/// A command has followed a new source. The agent, which sees it for the first time after that, takes nothing back.
+#[test]
+fn what_a_command_has_followed_is_not_undone() {
+    let node = Node::new(Kind::Trixie, "");
+    let (one, two) = (Ca::new("Corp Root"), Ca::new("Inspection CA"));
+    node.set_source(&[&one]);
+    let no_inotify = "echo 0 >/proc/sys/user/max_inotify_instances && exec \"$@\"";
+    let agent = node.agent_under(&["unshare", "--user", "--map-root-user", "sh", "-c", no_inotify, "sh"], &fast("0s"));
+    agent.wait_converged(&[&one], LIMIT);
+    node.set_source(&[&two]);
+    node.nodetrust(&["apply"]).expect(0);
+    agent.wait_converged(&[&two], LIMIT);
+    wait_two_cycles(&agent);
+    let log = agent.log_text();
+    assert!(!log.contains(&format!("remove nodetrust-{}", two.fp16())), "{log}");
+    assert_eq!(log.matches(&format!("write nodetrust-{}", one.fp16())).count(), 1, "at the start: {log}");
 }
 
 /// Somebody deletes an anchor while the tool runs for another repair. The cycle mends both, and tells of both.
