@@ -24,6 +24,9 @@ const AT_ONCE: usize = 3;
 const SPREAD: Duration = Duration::from_secs(60);
 /// Pause before a registry that was not reached is asked about again; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
+/// How often a refusal is asked about again, after the same pauses, if our own handshake has succeeded: the registry's certificate may have
+/// been replaced in between.
+const REFUSALS: u32 = 2;
 /// The longest of these pauses.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// Pause before the node's images are looked through again, when none is from a registry of ours; it doubles.
@@ -95,13 +98,26 @@ enum Task {
 enum QuestionOutcome {
     /// Registries to ask about, and all that were looked at.
     Found(Vec<Registry>, BTreeSet<String>),
-    /// An answer, and whether the ledger did not have it.
-    Answered(Registry, WitnessAnswer, u32, bool),
+    /// An answer.
+    Answered(QuestionAnswer),
+}
+
+/// The runtime's answer about a registry.
+#[derive(Debug)]
+struct QuestionAnswer {
+    registry: Registry,
+    answer: WitnessAnswer,
+    /// How often it was asked before without an end.
+    tries: u32,
+    /// The ledger did not have this answer.
+    is_new: bool,
+    /// The runtime refuses what our own handshake trusts.
+    is_contradicted: bool,
 }
 
 impl QuestionOutcome {
     fn is_new(&self) -> bool {
-        matches!(self, Self::Answered(_, _, _, true))
+        matches!(self, Self::Answered(QuestionAnswer { is_new: true, .. }))
     }
 }
 
@@ -127,13 +143,16 @@ impl Task {
                     "the container runtime was asked about a registry"
                 );
                 let answer = witness.answer;
-                match remember(root, &[asked], runtime::longest_cycle(settings.extract_timeout)) {
-                    Ok(is_new) => QuestionOutcome::Answered(registry, answer, tries, is_new),
+                let is_contradicted = answer == WitnessAnswer::Refuses && witness.handshake_error.is_none();
+                let (answer, is_new) = match remember(root, &[asked], runtime::longest_cycle(settings.extract_timeout))
+                {
+                    Ok(is_new) => (answer, is_new),
                     Err(error) => {
                         tracing::warn!(%error, "the runtime's answer could not be written down; it is asked again");
-                        QuestionOutcome::Answered(registry, WitnessAnswer::NotReached, tries, false)
+                        (WitnessAnswer::NotReached, false)
                     }
-                }
+                };
+                QuestionOutcome::Answered(QuestionAnswer { registry, answer, tries, is_new, is_contradicted })
             }
         }
     }
@@ -230,12 +249,19 @@ impl Agenda {
                     self.plan(found, now);
                 }
             }
-            QuestionOutcome::Answered(registry, WitnessAnswer::NotReached, tries, _) => {
+            QuestionOutcome::Answered(QuestionAnswer { registry, answer, tries, is_contradicted, .. }) => {
+                let is_open = match answer {
+                    WitnessAnswer::NotReached => true,
+                    WitnessAnswer::Refuses => is_contradicted && tries < REFUSALS,
+                    WitnessAnswer::Trusts => false,
+                };
+                if !is_open {
+                    return;
+                }
                 let pause = FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE);
                 let at = now + pause + self.share(pause / 10, &registry.key());
                 self.questions.push((at, registry, tries.saturating_add(1)));
             }
-            QuestionOutcome::Answered(..) => {}
         }
     }
 
@@ -269,6 +295,10 @@ mod tests {
             has_anchors: !anchors.is_empty(),
             known: known.iter().map(|key| (*key).to_owned()).collect(),
         }
+    }
+
+    fn answered(registry: Registry, answer: WitnessAnswer, tries: u32, is_contradicted: bool) -> QuestionOutcome {
+        QuestionOutcome::Answered(QuestionAnswer { registry, answer, tries, is_new: true, is_contradicted })
     }
 
     fn these(names: &[&str]) -> WitnessRegistries {
@@ -353,7 +383,7 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..10 {
             let Some(Task::Ask(registry, tries)) = agenda.due(now) else { panic!("nothing is due") };
-            agenda.note(&one, QuestionOutcome::Answered(registry, WitnessAnswer::NotReached, tries, true), now);
+            agenda.note(&one, answered(registry, WitnessAnswer::NotReached, tries, false), now);
             pauses.push((agenda.wake() - now).as_secs());
             now = agenda.wake();
         }
@@ -362,8 +392,25 @@ mod tests {
             "{pauses:?}"
         );
         let Some(Task::Ask(registry, tries)) = agenda.due(now) else { panic!("nothing is due") };
-        agenda.note(&one, QuestionOutcome::Answered(registry, WitnessAnswer::Trusts, tries, true), now);
+        agenda.note(&one, answered(registry, WitnessAnswer::Trusts, tries, false), now);
         assert!(agenda.questions.is_empty());
+    }
+
+    #[test]
+    fn a_refusal_that_our_own_handshake_contradicts_is_asked_about_twice_more() {
+        let start = Instant::now();
+        let one = subject("one", &[b"ca"], &[]);
+        for (is_contradicted, expected) in [(false, 1), (true, 3)] {
+            let mut agenda = Agenda::new("node".into());
+            agenda.follow(Some(&one), &these(&["a.corp"]), start);
+            let (mut now, mut asked) = (start, 0);
+            while let Some(Task::Ask(registry, tries)) = agenda.due(now) {
+                asked += 1;
+                agenda.note(&one, answered(registry, WitnessAnswer::Refuses, tries, is_contradicted), now);
+                now = agenda.wake();
+            }
+            assert_eq!(asked, expected);
+        }
     }
 
     #[test]
