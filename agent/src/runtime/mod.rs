@@ -86,7 +86,7 @@ pub fn look(
             let look = RuntimeLook { exec, units: &units, ledger, boot_id: &now.boot_id };
             let (runtime, broken) = look.look_at_runtime(found, unit, &located, cache);
             problems.extend(broken);
-            problems.extend(aftermath(&runtime, &ledger.attempts));
+            problems.extend(aftermath(&runtime, &ledger.attempts, &now.boot_id));
             if runtime.service.state.is_down() {
                 // what runs or answers all the same was started by a unit that is not known
                 sign = clues::sign(exec.root);

@@ -160,10 +160,11 @@ pub fn failure(unit: &str, why: String) -> Problem {
 }
 
 /// The problem of our last restart, if it failed and the runtime does not work yet. A runtime that does not run has no lag that would
-/// show it.
-pub fn aftermath(runtime: &Runtime, attempts: &[RestartAttempt]) -> Option<Problem> {
+/// show it. A failure before this boot is over, whatever the runtime does now.
+pub fn aftermath(runtime: &Runtime, attempts: &[RestartAttempt], boot_id: &str) -> Option<Problem> {
     let works = runtime.service.state == ServiceState::Active && runtime.health.is_ok();
-    match &attempts.last()?.outcome {
+    let last = attempts.last().filter(|last| last.at.boot_id == boot_id)?;
+    match &last.outcome {
         Some(AttemptOutcome::Failed(why)) if !works => Some(failure(&runtime.service.unit, why.clone())),
         _ => None,
     }

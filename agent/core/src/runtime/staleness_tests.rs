@@ -474,13 +474,18 @@ fn tries_have_their_distance() {
 #[test]
 fn a_failed_restart_is_told_until_the_runtime_works_again() {
     let mut node = StalenessNode::new("z", "a").tried(5_000, Some(AttemptOutcome::Failed("it did not start".into())));
-    let told = |node: &StalenessNode| aftermath(node.services.runtime.as_ref().unwrap(), &node.ledger.attempts);
+    let told_in = |node: &StalenessNode, boot: &str| {
+        aftermath(node.services.runtime.as_ref().unwrap(), &node.ledger.attempts, boot)
+    };
+    let boot = node.ledger.attempts[0].at.boot_id.clone();
+    let told = |node: &StalenessNode| told_in(node, &boot);
     assert_eq!(told(&node), None);
     node.runtime().service.state = ServiceState::Changing;
     assert_eq!(told(&node).unwrap().text, "it did not start");
     node.runtime().service.state = ServiceState::Active;
     node.runtime().health = Err("no answer".into());
     assert_eq!(told(&node).unwrap().kind, ProblemKind::Restart);
+    assert_eq!(told_in(&node, "the next boot"), None, "a runtime that has not started yet is no failure");
     assert_eq!(told(&node.tried(10, Some(AttemptOutcome::Done))), None);
 }
 
