@@ -188,7 +188,9 @@ impl Observer {
                 observed.at = at;
             }
             (Ok(_), None) => {}
-            (Err(error), _) => tracing::debug!(%error, "the host's boot id cannot be read"), // `moment` has told it
+            (Err(error), _) if now.boot_id.is_empty() => tracing::debug!(%error, "as `moment` has told already"),
+            // services without the boot that they run in would be forgotten
+            (Err(error), _) => problems.push(boot_id_problem(&error)),
         }
         Observation {
             now,
@@ -207,11 +209,7 @@ impl Observer {
 
     fn moment(&self, problems: &mut Vec<Problem>) -> Moment {
         host::moment(&self.root).unwrap_or_else(|error| {
-            problems.push(Problem::new(
-                ProblemKind::Observe,
-                format!("failed to read the host's boot id: {error}"),
-                way_out_or(&error, "is /proc mounted?"),
-            ));
+            problems.push(boot_id_problem(&error));
             Moment { wall: host::wall(), boottime: 0, boot_id: String::new() }
         })
     }
@@ -329,6 +327,11 @@ impl Observer {
 ///
 /// An anchor leaves by approval only where the runtime follows the store before that, which the second plan tells; and only in a cycle
 /// that begins so: what a restart in this cycle has cured counts for the next one.
+fn boot_id_problem(error: &std::io::Error) -> Problem {
+    let text = format!("failed to read the host's boot id: {error}");
+    Problem::new(ProblemKind::Observe, text, way_out_or(error, "is /proc mounted?"))
+}
+
 fn plans(
     resolved: &Resolved,
     seen: &Observation,
