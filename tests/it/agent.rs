@@ -81,7 +81,7 @@ fn a_rotation_keeps_both_and_the_grace_ends_by_itself() {
     let node = Node::new(Kind::Bookworm, "");
     let (old, new) = (Ca::new("Corp Root 2021"), Ca::new("Corp Root 2026"));
     node.set_source(&[&old]);
-    let agent = node.agent(&fast("20s"));
+    let agent = node.agent(&fast("40s")); // longer than a cycle takes on a busy machine
     agent.wait_converged(&[&old], LIMIT);
     assert!(node.clients_trust(&old));
     assert_eq!(agent.metric("nodetrust_reconciles_total{trigger=\"start\",outcome=\"changed\"}"), Some(1.0));
@@ -121,10 +121,10 @@ fn a_tool_that_fails_is_retried_with_growing_pauses() {
     let failed = agent.wait_status("a failure", LIMIT, |status| status["converged"] == false);
     assert!(has_problem(&failed, "extract"), "{failed:#}");
     assert!(failed["headline"].as_str().unwrap().contains("simulated failure"), "{}", failed["headline"]);
-    let before = extracts(&agent);
-    thread::sleep(Duration::from_secs(12));
-    let cycles = extracts(&agent) - before;
-    assert!((1.0..=3.0).contains(&cycles), "{cycles} tries in 12 s: want pauses of 5 s, 10 s, …");
+    let (before, since) = (extracts(&agent), Instant::now());
+    agent.wait_status("two more tries", LIMIT, |_| extracts(&agent) >= before + 2.0);
+    let (tries, seconds) = (extracts(&agent) - before, since.elapsed().as_secs_f64());
+    assert!(tries <= seconds / 5.0 + 1.0, "{tries} tries in {seconds} s: want pauses of 5 s, 10 s, …");
     assert!(node.trusts(&one), "nothing was lost");
     fs::write(&tool, real).unwrap();
     agent.wait_converged(&[&one, &two], LIMIT);
@@ -217,7 +217,7 @@ fn sigterm_ends_the_agent_with_0_also_during_an_extract() {
     agent.signal(Signal::SIGTERM);
     assert_eq!(agent.wait(), 0, "{}", agent.log_text());
     assert!(
-        started.elapsed() < Duration::from_secs(20),
+        started.elapsed() < Duration::from_secs(30),
         "{:?} is longer than a pod's grace allows for",
         started.elapsed()
     );
@@ -231,14 +231,14 @@ fn grace_survives_restarts_of_the_agent_and_is_not_begun_anew() {
     let node = Node::new(Kind::Trixie, "");
     let (old, new) = (Ca::new("Corp Root 2021"), Ca::new("Corp Root 2026"));
     node.set_source(&[&old]);
-    let agent = node.agent(&fast("20s"));
+    let agent = node.agent(&fast("30s"));
     agent.wait_converged(&[&old], LIMIT);
     node.set_source(&[&new]);
     let status = agent.wait_converged(&[&old, &new], LIMIT);
     let end = seconds_of(&row(&status, &old).unwrap()["graceEnd"]);
     drop(agent); // SIGKILL
 
-    let agent = node.agent(&fast("20s"));
+    let agent = node.agent(&fast("30s"));
     let status = agent.wait_converged(&[&old, &new], LIMIT);
     let again = seconds_of(&row(&status, &old).unwrap()["graceEnd"]);
     assert!((end - again).abs() <= 2, "the end of the grace moved by {} s", again - end);

@@ -39,8 +39,9 @@ use crate::{
 };
 use nodetrust_core::cycle::{CycleOutcome, Trigger};
 
-/// How long a running cycle may go on after SIGTERM. The tool itself is then left to end on its own, under the lock.
-const SHUTDOWN: Duration = Duration::from_secs(10);
+/// How long a running cycle may go on after SIGTERM, of the 30 s that the manifest gives to the pod. The tool itself is then left to end on
+/// its own, under the lock.
+const SHUTDOWN: Duration = Duration::from_secs(20);
 
 /// Runs the agent until SIGTERM or SIGINT.
 ///

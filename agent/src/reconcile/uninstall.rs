@@ -15,6 +15,7 @@ use nodetrust_core::{
     planner::{Orphans, orphans, plan_uninstall, uninstall_problem},
     problem::{Problem, ProblemKind},
     report::Report,
+    runtime::kinds::{RestartMeans, TABLE},
     source::Content,
     store::Tool,
     verify::verify,
@@ -235,6 +236,12 @@ impl Reconciler {
         certs_files.extend(ledger.certs_files.iter().cloned());
         for path in &certs_files {
             runtime::remove_file(&self.observer.root, path)?;
+        }
+        for row in &TABLE {
+            let RestartMeans::DropIn(dir) = row.restart else { continue };
+            for own in own_paths::drop_in_names(dir) {
+                self.observer.root.remove_file(own.path)?; // of a restart that was killed
+            }
         }
         // the deepest first
         for dir in created.iter().rev() {

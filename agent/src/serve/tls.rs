@@ -82,7 +82,8 @@ impl Tls {
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "the certificate for HTTPS could not be read again")
+                self.seen.settled = false; // it is tried again, also if the files stay as they are
+                tracing::warn!(error = format!("{error:#}"), "the certificate for HTTPS could not be read again");
             }
         }
     }
