@@ -17,7 +17,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -79,21 +79,20 @@ fn beside_a_foreign_runner(kind: Kind, span: Duration) {
     let watchman = Watchman::start(node.path(kind.bundle()), always);
     let goes_on = AtomicBool::new(true);
     let sets: [&[&Ca]; 4] = [&[&stable, &two], &[&stable], &[&stable, &one, &two], &[&stable, &one]];
-    let (mut rotations, mut checked) = (0, 0);
-    let runs = thread::scope(|scope| {
+    let (mut rotations, mut checked, runs) = (0, 0, AtomicUsize::new(0));
+    thread::scope(|scope| {
         let stop = LoweredAtEnd(&goes_on);
         let runner = scope.spawn(|| {
-            let mut runs = 0;
             while goes_on.load(Ordering::Relaxed) {
                 // Its exit code does not matter: beside another runner its `openssl rehash` may fail.
                 node.run(&[kind.tool()]);
-                runs += 1;
+                runs.fetch_add(1, Ordering::Relaxed);
                 thread::sleep(Duration::from_millis(100));
             }
-            runs
         });
         let end = Instant::now() + span;
-        while Instant::now() < end {
+        // on a busy machine it takes longer until something was seen
+        while Instant::now() < end || rotations < 3 || checked < 30 || runs.load(Ordering::Relaxed) < 10 {
             let set = sets[rotations % sets.len()];
             node.set_source(set);
             agent.wait_converged(set, LIMIT);
@@ -101,10 +100,9 @@ fn beside_a_foreign_runner(kind: Kind, span: Duration) {
             rotations += 1;
         }
         drop(stop);
-        runner.join().unwrap()
+        runner.join().unwrap();
     });
-    println!("{rotations} rotations beside {runs} foreign runs, {checked} checks of converged reports");
-    assert!(rotations >= 3 && runs >= 10 && checked >= 30, "{rotations} rotations, {runs} runs, {checked} checks");
+    println!("{rotations} rotations beside {runs:?} foreign runs, {checked} checks of converged reports");
     let versions = watchman.stop();
     assert!(versions > rotations, "the bundle was watched: {versions} versions");
 

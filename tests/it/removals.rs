@@ -116,6 +116,7 @@ fn an_agent_follows_an_approval_at_once_and_rests_while_it_waits() {
     let cycles = |outcome: &str| {
         agent.metric(&format!("nodetrust_reconciles_total{{trigger=\"grace\",outcome=\"{outcome}\"}}")).unwrap_or(0.0)
     };
+    agent.wait_status("the approval's own cycle", LIMIT, |_| cycles("changed") + cycles("unchanged") >= 1.0);
     // one for the approval, which a cycle for another reason may have followed already; a grace that is over starts none by itself
     assert_eq!(cycles("changed") + cycles("unchanged"), 1.0);
 }

@@ -160,7 +160,9 @@ fn a_restart_by_hand_during_the_agents_own_is_no_failure() {
     let image = machine.push("app:1");
     let agent = machine.agent(&[], FAST);
     wait_two_cycles(&agent);
-    machine.write(DROP_IN, "[Service]\nExecStartPre=/bin/sleep 3\n");
+    machine.write("/run/hold", "");
+    let hold = "ExecStartPre=/bin/sh -c 'while test -e /run/hold; do sleep 0.1; done'";
+    machine.write(DROP_IN, format!("[Service]\n{hold}\n"));
     machine.run(&["systemctl", "daemon-reload"]).expect(0);
     let ours = machine.registry_ca();
     machine.set_source_pem(&ours);
@@ -168,7 +170,9 @@ fn a_restart_by_hand_during_the_agents_own_is_no_failure() {
         (machine.run(&["systemctl", "is-active", "containerd"]).out.trim() == "activating").then_some(())
     });
     let before = starts(&machine);
-    restart_by_hand(&machine); // in place of the agent's
+    machine.run(&["systemctl", "restart", "--no-block", "containerd"]).expect(0); // in place of the agent's
+    machine.run(&["rm", "/run/hold"]).expect(0);
+    machine.wait_runtime();
     restart_by_hand(&machine); // and the process that the agent watches by now
     let status = wait_trusted(&agent, &ours);
     assert_eq!(text(&status, "/runtime/lastRestart/outcome"), "done", "{status:#}");
@@ -427,12 +431,12 @@ fn a_reboot_between_the_change_and_the_restart_makes_that_needless() {
     let machine = Machine::boot(MachineKind::Trixie);
     let image = machine.push("app:1");
     assert_untrusted(&machine, &image);
-    let agent = machine.agent(&[], FAST);
+    let agent = machine.agent(&[], &format!("{FAST}\nruntime: {{onChange: report}}"));
     wait_two_cycles(&agent);
-    let outside = Outside::of(&machine);
     let ours = machine.registry_ca();
     machine.set_source_pem(&ours);
-    outside.kill_after("the bundle", 0, || outside.is_in_bundle(&ours));
+    wait_held(&agent, "policy");
+    machine.configure_agent(FAST);
     machine.reboot();
     let run = machine.invocation("containerd");
     let agent = machine.start_agent();

@@ -78,6 +78,7 @@ pub fn wait_two_cycles(agent: &AgentHttp) {
 /// How often systemd has started containerd, of all boots.
 #[track_caller]
 pub fn starts(machine: &Access) -> usize {
+    machine.run(&["journalctl", "--sync"]).expect(0);
     let journal = machine.run(&["journalctl", "--no-pager", "-o", "cat", "_PID=1", "-u", "containerd"]).expect(0).out;
     journal.lines().filter(|line| line.starts_with("Started containerd")).count()
 }

@@ -219,7 +219,7 @@ impl Node {
     /// Makes the fleet's approvals this text, by rename.
     #[track_caller]
     pub fn approve(&self, text: &str) {
-        let temp = Path::new(APPROVALS).join(".new");
+        let temp = Path::new(APPROVALS).with_file_name(".approvals.new"); // an event in the directory itself would count
         must("approvals", fs::write(&temp, text));
         must("approvals", fs::rename(temp, Path::new(APPROVALS).join("approvals.json")));
     }

@@ -45,7 +45,7 @@ fn simulated_tool_that_damages_the_bundle_and_fails() {
     for kind in [Kind::Bookworm, Kind::Trixie, Kind::Rhelish] {
         for (n, damage) in damages.iter().enumerate() {
             let (end, says) = ends[n % ends.len()];
-            let node = Node::new(kind, "store: {extractTimeout: 2s}");
+            let node = Node::new(kind, "store: {extractTimeout: 5s}");
             let ours = Ca::new("Ours");
             let before = bundle_bytes(&node);
             node.set_source(&[&ours]);
