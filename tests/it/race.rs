@@ -92,7 +92,9 @@ fn beside_a_foreign_runner(kind: Kind, span: Duration) {
         });
         let end = Instant::now() + span;
         // on a busy machine it takes longer until something was seen
-        while Instant::now() < end || rotations < 3 || checked < 30 || runs.load(Ordering::Relaxed) < 10 {
+        let is_enough = |rotations, checked| rotations >= 3 && checked >= 30 && runs.load(Ordering::Relaxed) >= 10;
+        while Instant::now() < end || !is_enough(rotations, checked) {
+            assert!(Instant::now() < end + LIMIT, "{rotations} rotations, {runs:?} runs, {checked} checks");
             let set = sets[rotations % sets.len()];
             node.set_source(set);
             agent.wait_converged(set, LIMIT);

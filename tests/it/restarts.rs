@@ -436,6 +436,7 @@ fn a_reboot_between_the_change_and_the_restart_makes_that_needless() {
     let ours = machine.registry_ca();
     machine.set_source_pem(&ours);
     wait_held(&agent, "policy");
+    agent.kill();
     machine.configure_agent(FAST);
     machine.reboot();
     let run = machine.invocation("containerd");

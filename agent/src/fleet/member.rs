@@ -42,6 +42,8 @@ const UNSLOTTED: Duration = Duration::from_secs(10);
 const WATCHED: Duration = Duration::from_secs(5);
 /// Pause between two cycles while a node is watched after its restart.
 const WATCH_PAUSE: Duration = Duration::from_secs(5);
+/// How old the cycle may be by which a node is judged after its restart.
+const FACTS_AGE: Duration = Duration::from_secs(30);
 /// The part of `fleet.apiTimeout` over which nodes are spread that go on without the API server: one in so many.
 const OUTAGE_SPREAD: u32 = 4;
 /// How long the task sleeps at most.
@@ -344,8 +346,9 @@ impl FleetMember {
         let age = now.saturating_sub(work.since);
         let (lost, refuses) = (work.lost.clone(), facts.refuses.clone());
         let mut health = HealthFacts { sick: facts.sick.clone(), lost, node, refuses, age, wrong_for: Duration::ZERO };
-        let is_seen = self.facts_at > work.since && !self.object.is_older(NODE_PAUSE * 2, now);
-        health.wrong_for = work.wrong_for(is_seen.then(|| health.is_wrong()), self.is_object_old, now);
+        let is_cycle_new = self.facts_at > work.since && now.saturating_sub(self.facts_at) < FACTS_AGE;
+        let is_seen = is_cycle_new && !self.object.is_older(NODE_PAUSE * 2, now);
+        health.wrong_for = work.wrong_for(is_seen.then(|| health.is_wrong()), now);
         let end = match health.judge(settings.healthy_within) {
             // what was not looked at since the restart proves nothing, neither that the node is well nor that it is not
             _ if !is_seen => return self.watch_on(now),

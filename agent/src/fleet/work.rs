@@ -23,11 +23,9 @@ impl Work {
         Self { ended, since: now, lost: None, looked: now, wrong_since: None }
     }
 
-    /// How long something has been wrong, after one more look; `is_wrong` is None if it could not be looked. An outage of the API server
-    /// begins this anew: nobody knows what was meanwhile.
-    pub(super) fn wrong_for(&mut self, is_wrong: Option<bool>, is_outage: bool, now: Duration) -> Duration {
+    /// How long something has been wrong, after one more look; `is_wrong` is None if it could not be looked.
+    pub(super) fn wrong_for(&mut self, is_wrong: Option<bool>, now: Duration) -> Duration {
         match is_wrong {
-            _ if is_outage => self.wrong_since = None,
             Some(true) => return now.saturating_sub(*self.wrong_since.get_or_insert(now)),
             Some(false) => self.wrong_since = None,
             None => {}
@@ -44,14 +42,8 @@ mod tests {
     fn only_what_is_wrong_without_a_pause_lasts() {
         let at = Duration::from_secs;
         let mut work = Work::new(true, at(0));
-        let mut look = |is_wrong, is_outage, seconds| work.wrong_for(is_wrong, is_outage, at(seconds)).as_secs();
-        assert_eq!([look(Some(true), false, 10), look(None, false, 20), look(Some(true), false, 30)], [0, 0, 20]);
-        assert_eq!([look(Some(false), false, 40), look(Some(true), false, 50)], [0, 0], "well in between");
-        assert_eq!(
-            [look(Some(true), true, 60), look(Some(true), false, 900)],
-            [0, 0],
-            "nobody knows what was meanwhile"
-        );
-        assert_eq!(look(Some(true), false, 960), 60);
+        let mut look = |is_wrong, seconds| work.wrong_for(is_wrong, at(seconds)).as_secs();
+        assert_eq!([look(Some(true), 10), look(None, 20), look(Some(true), 30)], [0, 0, 20]);
+        assert_eq!([look(Some(false), 40), look(Some(true), 50), look(Some(true), 110)], [0, 0, 60], "well in between");
     }
 }

@@ -323,15 +323,15 @@ impl Observer {
     }
 }
 
-/// The plan for the store and that for the services.
-///
-/// An anchor leaves by approval only where the runtime follows the store before that, which the second plan tells; and only in a cycle
-/// that begins so: what a restart in this cycle has cured counts for the next one.
 fn boot_id_problem(error: &std::io::Error) -> Problem {
     let text = format!("failed to read the host's boot id: {error}");
     Problem::new(ProblemKind::Observe, text, way_out_or(error, "is /proc mounted?"))
 }
 
+/// The plan for the store and that for the services.
+///
+/// An anchor leaves by approval only where the runtime follows the store before that, which the second plan tells; and only in a cycle
+/// that begins so: what a restart in this cycle has cured counts for the next one.
 fn plans(
     resolved: &Resolved,
     seen: &Observation,

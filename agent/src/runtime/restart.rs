@@ -154,10 +154,11 @@ fn make_anew(
         return Ok(EndedContainers::default());
     }
     let end = Instant::now() + if child.is_some() { DROP_IN + BACK } else { BACK };
+    let mut ended = None;
     loop {
         let back = wait_until_back(root, unit, runtime, before.as_ref(), end, &look)?;
-        // before the kubelet takes the sandboxes of ended pods down, which tell who ended by itself
-        let ended = runtime.map_or(0, |runtime| ended_since(root, runtime, &running));
+        // at once: the kubelet will take the sandboxes of ended pods down, which tell who ended by itself
+        let ended = *ended.get_or_insert_with(|| runtime.map_or(0, |runtime| ended_since(root, runtime, &running)));
         if stays(unit, &back, &look)? {
             return Ok(EndedContainers { ended, before: running.len() });
         }
@@ -232,17 +233,19 @@ fn stays(unit: &str, back: &ServiceSeen, look: &dyn Fn() -> Result<ServiceSeen, 
             Err(why) if Instant::now() > end + UNSEEN => return Err(why),
             Err(_) => continue,
         };
-        if now.state == ServiceState::Active && now.process == back.process {
-            if Instant::now() > end {
-                return Ok(true);
-            }
-            continue;
-        }
         // systemd counts the restarts that it makes by itself
         if now.state.is_down() || now.unit.restarts > back.unit.restarts {
             return Err(did_not_stay(unit));
         }
-        return Ok(false);
+        let is_another = now.process.is_some() && now.process != back.process;
+        let is_back = now.state == ServiceState::Active && now.process == back.process;
+        if is_back && Instant::now() > end {
+            return Ok(true);
+        }
+        // a reload, or a process that could not be looked at, is over soon
+        if is_another || (!is_back && Instant::now() > end + UNSEEN) {
+            return Ok(false);
+        }
     }
 }
 

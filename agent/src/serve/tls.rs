@@ -75,6 +75,7 @@ impl Tls {
         if now.stamps == self.seen.stamps && (self.seen.settled || self.seen.at.elapsed() < AGAIN) {
             return;
         }
+        let is_new = now.stamps != self.seen.stamps;
         self.seen = now;
         match read(&self.files) {
             Ok((config, digest)) if digest != self.digest => {
@@ -83,7 +84,9 @@ impl Tls {
             Ok(_) => {}
             Err(error) => {
                 self.seen.settled = false; // it is tried again, also if the files stay as they are
-                tracing::warn!(error = format!("{error:#}"), "the certificate for HTTPS could not be read again");
+                if is_new {
+                    tracing::warn!(error = format!("{error:#}"), "the certificate for HTTPS could not be read again");
+                }
             }
         }
     }

@@ -17,7 +17,7 @@ pub struct HealthFacts {
     pub refuses: Option<String>,
     /// Time since the restart.
     pub age: Duration,
-    /// How long something has been wrong at every look, while the API server could be reached.
+    /// How long something has been wrong at every look.
     pub wrong_for: Duration,
 }
 

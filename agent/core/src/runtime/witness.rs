@@ -68,3 +68,10 @@ pub struct Witness {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarted: Option<ServiceProcess>,
 }
+
+impl Witness {
+    /// The runtime refused what our own handshake trusted a moment later: it may be about a certificate that was just replaced.
+    pub fn is_contradicted(&self) -> bool {
+        self.answer == WitnessAnswer::Refuses && self.handshake_error.is_none()
+    }
+}

@@ -42,9 +42,9 @@ impl GrpcError {
         matches!(self, Self::Status { code: Code::Unimplemented, .. })
     }
 
-    /// Whether the server does not have what it was asked about.
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Status { code: Code::NotFound, .. })
+    /// Whether the server has answered.
+    pub fn is_answer(&self) -> bool {
+        matches!(self, Self::Status { .. })
     }
 }
 

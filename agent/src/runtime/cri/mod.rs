@@ -191,8 +191,10 @@ pub fn ends(
         let is_ready = |pod: &str| pods.iter().any(|known| known.id == pod && known.state == m::SANDBOX_READY);
         let mut ends = Vec::new();
         for id in before.difference(&running) {
-            let has_sandbox = pod_of.get(id.as_str()).is_some_and(|pod| is_ready(pod));
-            ends.push(ContainerEnd { has_sandbox, ..cri.end(id).await? });
+            ends.push(match pod_of.get(id.as_str()) {
+                Some(pod) => ContainerEnd { has_sandbox: is_ready(pod), ..cri.end(id).await? },
+                None => ContainerEnd::default(),
+            });
         }
         Ok(ends)
     })
@@ -280,7 +282,7 @@ impl Cri<'_> {
         Ok(answer.items)
     }
 
-    /// How a container has ended, as far as its own status tells.
+    /// How a container has ended, as far as its own status tells. One of which the runtime tells nothing counts as removed.
     async fn end(&mut self, id: &str) -> Result<ContainerEnd, CriError> {
         let request = m::ContainerStatusRequest { container_id: id.to_owned() };
         match self.call::<_, m::ContainerStatusResponse>("RuntimeService", "ContainerStatus", request).await {
@@ -289,7 +291,7 @@ impl Cri<'_> {
                 let is_unknown = state == m::CONTAINER_UNKNOWN;
                 Ok(ContainerEnd { has_sandbox: false, is_unknown, exit_code, reason })
             }
-            Err(CriError::Call { source, .. }) if source.is_not_found() => Ok(ContainerEnd::default()),
+            Err(CriError::Call { source, .. }) if source.is_answer() => Ok(ContainerEnd::default()),
             Err(error) => Err(error),
         }
     }

@@ -96,7 +96,12 @@ impl Subject {
         let works = runtime.service.state == ServiceState::Active && runtime.health.is_ok();
         let process = runtime.service.process.clone().filter(|_| works)?;
         let counts = |witness: &Witness| {
-            witness.process == process && witness.set == set && witness.answer != WitnessAnswer::NotReached
+            let is_open = match witness.answer {
+                WitnessAnswer::Trusts => false,
+                WitnessAnswer::Refuses => witness.is_contradicted(),
+                WitnessAnswer::NotReached => true,
+            };
+            witness.process == process && witness.set == set && !is_open
         };
         let known =
             ledger.witnesses.iter().filter(|(_, witness)| counts(witness)).map(|(key, _)| key.clone()).collect();

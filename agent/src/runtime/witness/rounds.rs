@@ -2,7 +2,11 @@
 //!
 //! The questions run beside the cycles, each on a thread of its own. An answer that says something new asks for a cycle.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use nodetrust_core::runtime::{registry::Registry, witness::WitnessAnswer};
 use tokio::{
@@ -143,7 +147,7 @@ impl Task {
                     "the container runtime was asked about a registry"
                 );
                 let answer = witness.answer;
-                let is_contradicted = answer == WitnessAnswer::Refuses && witness.handshake_error.is_none();
+                let is_contradicted = witness.is_contradicted();
                 let (answer, is_new) = match remember(root, &[asked], runtime::longest_cycle(settings.extract_timeout))
                 {
                     Ok(is_new) => (answer, is_new),
@@ -165,6 +169,8 @@ struct Agenda {
     /// of which process and set, and about which registries
     about: Option<(Subject, WitnessRegistries)>,
     questions: Vec<(Instant, Registry, u32)>,
+    /// how often the runtime has refused each registry
+    refusals: BTreeMap<String, u32>,
     /// when the node's images are looked through, and the pause after that
     search: Option<(Instant, Duration)>,
     /// registries that were looked at
@@ -173,7 +179,14 @@ struct Agenda {
 
 impl Agenda {
     fn new(node: String) -> Self {
-        Self { node, about: None, questions: Vec::new(), search: None, known: BTreeSet::new() }
+        Self {
+            node,
+            about: None,
+            questions: Vec::new(),
+            refusals: BTreeMap::new(),
+            search: None,
+            known: BTreeSet::new(),
+        }
     }
 
     /// Begins anew when there is another process, set or choice of registries.
@@ -252,7 +265,11 @@ impl Agenda {
             QuestionOutcome::Answered(QuestionAnswer { registry, answer, tries, is_contradicted, .. }) => {
                 let is_open = match answer {
                     WitnessAnswer::NotReached => true,
-                    WitnessAnswer::Refuses => is_contradicted && tries < REFUSALS,
+                    WitnessAnswer::Refuses => {
+                        let refusals = self.refusals.entry(registry.key()).or_default();
+                        *refusals += 1;
+                        is_contradicted && *refusals <= REFUSALS
+                    }
                     WitnessAnswer::Trusts => false,
                 };
                 if !is_open {
@@ -403,13 +420,16 @@ mod tests {
         for (is_contradicted, expected) in [(false, 1), (true, 3)] {
             let mut agenda = Agenda::new("node".into());
             agenda.follow(Some(&one), &these(&["a.corp"]), start);
-            let (mut now, mut asked) = (start, 0);
+            let (mut now, mut asked, mut refused) = (start, 0, 0);
             while let Some(Task::Ask(registry, tries)) = agenda.due(now) {
                 asked += 1;
-                agenda.note(&one, answered(registry, WitnessAnswer::Refuses, tries, is_contradicted), now);
+                let is_outage = is_contradicted && (2..=5).contains(&asked); // of the registry: it does not count
+                let answer = if is_outage { WitnessAnswer::NotReached } else { WitnessAnswer::Refuses };
+                refused += u32::from(!is_outage);
+                agenda.note(&one, answered(registry, answer, tries, is_contradicted), now);
                 now = agenda.wake();
             }
-            assert_eq!(asked, expected);
+            assert_eq!(refused, expected);
         }
     }
 
