@@ -239,7 +239,9 @@ impl Stage {
         let unit = layout.unit_name();
         let before = self.processes(layout);
         self.sh(&format!("systemctl reset-failed {unit} 2>/dev/null; systemctl restart {unit}"));
-        wait_for("another process", LIMIT, || (self.processes(layout) != before).then_some(()));
+        // none, where it does not start with what its configuration has become
+        let is_another = |now: String| now != before || now.trim().is_empty();
+        wait_for("another process", LIMIT, || is_another(self.processes(layout)).then_some(()));
         self.serves(layout)
     }
 
