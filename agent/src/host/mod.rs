@@ -51,9 +51,15 @@ pub fn moment(root: &HostRoot) -> io::Result<Moment> {
 /// # Errors
 /// As [`moment`].
 pub fn uptime(root: &HostRoot) -> io::Result<Uptime> {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME)?;
-    let milliseconds = now.tv_sec().saturating_mul(1000).saturating_add(now.tv_nsec() / 1_000_000);
-    Ok(Uptime { boot_id: moment(root)?.boot_id, milliseconds: u64::try_from(milliseconds).unwrap_or(0) })
+    let boot_id = moment(root)?.boot_id;
+    Ok(uptime_in(boot_id))
+}
+
+/// The same, of the present boot, whose id is known: nothing is read. 0 where the kernel has no such clock, which [`moment`] has told.
+pub fn uptime_in(boot_id: String) -> Uptime {
+    let milliseconds = clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map_or(0, |now| now.tv_sec().saturating_mul(1000).saturating_add(now.tv_nsec() / 1_000_000));
+    Uptime { boot_id, milliseconds: u64::try_from(milliseconds).unwrap_or(0) }
 }
 
 /// Milliseconds since the epoch.

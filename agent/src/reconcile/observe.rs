@@ -179,18 +179,13 @@ impl Observer {
         });
         let without_tool = detection.family.as_ref().err().and_then(|unsupported| unsupported.without_tool);
         let without_tool = without_tool.and_then(|family| self.bundle_without_tool(family, &mut problems));
-        match (host::uptime(&self.root), &mut observed) {
-            (Ok(at), Some(observed)) => {
-                observed.services = match earlier.services {
-                    Some(services) => services.clone(),
-                    None => self.services(settings, &ledger, &at, &mut problems),
-                };
-                observed.at = at;
-            }
-            (Ok(_), None) => {}
-            (Err(error), _) if now.boot_id.is_empty() => tracing::debug!(%error, "as `moment` has told already"),
-            // services without the boot that they run in would be forgotten
-            (Err(error), _) => problems.push(boot_id_problem(&error)),
+        // without the boot id, which `moment` has told, nothing is decided
+        if let Some(observed) = observed.as_mut().filter(|_| !now.boot_id.is_empty()) {
+            observed.at = host::uptime_in(now.boot_id.clone());
+            observed.services = match earlier.services {
+                Some(services) => services.clone(),
+                None => self.services(settings, &ledger, &observed.at, &mut problems),
+            };
         }
         Observation {
             now,
@@ -209,7 +204,11 @@ impl Observer {
 
     fn moment(&self, problems: &mut Vec<Problem>) -> Moment {
         host::moment(&self.root).unwrap_or_else(|error| {
-            problems.push(boot_id_problem(&error));
+            problems.push(Problem::new(
+                ProblemKind::Observe,
+                format!("failed to read the host's boot id: {error}"),
+                way_out_or(&error, "is /proc mounted?"),
+            ));
             Moment { wall: host::wall(), boottime: 0, boot_id: String::new() }
         })
     }
@@ -321,11 +320,6 @@ impl Observer {
         };
         Decision { seen, resolved, plan, service_plan, pod_bundle }
     }
-}
-
-fn boot_id_problem(error: &std::io::Error) -> Problem {
-    let text = format!("failed to read the host's boot id: {error}");
-    Problem::new(ProblemKind::Observe, text, way_out_or(error, "is /proc mounted?"))
 }
 
 /// The plan for the store and that for the services.
