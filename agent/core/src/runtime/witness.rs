@@ -70,8 +70,13 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// The runtime refused what our own handshake trusted a moment later: it may be about a certificate that was just replaced.
-    pub fn is_contradicted(&self) -> bool {
-        self.answer == WitnessAnswer::Refuses && self.handshake_error.is_none()
+    /// It is worth asking again: the registry was not reached, or the runtime refused what our own handshake trusted a moment later, which may
+    /// be about a certificate that was just replaced.
+    pub fn is_open(&self) -> bool {
+        match self.answer {
+            WitnessAnswer::Trusts => false,
+            WitnessAnswer::Refuses => self.handshake_error.is_none(),
+            WitnessAnswer::NotReached => true,
+        }
     }
 }

@@ -18,7 +18,7 @@ use nodetrust_core::{
         registry::{Registry, of_images},
         registry_dir::Setting,
         services::{ServiceState, Services},
-        witness::{Witness, WitnessAnswer},
+        witness::Witness,
     },
     time::Moment,
 };
@@ -95,14 +95,7 @@ impl Subject {
         let runtime = services.runtime.as_ref()?;
         let works = runtime.service.state == ServiceState::Active && runtime.health.is_ok();
         let process = runtime.service.process.clone().filter(|_| works)?;
-        let counts = |witness: &Witness| {
-            let is_open = match witness.answer {
-                WitnessAnswer::Trusts => false,
-                WitnessAnswer::Refuses => witness.is_contradicted(),
-                WitnessAnswer::NotReached => true,
-            };
-            witness.process == process && witness.set == set && !is_open
-        };
+        let counts = |witness: &Witness| witness.process == process && witness.set == set && !witness.is_open();
         let known =
             ledger.witnesses.iter().filter(|(_, witness)| counts(witness)).map(|(key, _)| key.clone()).collect();
         Some(Self {

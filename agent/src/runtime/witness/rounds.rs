@@ -115,8 +115,8 @@ struct QuestionAnswer {
     tries: u32,
     /// The ledger did not have this answer.
     is_new: bool,
-    /// The runtime refuses what our own handshake trusts.
-    is_contradicted: bool,
+    /// It is worth asking again.
+    is_open: bool,
 }
 
 impl QuestionOutcome {
@@ -147,16 +147,16 @@ impl Task {
                     "the container runtime was asked about a registry"
                 );
                 let answer = witness.answer;
-                let is_contradicted = witness.is_contradicted();
-                let (answer, is_new) = match remember(root, &[asked], runtime::longest_cycle(settings.extract_timeout))
-                {
-                    Ok(is_new) => (answer, is_new),
+                let is_open = witness.is_open();
+                let written = remember(root, &[asked], runtime::longest_cycle(settings.extract_timeout));
+                let (answer, is_new, is_open) = match written {
+                    Ok(is_new) => (answer, is_new, is_open),
                     Err(error) => {
                         tracing::warn!(%error, "the runtime's answer could not be written down; it is asked again");
-                        (WitnessAnswer::NotReached, false)
+                        (WitnessAnswer::NotReached, false, true)
                     }
                 };
-                QuestionOutcome::Answered(QuestionAnswer { registry, answer, tries, is_new, is_contradicted })
+                QuestionOutcome::Answered(QuestionAnswer { registry, answer, tries, is_new, is_open })
             }
         }
     }
@@ -262,17 +262,10 @@ impl Agenda {
                     self.plan(found, now);
                 }
             }
-            QuestionOutcome::Answered(QuestionAnswer { registry, answer, tries, is_contradicted, .. }) => {
-                let is_open = match answer {
-                    WitnessAnswer::NotReached => true,
-                    WitnessAnswer::Refuses => {
-                        let refusals = self.refusals.entry(registry.key()).or_default();
-                        *refusals += 1;
-                        is_contradicted && *refusals <= REFUSALS
-                    }
-                    WitnessAnswer::Trusts => false,
-                };
-                if !is_open {
+            QuestionOutcome::Answered(QuestionAnswer { registry, answer, tries, is_open, .. }) => {
+                let refusals = self.refusals.entry(registry.key()).or_default();
+                *refusals += u32::from(answer == WitnessAnswer::Refuses);
+                if !is_open || *refusals > REFUSALS {
                     return;
                 }
                 let pause = FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE);
@@ -314,8 +307,8 @@ mod tests {
         }
     }
 
-    fn answered(registry: Registry, answer: WitnessAnswer, tries: u32, is_contradicted: bool) -> QuestionOutcome {
-        QuestionOutcome::Answered(QuestionAnswer { registry, answer, tries, is_new: true, is_contradicted })
+    fn answered(registry: Registry, answer: WitnessAnswer, tries: u32, is_open: bool) -> QuestionOutcome {
+        QuestionOutcome::Answered(QuestionAnswer { registry, answer, tries, is_new: true, is_open })
     }
 
     fn these(names: &[&str]) -> WitnessRegistries {
@@ -400,7 +393,7 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..10 {
             let Some(Task::Ask(registry, tries)) = agenda.due(now) else { panic!("nothing is due") };
-            agenda.note(&one, answered(registry, WitnessAnswer::NotReached, tries, false), now);
+            agenda.note(&one, answered(registry, WitnessAnswer::NotReached, tries, true), now);
             pauses.push((agenda.wake() - now).as_secs());
             now = agenda.wake();
         }

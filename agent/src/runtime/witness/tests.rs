@@ -1,6 +1,6 @@
 //! What is written down of answers, and when.
 
-use nodetrust_core::{ledger::LedgerSource, probe::Failure, time::Uptime};
+use nodetrust_core::{ledger::LedgerSource, probe::Failure, runtime::witness::WitnessAnswer, time::Uptime};
 
 use super::*;
 
