@@ -186,14 +186,7 @@ fn wait_until_back(
     look: &dyn Fn() -> Result<ServiceSeen, String>,
 ) -> Result<ServiceSeen, String> {
     loop {
-        let seen = match look() {
-            Ok(seen) => seen,
-            Err(why) if Instant::now() > end => return Err(why),
-            Err(_) => {
-                thread::sleep(PAUSE);
-                continue;
-            }
-        };
+        let seen = ask_until(end, look)?;
         let is_another =
             seen.state == ServiceState::Active && seen.process.is_some() && seen.process.as_ref() != before;
         if is_another && runtime.is_none_or(|runtime| works(root, runtime).is_ok()) {
@@ -228,11 +221,7 @@ fn stays(unit: &str, back: &ServiceSeen, look: &dyn Fn() -> Result<ServiceSeen, 
     let end = Instant::now() + (back.unit.restart_delay + MARGIN).min(MAX_STAY);
     loop {
         thread::sleep(PAUSE);
-        let now = match look() {
-            Ok(now) => now,
-            Err(why) if Instant::now() > end + UNSEEN => return Err(why),
-            Err(_) => continue,
-        };
+        let now = ask_until(end + UNSEEN, look)?;
         // systemd counts the restarts that it makes by itself
         if now.state.is_down() || now.unit.restarts > back.unit.restarts {
             return Err(did_not_stay(unit));
@@ -276,16 +265,23 @@ fn ended_since(root: &HostRoot, runtime: &Runtime, before: &BTreeSet<String>) ->
     if before.is_empty() {
         return 0;
     }
-    let end = Instant::now() + TOLD;
+    let ask = || cri::ends(root, &runtime.socket, before, ANSWERING);
+    match ask_until(Instant::now() + TOLD, ask) {
+        Ok(ends) => ended_by_restart(before.len(), &ends),
+        Err(error) => {
+            let error = chain(&error);
+            tracing::warn!(error, "it is not known whether all containers have outlived the restart");
+            0
+        }
+    }
+}
+
+/// Asks until there is an answer; the last error after this time.
+fn ask_until<T, E>(end: Instant, ask: impl Fn() -> Result<T, E>) -> Result<T, E> {
     loop {
-        match cri::ends(root, &runtime.socket, before, ANSWERING) {
-            Ok(ends) => return ended_by_restart(before.len(), &ends),
-            Err(error) if Instant::now() > end => {
-                let error = chain(&error);
-                tracing::warn!(error, "it is not known whether all containers have outlived the restart");
-                return 0;
-            }
-            Err(_) => thread::sleep(PAUSE),
+        match ask() {
+            Err(_) if Instant::now() <= end => thread::sleep(PAUSE),
+            answer => return answer,
         }
     }
 }
