@@ -31,6 +31,13 @@ pub fn fast(grace: &str) -> String {
     format!("settle: 200ms\nrotation: {{removalGrace: {grace}}}\n")
 }
 
+/// An agent of which one of the kernel's limits for a user (`/proc/sys/user`) allows nothing, with this grace.
+#[track_caller]
+pub fn agent_without(node: &Node, limit: &str, grace: &str) -> NodeAgent {
+    let none = format!("echo 0 >/proc/sys/user/{limit} && exec \"$@\"");
+    node.agent_under(&["unshare", "--user", "--map-root-user", "sh", "-c", &none, "sh"], &fast(grace))
+}
+
 /// A node of Debian 13 whose agent has converged on one CA.
 #[track_caller]
 fn converged() -> (Node, Ca, NodeAgent) {

@@ -16,7 +16,7 @@ use nix::{
 use serde_json::Value;
 
 use crate::{
-    agent::fast,
+    agent::{agent_without, fast},
     support::{
         must,
         node::{Done, Kind, Node},
@@ -246,8 +246,7 @@ fn without_inotify_watches_it_polls() {
     let node = Node::new(Kind::Trixie, "");
     let (one, two) = (Ca::new("Corp Root"), Ca::new("Inspection CA"));
     node.set_source(&[&one]);
-    let no_watches = "echo 0 >/proc/sys/user/max_inotify_watches && exec \"$@\"";
-    let agent = node.agent_under(&["unshare", "--user", "--map-root-user", "sh", "-c", no_watches, "sh"], &fast("1h"));
+    let agent = agent_without(&node, "max_inotify_watches", "1h");
     agent.wait_converged(&[&one], LIMIT);
     let log = agent.log_text();
     assert!(log.contains("cannot watch a directory") && log.contains("fs.inotify.max_user_watches"), "{log}");

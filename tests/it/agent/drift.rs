@@ -95,8 +95,7 @@ fn without_inotify_it_polls() {
     let node = Node::new(Kind::Trixie, "");
     let (one, two) = (Ca::new("Corp Root"), Ca::new("Inspection CA"));
     node.set_source(&[&one]);
-    let no_inotify = "echo 0 >/proc/sys/user/max_inotify_instances && exec \"$@\"";
-    let agent = node.agent_under(&["unshare", "--user", "--map-root-user", "sh", "-c", no_inotify, "sh"], &fast("1h"));
+    let agent = agent_without(&node, "max_inotify_instances", "1h");
     agent.wait_converged(&[&one], LIMIT);
     assert!(node.clients_trust(&one));
     assert!(agent.log_text().contains("inotify cannot be started"), "{}", agent.log_text());
@@ -112,8 +111,7 @@ fn what_a_command_has_followed_is_not_undone() {
     let node = Node::new(Kind::Trixie, "");
     let (one, two) = (Ca::new("Corp Root"), Ca::new("Inspection CA"));
     node.set_source(&[&one]);
-    let no_inotify = "echo 0 >/proc/sys/user/max_inotify_instances && exec \"$@\"";
-    let agent = node.agent_under(&["unshare", "--user", "--map-root-user", "sh", "-c", no_inotify, "sh"], &fast("0s"));
+    let agent = agent_without(&node, "max_inotify_instances", "0s");
     agent.wait_converged(&[&one], LIMIT);
     node.set_source(&[&two]);
     node.nodetrust(&["apply"]).expect(0);
